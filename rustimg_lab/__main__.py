@@ -1,0 +1,134 @@
+"""The command line; no logic of its own."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from rustimg_lab import bases, build, dockerfile, engine, host, matrix, pipeline, report, store
+from rustimg_lab.errors import LabError
+from rustimg_lab.paths import MYIP, ROOT
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command. 0: all is well; 1: a cell or a test failed; 2: it could not be done; 130: interrupted."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as with Ctrl-C
+    try:
+        return options.command(options)
+    except LabError as error:
+        print(f"lab: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lab: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def run(options: argparse.Namespace) -> int:
+    cells = matrix.grid(options.bases, options.profiles, options.allocators)
+    named = bases.parse_named(options.base)
+    failures = pipeline.run_grid(
+        cells, build.load_app(MYIP), options.run, named=named, builder=options.builder, console=console
+    )
+    page = report.render(options.run)
+    console.print(report.summary(options.run))
+    for line in store.load(options.run).attrs["broken"]:
+        print(f"lab: {line}", file=sys.stderr)
+    for line in failures:
+        print(f"lab: failed: {line}", file=sys.stderr)
+    print(f"report: {page.relative_to(ROOT)}")
+    return 1 if failures else 0
+
+
+def show_report(options: argparse.Namespace) -> int:
+    page = report.render(options.run)
+    console.print(report.summary(options.run))
+    print(f"report: {page.relative_to(ROOT)}")
+    return 0
+
+
+def show_dockerfile(options: argparse.Namespace) -> int:
+    cell = matrix.cell(options.base, options.profile, options.allocator)
+    sys.stdout.write(dockerfile.render(cell, build.load_app(MYIP)))
+    return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    findings = host.findings()
+    table = Table("", "what", "found", "what to do", box=None)
+    for finding in findings:
+        mark = "ok" if finding.ok else "MISSING" if finding.required else "note"
+        table.add_row(mark, finding.name, finding.found, "" if finding.ok else finding.remedy)
+    console.print(table)
+    return 0 if all(finding.ok or not finding.required for finding in findings) else 2
+
+
+def clean(options: argparse.Namespace) -> int:
+    containers = engine.remove_containers(all_of_ours=True)
+    images, kept = engine.remove_images()
+    print(f"removed {containers} containers and {images} images of this lab")
+    for line in kept:
+        print(f"kept {line}")
+    print(f"left: the engine's build cache, {engine.build_cache_bytes() / 1e9:.2f} GB, not the lab's alone")
+    return 0
+
+
+def test(options: argparse.Namespace) -> int:
+    try:
+        host.prepare(lambda text: print(f"lab: {text}"))
+    except LabError as error:
+        if os.environ.get("CI"):
+            raise
+        print(f"lab: {error}; tests that need an engine will be skipped")
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pytest", *options.pytest]):
+        if code := subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:
+            return code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lab", description="What base image, build profile and allocator cost.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(command=function)
+        return added
+
+    added = command("run", run, "build every cell, measure it, write the report")
+    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the run to write to or go on with")
+    added.add_argument("--bases", type=_names, default=list(matrix.BASES), help="of " + ",".join(matrix.BASES))
+    added.add_argument("--profiles", type=_names, default=list(matrix.PROFILES), help="of " + ",".join(matrix.PROFILES))
+    allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
+    added.add_argument("--allocators", type=_names, default=[matrix.ARTICLE], help=f"of {allocators}")
+    added.add_argument("--base", action="append", default=[], metavar="NAME=IMAGE",
+                       help="take this image of the engine for a base, or for the builder (rust)")  # fmt: skip
+    added.add_argument("--builder", metavar="NAME", help="the buildx builder to use, passed through")
+
+    added = command("report", show_report, "write the report of a run; needs no engine")
+    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help=f"a run, or '{store.RECORDED_RUN}'")
+
+    added = command("dockerfile", show_dockerfile, "print the Dockerfile of one cell")
+    added.add_argument("base", help="one of " + ", ".join(matrix.BASES))
+    added.add_argument("--profile", default="optimized", help="one of " + ", ".join(matrix.PROFILES))
+    added.add_argument("--allocator", default=matrix.ARTICLE, help=f"one of {allocators}")
+
+    command("doctor", doctor, "what this machine has, and what it lacks")
+    command("clean", clean, "remove this clone's containers and images, and nothing else")
+    added = command("test", test, "ruff and pytest, notebooks included; what follows goes to pytest")
+    added.add_argument("pytest", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""Cells -> bake file -> images.
+
+BuildKit is called through `docker buildx bake`, once per binary with all the bases that hold it, so that no more
+binaries are compiled at once than the machine has cores and memory for, and one that fails takes no other with it.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rustimg_lab import dockerfile, engine, host
+from rustimg_lab.bases import Provenance
+from rustimg_lab.errors import LabError
+from rustimg_lab.matrix import BUILDER, App, Binary, Cell
+
+FACTS = "facts"  # the bake target that brings the builder's results out, beside the cells'
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of a cell: the id of its image, or the reason why there is none.
+
+    `linked` is the binary as the linker left it, `shipped` as the image has it; `cpu_s` the CPU seconds of cargo when
+    that binary was built, be it now or in an earlier call.
+    """
+
+    cell: Cell
+    image: str = ""
+    reason: str = ""
+    linked: Path | None = None
+    shipped: Path | None = None
+    cpu_s: float = 0.0
+
+
+@dataclass
+class Step:
+    """A vertex of BuildKit's graph, as its progress tells of it."""
+
+    name: str = ""
+    cached: bool = False
+    error: str = ""
+    output: list[str] = field(default_factory=list)
+
+
+def load_app(directory: Path) -> App:
+    """The app in a folder. Raises LabError when Cargo.toml or Cargo.lock is missing, or names no package."""
+    try:
+        manifest = tomllib.loads((directory / "Cargo.toml").read_text())
+        name = manifest["package"]["name"]
+    except FileNotFoundError:
+        raise LabError(f"{directory}: no Cargo.toml there") from None
+    except (tomllib.TOMLDecodeError, KeyError) as error:
+        raise LabError(f"{directory / 'Cargo.toml'}: names no package ({error})") from None
+    lock = directory / "Cargo.lock"
+    if not lock.exists():
+        raise LabError(f"{directory}: no Cargo.lock there; make one with `cargo generate-lockfile` and commit it")
+    return App(name, directory, sha256(lock))
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def build(
+    cells: list[Cell],
+    app: App,
+    images: dict[str, Provenance],
+    logs: Path,
+    work: Path,
+    *,
+    builder: str | None = None,
+    ca: Path | None = None,
+    on_step: Callable[[Binary, str], None] = lambda binary, text: None,
+) -> Iterator[Built]:
+    """Builds the cells and yields each as it is done, failures included.
+
+    `images` are the base images by name, the builder's among them. `logs` receives a log per cell, `work` the binaries.
+    `on_step` hears what each binary's build is doing. On Ctrl-C all builds are stopped before the interrupt goes on.
+    """
+    context = work / "context"
+    shutil.copytree(app.directory, context, symlinks=True, ignore=_not_sources(app.directory))
+    groups: dict[Binary, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.binary, []).append(cell)
+
+    def one(binary: Binary) -> list[Built]:
+        return _build_group(binary, groups[binary], app, images, context, logs, work, builder, ca, on_step)
+
+    with ThreadPoolExecutor(host.parallel_builds()) as pool:
+        futures = [pool.submit(one, binary) for binary in _in_turn(groups, app)]
+        try:
+            for future in as_completed(futures):
+                yield from future.result()
+        except BaseException:
+            engine.stop_all()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def image_tag(cell: Cell, app: App) -> str:
+    """The name of a cell's image: the lab's own."""
+    return f"{engine.repository(app.name)}:{cell.slug}"
+
+
+def bake_file(
+    cells: list[Cell], app: App, images: dict[str, Provenance], context: Path, facts: Path, ca: Path | None
+) -> dict:
+    """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out."""
+    shared = {"context": str(context), "secret": [f"id=ca,src={ca}"] if ca else []}
+    targets = {
+        cell.slug: shared
+        | {
+            "dockerfile-inline": dockerfile.render(cell, app),
+            "args": {"RUST_IMAGE": images[BUILDER].image}
+            | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.reference else {}),
+            "tags": [image_tag(cell, app)],
+            "labels": {engine.IMAGE_LABEL: engine.lab_id()},
+            "output": ["type=docker"],
+        }
+        for cell in cells
+    }
+    first = targets[cells[0].slug]
+    targets[FACTS] = {**first, "dockerfile-inline": first["dockerfile-inline"] + dockerfile.FACTS_STAGE,
+                      "target": FACTS, "tags": [], "labels": {}, "output": [f"type=local,dest={facts}"]}  # fmt: skip
+    return _escaped({"target": targets})
+
+
+def read_events(on_event: Callable[[dict], None], on_text: Callable[[str], None]) -> Callable[[str], None]:
+    """A reader of bake's machine-readable progress, line by line; what is no JSON is told to `on_text`.
+
+    An event takes one line or, as buildx 0.13 prints it, many.
+    """
+    lines: list[str] = []
+
+    def read(line: str) -> None:
+        if not lines and not line.startswith("{"):
+            on_text(line.rstrip())
+            return
+        lines.append(line)
+        if line.rstrip().endswith("}") and (len(lines) == 1 or line.startswith("}")):
+            try:
+                on_event(json.loads("".join(lines)))
+            except json.JSONDecodeError:
+                on_text("".join(lines).rstrip())
+            lines.clear()
+
+    return read
+
+
+def cpu_seconds(times: str) -> float:
+    """The sum of what the shell's `times` prints: minutes and seconds of user and system, own and children's."""
+    return sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", times))
+
+
+def first_error(output: list[str]) -> str:
+    """The compiler's first error, with its place, or else the last thing that was said."""
+    lines = [line for line in "".join(output).splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        if re.match(r"error(\[E\d+\])?: ", line):
+            place = lines[number + 1].strip() if number + 1 < len(lines) else ""
+            return f"{line} ({place.removeprefix('--> ')})" if place.startswith("--> ") else line
+    return lines[-1].strip() if lines else ""
+
+
+def _build_group(
+    binary: Binary,
+    cells: list[Cell],
+    app: App,
+    images: dict[str, Provenance],
+    context: Path,
+    logs: Path,
+    work: Path,
+    builder: str | None,
+    ca: Path | None,
+    on_step: Callable[[Binary, str], None],
+) -> list[Built]:
+    """Builds the cells of one binary; called again without those that failed by themselves, until none does."""
+    failed: list[Built] = []
+    facts = work / binary.slug
+    while cells:
+        bake = work / f"{binary.slug}.json"
+        bake.write_text(json.dumps(bake_file(cells, app, images, context, facts, ca)))
+        command = [*host.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
+        command += [f"--builder={builder}"] if builder else []
+        code, steps, said = _bake([*command, *(cell.slug for cell in cells), FACTS],
+                                  lambda text: on_step(binary, text))  # fmt: skip
+        _keep_log(steps, said, [logs / f"{cell.slug}.log" for cell in cells])
+        if code == 0:
+            break
+        culprits = _culprits(steps, cells) or {cell: (said or ["buildx failed and said nothing"])[-1] for cell in cells}
+        failed += [Built(cell, reason=reason) for cell, reason in culprits.items()]
+        cells = [cell for cell in cells if cell not in culprits]
+    on_step(binary, "failed" if failed else "built")
+    if not cells:
+        return failed
+    linked, shipped = facts / "out" / app.name, facts / "rootfs" / app.name / app.name
+    cpu_s = cpu_seconds((facts / "out" / "times").read_text())
+    return failed + [
+        Built(cell, engine.find_image(image_tag(cell, app)).id, "", linked, shipped, cpu_s) for cell in cells
+    ]
+
+
+def _bake(command: list[str], on_step: Callable[[str], None]) -> tuple[int, dict[str, Step], list[str]]:
+    """Calls bake: its exit code, the steps by digest, and what it printed beside them."""
+    steps: dict[str, Step] = {}
+    said: list[str] = []
+
+    def on_event(event: dict) -> None:
+        for vertex in event.get("vertexes") or []:
+            step = steps.setdefault(vertex["digest"], Step())
+            if vertex.get("started") and not step.name and "] RUN" in vertex["name"]:
+                on_step(vertex["name"].split("] RUN")[0].lstrip("["))
+            step.name = vertex["name"]
+            step.cached |= vertex.get("cached", False)
+            step.error = vertex.get("error", "")
+        for log in event.get("logs") or []:
+            text = base64.b64decode(log["data"]).decode(errors="replace")
+            steps.setdefault(log["vertex"], Step()).output.append(text)
+            if lines := [line.strip() for line in text.splitlines() if line.strip()]:
+                on_step(lines[-1])
+
+    code = engine.stream(command, read_events(on_event, said.append))
+    return code, steps, said
+
+
+def _culprits(steps: dict[str, Step], cells: list[Cell]) -> dict[Cell, str]:
+    """The cells whose own steps failed, with the reason: all of them where the builder stage did."""
+    culprits: dict[Cell, str] = {}
+    for step in steps.values():
+        if not step.error or "context canceled" in step.error:
+            continue
+        reason = first_error(step.output) or step.error
+        owner = re.match(r"\[(\S+) (builder )?", step.name)
+        own = [cell for cell in cells if owner and not owner[2] and cell.slug == owner[1]]
+        for cell in own or cells:
+            culprits.setdefault(cell, reason)
+    return culprits
+
+
+def _keep_log(steps: dict[str, Step], said: list[str], paths: list[Path]) -> None:
+    """Writes the log of each cell, unless every step came from the cache and there is a log that says more."""
+    if paths[0].exists() and not any(step.output or step.error for step in steps.values()):
+        return
+    text = ""
+    for step in steps.values():
+        state = "CACHED " if step.cached else "ERROR " if step.error else ""
+        text += f"=> {state}{step.name}\n{''.join(step.output)}{step.error and step.error + chr(10)}"
+    for path in paths:
+        path.write_text(text + "".join(f"{line}\n" for line in said))
+
+
+def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:
+    """The binaries, those first that wait for no other: a target directory is locked by whoever builds in it."""
+    seen: Counter[str] = Counter()
+    turn = {}
+    for binary, cells in groups.items():
+        directory = dockerfile.cache_id(cells[0], app)
+        turn[binary] = seen[directory]
+        seen[directory] += 1
+    return sorted(groups, key=turn.__getitem__)
+
+
+def _not_sources(root: Path) -> Callable[[str, list[str]], set[str]]:
+    """For copytree: cargo's target folder, which can be gigabytes, and git's, neither of which a build reads."""
+    return lambda folder, names: {".git"} | ({"target"} if Path(folder) == root else set())
+
+
+def _escaped(value: object) -> object:
+    """The same, safe in a bake file, where `${` and `%{` begin an expression."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return value.replace("${", "$${").replace("%{", "%%{") if isinstance(value, str) else value

@@ -1,0 +1,236 @@
+"""What this machine has, what it lacks, and how it gets that: `lab doctor`, and the set-up that a run begins with."""
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rustimg_lab import engine
+from rustimg_lab.errors import LabError
+from rustimg_lab.paths import ROOT, STATE
+
+BUILDX_MINIMUM = (0, 13)  # the first whose progress a program can read
+MEMORY_PER_BUILD_BYTES = 2 << 30
+DISK_NEEDED_BYTES = 10 << 30
+REMEDIES = {
+    "mmdebstrap": "install it (on Debian and Ubuntu: sudo apt-get install mmdebstrap debian-archive-keyring), "
+    "or name an image that the engine has for each base and for rust: --base NAME=IMAGE",
+    "docker-buildx": "install Docker's buildx plugin, 0.13 or newer (package docker-buildx or docker-buildx-plugin)",
+    "docker-registry": "install the package docker-registry; without it, compressed sizes are estimates",
+}
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+PLUGIN = "usr/libexec/docker/cli-plugins/docker-buildx"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `lab doctor`. What is missing and `required` stops a run."""
+
+    name: str
+    found: str
+    ok: bool
+    remedy: str = ""
+    required: bool = True
+
+
+def findings() -> list[Finding]:
+    """Everything that a run depends on, found or missing. Never raises: what cannot be asked is a finding."""
+    memory, disk = memory_bytes(), shutil.disk_usage(ROOT).free
+    found = [
+        Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
+        _architecture(),
+        *_engine(),
+        _tool("docker-buildx", buildx_version() is not None),
+        _tool("mmdebstrap", bool(shutil.which("mmdebstrap"))),
+        _tool("docker-registry", bool(registry_command()), optional=True),
+        Finding("cpu", f"{cpus()} of {cpu_model()}", True),
+        Finding("memory", f"{memory / 2**30:.1f} GiB", memory >= MEMORY_PER_BUILD_BYTES,
+                remedy="an optimized build takes up to 2 GiB"),
+        Finding("disk", f"{disk / 2**30:.0f} GiB free", disk >= DISK_NEEDED_BYTES, required=False,
+                remedy="builder, images and build cache take about 10 GiB"),
+    ]  # fmt: skip
+    return found
+
+
+def prepare(say: Callable[[str], None], bases_from_packages: bool = True) -> None:
+    """Installs what the system lacks for a run, and says first what it does as root.
+
+    Raises LabError, in one line, when the machine cannot do the job.
+    """
+    engine.client()
+    if not (architecture := _architecture()).ok:
+        raise LabError(f"architecture {architecture.found}: {architecture.remedy}")
+    if bases_from_packages and not shutil.which("mmdebstrap"):
+        _install(["mmdebstrap", "debian-archive-keyring"], say)
+    if buildx_version() is None:
+        fetch_package("docker-buildx", say)
+        buildx_version.cache_clear()
+        if buildx_version() is None:
+            raise LabError(f"docker buildx was fetched and does not run; {REMEDIES['docker-buildx']}")
+    if not registry_command():
+        try:
+            fetch_package("docker-registry", say)
+        except LabError as error:
+            say(f"{error}; compressed sizes will be estimates")
+
+
+def buildx_command() -> list[str]:
+    """The command that runs buildx: the lab's own copy where there is one. Raises LabError when there is none."""
+    own = STATE / "packages" / "docker-buildx" / PLUGIN
+    if own.exists():
+        return [str(own)]
+    if buildx_version() is None:
+        raise LabError(f"the docker client has no buildx (or one older than 0.13); {REMEDIES['docker-buildx']}")
+    return ["docker", "buildx"]
+
+
+@cache
+def buildx_version() -> str | None:
+    """The version of the buildx that `buildx_command` runs; None when it is missing or too old."""
+    own = STATE / "packages" / "docker-buildx" / PLUGIN
+    try:
+        said = engine.run([str(own), "version"] if own.exists() else ["docker", "buildx", "version"])
+    except LabError:
+        return None
+    numbers = re.search(r"v?(\d+)\.(\d+)\.\d+", said)
+    if not numbers or tuple(map(int, numbers.groups())) < BUILDX_MINIMUM:
+        return None
+    return numbers.group().lstrip("v")
+
+
+def registry_command() -> str | None:
+    """The path of Debian's `docker-registry`: the lab's own copy or the system's."""
+    own = STATE / "packages" / "docker-registry" / "usr/bin/docker-registry"
+    return str(own) if own.exists() else shutil.which("docker-registry")
+
+
+def fetch_package(name: str, say: Callable[[str], None]) -> None:
+    """Unpacks one Debian package below `.lab`, through apt's own signature check; the system stays as it is.
+
+    Debian 12 has no buildx: there the package is Debian 13's, from the mirror that the system uses itself.
+    Raises LabError when apt is missing or refuses.
+    """
+    if not shutil.which("apt-get"):
+        raise LabError(f"{name} is missing; {REMEDIES[name]}")
+    lists, cache_folder, folder = STATE / "apt" / "lists", STATE / "apt" / "cache", STATE / "packages"
+    for path in (lists / "partial", cache_folder / "archives" / "partial", folder):
+        path.mkdir(parents=True, exist_ok=True)
+    options = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache_folder}", "-o", "Debug::NoLocking=true"]
+    if _os_release().get("VERSION_CODENAME") == "bookworm":
+        sources = STATE / "apt" / "sources.list"
+        sources.write_text(f"deb [signed-by={KEYRING}] {_debian_mirror(options)} trixie main\n")
+        options += ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"]
+
+    _as_root(f"apt-get update; apt-get download {name}; dpkg-deb --extract (all below {STATE.name}/)", say)
+    engine.run(["apt-get", *options, "update"])
+    unpacked = folder / f".{name}.part"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    unpacked.mkdir()
+    engine.run(["apt-get", *options, "download", name], cwd=unpacked)
+    archive = next(unpacked.glob("*.deb"))
+    engine.run(["dpkg-deb", "--extract", str(archive), str(unpacked)])
+    archive.unlink()
+    shutil.rmtree(folder / name, ignore_errors=True)
+    unpacked.rename(folder / name)
+
+
+def ca_bundle() -> Path | None:
+    """This machine's CA bundle, which may hold the authority of a company's proxy; None when there is none."""
+    named = [os.environ[name] for name in ("CARGO_HTTP_CAINFO", "SSL_CERT_FILE") if os.environ.get(name)]
+    usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"]
+    return next((Path(path) for path in [*named, *usual] if Path(path).is_file()), None)
+
+
+def parallel_builds() -> int:
+    """How many binaries may be compiled at once: one per core, and 2 GiB of memory for each."""
+    return max(1, min(cpus(), memory_bytes() // MEMORY_PER_BUILD_BYTES))
+
+
+def cpus() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_model() -> str:
+    names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return names[0] if names else "unknown"
+
+
+def machine() -> dict[str, str | int]:
+    """What a number depends on and two runs must share to be compared. No host name, no path."""
+    info = engine.client().info()
+    return {
+        "architecture": platform.machine(),
+        "cpu_model": cpu_model(),
+        "cpus": cpus(),
+        "memory_gib": round(memory_bytes() / 2**30),
+        "kernel": info["KernelVersion"],
+        "engine": info["ServerVersion"],
+        "storage_driver": info["Driver"],
+        "cgroup_version": info.get("CgroupVersion", "unknown"),
+    }
+
+
+def _architecture() -> Finding:
+    return Finding("architecture", platform.machine(), platform.machine() == "x86_64",
+                   remedy="the lab builds for x86_64 only, and on x86_64")  # fmt: skip
+
+
+def _engine() -> list[Finding]:
+    try:
+        info = engine.client().info()
+    except LabError as error:
+        return [Finding("engine", "none", False, remedy=str(error))]
+    return [
+        Finding("engine", f"{info['ServerVersion']}, {info['OperatingSystem']}, kernel {info['KernelVersion']}", True),
+        Finding("storage driver", info["Driver"], True),
+        Finding("cgroup version", info.get("CgroupVersion", "unknown"), True),
+        Finding("engine's architecture", info["Architecture"], info["Architecture"] in ("x86_64", "amd64"),
+                remedy="the lab builds for x86_64 only"),
+    ]  # fmt: skip
+
+
+def _tool(package: str, found: bool, optional: bool = False) -> Finding:
+    """A tool that a Debian package brings. One that the lab gets by itself does not stop a run."""
+    by_itself = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
+    said = "found" if found else "not yet: `./lab run` gets it by itself" if by_itself else "none"
+    return Finding(package, said, found or by_itself, REMEDIES[package], required=not optional)
+
+
+def _install(packages: list[str], say: Callable[[str], None]) -> None:
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise LabError(f"{packages[0]} is missing: {REMEDIES[packages[0]]}")
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    _as_root(f"apt-get update; {shlex.join(command)}", say)
+    engine.run(["apt-get", "update"])
+    engine.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def _as_root(what: str, say: Callable[[str], None]) -> None:
+    say(f"{'as root: ' if os.geteuid() == 0 else ''}{what}")
+
+
+def _debian_mirror(options: list[str]) -> str:
+    uris = engine.run(["apt-get", *options, "--print-uris", "update"])
+    mirror = re.search(r"'([^']+)/dists/bookworm/(?:In)?Release'", uris)
+    if not mirror:
+        raise LabError(
+            "apt names no source for Debian 12 (bookworm) to take docker-buildx from; install buildx yourself"
+        )
+    return mirror.group(1)
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}

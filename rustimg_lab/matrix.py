@@ -1,0 +1,134 @@
+"""Base, profile, allocator, and the cell that is one of each. Frozen and pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rustimg_lab.errors import unknown
+
+MUSL = "x86_64-unknown-linux-musl"
+GNU = "x86_64-unknown-linux-gnu"
+RUST_VERSION = "1.96"
+BUILDER = "rust"  # the name of the builder image beside the bases
+BUILDER_REFERENCE = f"rust:{RUST_VERSION}-slim-trixie"
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an image stands on. `reference` is the official image; `scratch` has none."""
+
+    name: str
+    label: str
+    target: str
+    reference: str | None
+
+    @property
+    def article_allocator(self) -> str:
+        """The article's own rule: jemalloc on 64-bit musl, system elsewhere."""
+        return "jemalloc" if self.target == MUSL else "system"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How the binary is compiled: cargo's release profile, changed by `settings` (cargo's names), stripped or not."""
+
+    name: str
+    summary: str
+    settings: tuple[tuple[str, str], ...] = ()
+    strip: bool = False
+
+
+@dataclass(frozen=True)
+class Binary:
+    """What cargo builds once and every base that can hold it shares."""
+
+    target: str
+    profile: Profile
+    allocator: str
+
+    @property
+    def slug(self) -> str:
+        return f"{'musl' if self.target == MUSL else 'gnu'}-{self.profile.name}-{self.allocator}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    base: Base
+    profile: Profile
+    allocator: str
+
+    @property
+    def slug(self) -> str:
+        return f"{self.base.name}-{self.profile.name}-{self.allocator}"
+
+    @property
+    def binary(self) -> Binary:
+        return Binary(self.base.target, self.profile, self.allocator)
+
+
+@dataclass(frozen=True)
+class App:
+    """A Rust crate: the binary's name, its folder, and the SHA-256 of its Cargo.lock in hex."""
+
+    name: str
+    directory: Path
+    lock_sha256: str
+
+
+BASES = {
+    base.name: base
+    for base in (
+        Base("scratch", "scratch", MUSL, None),
+        Base("alpine", "alpine", MUSL, "alpine:3.24"),
+        Base("distroless", "distroless/cc", GNU, "gcr.io/distroless/cc-debian13"),
+        Base("debian", "debian slim", GNU, "debian:trixie-slim"),
+    )
+}
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("baseline", "cargo build --release, as it comes"),
+        Profile(
+            "optimized",
+            "the article's second table: LTO over all crates, one codegen unit, stripped",
+            (("lto", "true"), ("codegen-units", "1")),
+            strip=True,
+        ),
+    )
+}
+
+ALLOCATORS = ("system", "jemalloc", "mimalloc")
+ARTICLE = "article"  # in the place of an allocator: the one that the article uses on that base
+
+
+def base(name: str) -> Base:
+    """The base of that name. Raises LabError, with the nearest name, when there is none."""
+    return BASES[_known("base", name, BASES)]
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name. Raises LabError, with the nearest name, when there is none."""
+    return PROFILES[_known("profile", name, PROFILES)]
+
+
+def cell(base_name: str, profile_name: str, allocator: str) -> Cell:
+    """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
+    chosen = base(base_name)
+    _known("allocator", allocator, (*ALLOCATORS, ARTICLE))
+    if allocator == ARTICLE:
+        allocator = chosen.article_allocator
+    return Cell(chosen, profile(profile_name), allocator)
+
+
+def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> list[Cell]:
+    """Every combination, each once, ordered by profile, allocator, base as named. Raises LabError on a wrong name."""
+    bases, profiles, allocators = list(bases), list(profiles), list(allocators)
+    cells = (cell(b, p, a) for p in profiles for a in allocators for b in bases)
+    return list(dict.fromkeys(cells))
+
+
+def _known(kind: str, name: str, names: Iterable[str]) -> str:
+    if name not in names:
+        raise unknown(kind, name, names)
+    return name

@@ -1,0 +1,1 @@
+"""Images -> rows. One module per thing that is measured."""

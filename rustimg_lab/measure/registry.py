@@ -1,0 +1,78 @@
+"""A registry of the lab's own on 127.0.0.1, for what only a registry's manifest tells: compressed bytes, exactly."""
+
+import json
+import socket
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rustimg_lab import engine, host
+from rustimg_lab.errors import LabError
+
+_MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+)
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.0.1 is behind no proxy
+
+
+@dataclass(frozen=True)
+class Registry:
+    address: str
+
+    def push(self, image: str) -> list[int]:
+        """Pushes an image; the compressed bytes of its layers, the base's first. Raises LabError when refused."""
+        repository, tag = f"{self.address}/rustimg-lab", uuid.uuid4().hex[:12]
+        engine.client().images.get(image).tag(repository, tag)
+        try:
+            for event in engine.client().images.push(repository, tag, stream=True, decode=True):
+                if "error" in event:
+                    raise LabError(f"the registry at {self.address} did not take an image: {event['error']}")
+        finally:
+            engine.client().images.remove(f"{repository}:{tag}", noprune=True)
+        request = urllib.request.Request(
+            f"http://{self.address}/v2/rustimg-lab/manifests/{tag}", headers={"Accept": ", ".join(_MANIFESTS)}
+        )
+        with _direct.open(request, timeout=10) as response:
+            return [layer["size"] for layer in json.load(response)["layers"]]
+
+
+@contextmanager
+def serve() -> Iterator[Registry | None]:
+    """An empty registry as long as the block lasts; None where this machine has no `docker-registry`."""
+    program = host.registry_command()
+    if program is None:
+        yield None
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    with tempfile.TemporaryDirectory(prefix="rustimg-lab-registry-") as folder:
+        config = Path(folder) / "config.json"
+        config.write_text(json.dumps({
+            "version": 0.1,
+            "log": {"level": "error"},
+            "storage": {"filesystem": {"rootdirectory": f"{folder}/data"}},
+            "http": {"addr": address},
+        }))  # fmt: skip
+        with engine.background([program, "serve", str(config)]) as process:
+            _wait(address, process)
+            yield Registry(address)
+
+
+def _wait(address: str, process: engine.subprocess.Popen) -> None:
+    for _ in range(200):
+        try:
+            _direct.open(f"http://{address}/v2/", timeout=1).close()
+            return
+        except (urllib.error.URLError, OSError):
+            if process.poll() is not None:
+                raise LabError(f"docker-registry ended at once, with exit code {process.returncode}") from None
+            time.sleep(0.05)
+    raise LabError(f"docker-registry does not answer at {address}")

@@ -1,0 +1,170 @@
+"""Image -> bytes: by layer, unpacked and compressed, the base's and the app's; and what the binary says of itself.
+
+Bytes are computed from the layers, not taken from `docker images`, whose size is another quantity with each engine
+(the legacy store's is unpacked, the containerd store's compressed: github.com/moby/moby/pull/53426).
+"""
+
+import json
+import tarfile
+import tempfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+from rustimg_lab import engine
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure.registry import Registry
+from rustimg_lab.store import Observation
+
+# A symbol that each allocator's crate brings into a binary that really uses it.
+ALLOCATOR_SYMBOLS = {"jemalloc": "_rjem_malloc", "mimalloc": "mi_malloc"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: its digest unpacked, the sum of its files' bytes, and its bytes as gzip would make them."""
+
+    diff_id: str
+    instruction: str
+    file_bytes: int
+    gzip_bytes: int
+
+
+def measure_image(image: str, base: str | None, registry: Registry | None) -> list[Observation]:
+    """The sizes of an image, in bytes. `base` is the id of the image it stands on, None for scratch.
+
+    `compressed_bytes` is the sum of the layers in a registry's manifest, after a push; without a registry there is
+    `compressed_estimate_bytes` instead, which is ours.
+    """
+    layers = read_layers(image)
+    of_base = len(engine.find_image(base).attrs["RootFS"]["Layers"]) if base else 0
+    rows = [
+        Observation("unpacked_bytes", sum(layer.file_bytes for layer in layers), "B"),
+        Observation("base_bytes", sum(layer.file_bytes for layer in layers[:of_base]), "B"),
+        Observation("app_bytes", sum(layer.file_bytes for layer in layers[of_base:]), "B"),
+    ]
+    for order, layer in enumerate(layers):
+        owner = "base" if order < of_base else "app"
+        rows.append(
+            Observation("layer_bytes", layer.file_bytes, "B", order=order, detail=f"{owner}: {layer.instruction}")
+        )
+    if registry:
+        compressed = registry.push(image)
+        rows.append(Observation("compressed_bytes", sum(compressed), "B"))
+        rows.append(Observation("compressed_app_bytes", sum(compressed[of_base:]), "B"))
+    else:
+        rows.append(Observation("compressed_estimate_bytes", sum(layer.gzip_bytes for layer in layers), "B"))
+    return rows
+
+
+def measure_binary(linked: Path, shipped: Path, allocator: str) -> list[Observation]:
+    """What the binary is: its bytes, and from its ELF headers how it is linked and what it needs.
+
+    The allocator is looked for in `linked`, before stripping: the linker drops one that nothing refers to without a
+    word. A row that is not ok says so when it is not the one that was asked for.
+    """
+    found = linked_allocator(linked)
+    facts = elf_facts(shipped)
+    reason = "" if found == allocator else f"asked for {allocator}, the linker kept {found}"
+    return [
+        Observation("binary_bytes", shipped.stat().st_size, "B"),
+        *(Observation(metric, value) for metric, value in facts.items()),
+        Observation("linked_allocator", found, ok=not reason, reason=reason),
+    ]
+
+
+def read_layers(image: str) -> list[Layer]:
+    """The layers of an image, the base's first, each with the instruction that made it."""
+    with tempfile.TemporaryFile() as file:
+        for chunk in engine.client().images.get(image).save():
+            file.write(chunk)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as archive:
+            (manifest,) = json.load(archive.extractfile("manifest.json"))
+            config = json.load(archive.extractfile(manifest["Config"]))
+            instructions = [
+                entry.get("created_by") or "imported root file system"
+                for entry in config.get("history", [])
+                if not entry.get("empty_layer")
+            ]
+            diff_ids = config["rootfs"]["diff_ids"]
+            if len(instructions) != len(diff_ids):
+                instructions = ["unknown"] * len(diff_ids)
+            return [
+                Layer(diff_id, instruction, _file_bytes(archive.extractfile(name)), _gzip(archive.extractfile(name)))
+                for diff_id, instruction, name in zip(diff_ids, instructions, manifest["Layers"], strict=True)
+            ]
+
+
+def elf_facts(path: Path) -> dict[str, str | bool]:
+    """What an executable's headers say: linkage, PIE, stripped or not, needed libraries, highest GLIBC version needed,
+    and the rustc that made it.
+
+    Raises LabError when it is no ELF file.
+    """
+    with path.open("rb") as file:
+        elf = _elf(file, path)
+        dynamic = elf.get_section_by_name(".dynamic")
+        needed = [tag.needed for tag in dynamic.iter_tags("DT_NEEDED")] if dynamic else []
+        flags = next((tag["d_val"] for tag in dynamic.iter_tags("DT_FLAGS_1")), 0) if dynamic else 0
+        interpreted = any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
+        versions = [
+            auxiliary.name
+            for section in elf.iter_sections()
+            if isinstance(section, GNUVerNeedSection)
+            for _, auxiliaries in section.iter_versions()
+            for auxiliary in auxiliaries
+            if auxiliary.name.startswith("GLIBC_2")
+        ]
+        return {
+            "linkage": "dynamic" if interpreted else "static",
+            "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & 0x08000000)),  # DF_1_PIE
+            "stripped": elf.get_section_by_name(".symtab") is None,
+            "needed_libraries": " ".join(needed),
+            "glibc_needed": max(versions, key=_version, default=""),
+            "rustc": _rustc(elf),
+        }
+
+
+def linked_allocator(path: Path) -> str:
+    """Which allocator a binary that still has its symbols brings along. Raises LabError when it has none."""
+    with path.open("rb") as file:
+        symbols = _elf(file, path).get_section_by_name(".symtab")
+        if symbols is None:
+            raise LabError(f"{path.name}: has no symbols; the allocator is looked for before stripping")
+        found = [name for name, symbol in ALLOCATOR_SYMBOLS.items() if symbols.get_symbol_by_name(symbol)]
+    return " and ".join(found) or "system"
+
+
+def _elf(file: IO[bytes], path: Path) -> ELFFile:
+    try:
+        return ELFFile(file)
+    except Exception as error:
+        raise LabError(f"{path.name}: not an ELF file ({error})") from None
+
+
+def _rustc(elf: ELFFile) -> str:
+    """The compiler's version, which rustc leaves in the section for such comments; stripping keeps it."""
+    comment = elf.get_section_by_name(".comment")
+    notes = comment.data().decode(errors="replace").split("\0") if comment else []
+    return next((note.removeprefix("rustc version ") for note in notes if note.startswith("rustc ")), "")
+
+
+def _version(name: str) -> list[int]:
+    return [int(part) for part in name.removeprefix("GLIBC_").split(".")]
+
+
+def _file_bytes(layer: IO[bytes]) -> int:
+    with tarfile.open(fileobj=layer) as files:
+        return sum(member.size for member in files if member.isfile())
+
+
+def _gzip(layer: IO[bytes]) -> int:
+    """Bytes of the layer as gzip makes them at its usual level."""
+    compressor = zlib.compressobj(6, wbits=31)
+    size = sum(len(compressor.compress(block)) for block in iter(lambda: layer.read(1 << 20), b""))
+    return size + len(compressor.flush())

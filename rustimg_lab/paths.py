@@ -1,0 +1,12 @@
+"""Where things are, below the checkout."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+STATE = ROOT / ".lab"  # this clone's own: its id, private tools, base archives in the making
+RUNS = ROOT / "data" / "runs"
+RECORDED = ROOT / "data" / "recorded"
+ARTICLE = ROOT / "data" / "article.csv"
+NOTEBOOKS = ROOT / "notebooks"
+REPORTS = ROOT / "reports"
+MYIP = ROOT / "examples" / "myip"

@@ -1,0 +1,126 @@
+"""From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
+
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+
+from rustimg_lab import bases, build, dockerfile, engine, host, progress, store
+from rustimg_lab.build import Built
+from rustimg_lab.matrix import App, Cell
+from rustimg_lab.measure import probes, registry, sizes
+from rustimg_lab.paths import STATE
+from rustimg_lab.store import Observation, Run
+
+
+def run_grid(
+    cells: list[Cell],
+    app: App,
+    run_name: str,
+    *,
+    named: dict[str, str],
+    builder: str | None,
+    console: Console,
+) -> list[str]:
+    """Builds and measures the cells into the run and returns a line on each cell that failed.
+
+    A cell whose image is the one measured before costs nothing. Raises LabError when the machine or the input does not
+    allow a start; Ctrl-C leaves no container and a run that the same call continues.
+    """
+
+    def say(text: str) -> None:
+        console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    engine.client()
+    wanted = list(dict.fromkeys(cell.base for cell in cells))
+    host.prepare(say, bases.needs_packages(wanted, named))
+    ca = host.ca_bundle()
+    with store.open_run(run_name, host.machine()) as run, engine.readable_errors():
+        engine.remove_containers()  # what a lab that was killed has left
+        try:
+            images = _base_images(wanted, named, ca, say)
+            _remember(run, app, images)
+            return _build_and_measure(cells, app, images, run, builder, ca, console, say)
+        finally:
+            engine.remove_containers()
+
+
+def _base_images(
+    wanted: list, named: dict[str, str], ca: Path | None, say: Callable[[str], None]
+) -> dict[str, bases.Provenance]:
+    images = {}
+    for base in [None, *wanted]:
+        if found := bases.resolve(base, named, say, ca):
+            images[found.name] = found
+            say(f"{found.name}: {found.label} ({found.source}, {found.digest[7:19]})")
+    return images
+
+
+def _remember(run: Run, app: App, images: dict[str, bases.Provenance]) -> None:
+    known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
+    run.save_environment(
+        images=known,
+        app={"name": app.name, "lockfile_sha256": app.lock_sha256},
+        tools={"buildx": host.buildx_version()},
+    )
+
+
+def _build_and_measure(
+    cells: list[Cell],
+    app: App,
+    images: dict[str, bases.Provenance],
+    run: Run,
+    builder: str | None,
+    ca: Path | None,
+    console: Console,
+    say: Callable[[str], None],
+) -> list[str]:
+    failures = []
+    measured = _measured(run)
+    binaries = list(dict.fromkeys(cell.binary for cell in cells))
+    with (
+        tempfile.TemporaryDirectory(dir=STATE, prefix="build-") as work,
+        registry.serve() as own_registry,
+        progress.building(binaries, console) as on_step,
+        closing(
+            build.build(cells, app, images, run.path / "logs", Path(work), builder=builder, ca=ca, on_step=on_step)
+        ) as outcomes,
+    ):
+        for built in outcomes:
+            if built.image and (built.cell.slug, built.image) in measured:
+                continue
+            (run.path / "dockerfiles" / f"Dockerfile.{built.cell.slug}").write_text(dockerfile.render(built.cell, app))
+            observations = _observe(built, images, own_registry)
+            run.append(built.cell, built.image, observations)
+            for bad in (o for o in observations if not o.ok):
+                failures.append(f"{built.cell.slug}: {bad.reason}")
+                say(f"FAILED {failures[-1]}")
+    return failures
+
+
+def _observe(
+    built: Built, images: dict[str, bases.Provenance], own_registry: registry.Registry | None
+) -> list[Observation]:
+    """All that is to know of a built cell: `runs` last, which says that the rest is there too."""
+    if built.reason:
+        return [Observation("built", False, ok=False, reason=built.reason)]
+    base = images.get(built.cell.base.name)
+    return [
+        Observation("base_digest", base.digest if base else ""),
+        Observation("builder_digest", images[bases.BUILDER].digest),
+        Observation("binary_sha256", build.sha256(built.shipped)),
+        Observation("build_cpu_s", built.cpu_s, "s"),
+        *sizes.measure_binary(built.linked, built.shipped, built.cell.allocator),
+        *sizes.measure_image(built.image, base.digest if base else None, own_registry),
+        probes.measure_runs(built.image),
+    ]
+
+
+def _measured(run: Run) -> set[tuple[str, str]]:
+    """The cells, with their images, that need no second look."""
+    rows = store.current(store.load(run.name))
+    bad = set(rows.loc[~rows["ok"], "cell"])
+    done = rows[(rows["metric"] == "runs") & ~rows["cell"].isin(bad)]
+    return set(zip(done["cell"], done["image"], strict=True))

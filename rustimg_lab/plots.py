@@ -1,0 +1,78 @@
+"""(DataFrame, Axes) -> Axes. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
+MEGABYTE = 1e6
+_MISSING = "no number: "
+
+
+def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
+    """The article's size and ours, per cell, on a logarithmic axis. `table` is `stats.article_grid`, one profile."""
+    then, now, rows = table["article_bytes"] / MEGABYTE, table["unpacked_bytes"] / MEGABYTE, range(len(table))
+    axes.hlines(rows, then, now, color=GREY, linewidth=2, zorder=1)
+    axes.scatter(then, rows, 70, facecolor="white", edgecolor=GREY, linewidth=2, zorder=2, label="article, 2021")
+    axes.scatter(now, rows, 70, color=BLUE, zorder=3, label="measured here")
+    for row, cell in enumerate(table.itertuples()):
+        _number(axes, cell.article_bytes, row, above=11)
+        _number(axes, cell.unpacked_bytes, row, cell.reason, above=-13)
+    axes.set_xscale("log")
+    axes.set_xlim(1, 200)
+    axes.set_ylim(-0.6, len(table) - 0.4)
+    axes.set_xticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
+    axes.minorticks_off()
+    axes.grid(axis="x", color="#E0E0E0", zorder=0)
+    axes.set_xlabel("image, unpacked, MB (logarithmic)")
+    return _finish(axes, table, title)
+
+
+def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
+    """What the base brings and what the app adds, unpacked, per cell."""
+    base, app = table["base_bytes"] / MEGABYTE, table["app_bytes"] / MEGABYTE
+    rows = range(len(table))
+    axes.barh(rows, base, 0.6, color=ORANGE, label="base image")
+    axes.barh(rows, app, 0.6, left=base, color=BLUE, label="app: binary, passwd, group")
+    for row, cell in enumerate(table.itertuples()):
+        _number(axes, cell.unpacked_bytes, row, cell.reason)
+    axes.set_xlim(0, 1.2 * max((base + app).max(), 1))
+    axes.set_xlabel("image, unpacked, MB")
+    return _finish(axes, table, title)
+
+
+def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
+    """Bytes on disk against bytes over the network, per cell; an estimate where no registry told."""
+    rows = range(len(table))
+    told = "compressed_bytes" in table and table["compressed_bytes"].notna().any()
+    column = "compressed_bytes" if told else "compressed_estimate_bytes"
+    label = "compressed, as a registry sends it" if told else "compressed, estimated"
+    axes.barh([row - 0.2 for row in rows], table["unpacked_bytes"] / MEGABYTE, 0.36, color=BLUE, label="unpacked")
+    axes.barh([row + 0.2 for row in rows], table[column] / MEGABYTE, 0.36, color=GREEN, label=label)
+    for row, cell in enumerate(table.itertuples()):
+        _number(axes, cell.unpacked_bytes, row - 0.2, cell.reason)
+        _number(axes, getattr(cell, column), row + 0.2)
+    axes.set_xlim(0, 1.2 * max((table["unpacked_bytes"] / MEGABYTE).max(), 1))
+    axes.set_xlabel("image, MB")
+    return _finish(axes, table, title)
+
+
+def _number(axes: Axes, size_bytes: float, row: float, reason: str = "", above: float | None = None) -> None:
+    """Writes a size beside a bar, or `above` a point (in points of type); a cell without one keeps its place."""
+    place, at = (size_bytes / MEGABYTE, row), (4, 0) if above is None else (0, above)
+    text, align, colour = f"{size_bytes / MEGABYTE:#.3g}", "left" if above is None else "center", "black"
+    if pd.isna(size_bytes):
+        if not reason:
+            return
+        place, at, align, colour = (axes.get_xlim()[0], row), (4, 0), "left", "#B00020"
+        text = _MISSING + reason[:60]
+    axes.annotate(text, place, at, textcoords="offset points", ha=align, va="center", fontsize=8, color=colour)
+
+
+def _finish(axes: Axes, table: pd.DataFrame, title: str) -> Axes:
+    names = table["base"].where(~table["stand_in"], table["base"] + "\n(stand-in)")
+    axes.set_yticks(range(len(table)), names)
+    axes.invert_yaxis()
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
+    return axes

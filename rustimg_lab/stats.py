@@ -1,0 +1,121 @@
+"""DataFrame -> DataFrame: rows of observations to tables. Needs no engine; reads nothing but the article's figures."""
+
+import pandas as pd
+
+from rustimg_lab.matrix import BASES
+from rustimg_lab.paths import ARTICLE
+from rustimg_lab.store import current
+
+
+def article() -> pd.DataFrame:
+    """The article's two tables: columns base, profile, size_bytes (its MB taken as 1e6 bytes)."""
+    return pd.read_csv(ARTICLE, comment="#")
+
+
+def cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`.
+
+    `rows` is what `store.load` returns. A cell whose image was not built, or did not do its job when it was started,
+    has no sizes here: they would be sizes of something that does not work. `reason` says why.
+    """
+    newest = current(rows)
+    factors = newest[["cell", "base", "profile", "allocator", "image"]].drop_duplicates("cell").set_index("cell")
+    single = newest[newest["metric"] != "layer_bytes"].drop_duplicates(["cell", "metric"], keep="last")
+    wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value").reindex(factors.index)
+    reasons = newest[~newest["ok"]].groupby("cell")["reason"].agg("; ".join)
+
+    table = factors.join(wide)
+    table["reason"] = reasons.reindex(table.index).fillna("")
+    runs = table["runs"].eq(True) if "runs" in table else pd.Series(False, table.index)
+    table["ok"] = runs & table["reason"].eq("")
+    table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
+    sizes = [column for column in table.columns if column.endswith("_bytes")]
+    table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
+
+    images = rows.attrs["environment"].get("images", {})
+    digest = table["base_digest"] if "base_digest" in table else pd.Series("", table.index)
+    table["base_label"] = [
+        images[d]["label"] if d in images else BASES[b].label if b in BASES else b
+        for b, d in zip(table["base"], digest, strict=True)
+    ]
+    table["base_source"] = [images[d]["source"] if d in images else "empty" for d in digest]
+    table["stand_in"] = [d in images and images[d]["stand_in"] for d in digest]
+    figures = article().set_index(["base", "profile"])["size_bytes"]
+    table["article_bytes"] = figures.reindex(pd.MultiIndex.from_frame(table[["base", "profile"]])).to_numpy()
+    return _in_order(table).reset_index()
+
+
+def layers(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner, instruction."""
+    works = cells(rows).query("ok")[["cell", "base", "profile", "allocator", "stand_in"]]
+    newest = current(rows)
+    found = works.merge(newest.loc[newest["metric"] == "layer_bytes", ["cell", "order", "value", "detail"]], on="cell")
+    found[["owner", "instruction"]] = found.pop("detail").str.split(": ", n=1, expand=True)
+    return found.assign(file_bytes=found.pop("value").astype("int64"))
+
+
+def article_grid(rows: pd.DataFrame) -> pd.DataFrame:
+    """The cells that the article has too: its bases and profiles, its allocator on each. Same columns as `cells`."""
+    table = cells(rows)
+    theirs = table["base"].map(lambda name: BASES[name].article_allocator if name in BASES else None)
+    return table[table["article_bytes"].notna() & (table["allocator"] == theirs)].reset_index(drop=True)
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """By profile as first written, then base in the order of the article, then allocator as first written."""
+    ranks = pd.DataFrame(
+        {
+            "profile": pd.Categorical(table["profile"], table["profile"].unique()).codes,
+            "base": table["base"].map({name: rank for rank, name in enumerate(BASES)}).fillna(len(BASES)),
+            "allocator": pd.Categorical(table["allocator"], table["allocator"].unique()).codes,
+        },
+        index=table.index,
+    )
+    return table.loc[ranks.sort_values(["profile", "base", "allocator"]).index]
+
+
+def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a stand-in."""
+    works = table[table["ok"]]
+    environment = rows.attrs["environment"]
+    said = [f"Run **{environment['run']}**: {len(works)} of {len(table)} cells built, started and measured."]
+    if len(works):
+        best = works.loc[works["unpacked_bytes"].idxmin()]
+        said.append(
+            f"The smallest image is **{best['base']}, {best['profile']}, {best['allocator']}**: "
+            f"{_mb(best['unpacked_bytes'])} MB."
+        )
+    said += [f"{cell.cell} has no number: {cell.reason}." for cell in table[~table["ok"]].itertuples()]
+    for base, label in table.loc[table["stand_in"], ["base", "base_label"]].drop_duplicates().itertuples(index=False):
+        said.append(f"**{base} is a {label}**, not the official image: its figures are not {base.capitalize()}'s.")
+    return " ".join(said)
+
+
+def size_findings(table: pd.DataFrame) -> str:
+    """What the article's grid shows, as a Markdown list with every number from `table` (`article_grid`)."""
+    works = table[table["ok"]]
+    works = works.assign(base=works["base"].where(~works["stand_in"], works["base"] + " (stand-in)"))
+    size = works.pivot(index="base", columns="profile", values="unpacked_bytes").reindex(works["base"].unique())
+    theirs = works.pivot(index="base", columns="profile", values="article_bytes")
+    share = works.assign(share=works["base_bytes"] / works["unpacked_bytes"]).set_index(["base", "profile"])["share"]
+    said = []
+    if {"baseline", "optimized"} <= set(size):
+        both = size.dropna(subset=["baseline", "optimized"])
+        for base, before, after in both[["baseline", "optimized"]].itertuples():
+            then = 1 - theirs.loc[base, "optimized"] / theirs.loc[base, "baseline"]
+            said.append(
+                f"**{base}**: the article's optimizations take {_mb(before - after)} MB from {_mb(before)} MB, "
+                f"{1 - after / before:.0%} of the image (in the article {then:.0%}); "
+                f"the base's share of what is left is {share[base, 'optimized']:.0%}."
+            )
+    for profile in size:
+        largest, smallest = size[profile].idxmax(), size[profile].idxmin()
+        said.append(
+            f"Profile **{profile}**: {largest} is {size[profile].max() / size[profile].min():.1f} times as large as "
+            f"{smallest} ({_mb(size[profile].max())} against {_mb(size[profile].min())} MB)."
+        )
+    return "\n".join(f"- {sentence}" for sentence in said) or "- No cell of the article's grid works in this run."
+
+
+def _mb(size_bytes: float) -> str:
+    return f"{size_bytes / 1e6:.2f}"

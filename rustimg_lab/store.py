@@ -1,0 +1,220 @@
+"""A run on disk: rows appended as JSON lines, the environment beside them; load -> DataFrame.
+
+data/runs/RUN/rows.jsonl         one observation a line, see `COLUMNS`
+data/runs/RUN/environment.json   the machine, the tools, the app, and every base image's provenance by digest
+data/runs/RUN/dockerfiles/       the text that each cell was built from
+data/runs/RUN/logs/              each cell's build log
+"""
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.matrix import Cell
+from rustimg_lab.paths import RECORDED, RUNS
+
+SCHEMA = 1
+DEFAULT_RUN = "article"
+RECORDED_RUN = "recorded"  # the committed run of the article's grid; others are recorded/NAME
+
+# Every column with the types that its JSON may have.
+COLUMNS: dict[str, tuple[type, ...]] = {
+    "run_id": (str,),
+    "cell": (str,),
+    "base": (str,),
+    "profile": (str,),
+    "allocator": (str,),
+    "image": (str,),  # the id of the image that was observed; "" where none was built
+    "metric": (str,),
+    "value": (int, float, str, bool, type(None)),
+    "unit": (str,),
+    "block": (int,),
+    "order": (int,),
+    "is_warmup": (bool,),
+    "ok": (bool,),
+    "reason": (str,),  # why not, where `ok` is false
+    "detail": (str,),  # what the value is of, where the metric alone does not say: a layer's instruction
+}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One value of one cell, or the reason why there is none."""
+
+    metric: str
+    value: float | int | str | bool | None
+    unit: str = ""
+    block: int = 0
+    order: int = 0
+    is_warmup: bool = False
+    ok: bool = True
+    reason: str = ""
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is open for writing; `open_run` makes it and holds its lock."""
+
+    name: str
+    path: Path
+    environment: dict[str, Any]
+
+    def append(self, cell: Cell, image: str, observations: Iterable[Observation]) -> None:
+        """Appends one row per observation, in one write that is on disk when this returns.
+
+        Raises LabError when the disk refuses; what was there stays valid.
+        """
+        about = {"run_id": self.name, "cell": cell.slug, "base": cell.base.name, "profile": cell.profile.name,
+                 "allocator": cell.allocator, "image": image}  # fmt: skip
+        text = "".join(json.dumps(about | asdict(o), allow_nan=False) + "\n" for o in observations).encode()
+        path = self.path / "rows.jsonl"
+        try:
+            with path.open("ab", buffering=0) as file:
+                start = file.tell()
+                try:
+                    if file.write(text) != len(text):
+                        raise OSError("the disk took only a part")
+                    os.fsync(file.fileno())
+                except BaseException:
+                    file.truncate(start)
+                    raise
+        except OSError as error:
+            raise LabError(f"{path}: rows could not be written ({error.strerror or error}); free some space") from error
+
+    def save_environment(self, **changes: Any) -> None:
+        """Updates environment.json, whole or not at all."""
+        self.environment.update(changes)
+        path = self.path / "environment.json"
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(self.environment, indent=1, sort_keys=True) + "\n")
+        part.replace(path)
+
+
+@contextmanager
+def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
+    """Opens a run of the user's own for writing, made when it is not there.
+
+    Raises LabError when another lab writes to it, or when it was begun on another `machine`.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == RECORDED_RUN:
+        raise LabError(
+            f"'{name}' cannot be a run's name: use letters, digits, dots and dashes, and not '{RECORDED_RUN}'"
+        )
+    path = RUNS / name
+    for folder in ("dockerfiles", "logs"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"run '{name}' is being written by another lab; wait for it, or choose --run NAME") from None
+        environment = _environment(path) if (path / "environment.json").exists() else {}
+        _same_machine(name, environment.get("machine", machine), machine)
+        run = Run(name, path, {"schema": SCHEMA, "run": name, "images": {}} | environment)
+        run.save_environment(machine=machine)
+        _end_last_line(path / "rows.jsonl")
+        yield run
+
+
+def load(name: str) -> pd.DataFrame:
+    """All rows of a run, one per observation, with the columns of `COLUMNS`, in the order they were written.
+
+    `attrs["environment"]` is the run's environment, `attrs["broken"]` a line on each row that could not be read (the
+    rest is loaded). Raises LabError when there is no such run, or when it was written by a newer lab.
+    """
+    path = run_path(name)
+    environment = _environment(path)
+    rows, broken = [], []
+    if (path / "rows.jsonl").exists():
+        with (path / "rows.jsonl").open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    rows.append(_checked(line))
+                except ValueError as error:
+                    broken.append(f"{path.name}/rows.jsonl:{number}: {error}; left out")
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    frame.attrs = {"environment": environment, "broken": broken}
+    return frame
+
+
+def current(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each cell's newest image, and of what was observed twice there, the newest.
+
+    Where a cell's newest row is a failed build, that is all there is of it.
+    """
+    if rows.empty:
+        return rows
+    newest = rows.groupby("cell")["image"].transform("last")
+    same = rows[rows["image"] == newest]
+    return same.drop_duplicates(["cell", "metric", "block", "order"], keep="last")
+
+
+def run_path(name: str) -> Path:
+    """The folder of a run that is there. Raises LabError, with the nearest name, when it is not."""
+    if name == RECORDED_RUN:
+        return RECORDED / DEFAULT_RUN
+    known = {path.name: path for path in sorted(RUNS.glob("*")) if path.is_dir()}
+    known |= {f"{RECORDED_RUN}/{path.name}": path for path in sorted(RECORDED.glob("*")) if path.is_dir()}
+    if name not in known:
+        raise unknown("run", name, [*known, RECORDED_RUN])
+    return known[name]
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    file = path / "environment.json"
+    try:
+        environment = json.loads(file.read_text())
+        newer = environment["schema"] > SCHEMA
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise LabError(f"{path.name}/environment.json cannot be read ({error}); the run has no environment") from None
+    if newer:
+        raise LabError(f"run '{path.name}' has schema {environment['schema']}, this lab reads {SCHEMA}; update the lab")
+    return environment
+
+
+def _checked(line: str) -> dict[str, Any]:
+    """The row that a line holds. Raises ValueError, saying what is wrong with it."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no value")
+
+    try:
+        row = json.loads(line, parse_constant=refuse)
+    except json.JSONDecodeError:
+        raise ValueError("not a line of JSON") from None
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    for column, types in COLUMNS.items():
+        if column not in row:
+            raise ValueError(f"has no '{column}'")
+        if not isinstance(row[column], types) or (isinstance(row[column], bool) and bool not in types):
+            raise ValueError(f"'{column}' has the wrong type")
+    return row
+
+
+def _same_machine(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    differs = [f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
+    if differs:
+        raise LabError(
+            f"run '{name}' was begun on another machine ({', '.join(differs)}); numbers of two machines are not mixed: "
+            "choose a new one with --run NAME"
+        )
+
+
+def _end_last_line(path: Path) -> None:
+    """A lab that was killed in mid-write may have left half a line; what comes next must not be joined to it."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")

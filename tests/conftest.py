@@ -1,0 +1,91 @@
+"""What the tests share: a gate for those that need an engine, and a crate that compiles in seconds."""
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rustimg_lab import bases, build, engine, host, matrix
+from rustimg_lab.errors import LabError
+from rustimg_lab.paths import ROOT, STATE
+
+TINY = Path(__file__).parent / "crates" / "tiny"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("engine"):
+        try:
+            engine.client()
+        except LabError as error:
+            if os.environ.get("CI"):
+                pytest.fail(f"CI needs an engine: {error}")
+            pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, bases.Provenance]:
+    """Every base image and the builder, by name."""
+    host.prepare(print)
+    found = [bases.resolve(base, {}, print, host.ca_bundle()) for base in (None, *matrix.BASES.values())]
+    return {image.name: image for image in found if image}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> matrix.App:
+    """A copy of the tiny crate with a lockfile of its own, and so with a target directory that nothing was built in."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(TINY, folder)
+    with (folder / "Cargo.lock").open("a") as lock:
+        lock.write(f"# {uuid.uuid4()}\n")
+    return build.load_app(folder)
+
+
+@pytest.fixture
+def builds(images: dict, tmp_path: Path) -> Callable[..., list[build.Built]]:
+    """Builds cells of an app; the images are removed afterwards. Logs lie in `tmp_path / "logs"`."""
+    made: list[str] = []
+    calls: list[Path] = []
+
+    def run(cells: list[matrix.Cell], app: matrix.App, **options: object) -> list[build.Built]:
+        app = build.load_app(app.directory)
+        work = tmp_path / f"work{len(calls)}"
+        calls.append(work)
+        work.mkdir()
+        (tmp_path / "logs").mkdir(exist_ok=True)
+        options = {"images": images, "ca": host.ca_bundle()} | options
+        made.extend(build.image_tag(cell, app) for cell in cells)
+        return list(build.build(cells, app, logs=tmp_path / "logs", work=work, **options))
+
+    yield run
+    for tag in dict.fromkeys(made):
+        if engine.find_image(tag):
+            engine.client().images.remove(tag)
+
+
+@pytest.fixture
+def lab() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command line as a user does."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "rustimg_lab", *arguments], cwd=ROOT, env={**os.environ, **environment},
+            capture_output=True, text=True, timeout=3000,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for tools that is empty, as on a new machine."""
+    for module in (host, engine):
+        monkeypatch.setattr(module, "STATE", tmp_path / STATE.name)
+    (tmp_path / STATE.name).mkdir()
+    host.buildx_version.cache_clear()
+    yield tmp_path / STATE.name
+    host.buildx_version.cache_clear()

@@ -1,0 +1,184 @@
+"""Real builds of the tiny crate: what is shared, what is compiled anew, what fails and what does not with it."""
+
+import io
+import os
+import re
+import tarfile
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from rustimg_lab import build, dockerfile, engine, host, matrix
+from rustimg_lab.errors import LabError
+
+pytestmark = pytest.mark.engine
+
+
+def compiled(tmp_path) -> list[str]:
+    """The crates that cargo compiled, from the logs; cells of one binary share one build and its log."""
+    texts = {path.read_text() for path in (tmp_path / "logs").glob("*.log")}
+    return [name for text in texts for name in re.findall(r"Compiling (\S+) v", text)]
+
+
+def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tiny, builds, tmp_path):
+    cells = matrix.grid(matrix.BASES, ["baseline"], ["system"])
+    built = builds(cells, tiny)
+    assert all(b.image for b in built), [b.reason for b in built]
+    assert sorted(compiled(tmp_path)) == sorted(["itoa", "tiny"] * 2)  # once for musl, once for gnu
+
+    hashes = {b.cell.base.name: build.sha256(b.shipped) for b in built}
+    assert hashes["scratch"] == hashes["alpine"] != hashes["distroless"] == hashes["debian"]
+    assert all(0 < b.cpu_s < 600 for b in built)
+
+    more = builds(matrix.grid(["scratch", "alpine"], ["baseline"], ["system", "mimalloc"]), tiny)
+    assert all(b.image for b in more)
+    added = compiled(tmp_path)
+    assert added.count("itoa") == 2 and added.count("mimalloc") == added.count("libmimalloc-sys") == 1
+
+    before = {path: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    again = builds(cells, tiny)
+    assert {b.cell: b.image for b in again} == {b.cell: b.image for b in built}
+    assert {path: path.read_text() for path in (tmp_path / "logs").iterdir()} == before  # nothing ran
+
+
+def test_a_changed_source_with_an_older_time_gives_a_new_binary(tiny, builds):
+    cell = matrix.cell("scratch", "baseline", "system")
+    (first,) = builds([cell], tiny)
+    main = tiny.directory / "src" / "main.rs"
+    main.write_text(main.read_text().replace("42", "43"))
+    os.utime(main, (0, 0))
+    (second,) = builds([cell], tiny)
+    assert build.sha256(first.shipped) != build.sha256(second.shipped)
+    output = engine.client().containers.run(second.image, ["/tiny/tiny"], remove=True, network_mode="none")
+    assert output == b"answer 43\n"
+
+
+@pytest.mark.skipif(host.parallel_builds() < 2, reason="one core or little memory: one build at a time")
+def test_builds_in_different_target_directories_overlap(tiny, builds):
+    (tiny.directory / "build.rs").write_text("fn main() { std::thread::sleep(std::time::Duration::from_secs(8)); }")
+    spans: dict[str, list[float]] = {}
+    lock = threading.Lock()
+
+    def on_step(binary, text):
+        with lock:
+            spans.setdefault(binary.slug, []).append(time.monotonic())
+
+    built = builds(matrix.grid(["scratch", "debian"], ["baseline"], ["system"]), tiny, on_step=on_step)
+    assert all(b.image for b in built)
+    (start_a, *_, end_a), (start_b, *_, end_b) = spans.values()
+    assert max(start_a, start_b) < min(end_a, end_b)
+
+
+def test_a_crate_that_does_not_compile_takes_no_other_cell_with_it(tiny, builds, tmp_path):
+    main = tiny.directory / "src" / "main.rs"
+    main.write_text(main.read_text() + '\n#[cfg(feature = "mimalloc")]\nconst BROKEN: u32 = "not a number";\n')
+    cells = matrix.grid(["scratch", "alpine", "debian"], ["baseline"], ["system", "mimalloc"])
+    built = {b.cell.slug: b for b in builds(cells, tiny)}
+    assert len(built) == 6
+    for slug, outcome in built.items():
+        if slug.endswith("mimalloc"):
+            assert re.fullmatch(r"error\[E0308\]: mismatched types \(src/main\.rs:\d+:\d+\)", outcome.reason)
+            assert "const BROKEN" in (tmp_path / "logs" / f"{slug}.log").read_text()
+        else:
+            assert outcome.image and not outcome.reason
+
+
+def test_a_final_stage_that_fails_is_set_aside_and_its_sibling_is_built(tiny, builds, images):
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("etc"))  # a file where the image needs a folder
+    repository = engine.repository("test-broken-base")
+    engine.client().api.import_image_from_data(archive.getvalue(), repository=repository, tag="test")
+    try:
+        broken = images | {"alpine": replace(images["alpine"], image=f"{repository}:test")}
+        cells = matrix.grid(["scratch", "alpine"], ["baseline"], ["system"])
+        built = {b.cell.base.name: b for b in builds(cells, tiny, images=broken)}
+    finally:
+        engine.client().images.remove(f"{repository}:test")
+    assert built["scratch"].image
+    assert not built["alpine"].image and "etc" in built["alpine"].reason
+
+
+def test_what_is_no_source_never_enters_the_context(tiny, builds):
+    for folder in ("target", ".git", "left-out"):
+        (tiny.directory / folder).mkdir()
+        (tiny.directory / folder / "huge").write_text("huge")
+    (tiny.directory / "src" / "target").mkdir()
+    (tiny.directory / "src" / "target" / "wanted").write_text("a folder of the user's that only has the name")
+    (tiny.directory / ".dockerignore").write_text("left-out\n")
+    (tiny.directory / "build.rs").write_text(
+        'fn main() { for name in ["target", ".git", "left-out"] {'
+        ' assert!(!std::path::Path::new(name).exists(), "{name} is in the context"); }'
+        ' assert!(std::path::Path::new("src/target/wanted").exists()); }'
+    )
+    (built,) = builds([matrix.cell("scratch", "baseline", "system")], tiny)
+    assert built.image, built.reason
+
+
+@pytest.mark.parametrize("with_bundle", [True, False])
+def test_the_ca_bundle_reaches_the_build_and_is_in_no_layer_and_no_history(
+    with_bundle, tiny, builds, images, tmp_path, monkeypatch
+):
+    canary = b"canary-7f3a91c2-in-the-ca-bundle"
+    bundle = tmp_path / "ca.pem"
+    bundle.write_bytes((host.ca_bundle().read_bytes() if host.ca_bundle() else b"") + b"\n# " + canary + b"\n")
+    probe = f"grep -c '{canary.decode()[:12]}' /run/secrets/ca" if with_bundle else "! ls /run/secrets/ca"
+    cell = matrix.cell("scratch", "baseline", "system")
+    # The measured text, with one line before cargo that looks whether the secret is there for the step.
+    text = dockerfile.render(cell, tiny).replace("    find . -type f", f"    {probe}; \\\n    find . -type f")
+    assert probe in text
+    monkeypatch.setattr(dockerfile, "render", lambda *arguments: text)
+    (built,) = builds([cell], tiny, ca=bundle if with_bundle else None)
+    assert built.image, built.reason
+
+    # The builder stage too: it stays on the machine that builds, and may be pushed as a cache.
+    tag = f"{engine.repository('test-builder-stage')}:test"
+    options = ["--secret", f"id=ca,src={bundle}"] if with_bundle else []
+    source = tmp_path / "Dockerfile"
+    source.write_text(text)
+    engine.run(
+        [*host.buildx_command(), "build", "--quiet", "--output=type=docker", "--target=builder", "--tag", tag, *options,
+         "--build-arg", f"RUST_IMAGE={images['rust'].image}", "--file", str(source), str(tiny.directory)]
+    )  # fmt: skip
+    try:
+        for image, skip in ((built.image, 0), (tag, len(images["rust"].digest and _layers(images["rust"].image)))):
+            assert canary.decode() not in str(engine.client().images.get(image).history())
+            assert canary not in _saved(image, skip)
+    finally:
+        engine.client().images.remove(tag)
+
+
+def _layers(image: str) -> list[str]:
+    return engine.client().images.get(image).attrs["RootFS"]["Layers"]
+
+
+def _saved(image: str, skip: int) -> bytes:
+    """The configuration and the layers of an image, but for its first `skip`, as bytes."""
+    archive = io.BytesIO(b"".join(engine.client().images.get(image).save()))
+    with tarfile.open(fileobj=archive) as tar:
+        manifest = tar.extractfile("manifest.json").read()
+        names = re.findall(r'"([^"]+layer\.tar|blobs/[^"]+)"', manifest.decode())
+        layers = [name for name in names if name in tar.getnames()]
+        wanted = [name for name in tar.getnames() if name.endswith(".json")] + layers[skip:]
+        assert layers[skip:]
+        return b"".join(tar.extractfile(name).read() for name in wanted if tar.getmember(name).isfile())
+
+
+def test_the_text_that_is_built_is_the_text_that_is_handed_out(tiny, images, tmp_path):
+    """bake reads `${` as an expression; what it makes of ours must be ours again."""
+    import json
+
+    cell = matrix.cell("alpine", "optimized", "system")
+    bake = tmp_path / "bake.json"
+    bake.write_text(json.dumps(build.bake_file([cell], tiny, images, tiny.directory, tmp_path / "facts", None)))
+    printed = json.loads(engine.run([*host.buildx_command(), "bake", "--print", "--file", str(bake), cell.slug]))
+    assert printed["target"][cell.slug]["dockerfile-inline"] == dockerfile.render(cell, tiny)
+
+
+@pytest.mark.parametrize(("missing", "message"), [("Cargo.toml", "no Cargo.toml"), ("Cargo.lock", "no Cargo.lock")])
+def test_a_folder_that_is_no_app_is_refused(missing, message, tiny):
+    (tiny.directory / missing).unlink()
+    with pytest.raises(LabError, match=message):
+        build.load_app(tiny.directory)

@@ -1,0 +1,96 @@
+"""Clean-up takes what is this clone's, by label and id, and nothing that only looks like it."""
+
+import io
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from rustimg_lab import engine
+from rustimg_lab.paths import ROOT
+
+pytestmark = pytest.mark.engine
+NAMES = "rustimg-lab-testtest/cell", "rustimg-lab-testtesu/cell", "rustimg-lab/myip", "rustimg-lab-test-derived/mine"
+
+
+@pytest.fixture
+def another_clone(monkeypatch):
+    """The id of a clone that owns nothing yet, so that the test cleans no real one."""
+    monkeypatch.setattr(engine, "lab_id", lambda: "testtest")
+    yield
+    for container in engine.client().containers.list(all=True, filters={"name": "rustimg-lab-test-"}):
+        container.remove(force=True)
+    for name in NAMES:
+        if engine.find_image(f"{name}:1"):
+            engine.client().images.remove(f"{name}:1")
+
+
+def image(name: str, label: str | None, content: str = "x") -> str:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo(content))
+    changes = [f"LABEL {engine.IMAGE_LABEL}={label}"] if label else []
+    engine.client().api.import_image_from_data(archive.getvalue(), repository=name, tag="1", changes=changes)
+    return f"{name}:1"
+
+
+def test_only_this_clones_images_and_containers_go(another_clone):
+    ours = image(NAMES[0], "testtest")
+    another_clones = image(NAMES[1], "testtesu")
+    the_users = image(NAMES[2], None)
+    # A user's image built on one of ours inherits the label; a user's container of ours inherits it too.
+    container = engine.client().containers.create(ours, ["nothing"], name="rustimg-lab-test-derived")
+    container.commit(NAMES[3], "1")
+    derived = f"{NAMES[3]}:1"
+    own_container = engine.create_container(the_users, command=["nothing"])
+
+    assert engine.remove_containers(all_of_ours=True) == 1
+    assert engine.client().containers.get(container.id)
+    with pytest.raises(engine.docker.errors.NotFound):
+        engine.client().containers.get(own_container.id)
+
+    _, kept = engine.remove_images()
+    assert any(line.startswith(derived) for line in kept)
+    assert any(line.startswith(ours) for line in kept)  # a container of the user's stands on it
+    container.remove()
+    removed, kept = engine.remove_images()
+    assert removed == 1 and len(kept) == 1
+    assert not engine.find_image(ours)
+    assert all(engine.find_image(name) for name in (another_clones, the_users, derived))
+
+
+def test_a_container_of_a_lab_that_runs_is_left_and_one_of_a_lab_that_died_is_not(another_clone, monkeypatch):
+    the_users = image(NAMES[2], None)
+    alive = subprocess.Popen(["sleep", "60"])
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    containers = {}
+    for process in (alive, dead):
+        monkeypatch.setattr(engine.os, "getpid", lambda pid=process.pid: pid)
+        containers[process] = engine.create_container(the_users, command=["nothing"])
+    monkeypatch.undo()
+    monkeypatch.setattr(engine, "lab_id", lambda: "testtest")
+    try:
+        assert engine.remove_containers() == 1
+        assert engine.client().containers.get(containers[alive].id)
+    finally:
+        alive.kill()
+        alive.wait()
+        assert engine.remove_containers() == 1
+
+
+def test_clean_says_how_large_the_build_cache_is_that_it_leaves(another_clone):
+    script = (
+        "import sys; from rustimg_lab import engine; engine.lab_id = lambda: 'testtest';"
+        "from rustimg_lab.__main__ import main; sys.exit(main(['clean']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "removed 0 containers and 0 images" in done.stdout
+    assert "build cache" in done.stdout and "GB" in done.stdout
+
+
+def test_no_prune_is_ever_called():
+    sources = "".join(path.read_text() for path in (ROOT / "rustimg_lab").rglob("*.py"))
+    assert "prune(" not in sources and '"prune"' not in sources

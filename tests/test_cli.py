@@ -1,0 +1,73 @@
+"""What a user types and gets back, without an engine."""
+
+import re
+
+import pytest
+
+from rustimg_lab import report, store
+from rustimg_lab.errors import LabError
+from rustimg_lab.paths import MYIP, REPORTS, ROOT
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("dockerfile", "scrach"), "lab: unknown base 'scrach': did you mean 'scratch'?"),
+        (("dockerfile", "scratch", "--profile", "optimised"), "lab: unknown profile 'optimised': did you mean"),
+        (("dockerfile", "scratch", "--allocator", "jemaloc"), "lab: unknown allocator 'jemaloc': did you mean"),
+        (("run", "--bases", "scratch,debain"), "lab: unknown base 'debain': did you mean 'debian'?"),
+        (("run", "--base", "alpine"), "lab: --base alpine: give it as NAME=IMAGE"),
+        (("report", "--run", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
+        (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
+        (("clean",), "lab: no Docker engine answers at unix:///nonexistent"),
+    ],
+)
+def test_bad_input_gets_one_line_and_exit_code_2(arguments, message, lab):
+    done = lab(*arguments, **NO_ENGINE)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_dockerfile_is_printed_as_it_is_committed(lab):
+    done = lab("dockerfile", "scratch", "--profile", "optimized", "--allocator", "jemalloc", **NO_ENGINE)
+    assert done.returncode == 0
+    assert done.stdout == (MYIP / "Dockerfile.scratch").read_text()
+
+
+def test_the_recorded_report_needs_no_engine(lab):
+    done = lab("report", "--run", "recorded", **NO_ENGINE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" yes") == 8
+    page = (REPORTS / "recorded" / "01_sizes.html").read_text()
+    assert page.count("<img") == page.count('src="data:image/png;base64,') == 3
+
+
+def test_the_page_loads_nothing_from_the_network():
+    report.render("recorded")
+    page = (REPORTS / "recorded" / "01_sizes.html").read_text()
+    loads = r"""(?:src|srcset)\s*=\s*["']?(?!data:)[^"'\s>]+|<link\b|@import|url\((?!["']?data:)"""
+    assert [found[:80] for found in re.findall(loads, page)] == []
+    assert "<script" not in page
+    assert len(page) < 3_000_000
+
+
+def test_an_unknown_parameter_is_told_with_the_nearest():
+    with pytest.raises(LabError, match="unknown parameter 'run_nam': did you mean 'run_name'"):
+        report.render("recorded", parameters={"run_nam": "x"})
+
+
+def test_a_notebook_that_does_not_reach_its_end_makes_no_page(monkeypatch):
+    page = report.render("recorded")
+    before = page.read_text()
+    monkeypatch.setattr(report, "SENTINEL", "what no cell prints")
+    with pytest.raises(LabError, match="did not run to its end"):
+        report.render("recorded")
+    assert page.read_text() == before
+
+
+def test_the_readmes_table_is_the_recorded_runs():
+    table = report.markdown(store.RECORDED_RUN)
+    assert table in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{table}"

@@ -1,0 +1,71 @@
+import re
+
+import pytest
+
+from rustimg_lab import build, dockerfile, matrix
+from rustimg_lab.paths import MYIP
+
+CELLS = matrix.grid(matrix.BASES, matrix.PROFILES, matrix.ALLOCATORS)
+EVERY_CELL = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.slug)
+
+
+@pytest.fixture(scope="module")
+def app():
+    return build.load_app(MYIP)
+
+
+@pytest.mark.parametrize("base", matrix.BASES)
+def test_the_committed_dockerfiles_are_the_generated_ones(base, app):
+    """To write them anew: ./lab dockerfile BASE > examples/myip/Dockerfile.BASE"""
+    cell = matrix.cell(base, "optimized", matrix.ARTICLE)
+    assert (MYIP / f"Dockerfile.{base}").read_text() == dockerfile.render(cell, app)
+
+
+@EVERY_CELL
+def test_what_every_dockerfile_has(cell, app):
+    text = dockerfile.render(cell, app)
+    assert "BuildKit" in text.splitlines()[0]
+    assert "# syntax=" not in text  # it would need a pull
+    assert "USER 10001:10001" in text
+    assert "cargo build --locked" in text
+    assert f"--features {cell.allocator};" in text
+    assert text.endswith('CMD ["/myip/myip"]\n')
+
+
+@EVERY_CELL
+def test_base_references_are_global_args_with_the_official_images_as_defaults(cell, app):
+    before_the_first_stage, *stages = re.split(r"^FROM ", dockerfile.render(cell, app), flags=re.MULTILINE)
+    assert f"ARG RUST_IMAGE={matrix.BUILDER_REFERENCE}\n" in before_the_first_stage
+    assert stages[0].startswith("${RUST_IMAGE} AS builder\n")
+    if cell.base.reference:
+        assert f"ARG BASE_IMAGE={cell.base.reference}\n" in before_the_first_stage
+        assert stages[1].startswith("${BASE_IMAGE}\n")
+    else:
+        assert stages[1].startswith("scratch\n")
+
+
+@EVERY_CELL
+def test_cache_mounts_have_literal_keys(cell, app):
+    """This BuildKit expands no `${ARG}` in the id or the target of a cache mount."""
+    mounts = re.findall(r"--mount=type=cache\S+", dockerfile.render(cell, app))
+    assert len(mounts) == 2
+    assert not any("$" in mount for mount in mounts)
+
+
+def test_one_target_directory_per_lockfile_target_and_profile(app):
+    other = matrix.App(app.name, app.directory, "0" * 64)
+    assert len({dockerfile.cache_id(cell, a) for cell in CELLS for a in (app, other)}) == 2 * 2 * 2
+
+
+def test_only_the_final_stage_differs_between_bases_of_one_binary(app):
+    def builder(base: str) -> str:
+        text = dockerfile.render(matrix.cell(base, "optimized", "jemalloc"), app)
+        return text[text.index("FROM ${RUST_IMAGE}") : text.rindex("\nFROM ")]
+
+    assert builder("scratch") == builder("alpine")
+    assert builder("distroless") == builder("debian")
+
+
+@pytest.mark.parametrize("profile", matrix.PROFILES.values(), ids=lambda profile: profile.name)
+def test_a_profile_strips_or_not(profile, app):
+    assert ("strip -s" in dockerfile.render(matrix.cell("scratch", profile.name, "system"), app)) == profile.strip

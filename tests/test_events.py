@@ -1,0 +1,58 @@
+"""The parts of a build that need no engine: reading progress, times and errors."""
+
+import json
+
+import pytest
+
+from rustimg_lab import build, host, matrix
+from rustimg_lab.build import Step
+
+
+def test_events_are_read_on_one_line_and_on_many_with_text_between():
+    events, texts = [], []
+    read = build.read_events(events.append, texts.append)
+    first, second = {"vertexes": [{"digest": "a", "name": "}"}]}, {"logs": [{"data": "e30K"}]}
+    for line in [*json.dumps(first, indent=2).splitlines(True), "ERROR: failed\n", json.dumps(second) + "\n"]:
+        read(line)
+    assert events == [first, second]
+    assert texts == ["ERROR: failed"]
+
+
+def test_cpu_seconds_are_the_sum_of_all_that_times_prints():
+    assert build.cpu_seconds("0m0.01s 0m0.02s\n1m30.50s 0m4.47s\n") == pytest.approx(95.0)
+
+
+def test_the_reason_is_the_compilers_first_error_with_its_place():
+    output = [
+        "   Compiling a v0.1.0\nwarning: unused\n",
+        "error[E0425]: cannot find value `x`\n --> src/main.rs:2:5\n  |\n",
+        "error: aborting\n",
+    ]
+    assert build.first_error(output) == "error[E0425]: cannot find value `x` (src/main.rs:2:5)"
+    assert build.first_error(["one\n", "last words\n\n"]) == "last words"
+
+
+def test_a_failed_builder_stage_fails_every_cell_of_the_binary_and_a_final_stage_only_its_own():
+    cells = matrix.grid(["scratch", "alpine"], ["baseline"], ["system"])
+    slug = cells[1].slug
+    of_all = Step(f"[{cells[0].slug} builder 4/6] RUN cargo", error="exit code: 101", output=["error: no\n"])
+    of_one = Step(f"[{slug} stage-1 2/2] COPY", error="not a directory")
+    cancelled = Step(f"[{cells[0].slug} stage-1 2/2] COPY", error="context canceled")
+    assert build._culprits({"1": of_all}, cells) == dict.fromkeys(cells, "error: no")
+    assert build._culprits({"1": cancelled, "2": of_one}, cells) == {cells[1]: "not a directory"}
+
+
+def test_binaries_that_share_a_target_directory_take_turns(tmp_path):
+    app = matrix.App("myip", tmp_path, "0" * 64)
+    groups = {}
+    for cell in matrix.grid(["scratch", "debian"], ["baseline"], ["system", "jemalloc"]):
+        groups.setdefault(cell.binary, []).append(cell)
+    turn = [binary.slug for binary in build._in_turn(groups, app)]
+    assert turn == ["musl-baseline-system", "gnu-baseline-system", "musl-baseline-jemalloc", "gnu-baseline-jemalloc"]
+
+
+@pytest.mark.parametrize(("cpus", "gibibytes", "builds"), [(8, 64, 8), (8, 4, 2), (2, 24, 2), (4, 1, 1)])
+def test_no_more_builds_at_once_than_cores_and_memory_allow(cpus, gibibytes, builds, monkeypatch):
+    monkeypatch.setattr(host, "cpus", lambda: cpus)
+    monkeypatch.setattr(host, "memory_bytes", lambda: gibibytes << 30)
+    assert host.parallel_builds() == builds

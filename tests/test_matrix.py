@@ -1,0 +1,37 @@
+import pytest
+
+from rustimg_lab import matrix
+from rustimg_lab.errors import LabError
+
+
+def test_the_articles_grid_has_eight_cells_and_four_binaries():
+    cells = matrix.grid(matrix.BASES, matrix.PROFILES, [matrix.ARTICLE])
+    assert len(cells) == 8
+    assert len({cell.binary for cell in cells}) == 4
+
+
+def test_the_articles_allocator_is_jemalloc_on_musl_and_the_systems_elsewhere():
+    chosen = {cell.base.name: cell.allocator for cell in matrix.grid(matrix.BASES, ["baseline"], [matrix.ARTICLE])}
+    assert chosen == {"scratch": "jemalloc", "alpine": "jemalloc", "distroless": "system", "debian": "system"}
+
+
+def test_a_cell_named_twice_is_there_once():
+    assert len(matrix.grid(["scratch"], ["baseline"], [matrix.ARTICLE, "jemalloc", "system"])) == 2
+
+
+def test_slugs_tell_cells_apart():
+    cells = matrix.grid(matrix.BASES, matrix.PROFILES, matrix.ALLOCATORS)
+    assert len({cell.slug for cell in cells}) == len(cells) == 24
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "nearest"),
+    [
+        (("scrach", "baseline", "system"), "base", "scratch"),
+        (("scratch", "optimised", "system"), "profile", "optimized"),
+        (("scratch", "baseline", "jemaloc"), "allocator", "jemalloc"),
+    ],
+)
+def test_a_misspelt_name_is_told_with_the_nearest(names, kind, nearest):
+    with pytest.raises(LabError, match=f"unknown {kind} .*did you mean '{nearest}'"):
+        matrix.cell(*names)

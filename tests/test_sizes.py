@@ -1,0 +1,154 @@
+"""Sizes of images that are made for the test, and facts of binaries that gcc makes for it."""
+
+import io
+import os
+import shutil
+import tarfile
+
+import pytest
+
+from rustimg_lab import engine
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import registry, sizes
+
+needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here to make binaries with")
+
+
+@pytest.fixture
+def image(monkeypatch):
+    """Makes an image of one layer from files by name."""
+    made = []
+
+    def make(files: dict[str, bytes]) -> str:
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+            link = tarfile.TarInfo("link")
+            link.type, link.linkname = tarfile.LNKTYPE, next(iter(files))
+            tar.addfile(link)  # a second name for the first file has no bytes of its own
+        repository = engine.repository(f"test-sizes-{len(made)}")
+        engine.client().api.import_image_from_data(archive.getvalue(), repository=repository, tag="test")
+        made.append(f"{repository}:test")
+        return engine.client().images.get(made[-1]).id
+
+    yield make
+    for tag in made:
+        engine.client().images.remove(tag)
+
+
+@pytest.mark.engine
+def test_unpacked_bytes_are_the_bytes_of_the_files_and_not_of_the_archive(image):
+    made = image({"a": b"x" * 1000, "b": os.urandom(123_456)})
+    rows = {row.metric: row for row in sizes.measure_image(made, None, None)}
+    assert rows["unpacked_bytes"].value == rows["app_bytes"].value == 124_456
+    assert rows["base_bytes"].value == 0
+    assert rows["layer_bytes"].detail == "app: imported root file system"
+
+
+@pytest.mark.engine
+def test_what_is_of_the_base_is_no_share_of_the_app(image):
+    made = image({"a": b"x" * 1000})
+    rows = {row.metric: row.value for row in sizes.measure_image(made, made, None)}
+    assert (rows["base_bytes"], rows["app_bytes"]) == (1000, 0)
+
+
+@pytest.mark.engine
+def test_the_estimate_is_within_5_percent_of_what_a_registry_says(image, images):
+    if not (shutil.which("docker-registry") or registry.host.registry_command()):
+        pytest.fail("docker-registry could not be fetched")
+    compressible = b"".join(f"line {number} of a text\n".encode() for number in range(50_000))
+    with registry.serve() as own:
+        for made in (images["debian"].digest, images["distroless"].digest, image({"a": compressible})):
+            exact = {row.metric: row.value for row in sizes.measure_image(made, None, own)}
+            estimate = {row.metric: row.value for row in sizes.measure_image(made, None, None)}
+            assert "compressed_estimate_bytes" not in exact and "compressed_bytes" not in estimate
+            assert estimate["compressed_estimate_bytes"] == pytest.approx(exact["compressed_bytes"], rel=0.05)
+            assert exact["compressed_bytes"] < exact["unpacked_bytes"]
+
+
+@pytest.mark.engine
+def test_a_push_leaves_no_name_behind_and_the_registry_ends(image):
+    made = image({"a": b"x"})
+    before = engine.client().images.get(made).tags
+    with registry.serve() as own:
+        assert own.address.startswith("127.0.0.1:")
+        assert len(own.push(made)) == 1
+    assert engine.client().images.get(made).tags == before
+    with pytest.raises(OSError):
+        registry._direct.open(f"http://{own.address}/v2/", timeout=2)
+
+
+@pytest.mark.engine
+def test_without_a_registry_there_is_none(monkeypatch):
+    monkeypatch.setattr(registry.host, "registry_command", lambda: None)
+    with registry.serve() as own:
+        assert own is None
+
+
+@pytest.fixture
+def compile_c(tmp_path):
+    def run(name: str, *options: str, source: str = "int main(void) { return 0; }"):
+        path = tmp_path / name
+        (tmp_path / f"{name}.c").write_text(source)
+        engine.run(["gcc", str(tmp_path / f"{name}.c"), "-o", str(path), *options])
+        return path
+
+    return run
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("options", "linkage", "pie", "stripped"),
+    [
+        (("-static",), "static", False, False),
+        (("-static-pie",), "static", True, False),
+        (("-pie", "-fPIE", "-s"), "dynamic", True, True),
+        (("-no-pie",), "dynamic", False, False),
+    ],
+)
+def test_elf_facts(options, linkage, pie, stripped, compile_c):
+    facts = sizes.elf_facts(compile_c("program", *options))
+    assert (facts["linkage"], facts["pie"], facts["stripped"]) == (linkage, pie, stripped)
+    assert facts["needed_libraries"] == ("libc.so.6" if linkage == "dynamic" else "")
+    assert bool(facts["glibc_needed"]) == (linkage == "dynamic")
+
+
+@needs_gcc
+def test_the_highest_glibc_version_is_by_number_and_not_by_letter(compile_c):
+    source = "#include <stdlib.h>\n#include <math.h>\nint main(int c, char **v) { return (int)exp(c) + atoi(v[0]); }"
+    assert sizes.elf_facts(compile_c("program", "-lm", "-no-pie", source=source))["glibc_needed"] in (
+        "GLIBC_2.29",  # where exp was last given a new version
+        "GLIBC_2.34",  # where __libc_start_main was
+        "GLIBC_2.38",
+    )
+    assert sorted(["GLIBC_2.34", "GLIBC_2.4", "GLIBC_2.2.5"], key=sizes._version)[-1] == "GLIBC_2.34"
+
+
+@needs_gcc
+@pytest.mark.parametrize(
+    ("symbol", "allocator"), [("_rjem_malloc", "jemalloc"), ("mi_malloc", "mimalloc"), ("other", "system")]
+)
+def test_the_allocator_is_told_by_its_symbols(symbol, allocator, compile_c):
+    source = f"void *{symbol}(int n) {{ return 0; }} int main(void) {{ return 0; }}"
+    linked = compile_c("program", source=source)
+    assert sizes.linked_allocator(linked) == allocator
+    rows = {row.metric: row for row in sizes.measure_binary(linked, linked, "jemalloc")}
+    assert rows["linked_allocator"].ok == (allocator == "jemalloc")
+    if allocator != "jemalloc":
+        assert rows["linked_allocator"].reason == f"asked for jemalloc, the linker kept {allocator}"
+
+
+@needs_gcc
+def test_a_stripped_binary_tells_no_allocator(compile_c):
+    with pytest.raises(LabError, match="before stripping"):
+        sizes.linked_allocator(compile_c("program", "-s"))
+
+
+def test_what_is_no_elf_file_is_refused(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("#!/bin/sh\n")
+    with pytest.raises(LabError, match="not an ELF file"):
+        sizes.elf_facts(path)

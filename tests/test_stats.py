@@ -1,0 +1,68 @@
+import pandas as pd
+import pytest
+
+from rustimg_lab import matrix, stats, store, tables
+from rustimg_lab.store import Observation
+
+GOOD = [
+    Observation("base_digest", ""),
+    Observation("unpacked_bytes", 3_000_000, "B"),
+    Observation("base_bytes", 0, "B"),
+    Observation("app_bytes", 3_000_000, "B"),
+    Observation("layer_bytes", 3_000_000, "B", detail="app: COPY"),
+    Observation("runs", True),
+]
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    """Four cells: one good, one that does not run, one that does not compile, one that the lab was killed in."""
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    with store.open_run("a", {}) as run:
+        for base, observations in (
+            ("scratch", GOOD),
+            ("alpine", [*GOOD[:-1], Observation("runs", False, ok=False, reason="exit code 1")]),
+            ("distroless", [Observation("built", False, ok=False, reason="error: expected `;`")]),
+            ("debian", GOOD[:-1]),
+        ):
+            cell = matrix.cell(base, "optimized", matrix.ARTICLE)
+            run.append(cell, "" if base == "distroless" else f"sha256:{base}", observations)
+    return store.load("a")
+
+
+def test_a_size_without_a_program_that_runs_is_not_shown(rows):
+    table = stats.cells(rows).set_index("base")
+    assert table["unpacked_bytes"].dropna().to_dict() == {"scratch": 3_000_000}
+    assert table["ok"].to_dict() == {"scratch": True, "alpine": False, "distroless": False, "debian": False}
+    assert table.loc["alpine", "reason"] == "exit code 1"
+    assert table.loc["distroless", "reason"] == "error: expected `;`"
+    assert "not measured to the end" in table.loc["debian", "reason"]
+    assert stats.layers(rows)["cell"].tolist() == ["scratch-optimized-jemalloc"]
+
+
+def test_every_failed_cell_is_in_every_table_with_its_reason(rows):
+    for styler in (tables.then_and_now(stats.article_grid(rows)), tables.breakdown(stats.cells(rows))):
+        html = styler.to_html()
+        assert all(name in html for name in ("scratch", "alpine", "distroless", "debian"))
+        assert "exit code 1" in html and "error: expected `;`" in html
+
+
+def test_what_a_compiler_says_is_text_in_a_table_and_no_html(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    with store.open_run("a", {}) as run:
+        bad = Observation("built", False, ok=False, reason="<script>alert(1)</script>")
+        run.append(matrix.cell("scratch", "optimized", "system"), "", [bad])
+    assert "<script>" not in tables.breakdown(stats.cells(store.load("a")).assign(base_bytes=None)).to_html()
+
+
+def test_the_article_stands_beside_its_own_cells_only(rows):
+    grid = stats.article_grid(rows)
+    assert grid.set_index("base")["article_bytes"].to_dict() == {
+        "scratch": 4_200_000, "alpine": 9_810_000, "distroless": 25_600_000, "debian": 72_800_000,
+    }  # fmt: skip
+
+
+def test_the_articles_figures_are_whole():
+    assert len(stats.article()) == 8
+    assert set(stats.article()["base"]) == set(matrix.BASES)
+    assert pd.api.types.is_integer_dtype(stats.article()["size_bytes"])
