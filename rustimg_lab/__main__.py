@@ -75,7 +75,8 @@ def clean(options: argparse.Namespace) -> int:
     print(f"removed {containers} containers and {images} images of this lab")
     for line in kept:
         print(f"kept {line}")
-    print(f"left: the engine's build cache, {engine.build_cache_bytes() / 1e9:.2f} GB, not the lab's alone")
+    print("left: the engine's build cache, which is not the lab's alone; asking for its size (this can take minutes)")
+    print(f"the build cache holds {build.cache_size()}")
     return 0
 
 

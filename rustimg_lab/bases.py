@@ -8,7 +8,6 @@ import hashlib
 import io
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ import docker.errors
 from rustimg_lab import engine, host
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import BUILDER, BUILDER_REFERENCE, Base
-from rustimg_lab.paths import STATE
 
 DEBIAN = "trixie"
 BUILDER_FOLDER = Path(__file__).parent / "builder"
@@ -47,8 +45,13 @@ done
 """
 # What ca-certificates does when it is set up.
 _CA_BUNDLE = 'cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"'
-# mmdebstrap copies these from the machine that it runs on, or needs them for itself.
-_CLEAN = 'rm -rf "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/fstab" "$1"/etc/apt/sources.list*'
+_ALPINE = """
+ln -s usr/bin "$1/bin"
+ln -s usr/lib "$1/lib"
+ln -s busybox "$1/usr/bin/sh"
+"""
+# mmdebstrap copies the first two from the machine that it runs on.
+_CLEAN = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/fstab"'
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,7 @@ RECIPES = {
         "extract",
         ("musl", "busybox-static"),
         (
-            f"--extract-hook={_STATUS}",
-            '--customize-hook=ln -s usr/bin "$1/bin"; ln -s usr/lib "$1/lib"; ln -s busybox "$1/usr/bin/sh"',
+            f"--extract-hook={_STATUS}{_ALPINE}{_CLEAN}",
         ),
         stand_in=True,
     ),
@@ -80,17 +82,16 @@ RECIPES = {
         ("base-files", "netbase", "tzdata", "media-types", "ca-certificates", "libc6", "libssl3t64", "libgcc-s1",
          "libstdc++6", "libgomp1"),
         (
-            f"--extract-hook={_DISTROLESS}{_STATUS}",
-            f"--customize-hook={_CA_BUNDLE}",
+            f"--extract-hook={_DISTROLESS}{_STATUS}{_CA_BUNDLE}\n{_CLEAN}",
         ),
     ),
-    "debian": Recipe("debian slim, from Debian packages", "minbase", (), SLIM),
+    "debian": Recipe("debian slim, from Debian packages", "minbase", (), (*SLIM, f"--customize-hook={_CLEAN}")),
     BUILDER: Recipe(
         "Rust builder, from Debian packages",
         "minbase",
         ("rustc-web", "cargo-web", "rust-web-src", "gcc", "g++", "libc6-dev", "make", "musl-tools", "musl-dev",
          "ca-certificates", "binutils"),
-        SLIM,
+        (*SLIM, f"--customize-hook={_CLEAN}"),
     ),
 }  # fmt: skip
 
@@ -218,18 +219,18 @@ def _from_packages(name: str, recipe: Recipe, say: Callable[[str], None], ca: Pa
     if not shutil.which("mmdebstrap"):
         raise LabError(f"mmdebstrap is missing: {host.REMEDIES['mmdebstrap']}")
 
-    say(f"{name}: making a root file system of Debian packages with mmdebstrap")
+    say(f"{name}: {host.as_root()}mmdebstrap makes a root file system of Debian packages")
     rootfs_name = f"{name}-rootfs" if name == BUILDER else name
     changes = ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
     if name == "distroless":
         changes.append("ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt")
-    with tempfile.TemporaryDirectory(dir=STATE, prefix="rootfs-") as folder:
-        archive = Path(folder) / "rootfs.tar"
+    with engine.work_folder() as folder:
+        archive = folder / "rootfs.tar"
         # A fixed time makes the archive, and with it the image's layer, the same whenever the packages are.
         include = [f"--include={','.join(recipe.packages)}"] if recipe.packages else []
         engine.run(
             ["mmdebstrap", f"--variant={recipe.variant}", "--quiet", "--skip=output/dev", *include, *recipe.options,
-             f"--customize-hook={_CLEAN}", DEBIAN, str(archive)],
+             DEBIAN, str(archive)],
             env={"SOURCE_DATE_EPOCH": "0"},
         )  # fmt: skip
         image = engine.import_rootfs(str(archive), rootfs_name, tag, changes)

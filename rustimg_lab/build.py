@@ -50,6 +50,12 @@ class Step:
     output: list[str] = field(default_factory=list)
 
 
+def cache_size() -> str:
+    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it."""
+    said = engine.run([*host.buildx_command(), "du"])
+    return said.rsplit("Total:", 1)[-1].strip()
+
+
 def load_app(directory: Path) -> App:
     """The app in a folder. Raises LabError when Cargo.toml or Cargo.lock is missing, or names no package."""
     try:

@@ -37,7 +37,7 @@ def cache_id(cell: Cell, app: App) -> str:
     A literal in the text, since the BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount.
     """
     libc = "musl" if cell.base.target == MUSL else "gnu"
-    return f"{app.name}-{app.lock_sha256[:12]}-rust{RUST_VERSION}-{libc}-{cell.profile.name}"
+    return f"rustimg-lab-{app.name}-{app.lock_sha256[:12]}-rust{RUST_VERSION}-{libc}-{cell.profile.name}"
 
 
 def _packages(cell: Cell) -> dict[str, bool]:

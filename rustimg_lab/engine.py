@@ -2,8 +2,10 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +27,8 @@ from rustimg_lab.paths import STATE
 IMAGE_LABEL = "io.rustimg-lab.id"  # on every image that this clone makes; its value is the clone's id
 CONTAINER_LABEL = "io.rustimg-lab.container"  # containers have one of their own, since they inherit their image's
 PID_LABEL = "io.rustimg-lab.pid"  # the lab's process that a container belongs to
+
+TIMEOUT_S = 600
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -54,7 +58,8 @@ def run(args: list[str], *, env: dict[str, str] | None = None, cwd: Path | None 
 @contextmanager
 def background(args: list[str]) -> Iterator[subprocess.Popen]:
     """A command that runs as long as the block does, its output thrown away."""
-    process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(_tied(args), start_new_session=True, **quiet)
     try:
         yield process
     finally:
@@ -71,7 +76,12 @@ def stream(args: list[str], on_line: Callable[[str], None]) -> int:
     if _stopping.is_set():
         return -signal.SIGINT
     process = subprocess.Popen(
-        args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
+        _tied(args),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
     )
     _running.add(process)
     try:
@@ -92,6 +102,21 @@ def stop_all() -> None:
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _tied(args: list[str]) -> list[str]:
+    """The command, made to end when the lab does, however that ends: by the kernel, where util-linux can ask it to."""
+    return ["setpriv", "--pdeathsig=TERM", "--", *args] if shutil.which("setpriv") else args
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """An empty folder below `.lab` for as long as the block lasts; what a lab that was killed has left goes first."""
+    for left in STATE.glob("work-*"):
+        if not _lives(left.name.split("-")[1]):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=STATE, prefix=f"work-{os.getpid()}-") as folder:
+        yield Path(folder)
 
 
 @cache
@@ -120,7 +145,11 @@ def client() -> docker.DockerClient:
     """The engine. Raises LabError, in one line, when none answers."""
     address = host()
     try:
-        found = docker.DockerClient.from_env() if "DOCKER_HOST" in os.environ else docker.DockerClient(address)
+        # Importing a root file system of more than a gigabyte is one call, and may take minutes.
+        if "DOCKER_HOST" in os.environ:
+            found = docker.DockerClient.from_env(timeout=TIMEOUT_S)
+        else:
+            found = docker.DockerClient(address, timeout=TIMEOUT_S)
         found.ping()
         return found
     except (docker.errors.DockerException, requests.exceptions.RequestException):
@@ -169,23 +198,16 @@ def remove_containers(all_of_ours: bool = False) -> int:
     """
     removed = 0
     for container in client().containers.list(all=True, filters={"label": f"{CONTAINER_LABEL}={lab_id()}"}):
-        if all_of_ours or not _another_lab_runs(container.labels.get(PID_LABEL, "")):
+        pid = container.labels.get(PID_LABEL, "")
+        if all_of_ours or pid == str(os.getpid()) or not _lives(pid):
             with suppress(docker.errors.NotFound):
                 container.remove(force=True)
                 removed += 1
     return removed
 
 
-def _another_lab_runs(pid: str) -> bool:
-    if not pid.isdigit() or int(pid) == os.getpid():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _lives(pid: str) -> bool:
+    return pid.isdigit() and Path(f"/proc/{pid}").exists()
 
 
 def remove_images() -> tuple[int, list[str]]:
@@ -212,8 +234,3 @@ def remove_images() -> tuple[int, list[str]]:
         except docker.errors.APIError as error:
             kept.append(f"{(image.tags or [image.short_id])[0]}: {error.explanation}")
     return removed, kept
-
-
-def build_cache_bytes() -> int:
-    """Bytes in the engine's build cache, everybody's; the lab never empties it."""
-    return sum(entry["Size"] for entry in client().df().get("BuildCache") or [])

@@ -46,9 +46,9 @@ def findings() -> list[Finding]:
         Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
         _architecture(),
         *_engine(),
-        _tool("docker-buildx", buildx_version() is not None),
-        _tool("mmdebstrap", bool(shutil.which("mmdebstrap"))),
-        _tool("docker-registry", bool(registry_command()), optional=True),
+        _tool("docker-buildx", buildx_version()),
+        _tool("mmdebstrap", shutil.which("mmdebstrap") and "found"),
+        _tool("docker-registry", registry_command() and "found", optional=True),
         Finding("cpu", f"{cpus()} of {cpu_model()}", True),
         Finding("memory", f"{memory / 2**30:.1f} GiB", memory >= MEMORY_PER_BUILD_BYTES,
                 remedy="an optimized build takes up to 2 GiB"),
@@ -127,7 +127,7 @@ def fetch_package(name: str, say: Callable[[str], None]) -> None:
         sources.write_text(f"deb [signed-by={KEYRING}] {_debian_mirror(options)} trixie main\n")
         options += ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"]
 
-    _as_root(f"apt-get update; apt-get download {name}; dpkg-deb --extract (all below {STATE.name}/)", say)
+    say(f"{as_root()}apt-get update; apt-get download {name}; dpkg-deb --extract (all below {STATE.name}/)")
     engine.run(["apt-get", *options, "update"])
     unpacked = folder / f".{name}.part"
     shutil.rmtree(unpacked, ignore_errors=True)
@@ -138,6 +138,11 @@ def fetch_package(name: str, say: Callable[[str], None]) -> None:
     archive.unlink()
     shutil.rmtree(folder / name, ignore_errors=True)
     unpacked.rename(folder / name)
+
+
+def as_root() -> str:
+    """What a line begins with that tells of a command, before it runs."""
+    return "as root: " if os.geteuid() == 0 else ""
 
 
 def ca_bundle() -> Path | None:
@@ -199,24 +204,20 @@ def _engine() -> list[Finding]:
     ]  # fmt: skip
 
 
-def _tool(package: str, found: bool, optional: bool = False) -> Finding:
+def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
     """A tool that a Debian package brings. One that the lab gets by itself does not stop a run."""
     by_itself = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
-    said = "found" if found else "not yet: `./lab run` gets it by itself" if by_itself else "none"
-    return Finding(package, said, found or by_itself, REMEDIES[package], required=not optional)
+    said = found if found else "not yet: `./lab run` gets it by itself" if by_itself else "none"
+    return Finding(package, said, bool(found) or by_itself, REMEDIES[package], required=not optional)
 
 
 def _install(packages: list[str], say: Callable[[str], None]) -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise LabError(f"{packages[0]} is missing: {REMEDIES[packages[0]]}")
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
-    _as_root(f"apt-get update; {shlex.join(command)}", say)
+    say(f"{as_root()}apt-get update; {shlex.join(command)}")
     engine.run(["apt-get", "update"])
     engine.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
-
-
-def _as_root(what: str, say: Callable[[str], None]) -> None:
-    say(f"{'as root: ' if os.geteuid() == 0 else ''}{what}")
 
 
 def _debian_mirror(options: list[str]) -> str:

@@ -1,6 +1,5 @@
 """From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
 
-import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +10,6 @@ from rustimg_lab import bases, build, dockerfile, engine, host, progress, store
 from rustimg_lab.build import Built
 from rustimg_lab.matrix import App, Cell
 from rustimg_lab.measure import probes, registry, sizes
-from rustimg_lab.paths import STATE
 from rustimg_lab.store import Observation, Run
 
 
@@ -81,11 +79,11 @@ def _build_and_measure(
     measured = _measured(run)
     binaries = list(dict.fromkeys(cell.binary for cell in cells))
     with (
-        tempfile.TemporaryDirectory(dir=STATE, prefix="build-") as work,
+        engine.work_folder() as work,
         registry.serve() as own_registry,
         progress.building(binaries, console) as on_step,
         closing(
-            build.build(cells, app, images, run.path / "logs", Path(work), builder=builder, ca=ca, on_step=on_step)
+            build.build(cells, app, images, run.path / "logs", work, builder=builder, ca=ca, on_step=on_step)
         ) as outcomes,
     ):
         for built in outcomes:

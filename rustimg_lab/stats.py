@@ -50,8 +50,12 @@ def layers(rows: pd.DataFrame) -> pd.DataFrame:
     works = cells(rows).query("ok")[["cell", "base", "profile", "allocator", "stand_in"]]
     newest = current(rows)
     found = works.merge(newest.loc[newest["metric"] == "layer_bytes", ["cell", "order", "value", "detail"]], on="cell")
-    found[["owner", "instruction"]] = found.pop("detail").str.split(": ", n=1, expand=True)
-    return found.assign(file_bytes=found.pop("value").astype("int64"))
+    owner_and_instruction = found.pop("detail").str.partition(": ")
+    return found.assign(
+        file_bytes=found.pop("value").astype("int64"),
+        owner=owner_and_instruction[0],
+        instruction=owner_and_instruction[2],
+    )
 
 
 def article_grid(rows: pd.DataFrame) -> pd.DataFrame:

@@ -182,3 +182,23 @@ def test_a_folder_that_is_no_app_is_refused(missing, message, tiny):
     (tiny.directory / missing).unlink()
     with pytest.raises(LabError, match=message):
         build.load_app(tiny.directory)
+
+
+def test_the_branch_for_the_official_image_installs_what_it_lacks(tiny, images, tmp_path):
+    """With a stand-in for rustup that notes how it was called; apt and the rest of the branch are real."""
+    source = tmp_path / "Dockerfile"
+    text = dockerfile.render(matrix.cell("scratch", "baseline", "jemalloc"), tiny)
+    branch = text[text.index("RUN --mount=type=secret") : text.index("WORKDIR")]
+    assert "rustup target add" in branch
+    source.write_text(
+        "ARG RUST_IMAGE\nFROM ${RUST_IMAGE}\n"
+        "RUN printf '#!/bin/sh\\necho rustup \"$@\" >> /said\\n' > /usr/bin/rustup && chmod +x /usr/bin/rustup\n"
+        f"{branch}\n"
+        'RUN test -z "$(ls /var/lib/apt/lists)"\n'
+        f"RUN grep -qx 'rustup target add {matrix.MUSL}' /said\n"
+    )
+    secret = ["--secret", f"id=ca,src={host.ca_bundle()}"] if host.ca_bundle() else []
+    engine.run(
+        [*host.buildx_command(), "build", "--no-cache", "--output=type=cacheonly", *secret,
+         "--build-arg", f"RUST_IMAGE={images['rust'].image}", "--file", str(source), str(tiny.directory)]
+    )  # fmt: skip

@@ -178,7 +178,7 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     assert process.returncode == 1, err  # both are built, and do not do a client's job
     table = stats.cells(store.load(name))
     assert table["binary_sha256"].notna().all() and store.load(name).attrs["broken"] == []
-    assert [path.name for path in STATE.iterdir() if path.name.startswith("build-")] == []
+    assert [path.name for path in STATE.iterdir() if path.name.startswith("work-")] == []
 
 
 def _bakes() -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -10,7 +9,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from rustimg_lab import engine, host
 from rustimg_lab.errors import LabError
@@ -53,8 +51,8 @@ def serve() -> Iterator[Registry | None]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    with tempfile.TemporaryDirectory(prefix="rustimg-lab-registry-") as folder:
-        config = Path(folder) / "config.json"
+    with engine.work_folder() as folder:
+        config = folder / "config.json"
         config.write_text(json.dumps({
             "version": 0.1,
             "log": {"level": "error"},
