@@ -18,7 +18,10 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. 0: all is well; 1: a cell or a test failed; 2: it could not be done; 130: interrupted."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, options.pytest = parser.parse_known_args(arguments)
+    if options.pytest and options.command is not test:
+        parser.error(f"unrecognized arguments: {' '.join(options.pytest)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as with Ctrl-C
     try:
         return options.command(options)
@@ -36,19 +39,17 @@ def run(options: argparse.Namespace) -> int:
     failures = pipeline.run_grid(
         cells, build.load_app(MYIP), options.run, named=named, builder=options.builder, console=console
     )
-    page = report.render(options.run)
-    console.print(report.summary(options.run))
-    for line in store.load(options.run).attrs["broken"]:
-        print(f"lab: {line}", file=sys.stderr)
+    show_report(options)
     for line in failures:
         print(f"lab: failed: {line}", file=sys.stderr)
-    print(f"report: {page.relative_to(ROOT)}")
     return 1 if failures else 0
 
 
 def show_report(options: argparse.Namespace) -> int:
     page = report.render(options.run)
     console.print(report.summary(options.run))
+    for line in store.load(options.run).attrs["broken"]:
+        print(f"lab: {line}", file=sys.stderr)
     print(f"report: {page.relative_to(ROOT)}")
     return 0
 
@@ -122,8 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("doctor", doctor, "what this machine has, and what it lacks")
     command("clean", clean, "remove this clone's containers and images, and nothing else")
-    added = command("test", test, "ruff and pytest, notebooks included; what follows goes to pytest")
-    added.add_argument("pytest", nargs=argparse.REMAINDER)
+    command("test", test, "ruff and pytest, notebooks included; other options go to pytest")
     return parser
 
 
