@@ -102,12 +102,15 @@ def _observe(
     built: Built, images: dict[str, bases.Provenance], own_registry: registry.Registry | None
 ) -> list[Observation]:
     """All that is to know of a built cell: `runs` last, which says that the rest is there too."""
-    if built.reason:
-        return [Observation("built", False, ok=False, reason=built.reason)]
     base = images.get(built.cell.base.name)
-    return [
+    made_of = [
         Observation("base_digest", base.digest if base else ""),
         Observation("builder_digest", images[bases.BUILDER].digest),
+    ]
+    if built.reason:
+        return [*made_of, Observation("built", False, ok=False, reason=built.reason)]
+    return [
+        *made_of,
         Observation("binary_sha256", build.sha256(built.shipped)),
         Observation("build_cpu_s", built.cpu_s, "s"),
         *sizes.measure_binary(built.linked, built.shipped, built.cell.allocator),

@@ -14,12 +14,11 @@ def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     axes.hlines(rows, then, now, color=GREY, linewidth=2, zorder=1)
     axes.scatter(then, rows, 70, facecolor="white", edgecolor=GREY, linewidth=2, zorder=2, label="article, 2021")
     axes.scatter(now, rows, 70, color=BLUE, zorder=3, label="measured here")
+    axes.set_xscale("log")
+    axes.set_xlim(1, 200)
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.article_bytes, row, above=11)
         _number(axes, cell.unpacked_bytes, row, cell.reason, above=-13)
-    axes.set_xscale("log")
-    axes.set_xlim(1, 200)
-    axes.set_ylim(-0.6, len(table) - 0.4)
     axes.set_xticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
     axes.minorticks_off()
     axes.grid(axis="x", color="#E0E0E0", zorder=0)
@@ -33,9 +32,9 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     rows = range(len(table))
     axes.barh(rows, base, 0.6, color=ORANGE, label="base image")
     axes.barh(rows, app, 0.6, left=base, color=BLUE, label="app: binary, passwd, group")
+    axes.set_xlim(0, _room(table["unpacked_bytes"]))
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row, cell.reason)
-    axes.set_xlim(0, 1.2 * max((base + app).max(), 1))
     axes.set_xlabel("image, unpacked, MB")
     return _finish(axes, table, title)
 
@@ -43,17 +42,22 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
 def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     """Bytes on disk against bytes over the network, per cell; an estimate where no registry told."""
     rows = range(len(table))
-    told = "compressed_bytes" in table and table["compressed_bytes"].notna().any()
+    told = table["compressed_bytes"].notna().any()
     column = "compressed_bytes" if told else "compressed_estimate_bytes"
     label = "compressed, as a registry sends it" if told else "compressed, estimated"
     axes.barh([row - 0.2 for row in rows], table["unpacked_bytes"] / MEGABYTE, 0.36, color=BLUE, label="unpacked")
     axes.barh([row + 0.2 for row in rows], table[column] / MEGABYTE, 0.36, color=GREEN, label=label)
+    axes.set_xlim(0, _room(table["unpacked_bytes"]))
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row - 0.2, cell.reason)
         _number(axes, getattr(cell, column), row + 0.2)
-    axes.set_xlim(0, 1.2 * max((table["unpacked_bytes"] / MEGABYTE).max(), 1))
     axes.set_xlabel("image, MB")
     return _finish(axes, table, title)
+
+
+def _room(size_bytes: pd.Series) -> float:
+    """Where an axis in MB ends: behind the longest bar and its number, also where there is no bar."""
+    return 1.2 * max(size_bytes.fillna(0).max() / MEGABYTE, 1) if len(size_bytes) else 1
 
 
 def _number(axes: Axes, size_bytes: float, row: float, reason: str = "", above: float | None = None) -> None:
@@ -71,7 +75,7 @@ def _number(axes: Axes, size_bytes: float, row: float, reason: str = "", above: 
 def _finish(axes: Axes, table: pd.DataFrame, title: str) -> Axes:
     names = table["base"].where(~table["stand_in"], table["base"] + "\n(stand-in)")
     axes.set_yticks(range(len(table)), names)
-    axes.invert_yaxis()
+    axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)

@@ -26,7 +26,8 @@ def render(run: str, notebook: str = "01_sizes", parameters: dict | None = None)
 
     Raises LabError when the run or a parameter is unknown, or a cell fails; an earlier page then stays as it was.
     """
-    store.run_path(run)
+    if store.load(run).empty:
+        raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` goes on with it")
     source = NOTEBOOKS / f"{notebook}.ipynb"
     parameters = {"run_name": run, **(parameters or {})}
     known = papermill.inspect_notebook(str(source))

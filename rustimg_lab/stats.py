@@ -1,10 +1,19 @@
 """DataFrame -> DataFrame: rows of observations to tables. Needs no engine; reads nothing but the article's figures."""
 
+from html import escape
+
 import pandas as pd
 
 from rustimg_lab.matrix import BASES
 from rustimg_lab.paths import ARTICLE
 from rustimg_lab.store import current
+
+# What every cell that works has; where none does, the columns are there all the same.
+METRICS = (
+    "base_digest", "binary_sha256", "build_cpu_s", "binary_bytes", "linkage", "pie", "stripped", "needed_libraries",
+    "glibc_needed", "rustc", "linked_allocator", "unpacked_bytes", "base_bytes", "app_bytes", "compressed_bytes",
+    "compressed_app_bytes", "compressed_estimate_bytes", "runs",
+)  # fmt: skip
 
 
 def article() -> pd.DataFrame:
@@ -21,24 +30,27 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     newest = current(rows)
     factors = newest[["cell", "base", "profile", "allocator", "image"]].drop_duplicates("cell").set_index("cell")
     single = newest[newest["metric"] != "layer_bytes"].drop_duplicates(["cell", "metric"], keep="last")
-    wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value").reindex(factors.index)
+    wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value")
+    wide = wide.reindex(index=factors.index, columns=wide.columns.union(METRICS))
     reasons = newest[~newest["ok"]].groupby("cell")["reason"].agg("; ".join)
 
     table = factors.join(wide)
     table["reason"] = reasons.reindex(table.index).fillna("")
-    runs = table["runs"].eq(True) if "runs" in table else pd.Series(False, table.index)
-    table["ok"] = runs & table["reason"].eq("")
+    table["ok"] = table["runs"].eq(True) & table["reason"].eq("")
     table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
     sizes = [column for column in table.columns if column.endswith("_bytes")]
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
 
     images = rows.attrs["environment"].get("images", {})
-    digest = table["base_digest"] if "base_digest" in table else pd.Series("", table.index)
+    digest = table["base_digest"].fillna("")
     table["base_label"] = [
         images[d]["label"] if d in images else BASES[b].label if b in BASES else b
         for b, d in zip(table["base"], digest, strict=True)
     ]
-    table["base_source"] = [images[d]["source"] if d in images else "empty" for d in digest]
+    table["base_source"] = [
+        images[d]["source"] if d in images else "empty" if b == "scratch" else "not recorded"
+        for b, d in zip(table["base"], digest, strict=True)
+    ]
     table["stand_in"] = [d in images and images[d]["stand_in"] for d in digest]
     figures = article().set_index(["base", "profile"])["size_bytes"]
     table["article_bytes"] = figures.reindex(pd.MultiIndex.from_frame(table[["base", "profile"]])).to_numpy()
@@ -50,11 +62,11 @@ def layers(rows: pd.DataFrame) -> pd.DataFrame:
     works = cells(rows).query("ok")[["cell", "base", "profile", "allocator", "stand_in"]]
     newest = current(rows)
     found = works.merge(newest.loc[newest["metric"] == "layer_bytes", ["cell", "order", "value", "detail"]], on="cell")
-    owner_and_instruction = found.pop("detail").str.partition(": ")
+    detail = found.pop("detail").astype(str).str.split(": ", n=1)
     return found.assign(
         file_bytes=found.pop("value").astype("int64"),
-        owner=owner_and_instruction[0],
-        instruction=owner_and_instruction[2],
+        owner=detail.str[0],
+        instruction=detail.str[1],
     )
 
 
@@ -89,7 +101,7 @@ def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
             f"The smallest image is **{best['base']}, {best['profile']}, {best['allocator']}**: "
             f"{_mb(best['unpacked_bytes'])} MB."
         )
-    said += [f"{cell.cell} has no number: {cell.reason}." for cell in table[~table["ok"]].itertuples()]
+    said += [f"{cell.cell} has no number: {escape(cell.reason)}." for cell in table[~table["ok"]].itertuples()]
     for base, label in table.loc[table["stand_in"], ["base", "base_label"]].drop_duplicates().itertuples(index=False):
         said.append(f"**{base} is a {label}**, not the official image: its figures are not {base.capitalize()}'s.")
     return " ".join(said)

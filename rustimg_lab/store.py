@@ -142,7 +142,8 @@ def load(name: str) -> pd.DataFrame:
                     rows.append(_checked(line))
                 except ValueError as error:
                     broken.append(f"{path.name}/rows.jsonl:{number}: {error}; left out")
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    exact = {column: types[0] for column, types in COLUMNS.items() if types in ((bool,), (int,))}
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(exact)  # also where there is no row to tell
     frame.attrs = {"environment": environment, "broken": broken}
     return frame
 

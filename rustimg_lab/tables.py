@@ -30,7 +30,7 @@ def breakdown(table: pd.DataFrame) -> Styler:
         ("compressed_app_bytes", "of it the app's, MB"),
         ("compressed_estimate_bytes", "compressed, estimate, MB"),
     ):
-        if column in table and table[column].notna().any():
+        if table[column].notna().any():
             shown[name] = table[column] / MEGABYTE
     shown["base image is"] = table["base_label"]
     return _style(_with_reason(shown, table))

@@ -55,6 +55,20 @@ def test_what_a_compiler_says_is_text_in_a_table_and_no_html(tmp_path, monkeypat
     assert "<script>" not in tables.breakdown(stats.cells(store.load("a")).assign(base_bytes=None)).to_html()
 
 
+def test_what_a_compiler_says_is_text_in_the_verdict_too(rows):
+    rows.loc[rows["base"] == "distroless", "reason"] = "<img src=x onerror=alert(1)>"
+    assert "<img" not in stats.size_verdict(stats.cells(rows), rows)
+
+
+def test_a_run_in_which_nothing_works_has_tables_and_a_verdict(rows):
+    nothing = rows[rows["base"].isin(["alpine", "distroless"])]
+    nothing.attrs = rows.attrs
+    assert stats.layers(nothing).empty
+    tables.layers(stats.layers(nothing)).to_html()
+    assert "0 of 2 cells" in stats.size_verdict(stats.cells(nothing), nothing)
+    assert "No cell" in stats.size_findings(stats.article_grid(nothing))
+
+
 def test_the_article_stands_beside_its_own_cells_only(rows):
     grid = stats.article_grid(rows)
     assert grid.set_index("base")["article_bytes"].to_dict() == {

@@ -1,6 +1,5 @@
 import json
 
-import pandas as pd
 import pytest
 
 from rustimg_lab import matrix, store
@@ -122,4 +121,5 @@ def test_the_environment_names_no_host_and_no_path():
 def test_an_empty_run_loads(runs):
     with store.open_run("a", MACHINE):
         pass
-    assert store.current(store.load("a")).equals(pd.DataFrame(columns=list(store.COLUMNS)))
+    rows = store.current(store.load("a"))
+    assert rows.empty and list(rows.columns) == list(store.COLUMNS)
