@@ -42,7 +42,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
 
     images = rows.attrs["environment"].get("images", {})
-    digest = table["base_digest"].fillna("")
+    digest = table["base_digest"].astype(object).fillna("")
     table["base_label"] = [
         images[d]["label"] if d in images else BASES[b].label if b in BASES else b
         for b, d in zip(table["base"], digest, strict=True)

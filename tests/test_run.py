@@ -136,7 +136,7 @@ def tiny_run(tiny, tmp_path):
 
 def test_a_cell_that_failed_is_a_row_and_in_the_exit_code(tiny_run, tiny):
     main = tiny.directory / "src" / "main.rs"
-    main.write_text(main.read_text() + '\n#[cfg(feature = "mimalloc")]\nfn broken( {}\n')
+    main.write_text(main.read_text() + '\n#[cfg(feature = "mimalloc")]\nconst BROKEN: u32 = "not a number";\n')
     start, name = tiny_run
     process = start("--bases", "scratch", "--allocators", "system,jemalloc,mimalloc")
     out, err = process.communicate(timeout=600)
@@ -145,7 +145,7 @@ def test_a_cell_that_failed_is_a_row_and_in_the_exit_code(tiny_run, tiny):
     assert len(table) == 3 and not table["ok"].any()
     assert "printed 'answer 42', the server had answered" in table.loc["system", "reason"]
     assert "asked for jemalloc, the linker kept system" in table.loc["jemalloc", "reason"]
-    assert table.loc["mimalloc", "reason"].startswith("error: ")
+    assert table.loc["mimalloc", "reason"].startswith("error[E0308]: mismatched types (src/main.rs:")
     assert err.count("lab: failed: ") >= 3
     assert (REPORTS / name / "01_sizes.html").exists() and "report: " in out
 
