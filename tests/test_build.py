@@ -12,6 +12,7 @@ import pytest
 
 from rustimg_lab import build, dockerfile, engine, host, matrix
 from rustimg_lab.errors import LabError
+from rustimg_lab.measure import sizes
 
 pytestmark = pytest.mark.engine
 
@@ -34,6 +35,8 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
 
     more = builds(matrix.grid(["scratch", "alpine"], ["baseline"], ["system", "mimalloc"]), tiny)
     assert all(b.image for b in more)
+    for outcome in more:
+        assert sizes.linked_allocator(outcome.linked) == outcome.cell.allocator
     added = compiled(tmp_path)
     assert added.count("itoa") == 2 and added.count("mimalloc") == added.count("libmimalloc-sys") == 1
 

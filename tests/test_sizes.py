@@ -129,7 +129,7 @@ def test_the_highest_glibc_version_is_by_number_and_not_by_letter(compile_c):
 
 @needs_gcc
 @pytest.mark.parametrize(
-    ("symbol", "allocator"), [("_rjem_malloc", "jemalloc"), ("mi_malloc", "mimalloc"), ("other", "system")]
+    ("symbol", "allocator"), [("_rjem_malloc", "jemalloc"), ("mi_malloc_aligned", "mimalloc"), ("other", "system")]
 )
 def test_the_allocator_is_told_by_its_symbols(symbol, allocator, compile_c):
     source = f"void *{symbol}(int n) {{ return 0; }} int main(void) {{ return 0; }}"

@@ -20,8 +20,8 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.measure.registry import Registry
 from rustimg_lab.store import Observation
 
-# A symbol that each allocator's crate brings into a binary that really uses it.
-ALLOCATOR_SYMBOLS = {"jemalloc": "_rjem_malloc", "mimalloc": "mi_malloc"}
+# The function that each allocator's crate calls to allocate, and so leaves in a binary that really uses it.
+ALLOCATOR_SYMBOLS = {"jemalloc": "_rjem_malloc", "mimalloc": "mi_malloc_aligned"}
 
 
 @dataclass(frozen=True)
