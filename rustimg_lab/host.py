@@ -82,7 +82,7 @@ def prepare(say: Callable[[str], None], bases_from_packages: bool = True) -> Non
 
 def buildx_command() -> list[str]:
     """The command that runs buildx: the lab's own copy where there is one. Raises LabError when there is none."""
-    own = STATE / "packages" / "docker-buildx" / PLUGIN
+    own = _unpacked("docker-buildx") / PLUGIN
     if own.exists():
         return [str(own)]
     if buildx_version() is None:
@@ -93,7 +93,7 @@ def buildx_command() -> list[str]:
 @cache
 def buildx_version() -> str | None:
     """The version of the buildx that `buildx_command` runs; None when it is missing or too old."""
-    own = STATE / "packages" / "docker-buildx" / PLUGIN
+    own = _unpacked("docker-buildx") / PLUGIN
     try:
         said = engine.run([str(own), "version"] if own.exists() else ["docker", "buildx", "version"])
     except LabError:
@@ -106,7 +106,7 @@ def buildx_version() -> str | None:
 
 def registry_command() -> str | None:
     """The path of Debian's `docker-registry`: the lab's own copy or the system's."""
-    own = STATE / "packages" / "docker-registry" / "usr/bin/docker-registry"
+    own = _unpacked("docker-registry") / "usr/bin/docker-registry"
     return str(own) if own.exists() else shutil.which("docker-registry")
 
 
@@ -118,8 +118,8 @@ def fetch_package(name: str, say: Callable[[str], None]) -> None:
     """
     if not shutil.which("apt-get"):
         raise LabError(f"{name} is missing; {REMEDIES[name]}")
-    lists, cache_folder, folder = STATE / "apt" / "lists", STATE / "apt" / "cache", STATE / "packages"
-    for path in (lists / "partial", cache_folder / "archives" / "partial", folder):
+    lists, cache_folder, target = STATE / "apt" / "lists", STATE / "apt" / "cache", _unpacked(name)
+    for path in (lists / "partial", cache_folder / "archives" / "partial", target.parent):
         path.mkdir(parents=True, exist_ok=True)
     options = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache_folder}", "-o", "Debug::NoLocking=true"]
     if _os_release().get("VERSION_CODENAME") == "bookworm":
@@ -129,15 +129,20 @@ def fetch_package(name: str, say: Callable[[str], None]) -> None:
 
     say(f"{as_root()}apt-get update; apt-get download {name}; dpkg-deb --extract (all below {STATE.name}/)")
     engine.run(["apt-get", *options, "update"])
-    unpacked = folder / f".{name}.part"
-    shutil.rmtree(unpacked, ignore_errors=True)
-    unpacked.mkdir()
-    engine.run(["apt-get", *options, "download", name], cwd=unpacked)
-    archive = next(unpacked.glob("*.deb"))
-    engine.run(["dpkg-deb", "--extract", str(archive), str(unpacked)])
+    part = target.with_name(f".{name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    engine.run(["apt-get", *options, "download", name], cwd=part)
+    archive = next(part.glob("*.deb"))
+    engine.run(["dpkg-deb", "--extract", str(archive), str(part)])
     archive.unlink()
-    shutil.rmtree(folder / name, ignore_errors=True)
-    unpacked.rename(folder / name)
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+
+
+def _unpacked(package: str) -> Path:
+    """Where `fetch_package` lays a package."""
+    return STATE / "packages" / package
 
 
 def as_root() -> str:

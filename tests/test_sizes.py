@@ -57,7 +57,7 @@ def test_what_is_of_the_base_is_no_share_of_the_app(image):
 
 @pytest.mark.engine
 def test_the_estimate_is_within_5_percent_of_what_a_registry_says(image, images):
-    if not (shutil.which("docker-registry") or registry.host.registry_command()):
+    if not registry.host.registry_command():
         pytest.fail("docker-registry could not be fetched")
     compressible = b"".join(f"line {number} of a text\n".encode() for number in range(50_000))
     with registry.serve() as own:
