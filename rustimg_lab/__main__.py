@@ -9,7 +9,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from rustimg_lab import bases, build, dockerfile, engine, host, matrix, pipeline, report, store
+from rustimg_lab import bases, build, disk, dockerfile, engine, host, matrix, pipeline, report, store
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import MYIP, ROOT
 
@@ -28,16 +28,22 @@ def main(arguments: list[str] | None = None) -> int:
     except LabError as error:
         print(f"lab: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if not disk.is_full(error):
+            raise
+        print(f"lab: {disk.DiskFull('nothing more can be written', [ROOT], disk.GRID_BYTES)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("lab: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
 
 
 def run(options: argparse.Namespace) -> int:
-    cells = matrix.grid(options.bases, options.profiles, options.allocators)
-    named = bases.parse_named(options.base)
+    cells = matrix.grid(options.bases, options.profiles, options.allocators, options.debian)
+    registry = bases.parse_registry(options.registry) if options.registry else ""
+    sources = bases.Sources(bases.parse_named(options.base), registry, options.debian)
     failures = pipeline.run_grid(
-        cells, build.load_app(MYIP), options.run, named=named, builder=options.builder, console=console
+        cells, build.load_app(MYIP), options.run, sources=sources, builder=options.builder, console=console
     )
     show_report(options)
     for line in failures:
@@ -55,7 +61,7 @@ def show_report(options: argparse.Namespace) -> int:
 
 
 def show_dockerfile(options: argparse.Namespace) -> int:
-    cell = matrix.cell(options.base, options.profile, options.allocator)
+    cell = matrix.cell(options.base, options.profile, options.allocator, options.debian)
     sys.stdout.write(dockerfile.render(cell, build.load_app(MYIP)))
     return 0
 
@@ -76,8 +82,7 @@ def clean(options: argparse.Namespace) -> int:
     print(f"removed {containers} containers and {images} images of this lab")
     for line in kept:
         print(f"kept {line}")
-    print("left: the engine's build cache, which is not the lab's alone; asking for its size (this can take minutes)")
-    print(f"the build cache holds {build.cache_size()}")
+    print(f"left: the engine's build cache, which is not the lab's alone; it holds {build.cache_size()}")
     return 0
 
 
@@ -109,8 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--profiles", type=_names, default=list(matrix.PROFILES), help="of " + ",".join(matrix.PROFILES))
     allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
     added.add_argument("--allocators", type=_names, default=[matrix.ARTICLE], help=f"of {allocators}")
-    added.add_argument("--base", action="append", default=[], metavar="NAME=IMAGE",
-                       help="take this image of the engine for a base, or for the builder (rust)")  # fmt: skip
+    added.add_argument("--base", action="append", default=[], metavar="NAME=SOURCE",
+                       help="for a base or the builder (rust), take this image, archive or `packages`")  # fmt: skip
+    added.add_argument("--registry", metavar="HOST[:PORT][/PREFIX]",
+                       help="ask this registry for the official images, in place of their own")  # fmt: skip
+    added.add_argument("--debian", default=matrix.DEBIAN, metavar="RELEASE",
+                       help="for builder, slim and distroless, of " + ",".join(matrix.RELEASES))  # fmt: skip
     added.add_argument("--builder", metavar="NAME", help="the buildx builder to use, passed through")
 
     added = command("report", show_report, "write the report of a run; needs no engine")
@@ -120,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("base", help="one of " + ", ".join(matrix.BASES))
     added.add_argument("--profile", default="optimized", help="one of " + ", ".join(matrix.PROFILES))
     added.add_argument("--allocator", default=matrix.ARTICLE, help=f"one of {allocators}")
+    added.add_argument("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
 
     command("doctor", doctor, "what this machine has, and what it lacks")
     command("clean", clean, "remove this clone's containers and images, and nothing else")

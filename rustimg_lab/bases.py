@@ -1,173 +1,305 @@
 """Where a base image comes from, and its provenance.
 
-Two sources so far: an image that the local engine has (the official reference, or one that the user names), and Debian
-packages, of which a root file system is made and imported.
+An image of the local engine, a registry, an archive that the user names, or Debian packages (`packages.py`).
 """
 
-import hashlib
 import io
-import shutil
 import tarfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import docker.errors
+from docker.utils import parse_repository_tag
 
-from rustimg_lab import engine, host
+from rustimg_lab import archives, engine, matrix, packages, registry
+from rustimg_lab.engine import RegistryError
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.matrix import BUILDER, BUILDER_REFERENCE, Base
+from rustimg_lab.matrix import DEBIAN
 
-DEBIAN = "trixie"
-BUILDER_FOLDER = Path(__file__).parent / "builder"
-# What debian:*-slim leaves out (debuerreotype, .slimify-excludes) and, of that, keeps (.slimify-includes).
-SLIM = (
-    *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*"
-      for folder in ("doc", "groff", "info", "linda", "lintian", "locale", "man")),
-    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-)  # fmt: skip
-
-# dpkg's database is empty where packages are only unpacked; like the official distroless images, ours name them there.
-_STATUS = """
-mkdir -p "$1/var/lib/dpkg/status.d"
-for deb in "$1"/var/cache/apt/archives/*.deb; do
-    dpkg-deb --field "$deb" > "$1/var/lib/dpkg/status.d/$(dpkg-deb --field "$deb" Package)"
-done
-"""
-# apt brings what the packages depend on; these four, which only set others up, the official image leaves out too.
-_DISTROLESS = """
-for name in debconf mawk openssl openssl-provider-legacy; do
-    for deb in "$1"/var/cache/apt/archives/"$name"_*.deb; do
-        dpkg-deb --fsys-tarfile "$deb" | tar --list | grep -v '/$' | (cd "$1" && xargs rm -f)
-        rm "$deb"
-    done
-done
-"""
-# What ca-certificates does when it is set up.
-_CA_BUNDLE = 'cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"'
-_ALPINE = """
-ln -s usr/bin "$1/bin"
-ln -s usr/lib "$1/lib"
-ln -s busybox "$1/usr/bin/sh"
-"""
-# mmdebstrap copies the first two from the machine that it runs on.
-_CLEAN = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/fstab"'
+LOCAL = "local image"
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a stand-in is made: an mmdebstrap variant, packages, hooks that get the root file system as `$1`."""
+class Sources:
+    """What the user said of where images come from.
 
-    label: str
-    variant: str
-    packages: tuple[str, ...]
-    options: tuple[str, ...] = ()
-    stand_in: bool = False
+    `named`: by base an image, an archive's path, or `packages`. `registry`: the one to ask for the default references,
+    HOST[:PORT][/PREFIX]; "" for their own. `recorded`: by base, the provenance in a run that goes on.
+    """
 
-
-RECIPES = {
-    "alpine": Recipe(
-        "stand-in for alpine: Debian's musl and busybox",
-        "extract",
-        ("musl", "busybox-static"),
-        (
-            f"--extract-hook={_STATUS}{_ALPINE}{_CLEAN}",
-        ),
-        stand_in=True,
-    ),
-    "distroless": Recipe(
-        "distroless/cc's packages, from Debian",
-        "extract",
-        # the list of packages of Google's cc image: github.com/GoogleContainerTools/distroless, cc/ and base/
-        ("base-files", "netbase", "tzdata", "media-types", "ca-certificates", "libc6", "libssl3t64", "libgcc-s1",
-         "libstdc++6", "libgomp1"),
-        (
-            f"--extract-hook={_DISTROLESS}{_STATUS}{_CA_BUNDLE}\n{_CLEAN}",
-        ),
-    ),
-    "debian": Recipe("debian slim, from Debian packages", "minbase", (), (*SLIM, f"--customize-hook={_CLEAN}")),
-    BUILDER: Recipe(
-        "Rust builder, from Debian packages",
-        "minbase",
-        ("rustc-web", "cargo-web", "rust-web-src", "gcc", "g++", "libc6-dev", "make", "musl-tools", "musl-dev",
-         "ca-certificates", "binutils"),
-        (*SLIM, f"--customize-hook={_CLEAN}"),
-    ),
-}  # fmt: skip
+    named: dict[str, str] = field(default_factory=dict)
+    registry: str = ""
+    debian: str = DEBIAN
+    recorded: dict[str, dict] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an image came from. `image` is what a build names; `digest` the engine's id of it; `packages` by name."""
+    """Where an image came from, and why from there. `image` is what a build names; `digest` the engine's id of it;
+    `reference` what was asked for and `manifest` its digest in a registry, "" where there is none; `packages` by name.
+    """
 
     name: str
     image: str
     digest: str
     source: str
+    why: str
     label: str
     release: str
     stand_in: bool
+    reference: str
+    manifest: str
     packages: dict[str, str]
 
+    def toolchain(self, debian: str) -> str:
+        """For the Rust builder: "" for the one that a Dockerfile names by default, else a name for it."""
+        return "" if self.reference == matrix.reference(self.name, debian) else f"builder-{self.digest[7:19]}"
+
     def as_dict(self) -> dict:
-        """For the environment of a run: without the name of the image, which holds this clone's id."""
+        """For the environment of a run: without the name of the image where it holds this clone's id."""
         fields = asdict(self)
-        if self.source == "Debian packages":
+        if self.image.startswith(engine.repository("")):
             del fields["image"]
         return fields
 
+    def __str__(self) -> str:
+        is_ = self.label if self.release in self.label or self.release == UNKNOWN else f"{self.label}, {self.release}"
+        return f"{self.name}: {is_} ({self.source}, {self.why}; {self.digest[7:19]})"
 
-def resolve(
-    base: Base | None, named: dict[str, str], say: Callable[[str], None], ca: Path | None = None
-) -> Provenance | None:
-    """The image for `base`, made when the engine has none; the Rust builder for None, and None for scratch.
 
-    `named` are the images that the user gave by base name. `ca` is the CA bundle for the builder's crate registry.
-    Raises LabError when a named image is missing or of another architecture, or packages cannot be had.
+def resolve(name: str, sources: Sources, say: Callable[[str], None], ca: Path | None = None) -> Provenance | None:
+    """The image for a base, or for the Rust builder, by its name; None for scratch.
+
+    `ca` is the CA bundle for the builder's crate registry. Raises LabError when what was asked for cannot be had, is of
+    another architecture, or differs from what the run recorded.
     """
-    name, reference = (base.name, base.reference) if base else (BUILDER, BUILDER_REFERENCE)
+    reference = matrix.reference(name, sources.debian)
     if reference is None:
         return None
-    if name in named:
-        image = engine.find_image(named[name])
-        if image is None:
-            raise LabError(f"--base {name}={named[name]}: the engine has no such image; pull or load it first")
-        return _describe(name, named[name], image, "local image, named by the user")
+    chosen = sources.named.get(name, "")
+    recorded = sources.recorded.get(name, {})
+    if chosen == "packages":
+        return _of_packages(name, sources, "as asked for", say, ca)
+    if _is_path(chosen):
+        return _of_archive(name, Path(chosen).expanduser(), say)
+    if chosen:
+        if image := engine.find_image(chosen):
+            return _describe(name, image, chosen, LOCAL, "named by the user", chosen)
+        return _of_registry(name, chosen, [chosen], "", "named by the user, not in the engine", say)
+    if recorded and (not sources.registry or (recorded["manifest"] and recorded["reference"] == reference)):
+        return _as_recorded(name, sources, recorded, say, ca)
+    if sources.registry:
+        return _of_registry(name, reference, _names(reference, sources), "", "asked for by --registry", say)
     if image := engine.find_image(reference):
-        return _describe(name, reference, image, "local image")
-    image = _from_packages(name, RECIPES[name], say, ca)
-    return _describe(name, image.tags[0], image, "Debian packages")
+        return _describe(name, image, reference, LOCAL, "the engine has it", reference)
+    try:
+        return _of_registry(name, reference, _names(reference, sources), "", "which answers", say)
+    except RegistryError as error:
+        if error.answered:
+            raise LabError(f"{error}; or take --base {name}=packages, an image or an archive") from None
+        return _of_packages(name, sources, f"since no registry answers: {error.cause}", say, ca)
 
 
 def parse_named(options: list[str]) -> dict[str, str]:
-    """`NAME=IMAGE` options as a dict. Raises LabError on a name that is no base with an image, or an empty image."""
+    """`NAME=SOURCE` options as a dict. Raises LabError on a name that is no base with an image, or an empty source."""
     named = {}
     for option in options:
-        name, separator, image = option.partition("=")
-        if not separator or not image:
-            raise LabError(f"--base {option}: give it as NAME=IMAGE, for example --base alpine=alpine:3.24")
+        name, separator, source = option.partition("=")
+        if not separator or not source:
+            raise LabError(
+                f"--base {option}: give it as NAME=SOURCE, an image, an archive's path or `packages`: for example "
+                "--base alpine=alpine:3.24"
+            )
         if name == "scratch":
             raise LabError("--base scratch=...: scratch is empty and has no image")
-        if name not in RECIPES:
-            raise unknown("base", name, RECIPES)
-        named[name] = image
+        if name not in packages.RECIPES:
+            raise unknown("base", name, packages.RECIPES)
+        if _is_path(source) and not Path(source).expanduser().is_file():
+            raise LabError(f"--base {option}: there is no file {source}")
+        named[name] = source
     return named
 
 
-def _describe(name: str, reference: str, image: engine.Image, source: str) -> Provenance:
+def parse_registry(text: str) -> str:
+    """A registry as HOST[:PORT][/PREFIX]. Raises LabError on what an image's name cannot begin with."""
+    host = text.partition("/")[0]
+    if "://" in text or not host or not ("." in host or ":" in host or host == "localhost"):
+        raise LabError(f"--registry {text}: give HOST:PORT or HOST/PREFIX, without http://")
+    return text.rstrip("/")
+
+
+def _is_path(source: str) -> bool:
+    """Whether a source is an archive: a path says so by how it begins or ends, as no image's name does."""
+    endings = (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tar.zst")
+    return source.startswith(("/", "./", "../", "~")) or source.endswith(endings)
+
+
+def _names(reference: str, sources: Sources) -> list[str]:
+    """The names that an image may have: in a mirror, as Docker Hub has it and as one types it."""
+    where = sources.registry
+    if not where:
+        return [reference]
+    host, path = engine.split_host(reference)
+    if host == engine.DOCKER_HUB:
+        return [f"{where}/{path}", f"{where}/{path.removeprefix('library/')}"]
+    return [f"{where}/{path}", f"{where}/{host}/{path}"]
+
+
+def _of_registry(
+    name: str, reference: str, candidates: list[str], manifest: str, why: str, say: Callable[[str], None]
+) -> Provenance:
+    """The image that a registry has under the first of the names that it knows, or with `manifest` as its digest."""
+    host = engine.split_host(candidates[0])[0]
+    wanted = [f"{_repository(each)}@{manifest}" for each in candidates] if manifest else candidates
+    try:
+        with _way_to(host, wanted) as (where, digest):
+            own = _own_name(name, digest)
+            image = engine.find_image(own)
+            if image is None:
+                say(f"{name}: pulling {reference} from {host} ({digest[:19]})")
+                image = engine.pull(f"{_repository(where)}@{digest}", own, host, _progress(name, say))
+    except RegistryError as error:
+        if not (manifest and error.missing):
+            raise
+        with _way_to(host, candidates) as (_, serves):
+            raise LabError(
+                f"{name}: this run recorded {reference} as {manifest}, {host} has it as {serves} and not the recorded "
+                "one; ask the registry that it came from, or begin a new run with --run NAME"
+            ) from None
+    return _describe(name, image, own, f"registry {host}", why, reference, digest)
+
+
+_silent: dict[str, RegistryError] = {}  # what did not answer is not asked again: each time may take seconds
+
+
+@contextmanager
+def _way_to(host: str, names: list[str]) -> Iterator[tuple[str, str]]:
+    """The first of the names that a registry knows, as the engine reaches it, and the digest of its manifest.
+
+    Where the engine has no way to the registry and the lab does (a proxy, a company's certificate authority, neither
+    of which an engine takes from its client), that is through a pull-through registry of the lab's own on 127.0.0.1.
+    Raises RegistryError.
+    """
+    if host in _silent:
+        raise _silent[host]
+    with ExitStack() as stack:
+        try:
+            found = _first_known(names, host)
+        except RegistryError as error:
+            if error.answered:
+                raise
+            try:
+                through = stack.enter_context(registry.serve(upstream=host))
+                found = _first_known([f"{through.address}/{engine.split_host(each)[1]}" for each in names], host)
+            except RegistryError as no:
+                raise (no if no.answered else error) from None
+            except LabError:
+                _silent[host] = error
+                raise error from None
+        yield found
+
+
+def _first_known(names: list[str], host: str) -> tuple[str, str]:
+    """The first of the names that the registry has, and the digest that it has it under. Raises RegistryError."""
+    *others, last = names
+    for name in others:
+        try:
+            return name, engine.manifest_digest(name, host)
+        except RegistryError as error:
+            if not error.missing:
+                raise
+    return last, engine.manifest_digest(last, host)
+
+
+def _repository(reference: str) -> str:
+    """A reference without its tag and its digest."""
+    return parse_repository_tag(parse_repository_tag(reference)[0])[0]
+
+
+def _own_name(name: str, digest: str, kind: str = "") -> str:
+    return f"{engine.repository(name)}:{kind}{digest.removeprefix('sha256:')[:12]}"
+
+
+def _progress(name: str, say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Tells of a pull every five seconds."""
+    last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 5:
+            last = time.monotonic()
+            say(f"{name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
+    return tell
+
+
+def _of_archive(name: str, path: Path, say: Callable[[str], None]) -> Provenance:
+    digest = archives.sha256(path)
+    own = _own_name(name, digest, "archive-")
+    image = engine.find_image(own)
+    if image is None:
+        say(f"{name}: importing {path.name}")
+        image = archives.load(path, name, own.rpartition(":")[2])
+    return _describe(name, image, own, f"archive {path.name}", "named by the user", f"sha256:{digest}")
+
+
+def _as_recorded(
+    name: str, sources: Sources, recorded: dict, say: Callable[[str], None], ca: Path | None
+) -> Provenance:
+    """What a run that goes on began with, and nothing else in its place."""
+    reference, manifest, why = recorded["reference"], recorded["manifest"], recorded["why"]
+    if recorded["source"] == packages.SOURCE:
+        return _of_packages(name, sources, why, say, ca)
+    if manifest:
+        own = _own_name(name, manifest)
+        if image := engine.find_image(own):
+            return _describe(name, image, own, recorded["source"], why, reference, manifest)
+        return _of_registry(name, reference, _names(reference, sources), manifest, why, say)
+    build_name = recorded.get("image") or _own_name(name, reference, "archive-")
+    image = engine.find_image(build_name)
+    if image is None or image.id != recorded["digest"]:
+        now = f"has as {image.id[7:19]} now" if image else "has no longer"
+        raise LabError(
+            f"{name}: this run began with {recorded['label']} ({recorded['source']}, {recorded['digest'][7:19]}), "
+            f"which the engine {now}; give it again with --base {name}=SOURCE, or begin a new run with --run NAME"
+        )
+    return _describe(name, image, build_name, recorded["source"], why, reference)
+
+
+def _of_packages(name: str, sources: Sources, why: str, say: Callable[[str], None], ca: Path | None) -> Provenance:
+    image = packages.make(name, sources.debian, say, ca)
+    return _describe(name, image, image.tags[0], packages.SOURCE, why, matrix.reference(name, sources.debian))
+
+
+def _describe(
+    name: str, image: engine.Image, build_name: str, source: str, why: str, reference: str, manifest: str = ""
+) -> Provenance:
     if image.attrs["Architecture"] not in ("amd64", "x86_64"):
-        raise LabError(f"image {reference} is for {image.attrs['Architecture']}; the lab builds for x86_64 only")
-    made = source == "Debian packages"
-    packages, release = read_packages(image.id)
+        raise LabError(f"{name}: {reference} is for {image.attrs['Architecture']}; the lab builds for x86_64 only")
+    contents, release = read_packages(image.id)
+    stand_in = image.labels.get(engine.STAND_IN_LABEL, "")
+    if stand_in:
+        label = stand_in
+    elif source == packages.SOURCE:
+        label = f"{packages.RECIPES[name].label}, {release}"
+    else:
+        label = release if source.startswith("archive ") and release else reference.partition("@")[0]
     return Provenance(
         name=name,
-        image=reference,
+        image=build_name,
         digest=image.id,
         source=source,
-        label=RECIPES[name].label if made else reference,
-        release=release or (f"Debian {DEBIAN}" if made else "unknown"),
-        stand_in=made and RECIPES[name].stand_in,
-        packages=packages,
+        why=why,
+        label=label,
+        release=release or UNKNOWN,
+        stand_in=bool(stand_in),
+        reference=reference,
+        manifest=manifest,
+        packages=contents,
     )
 
 
@@ -175,28 +307,35 @@ def read_packages(image: str) -> tuple[dict[str, str], str]:
     """The packages that an image's own database names (version by name), and its release as in os-release."""
     container = engine.create_container(image, command=["nothing"])
     try:
-        status, status_d, apk, release = (
+        status, status_d, apk, release, release_etc = (
             _read(container, path)
             for path in (
                 "/var/lib/dpkg/status",
                 "/var/lib/dpkg/status.d",
                 "/lib/apk/db/installed",
                 "/usr/lib/os-release",
+                "/etc/os-release",
             )
         )
     finally:
         container.remove(force=True)
-    packages = {}
+    found = {}
     for paragraph in f"{status}\n\n{status_d}".split("\n\n"):
         fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
         if "Package" in fields and "Version" in fields:
-            packages[fields["Package"]] = fields["Version"]
+            found[fields["Package"]] = fields["Version"]
     for paragraph in apk.split("\n\n"):
         fields = dict(line.split(":", 1) for line in paragraph.splitlines() if ":" in line)
         if "P" in fields and "V" in fields:
-            packages[fields["P"]] = fields["V"]
-    pretty = [line.split("=", 1)[1].strip('"') for line in release.splitlines() if line.startswith("PRETTY_NAME=")]
-    return dict(sorted(packages.items())), pretty[0] if pretty else ""
+            found[fields["P"]] = fields["V"]
+    return dict(sorted(found.items())), _release(release or release_etc)
+
+
+def _release(text: str) -> str:
+    """The release in an os-release file: its pretty name, and its exact version where the name leaves that out."""
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    name, version = (fields.get(key, "").strip("\"'") for key in ("PRETTY_NAME", "VERSION_ID"))
+    return f"{name} ({version})" if version and version not in name else name
 
 
 def _read(container: engine.Container, path: str) -> str:
@@ -208,50 +347,3 @@ def _read(container: engine.Container, path: str) -> str:
     with tarfile.open(fileobj=archive) as files:
         texts = [files.extractfile(member).read().decode(errors="replace") for member in files if member.isfile()]
     return "\n\n".join(texts)
-
-
-def _from_packages(name: str, recipe: Recipe, say: Callable[[str], None], ca: Path | None) -> engine.Image:
-    key = hashlib.sha256(repr((DEBIAN, recipe, _builder_sources() if name == BUILDER else "")).encode()).hexdigest()
-    tag = f"{DEBIAN}-{key[:12]}"
-    finished = f"{engine.repository(name)}:{tag}"
-    if image := engine.find_image(finished):
-        return image
-    if not shutil.which("mmdebstrap"):
-        raise LabError(f"mmdebstrap is missing: {host.REMEDIES['mmdebstrap']}")
-
-    say(f"{name}: {host.as_root()}mmdebstrap makes a root file system of Debian packages")
-    rootfs_name = f"{name}-rootfs" if name == BUILDER else name
-    changes = ["ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    if name == "distroless":
-        changes.append("ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt")
-    with engine.work_folder() as folder:
-        archive = folder / "rootfs.tar"
-        # A fixed time makes the archive, and with it the image's layer, the same whenever the packages are.
-        include = [f"--include={','.join(recipe.packages)}"] if recipe.packages else []
-        engine.run(
-            ["mmdebstrap", f"--variant={recipe.variant}", "--quiet", "--skip=output/dev", *include, *recipe.options,
-             DEBIAN, str(archive)],
-            env={"SOURCE_DATE_EPOCH": "0"},
-        )  # fmt: skip
-        image = engine.import_rootfs(str(archive), rootfs_name, tag, changes)
-    if name != BUILDER:
-        return image
-
-    say(f"{name}: compiling the standard library for musl (about a minute)")
-    secret = ["--secret", f"id=ca,src={ca}"] if ca else []
-    engine.run(
-        [*host.buildx_command(), "build", "--builder=default", "--output=type=docker", *secret, "--tag", finished,
-         "--build-arg", f"ROOTFS={image.tags[0]}", "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}",
-         str(BUILDER_FOLDER)],
-    )  # fmt: skip
-    return engine.find_image(finished)
-
-
-def _builder_sources() -> str:
-    return "".join(path.read_text() for path in sorted(BUILDER_FOLDER.iterdir()))
-
-
-def needs_packages(bases: list[Base], named: dict[str, str]) -> bool:
-    """Whether any of `bases`, or the builder, will have to be made of Debian packages."""
-    wanted = {BUILDER: BUILDER_REFERENCE} | {base.name: base.reference for base in bases if base.reference}
-    return any(name not in named and not engine.find_image(reference) for name, reference in wanted.items())

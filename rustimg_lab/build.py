@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rustimg_lab import dockerfile, engine, host
+from rustimg_lab import disk, dockerfile, engine, host, proxy
 from rustimg_lab.bases import Provenance
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Binary, Cell
 
+METADATA = "metadata.json"
 FACTS = "facts"  # the bake target that brings the builder's results out, beside the cells'
 
 
@@ -51,9 +52,16 @@ class Step:
 
 
 def cache_size() -> str:
-    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it."""
-    said = engine.run([*host.buildx_command(), "du"])
-    return said.rsplit("Total:", 1)[-1].strip()
+    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it.
+
+    It is not asked for where the storage driver can tell a layer's size only by comparing it with those below: there
+    the engine compares all layers of the cache at once, for a quarter of an hour and in ten gigabytes of memory.
+    """
+    info = engine.client().info()
+    status = dict(info.get("DriverStatus") or [])
+    if status.get("Native Overlay Diff") != "true" and "driver-type" not in status:
+        return f"what only a long comparison tells with storage driver {info['Driver']}: `docker buildx du`, when idle"
+    return engine.run([*host.buildx_command(), "du"]).rsplit("Total:", 1)[-1].strip()
 
 
 def load_app(directory: Path) -> App:
@@ -107,8 +115,8 @@ def build(
             for future in as_completed(futures):
                 yield from future.result()
         except BaseException:
-            engine.stop_all()
-            pool.shutdown(cancel_futures=True)
+            with engine.stopping():
+                pool.shutdown(cancel_futures=True)
             raise
 
 
@@ -122,12 +130,13 @@ def bake_file(
 ) -> dict:
     """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out."""
     shared = {"context": str(context), "secret": [f"id=ca,src={ca}"] if ca else []}
+    toolchain = images[BUILDER].toolchain(cells[0].debian)
     targets = {
         cell.slug: shared
         | {
-            "dockerfile-inline": dockerfile.render(cell, app),
-            "args": {"RUST_IMAGE": images[BUILDER].image}
-            | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.reference else {}),
+            "dockerfile-inline": dockerfile.render(cell, app, toolchain),
+            "args": {"RUST_IMAGE": images[BUILDER].image, **proxy.variables()}
+            | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.image else {}),
             "tags": [image_tag(cell, app)],
             "labels": {engine.IMAGE_LABEL: engine.lab_id()},
             "output": ["type=docker"],
@@ -138,6 +147,24 @@ def bake_file(
     targets[FACTS] = {**first, "dockerfile-inline": first["dockerfile-inline"] + dockerfile.FACTS_STAGE,
                       "target": FACTS, "tags": [], "labels": {}, "output": [f"type=local,dest={facts}"]}  # fmt: skip
     return _escaped({"target": targets})
+
+
+def _bake_command(files: Path, definition: dict, builder: str | None) -> list[str]:
+    """Writes the bake files and returns the command that builds all of their targets."""
+    files.mkdir(exist_ok=True)
+    bake = files / "bake.json"
+    bake.write_text(json.dumps(definition))
+    command = [*host.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
+    command += ["--metadata-file", str(files / METADATA)]
+    command += [f"--builder={builder}"] if builder else []
+    if proxy.on_this_machine():
+        # A proxy on loopback is there on the host's network only, which bake takes from a compose file alone (0.13).
+        network = files / "network.yaml"
+        services = {name: {"build": {"context": ".", "network": "host"}} for name in definition["target"]}
+        network.write_text(json.dumps({"services": services}))
+        command += ["--file", str(network)]
+        command += ["--allow=network.host"] if host.buildx_asks_for_entitlements() else []
+    return [*command, *definition["target"]]
 
 
 def read_events(on_event: Callable[[dict], None], on_text: Callable[[str], None]) -> Callable[[str], None]:
@@ -193,15 +220,14 @@ def _build_group(
     failed: list[Built] = []
     facts = work / binary.slug
     while cells:
-        bake = work / f"{binary.slug}.json"
-        bake.write_text(json.dumps(bake_file(cells, app, images, context, facts, ca)))
-        command = [*host.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
-        command += [f"--builder={builder}"] if builder else []
-        code, steps, said = _bake([*command, *(cell.slug for cell in cells), FACTS],
-                                  lambda text: on_step(binary, text))  # fmt: skip
+        definition = bake_file(cells, app, images, context, facts, ca)
+        command = _bake_command(work / f"{binary.slug}.bake", definition, builder)
+        code, steps, said = _bake(command, lambda text: on_step(binary, text))
         _keep_log(steps, said, [logs / f"{cell.slug}.log" for cell in cells])
         if code == 0:
             break
+        if any(disk.is_full(text) for step in steps.values() if step.error for text in (step.error, *step.output)):
+            raise disk.DiskFull(f"{binary.slug} could not be built", engine.data_folders(), disk.GRID_BYTES)
         culprits = _culprits(steps, cells) or {cell: (said or ["buildx failed and said nothing"])[-1] for cell in cells}
         failed += [Built(cell, reason=reason) for cell, reason in culprits.items()]
         cells = [cell for cell in cells if cell not in culprits]
@@ -210,9 +236,14 @@ def _build_group(
         return failed
     linked, shipped = facts / "out" / app.name, facts / "rootfs" / app.name / app.name
     cpu_s = cpu_seconds((facts / "out" / "times").read_text())
-    return failed + [
-        Built(cell, engine.find_image(image_tag(cell, app)).id, "", linked, shipped, cpu_s) for cell in cells
-    ]
+    told = json.loads((work / f"{binary.slug}.bake" / METADATA).read_text())
+    return failed + [Built(cell, _image_id(told, cell, app), "", linked, shipped, cpu_s) for cell in cells]
+
+
+def _image_id(metadata: dict, cell: Cell, app: App) -> str:
+    """The id of the image that this call built; the name may have gone to another lab's by now."""
+    digest = metadata.get(cell.slug, {}).get("containerimage.digest", "")
+    return (engine.find_image(digest) or engine.find_image(image_tag(cell, app))).id
 
 
 def _bake(command: list[str], on_step: Callable[[str], None]) -> tuple[int, dict[str, Step], list[str]]:
@@ -227,14 +258,14 @@ def _bake(command: list[str], on_step: Callable[[str], None]) -> tuple[int, dict
                 on_step(vertex["name"].split("] RUN")[0].lstrip("["))
             step.name = vertex["name"]
             step.cached |= vertex.get("cached", False)
-            step.error = vertex.get("error", "")
+            step.error = proxy.redact(vertex.get("error", ""))
         for log in event.get("logs") or []:
-            text = base64.b64decode(log["data"]).decode(errors="replace")
+            text = proxy.redact(base64.b64decode(log["data"]).decode(errors="replace"))
             steps.setdefault(log["vertex"], Step()).output.append(text)
             if lines := [line.strip() for line in text.splitlines() if line.strip()]:
                 on_step(lines[-1])
 
-    code = engine.stream(command, read_events(on_event, said.append))
+    code = engine.stream(command, read_events(on_event, lambda line: said.append(proxy.redact(line))))
     return code, steps, said
 
 
@@ -261,7 +292,7 @@ def _keep_log(steps: dict[str, Step], said: list[str], paths: list[Path]) -> Non
         state = "CACHED " if step.cached else "ERROR " if step.error else ""
         text += f"=> {state}{step.name}\n{''.join(step.output)}{step.error and step.error + chr(10)}"
     for path in paths:
-        path.write_text(text + "".join(f"{line}\n" for line in said))
+        disk.write_whole(path, text + "".join(f"{line}\n" for line in said))
 
 
 def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:

@@ -2,7 +2,7 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rustimg_lab.matrix import BUILDER_REFERENCE, MUSL, RUST_VERSION, App, Cell
+from rustimg_lab.matrix import BUILDER, MUSL, RUST_VERSION, App, Cell, reference
 
 _templates = Environment(
     loader=PackageLoader("rustimg_lab"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -18,26 +18,33 @@ COPY --from=builder /rootfs/ /rootfs/
 """
 
 
-def render(cell: Cell, app: App) -> str:
-    """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte."""
+def render(cell: Cell, app: App, toolchain: str = "") -> str:
+    """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte.
+
+    `toolchain` names a builder other than the default, whose compiled crates must not be mixed with the default's.
+    """
     return _templates.get_template("Dockerfile.j2").render(
         cell=cell,
         app=app,
-        rust_reference=BUILDER_REFERENCE,
-        cache_id=cache_id(cell, app),
+        rust_reference=reference(BUILDER, cell.debian),
+        base_reference=reference(cell.base.name, cell.debian),
+        cache_id=cache_id(cell, app, toolchain),
         packages=[name for name, needed in _packages(cell).items() if needed],
         musl=cell.base.target == MUSL,
         exports=" ".join(f"CARGO_PROFILE_RELEASE_{_env(key)}={value}" for key, value in cell.profile.settings),
     )
 
 
-def cache_id(cell: Cell, app: App) -> str:
+def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
     """The name of the target directory: one per app, lockfile, toolchain, target and profile.
 
+    The toolchain is more than rustc: what a build script compiles with the builder's gcc needs the builder's glibc,
+    and cargo would not notice that it has become another.
     A literal in the text, since the BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount.
     """
     libc = "musl" if cell.base.target == MUSL else "gnu"
-    return f"rustimg-lab-{app.name}-{app.lock_sha256[:12]}-rust{RUST_VERSION}-{libc}-{cell.profile.name}"
+    toolchain = toolchain or f"rust{RUST_VERSION}-{cell.debian}"
+    return f"rustimg-lab-{app.name}-{app.lock_sha256[:12]}-{toolchain}-{libc}-{cell.profile.name}"
 
 
 def _packages(cell: Cell) -> dict[str, bool]:

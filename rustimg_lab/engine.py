@@ -1,10 +1,12 @@
 """The only room that talks to the Docker Engine or runs a process."""
 
+import io
 import os
 import shlex
 import shutil
 import signal
 import subprocess
+import tarfile
 import tempfile
 import threading
 import uuid
@@ -17,18 +19,24 @@ from typing import Any
 import docker
 import docker.errors
 import requests
+from docker.auth import INDEX_NAME, load_config, resolve_repository_name
 from docker.context import ContextAPI
 from docker.models.containers import Container
 from docker.models.images import Image
+from docker.utils import parse_repository_tag
 
+from rustimg_lab import disk, proxy
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import STATE
 
 IMAGE_LABEL = "io.rustimg-lab.id"  # on every image that this clone makes; its value is the clone's id
 CONTAINER_LABEL = "io.rustimg-lab.container"  # containers have one of their own, since they inherit their image's
+STAND_IN_LABEL = "io.rustimg-lab.stand-in"  # on an image that only stands in for an official one: for which, and how
 PID_LABEL = "io.rustimg-lab.pid"  # the lab's process that a container belongs to
 
 TIMEOUT_S = 600
+REGISTRY_TIMEOUT_S = 30
+DOCKER_HUB = "docker.io"
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -39,27 +47,49 @@ class CommandError(LabError):
 
     def __init__(self, args: list[str], code: int, stdout: str, stderr: str):
         self.args_, self.code, self.stdout, self.stderr = args, code, stdout, stderr
-        said = (stderr.strip() or stdout.strip() or "it printed nothing").splitlines()
+        said = proxy.redact(stderr.strip() or stdout.strip() or "it printed nothing").splitlines()
         super().__init__(f"'{shlex.join(args[:3])} ...' failed with exit code {code}: {said[-1]}")
+
+
+class RegistryError(LabError):
+    """A registry that did not give an image. `answered`: it said no, in place of nothing; `missing`: it has no such
+    name; `cause`: what was said last."""
+
+    def __init__(self, host: str, reference: str, error: docker.errors.APIError | requests.exceptions.RequestException):
+        said = proxy.redact(str(getattr(error, "explanation", "") or error))
+        status = getattr(error, "status_code", None)
+        self.missing = status == 404 or any(words in said for words in ("manifest unknown", "name unknown"))
+        refused = status in (401, 403) or any(words in said for words in ("unauthorized", "denied", "no basic auth"))
+        self.answered = self.missing or refused or "toomanyrequests" in said
+        self.cause = said.rpartition(": ")[2]
+        super().__init__(
+            f"registry {host} has no {reference}"
+            if self.missing
+            else f"registry {host} refuses {reference} ({self.cause}); log in with `docker login {host}`"
+            if refused
+            else f"registry {host} did not give {reference} ({self.cause})"
+        )
 
 
 def run(args: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
     """Runs a command to its end and returns its standard output. Raises CommandError; LabError when there is none."""
-    env = {**os.environ, **(env or {})}
+    env = {**os.environ, **proxy.environment(), **(env or {})}
     try:
         done = subprocess.run(args, capture_output=True, text=True, errors="replace", env=env, cwd=cwd)
     except FileNotFoundError:
         raise LabError(f"there is no command '{args[0]}' on this machine; install it, or see ./lab doctor") from None
     if done.returncode:
+        if disk.is_full(done.stderr):
+            raise disk.DiskFull(f"'{args[0]}' failed", [STATE, *data_folders()], disk.GRID_BYTES)
         raise CommandError(args, done.returncode, done.stdout, done.stderr)
     return done.stdout
 
 
 @contextmanager
-def background(args: list[str]) -> Iterator[subprocess.Popen]:
+def background(args: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen]:
     """A command that runs as long as the block does, its output thrown away."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(_tied(args), start_new_session=True, **quiet)
+    process = subprocess.Popen(_tied(args), start_new_session=True, env={**os.environ, **env}, **quiet)
     try:
         yield process
     finally:
@@ -70,7 +100,7 @@ def background(args: list[str]) -> Iterator[subprocess.Popen]:
 def stream(args: list[str], on_line: Callable[[str], None]) -> int:
     """Runs a command, hands each line of its output on as it comes, and returns its exit code.
 
-    May be called from several threads; `stop_all` ends what is running. The command gets a session of its own, so that
+    May be called from several threads; `stopping` ends what is running. The command gets a session of its own, so that
     Ctrl-C reaches the lab alone, which then ends the command in order.
     """
     if _stopping.is_set():
@@ -92,16 +122,21 @@ def stream(args: list[str], on_line: Callable[[str], None]) -> int:
         _running.discard(process)
 
 
-def stop_all() -> None:
-    """Ends every streamed command: by interrupt, and after ten seconds by force. No other can start afterwards."""
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Ends every streamed command: by interrupt, and after ten seconds by force. None can start in the block."""
     _stopping.set()
-    for process in list(_running):
-        process.send_signal(signal.SIGINT)
-    for process in list(_running):
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
+    try:
+        for process in list(_running):
+            process.send_signal(signal.SIGINT)
+        for process in list(_running):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        yield
+    finally:
+        _stopping.clear()
 
 
 def _tied(args: list[str]) -> list[str]:
@@ -141,15 +176,15 @@ def host() -> str:
 
 
 @cache
-def client() -> docker.DockerClient:
+def client(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
     """The engine. Raises LabError, in one line, when none answers."""
     address = host()
     try:
         # Importing a root file system of more than a gigabyte is one call, and may take minutes.
         if "DOCKER_HOST" in os.environ:
-            found = docker.DockerClient.from_env(timeout=TIMEOUT_S)
+            found = docker.DockerClient.from_env(timeout=timeout_s)
         else:
-            found = docker.DockerClient(address, timeout=TIMEOUT_S)
+            found = docker.DockerClient(address, timeout=timeout_s)
         found.ping()
         return found
     except (docker.errors.DockerException, requests.exceptions.RequestException):
@@ -165,9 +200,17 @@ def readable_errors() -> Iterator[None]:
     try:
         yield
     except docker.errors.APIError as error:
+        if disk.is_full(str(error.explanation)):
+            raise disk.DiskFull("the Docker engine refused", data_folders(), disk.GRID_BYTES) from error
         raise LabError(f"the Docker engine refused: {error.explanation or error}") from error
     except requests.exceptions.RequestException as error:
         raise LabError(f"the Docker engine at {host()} stopped answering ({error}); start it and call again") from error
+
+
+def data_folders() -> list[Path]:
+    """Where the engine keeps what it has, and programs what is temporary, so far as that is on this machine."""
+    local = [Path(client().info()["DockerRootDir"])] if host().startswith("unix://") else []
+    return [*local, Path(tempfile.gettempdir())]
 
 
 def find_image(reference: str) -> Image | None:
@@ -178,17 +221,94 @@ def find_image(reference: str) -> Image | None:
         return None
 
 
-def import_rootfs(archive: str, name: str, tag: str, changes: list[str]) -> Image:
+def import_rootfs(archive: Path, unpacked_bytes: int, name: str, tag: str, changes: list[str]) -> Image:
     """Makes an image of one layer from a root file system archive, with our label and `changes` (Dockerfile lines)."""
     changes = [*changes, f"LABEL {IMAGE_LABEL}={lab_id()}"]
-    client().api.import_image_from_file(archive, repository=repository(name), tag=tag, changes=changes)
+    with _room_for(archive.name, unpacked_bytes):
+        client().api.import_image_from_file(str(archive), repository=repository(name), tag=tag, changes=changes)
     return client().images.get(f"{repository(name)}:{tag}")
+
+
+def load_image(archive: Path, name: str) -> Image:
+    """Loads an archive of one image, which names it `name`."""
+    with _room_for(archive.name, archive.stat().st_size), archive.open("rb") as file:
+        client().images.load(file)
+    return client().images.get(name)
+
+
+@contextmanager
+def _room_for(what: str, needed_bytes: int) -> Iterator[None]:
+    """Raises DiskFull where the engine's disk is full before all of it is there."""
+    try:
+        yield
+    except (docker.errors.APIError, docker.errors.ImageLoadError) as error:
+        if not disk.is_full(str(error)):
+            raise
+        raise disk.DiskFull(f"{what} could not be imported", data_folders(), needed_bytes) from error
+
+
+def split_host(reference: str) -> tuple[str, str]:
+    """A reference as its registry's host and the path there, as Docker Hub has it (`library/`) where it is that."""
+    host, path = resolve_repository_name(reference)
+    return (DOCKER_HUB, path if "/" in path else f"library/{path}") if host == INDEX_NAME else (host, path)
+
+
+def manifest_digest(reference: str, host: str) -> str:
+    """The digest that a registry has an image under, asked for by the engine. Raises RegistryError, naming `host`."""
+    try:
+        return client(REGISTRY_TIMEOUT_S).images.get_registry_data(reference).id
+    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        raise RegistryError(host, reference, error) from error
+
+
+def pull(reference: str, name: str, host: str, on_progress: Callable[[int, int], None]) -> Image:
+    """Pulls an image by digest and gives it the name `name`, which is ours; no other stays that was not there before.
+
+    `on_progress` hears of the bytes done and in all, of the layers known so far. Raises RegistryError, naming `host`.
+    """
+    was_there = find_image(reference) is not None
+    layers: dict[str, tuple[int, int]] = {}
+    try:
+        for event in client().api.pull(*parse_repository_tag(reference), stream=True, decode=True):
+            if "error" in event:
+                raise docker.errors.APIError(event["error"])
+            detail = event.get("progressDetail") or {}
+            if event.get("status") == "Downloading" and "total" in detail:
+                layers[event["id"]] = detail["current"], detail["total"]
+                on_progress(*map(sum, zip(*layers.values(), strict=True)))
+    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        raise RegistryError(host, reference, error) from error
+    client().images.get(reference).tag(*name.rsplit(":", 1))
+    if not was_there:
+        client().images.remove(reference, noprune=True)
+    return client().images.get(name)
+
+
+def login(host: str) -> dict[str, str]:
+    """The docker client's login at a registry, as `username` and `password`; empty where there is none."""
+    found = load_config().resolve_authconfig(host) or {}
+    return {key: found[key.capitalize()] for key in ("username", "password") if found.get(key.capitalize())}
+
+
+def read_files(image: str, wanted: Callable[[tarfile.TarInfo], bool]) -> Iterator[tuple[str, io.BytesIO]]:
+    """The files of an image that are `wanted`, each by its path and what is in it."""
+    container = create_container(image, command=["nothing"])
+    try:
+        with tempfile.TemporaryFile() as file:
+            for chunk in container.export():
+                file.write(chunk)
+            file.seek(0)
+            with tarfile.open(fileobj=file) as archive:
+                yield from ((m.name, io.BytesIO(archive.extractfile(m).read())) for m in archive if wanted(m))
+    finally:
+        container.remove(force=True)
 
 
 def create_container(image: str, **options: Any) -> Container:
     """A container with our labels, not yet started; the caller removes it."""
     labels = {CONTAINER_LABEL: lab_id(), PID_LABEL: str(os.getpid())}
-    return client().containers.create(image, labels=labels, **options)
+    # The proxy of the client's configuration is not for what is measured: it talks to 127.0.0.1.
+    return client().containers.create(image, labels=labels, use_config_proxy=False, **options)
 
 
 def remove_containers(all_of_ours: bool = False) -> int:
@@ -211,7 +331,7 @@ def _lives(pid: str) -> bool:
 
 
 def remove_images() -> tuple[int, list[str]]:
-    """Removes, by id, the images that carry this clone's label and have no name but ours.
+    """Removes, by id, the images that carry this clone's label and have no name but ours; and what it pulled, by name.
 
     An image that a user built on one of ours inherits its label; it has a name of the user's and stays.
     Returns the number removed, and a line on each that was kept.
@@ -233,4 +353,9 @@ def remove_images() -> tuple[int, list[str]]:
             removed += 1  # it went with the last image that stood on it
         except docker.errors.APIError as error:
             kept.append(f"{(image.tags or [image.short_id])[0]}: {error.explanation}")
+    for image in api.list(all=False, filters={"reference": f"{ours}*"}):
+        if IMAGE_LABEL not in image.labels:  # the official one: what has another name too keeps that
+            for tag in (tag for tag in image.tags if tag.startswith(ours)):
+                api.remove(tag, noprune=True)
+            removed += 1
     return removed, kept

@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from rustimg_lab import engine
+from rustimg_lab import disk, engine
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
 
 BUILDX_MINIMUM = (0, 13)  # the first whose progress a program can read
 MEMORY_PER_BUILD_BYTES = 2 << 30
-DISK_NEEDED_BYTES = 10 << 30
 REMEDIES = {
     "mmdebstrap": "install it (on Debian and Ubuntu: sudo apt-get install mmdebstrap debian-archive-keyring), "
-    "or name an image that the engine has for each base and for rust: --base NAME=IMAGE",
+    "or name an image or an archive for what no registry gives: --base NAME=SOURCE",
     "docker-buildx": "install Docker's buildx plugin, 0.13 or newer (package docker-buildx or docker-buildx-plugin)",
     "docker-registry": "install the package docker-registry; without it, compressed sizes are estimates",
 }
@@ -41,24 +40,24 @@ class Finding:
 
 def findings() -> list[Finding]:
     """Everything that a run depends on, found or missing. Never raises: what cannot be asked is a finding."""
-    memory, disk = memory_bytes(), shutil.disk_usage(ROOT).free
+    memory, free = memory_bytes(), shutil.disk_usage(ROOT).free
     found = [
         Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
         _architecture(),
         *_engine(),
         _tool("docker-buildx", buildx_version()),
-        _tool("mmdebstrap", shutil.which("mmdebstrap") and "found"),
+        _tool("mmdebstrap", shutil.which("mmdebstrap") and "found", optional=True),
         _tool("docker-registry", registry_command() and "found", optional=True),
         Finding("cpu", f"{cpus()} of {cpu_model()}", True),
         Finding("memory", f"{memory / 2**30:.1f} GiB", memory >= MEMORY_PER_BUILD_BYTES,
                 remedy="an optimized build takes up to 2 GiB"),
-        Finding("disk", f"{disk / 2**30:.0f} GiB free", disk >= DISK_NEEDED_BYTES, required=False,
+        Finding("disk", f"{free / 2**30:.0f} GiB free", free >= disk.GRID_BYTES, required=False,
                 remedy="builder, images and build cache take about 10 GiB"),
     ]  # fmt: skip
     return found
 
 
-def prepare(say: Callable[[str], None], bases_from_packages: bool = True) -> None:
+def prepare(say: Callable[[str], None]) -> None:
     """Installs what the system lacks for a run, and says first what it does as root.
 
     Raises LabError, in one line, when the machine cannot do the job.
@@ -66,8 +65,6 @@ def prepare(say: Callable[[str], None], bases_from_packages: bool = True) -> Non
     engine.client()
     if not (architecture := _architecture()).ok:
         raise LabError(f"architecture {architecture.found}: {architecture.remedy}")
-    if bases_from_packages and not shutil.which("mmdebstrap"):
-        _install(["mmdebstrap", "debian-archive-keyring"], say)
     if buildx_version() is None:
         fetch_package("docker-buildx", say)
         buildx_version.cache_clear()
@@ -104,6 +101,11 @@ def buildx_version() -> str | None:
     return numbers.group().lstrip("v")
 
 
+def buildx_asks_for_entitlements() -> bool:
+    """Whether this buildx has bake's `--allow`, without which it asks the user."""
+    return tuple(map(int, buildx_version().split(".")[:2])) >= (0, 17)
+
+
 def registry_command() -> str | None:
     """The path of Debian's `docker-registry`: the lab's own copy or the system's."""
     own = _unpacked("docker-registry") / "usr/bin/docker-registry"
@@ -138,6 +140,16 @@ def fetch_package(name: str, say: Callable[[str], None]) -> None:
     archive.unlink()
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
+
+
+def install(packages: list[str], say: Callable[[str], None]) -> None:
+    """Installs Debian packages and says so first. Raises LabError where the user is not root, or there is no apt."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise LabError(f"{packages[0]} is missing: {REMEDIES[packages[0]]}")
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    say(f"{as_root()}apt-get update; {shlex.join(command)}")
+    engine.run(["apt-get", "update"])
+    engine.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def _unpacked(package: str) -> Path:
@@ -214,15 +226,6 @@ def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
     by_itself = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
     said = found if found else "not yet: `./lab run` gets it by itself" if by_itself else "none"
     return Finding(package, said, bool(found) or by_itself, REMEDIES[package], required=not optional)
-
-
-def _install(packages: list[str], say: Callable[[str], None]) -> None:
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise LabError(f"{packages[0]} is missing: {REMEDIES[packages[0]]}")
-    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
-    say(f"{as_root()}apt-get update; {shlex.join(command)}")
-    engine.run(["apt-get", "update"])
-    engine.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def _debian_mirror(options: list[str]) -> str:

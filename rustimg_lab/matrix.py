@@ -10,17 +10,18 @@ MUSL = "x86_64-unknown-linux-musl"
 GNU = "x86_64-unknown-linux-gnu"
 RUST_VERSION = "1.96"
 BUILDER = "rust"  # the name of the builder image beside the bases
-BUILDER_REFERENCE = f"rust:{RUST_VERSION}-slim-trixie"
+RELEASES = {"trixie": "13", "bookworm": "12"}  # of Debian, by which the builder, slim and distroless are named
+DEBIAN = "trixie"
 
 
 @dataclass(frozen=True)
 class Base:
-    """What an image stands on. `reference` is the official image; `scratch` has none."""
+    """What an image stands on. `image` is the official one, on a Debian release or not; `scratch` has none."""
 
     name: str
     label: str
     target: str
-    reference: str | None
+    image: str | None
 
     @property
     def article_allocator(self) -> str:
@@ -45,6 +46,7 @@ class Binary:
     target: str
     profile: Profile
     allocator: str
+    debian: str = DEBIAN
 
     @property
     def slug(self) -> str:
@@ -53,9 +55,12 @@ class Binary:
 
 @dataclass(frozen=True)
 class Cell:
+    """`debian` is the release that the builder is on, and with it debian slim and distroless."""
+
     base: Base
     profile: Profile
     allocator: str
+    debian: str = DEBIAN
 
     @property
     def slug(self) -> str:
@@ -63,7 +68,7 @@ class Cell:
 
     @property
     def binary(self) -> Binary:
-        return Binary(self.base.target, self.profile, self.allocator)
+        return Binary(self.base.target, self.profile, self.allocator, self.debian)
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,8 @@ BASES = {
     for base in (
         Base("scratch", "scratch", MUSL, None),
         Base("alpine", "alpine", MUSL, "alpine:3.24"),
-        Base("distroless", "distroless/cc", GNU, "gcr.io/distroless/cc-debian13"),
-        Base("debian", "debian slim", GNU, "debian:trixie-slim"),
+        Base("distroless", "distroless/cc", GNU, "gcr.io/distroless/cc-debian{number}"),
+        Base("debian", "debian slim", GNU, "debian:{debian}-slim"),
     )
 }
 
@@ -102,6 +107,12 @@ ALLOCATORS = ("system", "jemalloc", "mimalloc")
 ARTICLE = "article"  # in the place of an allocator: the one that the article uses on that base
 
 
+def reference(name: str, debian: str = DEBIAN) -> str | None:
+    """The official image of a base, or of the Rust builder, on a Debian release; None for scratch."""
+    image = f"rust:{RUST_VERSION}-slim-{{debian}}" if name == BUILDER else base(name).image
+    return image and image.format(debian=debian, number=RELEASES[debian])
+
+
 def base(name: str) -> Base:
     """The base of that name. Raises LabError, with the nearest name, when there is none."""
     return BASES[_known("base", name, BASES)]
@@ -112,19 +123,20 @@ def profile(name: str) -> Profile:
     return PROFILES[_known("profile", name, PROFILES)]
 
 
-def cell(base_name: str, profile_name: str, allocator: str) -> Cell:
+def cell(base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN) -> Cell:
     """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
     chosen = base(base_name)
+    _known("Debian release", debian, RELEASES)
     _known("allocator", allocator, (*ALLOCATORS, ARTICLE))
     if allocator == ARTICLE:
         allocator = chosen.article_allocator
-    return Cell(chosen, profile(profile_name), allocator)
+    return Cell(chosen, profile(profile_name), allocator, debian)
 
 
-def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> list[Cell]:
+def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str], debian: str = DEBIAN) -> list[Cell]:
     """Every combination, each once, ordered by profile, allocator, base as named. Raises LabError on a wrong name."""
     bases, profiles, allocators = list(bases), list(profiles), list(allocators)
-    cells = (cell(b, p, a) for p in profiles for a in allocators for b in bases)
+    cells = (cell(b, p, a, debian) for p in profiles for a in allocators for b in bases)
     return list(dict.fromkeys(cells))
 
 

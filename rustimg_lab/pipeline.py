@@ -1,15 +1,17 @@
 """From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from rustimg_lab import bases, build, dockerfile, engine, host, progress, store
+from rustimg_lab import bases, build, disk, dockerfile, engine, host, progress, registry, store
 from rustimg_lab.build import Built
-from rustimg_lab.matrix import App, Cell
-from rustimg_lab.measure import probes, registry, sizes
+from rustimg_lab.errors import LabError
+from rustimg_lab.matrix import BUILDER, App, Cell
+from rustimg_lab.measure import linking, probes, sizes
 from rustimg_lab.store import Observation, Run
 
 
@@ -18,7 +20,7 @@ def run_grid(
     app: App,
     run_name: str,
     *,
-    named: dict[str, str],
+    sources: bases.Sources,
     builder: str | None,
     console: Console,
 ) -> list[str]:
@@ -32,34 +34,50 @@ def run_grid(
         console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
 
     engine.client()
-    wanted = list(dict.fromkeys(cell.base for cell in cells))
-    host.prepare(say, bases.needs_packages(wanted, named))
-    ca = host.ca_bundle()
+    wanted = list(dict.fromkeys(cell.base.name for cell in cells))
     with store.open_run(run_name, host.machine()) as run, engine.readable_errors():
+        sources = _going_on(sources, run)
+        host.prepare(say)
+        ca = host.ca_bundle()
         engine.remove_containers()  # what a lab that was killed has left
         try:
-            images = _base_images(wanted, named, ca, say)
-            _remember(run, app, images)
+            images = _base_images(wanted, sources, ca, say)
+            _remember(run, app, sources, images)
             return _build_and_measure(cells, app, images, run, builder, ca, console, say)
         finally:
             engine.remove_containers()
 
 
+def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
+    """The sources, with what the run has recorded of them. Raises LabError when it is on another Debian release."""
+    recorded = run.environment
+    if (before := recorded.get("debian", sources.debian)) != sources.debian:
+        raise LabError(
+            f"run '{run.name}' was begun on Debian {before}, not {sources.debian}: choose a new one with --run NAME, "
+            f"or go on with --debian {before}"
+        )
+    known = {name: recorded["images"][digest] for name, digest in recorded.get("bases", {}).items()}
+    return replace(sources, recorded=known)
+
+
 def _base_images(
-    wanted: list, named: dict[str, str], ca: Path | None, say: Callable[[str], None]
+    wanted: list[str], sources: bases.Sources, ca: Path | None, say: Callable[[str], None]
 ) -> dict[str, bases.Provenance]:
     images = {}
-    for base in [None, *wanted]:
-        if found := bases.resolve(base, named, say, ca):
-            images[found.name] = found
-            say(f"{found.name}: {found.label} ({found.source}, {found.digest[7:19]})")
+    for name in [BUILDER, *wanted]:
+        if found := bases.resolve(name, sources, say, ca):
+            images[name] = found
+            say(str(found))
     return images
 
 
-def _remember(run: Run, app: App, images: dict[str, bases.Provenance]) -> None:
+def _remember(run: Run, app: App, sources: bases.Sources, images: dict[str, bases.Provenance]) -> None:
     known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
+    now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
     run.save_environment(
         images=known,
+        bases=now,
+        debian=sources.debian,
         app={"name": app.name, "lockfile_sha256": app.lock_sha256},
         tools={"buildx": host.buildx_version()},
     )
@@ -80,7 +98,7 @@ def _build_and_measure(
     binaries = list(dict.fromkeys(cell.binary for cell in cells))
     with (
         engine.work_folder() as work,
-        registry.serve() as own_registry,
+        registry.serve() if host.registry_command() else nullcontext() as own_registry,
         progress.building(binaries, console) as on_step,
         closing(
             build.build(cells, app, images, run.path / "logs", work, builder=builder, ca=ca, on_step=on_step)
@@ -89,7 +107,8 @@ def _build_and_measure(
         for built in outcomes:
             if built.image and (built.cell.slug, built.image) in measured:
                 continue
-            (run.path / "dockerfiles" / f"Dockerfile.{built.cell.slug}").write_text(dockerfile.render(built.cell, app))
+            text = dockerfile.render(built.cell, app, images[BUILDER].toolchain(built.cell.debian))
+            disk.write_whole(run.path / "dockerfiles" / f"Dockerfile.{built.cell.slug}", text)
             observations = _observe(built, images, own_registry)
             run.append(built.cell, built.image, observations)
             for bad in (o for o in observations if not o.ok):
@@ -105,15 +124,20 @@ def _observe(
     base = images.get(built.cell.base.name)
     made_of = [
         Observation("base_digest", base.digest if base else ""),
-        Observation("builder_digest", images[bases.BUILDER].digest),
+        Observation("builder_digest", images[BUILDER].digest),
     ]
     if built.reason:
         return [*made_of, Observation("built", False, ok=False, reason=built.reason)]
-    return [
-        *made_of,
+    made_of += [
         Observation("binary_sha256", build.sha256(built.shipped)),
         Observation("build_cpu_s", built.cpu_s, "s"),
         *sizes.measure_binary(built.linked, built.shipped, built.cell.allocator),
+        (satisfied := linking.measure_base(built.shipped, base)),
+    ]
+    if not satisfied.ok:
+        return made_of
+    return [
+        *made_of,
         *sizes.measure_image(built.image, base.digest if base else None, own_registry),
         probes.measure_runs(built.image),
     ]

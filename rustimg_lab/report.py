@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from traitlets.config import Config
 
-from rustimg_lab import matrix, stats, store
+from rustimg_lab import disk, matrix, stats, store
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.paths import NOTEBOOKS, REPORTS
 
@@ -49,9 +49,7 @@ def render(run: str, notebook: str = "01_sizes", parameters: dict | None = None)
     said = "".join(output.get("text", "") for output in document.cells[-1].get("outputs", []))
     if SENTINEL not in said:
         raise LabError(f"{executed}: did not run to its end; call again, or open it in JupyterLab")
-    part = page.with_suffix(".part")
-    part.write_text(to_html(document), encoding="utf-8")
-    part.replace(page)
+    disk.write_whole(page, to_html(document))
     return page
 
 
@@ -77,7 +75,7 @@ def summary(run: str) -> Table:
     table = Table(title=f"run {run}: sizes in MB (1e6 bytes)", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     header, *rows = _lines(run)
     for number, name in enumerate(header):
-        table.add_column(name, justify="right" if 2 < number < 7 else "left", no_wrap=2 < number < 7)
+        table.add_column(name, justify="right" if 2 < number < 7 else "left", no_wrap=2 < number < 7, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     return table

@@ -11,8 +11,8 @@ from rustimg_lab.store import current
 # What every cell that works has; where none does, the columns are there all the same.
 METRICS = (
     "base_digest", "binary_sha256", "build_cpu_s", "binary_bytes", "linkage", "pie", "stripped", "needed_libraries",
-    "glibc_needed", "rustc", "linked_allocator", "unpacked_bytes", "base_bytes", "app_bytes", "compressed_bytes",
-    "compressed_app_bytes", "compressed_estimate_bytes", "runs",
+    "glibc_needed", "rustc", "linked_allocator", "base_satisfies", "unpacked_bytes", "base_bytes", "app_bytes",
+    "compressed_bytes", "compressed_app_bytes", "compressed_estimate_bytes", "runs",
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 def layers(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner, instruction."""
-    works = cells(rows).query("ok")[["cell", "base", "profile", "allocator", "stand_in"]]
+    works = cells(rows).query("ok")[["cell", "base", "base_source", "profile", "allocator", "stand_in"]]
     newest = current(rows)
     found = works.merge(newest.loc[newest["metric"] == "layer_bytes", ["cell", "order", "value", "detail"]], on="cell")
     detail = found.pop("detail").astype(str).str.split(": ", n=1)

@@ -6,6 +6,7 @@ data/runs/RUN/dockerfiles/       the text that each cell was built from
 data/runs/RUN/logs/              each cell's build log
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from rustimg_lab import disk
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import Cell
 from rustimg_lab.paths import RECORDED, RUNS
@@ -72,32 +74,29 @@ class Run:
     def append(self, cell: Cell, image: str, observations: Iterable[Observation]) -> None:
         """Appends one row per observation, in one write that is on disk when this returns.
 
-        Raises LabError when the disk refuses; what was there stays valid.
+        Raises DiskFull when the disk is that; what was there stays valid.
         """
         about = {"run_id": self.name, "cell": cell.slug, "base": cell.base.name, "profile": cell.profile.name,
                  "allocator": cell.allocator, "image": image}  # fmt: skip
         text = "".join(json.dumps(about | asdict(o), allow_nan=False) + "\n" for o in observations).encode()
         path = self.path / "rows.jsonl"
-        try:
-            with path.open("ab", buffering=0) as file:
-                start = file.tell()
-                try:
-                    if file.write(text) != len(text):
-                        raise OSError("the disk took only a part")
-                    os.fsync(file.fileno())
-                except BaseException:
-                    file.truncate(start)
-                    raise
-        except OSError as error:
-            raise LabError(f"{path}: rows could not be written ({error.strerror or error}); free some space") from error
+        with path.open("ab", buffering=0) as file:
+            start = file.tell()
+            try:
+                if file.write(text) != len(text):  # what a disk does that is full before the end
+                    raise OSError(errno.ENOSPC, "the disk took only a part")
+                os.fsync(file.fileno())
+            except BaseException as error:
+                file.truncate(start)
+                if isinstance(error, OSError) and disk.is_full(error):
+                    raise disk.DiskFull("rows could not be written", [self.path], len(text)) from error
+                raise
 
     def save_environment(self, **changes: Any) -> None:
         """Updates environment.json, whole or not at all."""
         self.environment.update(changes)
-        path = self.path / "environment.json"
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(self.environment, indent=1, sort_keys=True) + "\n")
-        part.replace(path)
+        text = json.dumps(self.environment, indent=1, sort_keys=True) + "\n"
+        disk.write_whole(self.path / "environment.json", text)
 
 
 @contextmanager

@@ -75,8 +75,10 @@ def provenance(rows: pd.DataFrame) -> Styler:
                 "is": image["label"],
                 "stand-in": "yes" if image["stand_in"] else "",
                 "release": image["release"],
-                "source": image["source"],
+                "from": image["source"],
+                "because": image.get("why", ""),  # runs before this was recorded have none
                 "digest": image["digest"][:19],
+                "in the registry": image.get("manifest", "")[:19],
                 "packages": len(image["packages"]),
             }
             for image in images
@@ -105,7 +107,14 @@ def environment(rows: pd.DataFrame) -> Styler:
 
 def _factors(table: pd.DataFrame) -> pd.DataFrame:
     base = table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
-    return pd.DataFrame({"base": base, "profile": table["profile"], "allocator": table["allocator"]})
+    return pd.DataFrame(
+        {
+            "base": base,
+            "base from": table["base_source"],
+            "profile": table["profile"],
+            "allocator": table["allocator"],
+        }
+    )
 
 
 def _with_reason(shown: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from rustimg_lab import bases, build, engine, host, matrix
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
 
+as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root mounts a tmpfs")
 TINY = Path(__file__).parent / "crates" / "tiny"
 
 
@@ -31,7 +33,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def images() -> dict[str, bases.Provenance]:
     """Every base image and the builder, by name."""
     host.prepare(print)
-    found = [bases.resolve(base, {}, print, host.ca_bundle()) for base in (None, *matrix.BASES.values())]
+    found = [bases.resolve(name, bases.Sources(), print, host.ca_bundle()) for name in (matrix.BUILDER, *matrix.BASES)]
     return {image.name: image for image in found if image}
 
 
@@ -89,3 +91,60 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     host.buildx_version.cache_clear()
     yield tmp_path / STATE.name
     host.buildx_version.cache_clear()
+
+
+@pytest.fixture
+def tmpfs(tmp_path: Path) -> Callable[[str, int], Path]:
+    """Mounts a small disk of so many megabytes."""
+    mounted: list[Path] = []
+
+    def mount(name: str, size_mb: int) -> Path:
+        path = tmp_path / name
+        path.mkdir()
+        engine.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(path)])
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        engine.run(["umount", "--lazy", str(path)])
+
+
+@pytest.fixture
+def small_engine(tmpfs, tmp_path, monkeypatch) -> Callable[..., Path]:
+    """Starts a second engine on a disk of so many megabytes, and makes it the lab's; returns its data folder.
+
+    It has a network namespace, a bridge, a socket and folders of its own: the machine's engine never notices.
+    """
+    namespace = f"rustimg-lab-{os.getpid()}"
+    processes = []
+
+    def start(size_mb: int, driver: str = "") -> Path:
+        data, socket = tmpfs("engine", size_mb), tmp_path / "engine.sock"
+        (tmp_path / "engine.json").write_text("{}")
+        engine.run(["ip", "netns", "add", namespace])
+        engine.run(["ip", "netns", "exec", namespace, "ip", "link", "set", "lo", "up"])
+        command = [
+            "nsenter", f"--net=/run/netns/{namespace}", "dockerd", "--config-file", tmp_path / "engine.json",
+            "--data-root", data, "--exec-root", tmp_path / "exec", "--pidfile", tmp_path / "engine.pid",
+            "--host", f"unix://{socket}", "--iptables=false", "--ip6tables=false",
+            "--storage-driver", driver or engine.client().info()["Driver"],
+        ]  # fmt: skip
+        with (tmp_path / "engine.log").open("w") as log:
+            processes.append(subprocess.Popen([str(part) for part in command], stdout=log, stderr=log))
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
+        engine.client.cache_clear()
+        for _ in range(300):
+            if socket.exists():
+                break
+            time.sleep(0.1)
+        assert engine.client().info()["DockerRootDir"] == str(data), (tmp_path / "engine.log").read_text()
+        return data
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait(60)
+        subprocess.run(["ip", "netns", "delete", namespace], check=True)
+    monkeypatch.undo()
+    engine.client.cache_clear()

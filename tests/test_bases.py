@@ -1,16 +1,41 @@
-import pytest
+"""Where bases come from: the engine, a registry on 127.0.0.1, an archive, Debian packages."""
 
-from rustimg_lab import bases, engine, host, matrix
+import base64
+import gzip
+import io
+import json
+import os
+import socket
+import struct
+import sys
+import tarfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import requests
+
+from rustimg_lab import bases, engine, host, matrix, registry
+from rustimg_lab.bases import Sources
 from rustimg_lab.errors import LabError
+
+PROGRAM = Path(sys.executable).resolve()
+OS_RELEASE = 'NAME="Test"\nVERSION_ID=1.2.3\nPRETTY_NAME="Test Linux v1.2"\n'
 
 
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("alpine", "give it as NAME=IMAGE"),
-        ("alpine=", "give it as NAME=IMAGE"),
+        ("alpine", "give it as NAME=SOURCE"),
+        ("alpine=", "give it as NAME=SOURCE"),
         ("alpin=x", "did you mean 'alpine'"),
         ("scratch=x", "scratch is empty"),
+        ("alpine=./nosuch.tar.gz", "there is no file ./nosuch.tar.gz"),
+        ("alpine=nosuch.tar", "there is no file nosuch.tar"),
     ],
 )
 def test_a_named_base_that_makes_no_sense_is_refused(option, message):
@@ -18,10 +43,30 @@ def test_a_named_base_that_makes_no_sense_is_refused(option, message):
         bases.parse_named([option])
 
 
-@pytest.mark.engine
-def test_an_image_that_the_engine_lacks_is_refused():
-    with pytest.raises(LabError, match="the engine has no such image"):
-        bases.resolve(matrix.base("alpine"), {"alpine": "no/such:image"}, print)
+@pytest.mark.parametrize("text", ["http://127.0.0.1:5000", "mirror", "", "/x"])
+def test_a_registry_that_no_image_can_be_named_by_is_refused(text):
+    with pytest.raises(LabError, match="give HOST:PORT"):
+        bases.parse_registry(text)
+
+
+@pytest.mark.parametrize(
+    ("reference", "names"),
+    [
+        ("alpine:3.24", ["m:5/library/alpine:3.24", "m:5/alpine:3.24"]),
+        ("gcr.io/distroless/cc-debian13", ["m:5/distroless/cc-debian13", "m:5/gcr.io/distroless/cc-debian13"]),
+    ],
+)
+def test_a_mirror_is_asked_by_the_names_that_mirrors_use(reference, names):
+    assert bases._names(reference, Sources(registry="m:5")) == names
+
+
+def test_the_default_references_are_of_the_release_that_is_asked_for():
+    assert matrix.reference("debian", "bookworm") == "debian:bookworm-slim"
+    assert matrix.reference("distroless", "bookworm") == "gcr.io/distroless/cc-debian12"
+    assert matrix.reference("rust", "bookworm") == f"rust:{matrix.RUST_VERSION}-slim-bookworm"
+    assert matrix.reference("alpine", "bookworm") == matrix.reference("alpine", "trixie")
+    with pytest.raises(LabError, match="unknown Debian release 'bookwrm': did you mean 'bookworm'"):
+        matrix.grid(["debian"], ["baseline"], ["system"], "bookwrm")
 
 
 @pytest.mark.engine
@@ -33,6 +78,7 @@ def test_what_is_made_of_packages_says_so(images):
         assert image.image.startswith(f"rustimg-lab-{engine.lab_id()}/")
         assert image.packages and all(image.packages.values())
         assert image.digest.startswith("sha256:")
+        assert image.why.startswith("since no registry answers: ")
         assert engine.client().images.get(image.digest).labels[engine.IMAGE_LABEL] == engine.lab_id()
         assert "image" not in image.as_dict()
     if images["alpine"].source == "Debian packages":
@@ -46,14 +92,28 @@ def test_what_is_made_of_packages_says_so(images):
 @pytest.mark.engine
 def test_an_image_of_the_engine_is_a_base_with_its_own_provenance(images):
     """Not made of packages by the lab in this call, but found under the user's own name."""
-    engine.client().images.get(images["debian"].digest).tag("rustimg-lab-test-of-the-users", "1")
+    name = "rustimg-lab-test-of-the-users:1"
+    engine.client().images.get(images["debian"].digest).tag(*name.split(":"))
     try:
-        found = bases.resolve(matrix.base("debian"), {"debian": "rustimg-lab-test-of-the-users:1"}, pytest.fail)
+        found = bases.resolve("debian", Sources({"debian": name}), pytest.fail)
     finally:
-        engine.client().images.remove("rustimg-lab-test-of-the-users:1", noprune=True)
-    assert (found.source, found.label) == ("local image, named by the user", "rustimg-lab-test-of-the-users:1")
-    assert not found.stand_in
+        engine.client().images.remove(name, noprune=True)
+    assert (found.source, found.label, found.reference) == ("local image", name, name)
+    assert not found.stand_in and found.manifest == ""
     assert found.packages == images["debian"].packages and found.release.startswith("Debian GNU/Linux")
+
+
+@pytest.mark.engine
+def test_a_stand_in_stays_one_under_any_name(images):
+    if not images["alpine"].stand_in:
+        pytest.skip("this engine has the official alpine")
+    name = "rustimg-lab-test-of-the-users:2"
+    engine.client().images.get(images["alpine"].digest).tag(*name.split(":"))
+    try:
+        found = bases.resolve("alpine", Sources({"alpine": name}), pytest.fail)
+    finally:
+        engine.client().images.remove(name, noprune=True)
+    assert found.stand_in and found.label == images["alpine"].label
 
 
 @pytest.mark.engine
@@ -73,7 +133,386 @@ def test_the_builder_has_both_targets_and_no_trace_of_how_it_was_made(images):
 
 
 @pytest.mark.engine
-def test_a_base_of_packages_is_made_once(images):
+def test_a_run_that_began_with_packages_goes_on_with_them_and_asks_no_registry(images, monkeypatch):
+    monkeypatch.setattr(engine, "manifest_digest", lambda *arguments: pytest.fail("a registry was asked"))
+    recorded = {name: image.as_dict() for name, image in images.items()}
     said = []
-    again = bases.resolve(matrix.base("distroless"), {}, said.append, host.ca_bundle())
-    assert again == images["distroless"] and said == []
+    assert bases.resolve("distroless", Sources(recorded=recorded), said.append) == images["distroless"]
+    assert said == []
+
+
+# Archives
+
+
+def names() -> list[str]:
+    """The images that this clone has, by name."""
+    filters = {"reference": f"{engine.repository('*')}"}
+    return sorted(tag for image in engine.client().images.list(filters=filters) for tag in image.tags)
+
+
+def rootfs(path: Path, *files: tuple[str, bytes], release: str = OS_RELEASE) -> Path:
+    """An archive of a root file system: a program and a release, and `files`; compressed as its name says."""
+    content = [("bin/program", PROGRAM.read_bytes()), ("etc/os-release", release.encode()), *files]
+    with tarfile.open(path, "w:" + path.suffix.lstrip(".").replace("tar", "")) as archive:
+        for name, data in content:
+            member = tarfile.TarInfo(f"./{name}")
+            member.size, member.mode = len(data), 0o755 if name.startswith("bin/") else 0o644
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def resolve() -> Iterator[Callable[..., bases.Provenance]]:
+    """Resolves a base; what that brought into the engine goes afterwards."""
+    before = names()
+
+    def run(name: str, sources: Sources, say: Callable[[str], None] = print) -> bases.Provenance:
+        return bases.resolve(name, sources, say)
+
+    yield run
+    for name in set(names()) - set(before):
+        engine.client().images.remove(name, noprune=True)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.xz"])
+def test_an_archive_is_shown_as_the_release_that_it_holds(ending, resolve, tmp_path):
+    path = rootfs(tmp_path / f"mine.{ending}", ("lib/apk/db/installed", b"P:musl\nV:1.2.5-r0\n\nP:zlib\nV:1.3-r1\n"))
+    found = resolve("alpine", Sources({"alpine": str(path)}))
+    assert found.label == found.release == "Test Linux v1.2 (1.2.3)"
+    assert found.source == f"archive mine.{ending}" and not found.stand_in
+    assert found.packages == {"musl": "1.2.5-r0", "zlib": "1.3-r1"}
+    assert str(tmp_path) not in str(found.as_dict()) and "image" not in found.as_dict()
+    assert engine.client().images.get(found.digest).labels[engine.IMAGE_LABEL] == engine.lab_id()
+    assert resolve("alpine", Sources({"alpine": str(path)}), pytest.fail) == found  # imported once
+
+
+@pytest.mark.engine
+def test_what_docker_save_wrote_is_a_base_and_takes_no_name_of_the_users(resolve, tmp_path):
+    """Its own name in the archive is one that the user's engine has for another image by now."""
+    name = f"rustimg-lab-test-saved-{uuid.uuid4().hex[:8]}"
+    api = engine.client().images
+    saved = tmp_path / "saved.tar"
+    try:
+        for content in (b"first", b"second"):
+            path = rootfs(tmp_path / "rootfs.tar", ("content", content))
+            engine.client().api.import_image_from_file(str(path), repository=name, tag="1")
+            if content == b"first":
+                first = api.get(f"{name}:1").id
+                with saved.open("wb") as file:
+                    file.writelines(api.get(f"{name}:1").save(named=True))
+        second = api.get(f"{name}:1").id
+        found = resolve("alpine", Sources({"alpine": str(saved)}))
+        assert found.digest == first != second == api.get(f"{name}:1").id
+        assert found.label == "Test Linux v1.2 (1.2.3)" and found.source == "archive saved.tar"
+    finally:
+        api.remove(f"{name}:1", noprune=True)
+
+
+def _cut(path: Path) -> Path:
+    whole = rootfs(path.with_name("whole.tar.gz")).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
+def _arm(path: Path) -> Path:
+    program = bytearray(PROGRAM.read_bytes()[:4096])
+    program[18:20] = struct.pack("<H", 183)  # e_machine: EM_AARCH64
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo("bin/program")
+        member.size, member.mode = len(program), 0o755
+        archive.addfile(member, io.BytesIO(program))
+    return path
+
+
+def _text(path: Path) -> Path:
+    path.write_text("no archive " * 1000)
+    return path
+
+
+def _gzipped_text(path: Path) -> Path:
+    path.write_bytes(gzip.compress(b"no archive " * 1000))
+    return path
+
+
+def _only_text(path: Path) -> Path:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("readme"))
+    return path
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_cut, "not a whole tar archive"),
+        (_text, "not a whole tar archive"),
+        (_gzipped_text, "not a whole tar archive"),
+        (_arm, "bin/program is for AARCH64, the lab is for x86_64"),
+        (_only_text, "holds no program"),
+    ],
+)
+def test_an_archive_that_is_no_base_is_refused_in_one_line(make, message, tmp_path):
+    before = names()
+    with pytest.raises(LabError, match=message) as caught:
+        bases.resolve("alpine", Sources({"alpine": str(make(tmp_path / "a.tar"))}), print)
+    assert "\n" not in str(caught.value)
+    assert names() == before
+
+
+@pytest.mark.engine
+def test_a_run_goes_on_with_what_it_began_with_or_not_at_all(resolve, tmp_path):
+    archive = rootfs(tmp_path / "a.tar")
+    name = "rustimg-lab-test-of-the-users:3"
+    from_archive = resolve("alpine", Sources({"alpine": str(archive)}))
+    api = engine.client().images
+    api.get(from_archive.digest).tag(*name.split(":"))
+    try:
+        local = resolve("alpine", Sources({"alpine": name}))
+        for found in (from_archive, local):
+            assert resolve("alpine", Sources(recorded={"alpine": found.as_dict()}), pytest.fail) == found
+        engine.client().api.import_image_from_file(
+            str(rootfs(tmp_path / "b.tar", ("other", b""))), repository=name.split(":")[0], tag=name.split(":")[1]
+        )
+        with pytest.raises(LabError, match=f"began with {name} .*which the engine has as .* now; give it again"):
+            resolve("alpine", Sources(recorded={"alpine": local.as_dict()}))
+    finally:
+        api.remove(name, noprune=True)
+    for found in (from_archive, local):
+        if found is from_archive:
+            api.remove(found.image, noprune=True)
+        with pytest.raises(LabError, match="which the engine has no longer; give it again with --base alpine=SOURCE"):
+            resolve("alpine", Sources(recorded={"alpine": found.as_dict()}))
+
+
+# Registries
+
+
+@pytest.fixture
+def own_registry() -> Iterator[registry.Registry]:
+    bases._silent.clear()
+    with registry.serve() as own:
+        yield own
+    bases._silent.clear()
+
+
+def push(address: str, name: str, path: Path) -> str:
+    """Pushes the archive of a root file system as an image, and returns its digest there."""
+    api = engine.client()
+    repository, tag = f"{address}/{name}".rsplit(":", 1)
+    api.api.import_image_from_file(str(path), repository=repository, tag=tag)
+    try:
+        events = list(api.images.push(repository, tag, stream=True, decode=True))
+        (digest,) = [event["aux"]["Digest"] for event in events if "aux" in event]
+    finally:
+        api.images.remove(f"{repository}:{tag}", noprune=True)
+    return digest
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("path", ["library/alpine", "alpine"])
+def test_a_base_is_pulled_by_tag_and_then_by_digest(path, own_registry, resolve, tmp_path):
+    """The tag moves on; the run that recorded the digest does not."""
+    tag = matrix.reference("alpine").partition(":")[2]
+    first = push(own_registry.address, f"{path}:{tag}", rootfs(tmp_path / "a.tar", ("content", b"first")))
+    sources = Sources(registry=own_registry.address)
+    found = resolve("alpine", sources)
+    assert found.manifest == first and found.reference == matrix.reference("alpine")
+    assert found.source == f"registry {own_registry.address}" and found.label == matrix.reference("alpine")
+    assert found.release == "Test Linux v1.2 (1.2.3)" and "image" not in found.as_dict()
+    image = engine.client().images.get(found.digest)
+    assert image.tags == [found.image] and image.attrs["RepoDigests"] == []
+
+    second = push(own_registry.address, f"{path}:{tag}", rootfs(tmp_path / "b.tar", ("content", b"second")))
+    assert second != first and resolve("alpine", sources).manifest == second
+    recorded = Sources(registry=own_registry.address, recorded={"alpine": found.as_dict()})
+    assert resolve("alpine", recorded) == found
+    assert resolve("alpine", Sources(recorded={"alpine": found.as_dict()})) == found  # as the same command goes on
+    engine.client().images.remove(found.image, noprune=True)
+    assert resolve("alpine", recorded) == found  # pulled anew, by its digest
+    by_digest = f"{own_registry.address}/{path}:{tag}@{first}"
+    assert resolve("alpine", Sources({"alpine": by_digest})).digest == found.digest
+
+
+@pytest.mark.engine
+def test_by_default_a_registry_that_answers_is_taken_and_its_no_is_an_error(
+    own_registry, resolve, monkeypatch, tmp_path
+):
+    """With a default reference on 127.0.0.1, since the real ones cannot be reached everywhere."""
+    reference = f"{own_registry.address}/alpine:3.24"
+    monkeypatch.setattr(matrix, "reference", lambda name, debian: reference)
+    with pytest.raises(LabError, match=r"has no .*/alpine:3\.24; or take --base alpine=packages"):
+        resolve("alpine", Sources())
+    manifest = push(own_registry.address, "alpine:3.24", rootfs(tmp_path / "a.tar"))
+    found = resolve("alpine", Sources())
+    assert (found.manifest, found.why) == (manifest, "which answers")
+    assert found.source == f"registry {own_registry.address}"
+
+
+@pytest.mark.engine
+def test_a_mirror_that_differs_from_what_was_recorded_is_refused_with_both_digests(own_registry, resolve, tmp_path):
+    reference = matrix.reference("alpine")
+    recorded_digest = push(own_registry.address, f"library/{reference}", rootfs(tmp_path / "a.tar", ("a", b"1")))
+    found = resolve("alpine", Sources(registry=own_registry.address))
+    # What is here already needs no registry, be it down or another.
+    down = Sources(registry="127.0.0.1:1", recorded={"alpine": found.as_dict()})
+    assert resolve("alpine", down, pytest.fail) == found
+    engine.client().images.remove(found.image, noprune=True)
+    with registry.serve() as mirror:
+        other = push(mirror.address, f"library/{reference}", rootfs(tmp_path / "b.tar", ("a", b"2")))
+        with pytest.raises(LabError) as caught:
+            resolve("alpine", Sources(registry=mirror.address, recorded={"alpine": found.as_dict()}))
+    assert recorded_digest in str(caught.value) and other in str(caught.value)
+    assert "or begin a new run with --run NAME" in str(caught.value)
+
+
+@pytest.mark.engine
+def test_an_image_that_the_registry_lacks_is_refused_under_the_names_that_were_asked(own_registry):
+    for sources in (Sources(registry=own_registry.address), Sources({"alpine": f"{own_registry.address}/alpine:3.24"})):
+        with pytest.raises(LabError, match=f"registry {own_registry.address} has no .*alpine:3.24"):
+            bases.resolve("alpine", sources, print)
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "answered", "missing"),
+    [
+        (404, "manifest unknown: manifest unknown", True, True),
+        (401, "unauthorized: authentication required", True, False),
+        (403, "denied: requested access to the resource is denied", True, False),
+        (500, "toomanyrequests: You have reached your pull rate limit", True, False),
+        (500, 'Get "https://r/v2/": dial tcp: lookup r: no such host', False, False),
+        (500, 'Get "https://r/v2/": x509: certificate signed by unknown authority', False, False),
+        (500, 'Get "https://r/v2/": net/http: request canceled (Client.Timeout exceeded)', False, False),
+    ],
+)
+def test_a_no_is_told_from_no_answer(status, said, answered, missing):
+    """By what engines say of registries that cannot all be had here."""
+    response = requests.Response()
+    response.status_code = status
+    error = engine.RegistryError("r", "r/alpine:1", engine.docker.errors.APIError("x", response, explanation=said))
+    assert (error.answered, error.missing) == (answered, missing)
+    assert "\n" not in str(error) and "r/alpine:1" in str(error)
+
+
+@pytest.mark.engine
+def test_a_registry_that_is_down_is_told_in_one_line():
+    bases._silent.clear()
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(LabError, match=f"registry {address} did not give .*connection refused") as caught:
+            bases.resolve("alpine", Sources(registry=address), print)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.engine
+def test_a_registry_that_goes_down_in_the_middle_leaves_nothing(own_registry, tmp_path):
+    """A forwarder before the registry breaks off after some of a layer's bytes, and never answers again."""
+    path = rootfs(tmp_path / "a.tar", ("blob", os.urandom(20_000_000)))
+    push(own_registry.address, f"library/{matrix.reference('alpine')}", path)
+    before = names()
+    with (
+        forwarder(own_registry.address, limit_bytes=5_000_000) as address,
+        pytest.raises(LabError, match=f"registry {address} did not give") as caught,
+    ):
+        bases.resolve("alpine", Sources(registry=address), print)
+    assert "\n" not in str(caught.value)
+    assert names() == before
+
+
+@contextmanager
+def forwarder(target: str, limit_bytes: int) -> Iterator[str]:
+    """Listens on 127.0.0.1 and forwards, until so many bytes have come back; then it closes all and listens no more."""
+    host, port = target.split(":")
+    listener = socket.create_server(("127.0.0.1", 0))
+    left = limit_bytes
+    open_sockets = [listener]
+
+    def copy(source: socket.socket, sink: socket.socket, counted: bool) -> None:
+        nonlocal left
+        try:
+            while data := source.recv(65536):
+                if counted:
+                    left -= len(data)
+                if left < 0:
+                    break
+                sink.sendall(data)
+        except OSError:
+            pass
+        for each in open_sockets if left < 0 else (source, sink):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+    def serve() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+                server = socket.create_connection((host, int(port)))
+            except OSError:
+                return
+            open_sockets.extend((client, server))
+            threading.Thread(target=copy, args=(client, server, False), daemon=True).start()
+            threading.Thread(target=copy, args=(server, client, True), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        for each in open_sockets:
+            each.close()
+
+
+# A published test vector of bcrypt (Openwall's crypt_blowfish), the one hash that docker-registry takes.
+PASSWORD, HASH = "U*U", "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW"
+
+
+@pytest.fixture
+def logged_in(tmp_path, monkeypatch) -> Callable[[str, str], None]:
+    """Gives the docker client a configuration of its own, in which it is logged in at a registry."""
+
+    def log_in(address: str, password: str) -> None:
+        auth = base64.b64encode(f"reader:{password}".encode()).decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {address: {"auth": auth}} if password else {}}))
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+        engine.client.cache_clear()
+
+    yield log_in
+    monkeypatch.undo()
+    engine.client.cache_clear()
+
+
+@contextmanager
+def registry_on(folder: Path, **settings: dict) -> Iterator[str]:
+    """A registry whose store outlives it; returns its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    storage = {"filesystem": {"rootdirectory": str(folder / "store")}}
+    config = folder / "registry.json"
+    http = {**settings.pop("http", {}), "addr": address}
+    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": http, **settings}))
+    with engine.background([host.registry_command(), "serve", str(config)], {}) as process:
+        for _ in range(200):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", int(address.partition(":")[2])), 1):
+                break
+            time.sleep(0.05)
+        assert process.poll() is None
+        yield address
+
+
+@pytest.mark.engine
+def test_a_login_is_the_docker_clients_and_where_it_is_refused_one_line_says_so(logged_in, resolve, tmp_path):
+    with registry_on(tmp_path) as address:
+        manifest = push(address, f"library/{matrix.reference('alpine')}", rootfs(tmp_path / "a.tar"))
+    (tmp_path / "htpasswd").write_text(f"reader:{HASH}\n")
+    guard = {"htpasswd": {"realm": "test", "path": str(tmp_path / "htpasswd")}}
+    with registry_on(tmp_path, auth=guard) as address:
+        for password in ("", "wrong"):
+            logged_in(address, password)
+            with pytest.raises(LabError, match=f"registry {address} refuses .*log in with `docker login {address}`"):
+                resolve("alpine", Sources(registry=address))
+        logged_in(address, PASSWORD)
+        found = resolve("alpine", Sources(registry=address))
+    assert found.manifest == manifest
+    assert PASSWORD not in str(found.as_dict())

@@ -7,8 +7,9 @@ import sys
 import tarfile
 
 import pytest
+from conftest import as_root
 
-from rustimg_lab import engine
+from rustimg_lab import build, engine
 from rustimg_lab.paths import ROOT
 
 pytestmark = pytest.mark.engine
@@ -84,7 +85,18 @@ def test_a_container_of_a_lab_that_runs_is_left_and_one_of_a_lab_that_died_is_no
         assert engine.remove_containers() == 1
 
 
-def test_clean_says_how_large_the_build_cache_is_that_it_leaves(another_clone):
+def test_what_was_pulled_goes_and_a_name_that_the_user_gave_it_stays(another_clone):
+    """An official image carries no label of ours: only the name that the lab gave it says so."""
+    the_users = image(NAMES[2], None)
+    engine.client().images.get(the_users).tag("rustimg-lab-testtest/alpine", "1")
+    only_ours = image("rustimg-lab-testtest/debian", None, content="y")
+    assert engine.remove_images() == (2, [])
+    assert engine.client().images.get(the_users).tags == [the_users]
+    assert not engine.find_image(only_ours)
+
+
+def clean() -> str:
+    """What `./lab clean` prints, of a clone that owns nothing."""
     script = (
         "import sys; from rustimg_lab import engine; engine.lab_id = lambda: 'testtest';"
         "from rustimg_lab.__main__ import main; sys.exit(main(['clean']))"
@@ -92,7 +104,23 @@ def test_clean_says_how_large_the_build_cache_is_that_it_leaves(another_clone):
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "removed 0 containers and 0 images" in done.stdout
-    assert re.search(r"the build cache holds [\d.]+[kMGT]?B", done.stdout)
+    return done.stdout
+
+
+@as_root
+def test_clean_says_how_large_the_build_cache_is_that_it_leaves(small_engine):
+    """With the driver that most engines have; a fresh engine's cache is empty."""
+    small_engine(40, driver="overlay2")
+    assert re.search(r"build cache, which is not the lab's alone; it holds 0B$", clean(), re.MULTILINE)
+
+
+def test_an_engine_that_would_have_to_compare_all_layers_is_not_asked_to(monkeypatch):
+    if engine.client().info()["Driver"] != "fuse-overlayfs":
+        pytest.skip("this machine's engine has another storage driver")
+    monkeypatch.setattr(engine, "run", lambda *arguments: pytest.fail("it was asked"))
+    assert "storage driver fuse-overlayfs: `docker buildx du`" in build.cache_size()
+    monkeypatch.undo()
+    assert "it holds what only a long comparison tells" in clean()
 
 
 def test_no_prune_is_ever_called():

@@ -18,7 +18,7 @@ NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
         (("dockerfile", "scratch", "--profile", "optimised"), "lab: unknown profile 'optimised': did you mean"),
         (("dockerfile", "scratch", "--allocator", "jemaloc"), "lab: unknown allocator 'jemaloc': did you mean"),
         (("run", "--bases", "scratch,debain"), "lab: unknown base 'debain': did you mean 'debian'?"),
-        (("run", "--base", "alpine"), "lab: --base alpine: give it as NAME=IMAGE"),
+        (("run", "--base", "alpine"), "lab: --base alpine: give it as NAME=SOURCE"),
         (("report", "--run", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
         (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
         (("clean",), "lab: no Docker engine answers at unix:///nonexistent"),

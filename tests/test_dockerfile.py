@@ -35,10 +35,10 @@ def test_what_every_dockerfile_has(cell, app):
 @EVERY_CELL
 def test_base_references_are_global_args_with_the_official_images_as_defaults(cell, app):
     before_the_first_stage, *stages = re.split(r"^FROM ", dockerfile.render(cell, app), flags=re.MULTILINE)
-    assert f"ARG RUST_IMAGE={matrix.BUILDER_REFERENCE}\n" in before_the_first_stage
+    assert f"ARG RUST_IMAGE={matrix.reference('rust')}\n" in before_the_first_stage
     assert stages[0].startswith("${RUST_IMAGE} AS builder\n")
-    if cell.base.reference:
-        assert f"ARG BASE_IMAGE={cell.base.reference}\n" in before_the_first_stage
+    if reference := matrix.reference(cell.base.name):
+        assert f"ARG BASE_IMAGE={reference}\n" in before_the_first_stage
         assert stages[1].startswith("${BASE_IMAGE}\n")
     else:
         assert stages[1].startswith("scratch\n")
@@ -69,3 +69,14 @@ def test_only_the_final_stage_differs_between_bases_of_one_binary(app):
 @pytest.mark.parametrize("profile", matrix.PROFILES.values(), ids=lambda profile: profile.name)
 def test_a_profile_strips_or_not(profile, app):
     assert ("strip -s" in dockerfile.render(matrix.cell("scratch", profile.name, "system"), app)) == profile.strip
+
+
+def test_a_release_names_its_images_and_its_target_directory(app):
+    """What a build script compiled on one release may need a newer glibc than the other has."""
+    on_trixie, on_bookworm = (matrix.cell("distroless", "baseline", "system", debian) for debian in matrix.RELEASES)
+    text = dockerfile.render(on_bookworm, app)
+    assert f"ARG RUST_IMAGE=rust:{matrix.RUST_VERSION}-slim-bookworm\n" in text
+    assert "ARG BASE_IMAGE=gcr.io/distroless/cc-debian12\n" in text
+    assert "trixie" not in text
+    ids = {dockerfile.cache_id(cell, app, toolchain) for cell in (on_trixie, on_bookworm) for toolchain in ("", "mine")}
+    assert len(ids) == 3  # a builder that the user named is one and the same, whatever the release

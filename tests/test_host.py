@@ -56,7 +56,7 @@ def test_a_buildx_whose_progress_no_program_can_read_is_none(monkeypatch):
 def test_mmdebstrap_is_not_installed_by_a_user_without_privileges(monkeypatch):
     monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
     with pytest.raises(LabError, match="mmdebstrap is missing: install it"):
-        host._install(["mmdebstrap"], pytest.fail)
+        host.install(["mmdebstrap"], pytest.fail)
 
 
 def test_another_architecture_is_refused_in_one_line(monkeypatch):

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from test_bases import rootfs
 
-from rustimg_lab import build, engine, matrix, stats, store
+from rustimg_lab import build, engine, host, matrix, registry, report, stats, store
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 
 pytestmark = pytest.mark.engine
@@ -100,6 +102,76 @@ def test_again_and_nothing_changed_costs_nothing(article_run, lab):
     assert ours() == []
 
 
+@pytest.fixture
+def other_run():
+    """The name of a run of its own, which goes afterwards."""
+    forget("test-other")
+    yield "test-other"
+    forget("test-other")
+
+
+def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other_run, tmp_path):
+    archive = rootfs(tmp_path / "other-alpine.tar.gz")
+    done = lab("run", "--run", other_run, "--base", f"alpine={archive}")
+    assert done.returncode == 0, done.stderr
+    _, before = article_run
+    table = stats.article_grid(store.load(other_run)).set_index(["base", "profile"])
+    assert len(table) == 8 and table["ok"].all()
+    source = table["base_source"].unstack()
+    assert set(source.loc["alpine"]) == {"archive other-alpine.tar.gz"}
+    assert set(table.loc["alpine", "base_label"]) == {"Test Linux v1.2 (1.2.3)"}
+    assert (source.drop("alpine") == before["base_source"].unstack().drop("alpine")).all().all()
+    assert (table["binary_sha256"] == before["binary_sha256"]).all()
+    assert "(archive other-alpine.tar.gz, named by the user; " in done.stdout
+    assert report.markdown(other_run).count("| archive other-alpine.tar.gz |") == 2
+    page = (REPORTS / other_run / "01_sizes.html").read_text()
+    assert "alpine (stand-in)" not in page and "Test Linux v1.2 (1.2.3)" in page
+
+    rows = (RUNS / other_run / "rows.jsonl").read_text()
+    again = lab("run", "--run", other_run)  # without saying so: it goes on with what it began with
+    assert again.returncode == 0, again.stderr
+    assert (RUNS / other_run / "rows.jsonl").read_text() == rows
+
+
+def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, images, lab, other_run):
+    """As a mirror has the official images; what is in this one are the bases of packages, and they say so."""
+    api = engine.client().images
+    with registry.serve() as own:
+        for name, image in images.items():
+            path = engine.split_host(matrix.reference(name))[1]
+            path, _, tag = path.partition(":")
+            repository, tag = f"{own.address}/{path}", tag or "latest"
+            api.get(image.digest).tag(repository, tag)
+            try:
+                assert not [e for e in api.push(repository, tag, stream=True, decode=True) if "error" in e]
+            finally:
+                api.remove(f"{repository}:{tag}", noprune=True)
+        done = lab("run", "--run", other_run, "--registry", own.address)
+    try:
+        assert done.returncode == 0, done.stderr
+        rows = store.load(other_run)
+        table = stats.article_grid(rows)
+        assert len(table) == 8 and table["ok"].all()
+        assert set(table["base_source"]) == {f"registry {own.address}", "empty"}
+        recorded = rows.attrs["environment"]["images"].values()
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", image["manifest"]) for image in recorded)
+        assert {image["name"]: image["digest"] for image in recorded} == {n: i.digest for n, i in images.items()}
+        assert set(table.loc[table["stand_in"], "base"]) == ({"alpine"} if images["alpine"].stand_in else set())
+    finally:
+        for name in images:
+            for image in api.list(name=engine.repository(name)):
+                for tag in image.tags:
+                    if re.fullmatch("[0-9a-f]{12}", tag.rpartition(":")[2]):
+                        api.remove(tag, noprune=True)
+
+
+def test_another_release_is_another_run(article_run, lab):
+    done = lab("run", "--run", NAME, "--debian", "bookworm")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"lab: run '{NAME}' was begun on Debian trixie, not bookworm: choose a new one")
+    assert done.stderr.count("\n") == 1
+
+
 def test_two_labs_on_one_run_and_the_second_refuses(article_run, lab):
     with store.open_run(NAME, store.load(NAME).attrs["environment"]["machine"]):
         done = lab("run", "--run", NAME)
@@ -156,22 +228,15 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     slow = tiny.directory / "build.rs"
     slow.write_text("fn main() { std::thread::sleep(std::time::Duration::from_secs(60)); }")
     process = start("--bases", "scratch,debian", "--allocators", "system")
-    log = []
-    for line in process.stdout:
-        log.append(line)
-        if "baseline-system: " in line:
-            break
-    time.sleep(8)  # by now cargo waits for the build script
+    at_once = min(2, host.parallel_builds())
+    assert _wait_for(lambda: len(_build_scripts()) == at_once, 120), "cargo did not come as far as the build script"
     process.send_signal(sign)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == (-9 if sign == signal.SIGKILL else 130), "".join(log) + out + err
+    assert process.returncode == (-9 if sign == signal.SIGKILL else 130), out + err
     if sign != signal.SIGKILL:
         assert err.strip() == "lab: interrupted; the same command goes on from here"
-    for _ in range(100):  # after a kill the kernel tells bake, which takes a moment to end
-        if not _bakes():
-            break
-        time.sleep(0.1)
-    assert _bakes() == []
+    # After a kill the kernel tells bake, and bake the engine, which takes a moment.
+    assert _wait_for(lambda: not _bakes() and not _build_scripts(), 30)
     assert ours() == []
     rows = RUNS / name / "rows.jsonl"
     assert not rows.exists() or all(json.loads(line) for line in rows.read_text().splitlines())
@@ -187,10 +252,26 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
 
 def _bakes() -> list[str]:
     """The bake commands of this clone that are running."""
+    return [command for command in _commands() if " bake " in command and str(STATE) in command]
+
+
+def _build_scripts() -> list[str]:
+    """The build scripts that are running, in containers too: those that this test makes sleep."""
+    return [command for command in _commands() if "/build-script-build" in command.split(" ")[0]]
+
+
+def _commands() -> list[str]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if " bake " in command and str(STATE) in command:
-                found.append(command)
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found
+
+
+def _wait_for(what: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

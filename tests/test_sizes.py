@@ -7,9 +7,9 @@ import tarfile
 
 import pytest
 
-from rustimg_lab import engine
+from rustimg_lab import engine, registry
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import registry, sizes
+from rustimg_lab.measure import sizes
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here to make binaries with")
 
@@ -82,10 +82,10 @@ def test_a_push_leaves_no_name_behind_and_the_registry_ends(image):
 
 
 @pytest.mark.engine
-def test_without_a_registry_there_is_none(monkeypatch):
+def test_without_docker_registry_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(registry.host, "registry_command", lambda: None)
-    with registry.serve() as own:
-        assert own is None
+    with pytest.raises(LabError, match="install the package docker-registry"), registry.serve():
+        pass
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_the_highest_glibc_version_is_by_number_and_not_by_letter(compile_c):
         "GLIBC_2.34",  # where __libc_start_main was
         "GLIBC_2.38",
     )
-    assert sorted(["GLIBC_2.34", "GLIBC_2.4", "GLIBC_2.2.5"], key=sizes._version)[-1] == "GLIBC_2.34"
+    assert sorted(["GLIBC_2.34", "GLIBC_2.4", "GLIBC_2.2.5"], key=sizes.glibc_version)[-1] == "GLIBC_2.34"
 
 
 @needs_gcc

@@ -17,7 +17,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 
 from rustimg_lab import engine
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure.registry import Registry
+from rustimg_lab.registry import Registry
 from rustimg_lab.store import Observation
 
 # The function that each allocator's crate calls to allocate, and so leaves in a binary that really uses it.
@@ -125,7 +125,7 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
             "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & 0x08000000)),  # DF_1_PIE
             "stripped": elf.get_section_by_name(".symtab") is None,
             "needed_libraries": " ".join(needed),
-            "glibc_needed": max(versions, key=_version, default=""),
+            "glibc_needed": max(versions, key=glibc_version, default=""),
             "rustc": _rustc(elf),
         }
 
@@ -154,7 +154,8 @@ def _rustc(elf: ELFFile) -> str:
     return next((note.removeprefix("rustc version ") for note in notes if note.startswith("rustc ")), "")
 
 
-def _version(name: str) -> list[int]:
+def glibc_version(name: str) -> list[int]:
+    """GLIBC_2.38 as numbers, which sort as letters do not."""
     return [int(part) for part in name.removeprefix("GLIBC_").split(".")]
 
 

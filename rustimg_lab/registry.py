@@ -1,22 +1,25 @@
-"""A registry of the lab's own on 127.0.0.1, for what only a registry's manifest tells: compressed bytes, exactly."""
+"""A registry of the lab's own on 127.0.0.1: for what only a registry's manifest tells, compressed bytes, exactly; and
+as the engine's way through a proxy, or past a certificate authority, that only its client knows of.
+"""
 
 import json
 import socket
 import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rustimg_lab import engine, host
+from rustimg_lab import engine, host, proxy
 from rustimg_lab.errors import LabError
 
+START_TIMEOUT_S = 10
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
 )
+_API_HOSTS = {engine.DOCKER_HUB: "registry-1.docker.io"}  # docs.docker.com/docker-hub/image-library/mirror
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.0.1 is behind no proxy
 
 
@@ -42,34 +45,43 @@ class Registry:
 
 
 @contextmanager
-def serve() -> Iterator[Registry | None]:
-    """An empty registry as long as the block lasts; None where this machine has no `docker-registry`."""
+def serve(upstream: str = "") -> Iterator[Registry]:
+    """A registry as long as the block lasts: an empty one, or one that hands through what `upstream` (its host) has.
+
+    To `upstream` it goes as the lab would: by the proxy variables, the CA bundle and the docker client's logins.
+    Raises LabError where this machine has no `docker-registry`, or it ends at once, as it does without `upstream`.
+    """
     program = host.registry_command()
     if program is None:
-        yield None
-        return
+        raise LabError(f"docker-registry is missing; {host.REMEDIES['docker-registry']}")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     with engine.work_folder() as folder:
-        config = folder / "config.json"
-        config.write_text(json.dumps({
+        settings = {
             "version": 0.1,
             "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": f"{folder}/data"}},
             "http": {"addr": address},
-        }))  # fmt: skip
-        with engine.background([program, "serve", str(config)]) as process:
+        }
+        if upstream:
+            settings["proxy"] = {"remoteurl": f"https://{_API_HOSTS.get(upstream, upstream)}", **engine.login(upstream)}
+        config = folder / "config.json"
+        config.touch(mode=0o600)
+        config.write_text(json.dumps(settings))
+        environment = proxy.environment() | ({"SSL_CERT_FILE": str(ca)} if (ca := host.ca_bundle()) else {})
+        with engine.background([program, "serve", str(config)], environment) as process:
             _wait(address, process)
             yield Registry(address)
 
 
 def _wait(address: str, process: engine.subprocess.Popen) -> None:
-    for _ in range(200):
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
         try:
             _direct.open(f"http://{address}/v2/", timeout=1).close()
             return
-        except (urllib.error.URLError, OSError):
+        except OSError:
             if process.poll() is not None:
                 raise LabError(f"docker-registry ended at once, with exit code {process.returncode}") from None
             time.sleep(0.05)

@@ -1,0 +1,86 @@
+"""An archive that the user names -> an image: of a root file system, or as `docker save` writes it."""
+
+import hashlib
+import io
+import json
+import lzma
+import tarfile
+import zlib
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from rustimg_lab import disk, engine, packages
+from rustimg_lab.errors import LabError
+from rustimg_lab.paths import STATE
+
+_UNREADABLE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+_NAMES = ("repositories", "index.json", "oci-layout")  # where an archive says what its image is called
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def load(path: Path, name: str, tag: str) -> engine.Image:
+    """The image that an archive holds, under our own name only: an image of that name in the engine stays as it is.
+
+    Raises LabError when the file is no archive, is cut off, holds several images, or programs for another machine.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            members = archive.getmembers()  # to the end: an archive that is cut off must not become half a base
+            if any(member.name == "manifest.json" for member in members):
+                return _load_saved(archive, path, name, tag)
+            if any(member.name.removeprefix("./") == "index.json" for member in members):
+                raise LabError(f"{path}: an OCI layout without manifest.json; `docker save` writes one with")
+            _check_machine(archive, path)
+    except _UNREADABLE as error:
+        if isinstance(error, OSError) and disk.is_full(error):
+            raise disk.DiskFull(f"{path} could not be unpacked", [STATE], path.stat().st_size) from error
+        said = str(error).splitlines()[0]
+        raise LabError(
+            f"{path}: not a whole tar archive, plain or compressed with gzip, bzip2 or xz ({said})"
+        ) from None
+    return engine.import_rootfs(path, sum(member.size for member in members), name, tag, [packages.PATH])
+
+
+def _check_machine(archive: tarfile.TarFile, path: Path) -> None:
+    """Refuses programs of another architecture, by the first one: an import would not notice."""
+    programs = 0
+    for member in archive:
+        if member.isfile() and member.mode & 0o100:
+            programs += 1
+            try:
+                machine = ELFFile(io.BytesIO(archive.extractfile(member).read()))["e_machine"]
+            except ELFError:
+                continue  # a script
+            if machine != "EM_X86_64":
+                raise LabError(f"{path}: {member.name} is for {machine.removeprefix('EM_')}, the lab is for x86_64")
+            return
+    if not programs:
+        raise LabError(f"{path}: holds no program; is it the archive of a root file system?")
+
+
+def _load_saved(archive: tarfile.TarFile, path: Path, name: str, tag: str) -> engine.Image:
+    """Loads what `docker save` wrote, rewritten so that the image gets no name but ours."""
+    manifest = json.load(archive.extractfile("manifest.json"))
+    if len(manifest) != 1:
+        names = [name for image in manifest for name in image.get("RepoTags") or ["one without a name"]]
+        raise LabError(f"{path}: holds {len(manifest)} images ({', '.join(names)}); save the one that is meant")
+    own = f"{engine.repository(name)}:{tag}"
+    manifest[0]["RepoTags"] = [own]
+    with engine.work_folder() as folder:
+        renamed = folder / "image.tar"
+        with tarfile.open(renamed, "w") as target:
+            for member in archive:
+                if member.name == "manifest.json":
+                    content = json.dumps(manifest).encode()
+                    member.size = len(content)
+                    target.addfile(member, io.BytesIO(content))
+                elif member.name not in _NAMES:
+                    target.addfile(member, archive.extractfile(member) if member.isfile() else None)
+        return engine.load_image(renamed, own)

@@ -1,0 +1,53 @@
+"""A full disk in one line: which one it is, and how much is missing. And files that are written whole or not at all."""
+
+import errno
+import shutil
+from pathlib import Path
+
+from rustimg_lab.errors import LabError
+
+GRID_BYTES = 10 << 30  # what builder, images and build cache of a grid take, about
+
+
+class DiskFull(LabError):
+    """A disk that is full: `where` the folders that were written to, of which the one with the least space is told."""
+
+    def __init__(self, what: str, where: list[Path], needed_bytes: int):
+        usage = {path: shutil.disk_usage(path) for path in where if path.exists()}
+        path = min(usage, key=lambda each: usage[each].free, default=None)
+        if path is None:  # an engine on another machine
+            super().__init__(f"{what}: the disk of the engine, on its own machine, is full; free some space there")
+            return
+        free = usage[path].free
+        super().__init__(
+            f"{what}: the disk that holds {path} is full: {size(free)} of {size(usage[path].total)} left, "
+            f"{size(needed_bytes)} needed, {size(max(needed_bytes - free, 0))} missing; free some space and call again"
+        )
+
+
+def is_full(said: str | OSError) -> bool:
+    """Whether an error, or what a program said last, is that a disk is full."""
+    if isinstance(said, OSError):
+        return said.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "no space left on device" in said.lower()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: what was there before stays until the new one is complete."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        if is_full(error):
+            raise DiskFull(f"{path.name} could not be written", [path.parent], len(text.encode())) from error
+        raise
+
+
+def size(number: int) -> str:
+    """Bytes in the unit that fits: kB, MB, GB (powers of 1000)."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if number >= scale:
+            return f"{number / scale:.1f} {unit}"
+    return f"{number / 1e3:.1f} kB"

@@ -1,0 +1,142 @@
+"""Base images of Debian packages: what each is made of, and how mmdebstrap makes it."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rustimg_lab import engine, host, proxy
+from rustimg_lab.matrix import BUILDER, DEBIAN
+
+SOURCE = "Debian packages"
+BUILDER_FOLDER = Path(__file__).parent / "builder"
+PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # in every image that is imported
+# What debian:*-slim leaves out (debuerreotype, .slimify-excludes) and, of that, keeps (.slimify-includes).
+SLIM = (
+    *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*"
+      for folder in ("doc", "groff", "info", "linda", "lintian", "locale", "man")),
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+)  # fmt: skip
+
+# dpkg's database is empty where packages are only unpacked; like the official distroless images, ours name them there.
+_STATUS = """
+mkdir -p "$1/var/lib/dpkg/status.d"
+for deb in "$1"/var/cache/apt/archives/*.deb; do
+    dpkg-deb --field "$deb" > "$1/var/lib/dpkg/status.d/$(dpkg-deb --field "$deb" Package)"
+done
+"""
+# apt brings what the packages depend on; these four, which only set others up, the official image leaves out too.
+_DISTROLESS = """
+for name in debconf mawk openssl openssl-provider-legacy; do
+    for deb in "$1"/var/cache/apt/archives/"$name"_*.deb; do
+        [ -f "$deb" ] || continue
+        dpkg-deb --fsys-tarfile "$deb" | tar --list | grep -v '/$' | (cd "$1" && xargs rm -f)
+        rm "$deb"
+    done
+done
+"""
+# What ca-certificates does when it is set up.
+_CA_BUNDLE = 'cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"'
+_ALPINE = """
+ln -s usr/bin "$1/bin"
+ln -s usr/lib "$1/lib"
+ln -s busybox "$1/usr/bin/sh"
+"""
+# mmdebstrap copies the first two from the machine that it runs on.
+_CLEAN = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/fstab"'
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a base is made: an mmdebstrap variant, packages, hooks that get the root file system as `$1`.
+
+    A `stand_in` has not the packages of the official image; its label says what it has.
+    """
+
+    label: str
+    variant: str
+    packages: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    stand_in: bool = False
+
+
+RECIPES = {
+    "alpine": Recipe(
+        "stand-in for alpine: Debian's musl and busybox",
+        "extract",
+        ("musl", "busybox-static"),
+        (f"--extract-hook={_STATUS}{_ALPINE}{_CLEAN}",),
+        stand_in=True,
+    ),
+    "distroless": Recipe(
+        "distroless/cc's packages",
+        "extract",
+        # the list of packages of Google's cc image: github.com/GoogleContainerTools/distroless, cc/ and base/
+        ("base-files", "netbase", "tzdata", "media-types", "ca-certificates", "libc6", "libssl3", "libgcc-s1",
+         "libstdc++6", "libgomp1"),
+        (f"--extract-hook={_DISTROLESS}{_STATUS}{_CA_BUNDLE}\n{_CLEAN}",),
+    ),
+    "debian": Recipe("debian slim", "minbase", (), (*SLIM, f"--customize-hook={_CLEAN}")),
+    BUILDER: Recipe(
+        "Rust builder",
+        "minbase",
+        ("rustc-web", "cargo-web", "rust-web-src", "gcc", "g++", "libc6-dev", "make", "musl-tools", "musl-dev",
+         "ca-certificates", "binutils"),
+        (*SLIM, f"--customize-hook={_CLEAN}"),
+    ),
+}  # fmt: skip
+RENAMED = {"trixie": {"libssl3": "libssl3t64"}}  # since the transition to a 64-bit time_t
+# Releases before trixie merge /bin into /usr by a program in perl, unless that is done for them, as the official are.
+MERGED_USR = {"bookworm": ("--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",)}
+
+
+def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:
+    """The image of a base, or of the Rust builder, of a Debian release's packages: made when the engine has none.
+
+    `ca` is the CA bundle for the builder's crate registry. Raises LabError when packages cannot be had.
+    """
+    recipe = RECIPES[name]
+    debian = DEBIAN if recipe.stand_in else debian
+    names = [RENAMED.get(debian, {}).get(package, package) for package in recipe.packages]
+    options = [*recipe.options, *(MERGED_USR.get(debian, ()) if recipe.variant == "minbase" else ())]
+    changes = [PATH]
+    if name == "distroless":
+        changes.append("ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt")
+    if recipe.stand_in:  # wherever the image goes, this goes with it
+        changes.append(f'LABEL {engine.STAND_IN_LABEL}="{recipe.label}"')
+    made_of = (debian, recipe.variant, names, options, changes, _builder_sources() if name == BUILDER else "")
+    tag = f"{debian}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
+    finished = f"{engine.repository(name)}:{tag}"
+    if image := engine.find_image(finished):
+        return image
+    if not shutil.which("mmdebstrap"):
+        host.install(["mmdebstrap", "debian-archive-keyring"], say)
+
+    say(f"{name}: {host.as_root()}mmdebstrap makes a root file system of Debian packages ({debian})")
+    rootfs_name = f"{name}-rootfs" if name == BUILDER else name
+    with engine.work_folder() as folder:
+        archive = folder / "rootfs.tar"
+        # A fixed time makes the archive, and with it the image's layer, the same whenever the packages are.
+        include = [f"--include={','.join(names)}"] if names else []
+        engine.run(
+            ["mmdebstrap", f"--variant={recipe.variant}", "--quiet", "--skip=output/dev", *include, *options,
+             debian, str(archive)],
+            env={"SOURCE_DATE_EPOCH": "0"},
+        )  # fmt: skip
+        image = engine.import_rootfs(archive, archive.stat().st_size, rootfs_name, tag, changes)
+    if name != BUILDER:
+        return image
+
+    say(f"{name}: compiling the standard library for musl (about a minute)")
+    secret = ["--secret", f"id=ca,src={ca}"] if ca else []
+    engine.run(
+        [*host.buildx_command(), "build", "--builder=default", "--output=type=docker", *secret, "--tag", finished,
+         *proxy.build_options(), "--build-arg", f"ROOTFS={image.tags[0]}",
+         "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}", str(BUILDER_FOLDER)],
+    )  # fmt: skip
+    return engine.find_image(finished)
+
+
+def _builder_sources() -> str:
+    return "".join(path.read_text() for path in sorted(BUILDER_FOLDER.iterdir()))

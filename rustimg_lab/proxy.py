@@ -1,0 +1,53 @@
+"""The proxy that a network may ask for: its variables, handed to what runs for us, and kept out of what stays."""
+
+import os
+from urllib.parse import SplitResult, unquote, urlsplit
+
+NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
+
+
+def variables() -> dict[str, str]:
+    """The proxy variables that are set, by upper-case name; where both cases are, lower case wins, as in curl."""
+    found = {name: os.environ.get(name.lower()) or os.environ.get(name) for name in NAMES}
+    return {name: value for name, value in found.items() if value}
+
+
+def environment() -> dict[str, str]:
+    """The same in both cases: apt reads only the lower, some others only the upper."""
+    return {spelled: value for name, value in variables().items() for spelled in (name, name.lower())}
+
+
+def build_options() -> list[str]:
+    """What `docker buildx build` takes, by name: the values stay in its environment, out of the command line.
+
+    These build arguments are BuildKit's own: in no history and no layer, and what is cached does not depend on them.
+    """
+    arguments = [option for name in variables() for option in ("--build-arg", name)]
+    return [*arguments, "--network=host"] if on_this_machine() else arguments
+
+
+def on_this_machine() -> bool:
+    """Whether a proxy listens on loopback, where a build reaches it on the host's network only."""
+    return any(_is_loopback(address.hostname) for address in _addresses())
+
+
+def redact(text: str) -> str:
+    """`text` without the proxies' addresses and credentials: what a log or a row may keep."""
+    # Of what goes past the proxy, the names; addresses such as 127.0.0.1 say nothing of a network.
+    secrets = {name for name in variables().get("NO_PROXY", "").split(",") if "." in name and not name[-1].isdigit()}
+    for address in _addresses():
+        secrets |= {address.geturl(), address.netloc, address.netloc.rpartition("@")[0], address.password}
+        secrets |= {None if _is_loopback(address.hostname) else address.hostname}
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        for spelled in (secret, unquote(secret)):
+            text = text.replace(spelled, "[proxy]")
+    return text
+
+
+def _addresses() -> list[SplitResult]:
+    found = (value for name, value in variables().items() if name != "NO_PROXY")
+    return [urlsplit(value if "//" in value else f"//{value}") for value in found]
+
+
+def _is_loopback(host: str | None) -> bool:
+    return host in ("localhost", "::1") or (host or "").startswith("127.")

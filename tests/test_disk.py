@@ -1,0 +1,98 @@
+"""Full disks, for real: a small tmpfs each, one of them below an engine of the test's own."""
+
+import io
+import json
+import os
+import shutil
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import as_root
+
+from rustimg_lab import bases, disk, engine, matrix, store
+
+SIZE = r"[\d.]+ [kMG]B"
+MISSING = f"the disk that holds {{}} is full: {SIZE} of {SIZE} left, {SIZE} needed, {SIZE} missing"
+
+
+def _archive(path: Path, *files: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as archive:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(content), 0o755
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def _program() -> tuple[str, bytes]:
+    return "bin/program", Path(shutil.which("true")).resolve().read_bytes()
+
+
+@as_root
+@pytest.mark.engine
+def test_a_base_that_does_not_fit_leaves_nothing(small_engine, tmp_path):
+    large = _archive(tmp_path / "large.tar", _program(), ("blob", os.urandom(90_000_000)))
+    engine.client().api.import_image_from_file(str(large), repository="rustimg-lab-test-large", tag="1")
+    saved = tmp_path / "saved.tar"
+    try:
+        with saved.open("wb") as file:
+            file.writelines(engine.client().images.get("rustimg-lab-test-large:1").save(named=True))
+    finally:
+        engine.client().images.remove("rustimg-lab-test-large:1")
+
+    data = small_engine(40)
+    for archive in (large, saved):
+        with pytest.raises(disk.DiskFull, match=MISSING.format(data)) as caught:
+            bases.resolve("alpine", bases.Sources({"alpine": str(archive)}), print)
+        assert str(caught.value).startswith(f"{'image.tar' if archive == saved else 'large.tar'} could not be imported")
+    assert engine.client().images.list(all=True) == []
+    small = _archive(tmp_path / "small.tar", _program())
+    assert bases.resolve("alpine", bases.Sources({"alpine": str(small)}), print).digest  # there is room for this one
+
+
+@as_root
+@pytest.mark.engine
+def test_a_build_that_does_not_fit_stops_the_run_in_one_line(small_engine, images, tiny, builds, tmp_path):
+    # A builder that is small enough for a small disk: busybox, and in cargo's place a program that fills the disk.
+    rootfs = tmp_path / "builder.tar"
+    container = engine.create_container(images["alpine"].image, command=["nothing"])
+    with rootfs.open("wb") as file:
+        file.writelines(container.export())
+    container.remove()
+    cargo = b"#!/bin/sh\nbusybox dd if=/dev/zero of=/target/fill bs=1048576\n"
+    with tarfile.open(rootfs, "a") as archive:
+        member = tarfile.TarInfo("usr/bin/cargo")
+        member.size, member.mode = len(cargo), 0o755
+        archive.addfile(member, io.BytesIO(cargo))
+
+    data = small_engine(100)
+    image = engine.import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
+    cells = matrix.grid(["scratch"], ["baseline"], ["system"])
+    only_builder = {matrix.BUILDER: replace(images["rust"], image=image.tags[0])}
+    with pytest.raises(disk.DiskFull, match="musl-baseline-system could not be built: " + MISSING.format(data)):
+        builds(cells, tiny, images=only_builder)
+    assert [tag for image in engine.client().images.list() for tag in image.tags] == image.tags
+
+
+@as_root
+def test_rows_that_do_not_fit_leave_the_rows_that_are_there(tmpfs, monkeypatch):
+    folder = tmpfs("runs", 1)
+    monkeypatch.setattr(store, "RUNS", folder)
+    cell = matrix.cell("scratch", "baseline", "system")
+    with store.open_run("full", {"cpus": 2}) as run:
+        run.append(cell, "", [store.Observation("built", True)])
+        (folder / "others").write_bytes(b"x" * (shutil.disk_usage(folder).free - 8192))
+        before = (run.path / "rows.jsonl").read_bytes(), (run.path / "environment.json").read_bytes()
+        with pytest.raises(disk.DiskFull, match="rows could not be written: " + MISSING.format(run.path)):
+            run.append(cell, "", [store.Observation("built", True, detail="x" * 100) for _ in range(1000)])
+        with pytest.raises(disk.DiskFull, match="environment.json could not be written: " + MISSING.format(run.path)):
+            run.save_environment(images={"x": "y" * 100_000})
+        assert before == ((run.path / "rows.jsonl").read_bytes(), (run.path / "environment.json").read_bytes())
+        assert sorted(path.name for path in run.path.iterdir() if path.is_file()) == [
+            ".lock", "environment.json", "rows.jsonl",
+        ]  # fmt: skip
+        (folder / "others").unlink()
+        run.append(cell, "", [store.Observation("built", True)])
+    assert len([json.loads(line) for line in (folder / "full" / "rows.jsonl").read_text().splitlines()]) == 2
