@@ -1,0 +1,57 @@
+"""What the benchmark makes of its measurements; it is run by hand, since it takes hours."""
+
+import importlib.util
+import json
+
+import pytest
+
+from rustimg_lab.paths import ROOT
+
+
+@pytest.fixture(scope="module")
+def grid():
+    spec = importlib.util.spec_from_file_location("grid", ROOT / "benchmarks" / "grid.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def rounds(grid, count: int) -> list[dict]:
+    """Steps that take ten times their number, and the number of the round more; the third round is an outlier."""
+    names = sorted({name for ours, theirs, _, _ in grid.LIMITS for name in (ours, theirs)})
+    names += [grid.LAB_MEASURED, grid.LAB_UNCHANGED, grid.LAB_ADDED]
+    return [
+        {"round": number, "step": name, "wall_s": 10 * index + number + 1000 * (number == 3), "cpu_s": 20.0}
+        for number in range(1, count + 1)
+        for index, name in enumerate(names, 1)
+    ]
+
+
+def test_the_table_has_the_medians_and_the_ratios(grid):
+    steps = rounds(grid, 3)
+    table = grid.table({"steps": steps})
+    wall = {step["step"]: step["wall_s"] for step in steps if step["round"] == 2}  # the middle one of the three
+    for name, value in wall.items():
+        assert f"| {name} | {value} | {value - 1} {value} {value + 1001} | 20 |" in table
+    for ours, theirs, key, limit in grid.LIMITS:
+        ratio = wall[ours] / wall[theirs] if key == "wall_s" else 1
+        kind = "wall" if key == "wall_s" else "CPU"
+        assert f"| {ours} / {theirs} | {kind} | {ratio:.2f} | {limit} |" in table
+
+
+def test_a_call_that_was_stopped_goes_on_after_its_last_whole_round(grid, tmp_path):
+    here = {"commit": "a", "machine": {"cpus": 2}, "images": {}, "load_average_before": 0.5}
+    part = tmp_path / "grid.part"
+    assert grid._whole_rounds(part, here) == []
+    steps = rounds(grid, 2)
+    part.write_text(json.dumps({"environment": here, "steps": steps[:-3]}))
+    assert grid._whole_rounds(part, here | {"load_average_before": 2.0}) == steps[: grid.STEPS_PER_ROUND]
+    for other in ({"commit": "b"}, {"machine": {"cpus": 4}}, {"images": {"rust": "other"}}):
+        assert grid._whole_rounds(part, here | other) == []
+
+
+def test_the_articles_dockerfiles_share_what_a_layer_cache_can_share(grid):
+    """The article's way is not made slower than it is: two bases with one target have one builder stage."""
+    text = {name: (grid.HERE / "article" / f"Dockerfile.{name}").read_text() for name in grid.BASES}
+    builder = {name: each[each.index("FROM ") : each.index("## Final image")] for name, each in text.items()}
+    assert builder["scratch"] == builder["alpine"] != builder["distroless"] == builder["debian"]
