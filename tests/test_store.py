@@ -114,7 +114,7 @@ def test_a_failed_build_hides_what_an_earlier_one_measured():
 def test_the_environment_names_no_host_and_no_path():
     environment = store.load(store.RECORDED_RUN).attrs["environment"]
     text = json.dumps(environment)
-    assert set(environment) == {"schema", "run", "machine", "tools", "app", "images"}
+    assert set(environment) == {"schema", "run", "machine", "tools", "app", "images", "bases", "debian"}
     assert "/home/" not in text and "/root" not in text and "://" not in text
 
 
