@@ -1,6 +1,5 @@
 """An archive that the user names -> an image: of a root file system, or as `docker save` writes it."""
 
-import hashlib
 import io
 import json
 import lzma
@@ -17,12 +16,6 @@ from rustimg_lab.paths import STATE
 
 _UNREADABLE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
 _NAMES = ("repositories", "index.json", "oci-layout")  # where an archive says what its image is called
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load(path: Path, name: str, tag: str) -> engine.Image:

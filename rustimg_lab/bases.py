@@ -14,7 +14,7 @@ from pathlib import Path
 import docker.errors
 from docker.utils import parse_repository_tag
 
-from rustimg_lab import archives, engine, matrix, packages, registry
+from rustimg_lab import archives, disk, engine, matrix, packages, registry
 from rustimg_lab.engine import RegistryError
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import DEBIAN
@@ -238,7 +238,7 @@ def _progress(name: str, say: Callable[[str], None]) -> Callable[[int, int], Non
 
 
 def _of_archive(name: str, path: Path, say: Callable[[str], None]) -> Provenance:
-    digest = archives.sha256(path)
+    digest = disk.sha256(path)
     own = _own_name(name, digest, "archive-")
     image = engine.find_image(own)
     if image is None:

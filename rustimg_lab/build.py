@@ -5,7 +5,6 @@ binaries are compiled at once than the machine has cores and memory for, and one
 """
 
 import base64
-import hashlib
 import json
 import re
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from rustimg_lab import disk, dockerfile, engine, host, proxy
 from rustimg_lab.bases import Provenance
+from rustimg_lab.disk import sha256
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Binary, Cell
 
@@ -77,11 +77,6 @@ def load_app(directory: Path) -> App:
     if not lock.exists():
         raise LabError(f"{directory}: no Cargo.lock there; make one with `cargo generate-lockfile` and commit it")
     return App(name, directory, sha256(lock))
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def build(

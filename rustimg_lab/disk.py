@@ -1,6 +1,7 @@
-"""A full disk in one line: which one it is, and how much is missing. And files that are written whole or not at all."""
+"""A full disk in one line: which, and how much is missing. Files: written whole or not at all, and their hash."""
 
 import errno
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,12 @@ def write_whole(path: Path, text: str) -> None:
         if is_full(error):
             raise DiskFull(f"{path.name} could not be written", [path.parent], len(text.encode())) from error
         raise
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def size(number: int) -> str:

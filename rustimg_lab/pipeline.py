@@ -129,7 +129,7 @@ def _observe(
     if built.reason:
         return [*made_of, Observation("built", False, ok=False, reason=built.reason)]
     made_of += [
-        Observation("binary_sha256", build.sha256(built.shipped)),
+        Observation("binary_sha256", disk.sha256(built.shipped)),
         Observation("build_cpu_s", built.cpu_s, "s"),
         *sizes.measure_binary(built.linked, built.shipped, built.cell.allocator),
         (satisfied := linking.measure_base(built.shipped, base)),
