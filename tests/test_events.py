@@ -51,7 +51,7 @@ def test_binaries_that_share_a_target_directory_take_turns(tmp_path):
     assert turn == ["musl-baseline-system", "gnu-baseline-system", "musl-baseline-jemalloc", "gnu-baseline-jemalloc"]
 
 
-@pytest.mark.parametrize(("cpus", "gibibytes", "builds"), [(8, 64, 8), (8, 4, 2), (2, 24, 2), (4, 1, 1)])
+@pytest.mark.parametrize(("cpus", "gibibytes", "builds"), [(8, 64, 4), (8, 4, 2), (2, 24, 1), (1, 24, 1), (4, 1, 1)])
 def test_no_more_builds_at_once_than_cores_and_memory_allow(cpus, gibibytes, builds, monkeypatch):
     monkeypatch.setattr(host, "cpus", lambda: cpus)
     monkeypatch.setattr(host, "memory_bytes", lambda: gibibytes << 30)
