@@ -16,12 +16,14 @@ Wall time is monotonic; CPU is the whole machine's busy time (/proc/stat: user, 
 compilers and the lab itself alike, whoever else uses the machine included.
 """
 
+import fcntl
 import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -58,6 +60,15 @@ LIMITS = (
 
 
 def main() -> int:
+    with (Path(tempfile.gettempdir()) / "rustimg-lab-benchmark.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SystemExit("another benchmark runs on this machine; two at once would measure each other") from None
+        return _measure()
+
+
+def _measure() -> int:
     images = _images()
     part = RESULTS.with_suffix(".part")
     environment = _environment(images)

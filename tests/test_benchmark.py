@@ -50,6 +50,13 @@ def test_a_call_that_was_stopped_goes_on_after_its_last_whole_round(grid, tmp_pa
         assert grid._whole_rounds(part, here | other) == []
 
 
+def test_two_benchmarks_at_once_are_refused(grid, tmp_path, monkeypatch):
+    monkeypatch.setattr(grid.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(grid, "_measure", lambda: grid.main())  # a second one, while the first runs
+    with pytest.raises(SystemExit, match="another benchmark runs on this machine"):
+        grid.main()
+
+
 def test_the_articles_dockerfiles_share_what_a_layer_cache_can_share(grid):
     """The article's way is not made slower than it is: two bases with one target have one builder stage."""
     text = {name: (grid.HERE / "article" / f"Dockerfile.{name}").read_text() for name in grid.BASES}
