@@ -76,7 +76,7 @@ def load_app(directory: Path) -> App:
     lock = directory / "Cargo.lock"
     if not lock.exists():
         raise LabError(f"{directory}: no Cargo.lock there; make one with `cargo generate-lockfile` and commit it")
-    return App(name, directory, sha256(lock))
+    return App(name, directory, sha256(lock), name)
 
 
 def build(

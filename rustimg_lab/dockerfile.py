@@ -30,6 +30,7 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
         base_reference=reference(cell.base.name, cell.debian),
         cache_id=cache_id(cell, app, toolchain),
         packages=[name for name, needed in _packages(cell).items() if needed],
+        features=",".join((*app.features, cell.allocator)),
         musl=cell.base.target == MUSL,
         exports=" ".join(f"CARGO_PROFILE_RELEASE_{_env(key)}={value}" for key, value in cell.profile.settings),
     )
@@ -44,7 +45,7 @@ def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
     """
     libc = "musl" if cell.base.target == MUSL else "gnu"
     toolchain = toolchain or f"rust{RUST_VERSION}-{cell.debian}"
-    return f"rustimg-lab-{app.name}-{app.lock_sha256[:12]}-{toolchain}-{libc}-{cell.profile.name}"
+    return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}-{toolchain}-{libc}-{cell.profile.name}"
 
 
 def _packages(cell: Cell) -> dict[str, bool]:

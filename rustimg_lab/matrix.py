@@ -1,7 +1,7 @@
 """Base, profile, allocator, and the cell that is one of each. Frozen and pure."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rustimg_lab.errors import unknown
@@ -73,11 +73,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class App:
-    """A Rust crate: the binary's name, its folder, and the SHA-256 of its Cargo.lock in hex."""
+    """A binary of a Rust crate: its name, the crate's folder, the SHA-256 of its Cargo.lock in hex, the crate's name,
+    and the features that the binary needs beside the allocator's."""
 
     name: str
     directory: Path
     lock_sha256: str
+    package: str
+    features: tuple[str, ...] = ()
+
+    @property
+    def server(self) -> "App":
+        """The crate's server, behind its feature `server`: images of their own, beside the client's."""
+        return replace(self, name=f"{self.package}-server", features=("server",))
 
 
 BASES = {

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -53,8 +54,15 @@ def test_cache_mounts_have_literal_keys(cell, app):
 
 
 def test_one_target_directory_per_lockfile_target_and_profile(app):
-    other = matrix.App(app.name, app.directory, "0" * 64)
+    other = replace(app, lock_sha256="0" * 64)
     assert len({dockerfile.cache_id(cell, a) for cell in CELLS for a in (app, other)}) == 2 * 2 * 2
+
+
+def test_a_server_is_the_same_text_with_another_binary_and_one_feature_more(app):
+    cell = matrix.cell("scratch", "optimized", "jemalloc")
+    client, server = dockerfile.render(cell, app), dockerfile.render(cell, app.server)
+    assert "--bin myip-server --features server,jemalloc;" in server
+    assert server.replace("server,", "").replace("myip-server", "myip") == client
 
 
 def test_only_the_final_stage_differs_between_bases_of_one_binary(app):

@@ -43,7 +43,7 @@ def test_a_failed_builder_stage_fails_every_cell_of_the_binary_and_a_final_stage
 
 
 def test_binaries_that_share_a_target_directory_take_turns(tmp_path):
-    app = matrix.App("myip", tmp_path, "0" * 64)
+    app = matrix.App("myip", tmp_path, "0" * 64, "myip")
     groups = {}
     for cell in matrix.grid(["scratch", "debian"], ["baseline"], ["system", "jemalloc"]):
         groups.setdefault(cell.binary, []).append(cell)
