@@ -1,0 +1,186 @@
+"""Trials of a study -> ratios to a baseline, with their intervals, the noise floor and a verdict. Pure.
+
+Trials are paired by block, since what slows a machine for a minute slows a whole block. Of each pair the logarithm of
+the ratio is taken, and of those the mean with Student's t-interval: bootstrap intervals (BCa) cover only 82 to 86% at
+5 to 30 pairs of such noise, these 96 to 97% (tests/test_comparison.py has the simulation).
+
+The twin is the baseline's image under a second name. What the twin seems to differ by is noise by construction, so its
+interval is the floor that a difference has to be above before it is called one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats as scipy_stats
+
+from rustimg_lab.errors import LabError
+
+CONFIDENCE = 0.95
+POWER = 0.8  # with which the smallest detectable difference would be seen
+NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
+TWIN = "~twin"  # what the second name of the baseline's image ends with
+
+NO_DIFFERENCE, TOO_NOISY = "no difference detectable", "too noisy"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a study: how it is called, which way is better, and what a cell is that is better or worse."""
+
+    label: str
+    lower_is_better: bool
+    words: tuple[str, str] = ("faster", "slower")
+
+
+METRICS = {
+    "cpu_us_per_request": Metric("server CPU per request, µs", True),
+    "requests_per_s": Metric("requests per second, closed loop", False),
+    "instructions_per_request": Metric("instructions per request", True, ("fewer", "more")),
+}
+
+
+def find_study(rows: pd.DataFrame, kind: str, **parameters: Any) -> str:
+    """The name of the run's study of that kind with those parameters. Raises LabError when there is none."""
+    plans = rows.attrs["environment"].get("studies", {})
+    fit = [
+        name
+        for name, plan in plans.items()
+        if plan["kind"] == kind and all(plan["parameters"].get(key) == value for key, value in parameters.items())
+    ]
+    if not fit:
+        asked = ", ".join(f"{key} {value}" for key, value in parameters.items())
+        known = ", ".join(plans) or "none"
+        raise LabError(f"run '{rows.attrs['environment']['run']}' has no {kind} study with {asked}; it has {known}")
+    return fit[0]
+
+
+def of_study(rows: pd.DataFrame, study: str, metric: str, baseline: str = "") -> pd.DataFrame:
+    """`compare` for one metric of a study, against the study's own baseline or another of its cells."""
+    about, plan = METRICS[metric], rows.attrs["environment"]["studies"][study]
+    return compare(
+        samples(rows, study, metric),
+        baseline or plan["baseline"],
+        cells=plan["cells"],
+        lower_is_better=about.lower_is_better,
+        words=about.words,
+    )
+
+
+def samples(rows: pd.DataFrame, study: str, metric: str) -> pd.DataFrame:
+    """The trials of a study that have that metric, warm-ups and lost trials left out, as `compare` takes them.
+
+    `rows` is what `store.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell;
+    `attrs["warning"]` is what a reader of any number of this study must know, or "".
+    """
+    found = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
+    # A lab that was killed in the middle of a write has left half a trial, which was then repeated.
+    found = found.drop_duplicates(["cell", "block"], keep="last")
+    columns = ["cell", "base", "profile", "allocator", "block", "order"]
+    plan = rows.attrs["environment"]["studies"][study]
+    rank = {cell: place for place, cell in enumerate(plan["cells"])}
+    found = found[columns].assign(value=found["value"].astype(float))
+    found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
+    found.attrs = {"warning": plan["parameters"]["warning"]}
+    return found
+
+
+def compare(
+    samples: pd.DataFrame,
+    baseline: str,
+    *,
+    cells: Iterable[str] = (),
+    lower_is_better: bool = True,
+    words: tuple[str, str] = ("faster", "slower"),
+) -> pd.DataFrame:
+    """One row per cell other than `baseline`, as ratios cell / baseline; and one for the twin, as twin / its original.
+
+    `samples` has the columns cell, block and value (> 0), one row per trial; only blocks with both of a pair count.
+    Columns: cell, is_twin, pairs, ratio (geometric mean), low and high (95% interval of this ratio), low_all and
+    high_all (95% for all comparisons at once: Bonferroni), detectable (the smallest ratio above 1 that this study
+    would have told from 1 with a probability of 0.8), verdict. `attrs` has the noise floor (a ratio above 1), the
+    baseline, and the warning of `samples`.
+    With fewer than two pairs there is no ratio and no interval (NaN), and the verdict is "too noisy"; so it is for
+    those of `cells`, by which the rows are ordered, that have no trial at all.
+    Raises LabError when the baseline has no trial, or a value is not above 0.
+    """
+    table = samples.pivot(index="block", columns="cell", values="value")
+    if baseline not in table:
+        raise LabError(f"the baseline {baseline} has no trial in this study; choose one of {', '.join(table)}")
+    if not (samples["value"] > 0).all():
+        raise LabError("a value of 0 or below has no ratio; the trials cannot be compared")
+    table = np.log(table)
+    differences = {}
+    for cell in (cell for cell in dict.fromkeys([*cells, *samples["cell"]]) if cell != baseline):
+        against = cell.removesuffix(TWIN) if cell.endswith(TWIN) else baseline
+        both = {cell, against} <= set(table)
+        differences[cell] = (table[cell] - table[against]).dropna().to_numpy() if both else np.array([])
+    floor = _floor(next((logs for cell, logs in differences.items() if cell.endswith(TWIN)), np.array([])))
+    found = pd.DataFrame(
+        [
+            {"cell": cell, "is_twin": cell.endswith(TWIN)}
+            | _row(logs, len(differences), 0 if cell.endswith(TWIN) else floor, lower_is_better, words)
+            for cell, logs in differences.items()
+        ],
+        columns=["cell", "is_twin", "pairs", "ratio", "low", "high", "low_all", "high_all", "detectable", "verdict"],
+    )
+    found.attrs = {"floor": float(np.exp(floor)), "baseline": baseline, "warning": samples.attrs.get("warning", "")}
+    return found
+
+
+def summarize(samples: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: trials, the geometric mean of its values, and its 95% interval, low and high.
+
+    The interval is of this cell alone, with all that its machine did meanwhile; ratios are in `compare`.
+    """
+    rows = []
+    for cell, values in samples.groupby("cell", sort=False)["value"]:
+        logs = np.log(values.to_numpy())
+        half = _quantile(len(logs), 1) * _standard_error(logs)
+        rows.append((cell, len(logs), *np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])))
+    found = pd.DataFrame(rows, columns=["cell", "trials", "mean", "low", "high"])
+    found.attrs = dict(samples.attrs)
+    return found
+
+
+def _row(logs: np.ndarray, comparisons: int, floor: float, lower_is_better: bool, words: tuple[str, str]) -> dict:
+    pairs = len(logs)
+    if pairs < 2:
+        nothing = dict.fromkeys(("ratio", "low", "high", "low_all", "high_all", "detectable"), np.nan)
+        return {"pairs": pairs, **nothing, "verdict": TOO_NOISY}
+    mean, error = logs.mean(), _standard_error(logs)
+    alone, together = _quantile(pairs, 1), _quantile(pairs, comparisons)
+    detectable = np.exp(max(floor, (together + scipy_stats.t.ppf(POWER, pairs - 1)) * error))
+    apart = abs(mean) > max(together * error, floor)
+    if apart:
+        verdict = words[0] if (mean < 0) == lower_is_better else words[1]
+    else:
+        verdict = NO_DIFFERENCE if detectable <= NOISY_RATIO else TOO_NOISY
+    return {
+        "pairs": pairs,
+        "ratio": np.exp(mean),
+        "low": np.exp(mean - alone * error),
+        "high": np.exp(mean + alone * error),
+        "low_all": np.exp(mean - together * error),
+        "high_all": np.exp(mean + together * error),
+        "detectable": detectable,
+        "verdict": verdict,
+    }
+
+
+def _floor(twin: np.ndarray) -> float:
+    """The farthest end of the twin's own interval, as a logarithm; infinite where there is none."""
+    if len(twin) < 2:
+        return np.inf
+    return abs(twin.mean()) + _quantile(len(twin), 1) * _standard_error(twin)
+
+
+def _standard_error(logs: np.ndarray) -> float:
+    return logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan
+
+
+def _quantile(pairs: int, comparisons: int) -> float:
+    """Student's t for two-sided intervals that hold together for so many comparisons; NaN for fewer than two pairs."""
+    return scipy_stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * comparisons), pairs - 1) if pairs > 1 else np.nan
