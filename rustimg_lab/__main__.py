@@ -11,6 +11,8 @@ from rich.table import Table
 
 from rustimg_lab import bases, build, disk, dockerfile, engine, host, matrix, pipeline, report, store
 from rustimg_lab.errors import LabError
+from rustimg_lab.measure import trials, workloads
+from rustimg_lab.measure.throughput import Load
 from rustimg_lab.paths import MYIP, ROOT
 
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -40,23 +42,35 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     cells = matrix.grid(options.bases, options.profiles, options.allocators, options.debian)
-    registry = bases.parse_registry(options.registry) if options.registry else ""
-    sources = bases.Sources(bases.parse_named(options.base), registry, options.debian)
     failures = pipeline.run_grid(
-        cells, build.load_app(MYIP), options.run, sources=sources, builder=options.builder, console=console
+        cells, build.load_app(MYIP), options.run, sources=_sources(options), builder=options.builder, console=console
     )
     show_report(options)
-    for line in failures:
-        print(f"lab: failed: {line}", file=sys.stderr)
-    return 1 if failures else 0
+    return _told(failures)
+
+
+def measure(options: argparse.Namespace) -> int:
+    cells = matrix.grid(options.bases, options.profiles, options.allocators, options.debian)
+    loads = [
+        Load(workloads.find(name), options.workers, options.connections, options.warmup, options.seconds)
+        for name in options.workload
+    ]
+    plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
+    failures = pipeline.run_throughput(
+        cells, build.load_app(MYIP), options.run, loads, plan,
+        sources=_sources(options), builder=options.builder, console=console,
+    )  # fmt: skip
+    show_report(options)
+    return _told(failures)
 
 
 def show_report(options: argparse.Namespace) -> int:
-    page = report.render(options.run)
-    console.print(report.summary(options.run))
+    for notebook, parameters in report.parts(options.run):
+        page = report.render(options.run, notebook, parameters)
+        console.print(report.summary(options.run, notebook, parameters))
+        print(f"report: {page.relative_to(ROOT)}")
     for line in store.load(options.run).attrs["broken"]:
         print(f"lab: {line}", file=sys.stderr)
-    print(f"report: {page.relative_to(ROOT)}")
     return 0
 
 
@@ -99,6 +113,18 @@ def test(options: argparse.Namespace) -> int:
     return 0
 
 
+def _sources(options: argparse.Namespace) -> bases.Sources:
+    registry = bases.parse_registry(options.registry) if options.registry else ""
+    return bases.Sources(bases.parse_named(options.base), registry, options.debian)
+
+
+def _told(failures: list[str]) -> int:
+    """The exit code, after every failure has been told."""
+    for line in failures:
+        print(f"lab: failed: {line}", file=sys.stderr)
+    return 1 if failures else 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab", description="What base image, build profile and allocator cost.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -109,11 +135,48 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     added = command("run", run, "build every cell, measure it, write the report")
-    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the run to write to or go on with")
-    added.add_argument("--bases", type=_names, default=list(matrix.BASES), help="of " + ",".join(matrix.BASES))
-    added.add_argument("--profiles", type=_names, default=list(matrix.PROFILES), help="of " + ",".join(matrix.PROFILES))
+    _cell_options(added, list(matrix.BASES), list(matrix.PROFILES), [matrix.ARTICLE])
+
+    added = command("measure", measure, "put the servers of the cells under load, as a study of randomized blocks")
+    _cell_options(added, ["scratch", "debian"], ["optimized"], list(matrix.ALLOCATORS))
+    added.add_argument("--study", choices=["throughput"], default="throughput", help="what is measured")
+    added.add_argument("--workload", type=_names, default=["batch"], help="of " + ",".join(workloads.WORKLOADS))
+    added.add_argument("--blocks", type=_count, default=20, metavar="N", help="how many; with --width at most so many")
+    added.add_argument("--width", type=_width, metavar="PERCENT",
+                       help="end as soon as every 95%% interval is narrower, as high / low - 1")  # fmt: skip
+    added.add_argument("--seconds", type=_count, default=2, metavar="N", help="of load in a trial that count")
+    added.add_argument("--warmup", type=_count, default=1, metavar="N", help="seconds of load before those")
+    added.add_argument("--workers", type=_count, default=1, metavar="N", help="the server's worker threads")
+    added.add_argument("--connections", type=_count, default=16, metavar="N", help="that the load generator keeps open")
+    added.add_argument(
+        "--baseline", default="", metavar="CELL", help="BASE-PROFILE-ALLOCATOR; the first cell unless given"
+    )
+    added.add_argument(
+        "--seed", type=int, metavar="N", help="of the order in the blocks; drawn and recorded unless given"
+    )
+
+    added = command("report", show_report, "write the report of a run; needs no engine")
+    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help=f"a run, or '{store.RECORDED_RUN}'")
+
+    added = command("dockerfile", show_dockerfile, "print the Dockerfile of one cell")
+    added.add_argument("base", help="one of " + ", ".join(matrix.BASES))
+    added.add_argument("--profile", default="optimized", help="one of " + ", ".join(matrix.PROFILES))
+    added.add_argument("--allocator", default=matrix.ARTICLE,
+                       help="one of " + ", ".join((matrix.ARTICLE, *matrix.ALLOCATORS)))  # fmt: skip
+    added.add_argument("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
+
+    command("doctor", doctor, "what this machine has, and what it lacks")
+    command("clean", clean, "remove this clone's containers and images, and nothing else")
+    command("test", test, "ruff and pytest, notebooks included; other options go to pytest")
+    return parser
+
+
+def _cell_options(added: argparse.ArgumentParser, of_bases: list, of_profiles: list, of_allocators: list) -> None:
     allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
-    added.add_argument("--allocators", type=_names, default=[matrix.ARTICLE], help=f"of {allocators}")
+    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the run to write to or go on with")
+    added.add_argument("--bases", type=_names, default=of_bases, help="of " + ",".join(matrix.BASES))
+    added.add_argument("--profiles", type=_names, default=of_profiles, help="of " + ",".join(matrix.PROFILES))
+    added.add_argument("--allocators", type=_names, default=of_allocators, help=f"of {allocators}")
     added.add_argument("--base", action="append", default=[], metavar="NAME=SOURCE",
                        help="for a base or the builder (rust), take this image, archive or `packages`")  # fmt: skip
     added.add_argument("--registry", metavar="HOST[:PORT][/PREFIX]",
@@ -122,19 +185,18 @@ def _parser() -> argparse.ArgumentParser:
                        help="for builder, slim and distroless, of " + ",".join(matrix.RELEASES))  # fmt: skip
     added.add_argument("--builder", metavar="NAME", help="the buildx builder to use, passed through")
 
-    added = command("report", show_report, "write the report of a run; needs no engine")
-    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help=f"a run, or '{store.RECORDED_RUN}'")
 
-    added = command("dockerfile", show_dockerfile, "print the Dockerfile of one cell")
-    added.add_argument("base", help="one of " + ", ".join(matrix.BASES))
-    added.add_argument("--profile", default="optimized", help="one of " + ", ".join(matrix.PROFILES))
-    added.add_argument("--allocator", default=matrix.ARTICLE, help=f"one of {allocators}")
-    added.add_argument("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
+    return int(text)
 
-    command("doctor", doctor, "what this machine has, and what it lacks")
-    command("clean", clean, "remove this clone's containers and images, and nothing else")
-    command("test", test, "ruff and pytest, notebooks included; other options go to pytest")
-    return parser
+
+def _width(text: str) -> float:
+    number = text.removesuffix("%")
+    if not number.replace(".", "", 1).isdecimal() or not float(number):
+        raise argparse.ArgumentTypeError(f"'{text}' is no width in percent, as 5 or 2.5%")
+    return float(number) / 100
 
 
 def _names(text: str) -> list[str]:

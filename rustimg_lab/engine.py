@@ -1,5 +1,6 @@
 """The only room that talks to the Docker Engine or runs a process."""
 
+import hashlib
 import io
 import os
 import shlex
@@ -221,6 +222,12 @@ def find_image(reference: str) -> Image | None:
         return None
 
 
+def contents_digest(image: str) -> str:
+    """A digest of what an image holds: of its layers, unpacked. Its id changes with the time it was made, this not."""
+    layers = client().images.get(image).attrs["RootFS"]["Layers"]
+    return hashlib.sha256("\n".join(layers).encode()).hexdigest()
+
+
 def import_rootfs(archive: Path, unpacked_bytes: int, name: str, tag: str, changes: list[str]) -> Image:
     """Makes an image of one layer from a root file system archive, with our label and `changes` (Dockerfile lines)."""
     changes = [*changes, f"LABEL {IMAGE_LABEL}={lab_id()}"]
@@ -304,11 +311,44 @@ def read_files(image: str, wanted: Callable[[tarfile.TarInfo], bool]) -> Iterato
         container.remove(force=True)
 
 
+def archive(image: str, path: str) -> bytes:
+    """A folder of an image, as a tar archive that begins with the folder's own name."""
+    container = create_container(image, command=["nothing"])
+    try:
+        return b"".join(container.get_archive(path)[0])
+    finally:
+        container.remove(force=True)
+
+
 def create_container(image: str, **options: Any) -> Container:
     """A container with our labels, not yet started; the caller removes it."""
     labels = {CONTAINER_LABEL: lab_id(), PID_LABEL: str(os.getpid())}
     # The proxy of the client's configuration is not for what is measured: it talks to 127.0.0.1.
     return client().containers.create(image, labels=labels, use_config_proxy=False, **options)
+
+
+def is_running(container: Container) -> bool:
+    """Whether a container runs; one that is gone does not."""
+    try:
+        container.reload()
+    except docker.errors.NotFound:
+        return False
+    return container.status == "running"
+
+
+def last_words(container: Container) -> str:
+    """The last lines that a container printed, to be put behind the reason why it failed; "" when it is gone."""
+    try:
+        lines = container.logs(tail=8).decode(errors="replace").split("\n")
+    except docker.errors.NotFound:
+        return ""
+    return "".join(f"; {line.strip()}" for line in lines if line.strip())
+
+
+def remove_container(container: Container) -> None:
+    """Removes a container, running or not; one that is gone already is no error."""
+    with suppress(docker.errors.NotFound):
+        container.remove(force=True)
 
 
 def remove_containers(all_of_ours: bool = False) -> int:
@@ -320,9 +360,8 @@ def remove_containers(all_of_ours: bool = False) -> int:
     for container in client().containers.list(all=True, filters={"label": f"{CONTAINER_LABEL}={lab_id()}"}):
         pid = container.labels.get(PID_LABEL, "")
         if all_of_ours or pid == str(os.getpid()) or not _lives(pid):
-            with suppress(docker.errors.NotFound):
-                container.remove(force=True)
-                removed += 1
+            remove_container(container)
+            removed += 1
     return removed
 
 

@@ -1,4 +1,4 @@
-"""Base images of Debian packages: what each is made of, and how mmdebstrap makes it."""
+"""Images of Debian packages: the bases, with what each is made of and how mmdebstrap makes it; and what measures."""
 
 import hashlib
 import shutil
@@ -11,6 +11,7 @@ from rustimg_lab.matrix import BUILDER, DEBIAN
 
 SOURCE = "Debian packages"
 BUILDER_FOLDER = Path(__file__).parent / "builder"
+TOOLS_FOLDER = Path(__file__).parent / "measure" / "tools"
 PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # in every image that is imported
 # What debian:*-slim leaves out (debuerreotype, .slimify-excludes) and, of that, keeps (.slimify-includes).
 SLIM = (
@@ -105,7 +106,7 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
         changes.append("ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt")
     if recipe.stand_in:  # wherever the image goes, this goes with it
         changes.append(f'LABEL {engine.STAND_IN_LABEL}="{recipe.label}"')
-    made_of = (debian, recipe.variant, names, options, changes, _builder_sources() if name == BUILDER else "")
+    made_of = (debian, recipe.variant, names, options, changes, _sources(BUILDER_FOLDER) if name == BUILDER else "")
     tag = f"{debian}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
     finished = f"{engine.repository(name)}:{tag}"
     if image := engine.find_image(finished):
@@ -129,14 +130,29 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
         return image
 
     say(f"{name}: compiling the standard library for musl (about a minute)")
-    secret = ["--secret", f"id=ca,src={ca}"] if ca else []
+    return build_folder(BUILDER_FOLDER, finished, {"ROOTFS": image.tags[0]}, ca)
+
+
+def make_tools(base: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:
+    """The image of what measures (load generator, valgrind) on an image of Debian: made when the engine has none."""
+    made_of = (engine.find_image(base).id, _sources(TOOLS_FOLDER))
+    finished = f"{engine.repository('tools')}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
+    if image := engine.find_image(finished):
+        return image
+    say("tools: the load generator and valgrind, from Debian's packages")
+    return build_folder(TOOLS_FOLDER, finished, {"DEBIAN_IMAGE": base}, ca)
+
+
+def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> engine.Image:
+    """The image `name` of a folder with a Dockerfile of the lab's own, with its label and `arguments` (build args)."""
+    options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
+    options += ["--secret", f"id=ca,src={ca}"] if ca else []
     engine.run(
-        [*host.buildx_command(), "build", "--builder=default", "--output=type=docker", *secret, "--tag", finished,
-         *proxy.build_options(), "--build-arg", f"ROOTFS={image.tags[0]}",
-         "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}", str(BUILDER_FOLDER)],
+        [*host.buildx_command(), "build", "--builder=default", "--output=type=docker", "--tag", name, *options,
+         *proxy.build_options(), "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}", str(folder)],
     )  # fmt: skip
-    return engine.find_image(finished)
+    return engine.find_image(name)
 
 
-def _builder_sources() -> str:
-    return "".join(path.read_text() for path in sorted(BUILDER_FOLDER.iterdir()))
+def _sources(folder: Path) -> str:
+    return "".join(path.read_text() for path in sorted(folder.iterdir()))

@@ -7,6 +7,7 @@ STATE = ROOT / ".lab"  # this clone's own: its id, private tools, base archives 
 RUNS = ROOT / "data" / "runs"
 RECORDED = ROOT / "data" / "recorded"
 ARTICLE = ROOT / "data" / "article.csv"
+PUBLISHED = ROOT / "data" / "published.csv"
 NOTEBOOKS = ROOT / "notebooks"
 REPORTS = ROOT / "reports"
 MYIP = ROOT / "examples" / "myip"

@@ -1,18 +1,21 @@
 """From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
 
-from collections.abc import Callable
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from rustimg_lab import bases, build, disk, dockerfile, engine, host, progress, registry, store
+from rustimg_lab import bases, build, disk, dockerfile, engine, host, packages, progress, registry, store
 from rustimg_lab.build import Built
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Cell
-from rustimg_lab.measure import linking, probes, sizes
+from rustimg_lab.measure import linking, probes, sizes, throughput, trials
+from rustimg_lab.measure.throughput import Load
 from rustimg_lab.store import Observation, Run
+
+TOOLS_BASE = "debian"  # what measures stands on this base, whichever the cells stand on
 
 
 def run_grid(
@@ -29,23 +32,111 @@ def run_grid(
     A cell whose image is the one measured before costs nothing. Raises LabError when the machine or the input does not
     allow a start; Ctrl-C leaves no container and a run that the same call continues.
     """
+    say = _speaker(console)
+    with _open(run_name, sources, say) as (run, sources):
+        ca = host.ca_bundle()
+        images = _base_images(_bases_of(cells), sources, ca, say)
+        _remember(run, app, sources, images)
+        return _build_and_measure(cells, app, images, run, builder, ca, console, say)
 
-    def say(text: str) -> None:
-        console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
 
+def run_throughput(
+    cells: list[Cell],
+    app: App,
+    run_name: str,
+    loads: list[Load],
+    plan: trials.Plan,
+    *,
+    sources: bases.Sources,
+    builder: str | None,
+    console: Console,
+) -> list[str]:
+    """Builds the servers of the cells and measures each load as a study; returns a line on all that failed.
+
+    What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and when the run has
+    a study of that name with another plan.
+    """
+    say = _speaker(console)
+    failures = []
+    with _open(run_name, sources, say) as (run, sources):
+        ca = host.ca_bundle()
+        images = _base_images(_bases_of(cells, TOOLS_BASE), sources, ca, say)
+        _remember(run, app, sources, images)
+        tools = packages.make_tools(images[TOOLS_BASE].image, say, ca)
+        treatments, failed = _build_servers(cells, app.server, images, run, builder, ca, console)
+        failures += failed
+        for load in loads:
+            for study, measure in throughput.studies(load, treatments, plan, run, tools.id):
+                say(f"study {study.name}: {load.workload.summary}; seed {study.seed}")
+                if warning := study.parameters["warning"]:
+                    say(f"note: {warning}")
+                with progress.trials(console) as on_trial:
+                    failures += trials.run_study(study, run, measure, on_trial)
+    return failures
+
+
+@contextmanager
+def _open(run_name: str, sources: bases.Sources, say: Callable[[str], None]) -> Iterator[tuple[Run, bases.Sources]]:
+    """The run, open for writing, and the sources that it goes on with; no container of ours is left afterwards."""
     engine.client()
-    wanted = list(dict.fromkeys(cell.base.name for cell in cells))
     with store.open_run(run_name, host.machine()) as run, engine.readable_errors():
         sources = _going_on(sources, run)
         host.prepare(say)
-        ca = host.ca_bundle()
         engine.remove_containers()  # what a lab that was killed has left
         try:
-            images = _base_images(wanted, sources, ca, say)
-            _remember(run, app, sources, images)
-            return _build_and_measure(cells, app, images, run, builder, ca, console, say)
+            yield run, sources
         finally:
             engine.remove_containers()
+
+
+def _speaker(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _bases_of(cells: list[Cell], *others: str) -> list[str]:
+    return list(dict.fromkeys((*(cell.base.name for cell in cells), *others)))
+
+
+def _build_servers(
+    cells: list[Cell],
+    server: App,
+    images: dict[str, bases.Provenance],
+    run: Run,
+    builder: str | None,
+    ca: Path | None,
+    console: Console,
+) -> tuple[list[trials.Treatment], list[str]]:
+    """The servers' images as treatments, in the order of `cells`, and a line on each that there is none of."""
+    logs, texts = run.path / "logs" / server.name, run.path / "dockerfiles" / server.name
+    logs.mkdir(exist_ok=True)
+    texts.mkdir(exist_ok=True)
+    made, failures = {}, []
+    binaries = list(dict.fromkeys(cell.binary for cell in cells))
+    with (
+        engine.work_folder() as work,
+        progress.building(binaries, console) as on_step,
+        closing(build.build(cells, server, images, logs, work, builder=builder, ca=ca, on_step=on_step)) as outcomes,
+    ):
+        for built in outcomes:
+            toolchain = images[BUILDER].toolchain(built.cell.debian)
+            text = dockerfile.render(built.cell, server, toolchain)
+            disk.write_whole(texts / f"Dockerfile.{built.cell.slug}", text)
+            reason = built.reason or _not_as_asked(built, images)
+            if reason:
+                failed = Observation("built", False, ok=False, reason=reason)
+                run.append(built.cell, built.image, [failed], study=server.name)
+                failures.append(f"{server.name} {built.cell.slug}: {reason}")
+            else:
+                made[built.cell] = trials.Treatment(built.cell, built.image, built.cell.slug)
+    return [made[cell] for cell in cells if cell in made], failures
+
+
+def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
+    """Why a server's image is not what the cell says, or cannot start on its base; "" when it is and can."""
+    allocator = sizes.linked_allocator(built.linked)
+    if allocator != built.cell.allocator:
+        return f"asked for {built.cell.allocator}, the linker kept {allocator}"
+    return linking.measure_base(built.shipped, images.get(built.cell.base.name)).reason
 
 
 def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:

@@ -3,9 +3,13 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
+from rustimg_lab import comparison
+
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
 MEGABYTE = 1e6
 _MISSING = "no number: "
+_WIDE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)  # ticks of ratios
+_NARROW = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
 
 
 def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
@@ -53,6 +57,68 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
         _number(axes, getattr(cell, column), row + 0.2)
     axes.set_xlabel("image, MB")
     return _finish(axes, table, title)
+
+
+def trials(samples: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
+    """Every trial as a point, and per cell the geometric mean with its 95% interval, of `comparison.samples`."""
+    summary = comparison.summarize(samples)
+    for row, cell in enumerate(summary.itertuples()):
+        values = samples.loc[samples["cell"] == cell.cell, "value"]
+        spread = [
+            row + 0.16 * ((5 * number) % 7 - 3) / 3 for number in range(len(values))
+        ]  # so that none hides another
+        colour = GREY if cell.cell.endswith(comparison.TWIN) else BLUE
+        axes.scatter(values, spread, 12, color=colour, alpha=0.45, linewidth=0, zorder=2)
+        axes.plot([cell.low, cell.high], [row + 0.32] * 2, color="black", linewidth=1.5, zorder=3)
+        axes.scatter([cell.mean], [row + 0.32], 26, color="black", zorder=4)
+        axes.annotate(f"{cell.mean:#.3g}".rstrip("."), (cell.mean, row + 0.32), (0, -9), textcoords="offset points",
+                      ha="center", va="center", fontsize=8)  # fmt: skip
+    axes.set_xlim(0, 1.08 * samples["value"].max())
+    axes.set_xlabel(label)
+    return _cells_below(axes, summary["cell"], title)
+
+
+def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
+    """Each cell's ratio to the baseline with its intervals, and the verdict. `found` is what `comparison.compare` is.
+
+    The thick line is the 95% interval of this ratio alone, the thin one holds for all at once; the band is the noise
+    floor, by which the same image differs from itself.
+    """
+    known = found[found["pairs"] > 1]
+    low = max(min([0.95, *known["low_all"]]) / 1.08, 0.02)
+    high = min(max([1.05, *known["high_all"]]) * 1.08, 50)
+    floor = found.attrs["floor"]
+    if floor < high:
+        axes.axvspan(1 / floor, floor, color="#E0E0E0", linewidth=0, zorder=0, label="noise floor (A/A twin)")
+        axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    axes.axvline(1, color="black", linewidth=0.8, zorder=1)
+    for row, cell in enumerate(found.itertuples()):
+        if cell.pairs > 1:
+            colour = GREY if cell.is_twin else BLUE
+            axes.plot([cell.low_all, cell.high_all], [row] * 2, color=colour, linewidth=1.2, zorder=2)
+            axes.plot([cell.low, cell.high], [row] * 2, color=colour, linewidth=4, zorder=3)
+            axes.scatter([cell.ratio], [row], 34, color=colour, edgecolor="white", zorder=4)
+        text = f"{cell.ratio:.2f}  {cell.verdict}" if cell.pairs > 1 else cell.verdict
+        axes.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    wide, narrow = ([tick for tick in ticks if low < tick < high] for ticks in (_WIDE, _NARROW))
+    ticks = wide if len(wide) > 2 else narrow
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(label)
+    return _cells_below(axes, found["cell"], title)
+
+
+def _cells_below(axes: Axes, cells: pd.Series, title: str) -> Axes:
+    """The cells' names, from the top down."""
+    names = [name.replace(comparison.TWIN, "\nagain (A/A twin)") for name in cells]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.grid(axis="x", color="#E8E8E8", zorder=0)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
 
 
 def _room(size_bytes: pd.Series) -> float:

@@ -1,4 +1,4 @@
-"""What a person sees while binaries are built: a line per binary in a terminal, a line per change elsewhere."""
+"""What a person sees while binaries are built and trials run: live lines in a terminal, one now and then elsewhere."""
 
 import re
 import time
@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from rustimg_lab.matrix import Binary
 
 QUIET_S = 10  # where output goes to a file: at most one line per binary in this many seconds
+QUIET_TRIALS_S = 30
 _CARGO = re.compile(r"(Compiling|Downloaded|Finished|Updating|Downloading) \S+.*|error.*")
 
 
@@ -32,6 +33,35 @@ def building(binaries: list[Binary], console: Console) -> Iterator[Callable[[Bin
                 bars.update(tasks[binary], description=f"{binary.slug:28} {escape(text[:60]):60}", completed=int(done))
 
         yield step
+
+
+@contextmanager
+def trials(console: Console) -> Iterator[Callable[[int, int, str], None]]:
+    """Yields the function that is told how many trials of how many are done, and which is next; it shows time left."""
+    begun = last = time.monotonic()
+
+    def text(done: int, planned: int, what: str) -> str:
+        left = (time.monotonic() - begun) / done * (planned - done) if done else None
+        told = "" if left is None else f", {left / 60:.0f} min left" if left > 90 else f", {left:.0f} s left"
+        return f"trial {done + (done < planned)} of {planned}{told}: {what}"
+
+    if not console.is_terminal:
+
+        def line(done: int, planned: int, what: str) -> None:
+            nonlocal last
+            if done in (0, planned) or time.monotonic() - last > QUIET_TRIALS_S:
+                last = time.monotonic()
+                console.print(f"  {text(done, planned, what)}", markup=False, highlight=False, soft_wrap=True)
+
+        yield line
+        return
+    with Progress(
+        SpinnerColumn(finished_text="."), BarColumn(30), TextColumn("{task.description}"), console=console
+    ) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, planned, what: bar.update(
+            task, total=planned, completed=done, description=escape(text(done, planned, what))
+        )
 
 
 def _lines(console: Console) -> Callable[[Binary, str], None]:

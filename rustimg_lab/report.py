@@ -12,32 +12,35 @@ from rich.markup import escape
 from rich.table import Table
 from traitlets.config import Config
 
-from rustimg_lab import disk, matrix, stats, store
+from rustimg_lab import comparison, disk, matrix, stats, store
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.paths import NOTEBOOKS, REPORTS
 
 CELL_TIMEOUT_S = 300
+SIZES, UNDER_LOAD = "01_sizes", "03_throughput"
+LOAD = "throughput"  # the kind of study that UNDER_LOAD shows
 # What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
 SENTINEL = "Report complete"
 
 
-def render(run: str, notebook: str = "01_sizes", parameters: dict | None = None) -> Path:
-    """Executes a notebook on a run and writes one self-contained page; returns its path.
+def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Path:
+    """Executes a notebook on a run and writes one self-contained page, named by its parameters; returns its path.
 
     Raises LabError when the run or a parameter is unknown, or a cell fails; an earlier page then stays as it was.
     """
     if store.load(run).empty:
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` goes on with it")
     source = NOTEBOOKS / f"{notebook}.ipynb"
+    name = "-".join([notebook, *map(str, (parameters or {}).values())])
     parameters = {"run_name": run, **(parameters or {})}
     known = papermill.inspect_notebook(str(source))
-    for name in parameters:
-        if name not in known:
-            raise unknown("parameter", name, known)
+    for parameter in parameters:
+        if parameter not in known:
+            raise unknown("parameter", parameter, known)
 
     folder = REPORTS / run
     folder.mkdir(parents=True, exist_ok=True)
-    executed, page = folder / f"{notebook}.ipynb", folder / f"{notebook}.html"
+    executed, page = folder / f"{name}.ipynb", folder / f"{name}.html"
     try:
         papermill.execute_notebook(
             str(source), str(executed), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
@@ -53,6 +56,38 @@ def render(run: str, notebook: str = "01_sizes", parameters: dict | None = None)
     return page
 
 
+def parts(run: str) -> list[tuple[str, dict]]:
+    """The notebooks that a run has data for, each with its parameters."""
+    rows = store.load(run)
+    begun = set(rows["study"])
+    plans = [
+        plan["parameters"]
+        for name, plan in rows.attrs["environment"].get("studies", {}).items()
+        if plan["kind"] == LOAD and name in begun
+    ]
+    found: list[tuple[str, dict]] = [(SIZES, {})] if rows["study"].eq("").any() or rows.empty else []
+    return found + [(UNDER_LOAD, {key: plan[key] for key in ("workload", "workers", "connections")}) for plan in plans]
+
+
+def summary(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Table:
+    """The table in a terminal that says in short what a notebook says."""
+    title, (header, *rows), numbers = _of_load(run, **parameters) if notebook == UNDER_LOAD else _of_sizes(run)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for place, name in enumerate(header):
+        number = place in numbers
+        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def markdown(run: str, notebook: str = SIZES, parameters: dict | None = None) -> str:
+    """The same table in Markdown."""
+    _, (header, *rows), numbers = _of_load(run, **parameters) if notebook == UNDER_LOAD else _of_sizes(run)
+    ruler = ["---:" if place in numbers else "---" for place in range(len(header))]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (header, ruler, *rows))
+
+
 def to_html(document: nbformat.NotebookNode) -> str:
     """One HTML page that loads nothing: nbconvert's scripts from the network are left out, the plots are inside."""
     exporter = HTMLExporter(
@@ -66,29 +101,28 @@ def to_html(document: nbformat.NotebookNode) -> str:
         require_js_url="",
         jquery_url="",
     )
-    page, _ = exporter.from_notebook_node(document, resources={"metadata": {"name": "rustimg_lab: sizes"}})
+    page, _ = exporter.from_notebook_node(document, resources={"metadata": {"name": document.metadata["title"]}})
     return page
 
 
-def summary(run: str) -> Table:
-    """The table that a run ends with: a row per cell, the article's figure beside ours."""
-    table = Table(title=f"run {run}: sizes in MB (1e6 bytes)", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    header, *rows = _lines(run)
-    for number, name in enumerate(header):
-        table.add_column(name, justify="right" if 2 < number < 7 else "left", no_wrap=2 < number < 7, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
+def _of_load(run: str, **parameters: str | int) -> tuple[str, list[list[str]], range]:
+    """Title, lines and the columns with numbers: CPU time per request against the baseline."""
+    rows = store.load(run)
+    study = comparison.find_study(rows, LOAD, **parameters)
+    found = comparison.of_study(rows, study, "cpu_us_per_request")
+    baseline, warning = found.attrs["baseline"], found.attrs["warning"]
+    lines = [["cell", "ratio", "95% interval", "all at once", "detectable", "blocks", "verdict"]]
+    for cell in found.itertuples():
+        intervals = [f"{low:.3f} to {high:.3f}" for low, high in ((cell.low, cell.high), (cell.low_all, cell.high_all))]
+        numbers = [f"{cell.ratio:.3f}", *intervals, f"{cell.detectable:.2f}"] if cell.pairs > 1 else [""] * 4
+        name = cell.cell.replace(comparison.TWIN, " again (A/A twin)")
+        lines.append([name, *numbers, str(cell.pairs), cell.verdict])
+    title = f"run {run}, {study}: server CPU time per request, as a ratio to {baseline}"
+    return f"{title}; {warning}" if warning else title, lines, range(1, 6)
 
 
-def markdown(run: str) -> str:
-    """The same table in Markdown."""
-    header, *rows = _lines(run)
-    ruler = ["---:" if 2 < number < 7 else "---" for number in range(len(header))]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, ruler, *rows))
-
-
-def _lines(run: str) -> list[list[str]]:
+def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
+    """The same of sizes: a row per cell, the article's figure beside ours."""
     lines = [
         ["base", "profile", "allocator", "article 2021", "today", "of it the app", "compressed", "base from", "runs"]
     ]
@@ -108,7 +142,7 @@ def _lines(run: str) -> list[list[str]]:
                 "yes" if cell["ok"] else f"NO: {cell['reason']}",
             ]
         )
-    return lines
+    return f"run {run}: sizes in MB (1e6 bytes)", lines, range(3, 7)
 
 
 def megabytes(size_bytes: float | None) -> str:

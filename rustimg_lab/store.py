@@ -4,6 +4,9 @@ data/runs/RUN/rows.jsonl         one observation a line, see `COLUMNS`
 data/runs/RUN/environment.json   the machine, the tools, the app, and every base image's provenance by digest
 data/runs/RUN/dockerfiles/       the text that each cell was built from
 data/runs/RUN/logs/              each cell's build log
+
+Rows with a `study` are trials of that study (see `measure/trials.py`), whose plan is in the environment's `studies`;
+rows without one are what a cell's image is.
 """
 
 import errno
@@ -24,14 +27,15 @@ from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import Cell
 from rustimg_lab.paths import RECORDED, RUNS
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no `study`
 DEFAULT_RUN = "article"
 RECORDED_RUN = "recorded"  # the committed run of the article's grid; others are recorded/NAME
 
 # Every column with the types that its JSON may have.
 COLUMNS: dict[str, tuple[type, ...]] = {
     "run_id": (str,),
-    "cell": (str,),
+    "study": (str,),
+    "cell": (str,),  # in a study the twin too, by a name of its own
     "base": (str,),
     "profile": (str,),
     "allocator": (str,),
@@ -71,13 +75,16 @@ class Run:
     path: Path
     environment: dict[str, Any]
 
-    def append(self, cell: Cell, image: str, observations: Iterable[Observation]) -> None:
+    def append(
+        self, cell: Cell, image: str, observations: Iterable[Observation], *, study: str = "", name: str = ""
+    ) -> None:
         """Appends one row per observation, in one write that is on disk when this returns.
 
-        Raises DiskFull when the disk is that; what was there stays valid.
+        `name` is the cell's in these rows, where that is another than its own. Raises DiskFull when the disk is that;
+        what was there stays valid.
         """
-        about = {"run_id": self.name, "cell": cell.slug, "base": cell.base.name, "profile": cell.profile.name,
-                 "allocator": cell.allocator, "image": image}  # fmt: skip
+        about = {"run_id": self.name, "study": study, "cell": name or cell.slug, "base": cell.base.name,
+                 "profile": cell.profile.name, "allocator": cell.allocator, "image": image}  # fmt: skip
         text = "".join(json.dumps(about | asdict(o), allow_nan=False) + "\n" for o in observations).encode()
         path = self.path / "rows.jsonl"
         with path.open("ab", buffering=0) as file:
@@ -119,8 +126,8 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
             raise LabError(f"run '{name}' is being written by another lab; wait for it, or choose --run NAME") from None
         environment = _environment(path) if (path / "environment.json").exists() else {}
         _same_machine(name, environment.get("machine", machine), machine)
-        run = Run(name, path, {"schema": SCHEMA, "run": name, "images": {}} | environment)
-        run.save_environment(machine=machine)
+        run = Run(name, path, {"run": name, "images": {}} | environment)
+        run.save_environment(machine=machine, schema=SCHEMA)
         _end_last_line(path / "rows.jsonl")
         yield run
 
@@ -148,10 +155,11 @@ def load(name: str) -> pd.DataFrame:
 
 
 def current(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each cell's newest image, and of what was observed twice there, the newest.
+    """The rows of each cell's newest image, and of what was observed twice there, the newest; none of a study.
 
     Where a cell's newest row is a failed build, that is all there is of it.
     """
+    rows = rows[rows["study"] == ""]
     if rows.empty:
         return rows
     newest = rows.groupby("cell")["image"].transform("last")
@@ -194,6 +202,7 @@ def _checked(line: str) -> dict[str, Any]:
         raise ValueError("not a line of JSON") from None
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
+    row.setdefault("study", "")
     for column, types in COLUMNS.items():
         if column not in row:
             raise ValueError(f"has no '{column}'")

@@ -1,10 +1,14 @@
 """DataFrame -> what a reader sees: columns in words, bytes as MB (1e6 bytes), a failed cell with its reason."""
 
+from collections.abc import Callable
 from html import escape
 
 import pandas as pd
 from IPython.display import HTML
 from pandas.io.formats.style import Styler
+
+from rustimg_lab.comparison import TWIN
+from rustimg_lab.paths import PUBLISHED
 
 MEGABYTE = 1e6
 
@@ -65,6 +69,76 @@ def layers(table: pd.DataFrame) -> Styler:
     return _style(shown)
 
 
+def ratios(found: pd.DataFrame) -> Styler:
+    """Every comparison with its intervals and its verdict. `found` is what `comparison.compare` returns."""
+    shown = pd.DataFrame(
+        {
+            "cell": _twin_in_words(found["cell"]),
+            "ratio": found["ratio"],
+            "95% interval": _intervals(found, "low", "high"),
+            "95%, all at once": _intervals(found, "low_all", "high_all"),
+            "smallest detectable": found["detectable"],
+            "pairs": found["pairs"],
+            "verdict": found["verdict"],
+        }
+    )
+    return _style(shown, {"ratio": "{:.3f}", "smallest detectable": "{:.2f}"}, found.attrs["warning"])
+
+
+def summary(found: dict[str, pd.DataFrame]) -> Styler:
+    """The cells' own values: by heading, what `comparison.summarize` returns of a metric."""
+    columns = []
+    for heading, each in found.items():
+        low_high = _intervals(each, "low", "high", _number)
+        columns.append(
+            pd.DataFrame({heading: each["mean"].to_numpy(), f"{heading}: 95%": low_high}, _twin_in_words(each["cell"]))
+        )
+    shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
+    warnings = dict.fromkeys(each.attrs["warning"] for each in found.values())
+    return _style(shown, dict.fromkeys(found, _number), "; ".join(filter(None, warnings)))
+
+
+def studies(rows: pd.DataFrame) -> Styler:
+    """What studies a run has: how each was planned, how far it came, what was lost, and what a reader must know."""
+    plans = rows.attrs["environment"].get("studies", {})
+    ends = rows[rows["metric"] == "trial"]
+    shown = []
+    for name, plan in plans.items():
+        own = ends[ends["study"] == name]
+        stopping = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plan["stopping"].items())
+        shown.append(
+            {
+                "study": name,
+                "blocks": own.loc[own["ok"], "block"].nunique(),
+                "trials": int(own["ok"].sum()),
+                "lost": int((~own["ok"]).sum()),
+                "stops at": stopping,
+                "seed": str(plan["seed"]),
+                "CPUs of the server": plan["parameters"].get("server_cpus", ""),
+                "of the generator": plan["parameters"].get("generator_cpus", ""),
+                "note": plan["parameters"]["warning"],
+            }
+        )
+    return _style(pd.DataFrame(shown))
+
+
+def lost(rows: pd.DataFrame) -> Styler | HTML:
+    """Everything that a study has no number of, with its reason: lost trials, single values, images."""
+    found = rows[(rows["study"] != "") & ~rows["ok"]]
+    if found.empty:
+        return HTML("<p>Nothing was lost.</p>")
+    return _style(found[["study", "cell", "metric", "block", "reason"]].assign(block=found["block"] + 1))
+
+
+def published() -> Styler:
+    """What others measured when musl's malloc was replaced."""
+    found = pd.read_csv(PUBLISHED, comment="#")
+    shown = found.assign(ratio=found["value"] / found["musl"])
+    shown = shown[["program", "what", "replacement", "musl", "value", "ratio", "source"]]
+    names = {"musl": "with musl malloc", "value": "with the replacement"}
+    return _style(shown.rename(columns=names), {name: "{:,g}" for name in names.values()} | {"ratio": "{:.2f}"})
+
+
 def provenance(rows: pd.DataFrame) -> Styler:
     """Every base image of a run: what it is, whence, its digest; its packages are in `packages`."""
     images = rows.attrs["environment"].get("images", {}).values()
@@ -105,6 +179,20 @@ def environment(rows: pd.DataFrame) -> Styler:
     return _style(pd.DataFrame({"what": list(facts), "was": [str(value) for value in facts.values()]}))
 
 
+def _number(value: float) -> str:
+    """Four significant digits or more, never with an exponent; "" for none."""
+    return "" if pd.isna(value) else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def _twin_in_words(cells: pd.Series) -> pd.Series:
+    return cells.str.replace(TWIN, " again (A/A twin)", regex=False)
+
+
+def _intervals(found: pd.DataFrame, low: str, high: str, number: Callable[[float], str] = "{:.3f}".format) -> list[str]:
+    pairs = zip(found[low], found[high], strict=True)
+    return ["" if pd.isna(a) else f"{number(a)} to {number(b)}" for a, b in pairs]
+
+
 def _factors(table: pd.DataFrame) -> pd.DataFrame:
     base = table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
     return pd.DataFrame(
@@ -122,10 +210,11 @@ def _with_reason(shown: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return shown if table["ok"].all() else shown.assign(**{"no number, because": table["reason"]})
 
 
-def _style(shown: pd.DataFrame, formats: dict[str, str] | None = None) -> Styler:
+def _style(shown: pd.DataFrame, formats: dict[str, str | Callable] | None = None, warning: str = "") -> Styler:
     numbers = shown.select_dtypes("number").columns
     megabytes = {name: "{:.2f}" for name in numbers if "MB" in name}
     styler = shown.style.hide().format(megabytes | (formats or {}), na_rep="", escape="html")
     words = [name for name in shown.columns if name not in numbers]
     left = [{"selector": "td, th", "props": "text-align: left"}]
-    return styler.set_table_styles({name: left for name in words}, overwrite=False)
+    styler.set_table_styles({name: left for name in words}, overwrite=False)
+    return styler.set_caption(f"Note: {escape(warning)}") if warning else styler

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rustimg_lab import report, store
+from rustimg_lab import findings, report, store
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import MYIP, REPORTS, ROOT
 
@@ -45,13 +45,14 @@ def test_the_recorded_report_needs_no_engine(lab):
     assert page.count("<img") == page.count('src="data:image/png;base64,') == 3
 
 
-def test_the_page_loads_nothing_from_the_network():
-    report.render("recorded")
-    page = (REPORTS / "recorded" / "01_sizes.html").read_text()
+@pytest.mark.parametrize("run", ["recorded", "recorded/allocators"])
+def test_the_page_loads_nothing_from_the_network(run):
     loads = r"""(?:src|srcset)\s*=\s*["']?(?!data:)[^"'\s>]+|<link\b|@import|url\((?!["']?data:)"""
-    assert [found[:80] for found in re.findall(loads, page)] == []
-    assert "<script" not in page
-    assert len(page) < 3_000_000
+    for notebook, parameters in report.parts(run):
+        page = report.render(run, notebook, parameters).read_text()
+        assert [found[:80] for found in re.findall(loads, page)] == []
+        assert "<script" not in page
+        assert len(page) < 3_000_000
 
 
 def test_an_unknown_parameter_is_told_with_the_nearest():
@@ -68,6 +69,13 @@ def test_a_notebook_that_does_not_reach_its_end_makes_no_page(monkeypatch):
     assert page.read_text() == before
 
 
-def test_the_readmes_table_is_the_recorded_runs():
-    table = report.markdown(store.RECORDED_RUN)
-    assert table in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{table}"
+def test_the_readmes_verdict_on_allocators_is_the_recorded_one():
+    verdict = findings.allocator_verdict(store.load("recorded/allocators"), "throughput-batch-1w-16c")
+    assert verdict in (ROOT / "README.md").read_text(), f"README.md should say:\n{verdict}"
+
+
+@pytest.mark.parametrize("run", ["recorded", "recorded/allocators"])
+def test_the_readmes_tables_are_the_recorded_runs(run):
+    for notebook, parameters in report.parts(run):
+        table = report.markdown(run, notebook, parameters)
+        assert table in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{table}"

@@ -95,17 +95,12 @@ def _reason(container: engine.Container, server: AddressServer) -> str:
     except engine.docker.errors.APIError as error:
         return f"does not start: {error.explanation}"
     except requests.exceptions.RequestException:
-        return f"did not end within {TIMEOUT_S} s{_last_words(container)}"
+        return f"did not end within {TIMEOUT_S} s{engine.last_words(container)}"
     said = container.logs(stderr=False).decode(errors="replace").strip()
     if code:
-        return f"exit code {code}{_last_words(container)}"
+        return f"exit code {code}{engine.last_words(container)}"
     if said != server.address:
         return f"printed '{said[:80]}', the server had answered '{server.address}'"
     if server.requests != 1:
         return f"made {server.requests} requests in place of one"
     return ""
-
-
-def _last_words(container: engine.Container) -> str:
-    lines = container.logs(tail=3).decode(errors="replace").split("\n")
-    return "".join(f"; {line.strip()}" for line in lines if line.strip())

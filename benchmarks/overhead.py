@@ -1,0 +1,61 @@
+"""What measuring costs beside what is measured: the wall time of a study against its trials' own seconds.
+
+    .venv/bin/python benchmarks/overhead.py     # three minutes, and the build before; leave the machine alone
+
+A study of N trials of d seconds (warm-up included, fresh containers of server and load generator in each) should take
+at most 1.35 x N x d. Servers and tools are made before the clock starts.
+"""
+
+import shutil
+import sys
+import time
+from dataclasses import replace
+
+from rich.console import Console
+
+from rustimg_lab import build, engine, host, matrix, pipeline, store
+from rustimg_lab.bases import Sources
+from rustimg_lab.measure import throughput, trials, workloads
+from rustimg_lab.paths import MYIP, REPORTS, RUNS
+
+RUN = "benchmark-overhead"
+PLAN = trials.Plan(blocks=12, seed=1)
+LOAD = throughput.Load(workloads.find("batch"), workers=1, connections=16, warmup_s=1, seconds=2)
+LIMIT = 1.35
+
+
+def main() -> int:
+    cells = matrix.grid(["scratch"], ["optimized"], ["system", "jemalloc", "mimalloc"])
+    app = build.load_app(MYIP)
+    _forget()
+    try:
+        prepared = replace(PLAN, blocks=1)
+        pipeline.run_throughput(
+            cells, app, RUN, [LOAD], prepared, sources=Sources(), builder=None, console=Console(stderr=True)
+        )
+        with store.open_run(RUN, host.machine()) as run:
+            treatments = [
+                trials.Treatment(cell, engine.find_image(build.image_tag(cell, app.server)).id, cell.slug)
+                for cell in cells
+            ]
+            tools = engine.client().images.list(name=engine.repository("tools"))[0].id
+            study, measure = next(throughput.studies(LOAD, treatments, PLAN, run, tools))
+            begun = time.monotonic()
+            lost = trials.run_study(study, run, measure)
+            wall = time.monotonic() - begun
+    finally:
+        _forget()
+    count = (PLAN.blocks - 1) * len(study.treatments)  # the first block was there
+    each = LOAD.warmup_s + LOAD.seconds
+    own = count * each
+    print(f"{count} trials of {each} s, {len(lost)} lost: {wall:.1f} s, {wall / own:.2f} of their own")
+    return 0 if not lost and wall <= LIMIT * own else 1
+
+
+def _forget() -> None:
+    for folder in (RUNS / RUN, REPORTS / RUN):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

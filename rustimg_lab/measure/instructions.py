@@ -1,0 +1,57 @@
+"""Instructions per request, counted by callgrind (valgrind.org/docs/manual/cl-manual.html): they know no noise.
+
+The server runs under callgrind in its own image and answers so many requests, then in a fresh container many more; the
+difference is what the requests cost, without start and end. One worker thread, one connection.
+"""
+
+import re
+import socket
+from functools import cache
+
+import requests
+
+from rustimg_lab import engine
+from rustimg_lab.measure.serving import Tool, ask_on, serving
+from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.store import Observation
+
+INSTRUCTIONS = "instructions_per_request"
+FEW, MANY = 20, 220
+DEADLINE_S = 300  # callgrind is fifty times slower than the machine
+END_TIMEOUT_S = 60
+# valgrind's own files, as tools/Dockerfile lays them out, with a folder that all may write to: an image need not have a
+# /tmp. The tool is called directly, since its launcher is not static, and an image need not have what that needs.
+FOLDER = "/valgrind"
+COMMAND = [f"{FOLDER}/callgrind-amd64-linux", "--tool=callgrind", "--vgdb=no", "--callgrind-out-file=/dev/null"]
+ENVIRONMENT = {"VALGRIND_LIB": FOLDER, "VALGRIND_LAUNCHER": f"{FOLDER}/valgrind", "TMPDIR": f"{FOLDER}/tmp"}
+
+
+def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observation]:
+    """One count. `tools` is the image that valgrind is in. Raises Lost when a server fails under it."""
+    few, many = (_collected(treatment.image, workload, tools, count) for count in (FEW, MANY))
+    return [Observation(INSTRUCTIONS, (many - few) / (MANY - FEW))]
+
+
+def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
+    """The instructions that a server executes from its start to its end, with `count` requests in between."""
+    tool = Tool(_files(tools), COMMAND, ENVIRONMENT)
+    with serving(image, workload, workers=1, deadline_s=DEADLINE_S, under=tool) as server:
+        try:
+            with socket.create_connection(("127.0.0.1", server.port), timeout=END_TIMEOUT_S) as connection:
+                for _ in range(count):
+                    ask_on(connection, workload)
+            server.container.kill("SIGTERM")
+            server.container.wait(timeout=END_TIMEOUT_S)
+        except (OSError, requests.exceptions.RequestException) as error:
+            raise Lost(f"the server failed under callgrind ({error}){engine.last_words(server.container)}") from None
+        said = server.container.logs().decode(errors="replace")
+    found = re.search(r"Collected : (\d+)", said)
+    if not found:
+        raise Lost(f"callgrind told no count: {said.strip().rpartition(chr(10))[2][:200]}")
+    return int(found[1])
+
+
+@cache
+def _files(tools: str) -> bytes:
+    return engine.archive(tools, FOLDER)

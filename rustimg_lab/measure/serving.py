@@ -1,0 +1,133 @@
+"""A server in a container of its own on 127.0.0.1, and what asks it. Nothing here needs a shell in the image."""
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import docker.errors
+import requests
+
+from rustimg_lab import engine
+from rustimg_lab.measure.trials import Lost
+from rustimg_lab.measure.workloads import Workload
+
+ANSWER_TIMEOUT_S = 20
+POLL_S = 0.0005
+LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that a server is run under: its files (a tar archive for /), how it is called, its environment."""
+
+    files: bytes
+    command: list[str]
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers. `answer_bytes` is what it sends for one request, headers included."""
+
+    container: engine.Container
+    port: int
+    answer_bytes: int
+
+
+@contextmanager
+def serving(
+    image: str, workload: Workload, *, workers: int, deadline_s: int, cpus: str = "", under: Tool | None = None
+) -> Iterator[Server]:
+    """Starts the image as its Dockerfile says, on the host's network, and removes it after the block.
+
+    After `deadline_s` the server ends by itself, whatever became of the lab. `under` runs it under a tool. Raises
+    Lost, with the container's last log lines, when it does not start, or does not give the one right answer.
+    """
+    port = free_port()
+    environment = {
+        "MYIP_LISTEN": f"127.0.0.1:{port}", "MYIP_WORKERS": str(workers), "MYIP_DEADLINE_S": str(deadline_s),
+    }  # fmt: skip
+    command = None
+    if under:
+        command = [*under.command, *engine.client().images.get(image).attrs["Config"]["Cmd"]]
+        environment |= under.environment
+    container = engine.create_container(
+        image, command=command, network_mode="host", environment=environment, cpuset_cpus=cpus
+    )
+    try:
+        try:
+            if under:
+                container.put_archive("/", under.files)
+            container.start()
+        except docker.errors.APIError as error:
+            raise Lost(f"the server does not start: {error.explanation}") from None
+        yield Server(container, port, first_answer(container, port, workload))
+    finally:
+        engine.remove_container(container)
+
+
+def first_answer(container: engine.Container, port: int, workload: Workload) -> int:
+    """Waits for the container's server to answer; the bytes of the answer, headers included. Raises Lost."""
+    begun = looked = time.monotonic()
+    while True:
+        try:
+            return ask(port, workload)
+        except Lost as lost:
+            # Of who listens there, which need not be the container: then that ends soon, and says why.
+            with suppress(requests.exceptions.RequestException):
+                container.wait(timeout=LOOK_S)
+            raise Lost(f"{lost}{engine.last_words(container)}") from None
+        except OSError:
+            now = time.monotonic()
+            if now - begun > ANSWER_TIMEOUT_S:
+                raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{engine.last_words(container)}") from None
+            if now - looked > LOOK_S:
+                looked = now
+                if not engine.is_running(container):
+                    raise Lost(f"the server ended before it answered{engine.last_words(container)}") from None
+            time.sleep(POLL_S)
+
+
+def ask(port: int, workload: Workload) -> int:
+    """Asks once, on a connection of its own; see `ask_on`."""
+    with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_TIMEOUT_S) as connection:
+        return ask_on(connection, workload)
+
+
+def ask_on(connection: socket.socket, workload: Workload) -> int:
+    """Asks once; the bytes of the answer, headers included. Raises Lost when it is not the right one, OSError when
+    the connection ends before the answer does."""
+    request = (
+        f"{workload.method} {workload.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(workload.body)}\r\n\r\n{workload.body}"
+    )
+    connection.sendall(request.encode())
+    head = b""
+    while b"\r\n\r\n" not in head:
+        head += _receive(connection)
+    head, _, body = head.partition(b"\r\n\r\n")
+    length = re.search(rb"^content-length: (\d+)\r?$", head, re.IGNORECASE | re.MULTILINE)
+    while length and len(body) < int(length[1]):
+        body += _receive(connection)
+    status = head.partition(b"\r\n")[0].decode("latin-1")
+    if not re.match(r"HTTP/1\.1 200\b", status):
+        raise Lost(f"{workload.method} {workload.path} was answered with '{status[:40]}'")
+    if body != workload.answer:
+        raise Lost(f"{workload.method} {workload.path} was answered with the wrong body ({body[:40]!r}...)")
+    return len(head) + 4 + len(body)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _receive(connection: socket.socket) -> bytes:
+    if not (data := connection.recv(1 << 16)):
+        raise ConnectionResetError("the connection ended before the answer did")
+    return data

@@ -1,0 +1,74 @@
+"""The three questions that a server is asked, each with its one right answer, worked out here and not by the server."""
+
+import ipaddress
+import json
+from dataclasses import dataclass
+
+from rustimg_lab.errors import unknown
+
+BATCH = 64  # addresses in one batch
+LARGE_BYTES = 256 << 10
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One kind of request, and the body of its answer."""
+
+    name: str
+    summary: str
+    method: str
+    path: str
+    body: str
+    answer: bytes
+
+
+def find(name: str) -> Workload:
+    """The workload of that name. Raises LabError, with the nearest name, when there is none."""
+    if name not in WORKLOADS:
+        raise unknown("workload", name, WORKLOADS)
+    return WORKLOADS[name]
+
+
+def _addresses() -> list[str]:
+    """Addresses for documentation and private use, IPv4 and IPv6 in turn, no two alike."""
+    return [f"192.168.{n}.{255 - n}" if n % 2 else f"2001:db8:{n:x}::{n * n:x}" for n in range(BATCH)]
+
+
+def _look_up(text: str) -> dict[str, str]:
+    ip = ipaddress.ip_address(text)
+    return {
+        "ip": str(ip),
+        "family": f"IPv{ip.version}",
+        "kind": "private" if ip.version == 4 else "other",
+        "labels": ip.reverse_pointer.split(".")[:-2],
+        "reverse": ip.reverse_pointer,
+    }
+
+
+def _lines() -> bytes:
+    line = "{:08} the quick brown fox jumps over the lazy dog\n"
+    count = LARGE_BYTES // len(line.format(0)) + 1
+    return "".join(map(line.format, range(count))).encode()[:LARGE_BYTES]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload(
+            "root", "GET /, the article's JSON; next to no allocation", "GET", "/", "",
+            b'{"ip":"127.0.0.1","country":"Unknown","cc":"XX"}',
+        ),
+        Workload(
+            "batch", f"POST /batch, {BATCH} addresses looked up; many small allocations", "POST", "/batch",
+            _json(_addresses()), _json([_look_up(text) for text in _addresses()]).encode(),
+        ),
+        Workload(
+            "large", f"GET /large, {LARGE_BYTES >> 10} KiB of text that grows; large allocations", "GET", "/large", "",
+            _lines(),
+        ),
+    )
+}  # fmt: skip

@@ -1,0 +1,104 @@
+"""From a study's rows to what a reader sees: sentences, tables, plots; here of studies that are made up."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+from rustimg_lab import comparison, findings, matrix, plots, report, store, tables
+from rustimg_lab.comparison import TWIN
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import trials
+from rustimg_lab.measure.trials import Lost, Study, Treatment
+from rustimg_lab.store import Observation
+
+CPU = "cpu_us_per_request"
+CELLS = matrix.grid(["scratch"], ["optimized"], ["system", "jemalloc", "mimalloc"])
+BASELINE = CELLS[0].slug
+COST = {"system": 100.0, "jemalloc": 25.0, "mimalloc": 99.0}
+SHARED = "server and load generator share the CPUs 0,1: they slow each other"
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Makes a run with a study of six blocks in which jemalloc costs a quarter, and mimalloc is given up once."""
+
+    def make(warning: str = "", blocks: int = 6) -> tuple:
+        monkeypatch.setattr(store, "RUNS", tmp_path)
+        treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in CELLS]
+        treatments.append(Treatment(CELLS[0], "sha256:1", BASELINE + TWIN))
+        parameters = {"workload": "batch", "workers": 2, "connections": 16, "warning": warning}
+        contents = {cell.slug: "0" for cell in CELLS}
+        plan = Study("s", "throughput", parameters, tuple(treatments), BASELINE, CPU, blocks, 1, contents=contents)
+        turns = iter(range(10_000))
+
+        def measure(treatment: Treatment) -> list[Observation]:
+            turn = next(turns)
+            if treatment.cell.allocator == "mimalloc" and turn < 2 * len(treatments):
+                raise Lost("<b>the container is gone</b>")
+            noise = 1 + 0.01 * (turn % 3)
+            return [Observation(CPU, COST[treatment.cell.allocator] * noise, "us"), Observation("requests_per_s", 1e4)]
+
+        with store.open_run("a", {}) as run:
+            trials.run_study(plan, run, measure)
+        return store.load("a"), comparison.of_study(store.load("a"), "s", CPU)
+
+    return make
+
+
+def test_the_articles_sentence_has_its_verdict_with_a_ratio_and_an_interval(study):
+    rows, found = study()
+    said = findings.allocator_verdict(rows, "s")
+    one = found.set_index("cell").loc["scratch-optimized-jemalloc"]
+    assert f"**{one['ratio']:.2f}** times" in said and f"interval {one['low']:.2f} to {one['high']:.2f}" in said
+    assert "**faster**" in said and "6 blocks" in said
+
+
+def test_every_comparison_has_its_sentence_the_twin_included(study):
+    _, found = study()
+    lines = findings.ratios(found, "CPU time per request").splitlines()
+    assert len(lines) == len(found) == 3
+    by_cell = dict(zip(found["cell"], lines, strict=True))
+    assert "**faster**" in by_cell["scratch-optimized-jemalloc"]
+    assert "would have been seen" in by_cell["scratch-optimized-mimalloc"]
+    assert "same image twice" in by_cell[BASELINE + TWIN] and "is noise" in by_cell[BASELINE + TWIN]
+
+
+def test_shared_cpus_are_said_in_every_table(study):
+    rows, found = study(warning=SHARED)
+    summary = comparison.summarize(comparison.samples(rows, "s", CPU))
+    for table in (tables.ratios(found), tables.summary({"CPU": summary}), tables.studies(rows)):
+        assert SHARED in table.to_html()
+    ((notebook, parameters),) = report.parts("a")
+    assert SHARED in str(report.summary("a", notebook, parameters).title)
+
+
+def test_what_was_lost_is_in_a_table_as_text(study):
+    rows, _ = study()
+    html = tables.lost(rows).to_html()
+    assert "&lt;b&gt;the container is gone&lt;/b&gt;" in html and "scratch-optimized-mimalloc" in html
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 6])
+def test_studies_that_have_hardly_begun_have_their_tables_and_plots_too(study, blocks):
+    rows, found = study(blocks=blocks)
+    samples = comparison.samples(rows, "s", CPU)
+    assert len(found) == 3  # also of the cell whose trials were all lost
+    tables.ratios(found).to_html()
+    tables.summary({"CPU": comparison.summarize(samples)}).to_html()
+    findings.ratios(found, "CPU")
+    figure, axes = plt.subplots(1, 2)
+    plots.trials(samples, axes[0], "CPU", "")
+    plots.ratios(found, axes[1], "CPU", "")
+    figure.canvas.draw()
+    plt.close(figure)
+    assert report.markdown("a", *report.parts("a")[0]).count("\n") == 2 + len(found)
+
+
+def test_a_study_that_is_not_there_is_told_with_those_that_are(study):
+    rows, _ = study()
+    with pytest.raises(LabError, match=r"no throughput study with workload large; it has s"):
+        comparison.find_study(rows, "throughput", workload="large")
+
+
+def test_published_measurements_have_their_sources():
+    html = tables.published().to_html()
+    assert html.count("https://github.com/") == 6

@@ -1,0 +1,212 @@
+"""Real servers under a real load, in containers."""
+
+import contextlib
+import http.server
+import shutil
+import threading
+import time
+
+import pytest
+
+from rustimg_lab import build, comparison, engine, host, matrix, packages, store
+from rustimg_lab.measure import instructions, serving, throughput, trials, workloads
+from rustimg_lab.measure.throughput import Load
+from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.paths import MYIP, REPORTS, RUNS
+
+pytestmark = pytest.mark.engine
+NAME = "test-throughput"
+BATCH = workloads.find("batch")
+MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--profiles", "baseline", "--allocators", "system,jemalloc",
+           "--seconds", "1", "--connections", "8")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tools(images) -> str:
+    return packages.make_tools(images["debian"].image, print, host.ca_bundle()).id
+
+
+@pytest.fixture(scope="module")
+def study(lab):
+    """A short study of musl malloc against jemalloc, through the command line; its rows."""
+    _forget()
+    done = lab(*MEASURE, "--blocks", "4")
+    assert done.returncode == 0, done.stderr
+    yield done
+    _forget()
+
+
+def _forget() -> None:
+    for folder in (RUNS / NAME, REPORTS / NAME):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def server(study) -> Treatment:
+    cell = matrix.cell("scratch", "baseline", "jemalloc")
+    image = engine.find_image(build.image_tag(cell, build.load_app(MYIP).server))
+    return Treatment(cell, image.id, cell.slug)
+
+
+@pytest.fixture
+def image_of(images):
+    """Makes an image of debian slim with a command of the test's own."""
+    made = []
+
+    def make(command: list[str]) -> str:
+        container = engine.create_container(images["debian"].image, command=["nothing"])
+        try:
+            name = engine.repository("test-command")
+            made.append(container.commit(name, f"t{len(made)}", conf={"Cmd": command}))
+        finally:
+            container.remove()
+        return made[-1].id
+
+    yield make
+    for image in made:
+        engine.client().images.remove(image.id, force=True)
+
+
+def test_musl_malloc_costs_more_than_twice_the_cpu_time_of_jemalloc(study):
+    rows = store.load(NAME)
+    name = comparison.find_study(rows, "throughput", workload="batch", workers=1)
+    found = comparison.of_study(rows, name, "cpu_us_per_request").set_index("cell")
+    jemalloc = found.loc["scratch-baseline-jemalloc"]
+    assert jemalloc["pairs"] == 4 and jemalloc["high"] < 0.5
+    requests = comparison.of_study(rows, name, "requests_per_s").set_index("cell")
+    assert requests.loc["scratch-baseline-jemalloc", "low"] > 1
+    assert (REPORTS / NAME / "03_throughput-batch-1-8.html").exists()
+
+
+def test_instructions_per_request_repeat_within_a_thousandth(study):
+    rows = store.load(NAME)
+    counts = comparison.samples(rows, "instructions-batch", "instructions_per_request").groupby("cell")["value"]
+    assert counts.size().eq(2).all() and len(counts) == 3
+    assert (counts.max() / counts.min() < 1.001).all()
+    twins = counts.mean()
+    assert twins["scratch-baseline-system~twin"] == pytest.approx(twins["scratch-baseline-system"], rel=0.001)
+    assert twins["scratch-baseline-jemalloc"] < twins["scratch-baseline-system"]
+
+
+def test_the_plan_is_recorded_and_every_trial_has_its_rows(study):
+    rows = store.load(NAME)
+    plan = rows.attrs["environment"]["studies"]["throughput-batch-1w-8c"]
+    assert plan["parameters"]["server_cpus"] != plan["parameters"]["generator_cpus"] or host.cpus() < 2
+    assert plan["baseline"] == "scratch-baseline-system" and plan["stopping"] == {"blocks": 4}
+    own = rows[rows["study"] == "throughput-batch-1w-8c"]
+    assert own["ok"].all()
+    assert own[own["metric"] == trials.TRIAL].groupby("block").size().tolist() == [3] * 4
+    assert own[own["is_warmup"]]["metric"].eq("requests_per_s").all() and own["is_warmup"].sum() == 12
+
+
+def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab):
+    before = (RUNS / NAME / "rows.jsonl").read_text()
+    done = lab(*MEASURE, "--blocks", "4")
+    assert done.returncode == 0, done.stderr
+    assert (RUNS / NAME / "rows.jsonl").read_text() == before
+    assert engine.client().containers.list(all=True, filters={"label": engine.CONTAINER_LABEL}) == []
+
+
+def test_another_plan_for_the_study_is_refused_in_one_line(study, lab):
+    done = lab(*MEASURE, "--blocks", "4", "--warmup", "2")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "warmup_s 1, now 2" in done.stderr and "--run NAME" in done.stderr
+
+
+def test_a_baseline_that_is_no_cell_of_the_study_is_refused(study, lab):
+    done = lab(*MEASURE, "--baseline", "scratch-baseline-jemaloc")
+    assert done.returncode == 2 and "did you mean 'scratch-baseline-jemalloc'" in done.stderr
+
+
+def test_all_three_answers_are_the_right_ones(server):
+    for workload in workloads.WORKLOADS.values():
+        with serving.serving(server.image, workload, workers=2, deadline_s=60) as found:
+            assert found.answer_bytes > len(workload.answer)
+
+
+def test_a_server_ends_by_itself_after_its_deadline_and_at_once_on_sigterm(server):
+    with serving.serving(server.image, BATCH, workers=1, deadline_s=2) as found:
+        assert found.container.wait(timeout=20)["StatusCode"] == 1
+        assert b"MYIP_DEADLINE_S is over" in found.container.logs()
+    with serving.serving(server.image, BATCH, workers=1, deadline_s=60) as found:
+        found.container.kill("SIGTERM")
+        assert found.container.wait(timeout=5)["StatusCode"] == 0
+
+
+def test_a_server_that_never_answers_is_told_with_its_last_words(image_of, monkeypatch):
+    monkeypatch.setattr(serving, "ANSWER_TIMEOUT_S", 2)
+    image = image_of(["sh", "-c", "echo still thinking; exec sleep 60"])
+    with (
+        pytest.raises(Lost, match="no answer within 2 s; still thinking"),
+        serving.serving(image, BATCH, workers=1, deadline_s=60),
+    ):
+        pass
+
+
+def test_a_server_that_ends_at_once_is_told_with_its_last_words(image_of):
+    image = image_of(["sh", "-c", "echo no such luck >&2; exit 3"])
+    with (
+        pytest.raises(Lost, match="ended before it answered; no such luck"),
+        serving.serving(image, BATCH, workers=1, deadline_s=60),
+    ):
+        pass
+
+
+def test_a_server_that_cannot_start_is_told(image_of):
+    image = image_of(["/no/such/program"])
+    with pytest.raises(Lost, match="does not start"), serving.serving(image, BATCH, workers=1, deadline_s=60):
+        pass
+
+
+def test_a_port_that_another_listens_on(server, monkeypatch):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        monkeypatch.setattr(serving, "free_port", lambda: other.server_port)
+        with (
+            pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{other.server_port}: Address.* in use"),
+            serving.serving(server.image, BATCH, workers=1, deadline_s=60),
+        ):
+            pass
+        other.shutdown()
+
+
+def test_a_server_that_is_killed_in_the_middle_of_a_trial(server, tools):
+    killed = threading.Thread(target=_kill_the_server, daemon=True)
+    killed.start()
+    with pytest.raises(Lost, match=r"requests failed|no request was answered|generator failed"):
+        throughput.measure(server, Load(BATCH, 1, 8, 1, 6), tools)
+    killed.join()
+    assert engine.client().containers.list(all=True, filters={"label": engine.CONTAINER_LABEL}) == []
+
+
+def _kill_the_server() -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        for container in engine.client().containers.list(filters={"label": engine.CONTAINER_LABEL}):
+            with contextlib.suppress(engine.docker.errors.APIError):
+                if "myip-server" in str(container.attrs["Config"]["Cmd"]):
+                    time.sleep(2.5)
+                    container.kill()
+                    return
+
+
+def test_a_load_generator_that_is_missing(server, images):
+    with pytest.raises(Lost, match=r"the load generator failed.*wrk"):
+        throughput.measure(server, Load(BATCH, 1, 8, 1, 1), images["debian"].image)
+
+
+def test_a_cgroup_that_tells_nothing_leaves_the_other_numbers(server, tools, monkeypatch):
+    """No engine here has such a layout: its answer is replaced."""
+    monkeypatch.setattr(engine.Container, "stats", lambda self, **options: {"cpu_stats": {}})
+    found = {each.metric: each for each in throughput.measure(server, Load(BATCH, 1, 8, 1, 1), tools)}
+    assert not found["cpu_us_per_request"].ok and "cgroup" in found["cpu_us_per_request"].reason
+    assert found["requests_per_s"].ok and found["requests_per_s"].value > 0
+
+
+def test_a_dynamic_server_is_counted_too_in_an_image_without_a_shell(builds, tools):
+    cell = matrix.cell("distroless", "baseline", "system")
+    (built,) = builds([cell], build.load_app(MYIP).server)
+    assert not built.reason
+    (count,) = instructions.measure(Treatment(cell, built.image, cell.slug), workloads.find("root"), tools)
+    assert count.value > 1000

@@ -1,0 +1,218 @@
+"""The schedule: what is measured in which order, what happens to a trial that is lost, and to a lab that is killed."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from rustimg_lab import comparison, matrix, store
+from rustimg_lab.comparison import TWIN
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import trials
+from rustimg_lab.measure.trials import Lost, Study, Treatment
+from rustimg_lab.paths import ROOT
+from rustimg_lab.store import Observation
+
+CELLS = matrix.grid(["scratch", "debian"], ["optimized"], ["system", "jemalloc"])
+TREATMENTS = [Treatment(cell, f"sha256:{cell.slug}", cell.slug) for cell in CELLS]
+BASELINE = TREATMENTS[0].name
+
+
+def study(blocks: int = 3, **changes: object) -> Study:
+    twin = Treatment(CELLS[0], TREATMENTS[0].image, BASELINE + TWIN)
+    contents = {treatment.name: "0" for treatment in TREATMENTS}
+    plan = {"name": "s", "kind": "throughput", "parameters": {"workload": "batch", "warning": ""}, "seed": 7,
+            "treatments": (*TREATMENTS, twin), "baseline": BASELINE, "metric": "cpu_us_per_request",
+            "blocks": blocks, "contents": contents}  # fmt: skip
+    return Study(**plan | changes)
+
+
+def good(treatment: Treatment) -> list[Observation]:
+    return [
+        Observation("cpu_us_per_request", 100.0, "us", is_warmup=True),
+        Observation("cpu_us_per_request", 5.0, "us"),
+    ]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    with store.open_run("a", {}) as opened:
+        yield opened
+
+
+def trial_rows():
+    rows = store.load("a")
+    return rows[rows["metric"] == trials.TRIAL]
+
+
+def test_every_block_holds_each_treatment_once_in_an_order_of_its_own():
+    plan = study()
+    orders = [[treatment.name for treatment in plan.order(block)] for block in range(50)]
+    assert all(sorted(order) == sorted(orders[0]) and len(set(order)) == 5 for order in orders)
+    assert len(set(map(tuple, orders))) > 25
+    assert orders == [[treatment.name for treatment in study().order(block)] for block in range(50)]
+    assert orders != [[treatment.name for treatment in study(seed=8).order(block)] for block in range(50)]
+    first = Counter(order[0] for order in orders)
+    assert set(first) == set(orders[0])  # nobody is always first, or never
+
+
+def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_stolen(run):
+    assert trials.run_study(study(), run, good) == []
+    rows = store.load("a")
+    assert rows["study"].eq("s").all() and rows["ok"].all()
+    for metric in ("load_average", "steal_s", "trial_s", trials.TRIAL):
+        assert len(rows[rows["metric"] == metric]) == 15
+    for block, own in trial_rows().groupby("block"):
+        assert own.sort_values("order")["cell"].tolist() == [each.name for each in study().order(block)]
+    assert run.environment["studies"]["s"]["seed"] == 7
+    assert run.environment["studies"]["s"]["stopping"] == {"blocks": 3}
+
+
+def test_a_warm_up_is_in_no_sample_and_a_study_in_no_table_of_cells(run):
+    trials.run_study(study(), run, good)
+    rows = store.load("a")
+    assert comparison.samples(rows, "s", "cpu_us_per_request")["value"].eq(5.0).all()
+    assert store.current(rows).empty
+
+
+def test_a_lost_trial_is_repeated_once_and_never_averaged_in(run):
+    calls = Counter()
+
+    def measure(treatment: Treatment) -> list[Observation]:
+        calls[treatment.name] += 1
+        if treatment.name == BASELINE and calls[BASELINE] == 2:
+            raise Lost("the container is gone")
+        if treatment.name == TREATMENTS[1].name:
+            raise Lost("wrong body")
+        return good(treatment)
+
+    given_up = trials.run_study(study(), run, measure)
+    assert calls == {
+        BASELINE: 4,
+        TREATMENTS[1].name: 6,
+        TREATMENTS[2].name: 3,
+        TREATMENTS[3].name: 3,
+        BASELINE + TWIN: 3,
+    }
+    assert given_up == [f"s, block {block}, {TREATMENTS[1].name}: wrong body" for block in (1, 2, 3)]
+    lost = trial_rows().query("not ok")
+    assert Counter(lost["reason"]) == {"the container is gone": 1, "wrong body": 6}
+    found = comparison.samples(store.load("a"), "s", "cpu_us_per_request")
+    assert Counter(found["cell"]) == {name: 3 for name in calls if name != TREATMENTS[1].name}
+    # Given up is given up: the same call does not try again, and says nothing twice.
+    assert trials.run_study(study(), run, measure) == []
+    assert sum(calls.values()) == 19
+
+
+def test_a_study_that_was_interrupted_goes_on_where_it_was_and_can_be_made_longer(run):
+    seen = []
+
+    def measure(treatment: Treatment) -> list[Observation]:
+        seen.append(treatment.name)
+        if len(seen) == 7:
+            raise KeyboardInterrupt
+        return good(treatment)
+
+    with pytest.raises(KeyboardInterrupt):
+        trials.run_study(study(), run, measure)
+    progress = []
+    trials.run_study(study(blocks=4), run, measure, lambda done, planned, what: progress.append((done, planned)))
+    assert len(seen) == 21  # 4 blocks of 5, and the one that was in flight once more
+    assert trial_rows().groupby(["block", "cell"]).size().eq(1).all() and len(trial_rows()) == 20
+    assert progress[0] == (0, 14) and progress[-1] == (14, 14)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": 8}, "seed 7, now 8"),
+        ({"baseline": TREATMENTS[1].name}, f"baseline {BASELINE}, now {TREATMENTS[1].name}"),
+        ({"parameters": {"workload": "root", "warning": ""}}, "workload batch, now root"),
+        ({"contents": {each.name: "1" for each in TREATMENTS}}, f"{BASELINE} was another image"),
+        ({"treatments": TREATMENTS[:1], "contents": {BASELINE: "0"}}, f"now {BASELINE}"),
+    ],
+)
+def test_trials_of_two_plans_are_not_mixed(run, changes, said):
+    trials.run_study(study(), run, good)
+    with pytest.raises(LabError, match="--run NAME") as error:
+        trials.run_study(study(**changes), run, good)
+    assert said in str(error.value)
+    assert len(trial_rows()) == 15
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(0.5, trials.MINIMUM_BLOCKS), (1e-9, 9)])
+def test_a_study_ends_when_its_intervals_are_narrow_or_at_its_cap(run, width, blocks):
+    random_ = random.Random(1)
+
+    def measure(treatment: Treatment) -> list[Observation]:
+        return [Observation("cpu_us_per_request", random_.uniform(5.0, 5.1), "us")]
+
+    trials.run_study(study(blocks=9, width=width), run, measure)
+    assert trial_rows()["block"].nunique() == blocks
+    assert run.environment["studies"]["s"]["stopping"] == {"width": width, "at_most": 9}
+
+
+KILLED = """
+import pathlib, sys, time
+from rustimg_lab import store
+store.RUNS = pathlib.Path(sys.argv[1])
+sys.path.insert(0, "tests")
+import test_trials
+
+def measure(treatment):
+    time.sleep(0.005)
+    return test_trials.good(treatment)
+
+with store.open_run("a", {}) as run:
+    test_trials.trials.run_study(test_trials.study(blocks=40), run, measure)
+"""
+
+
+def test_a_lab_that_is_killed_at_any_moment_counts_no_trial_twice_and_loses_one_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    random_, kills = random.Random(20261124), 0
+    while True:
+        process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE)
+        if kills < 4:
+            _wait_for_rows(tmp_path / "a" / "rows.jsonl", 100 * (kills + 1))
+            time.sleep(random_.uniform(0, 0.05))
+            process.send_signal(signal.SIGKILL)
+        _, said = process.communicate(timeout=120)
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, said.decode()
+        kills += 1
+    assert kills == 4
+    rows = store.load("a")
+    assert rows.attrs["broken"] == []
+    ends = rows[rows["metric"] == trials.TRIAL]
+    assert len(ends) == 200 and ends.groupby(["block", "cell"]).size().eq(1).all() and ends["ok"].all()
+    found = comparison.samples(rows, "s", "cpu_us_per_request")
+    assert len(found) == 200
+
+
+def _wait_for_rows(path, count: int) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() or len(path.read_text().splitlines()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_rows_of_a_run_from_before_there_were_studies_load(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    with store.open_run("a", {}) as run:
+        run.append(CELLS[0], "sha256:1", [Observation("size", 1)])
+        run.save_environment(schema=1)
+    path = tmp_path / "a" / "rows.jsonl"
+    row = json.loads(path.read_text())
+    del row["study"]
+    path.write_text(json.dumps(row) + "\n")
+    assert store.load("a")["study"].tolist() == [""]
+    with store.open_run("a", {}) as run:
+        assert run.environment["schema"] == store.SCHEMA
