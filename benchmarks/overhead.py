@@ -29,10 +29,11 @@ def main() -> int:
     app = build.load_app(MYIP)
     _forget()
     try:
-        prepared = replace(PLAN, blocks=1)
-        pipeline.run_throughput(
-            cells, app, RUN, [LOAD], prepared, sources=Sources(), builder=None, console=Console(stderr=True)
-        )
+        once = replace(PLAN, blocks=1)
+        pipeline.run_studies(
+            cells, [app.server], RUN, lambda built, run, tools: throughput.studies(LOAD, *built, once, run, tools),
+            sources=Sources(), builder=None, console=Console(stderr=True),
+        )  # fmt: skip
         with store.open_run(RUN, host.machine()) as run:
             treatments = [
                 trials.Treatment(cell, engine.find_image(build.image_tag(cell, app.server)).id, cell.slug)

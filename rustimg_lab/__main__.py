@@ -11,10 +11,15 @@ from rich.table import Table
 
 from rustimg_lab import bases, build, disk, dockerfile, engine, host, matrix, pipeline, report, store
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import trials, workloads
+from rustimg_lab.measure import startup, throughput, trials, workloads
 from rustimg_lab.measure.throughput import Load
 from rustimg_lab.paths import MYIP, ROOT
 
+# By study the bases, profiles and allocators that it takes unless it is told others.
+STUDIES = {
+    "throughput": (["scratch", "debian"], ["optimized"], list(matrix.ALLOCATORS)),
+    "startup": (list(matrix.BASES), ["optimized"], [matrix.ARTICLE]),
+}
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 
@@ -50,16 +55,26 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(options: argparse.Namespace) -> int:
-    cells = matrix.grid(options.bases, options.profiles, options.allocators, options.debian)
+    asked = zip((options.bases, options.profiles, options.allocators), STUDIES[options.study], strict=True)
+    cells = matrix.grid(*(named or usual for named, usual in asked), debian=options.debian)
+    app = build.load_app(MYIP)
+    plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
     loads = [
         Load(workloads.find(name), options.workers, options.connections, options.warmup, options.seconds)
         for name in options.workload
     ]
-    plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
-    failures = pipeline.run_throughput(
-        cells, build.load_app(MYIP), options.run, loads, plan,
-        sources=_sources(options), builder=options.builder, console=console,
-    )  # fmt: skip
+
+    def studies(built: list, run: store.Run, tools: str) -> pipeline.Studies:
+        if options.study == "startup":
+            yield from startup.studies(*built, plan, run, tools)
+        else:
+            for load in loads:
+                yield from throughput.studies(load, *built, plan, run, tools)
+
+    apps = [app.server, app] if options.study == "startup" else [app.server]
+    failures = pipeline.run_studies(
+        cells, apps, options.run, studies, sources=_sources(options), builder=options.builder, console=console
+    )
     show_report(options)
     return _told(failures)
 
@@ -137,9 +152,10 @@ def _parser() -> argparse.ArgumentParser:
     added = command("run", run, "build every cell, measure it, write the report")
     _cell_options(added, list(matrix.BASES), list(matrix.PROFILES), [matrix.ARTICLE])
 
-    added = command("measure", measure, "put the servers of the cells under load, as a study of randomized blocks")
-    _cell_options(added, ["scratch", "debian"], ["optimized"], list(matrix.ALLOCATORS))
-    added.add_argument("--study", choices=["throughput"], default="throughput", help="what is measured")
+    added = command("measure", measure, "measure the cells in a study of randomized blocks")
+    _cell_options(added, [], [], [])
+    added.add_argument("--study", choices=STUDIES, default="throughput",
+                       help="what is measured; each has cells of its own unless some are named")  # fmt: skip
     added.add_argument("--workload", type=_names, default=["batch"], help="of " + ",".join(workloads.WORKLOADS))
     added.add_argument("--blocks", type=_count, default=20, metavar="N", help="how many; with --width at most so many")
     added.add_argument("--width", type=_width, metavar="PERCENT",

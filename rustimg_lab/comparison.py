@@ -39,6 +39,11 @@ METRICS = {
     "cpu_us_per_request": Metric("server CPU per request, µs", True),
     "requests_per_s": Metric("requests per second, closed loop", False),
     "instructions_per_request": Metric("instructions per request", True, ("fewer", "more")),
+    "exec_to_first_byte_s": Metric("exec to first byte, s", True),
+    "exec_to_exit_s": Metric("exec to exit, s", True),
+    "noop_exec_to_exit_s": Metric("a program that does nothing, exec to exit, s", True),
+    "host_first_byte_s": Metric("start of the container to first byte, host network, s", True),
+    "bridge_first_byte_s": Metric("start of the container to first byte, bridge network, s", True),
 }
 
 
@@ -70,20 +75,26 @@ def of_study(rows: pd.DataFrame, study: str, metric: str, baseline: str = "") ->
 
 
 def samples(rows: pd.DataFrame, study: str, metric: str) -> pd.DataFrame:
-    """The trials of a study that have that metric, warm-ups and lost trials left out, as `compare` takes them.
+    """The trials of a study that have that metric, warm-ups and lost trials left out, as `compare` takes them: of a
+    trial that has several values of it, the median.
 
     `rows` is what `store.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell;
-    `attrs["warning"]` is what a reader of any number of this study must know, or "".
+    `attrs` has a warning, which a reader of any number of this study must see ("" for none), and the bases that are
+    stand-ins.
     """
     found = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
     # A lab that was killed in the middle of a write has left half a trial, which was then repeated.
-    found = found.drop_duplicates(["cell", "block"], keep="last")
+    found = found.drop_duplicates(["cell", "block", "detail"], keep="last")
     columns = ["cell", "base", "profile", "allocator", "block", "order"]
-    plan = rows.attrs["environment"]["studies"][study]
+    environment = rows.attrs["environment"]
+    plan = environment["studies"][study]
     rank = {cell: place for place, cell in enumerate(plan["cells"])}
     found = found[columns].assign(value=found["value"].astype(float))
+    found = found.groupby(columns, sort=False, as_index=False)["value"].median()
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
-    found.attrs = {"warning": plan["parameters"]["warning"]}
+    images = environment["images"]
+    stand_ins = [name for name, digest in environment.get("bases", {}).items() if images[digest]["stand_in"]]
+    found.attrs = {"warning": plan["parameters"]["warning"], "stand_ins": stand_ins}
     return found
 
 
@@ -101,7 +112,7 @@ def compare(
     Columns: cell, is_twin, pairs, ratio (geometric mean), low and high (95% interval of this ratio), low_all and
     high_all (95% for all comparisons at once: Bonferroni), detectable (the smallest ratio above 1 that this study
     would have told from 1 with a probability of 0.8), verdict. `attrs` has the noise floor (a ratio above 1), the
-    baseline, and the warning of `samples`.
+    baseline, and what that of `samples` has.
     With fewer than two pairs there is no ratio and no interval (NaN), and the verdict is "too noisy"; so it is for
     those of `cells`, by which the rows are ordered, that have no trial at all.
     Raises LabError when the baseline has no trial, or a value is not above 0.
@@ -126,8 +137,15 @@ def compare(
         ],
         columns=["cell", "is_twin", "pairs", "ratio", "low", "high", "low_all", "high_all", "detectable", "verdict"],
     )
-    found.attrs = {"floor": float(np.exp(floor)), "baseline": baseline, "warning": samples.attrs.get("warning", "")}
+    found.attrs = {"floor": float(np.exp(floor)), "baseline": baseline, **samples.attrs}
     return found
+
+
+def in_words(cell: str, attrs: dict[str, Any]) -> str:
+    """A cell's name as a reader sees it: a stand-in and the twin are called so. `attrs` is that of the frame."""
+    base, rest = cell.removesuffix(TWIN).split("-", 1)
+    mark = " (stand-in)" if base in attrs.get("stand_ins", ()) else ""
+    return f"{base}{mark}-{rest}{' again (A/A twin)' if cell.endswith(TWIN) else ''}"
 
 
 def summarize(samples: pd.DataFrame) -> pd.DataFrame:

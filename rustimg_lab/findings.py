@@ -1,5 +1,6 @@
 """What a study found, in sentences, with every number from its data."""
 
+import numpy as np
 import pandas as pd
 
 from rustimg_lab import comparison
@@ -19,25 +20,61 @@ def allocator_verdict(rows: pd.DataFrame, study: str) -> str:
         if base in ("scratch", "alpine")
     }
     said = []
+    marks = {base: f"{base} (stand-in)" for base in found.attrs["stand_ins"]}
     for (base, _), cells in pairs.items():
         if not {"system", "jemalloc"} <= set(cells.index):
             continue
         ratios = comparison.of_study(rows, study, metric, baseline=cells["system"]).set_index("cell")
         one = ratios.loc[cells["jemalloc"]]
         said.append(
-            f"The article says that {CLAIM} and takes jemalloc. Measured on {base}, workload **{workload}**, over "
-            f"{one['pairs']} blocks: with jemalloc a request costs **{one['ratio']:.2f}** times the CPU time that it "
-            f"costs with musl malloc (95% interval {one['low']:.2f} to {one['high']:.2f}): **{one['verdict']}**."
+            f"The article says that {CLAIM} and takes jemalloc. Measured on {marks.get(base, base)}, workload "
+            f"**{workload}**, over {one['pairs']} blocks: with jemalloc a request costs **{one['ratio']:.2f}** times "
+            f"the CPU time that it costs with musl malloc (95% interval {one['low']:.2f} to {one['high']:.2f}): "
+            f"**{one['verdict']}**."
         )
     return "\n\n".join(said) or f"Study **{study}** does not hold musl malloc against jemalloc."
 
 
+def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
+    """What the image changes of a start, as Markdown: of the program's own, and of the container's."""
+    process = comparison.of_study(rows, "startup-server", "exec_to_first_byte_s", baseline)
+    container = comparison.of_study(rows, "startup-container", "host_first_byte_s", baseline)
+    means = [
+        np.exp(np.log(comparison.samples(rows, study, metric)["value"]).mean()) * 1e3
+        for study, metric in (
+            ("startup-server", "exec_to_first_byte_s"),
+            ("startup-container", "host_first_byte_s"),
+        )
+    ]
+    said = (
+        f"Over all cells, the server answers {means[0]:.2f} ms after its exec inside its image; in a container it "
+        f"takes {means[1]:.0f} ms, of which the program is {means[0] / means[1]:.1%}."
+    )
+    others = process[~process["is_twin"] & process["pairs"].gt(1)].sort_values("ratio")
+    if others.empty:
+        return said
+    far = others.iloc[-1]
+    same = container.set_index("cell").loc[far["cell"]]
+    against, name = (comparison.in_words(cell, process.attrs) for cell in (process.attrs["baseline"], far["cell"]))
+    hidden = same["verdict"] in (NO_DIFFERENCE, TOO_NOISY)
+    return (
+        f"{said} The farthest from {against} is **{name}**: {far['ratio']:.2f} times as long inside the image "
+        f"({far['low']:.2f} to {far['high']:.2f}, **{far['verdict']}**), and {same['ratio']:.2f} times with the engine "
+        f"({same['low']:.2f} to {same['high']:.2f}, **{same['verdict']}**). "
+        + (
+            "The engine's own work, which is many times as long, hides what the image changes."
+            if hidden
+            else "The difference is seen through the engine's own work too."
+        )
+    )
+
+
 def ratios(found: pd.DataFrame, label: str) -> str:
     """Each comparison in a sentence, as a Markdown list. `found` is what `comparison.compare` returns."""
-    baseline = found.attrs["baseline"]
+    baseline = comparison.in_words(found.attrs["baseline"], found.attrs)
     said = []
     for cell in found.itertuples():
-        name = cell.cell.removesuffix(comparison.TWIN)
+        name = comparison.in_words(cell.cell.removesuffix(comparison.TWIN), found.attrs)
         if cell.is_twin:
             said.append(
                 f"The same image twice ({name}): ratio {cell.ratio:.3f} ({cell.low:.3f} to {cell.high:.3f}), "

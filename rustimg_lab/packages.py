@@ -133,14 +133,14 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     return build_folder(BUILDER_FOLDER, finished, {"ROOTFS": image.tags[0]}, ca)
 
 
-def make_tools(base: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:
-    """The image of what measures (load generator, valgrind) on an image of Debian: made when the engine has none."""
-    made_of = (engine.find_image(base).id, _sources(TOOLS_FOLDER))
+def make_tools(base: str, rust: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:
+    """The image of what measures, on an image of Debian, made when the engine has none; `rust` compiles its starter."""
+    made_of = (engine.find_image(base).id, engine.find_image(rust).id, _sources(TOOLS_FOLDER))
     finished = f"{engine.repository('tools')}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
     if image := engine.find_image(finished):
         return image
-    say("tools: the load generator and valgrind, from Debian's packages")
-    return build_folder(TOOLS_FOLDER, finished, {"DEBIAN_IMAGE": base}, ca)
+    say("tools: the load generator and valgrind, from Debian's packages; starter")
+    return build_folder(TOOLS_FOLDER, finished, {"DEBIAN_IMAGE": base, "RUST_IMAGE": rust}, ca)
 
 
 def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> engine.Image:

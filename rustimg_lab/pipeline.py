@@ -11,10 +11,10 @@ from rustimg_lab import bases, build, disk, dockerfile, engine, host, packages, 
 from rustimg_lab.build import Built
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Cell
-from rustimg_lab.measure import linking, probes, sizes, throughput, trials
-from rustimg_lab.measure.throughput import Load
+from rustimg_lab.measure import linking, probes, sizes, trials
 from rustimg_lab.store import Observation, Run
 
+Studies = Iterator[tuple[trials.Study, trials.Measure]]
 TOOLS_BASE = "debian"  # what measures stands on this base, whichever the cells stand on
 
 
@@ -40,38 +40,41 @@ def run_grid(
         return _build_and_measure(cells, app, images, run, builder, ca, console, say)
 
 
-def run_throughput(
+def run_studies(
     cells: list[Cell],
-    app: App,
+    apps: list[App],
     run_name: str,
-    loads: list[Load],
-    plan: trials.Plan,
+    plan: Callable[[list[list[trials.Treatment]], Run, str], Studies],
     *,
     sources: bases.Sources,
     builder: str | None,
     console: Console,
 ) -> list[str]:
-    """Builds the servers of the cells and measures each load as a study; returns a line on all that failed.
+    """Builds the cells of each app and runs the studies of them; returns a line on all that failed.
 
-    What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and when the run has
-    a study of that name with another plan.
+    `plan` gets the images of each app as treatments, the run, and the image of what measures. What the run has of a
+    study already is not measured again. Raises LabError as `run_grid` does, and when the run has a study of that name
+    with another plan.
     """
     say = _speaker(console)
     failures = []
     with _open(run_name, sources, say) as (run, sources):
         ca = host.ca_bundle()
         images = _base_images(_bases_of(cells, TOOLS_BASE), sources, ca, say)
-        _remember(run, app, sources, images)
-        tools = packages.make_tools(images[TOOLS_BASE].image, say, ca)
-        treatments, failed = _build_servers(cells, app.server, images, run, builder, ca, console)
-        failures += failed
-        for load in loads:
-            for study, measure in throughput.studies(load, treatments, plan, run, tools.id):
-                say(f"study {study.name}: {load.workload.summary}; seed {study.seed}")
-                if warning := study.parameters["warning"]:
-                    say(f"note: {warning}")
-                with progress.trials(console) as on_trial:
-                    failures += trials.run_study(study, run, measure, on_trial)
+        _remember(run, apps[0], sources, images)
+        tools = packages.make_tools(images[TOOLS_BASE].image, images[BUILDER].image, say, ca)
+        built = []
+        for app in apps:
+            treatments, failed = _build_treatments(cells, app, images, run, builder, ca, console)
+            built.append(treatments)
+            failures += failed
+        for study, measure in plan(built, run, tools.id):
+            about = {key: value for key, value in study.parameters.items() if key != "warning"}
+            say(f"study {study.name}: {', '.join(f'{key} {value}' for key, value in about.items())}; seed {study.seed}")
+            if warning := study.parameters["warning"]:
+                say(f"note: {warning}")
+            with progress.trials(console) as on_trial:
+                failures += trials.run_study(study, run, measure, on_trial)
     return failures
 
 
@@ -97,17 +100,17 @@ def _bases_of(cells: list[Cell], *others: str) -> list[str]:
     return list(dict.fromkeys((*(cell.base.name for cell in cells), *others)))
 
 
-def _build_servers(
+def _build_treatments(
     cells: list[Cell],
-    server: App,
+    app: App,
     images: dict[str, bases.Provenance],
     run: Run,
     builder: str | None,
     ca: Path | None,
     console: Console,
 ) -> tuple[list[trials.Treatment], list[str]]:
-    """The servers' images as treatments, in the order of `cells`, and a line on each that there is none of."""
-    logs, texts = run.path / "logs" / server.name, run.path / "dockerfiles" / server.name
+    """The images of an app as treatments, in the order of `cells`, and a line on each that there is none of."""
+    logs, texts = run.path / "logs" / app.name, run.path / "dockerfiles" / app.name
     logs.mkdir(exist_ok=True)
     texts.mkdir(exist_ok=True)
     made, failures = {}, []
@@ -115,24 +118,24 @@ def _build_servers(
     with (
         engine.work_folder() as work,
         progress.building(binaries, console) as on_step,
-        closing(build.build(cells, server, images, logs, work, builder=builder, ca=ca, on_step=on_step)) as outcomes,
+        closing(build.build(cells, app, images, logs, work, builder=builder, ca=ca, on_step=on_step)) as outcomes,
     ):
         for built in outcomes:
             toolchain = images[BUILDER].toolchain(built.cell.debian)
-            text = dockerfile.render(built.cell, server, toolchain)
+            text = dockerfile.render(built.cell, app, toolchain)
             disk.write_whole(texts / f"Dockerfile.{built.cell.slug}", text)
             reason = built.reason or _not_as_asked(built, images)
             if reason:
                 failed = Observation("built", False, ok=False, reason=reason)
-                run.append(built.cell, built.image, [failed], study=server.name)
-                failures.append(f"{server.name} {built.cell.slug}: {reason}")
+                run.append(built.cell, built.image, [failed], study=app.name)
+                failures.append(f"{app.name} {built.cell.slug}: {reason}")
             else:
                 made[built.cell] = trials.Treatment(built.cell, built.image, built.cell.slug)
     return [made[cell] for cell in cells if cell in made], failures
 
 
 def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
-    """Why a server's image is not what the cell says, or cannot start on its base; "" when it is and can."""
+    """Why an image is not what the cell says, or cannot start on its base; "" when it is and can."""
     allocator = sizes.linked_allocator(built.linked)
     if allocator != built.cell.allocator:
         return f"asked for {built.cell.allocator}, the linker kept {allocator}"
@@ -169,7 +172,7 @@ def _remember(run: Run, app: App, sources: bases.Sources, images: dict[str, base
         images=known,
         bases=now,
         debian=sources.debian,
-        app={"name": app.name, "lockfile_sha256": app.lock_sha256},
+        app={"name": app.package, "lockfile_sha256": app.lock_sha256},
         tools={"buildx": host.buildx_version()},
     )
 

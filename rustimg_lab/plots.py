@@ -75,7 +75,7 @@ def trials(samples: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
                       ha="center", va="center", fontsize=8)  # fmt: skip
     axes.set_xlim(0, 1.08 * samples["value"].max())
     axes.set_xlabel(label)
-    return _cells_below(axes, summary["cell"], title)
+    return _cells_below(axes, summary, title)
 
 
 def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
@@ -107,12 +107,12 @@ def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel(label)
-    return _cells_below(axes, found["cell"], title)
+    return _cells_below(axes, found, title)
 
 
-def _cells_below(axes: Axes, cells: pd.Series, title: str) -> Axes:
+def _cells_below(axes: Axes, found: pd.DataFrame, title: str) -> Axes:
     """The cells' names, from the top down."""
-    names = [name.replace(comparison.TWIN, "\nagain (A/A twin)") for name in cells]
+    names = [comparison.in_words(cell, found.attrs).replace(" again", "\nagain") for cell in found["cell"]]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(axis="x", color="#E8E8E8", zorder=0)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import papermill
 import papermill.execute
 from nbconvert import HTMLExporter
@@ -17,7 +18,12 @@ from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.paths import NOTEBOOKS, REPORTS
 
 CELL_TIMEOUT_S = 300
-SIZES, UNDER_LOAD = "01_sizes", "03_throughput"
+SIZES, STARTUP, UNDER_LOAD = "01_sizes", "02_startup", "03_throughput"
+STARTS = (
+    ("program", "startup-server", "exec_to_first_byte_s"),
+    ("container", "startup-container", "host_first_byte_s"),
+)
+COMPARED = ("ratio", "95% interval", "all at once", "detectable", "blocks", "verdict")
 LOAD = "throughput"  # the kind of study that UNDER_LOAD shows
 # What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
 SENTINEL = "Report complete"
@@ -60,18 +66,16 @@ def parts(run: str) -> list[tuple[str, dict]]:
     """The notebooks that a run has data for, each with its parameters."""
     rows = store.load(run)
     begun = set(rows["study"])
-    plans = [
-        plan["parameters"]
-        for name, plan in rows.attrs["environment"].get("studies", {}).items()
-        if plan["kind"] == LOAD and name in begun
-    ]
+    plans = [plan for name, plan in rows.attrs["environment"].get("studies", {}).items() if name in begun]
     found: list[tuple[str, dict]] = [(SIZES, {})] if rows["study"].eq("").any() or rows.empty else []
-    return found + [(UNDER_LOAD, {key: plan[key] for key in ("workload", "workers", "connections")}) for plan in plans]
+    found += [(STARTUP, {})] if any(plan["kind"] == "startup" for plan in plans) else []
+    loads = [plan["parameters"] for plan in plans if plan["kind"] == LOAD]
+    return found + [(UNDER_LOAD, {key: load[key] for key in ("workload", "workers", "connections")}) for load in loads]
 
 
 def summary(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Table:
     """The table in a terminal that says in short what a notebook says."""
-    title, (header, *rows), numbers = _of_load(run, **parameters) if notebook == UNDER_LOAD else _of_sizes(run)
+    title, (header, *rows), numbers = SHORT[notebook](run, **(parameters or {}))
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(header):
         number = place in numbers
@@ -83,7 +87,7 @@ def summary(run: str, notebook: str = SIZES, parameters: dict | None = None) -> 
 
 def markdown(run: str, notebook: str = SIZES, parameters: dict | None = None) -> str:
     """The same table in Markdown."""
-    _, (header, *rows), numbers = _of_load(run, **parameters) if notebook == UNDER_LOAD else _of_sizes(run)
+    _, (header, *rows), numbers = SHORT[notebook](run, **(parameters or {}))
     ruler = ["---:" if place in numbers else "---" for place in range(len(header))]
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, ruler, *rows))
 
@@ -111,14 +115,28 @@ def _of_load(run: str, **parameters: str | int) -> tuple[str, list[list[str]], r
     study = comparison.find_study(rows, LOAD, **parameters)
     found = comparison.of_study(rows, study, "cpu_us_per_request")
     baseline, warning = found.attrs["baseline"], found.attrs["warning"]
-    lines = [["cell", "ratio", "95% interval", "all at once", "detectable", "blocks", "verdict"]]
+    title = f"run {run}, {study}: server CPU time per request, as a ratio to {baseline}"
+    return f"{title}; {warning}" if warning else title, [["cell", *COMPARED], *_compared(found)], range(1, 6)
+
+
+def _of_startup(run: str) -> tuple[str, list[list[str]], range]:
+    """The same of starts: the server's process and its container."""
+    rows = store.load(run)
+    lines = [["of", "cell", *COMPARED]]
+    for what, study, metric in STARTS:
+        if rows["study"].eq(study).any():
+            found = comparison.of_study(rows, study, metric)
+            lines += [[what, *line] for line in _compared(found)]
+    return f"run {run}: start to first byte, as ratios to {found.attrs['baseline']}", lines, range(2, 7)
+
+
+def _compared(found: pd.DataFrame) -> list[list[str]]:
+    lines = []
     for cell in found.itertuples():
         intervals = [f"{low:.3f} to {high:.3f}" for low, high in ((cell.low, cell.high), (cell.low_all, cell.high_all))]
         numbers = [f"{cell.ratio:.3f}", *intervals, f"{cell.detectable:.2f}"] if cell.pairs > 1 else [""] * 4
-        name = cell.cell.replace(comparison.TWIN, " again (A/A twin)")
-        lines.append([name, *numbers, str(cell.pairs), cell.verdict])
-    title = f"run {run}, {study}: server CPU time per request, as a ratio to {baseline}"
-    return f"{title}; {warning}" if warning else title, lines, range(1, 6)
+        lines.append([comparison.in_words(cell.cell, found.attrs), *numbers, str(cell.pairs), cell.verdict])
+    return lines
 
 
 def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
@@ -143,6 +161,9 @@ def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
             ]
         )
     return f"run {run}: sizes in MB (1e6 bytes)", lines, range(3, 7)
+
+
+SHORT = {SIZES: _of_sizes, STARTUP: _of_startup, UNDER_LOAD: _of_load}
 
 
 def megabytes(size_bytes: float | None) -> str:

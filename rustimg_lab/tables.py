@@ -7,7 +7,7 @@ import pandas as pd
 from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.comparison import TWIN
+from rustimg_lab import comparison
 from rustimg_lab.paths import PUBLISHED
 
 MEGABYTE = 1e6
@@ -73,7 +73,7 @@ def ratios(found: pd.DataFrame) -> Styler:
     """Every comparison with its intervals and its verdict. `found` is what `comparison.compare` returns."""
     shown = pd.DataFrame(
         {
-            "cell": _twin_in_words(found["cell"]),
+            "cell": _in_words(found),
             "ratio": found["ratio"],
             "95% interval": _intervals(found, "low", "high"),
             "95%, all at once": _intervals(found, "low_all", "high_all"),
@@ -90,9 +90,7 @@ def summary(found: dict[str, pd.DataFrame]) -> Styler:
     columns = []
     for heading, each in found.items():
         low_high = _intervals(each, "low", "high", _number)
-        columns.append(
-            pd.DataFrame({heading: each["mean"].to_numpy(), f"{heading}: 95%": low_high}, _twin_in_words(each["cell"]))
-        )
+        columns.append(pd.DataFrame({heading: each["mean"].to_numpy(), f"{heading}: 95%": low_high}, _in_words(each)))
     shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
     warnings = dict.fromkeys(each.attrs["warning"] for each in found.values())
     return _style(shown, dict.fromkeys(found, _number), "; ".join(filter(None, warnings)))
@@ -184,8 +182,8 @@ def _number(value: float) -> str:
     return "" if pd.isna(value) else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
-def _twin_in_words(cells: pd.Series) -> pd.Series:
-    return cells.str.replace(TWIN, " again (A/A twin)", regex=False)
+def _in_words(found: pd.DataFrame) -> list[str]:
+    return [comparison.in_words(cell, found.attrs) for cell in found["cell"]]
 
 
 def _intervals(found: pd.DataFrame, low: str, high: str, number: Callable[[float], str] = "{:.3f}".format) -> list[str]:

@@ -45,7 +45,7 @@ def test_the_recorded_report_needs_no_engine(lab):
     assert page.count("<img") == page.count('src="data:image/png;base64,') == 3
 
 
-@pytest.mark.parametrize("run", ["recorded", "recorded/allocators"])
+@pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup"])
 def test_the_page_loads_nothing_from_the_network(run):
     loads = r"""(?:src|srcset)\s*=\s*["']?(?!data:)[^"'\s>]+|<link\b|@import|url\((?!["']?data:)"""
     for notebook, parameters in report.parts(run):
@@ -69,12 +69,13 @@ def test_a_notebook_that_does_not_reach_its_end_makes_no_page(monkeypatch):
     assert page.read_text() == before
 
 
-def test_the_readmes_verdict_on_allocators_is_the_recorded_one():
-    verdict = findings.allocator_verdict(store.load("recorded/allocators"), "throughput-batch-1w-16c")
-    assert verdict in (ROOT / "README.md").read_text(), f"README.md should say:\n{verdict}"
+def test_the_readmes_verdicts_are_those_of_the_recorded_studies():
+    allocators = findings.allocator_verdict(store.load("recorded/allocators"), "throughput-batch-1w-16c")
+    for verdict in (allocators, findings.startup_verdict(store.load("recorded/startup"))):
+        assert verdict in (ROOT / "README.md").read_text(), f"README.md should say:\n{verdict}"
 
 
-@pytest.mark.parametrize("run", ["recorded", "recorded/allocators"])
+@pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup"])
 def test_the_readmes_tables_are_the_recorded_runs(run):
     for notebook, parameters in report.parts(run):
         table = report.markdown(run, notebook, parameters)

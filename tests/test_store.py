@@ -111,7 +111,10 @@ def test_a_failed_build_hides_what_an_earlier_one_measured():
     assert store.current(store.load("a"))["metric"].tolist() == ["built"]
 
 
-@pytest.mark.parametrize(("run", "more"), [(store.RECORDED_RUN, set()), ("recorded/allocators", {"studies"})])
+@pytest.mark.parametrize(
+    ("run", "more"),
+    [(store.RECORDED_RUN, set()), *((f"recorded/{name}", {"studies"}) for name in ("allocators", "startup"))],
+)
 def test_the_environment_names_no_host_and_no_path(run, more):
     environment = store.load(run).attrs["environment"]
     text = json.dumps(environment)

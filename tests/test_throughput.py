@@ -23,7 +23,7 @@ MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--profiles", "baseli
 
 @pytest.fixture(scope="module")
 def tools(images) -> str:
-    return packages.make_tools(images["debian"].image, print, host.ca_bundle()).id
+    return packages.make_tools(images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
 
 
 @pytest.fixture(scope="module")

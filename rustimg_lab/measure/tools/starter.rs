@@ -1,0 +1,112 @@
+//! Starts a program again and again and tells how long each start took, in nanoseconds of the monotonic clock. It runs
+//! inside the image whose program it starts, so that neither the engine nor another root file system is in the path.
+//!
+//!     starter noop                                      ends at once: the floor of what a start can cost
+//!     starter exit COUNT DEADLINE_S PROGRAM [ARG...]        until the program has ended
+//!     starter first-byte COUNT DEADLINE_S PROGRAM [ARG...]  until the first byte of its answer to GET /
+//!
+//! A line per start: the no-op's nanoseconds, the program's, and the longest time between two looks at it.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{exit, Child, Command, Stdio};
+use std::thread::{sleep, spawn};
+use std::time::{Duration, Instant};
+
+const PAUSE: Duration = Duration::from_micros(50);
+const FIRST_PORT: u16 = 20_000;
+const SIGTERM: i32 = 15;
+
+extern "C" {
+    fn kill(pid: i32, signal: i32) -> i32;
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|mode| mode == "noop") {
+        return;
+    }
+    let [mode, count, deadline, program @ ..] = &arguments[..] else {
+        fail("usage: starter noop | exit COUNT DEADLINE_S PROGRAM... | first-byte COUNT DEADLINE_S PROGRAM...")
+    };
+    let [count, deadline] = [count, deadline].map(|text| text.parse::<u16>().unwrap_or_else(|_| fail("no number")));
+    // As PID 1 of its container: when it ends, everything in there does.
+    spawn(move || {
+        sleep(Duration::from_secs(deadline.into()));
+        fail("the deadline is over")
+    });
+    let url = serve();
+    for number in 0..count {
+        let noop = until_exit(Command::new("/proc/self/exe").arg("noop"));
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+        let (took, gap) = match mode.as_str() {
+            "exit" => (until_exit(command.env("MYIP_URL", &url)), Duration::ZERO),
+            "first-byte" => until_first_byte(&mut command, FIRST_PORT + number),
+            _ => fail("unknown mode"),
+        };
+        println!("{} {} {}", noop.as_nanos(), took.as_nanos(), gap.as_nanos());
+    }
+}
+
+fn until_exit(command: &mut Command) -> Duration {
+    let begun = Instant::now();
+    let mut child = start(command);
+    let status = child.wait().unwrap_or_else(|error| fail(&error.to_string()));
+    let took = begun.elapsed();
+    if !status.success() {
+        fail(&format!("the program ended with {status}"));
+    }
+    took
+}
+
+fn until_first_byte(command: &mut Command, port: u16) -> (Duration, Duration) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    command.env("MYIP_LISTEN", address.to_string());
+    let begun = Instant::now();
+    let mut child = start(command);
+    let (mut looked, mut gap) = (begun, Duration::ZERO);
+    let took = loop {
+        gap = gap.max(looked.elapsed());
+        looked = Instant::now();
+        if let Ok(mut connection) = TcpStream::connect(address) {
+            let mut byte = [0];
+            let asked = connection.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            if asked.and_then(|()| connection.read_exact(&mut byte)).is_ok() {
+                break begun.elapsed();
+            }
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            fail(&format!("the program ended before it answered, with {status}"));
+        }
+        sleep(PAUSE);
+    };
+    unsafe { kill(child.id() as i32, SIGTERM) };
+    let _ = child.wait();
+    (took, gap)
+}
+
+fn start(command: &mut Command) -> Child {
+    command.spawn().unwrap_or_else(|error| fail(&format!("{command:?}: {error}")))
+}
+
+/// Answers on a port of its own what the client asks for, and returns the address.
+fn serve() -> String {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|error| fail(&error.to_string()));
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request);
+            let body = r#"{"ip":"192.0.2.7","country":"Unknown","cc":"XX"}"#;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            let _ = write!(connection, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        }
+    });
+    url
+}
+
+fn fail(reason: &str) -> ! {
+    eprintln!("starter: {reason}");
+    exit(1)
+}

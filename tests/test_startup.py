@@ -1,0 +1,108 @@
+"""Real starts: inside the image without the engine, and of containers."""
+
+import shutil
+
+import pytest
+
+from rustimg_lab import build, comparison, engine, host, matrix, packages, store
+from rustimg_lab.measure import startup
+from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.paths import MYIP, REPORTS, RUNS
+
+pytestmark = pytest.mark.engine
+NAME = "test-startup"
+MEASURE = (
+    "measure",
+    "--study",
+    "startup",
+    "--run",
+    NAME,
+    "--bases",
+    "scratch",
+    "--profiles",
+    "baseline",
+    "--blocks",
+    "3",
+)
+
+
+@pytest.fixture(scope="module")
+def study(lab):
+    """A short study through the command line."""
+    _forget()
+    done = lab(*MEASURE)
+    assert done.returncode == 0, done.stderr
+    yield done
+    _forget()
+
+
+def _forget() -> None:
+    for folder in (RUNS / NAME, REPORTS / NAME):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def values(study: str, metric: str):
+    return comparison.samples(store.load(NAME), study, metric)["value"]
+
+
+def test_every_part_of_a_start_is_measured_in_every_trial(study):
+    rows = store.load(NAME)
+    assert rows["ok"].all()
+    for name, metrics in (
+        ("startup-server", ("exec_to_first_byte_s", "noop_exec_to_exit_s", "longest_poll_s")),
+        ("startup-client", ("exec_to_exit_s", "noop_exec_to_exit_s")),
+        (
+            "startup-container",
+            ("host_create_s", "host_first_byte_s", "bridge_first_byte_s", "host_exit_s", "noop_container_s"),
+        ),
+    ):
+        for metric in metrics:
+            assert len(values(name, metric)) == 3 * 2, metric  # the cell and its twin
+    starts = rows[rows["metric"] == "exec_to_first_byte_s"]
+    assert len(starts) == 3 * 2 * startup.STARTS and starts["is_warmup"].sum() == 3 * 2
+    assert (REPORTS / NAME / "02_startup.html").exists()
+
+
+def test_a_program_takes_longer_than_nothing_and_an_engine_longer_than_a_program(study):
+    floor, program = (
+        values("startup-server", name).median() for name in ("noop_exec_to_exit_s", "exec_to_first_byte_s")
+    )
+    container = values("startup-container", "host_first_byte_s").median()
+    assert 0 < floor < program < container
+
+
+def test_the_first_byte_is_looked_for_every_millisecond_or_more_often(study):
+    assert values("startup-server", "longest_poll_s").median() < 0.001
+
+
+def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab):
+    before = (RUNS / NAME / "rows.jsonl").read_text()
+    done = lab(*MEASURE)
+    assert done.returncode == 0, done.stderr
+    assert (RUNS / NAME / "rows.jsonl").read_text() == before
+    assert engine.client().containers.list(all=True, filters={"label": engine.CONTAINER_LABEL}) == []
+
+
+@pytest.fixture
+def server(study) -> Treatment:
+    cell = matrix.cell("scratch", "baseline", "jemalloc")
+    return Treatment(cell, engine.find_image(build.image_tag(cell, build.load_app(MYIP).server)).id, cell.slug)
+
+
+@pytest.fixture(scope="module")
+def tools(images) -> str:
+    return packages.make_tools(images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
+
+
+def test_a_program_that_is_no_server_is_told(study, tools):
+    cell = matrix.cell("scratch", "baseline", "jemalloc")
+    client = engine.find_image(build.image_tag(cell, build.load_app(MYIP))).id
+    with pytest.raises(Lost, match=r"exit code 1; .*the program ended before it answered"):
+        startup.measure_process(Treatment(cell, client, cell.slug), "server", tools)
+
+
+def test_a_container_that_never_answers_is_told(server, monkeypatch):
+    monkeypatch.setattr(startup, "ANSWER_TIMEOUT_S", 1)
+    monkeypatch.setattr(startup, "free_port", lambda: 1)  # which an unprivileged server may not listen on
+    with pytest.raises(Lost, match=r"no answer within 1 s; .*127\.0\.0\.1:1: Permission denied"):
+        startup._container(server.image, "host")
