@@ -41,7 +41,6 @@ METRICS = {
     "instructions_per_request": Metric("instructions per request", True, ("fewer", "more")),
     "exec_to_first_byte_s": Metric("exec to first byte, s", True),
     "exec_to_exit_s": Metric("exec to exit, s", True),
-    "noop_exec_to_exit_s": Metric("a program that does nothing, exec to exit, s", True),
     "host_first_byte_s": Metric("start of the container to first byte, host network, s", True),
     "bridge_first_byte_s": Metric("start of the container to first byte, bridge network, s", True),
 }

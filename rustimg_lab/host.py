@@ -5,6 +5,7 @@ import platform
 import re
 import shlex
 import shutil
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,6 +177,13 @@ def parallel_builds() -> int:
     time, and pays for it with 7% more CPU time, since the two are often threads of one core (benchmarks/grid.py).
     """
     return max(1, min(cpus() // 2, memory_bytes() // MEMORY_PER_BUILD_BYTES))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def cpus() -> int:

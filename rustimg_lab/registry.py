@@ -3,7 +3,6 @@ as the engine's way through a proxy, or past a certificate authority, that only 
 """
 
 import json
-import socket
 import time
 import urllib.request
 import uuid
@@ -54,9 +53,7 @@ def serve(upstream: str = "") -> Iterator[Registry]:
     program = host.registry_command()
     if program is None:
         raise LabError(f"docker-registry is missing; {host.REMEDIES['docker-registry']}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{host.free_port()}"
     with engine.work_folder() as folder:
         settings = {
             "version": 0.1,

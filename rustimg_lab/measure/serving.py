@@ -11,6 +11,7 @@ import docker.errors
 import requests
 
 from rustimg_lab import engine
+from rustimg_lab.host import free_port
 from rustimg_lab.measure.trials import Lost
 from rustimg_lab.measure.workloads import Workload
 
@@ -118,13 +119,6 @@ def ask_on(connection: socket.socket, workload: Workload) -> int:
     if body != workload.answer:
         raise Lost(f"{workload.method} {workload.path} was answered with the wrong body ({body[:40]!r}...)")
     return len(head) + 4 + len(body)
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -18,8 +18,9 @@ import docker.errors
 import requests
 
 from rustimg_lab import engine
+from rustimg_lab.host import free_port
 from rustimg_lab.measure import trials
-from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S, free_port
+from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S
 from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.store import Observation, Run
 
