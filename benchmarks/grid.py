@@ -201,6 +201,7 @@ def _labs_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
 
     def whole_call() -> None:
         command = [sys.executable, str(Path(__file__)), "call", str(app.directory), cargo_home, "run", "--run", RUN]
+        command += ["--blocks", "0"]  # what the article does not do
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
     return [

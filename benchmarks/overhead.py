@@ -15,12 +15,12 @@ from rich.console import Console
 
 from rustimg_lab import build, engine, host, matrix, pipeline, store
 from rustimg_lab.bases import Sources
-from rustimg_lab.measure import throughput, trials, workloads
+from rustimg_lab.measure import loading, throughput, trials, workloads
 from rustimg_lab.paths import MYIP, REPORTS, RUNS
 
 RUN = "benchmark-overhead"
 PLAN = trials.Plan(blocks=12, seed=1)
-LOAD = throughput.Load(workloads.find("batch"), workers=1, connections=16, warmup_s=1, seconds=2)
+LOAD = loading.Load(workloads.find("batch"), workers=1, connections=16, warmup_s=1, seconds=2)
 LIMIT = 1.35
 
 
@@ -31,7 +31,8 @@ def main() -> int:
     try:
         once = replace(PLAN, blocks=1)
         pipeline.run_studies(
-            cells, [app.server], RUN, lambda built, run, tools: throughput.studies(LOAD, *built, once, run, tools),
+            cells, [app.server], RUN,
+            lambda built, run, tools: throughput.studies(LOAD, *built, once, run, tools), "tools",
             sources=Sources(), builder=None, console=Console(stderr=True),
         )  # fmt: skip
         with store.open_run(RUN, host.machine()) as run:

@@ -5,21 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from rustimg_lab import bases, build, disk, dockerfile, engine, host, matrix, pipeline, report, store
+from rustimg_lab import bases, batch, build, disk, dockerfile, engine, host, matrix, pipeline, report, store
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import startup, throughput, trials, workloads
-from rustimg_lab.measure.throughput import Load
+from rustimg_lab.measure import studies, trials, workloads
+from rustimg_lab.measure.loading import Load
 from rustimg_lab.paths import MYIP, ROOT
 
-# By study the bases, profiles and allocators that it takes unless it is told others.
-STUDIES = {
-    "throughput": (["scratch", "debian"], ["optimized"], list(matrix.ALLOCATORS)),
-    "startup": (list(matrix.BASES), ["optimized"], [matrix.ARTICLE]),
-}
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 
@@ -46,47 +43,66 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    cells = matrix.grid(options.bases, options.profiles, options.allocators, options.debian)
+    grid = options.bases, options.profiles, options.allocators
+    study = None
+    if options.blocks:
+        plan = trials.Plan(options.blocks)
+        study = studies.short(*grid, options.debian), studies.planner("throughput", [studies.SHORT_LOAD], plan)
     failures = pipeline.run_grid(
-        cells, build.load_app(MYIP), options.run, sources=_sources(options), builder=options.builder, console=console
-    )
+        matrix.grid(*grid, options.debian), build.load_app(MYIP), options.run, study=study,
+        sources=_sources(options), builder=options.builder, console=console,
+    )  # fmt: skip
     show_report(options)
     return _told(failures)
 
 
 def measure(options: argparse.Namespace) -> int:
-    asked = zip((options.bases, options.profiles, options.allocators), STUDIES[options.study], strict=True)
-    cells = matrix.grid(*(named or usual for named, usual in asked), debian=options.debian)
-    app = build.load_app(MYIP)
-    plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
-    loads = [
-        Load(workloads.find(name), options.workers, options.connections, options.warmup, options.seconds)
-        for name in options.workload
-    ]
-
-    def studies(built: list, run: store.Run, tools: str) -> pipeline.Studies:
-        if options.study == "startup":
-            yield from startup.studies(*built, plan, run, tools)
-        else:
-            for load in loads:
-                yield from throughput.studies(load, *built, plan, run, tools)
-
-    apps = [app.server, app] if options.study == "startup" else [app.server]
-    failures = pipeline.run_studies(
-        cells, apps, options.run, studies, sources=_sources(options), builder=options.builder, console=console
+    kind, app = studies.KINDS[options.study], build.load_app(MYIP)
+    cells = matrix.grid(
+        options.bases or kind.bases,
+        options.profiles or kind.profiles,
+        options.allocators or kind.allocators,
+        options.debian,
     )
+    loads = [
+        Load(workloads.find(name), workers, options.connections, options.warmup, options.seconds)
+        for name in options.workload
+        for workers in options.workers
+    ]
+    plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
+    failures = pipeline.run_studies(
+        cells, [app.server, app] if kind.of_clients else [app.server], options.run,
+        studies.planner(options.study, loads, plan), kind.tools,
+        sources=_sources(options), builder=options.builder, console=console,
+    )  # fmt: skip
     show_report(options)
     return _told(failures)
 
 
 def show_report(options: argparse.Namespace) -> int:
-    for notebook, parameters in report.parts(options.run):
+    parts = report.parts(options.run)
+    if not parts:
+        raise LabError(f"run '{options.run}' has no study that came far enough; the same `./lab measure` goes on")
+    for notebook, parameters in parts:
         page = report.render(options.run, notebook, parameters)
         console.print(report.summary(options.run, notebook, parameters))
         print(f"report: {page.relative_to(ROOT)}")
     for line in store.load(options.run).attrs["broken"]:
         print(f"lab: {line}", file=sys.stderr)
     return 0
+
+
+def make_batch(options: argparse.Namespace) -> int:
+    pages = batch.read(options.file)
+    table = Table("page", "outcome", box=None)
+
+    def on_page(number: int, page: batch.Page, outcome: str) -> None:
+        print(f"lab: {number} of {len(pages)}: {page}: {outcome}")
+        table.add_row(escape(str(page)), escape(outcome))
+
+    failures = batch.make(pages, options.timeout, on_page)
+    console.print(table)
+    return _told(failures)
 
 
 def show_dockerfile(options: argparse.Namespace) -> int:
@@ -150,19 +166,23 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     added = command("run", run, "build every cell, measure it, write the report")
-    _cell_options(added, list(matrix.BASES), list(matrix.PROFILES), [matrix.ARTICLE])
+    _cell_options(added, store.DEFAULT_RUN, list(matrix.BASES), list(matrix.PROFILES), [matrix.ARTICLE])
+
+    added.add_argument("--blocks", type=_blocks, default=5, metavar="N",
+                       help="of the short study of the servers under load that comes last; 0 for none")  # fmt: skip
 
     added = command("measure", measure, "measure the cells in a study of randomized blocks")
-    _cell_options(added, [], [], [])
-    added.add_argument("--study", choices=STUDIES, default="throughput",
+    _cell_options(added, store.STUDIES_RUN, [], [], [])
+    added.add_argument("--study", choices=studies.KINDS, default="throughput",
                        help="what is measured; each has cells of its own unless some are named")  # fmt: skip
-    added.add_argument("--workload", type=_names, default=["batch"], help="of " + ",".join(workloads.WORKLOADS))
+    kinds = "; ".join(f"{each.name}: {each.summary}" for each in workloads.WORKLOADS.values())
+    added.add_argument("--workload", type=_names, default=["batch"], help=f"what is asked; {kinds}")
     added.add_argument("--blocks", type=_count, default=20, metavar="N", help="how many; with --width at most so many")
     added.add_argument("--width", type=_width, metavar="PERCENT",
                        help="end as soon as every 95%% interval is narrower, as high / low - 1")  # fmt: skip
     added.add_argument("--seconds", type=_count, default=2, metavar="N", help="of load in a trial that count")
     added.add_argument("--warmup", type=_count, default=1, metavar="N", help="seconds of load before those")
-    added.add_argument("--workers", type=_count, default=1, metavar="N", help="the server's worker threads")
+    added.add_argument("--workers", type=_counts, default=[1], metavar="N[,N...]", help="the server's worker threads")
     added.add_argument("--connections", type=_count, default=16, metavar="N", help="that the load generator keeps open")
     added.add_argument(
         "--baseline", default="", metavar="CELL", help="BASE-PROFILE-ALLOCATOR; the first cell unless given"
@@ -173,6 +193,10 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("report", show_report, "write the report of a run; needs no engine")
     added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help=f"a run, or '{store.RECORDED_RUN}'")
+
+    added = command("batch", make_batch, "make the report pages of a grid of parameters; needs no engine")
+    added.add_argument("file", type=Path, metavar="FILE", help="in YAML, as notebooks/batch.yaml")
+    added.add_argument("--timeout", type=_count, default=900, metavar="SECONDS", help="for each page")
 
     added = command("dockerfile", show_dockerfile, "print the Dockerfile of one cell")
     added.add_argument("base", help="one of " + ", ".join(matrix.BASES))
@@ -187,9 +211,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _cell_options(added: argparse.ArgumentParser, of_bases: list, of_profiles: list, of_allocators: list) -> None:
+def _cell_options(
+    added: argparse.ArgumentParser, run: str, of_bases: list, of_profiles: list, of_allocators: list
+) -> None:
     allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
-    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the run to write to or go on with")
+    added.add_argument(
+        "--run", default=run, metavar="NAME", help=f"the run to write to or go on with; '{run}' unless given"
+    )
     added.add_argument("--bases", type=_names, default=of_bases, help="of " + ",".join(matrix.BASES))
     added.add_argument("--profiles", type=_names, default=of_profiles, help="of " + ",".join(matrix.PROFILES))
     added.add_argument("--allocators", type=_names, default=of_allocators, help=f"of {allocators}")
@@ -208,6 +236,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _blocks(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
+def _counts(text: str) -> list[int]:
+    return [_count(each) for each in text.split(",")]
+
+
 def _width(text: str) -> float:
     number = text.removesuffix("%")
     if not number.replace(".", "", 1).isdecimal() or not float(number):
@@ -216,7 +252,9 @@ def _width(text: str) -> float:
 
 
 def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
+    if not (names := [name for name in text.split(",") if name]):
+        raise argparse.ArgumentTypeError(f"'{text}' names nothing")
+    return names
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from rustimg_lab.errors import LabError
 CONFIDENCE = 0.95
 POWER = 0.8  # with which the smallest detectable difference would be seen
 NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
+SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not have seen this much is called short
+HUGE_RATIO = 10  # what could only be told beyond this is not worth its digits
 TWIN = "~twin"  # what the second name of the baseline's image ends with
 
 NO_DIFFERENCE, TOO_NOISY = "no difference detectable", "too noisy"
@@ -35,6 +37,7 @@ class Metric:
     words: tuple[str, str] = ("faster", "slower")
 
 
+LESS = ("less", "more")
 METRICS = {
     "cpu_us_per_request": Metric("server CPU per request, µs", True),
     "requests_per_s": Metric("requests per second, closed loop", False),
@@ -43,27 +46,51 @@ METRICS = {
     "exec_to_exit_s": Metric("exec to exit, s", True),
     "host_first_byte_s": Metric("start of the container to first byte, host network, s", True),
     "bridge_first_byte_s": Metric("start of the container to first byte, bridge network, s", True),
+    "latency_p50_s": Metric("latency at a fixed rate, median, s", True),
+    "latency_p90_s": Metric("latency at a fixed rate, 90th percentile, s", True),
+    "latency_p99_s": Metric("latency at a fixed rate, 99th percentile, s", True),
+    "latency_p999_s": Metric("latency at a fixed rate, 99.9th percentile, s", True),
+    "steady_rss_bytes": Metric("resident memory under load, bytes", True, LESS),
+    "peak_rss_bytes": Metric("peak of the resident memory, bytes", True, LESS),
+    "rss_at_1000_bytes": Metric("resident memory with 1,000 connections, bytes", True, LESS),
+    "smallest_limit_bytes": Metric("smallest memory limit, bytes", True, LESS),
 }
+
+
+def find_studies(rows: pd.DataFrame, kind: str, **parameters: Any) -> list[str]:
+    """The names of the run's studies of that kind with those parameters whose baseline has a number."""
+    return [name for name in _planned(rows, kind, parameters) if _has_baseline(rows, name)]
 
 
 def find_study(rows: pd.DataFrame, kind: str, **parameters: Any) -> str:
     """The name of the run's study of that kind with those parameters. Raises LabError when there is none."""
-    plans = rows.attrs["environment"].get("studies", {})
-    fit = [
-        name
-        for name, plan in plans.items()
-        if plan["kind"] == kind and all(plan["parameters"].get(key) == value for key, value in parameters.items())
-    ]
+    fit = _planned(rows, kind, parameters)
     if not fit:
         asked = ", ".join(f"{key} {value}" for key, value in parameters.items())
-        known = ", ".join(plans) or "none"
+        known = ", ".join(rows.attrs["environment"].get("studies", {})) or "none"
         raise LabError(f"run '{rows.attrs['environment']['run']}' has no {kind} study with {asked}; it has {known}")
     return fit[0]
 
 
-def of_study(rows: pd.DataFrame, study: str, metric: str, baseline: str = "") -> pd.DataFrame:
-    """`compare` for one metric of a study, against the study's own baseline or another of its cells."""
-    about, plan = METRICS[metric], rows.attrs["environment"]["studies"][study]
+def _planned(rows: pd.DataFrame, kind: str, parameters: dict[str, Any]) -> list[str]:
+    return [
+        name
+        for name, plan in rows.attrs["environment"].get("studies", {}).items()
+        if plan["kind"] == kind and all(plan["parameters"].get(key) == value for key, value in parameters.items())
+    ]
+
+
+def _has_baseline(rows: pd.DataFrame, study: str) -> bool:
+    plan = rows.attrs["environment"]["studies"][study]
+    return bool((samples(rows, study, plan["metric"])["cell"] == plan["baseline"]).any())
+
+
+def of_study(rows: pd.DataFrame, study: str, metric: str = "", baseline: str = "") -> pd.DataFrame:
+    """`compare` for one metric of a study, its main one unless another is named, against the study's own baseline or
+    another of its cells."""
+    plan = rows.attrs["environment"]["studies"][study]
+    metric = metric or plan["metric"]
+    about = METRICS[metric]
     return compare(
         samples(rows, study, metric),
         baseline or plan["baseline"],
@@ -111,7 +138,7 @@ def compare(
     Columns: cell, is_twin, pairs, ratio (geometric mean), low and high (95% interval of this ratio), low_all and
     high_all (95% for all comparisons at once: Bonferroni), detectable (the smallest ratio above 1 that this study
     would have told from 1 with a probability of 0.8), verdict. `attrs` has the noise floor (a ratio above 1), the
-    baseline, and what that of `samples` has.
+    baseline, and what that of `samples` has; a study that was short says so in the warning.
     With fewer than two pairs there is no ratio and no interval (NaN), and the verdict is "too noisy"; so it is for
     those of `cells`, by which the rows are ordered, that have no trial at all.
     Raises LabError when the baseline has no trial, or a value is not above 0.
@@ -136,8 +163,16 @@ def compare(
         ],
         columns=["cell", "is_twin", "pairs", "ratio", "low", "high", "low_all", "high_all", "detectable", "verdict"],
     )
-    found.attrs = {"floor": float(np.exp(floor)), "baseline": baseline, **samples.attrs}
+    notes = [samples.attrs.get("warning"), _short(found)]
+    found.attrs = {
+        "floor": float(np.exp(floor)), "baseline": baseline, **samples.attrs, "warning": "; ".join(filter(None, notes))
+    }  # fmt: skip
     return found
+
+
+def detectable_in_words(ratio: float) -> str:
+    """The smallest ratio that would have been told from 1, as a reader sees it; "" for none."""
+    return "" if np.isnan(ratio) else f"over {HUGE_RATIO}" if ratio > HUGE_RATIO else f"{ratio:.2f}"
 
 
 def in_words(cell: str, attrs: dict[str, Any]) -> str:
@@ -185,6 +220,21 @@ def _row(logs: np.ndarray, comparisons: int, floor: float, lower_is_better: bool
         "detectable": detectable,
         "verdict": verdict,
     }
+
+
+def _short(found: pd.DataFrame) -> str:
+    """What a reader must know of a study of few blocks; "" where they were enough."""
+    if found.empty:
+        return ""
+    pairs, detectable = int(found["pairs"].max()), float(found["detectable"].max())
+    if pairs >= SHORT_BLOCKS or detectable <= FINE_RATIO:
+        return ""
+    told = (
+        f"only {detectable - 1:.0%} or more is sure to be seen"
+        if detectable <= HUGE_RATIO
+        else "it tells no difference"
+    )
+    return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {told}"
 
 
 def _floor(twin: np.ndarray) -> float:

@@ -1,38 +1,73 @@
 """What a study found, in sentences, with every number from its data."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
 from rustimg_lab import comparison
 from rustimg_lab.comparison import NO_DIFFERENCE, TOO_NOISY
 
+MEBIBYTE = 1 << 20
 CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d"  # the article, FROM scratch
 
 
 def allocator_verdict(rows: pd.DataFrame, study: str) -> str:
     """The article's sentence on allocators, held against a study, as Markdown: musl malloc against jemalloc."""
     metric = "cpu_us_per_request"
-    found = comparison.samples(rows, study, metric)
     workload = rows.attrs["environment"]["studies"][study]["parameters"]["workload"]
-    pairs = {
-        (base, profile): group.drop_duplicates("allocator").set_index("allocator")["cell"]
-        for (base, profile), group in found[~found["cell"].str.endswith(comparison.TWIN)].groupby(["base", "profile"])
-        if base in ("scratch", "alpine")
-    }
     said = []
-    marks = {base: f"{base} (stand-in)" for base in found.attrs["stand_ins"]}
-    for (base, _), cells in pairs.items():
-        if not {"system", "jemalloc"} <= set(cells.index):
-            continue
-        ratios = comparison.of_study(rows, study, metric, baseline=cells["system"]).set_index("cell")
-        one = ratios.loc[cells["jemalloc"]]
+    for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(rows, study, metric)):
+        found = comparison.of_study(rows, study, metric, baseline=musl)
+        one = found.set_index("cell").loc[jemalloc]
         said.append(
-            f"The article says that {CLAIM} and takes jemalloc. Measured on {marks.get(base, base)}, workload "
+            f"The article says that {CLAIM} and takes jemalloc. Measured on {base}, workload "
             f"**{workload}**, over {one['pairs']} blocks: with jemalloc a request costs **{one['ratio']:.2f}** times "
             f"the CPU time that it costs with musl malloc (95% interval {one['low']:.2f} to {one['high']:.2f}): "
-            f"**{one['verdict']}**."
+            f"**{one['verdict']}**.{_note(found)}"
         )
     return "\n\n".join(said) or f"Study **{study}** does not hold musl malloc against jemalloc."
+
+
+def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str) -> str:
+    """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names."""
+    held, limited = (
+        comparison.samples(rows, study, metric)
+        for study, metric in ((under_load, "steady_rss_bytes"), (limits, "smallest_limit_bytes"))
+    )
+    means, smallest = (comparison.summarize(each).set_index("cell")["mean"] for each in (held, limited))
+    workload = rows.attrs["environment"]["studies"][under_load]["parameters"]["workload"]
+    said = []
+    for base, musl, jemalloc in _musl_and_jemalloc(held):
+        found = comparison.of_study(rows, under_load, "steady_rss_bytes", baseline=musl)
+        one = found.set_index("cell").loc[jemalloc]
+        said.append(
+            f"On {base}, workload **{workload}**, over {one['pairs']} blocks: under load the server with jemalloc "
+            f"holds **{one['ratio']:.2f}** times the memory that it holds with musl malloc (95% interval "
+            f"{one['low']:.2f} to {one['high']:.2f}; {means[jemalloc] / 1e6:.2f} MB against {means[musl] / 1e6:.2f}): "
+            f"**{one['verdict']}**.{_note(found)}"
+        )
+        if {musl, jemalloc} <= set(smallest.index):
+            limit = comparison.of_study(rows, limits, baseline=musl).set_index("cell").loc[jemalloc]
+            said[-1] += (
+                f" The smallest limit that the whole load is answered under is {smallest[jemalloc] / MEBIBYTE:.1f} MiB "
+                f"with jemalloc and {smallest[musl] / MEBIBYTE:.1f} MiB with musl malloc (**{limit['verdict']}**)."
+            )
+    return "\n\n".join(said) or f"Study **{under_load}** does not hold musl malloc against jemalloc."
+
+
+def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Per base on musl and profile the base in words, and the cells with musl malloc and with jemalloc."""
+    own = samples[~samples["cell"].str.endswith(comparison.TWIN) & samples["base"].isin(["scratch", "alpine"])]
+    for (base, _), group in own.groupby(["base", "profile"]):
+        cells = group.drop_duplicates("allocator").set_index("allocator")["cell"]
+        if {"system", "jemalloc"} <= set(cells.index):
+            mark = " (stand-in)" if base in samples.attrs["stand_ins"] else ""
+            yield base + mark, cells["system"], cells["jemalloc"]
+
+
+def _note(found: pd.DataFrame) -> str:
+    return f" (Note: {found.attrs['warning']}.)" if found.attrs["warning"] else ""
 
 
 def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
@@ -52,7 +87,7 @@ def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
     )
     others = process[~process["is_twin"] & process["pairs"].gt(1)].sort_values("ratio")
     if others.empty:
-        return said
+        return said + _note(process)
     far = others.iloc[-1]
     same = container.set_index("cell").loc[far["cell"]]
     against, name = (comparison.in_words(cell, process.attrs) for cell in (process.attrs["baseline"], far["cell"]))
@@ -66,6 +101,7 @@ def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
             if hidden
             else "The difference is seen through the engine's own work too."
         )
+        + _note(process)
     )
 
 

@@ -11,7 +11,11 @@ from rustimg_lab.matrix import BUILDER, DEBIAN
 
 SOURCE = "Debian packages"
 BUILDER_FOLDER = Path(__file__).parent / "builder"
-TOOLS_FOLDER = Path(__file__).parent / "measure" / "tools"
+MADE_OF = {
+    "tools": "the load generator wrk and valgrind, from Debian's packages; starter",
+    "oha": "the load generator of an open loop, from the crate registry (some minutes, once)",
+}
+MEASURE_FOLDER = Path(__file__).parent / "measure"  # `tools` and `oha`: images of what measures
 PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # in every image that is imported
 # What debian:*-slim leaves out (debuerreotype, .slimify-excludes) and, of that, keeps (.slimify-includes).
 SLIM = (
@@ -133,14 +137,16 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     return build_folder(BUILDER_FOLDER, finished, {"ROOTFS": image.tags[0]}, ca)
 
 
-def make_tools(base: str, rust: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:
-    """The image of what measures, on an image of Debian, made when the engine has none; `rust` compiles its starter."""
-    made_of = (engine.find_image(base).id, engine.find_image(rust).id, _sources(TOOLS_FOLDER))
-    finished = f"{engine.repository('tools')}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
+def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:
+    """An image of what measures, by its folder's name, on an image of Debian, made when the engine has none; `rust`
+    compiles what is compiled. Raises LabError when packages or crates cannot be had."""
+    folder = MEASURE_FOLDER / name
+    made_of = (engine.find_image(base).id, engine.find_image(rust).id, _sources(folder))
+    finished = f"{engine.repository(name)}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
     if image := engine.find_image(finished):
         return image
-    say("tools: the load generator and valgrind, from Debian's packages; starter")
-    return build_folder(TOOLS_FOLDER, finished, {"DEBIAN_IMAGE": base, "RUST_IMAGE": rust}, ca)
+    say(f"{name}: {MADE_OF[name]}")
+    return build_folder(folder, finished, {"DEBIAN_IMAGE": base, "RUST_IMAGE": rust}, ca)
 
 
 def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> engine.Image:

@@ -1,8 +1,8 @@
 """From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,10 +12,25 @@ from rustimg_lab.build import Built
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Cell
 from rustimg_lab.measure import linking, probes, sizes, trials
+from rustimg_lab.measure.studies import Planner
 from rustimg_lab.store import Observation, Run
 
-Studies = Iterator[tuple[trials.Study, trials.Measure]]
 TOOLS_BASE = "debian"  # what measures stands on this base, whichever the cells stand on
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a call works with: a run that is open, the images that cells stand on, how to build, and whom to tell."""
+
+    run: Run
+    images: dict[str, bases.Provenance]
+    builder: str | None
+    ca: Path | None
+    console: Console
+
+    def say(self, text: str) -> None:
+        """Prints a line of the lab's own."""
+        self.console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def run_grid(
@@ -23,28 +38,37 @@ def run_grid(
     app: App,
     run_name: str,
     *,
+    study: tuple[list[Cell], Planner] | None = None,
     sources: bases.Sources,
     builder: str | None,
     console: Console,
 ) -> list[str]:
     """Builds and measures the cells into the run and returns a line on each cell that failed.
 
-    A cell whose image is the one measured before costs nothing. Raises LabError when the machine or the input does not
-    allow a start; Ctrl-C leaves no container and a run that the same call continues.
+    Then comes `study`, of the app's server in cells of its own; where the machine or the run does not allow it, that is
+    said, and is no failure. A cell whose image is the one measured before costs nothing. Raises LabError when the
+    machine or the input does not allow a start; Ctrl-C leaves no container and a run that the same call continues.
     """
-    say = _speaker(console)
-    with _open(run_name, sources, say) as (run, sources):
-        ca = host.ca_bundle()
-        images = _base_images(_bases_of(cells), sources, ca, say)
-        _remember(run, app, sources, images)
-        return _build_and_measure(cells, app, images, run, builder, ca, console, say)
+    studied, plan = study or ([], None)
+    with _open(_bases_of(cells, studied), app, run_name, sources, builder, console) as session:
+        failures = _build_and_measure(cells, app, session)
+        if plan:
+            try:
+                with engine.readable_errors():
+                    _run_studies(studied, [app.server], session, plan, failures)
+            except trials.PlanError as error:
+                session.say(f"note: no study: {error}")
+            except LabError as error:  # what was measured before is there, and has its report
+                failures.append(f"study: {error}")
+    return failures
 
 
 def run_studies(
     cells: list[Cell],
     apps: list[App],
     run_name: str,
-    plan: Callable[[list[list[trials.Treatment]], Run, str], Studies],
+    plan: Planner,
+    tools_name: str,
     *,
     sources: bases.Sources,
     builder: str | None,
@@ -52,86 +76,105 @@ def run_studies(
 ) -> list[str]:
     """Builds the cells of each app and runs the studies of them; returns a line on all that failed.
 
-    `plan` gets the images of each app as treatments, the run, and the image of what measures. What the run has of a
-    study already is not measured again. Raises LabError as `run_grid` does, and when the run has a study of that name
-    with another plan.
+    `plan` gets the images of each app as treatments, the run, and the image of what measures, made by the name
+    `tools_name`. What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and
+    when the run has a study of that name with another plan.
     """
-    say = _speaker(console)
-    failures = []
-    with _open(run_name, sources, say) as (run, sources):
-        ca = host.ca_bundle()
-        images = _base_images(_bases_of(cells, TOOLS_BASE), sources, ca, say)
-        _remember(run, apps[0], sources, images)
-        tools = packages.make_tools(images[TOOLS_BASE].image, images[BUILDER].image, say, ca)
-        built = []
-        for app in apps:
-            treatments, failed = _build_treatments(cells, app, images, run, builder, ca, console)
-            built.append(treatments)
-            failures += failed
-        for study, measure in plan(built, run, tools.id):
-            about = {key: value for key, value in study.parameters.items() if key != "warning"}
-            say(f"study {study.name}: {', '.join(f'{key} {value}' for key, value in about.items())}; seed {study.seed}")
-            if warning := study.parameters["warning"]:
-                say(f"note: {warning}")
-            with progress.trials(console) as on_trial:
-                failures += trials.run_study(study, run, measure, on_trial)
-    return failures
+    with _open(_bases_of([], cells), apps[0], run_name, sources, builder, console) as session:
+        failures: list[str] = []
+        _run_studies(cells, apps, session, plan, failures, tools_name)
+        return failures
+
+
+def _run_studies(
+    cells: list[Cell],
+    apps: list[App],
+    session: Session,
+    plan: Planner,
+    failures: list[str],
+    tools_name: str = "tools",
+) -> None:
+    """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
+    base, rust = session.images[TOOLS_BASE].image, session.images[BUILDER].image
+    tools = packages.make_tools(tools_name, base, rust, session.say, session.ca)
+    built = []
+    for app in apps:
+        treatments, failed = _build_treatments(cells, app, session)
+        built.append(treatments)
+        failures += failed
+    for study, measure in plan(built, session.run, tools.id):
+        about = {key: value for key, value in study.parameters.items() if key != "warning"}
+        told = ", ".join(f"{key} {value}" for key, value in about.items())
+        session.say(f"study {study.name}: {told}; seed {study.seed}")
+        if warning := study.parameters["warning"]:
+            session.say(f"note: {warning}")
+        with progress.trials(session.console) as on_trial:
+            failures += trials.run_study(study, session.run, measure, on_trial)
 
 
 @contextmanager
-def _open(run_name: str, sources: bases.Sources, say: Callable[[str], None]) -> Iterator[tuple[Run, bases.Sources]]:
-    """The run, open for writing, and the sources that it goes on with; no container of ours is left afterwards."""
+def _open(
+    base_names: list[str], app: App, run_name: str, sources: bases.Sources, builder: str | None, console: Console
+) -> Iterator[Session]:
+    """The run, open for writing, with its base images; no container of ours is left afterwards."""
     engine.client()
     with store.open_run(run_name, host.machine()) as run, engine.readable_errors():
         sources = _going_on(sources, run)
-        host.prepare(say)
+        session = Session(run, {}, builder, host.ca_bundle(), console)
+        host.prepare(session.say)
         engine.remove_containers()  # what a lab that was killed has left
         try:
-            yield run, sources
+            for name in [BUILDER, *base_names]:
+                if found := bases.resolve(name, sources, session.say, session.ca):
+                    session.images[name] = found
+                    session.say(str(found))
+            _remember(session, app, sources.debian)
+            yield session
         finally:
             engine.remove_containers()
 
 
-def _speaker(console: Console) -> Callable[[str], None]:
-    return lambda text: console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+def _bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
+    """The names of the bases that are needed, with the one that what measures stands on."""
+    names = [cell.base.name for cell in (*cells, *studied)]
+    return list(dict.fromkeys([*names, TOOLS_BASE] if studied else names))
 
 
-def _bases_of(cells: list[Cell], *others: str) -> list[str]:
-    return list(dict.fromkeys((*(cell.base.name for cell in cells), *others)))
-
-
-def _build_treatments(
-    cells: list[Cell],
-    app: App,
-    images: dict[str, bases.Provenance],
-    run: Run,
-    builder: str | None,
-    ca: Path | None,
-    console: Console,
-) -> tuple[list[trials.Treatment], list[str]]:
+def _build_treatments(cells: list[Cell], app: App, session: Session) -> tuple[list[trials.Treatment], list[str]]:
     """The images of an app as treatments, in the order of `cells`, and a line on each that there is none of."""
-    logs, texts = run.path / "logs" / app.name, run.path / "dockerfiles" / app.name
-    logs.mkdir(exist_ok=True)
-    texts.mkdir(exist_ok=True)
     made, failures = {}, []
-    binaries = list(dict.fromkeys(cell.binary for cell in cells))
-    with (
-        engine.work_folder() as work,
-        progress.building(binaries, console) as on_step,
-        closing(build.build(cells, app, images, logs, work, builder=builder, ca=ca, on_step=on_step)) as outcomes,
-    ):
+    with _building(cells, app, session, app.name) as outcomes:
         for built in outcomes:
-            toolchain = images[BUILDER].toolchain(built.cell.debian)
-            text = dockerfile.render(built.cell, app, toolchain)
-            disk.write_whole(texts / f"Dockerfile.{built.cell.slug}", text)
-            reason = built.reason or _not_as_asked(built, images)
-            if reason:
+            _keep_dockerfile(built, app, session, app.name)
+            if reason := built.reason or _not_as_asked(built, session.images):
                 failed = Observation("built", False, ok=False, reason=reason)
-                run.append(built.cell, built.image, [failed], study=app.name)
+                session.run.append(built.cell, built.image, [failed], study=app.name)
                 failures.append(f"{app.name} {built.cell.slug}: {reason}")
             else:
                 made[built.cell] = trials.Treatment(built.cell, built.image, built.cell.slug)
     return [made[cell] for cell in cells if cell in made], failures
+
+
+@contextmanager
+def _building(cells: list[Cell], app: App, session: Session, folder: str = "") -> Iterator[Iterator[Built]]:
+    """The cells as they are built; their logs go to that folder of the run's logs."""
+    logs = session.run.path / "logs" / folder
+    logs.mkdir(exist_ok=True)
+    with (
+        engine.work_folder() as work,
+        progress.building(list(dict.fromkeys(cell.binary for cell in cells)), session.console) as on_step,
+        closing(
+            build.build(cells, app, session.images, logs, work, builder=session.builder, ca=session.ca, on_step=on_step)
+        ) as outcomes,
+    ):
+        yield outcomes
+
+
+def _keep_dockerfile(built: Built, app: App, session: Session, folder: str = "") -> None:
+    texts = session.run.path / "dockerfiles" / folder
+    texts.mkdir(exist_ok=True)
+    text = dockerfile.render(built.cell, app, session.images[BUILDER].toolchain(built.cell.debian))
+    disk.write_whole(texts / f"Dockerfile.{built.cell.slug}", text)
 
 
 def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
@@ -154,60 +197,35 @@ def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
     return replace(sources, recorded=known)
 
 
-def _base_images(
-    wanted: list[str], sources: bases.Sources, ca: Path | None, say: Callable[[str], None]
-) -> dict[str, bases.Provenance]:
-    images = {}
-    for name in [BUILDER, *wanted]:
-        if found := bases.resolve(name, sources, say, ca):
-            images[name] = found
-            say(str(found))
-    return images
-
-
-def _remember(run: Run, app: App, sources: bases.Sources, images: dict[str, bases.Provenance]) -> None:
+def _remember(session: Session, app: App, debian: str) -> None:
+    run, images = session.run, session.images
     known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
     now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
     run.save_environment(
         images=known,
         bases=now,
-        debian=sources.debian,
+        debian=debian,
         app={"name": app.package, "lockfile_sha256": app.lock_sha256},
         tools={"buildx": host.buildx_version()},
     )
 
 
-def _build_and_measure(
-    cells: list[Cell],
-    app: App,
-    images: dict[str, bases.Provenance],
-    run: Run,
-    builder: str | None,
-    ca: Path | None,
-    console: Console,
-    say: Callable[[str], None],
-) -> list[str]:
+def _build_and_measure(cells: list[Cell], app: App, session: Session) -> list[str]:
     failures = []
-    measured = _measured(run)
-    binaries = list(dict.fromkeys(cell.binary for cell in cells))
+    measured = _measured(session.run)
     with (
-        engine.work_folder() as work,
         registry.serve() if host.registry_command() else nullcontext() as own_registry,
-        progress.building(binaries, console) as on_step,
-        closing(
-            build.build(cells, app, images, run.path / "logs", work, builder=builder, ca=ca, on_step=on_step)
-        ) as outcomes,
+        _building(cells, app, session) as outcomes,
     ):
         for built in outcomes:
             if built.image and (built.cell.slug, built.image) in measured:
                 continue
-            text = dockerfile.render(built.cell, app, images[BUILDER].toolchain(built.cell.debian))
-            disk.write_whole(run.path / "dockerfiles" / f"Dockerfile.{built.cell.slug}", text)
-            observations = _observe(built, images, own_registry)
-            run.append(built.cell, built.image, observations)
+            _keep_dockerfile(built, app, session)
+            observations = _observe(built, session.images, own_registry)
+            session.run.append(built.cell, built.image, observations)
             for bad in (o for o in observations if not o.ok):
                 failures.append(f"{built.cell.slug}: {bad.reason}")
-                say(f"FAILED {failures[-1]}")
+                session.say(f"FAILED {failures[-1]}")
     return failures
 
 

@@ -1,11 +1,13 @@
 """A run -> the page that is shared: parameters checked, notebook executed by papermill, rendered by nbconvert."""
 
+import re
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import papermill
 import papermill.execute
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from rich.box import SIMPLE_HEAD
@@ -15,16 +17,13 @@ from traitlets.config import Config
 
 from rustimg_lab import comparison, disk, matrix, stats, store
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.paths import NOTEBOOKS, REPORTS
+from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PUBLISHED, REPORTS
 
 CELL_TIMEOUT_S = 300
-SIZES, STARTUP, UNDER_LOAD = "01_sizes", "02_startup", "03_throughput"
-STARTS = (
-    ("program", "startup-server", "exec_to_first_byte_s"),
-    ("container", "startup-container", "host_first_byte_s"),
-)
+SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
+STARTS = {"program": "startup-server", "container": "startup-container"}
 COMPARED = ("ratio", "95% interval", "all at once", "detectable", "blocks", "verdict")
-LOAD = "throughput"  # the kind of study that UNDER_LOAD shows
+LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
 # What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
 SENTINEL = "Report complete"
 
@@ -32,12 +31,14 @@ SENTINEL = "Report complete"
 def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Path:
     """Executes a notebook on a run and writes one self-contained page, named by its parameters; returns its path.
 
-    Raises LabError when the run or a parameter is unknown, or a cell fails; an earlier page then stays as it was.
+    A page that is newer than all that it is made of is left as it is. Raises LabError when the run or a parameter is
+    unknown, or a cell fails; an earlier page then stays as it was.
     """
     if store.load(run).empty:
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` goes on with it")
     source = NOTEBOOKS / f"{notebook}.ipynb"
-    name = "-".join([notebook, *map(str, (parameters or {}).values())])
+    told = (f"{key}-{value}" for key, value in (parameters or {}).items())
+    name = re.sub(r"[^\w.~-]", "", "_".join([notebook, *told]))
     parameters = {"run_name": run, **(parameters or {})}
     known = papermill.inspect_notebook(str(source))
     for parameter in parameters:
@@ -47,6 +48,8 @@ def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> P
     folder = REPORTS / run
     folder.mkdir(parents=True, exist_ok=True)
     executed, page = folder / f"{name}.ipynb", folder / f"{name}.html"
+    if _is_newest(page, [source, *store.files(run), *_own_files()]):
+        return page
     try:
         papermill.execute_notebook(
             str(source), str(executed), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
@@ -54,6 +57,8 @@ def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> P
         )  # fmt: skip
     except PapermillExecutionError as error:
         raise LabError(f"{executed}: cell {error.exec_count} failed with {error.ename}: {error.evalue}") from None
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise LabError(f"{executed}: did not run to its end ({str(error).partition(chr(10))[0]})") from None
     document = nbformat.read(executed, as_version=4)
     said = "".join(output.get("text", "") for output in document.cells[-1].get("outputs", []))
     if SENTINEL not in said:
@@ -63,14 +68,21 @@ def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> P
 
 
 def parts(run: str) -> list[tuple[str, dict]]:
-    """The notebooks that a run has data for, each with its parameters."""
+    """The notebooks that a run has data for, each with its parameters; of several studies, once all have begun."""
     rows = store.load(run)
-    begun = set(rows["study"])
-    plans = [plan for name, plan in rows.attrs["environment"].get("studies", {}).items() if name in begun]
-    found: list[tuple[str, dict]] = [(SIZES, {})] if rows["study"].eq("").any() or rows.empty else []
-    found += [(STARTUP, {})] if any(plan["kind"] == "startup" for plan in plans) else []
-    loads = [plan["parameters"] for plan in plans if plan["kind"] == LOAD]
-    return found + [(UNDER_LOAD, {key: load[key] for key in ("workload", "workers", "connections")}) for load in loads]
+    begun, found = set(rows["study"]), []
+    if "" in begun or rows.empty:
+        found.append((SIZES, {}))
+    for name, plan in rows.attrs["environment"].get("studies", {}).items():
+        about = plan["parameters"]
+        load = {key: about.get(key) for key in LOAD}
+        if name in begun and plan["kind"] == "throughput":
+            found.append((UNDER_LOAD, load))
+        elif name in begun and plan["kind"] == "memory" and about["of"] == "limit":
+            found.append((MEMORY, load))
+        elif name in begun and name == "startup-container":
+            found.append((STARTUP, {}))
+    return sorted(found, key=lambda part: part[0])
 
 
 def summary(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Table:
@@ -92,6 +104,15 @@ def markdown(run: str, notebook: str = SIZES, parameters: dict | None = None) ->
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, ruler, *rows))
 
 
+def _own_files() -> list[Path]:
+    package = Path(__file__).parent
+    return [*package.rglob("*.py"), *(package / "templates" / "report").iterdir(), ARTICLE, PUBLISHED]
+
+
+def _is_newest(page: Path, made_of: list[Path]) -> bool:
+    return page.exists() and page.stat().st_mtime > max(path.stat().st_mtime for path in made_of)
+
+
 def to_html(document: nbformat.NotebookNode) -> str:
     """One HTML page that loads nothing: nbconvert's scripts from the network are left out, the plots are inside."""
     exporter = HTMLExporter(
@@ -110,31 +131,53 @@ def to_html(document: nbformat.NotebookNode) -> str:
 
 
 def _of_load(run: str, **parameters: str | int) -> tuple[str, list[list[str]], range]:
-    """Title, lines and the columns with numbers: CPU time per request against the baseline."""
+    """Title, lines and the columns with numbers: CPU time per request against the baseline, and latency where it is."""
     rows = store.load(run)
-    study = comparison.find_study(rows, LOAD, **parameters)
-    found = comparison.of_study(rows, study, "cpu_us_per_request")
-    baseline, warning = found.attrs["baseline"], found.attrs["warning"]
-    title = f"run {run}, {study}: server CPU time per request, as a ratio to {baseline}"
-    return f"{title}; {warning}" if warning else title, [["cell", *COMPARED], *_compared(found)], range(1, 6)
+    found = {"CPU per request": comparison.of_study(rows, comparison.find_study(rows, "throughput", **parameters))}
+    for study in comparison.find_studies(rows, "latency", **parameters):
+        percentile = rows.attrs["environment"]["studies"][study]["metric"].split("_")[1]
+        found[f"latency, {percentile}"] = comparison.of_study(rows, study)
+    return _of_parts(f"run {run}, under load, {_about(parameters)}", found)
+
+
+def _of_memory(run: str, **parameters: str | int) -> tuple[str, list[list[str]], range]:
+    """The same of memory: resident under load, and the smallest limit, where the engine can limit it."""
+    rows = store.load(run)
+    found = {"under load": comparison.of_study(rows, comparison.find_study(rows, "memory", of="load", **parameters))}
+    for study in comparison.find_studies(rows, "memory", of="limit", **parameters):
+        found["smallest limit"] = comparison.of_study(rows, study)
+    return _of_parts(f"run {run}, memory, {_about(parameters)}", found)
 
 
 def _of_startup(run: str) -> tuple[str, list[list[str]], range]:
     """The same of starts: the server's process and its container."""
     rows = store.load(run)
+    found = {what: comparison.of_study(rows, study) for what, study in STARTS.items()}
+    return _of_parts(f"run {run}: start to first byte", found)
+
+
+def _of_parts(of: str, found: dict[str, pd.DataFrame]) -> tuple[str, list[list[str]], range]:
     lines = [["of", "cell", *COMPARED]]
-    for what, study, metric in STARTS:
-        if rows["study"].eq(study).any():
-            found = comparison.of_study(rows, study, metric)
-            lines += [[what, *line] for line in _compared(found)]
-    return f"run {run}: start to first byte, as ratios to {found.attrs['baseline']}", lines, range(2, 7)
+    for what, each in found.items():
+        lines += [[what, *line] for line in _compared(each)]
+    notes = [f"{what}: {each.attrs['warning']}" for what, each in found.items() if each.attrs["warning"]]
+    baseline = next(iter(found.values())).attrs["baseline"]
+    return "; ".join([f"{of}, as a ratio to {baseline}", *notes]), lines, range(2, 7)
+
+
+def _about(parameters: dict[str, str | int]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in parameters.items())
 
 
 def _compared(found: pd.DataFrame) -> list[list[str]]:
     lines = []
     for cell in found.itertuples():
         intervals = [f"{low:.3f} to {high:.3f}" for low, high in ((cell.low, cell.high), (cell.low_all, cell.high_all))]
-        numbers = [f"{cell.ratio:.3f}", *intervals, f"{cell.detectable:.2f}"] if cell.pairs > 1 else [""] * 4
+        numbers = (
+            [f"{cell.ratio:.3f}", *intervals, comparison.detectable_in_words(cell.detectable)]
+            if cell.pairs > 1
+            else [""] * 4
+        )
         lines.append([comparison.in_words(cell.cell, found.attrs), *numbers, str(cell.pairs), cell.verdict])
     return lines
 
@@ -163,7 +206,7 @@ def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
     return f"run {run}: sizes in MB (1e6 bytes)", lines, range(3, 7)
 
 
-SHORT = {SIZES: _of_sizes, STARTUP: _of_startup, UNDER_LOAD: _of_load}
+SHORT = {SIZES: _of_sizes, STARTUP: _of_startup, UNDER_LOAD: _of_load, MEMORY: _of_memory}
 
 
 def megabytes(size_bytes: float | None) -> str:

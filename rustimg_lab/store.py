@@ -29,6 +29,7 @@ from rustimg_lab.paths import RECORDED, RUNS
 
 SCHEMA = 2  # 1 had no `study`
 DEFAULT_RUN = "article"
+STUDIES_RUN = "studies"  # what is measured in blocks, unless another is named
 RECORDED_RUN = "recorded"  # the committed run of the article's grid; others are recorded/NAME
 
 # Every column with the types that its JSON may have.
@@ -100,10 +101,11 @@ class Run:
                 raise
 
     def save_environment(self, **changes: Any) -> None:
-        """Updates environment.json, whole or not at all."""
+        """Updates environment.json, whole or not at all; one that says so already is left alone."""
         self.environment.update(changes)
-        text = json.dumps(self.environment, indent=1, sort_keys=True) + "\n"
-        disk.write_whole(self.path / "environment.json", text)
+        path, text = self.path / "environment.json", json.dumps(self.environment, indent=1, sort_keys=True) + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            disk.write_whole(path, text)
 
 
 @contextmanager
@@ -152,6 +154,11 @@ def load(name: str) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(exact)  # also where there is no row to tell
     frame.attrs = {"environment": environment, "broken": broken}
     return frame
+
+
+def files(name: str) -> list[Path]:
+    """What a run's rows are read from. Raises LabError as `load` does."""
+    return [path for path in (run_path(name) / each for each in ("rows.jsonl", "environment.json")) if path.exists()]
 
 
 def current(rows: pd.DataFrame) -> pd.DataFrame:

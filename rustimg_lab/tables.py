@@ -82,7 +82,9 @@ def ratios(found: pd.DataFrame) -> Styler:
             "verdict": found["verdict"],
         }
     )
-    return _style(shown, {"ratio": "{:.3f}", "smallest detectable": "{:.2f}"}, found.attrs["warning"])
+    return _style(
+        shown, {"ratio": "{:.3f}", "smallest detectable": comparison.detectable_in_words}, found.attrs["warning"]
+    )
 
 
 def summary(found: dict[str, pd.DataFrame]) -> Styler:
@@ -96,10 +98,54 @@ def summary(found: dict[str, pd.DataFrame]) -> Styler:
     return _style(shown, dict.fromkeys(found, _number), "; ".join(filter(None, warnings)))
 
 
+def workers(rows: pd.DataFrame, workload: str, connections: int) -> Styler:
+    """Per cell the geometric means of requests per second and CPU time per request, for each number of worker threads
+    that the run has a throughput study of, under the same load otherwise."""
+    columns, warnings = [], []
+    for name, plan in rows.attrs["environment"].get("studies", {}).items():
+        about = plan["parameters"]
+        if plan["kind"] != "throughput" or (about["workload"], about["connections"]) != (workload, connections):
+            continue
+        for metric, heading in (("requests_per_s", "requests/s"), ("cpu_us_per_request", "CPU, µs per request")):
+            found = comparison.summarize(comparison.samples(rows, name, metric))
+            label = f"{heading}, {about['workers']} worker{'s' * (about['workers'] != 1)}"
+            columns.append(pd.DataFrame({label: found["mean"].to_numpy()}, _in_words(found)))
+        warnings.append(about["warning"] and f"with {about['workers']} workers {about['warning']}")
+    shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
+    return _style(shown, dict.fromkeys(shown.columns[1:], _number), "; ".join(filter(None, warnings)))
+
+
+def latency(rows: pd.DataFrame, study: str) -> Styler:
+    """Per cell the geometric means over the trials of each percentile, in milliseconds, at the study's rate."""
+    own = rows[(rows["study"] == study) & rows["metric"].str.startswith("latency_") & rows["ok"]]
+    found = {}
+    for metric in own["metric"].unique():
+        each = comparison.samples(rows, study, metric)
+        found[f"{metric.split('_')[1]}, ms"] = comparison.summarize(each.assign(value=each["value"] * 1e3))
+    return summary({name.replace("p999", "p99.9"): each for name, each in found.items()})
+
+
+def connections(rows: pd.DataFrame, study: str) -> Styler:
+    """Medians of what a server holds with so many connections open, and what each takes. `study` is one of those."""
+    own = rows[(rows["study"] == study) & rows["ok"] & rows["metric"].ne("trial")]
+    plan = rows.attrs["environment"]["studies"][study]
+    counts = plan["parameters"]["connections"]
+    wide = own.assign(value=pd.to_numeric(own["value"])).pivot_table("value", "cell", "metric", aggfunc="median")
+    wide = wide.reindex([cell for cell in plan["cells"] if cell in wide.index])
+    attrs = comparison.samples(rows, study, plan["metric"]).attrs
+    shown = pd.DataFrame({"cell": [comparison.in_words(cell, attrs) for cell in wide.index]}, wide.index)
+    for count in (0, *counts):
+        shown[f"resident at {count:,}, MB"] = wide[f"rss_at_{count}_bytes"] / MEGABYTE
+    for count in counts:
+        shown[f"bytes per connection at {count:,}"] = wide[f"bytes_per_connection_at_{count}"]
+    return _style(shown, {name: "{:,.0f}" for name in shown if name.startswith("bytes")}, attrs["warning"])
+
+
 def studies(rows: pd.DataFrame) -> Styler:
     """What studies a run has: how each was planned, how far it came, what was lost, and what a reader must know."""
     plans = rows.attrs["environment"].get("studies", {})
     ends = rows[rows["metric"] == "trial"]
+    took = rows[rows["metric"] == "trial_s"].groupby("study")["value"].sum()
     shown = []
     for name, plan in plans.items():
         own = ends[ends["study"] == name]
@@ -110,6 +156,7 @@ def studies(rows: pd.DataFrame) -> Styler:
                 "blocks": own.loc[own["ok"], "block"].nunique(),
                 "trials": int(own["ok"].sum()),
                 "lost": int((~own["ok"]).sum()),
+                "took, min": took[name] / 60 if name in took else 0.0,
                 "stops at": stopping,
                 "seed": str(plan["seed"]),
                 "CPUs of the server": plan["parameters"].get("server_cpus", ""),
@@ -117,7 +164,7 @@ def studies(rows: pd.DataFrame) -> Styler:
                 "note": plan["parameters"]["warning"],
             }
         )
-    return _style(pd.DataFrame(shown))
+    return _style(pd.DataFrame(shown), {"took, min": "{:.1f}"})
 
 
 def lost(rows: pd.DataFrame) -> Styler | HTML:

@@ -1,5 +1,6 @@
 """What a user types and gets back, without an engine."""
 
+import os
 import re
 
 import pytest
@@ -45,7 +46,7 @@ def test_the_recorded_report_needs_no_engine(lab):
     assert page.count("<img") == page.count('src="data:image/png;base64,') == 3
 
 
-@pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup"])
+@pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup", "recorded/memory"])
 def test_the_page_loads_nothing_from_the_network(run):
     loads = r"""(?:src|srcset)\s*=\s*["']?(?!data:)[^"'\s>]+|<link\b|@import|url\((?!["']?data:)"""
     for notebook, parameters in report.parts(run):
@@ -63,6 +64,7 @@ def test_an_unknown_parameter_is_told_with_the_nearest():
 def test_a_notebook_that_does_not_reach_its_end_makes_no_page(monkeypatch):
     page = report.render("recorded")
     before = page.read_text()
+    os.utime(page, (0, 0))  # older than what it is made of, or it would be left alone
     monkeypatch.setattr(report, "SENTINEL", "what no cell prints")
     with pytest.raises(LabError, match="did not run to its end"):
         report.render("recorded")
@@ -71,11 +73,14 @@ def test_a_notebook_that_does_not_reach_its_end_makes_no_page(monkeypatch):
 
 def test_the_readmes_verdicts_are_those_of_the_recorded_studies():
     allocators = findings.allocator_verdict(store.load("recorded/allocators"), "throughput-batch-1w-16c")
-    for verdict in (allocators, findings.startup_verdict(store.load("recorded/startup"))):
+    memory = findings.memory_verdict(
+        store.load("recorded/memory"), "memory-load-batch-1w-1000c", "memory-limit-batch-1w-1000c"
+    )
+    for verdict in (allocators, memory, findings.startup_verdict(store.load("recorded/startup"))):
         assert verdict in (ROOT / "README.md").read_text(), f"README.md should say:\n{verdict}"
 
 
-@pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup"])
+@pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup", "recorded/memory"])
 def test_the_readmes_tables_are_the_recorded_runs(run):
     for notebook, parameters in report.parts(run):
         table = report.markdown(run, notebook, parameters)

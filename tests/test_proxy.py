@@ -142,8 +142,8 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
         "dockerfile.render = render\n"
         "sys.exit(__main__.main(sys.argv[1:]))\n"
     )
-    command = [sys.executable, str(script), "run", "--run", run, "--bases", "scratch", "--profiles", "baseline",
-               "--allocators", "system,mimalloc"]  # fmt: skip
+    command = [sys.executable, str(script), "run", "--run", run, "--blocks", "0", "--bases", "scratch",
+               "--profiles", "baseline", "--allocators", "system,mimalloc"]  # fmt: skip
     with forward_proxy.serve(USER, PASSWORD, {}) as own:
         environment = {**os.environ, **variables, **through(own.address)}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)

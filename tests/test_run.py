@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_bases import rootfs
 
-from rustimg_lab import build, engine, host, matrix, registry, report, stats, store
+from rustimg_lab import build, comparison, engine, host, matrix, registry, report, stats, store
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 
 pytestmark = pytest.mark.engine
@@ -35,9 +35,8 @@ def ours() -> list:
 def article_run():
     """`./lab run`, from nothing: what it printed, and the run's table."""
     forget(NAME)
-    done = subprocess.run(
-        [sys.executable, "-m", "rustimg_lab", "run", "--run", NAME], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "rustimg_lab", "run", "--run", NAME, "--blocks", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     yield done, stats.article_grid(store.load(NAME)).set_index(["base", "profile"])
     forget(NAME)
@@ -92,13 +91,29 @@ def test_every_cell_has_its_dockerfile_and_its_log(article_run):
             assert (RUNS / NAME / folder / name.format(cell.slug)).stat().st_size
 
 
+def test_the_grid_has_a_short_study_of_musl_malloc_and_says_that_it_is_short(article_run):
+    done, _ = article_run
+    rows = store.load(NAME)
+    found = comparison.of_study(rows, "throughput-batch-1w-16c", "cpu_us_per_request")
+    assert found.attrs["baseline"] == "scratch-optimized-system"
+    others = {"alpine-optimized-system", "scratch-optimized-jemalloc", "alpine-optimized-jemalloc"}
+    assert set(found["cell"]) - {"scratch-optimized-system~twin"} == others | {
+        "distroless-optimized-system",
+        "debian-optimized-system",
+    }
+    assert "a short study (2 blocks)" in found.attrs["warning"]
+    assert "a short study (2 blocks)" in " ".join(done.stdout.split())  # the table's title takes several lines
+    page = (REPORTS / NAME / "03_throughput_workload-batch_workers-1_connections-16.html").read_text()
+    assert "a short study (2 blocks)" in page
+
+
 def test_again_and_nothing_changed_costs_nothing(article_run, lab):
     rows = (RUNS / NAME / "rows.jsonl").read_text()
-    logs = {path: path.read_text() for path in (RUNS / NAME / "logs").iterdir()}
-    done = lab("run", "--run", NAME)
+    logs = {path: path.read_text() for path in (RUNS / NAME / "logs").rglob("*.log")}
+    done = lab("run", "--run", NAME, "--blocks", "2")
     assert done.returncode == 0, done.stderr
     assert (RUNS / NAME / "rows.jsonl").read_text() == rows
-    assert {path: path.read_text() for path in (RUNS / NAME / "logs").iterdir()} == logs  # no step ran
+    assert {path: path.read_text() for path in (RUNS / NAME / "logs").rglob("*.log")} == logs  # no step ran
     assert ours() == []
 
 
@@ -112,7 +127,7 @@ def other_run():
 
 def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other_run, tmp_path):
     archive = rootfs(tmp_path / "other-alpine.tar.gz")
-    done = lab("run", "--run", other_run, "--base", f"alpine={archive}")
+    done = lab("run", "--run", other_run, "--blocks", "0", "--base", f"alpine={archive}")
     assert done.returncode == 0, done.stderr
     _, before = article_run
     table = stats.article_grid(store.load(other_run)).set_index(["base", "profile"])
@@ -128,7 +143,7 @@ def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other
     assert "alpine (stand-in)" not in page and "Test Linux v1.2 (1.2.3)" in page
 
     rows = (RUNS / other_run / "rows.jsonl").read_text()
-    again = lab("run", "--run", other_run)  # without saying so: it goes on with what it began with
+    again = lab("run", "--run", other_run, "--blocks", "0")  # without saying so: it goes on with what it began with
     assert again.returncode == 0, again.stderr
     assert (RUNS / other_run / "rows.jsonl").read_text() == rows
 
@@ -146,7 +161,7 @@ def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, 
                 assert not [e for e in api.push(repository, tag, stream=True, decode=True) if "error" in e]
             finally:
                 api.remove(f"{repository}:{tag}", noprune=True)
-        done = lab("run", "--run", other_run, "--registry", own.address)
+        done = lab("run", "--run", other_run, "--blocks", "0", "--registry", own.address)
     try:
         assert done.returncode == 0, done.stderr
         rows = store.load(other_run)
@@ -174,7 +189,7 @@ def test_another_release_is_another_run(article_run, lab):
 
 def test_two_labs_on_one_run_and_the_second_refuses(article_run, lab):
     with store.open_run(NAME, store.load(NAME).attrs["environment"]["machine"]):
-        done = lab("run", "--run", NAME)
+        done = lab("run", "--run", NAME, "--blocks", "0")
     assert done.returncode == 2
     assert done.stderr.strip() == (
         f"lab: run '{NAME}' is being written by another lab; wait for it, or choose --run NAME"
@@ -195,7 +210,8 @@ def tiny_run(tiny, tmp_path):
     )
 
     def start(*arguments: str) -> subprocess.Popen:
-        command = [sys.executable, str(script), "run", "--run", name, "--profiles", "baseline", *arguments]
+        wanted = ["--run", name, "--blocks", "0", "--profiles", "baseline"]
+        command = [sys.executable, str(script), "run", *wanted, *arguments]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     yield start, name

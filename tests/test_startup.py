@@ -11,19 +11,7 @@ from rustimg_lab.paths import MYIP, REPORTS, RUNS
 
 pytestmark = pytest.mark.engine
 NAME = "test-startup"
-MEASURE = (
-    "measure",
-    "--study",
-    "startup",
-    "--run",
-    NAME,
-    "--bases",
-    "scratch",
-    "--profiles",
-    "baseline",
-    "--blocks",
-    "3",
-)
+MEASURE = ("measure", "--study", "startup", "--run", NAME, "--bases", "scratch", "--blocks", "3")
 
 
 @pytest.fixture(scope="module")
@@ -85,17 +73,17 @@ def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab
 
 @pytest.fixture
 def server(study) -> Treatment:
-    cell = matrix.cell("scratch", "baseline", "jemalloc")
+    cell = matrix.cell("scratch", "optimized", "jemalloc")
     return Treatment(cell, engine.find_image(build.image_tag(cell, build.load_app(MYIP).server)).id, cell.slug)
 
 
 @pytest.fixture(scope="module")
 def tools(images) -> str:
-    return packages.make_tools(images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
+    return packages.make_tools("tools", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
 
 
 def test_a_program_that_is_no_server_is_told(study, tools):
-    cell = matrix.cell("scratch", "baseline", "jemalloc")
+    cell = matrix.cell("scratch", "optimized", "jemalloc")
     client = engine.find_image(build.image_tag(cell, build.load_app(MYIP))).id
     with pytest.raises(Lost, match=r"exit code 1; .*the program ended before it answered"):
         startup.measure_process(Treatment(cell, client, cell.slug), "server", tools)

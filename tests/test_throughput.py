@@ -3,34 +3,38 @@
 import contextlib
 import http.server
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import build, comparison, engine, host, matrix, packages, store
-from rustimg_lab.measure import instructions, serving, throughput, trials, workloads
-from rustimg_lab.measure.throughput import Load
+from rustimg_lab import build, comparison, engine, host, matrix, packages, report, store
+from rustimg_lab.measure import instructions, latency, loading, serving, throughput, trials, workloads
+from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Lost, Treatment
-from rustimg_lab.paths import MYIP, REPORTS, RUNS
+from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS
 
 pytestmark = pytest.mark.engine
 NAME = "test-throughput"
 BATCH = workloads.find("batch")
-MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--profiles", "baseline", "--allocators", "system,jemalloc",
+MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--profiles", "optimized", "--allocators", "system,jemalloc",
            "--seconds", "1", "--connections", "8")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def tools(images) -> str:
-    return packages.make_tools(images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
+    return packages.make_tools("tools", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
 
 
 @pytest.fixture(scope="module")
 def study(lab):
     """A short study of musl malloc against jemalloc, through the command line; its rows."""
     _forget()
-    done = lab(*MEASURE, "--blocks", "4")
+    done = lab(*MEASURE, "--blocks", "6")
     assert done.returncode == 0, done.stderr
     yield done
     _forget()
@@ -43,7 +47,7 @@ def _forget() -> None:
 
 @pytest.fixture
 def server(study) -> Treatment:
-    cell = matrix.cell("scratch", "baseline", "jemalloc")
+    cell = matrix.cell("scratch", "optimized", "jemalloc")
     image = engine.find_image(build.image_tag(cell, build.load_app(MYIP).server))
     return Treatment(cell, image.id, cell.slug)
 
@@ -71,11 +75,11 @@ def test_musl_malloc_costs_more_than_twice_the_cpu_time_of_jemalloc(study):
     rows = store.load(NAME)
     name = comparison.find_study(rows, "throughput", workload="batch", workers=1)
     found = comparison.of_study(rows, name, "cpu_us_per_request").set_index("cell")
-    jemalloc = found.loc["scratch-baseline-jemalloc"]
-    assert jemalloc["pairs"] == 4 and jemalloc["high"] < 0.5
+    jemalloc = found.loc["scratch-optimized-jemalloc"]
+    assert jemalloc["pairs"] == 6 and jemalloc["high"] < 0.5
     requests = comparison.of_study(rows, name, "requests_per_s").set_index("cell")
-    assert requests.loc["scratch-baseline-jemalloc", "low"] > 1
-    assert (REPORTS / NAME / "03_throughput-batch-1-8.html").exists()
+    assert requests.loc["scratch-optimized-jemalloc", "low"] > 1
+    assert (REPORTS / NAME / "03_throughput_workload-batch_workers-1_connections-8.html").exists()
 
 
 def test_instructions_per_request_repeat_within_a_thousandth(study):
@@ -84,38 +88,124 @@ def test_instructions_per_request_repeat_within_a_thousandth(study):
     assert counts.size().eq(2).all() and len(counts) == 3
     assert (counts.max() / counts.min() < 1.001).all()
     twins = counts.mean()
-    assert twins["scratch-baseline-system~twin"] == pytest.approx(twins["scratch-baseline-system"], rel=0.001)
-    assert twins["scratch-baseline-jemalloc"] < twins["scratch-baseline-system"]
+    assert twins["scratch-optimized-system~twin"] == pytest.approx(twins["scratch-optimized-system"], rel=0.001)
+    assert twins["scratch-optimized-jemalloc"] < twins["scratch-optimized-system"]
 
 
 def test_the_plan_is_recorded_and_every_trial_has_its_rows(study):
     rows = store.load(NAME)
     plan = rows.attrs["environment"]["studies"]["throughput-batch-1w-8c"]
     assert plan["parameters"]["server_cpus"] != plan["parameters"]["generator_cpus"] or host.cpus() < 2
-    assert plan["baseline"] == "scratch-baseline-system" and plan["stopping"] == {"blocks": 4}
+    assert plan["baseline"] == "scratch-optimized-system" and plan["stopping"] == {"blocks": 6}
     own = rows[rows["study"] == "throughput-batch-1w-8c"]
     assert own["ok"].all()
-    assert own[own["metric"] == trials.TRIAL].groupby("block").size().tolist() == [3] * 4
-    assert own[own["is_warmup"]]["metric"].eq("requests_per_s").all() and own["is_warmup"].sum() == 12
+    assert own[own["metric"] == trials.TRIAL].groupby("block").size().tolist() == [3] * 6
+    assert own[own["is_warmup"]]["metric"].eq("requests_per_s").all() and own["is_warmup"].sum() == 18
 
 
 def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab):
     before = (RUNS / NAME / "rows.jsonl").read_text()
-    done = lab(*MEASURE, "--blocks", "4")
+    done = lab(*MEASURE, "--blocks", "6")
     assert done.returncode == 0, done.stderr
     assert (RUNS / NAME / "rows.jsonl").read_text() == before
-    assert engine.client().containers.list(all=True, filters={"label": engine.CONTAINER_LABEL}) == []
+    assert _ours() == []
+
+
+def test_a_lab_that_is_killed_in_mid_study_goes_on_with_the_trial_that_was_in_flight(study):
+    name = f"{NAME}-killed"
+    shutil.rmtree(RUNS / name, ignore_errors=True)
+    command = [sys.executable, "-m", "rustimg_lab", *MEASURE, "--blocks", "2", "--run", name]
+    ended = r'"metric": "trial_s"'
+    try:
+        for how, trials_before in ((signal.SIGKILL, 1), (signal.SIGINT, 3)):
+            lab = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            rows = RUNS / name / "rows.jsonl"
+            while not (rows.exists() and rows.read_text().count(ended) >= trials_before and _servers()):
+                assert lab.poll() is None, "it ended before it could be killed"
+                time.sleep(0.02)
+            lab.send_signal(how)
+            lab.wait(60)
+            assert how == signal.SIGKILL or (lab.returncode == 130 and _ours() == [])
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found = store.load(name)
+        over = found[(found["study"] == "throughput-batch-1w-8c") & (found["metric"] == trials.TRIAL)]
+        assert over["ok"].all() and not over.duplicated(["block", "cell"]).any() and len(over) == 6
+        assert _ours() == []
+    finally:
+        for folder in (RUNS / name, REPORTS / name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ours() -> list:
+    return engine.client().containers.list(all=True, filters={"label": engine.CONTAINER_LABEL})
+
+
+def _servers() -> list:
+    return [each for each in _ours() if "myip-server" in str(each.attrs["Config"]["Cmd"])]
 
 
 def test_another_plan_for_the_study_is_refused_in_one_line(study, lab):
-    done = lab(*MEASURE, "--blocks", "4", "--warmup", "2")
+    done = lab(*MEASURE, "--blocks", "6", "--warmup", "2")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "warmup_s 1, now 2" in done.stderr and "--run NAME" in done.stderr
 
 
 def test_a_baseline_that_is_no_cell_of_the_study_is_refused(study, lab):
-    done = lab(*MEASURE, "--baseline", "scratch-baseline-jemaloc")
-    assert done.returncode == 2 and "did you mean 'scratch-baseline-jemalloc'" in done.stderr
+    done = lab(*MEASURE, "--baseline", "scratch-optimized-jemaloc")
+    assert done.returncode == 2 and "did you mean 'scratch-optimized-jemalloc'" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def latency_study(study, lab):
+    """A short study of latency in the same run: oha is compiled for it once."""
+    done = lab(*MEASURE, "--study", "latency", "--blocks", "2")
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def oha(latency_study, images) -> str:
+    return packages.make_tools("oha", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
+
+
+def test_latency_is_measured_at_half_of_what_the_slowest_cell_answers(latency_study):
+    rows = store.load(NAME)
+    (name,) = comparison.find_studies(rows, "latency", workload="batch", workers=1, connections=8)
+    rate = rows.attrs["environment"]["studies"][name]["parameters"]["requests_per_s"]
+    answered = comparison.summarize(comparison.samples(rows, "throughput-batch-1w-8c", "requests_per_s"))["mean"]
+    assert rate == int(answered.min() / 2)
+    found = rows[(rows["study"] == name) & rows["metric"].str.startswith("latency_")]
+    assert found["ok"].all()
+    values = found.pivot(index=["block", "cell"], columns="metric", values="value").astype(float)
+    assert len(values) == 2 * 3
+    assert (values["latency_p50_s"] <= values["latency_p90_s"]).all() and (values["latency_p50_s"] > 0).all()
+    # So many samples in so many seconds: a percentile with fewer than ten above it is not told.
+    assert ("latency_p99_s" in values) == (rate * 0.01 >= 10) and "latency_p999_s" not in values
+    table = report.markdown(NAME, "03_throughput", {"workload": "batch", "workers": 1, "connections": 8})
+    assert table.count("| latency, p") == 2
+
+
+def test_latency_without_a_throughput_study_of_the_load_is_refused(study, lab):
+    done = lab(*MEASURE, "--study", "latency", "--connections", "9")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "has no throughput study of that load" in done.stderr
+
+
+def test_a_rate_that_is_not_kept_and_a_wrong_answer_are_lost(server, oha):
+    load = Load(BATCH, 1, 8, 1, 1)
+    with loading.serve(server.image, load) as found, loading.generator(oha, load) as generator:
+        with pytest.raises(Lost, match="20000 requests per second were not kept"):
+            latency._ask(generator, found, load, 20_000, 1)
+        longer = replace(load, workload=replace(BATCH, answer=BATCH.answer + b" "))
+        with pytest.raises(Lost, match="some were wrong"):
+            latency._ask(generator, found, longer, 100, 1)
+        other = replace(load, workload=replace(BATCH, body="no JSON"))
+        with pytest.raises(Lost, match=r"requests failed .*'400': 100"):
+            latency._ask(generator, found, other, 100, 1)
+        found.container.kill()
+        with pytest.raises(Lost, match="requests failed"):
+            latency._ask(generator, found, load, 100, 1)
 
 
 def test_all_three_answers_are_the_right_ones(server):
@@ -176,19 +266,18 @@ def test_a_server_that_is_killed_in_the_middle_of_a_trial(server, tools):
     with pytest.raises(Lost, match=r"requests failed|no request was answered|generator failed"):
         throughput.measure(server, Load(BATCH, 1, 8, 1, 6), tools)
     killed.join()
-    assert engine.client().containers.list(all=True, filters={"label": engine.CONTAINER_LABEL}) == []
+    assert _ours() == []
 
 
 def _kill_the_server() -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         time.sleep(0.2)
-        for container in engine.client().containers.list(filters={"label": engine.CONTAINER_LABEL}):
-            with contextlib.suppress(engine.docker.errors.APIError):
-                if "myip-server" in str(container.attrs["Config"]["Cmd"]):
-                    time.sleep(2.5)
-                    container.kill()
-                    return
+        with contextlib.suppress(engine.docker.errors.APIError):
+            for container in _servers():
+                time.sleep(2.5)
+                container.kill()
+                return
 
 
 def test_a_load_generator_that_is_missing(server, images):
@@ -205,7 +294,7 @@ def test_a_cgroup_that_tells_nothing_leaves_the_other_numbers(server, tools, mon
 
 
 def test_a_dynamic_server_is_counted_too_in_an_image_without_a_shell(builds, tools):
-    cell = matrix.cell("distroless", "baseline", "system")
+    cell = matrix.cell("distroless", "optimized", "system")
     (built,) = builds([cell], build.load_app(MYIP).server)
     assert not built.reason
     (count,) = instructions.measure(Treatment(cell, built.image, cell.slug), workloads.find("root"), tools)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import serving, throughput, workloads
+from rustimg_lab.measure import loading, serving, workloads
 from rustimg_lab.measure.trials import Lost
 
 ROOT = workloads.find("root")
@@ -92,7 +92,7 @@ def test_a_misspelt_workload_is_told_with_the_nearest():
     ],
 )
 def test_server_and_generator_have_cpus_of_their_own_or_every_table_says_that_they_have_not(workers, cpus, split):
-    *found, warning = throughput.split_cpus(workers, cpus)
+    *found, warning = loading.split_cpus(workers, cpus)
     assert tuple(found) == split
     assert bool(warning) == (split[0] == split[1])
 
@@ -100,4 +100,4 @@ def test_server_and_generator_have_cpus_of_their_own_or_every_table_says_that_th
 @pytest.mark.parametrize(("workers", "cpus"), [(1, [0]), (4, [0, 1]), (4, [0, 1, 2])])
 def test_too_few_cpus_are_refused(workers, cpus):
     with pytest.raises(LabError, match="CPU"):
-        throughput.split_cpus(workers, cpus)
+        loading.split_cpus(workers, cpus)

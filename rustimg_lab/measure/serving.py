@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import docker.errors
 import requests
@@ -40,12 +41,20 @@ class Server:
 
 @contextmanager
 def serving(
-    image: str, workload: Workload, *, workers: int, deadline_s: int, cpus: str = "", under: Tool | None = None
+    image: str,
+    workload: Workload,
+    *,
+    workers: int,
+    deadline_s: int,
+    cpus: str = "",
+    memory_bytes: int = 0,
+    under: Tool | None = None,
 ) -> Iterator[Server]:
     """Starts the image as its Dockerfile says, on the host's network, and removes it after the block.
 
-    After `deadline_s` the server ends by itself, whatever became of the lab. `under` runs it under a tool. Raises
-    Lost, with the container's last log lines, when it does not start, or does not give the one right answer.
+    After `deadline_s` the server ends by itself, whatever became of the lab. `memory_bytes` is its limit, without swap;
+    0 for none. `under` runs it under a tool. Raises Lost, with the container's last log lines, when it does not start,
+    or does not give the one right answer.
     """
     port = free_port()
     environment = {
@@ -55,19 +64,33 @@ def serving(
     if under:
         command = [*under.command, *engine.client().images.get(image).attrs["Config"]["Cmd"]]
         environment |= under.environment
-    container = engine.create_container(
-        image, command=command, network_mode="host", environment=environment, cpuset_cpus=cpus
-    )
+    limit = {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
+    with started(
+        "server", image, under.files if under else b"",
+        command=command, network_mode="host", environment=environment, cpuset_cpus=cpus, **limit,
+    ) as container:  # fmt: skip
+        yield Server(container, port, first_answer(container, port, workload))
+
+
+@contextmanager
+def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterator[engine.Container]:
+    """A container of the image for as long as the block lasts, started with `files` (a tar archive) in it.
+
+    Raises Lost, naming `what` it is, when the engine makes or starts none.
+    """
+    container = None
     try:
         try:
-            if under:
-                container.put_archive("/", under.files)
+            container = engine.create_container(image, **options)
+            if files:
+                container.put_archive("/", files)
             container.start()
         except docker.errors.APIError as error:
-            raise Lost(f"the server does not start: {error.explanation}") from None
-        yield Server(container, port, first_answer(container, port, workload))
+            raise Lost(f"the {what} does not start: {error.explanation}") from None
+        yield container
     finally:
-        engine.remove_container(container)
+        if container:
+            engine.remove_container(container)
 
 
 def first_answer(container: engine.Container, port: int, workload: Workload) -> int:

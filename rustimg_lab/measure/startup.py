@@ -37,7 +37,7 @@ def studies(
     servers: list[Treatment], clients: list[Treatment], plan: trials.Plan, run: Run, tools: str
 ) -> Iterator[tuple[trials.Study, trials.Measure]]:
     """The three studies of a start, each with how a trial of it is measured: the server's and the client's process, and
-    the server's container. `tools` is the image that `starter` is in. Raises LabError when the plan does not fit."""
+    the server's container. `tools` is the image that `starter` is in. Raises PlanError when the plan does not fit."""
     for program, treatments in (("server", servers), ("client", clients)):
         until, metric = UNTIL[program]
         parameters = {"program": program, "starts": STARTS, "until": until, "warning": ""}

@@ -25,6 +25,10 @@ MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
 Measure = Callable[["Treatment"], list[Observation]]  # the numbers of one trial; raises Lost
 
 
+class PlanError(LabError):
+    """A study that cannot be made as it is asked for."""
+
+
 class Lost(Exception):
     """A trial that gave no number; the text says why."""
 
@@ -88,13 +92,14 @@ class Study:
 def plan_study(
     name: str, kind: str, metric: str, parameters: dict[str, Any], treatments: list[Treatment], plan: Plan, run: Run
 ) -> Study:
-    """A study of the treatments and the baseline's twin. Raises LabError when the baseline is none of them."""
+    """A study of the treatments and the baseline's twin. Raises PlanError when the baseline is none of them,
+    LabError when there are none."""
     if not treatments:
         raise LabError(f"study '{name}' has no image to measure: none could be built")
     known = {treatment.name: treatment for treatment in treatments}
     baseline = plan.baseline or treatments[0].name
     if baseline not in known:
-        raise unknown("baseline", baseline, known)
+        raise PlanError(str(unknown("baseline", baseline, known)))
     twin = replace(known[baseline], name=baseline + comparison.TWIN)
     before = run.environment.get("studies", {}).get(name, {})
     seed = before.get("seed", random.randrange(1 << 32)) if plan.seed is None else plan.seed
@@ -103,10 +108,10 @@ def plan_study(
 
 
 def going_on(study: Study, run: Run) -> None:
-    """Records the plan. Raises LabError when the run has the study with another plan: its trials would be mixed."""
+    """Records the plan. Raises PlanError when the run has the study with another plan: its trials would be mixed."""
     studies = run.environment.get("studies", {})
     if differs := _differences(studies[study.name], study.as_dict()) if study.name in studies else []:
-        raise LabError(
+        raise PlanError(
             f"study '{study.name}' of run '{run.name}' was begun otherwise ({'; '.join(differs)}); trials of two plans "
             "are not mixed: choose a new run with --run NAME"
         )
@@ -122,7 +127,7 @@ def run_study(
     """Runs what of the study is not in the run yet, and returns a line on each trial that was given up.
 
     `measure` returns the numbers of one trial or raises Lost. `on_trial` hears how many trials of how many this call
-    has done, and which is next. Raises LabError when the run has another plan for this study.
+    has done, and which is next. Raises PlanError when the run has another plan for this study.
     """
     going_on(study, run)
     attempts = _attempts(study, run)

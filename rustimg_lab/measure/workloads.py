@@ -59,15 +59,15 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload(
-            "root", "GET /, the article's JSON; next to no allocation", "GET", "/", "",
+            "root", "GET /, the article's JSON, next to no allocation", "GET", "/", "",
             b'{"ip":"127.0.0.1","country":"Unknown","cc":"XX"}',
         ),
         Workload(
-            "batch", f"POST /batch, {BATCH} addresses looked up; many small allocations", "POST", "/batch",
+            "batch", f"POST /batch, {BATCH} addresses looked up, many small allocations", "POST", "/batch",
             _json(_addresses()), _json([_look_up(text) for text in _addresses()]).encode(),
         ),
         Workload(
-            "large", f"GET /large, {LARGE_BYTES >> 10} KiB of text that grows; large allocations", "GET", "/large", "",
+            "large", f"GET /large, {LARGE_BYTES >> 10} KiB of text that grows, large allocations", "GET", "/large", "",
             _lines(),
         ),
     )

@@ -1,0 +1,102 @@
+"""Open loop: how long a request takes at one fixed rate, the same for all cells.
+
+oha (github.com/hatoo/oha) sends at its rate however slowly the server answers. Each latency counts from when the
+request had its turn, not from when a connection was free for it (`--latency-correction`): so a server that stalls
+cannot hide the requests that it made wait (coordinated omission; Tene, "How NOT to Measure Latency").
+"""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+
+import docker.errors
+
+from rustimg_lab import comparison, engine, store
+from rustimg_lab.measure import loading, trials
+from rustimg_lab.measure.loading import Load
+from rustimg_lab.measure.serving import Server
+from rustimg_lab.measure.throughput import REQUESTS_PER_S
+from rustimg_lab.measure.trials import Lost, PlanError, Treatment
+from rustimg_lab.store import Observation, Run
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+BEYOND = 10  # samples that a percentile has above it, or it is not told
+OF_CAPACITY = 0.5  # the rate, as a part of what the slowest cell answers in a closed loop
+SLACK_S, SLACK = 0.5, 1.1  # what a trial may take longer, and how often as long, before the rate was not kept
+
+
+def studies(
+    load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str
+) -> Iterator[tuple[trials.Study, trials.Measure]]:
+    """The study of a load at a fixed rate, and how a trial of it is measured. `tools` is the image that oha is in.
+
+    The rate is what the run's study has, or half of what the slowest cell answers in the run's throughput study of this
+    load. Raises PlanError when there is none.
+    """
+    name = f"latency-{load.name}"
+    parameters = load.parameters()
+    before = run.environment.get("studies", {}).get(name, {"parameters": {}})["parameters"]
+    parameters["requests_per_s"] = rate = before.get("requests_per_s") or _half_of_the_slowest(load, run)
+    highest = metric(_told(rate * load.seconds)[-1])
+    yield (
+        trials.plan_study(name, "latency", highest, parameters, treatments, plan, run),
+        partial(measure, load=load, rate=rate, tools=tools),
+    )
+
+
+def metric(percentile: str) -> str:
+    """The metric of a percentile, in seconds."""
+    return f"latency_{percentile.replace('.', '')}_s"
+
+
+def _told(samples: int) -> list[str]:
+    """The percentiles that so many samples tell, in rising order; the median always."""
+    return [name for name, part in PERCENTILES.items() if samples - part * samples > BEYOND - 0.5] or ["p50"]
+
+
+def _half_of_the_slowest(load: Load, run: Run) -> int:
+    rows = store.load(run.name)
+    study = f"throughput-{load.name}"
+    if study not in run.environment.get("studies", {}) or not rows["study"].eq(study).any():
+        raise PlanError(
+            "latency is measured at half of what the slowest cell answers in a closed loop, and run "
+            f"'{run.name}' has no throughput study of that load: call `./lab measure --study throughput` with the same "
+            "options first"
+        )
+    return int(OF_CAPACITY * comparison.summarize(comparison.samples(rows, study, REQUESTS_PER_S))["mean"].min())
+
+
+def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Observation]:
+    """One trial: fresh containers, warm-up, then `load.seconds` that count, both at the rate. Raises Lost."""
+    with loading.serve(treatment.image, load) as server, loading.generator(tools, load) as generator:
+        _ask(generator, server, load, rate, load.warmup_s)
+        told = _ask(generator, server, load, rate, load.seconds)
+    return [Observation(metric(name), told[name], "s") for name in _told(rate * load.seconds)]
+
+
+def _ask(generator: engine.Container, server: Server, load: Load, rate: int, seconds: int) -> dict[str, float]:
+    """The latencies by percentile, in s. Raises Lost when an answer was an error or had the wrong size, or the rate was
+    not kept."""
+    workload, sent = load.workload, rate * seconds
+    command = [
+        "oha", "-n", str(sent), "-q", str(rate), "-c", str(load.connections), "--latency-correction", "--no-tui",
+        "--output-format", "json", "-m", workload.method, "-T", "application/json",
+        *(["-d", workload.body] if workload.body else []), f"http://127.0.0.1:{server.port}{workload.path}",
+    ]  # fmt: skip
+    try:
+        code, said = generator.exec_run(command, demux=True)
+    except docker.errors.APIError as error:
+        raise Lost(f"the load generator is gone: {error.explanation}{engine.last_words(server.container)}") from None
+    out, err = (part.decode(errors="replace").strip() if part else "" for part in said)
+    if code or not out.startswith("{"):
+        told = (err or out).rpartition("\n")[2][:200]
+        raise Lost(f"the load generator failed with exit code {code}: {told}{engine.last_words(server.container)}")
+    told = json.loads(out)
+    if told["errorDistribution"] or set(told["statusCodeDistribution"]) != {"200"}:
+        wrong = told["errorDistribution"] | told["statusCodeDistribution"]
+        raise Lost(f"requests failed ({str(wrong)[:200]}){engine.last_words(server.container)}")
+    if told["summary"]["totalData"] != sent * len(workload.answer):
+        raise Lost(f"{sent} answers had {told['summary']['totalData']} bytes in all: some were wrong")
+    if told["summary"]["total"] > max(seconds + SLACK_S, SLACK * seconds):
+        raise Lost(f"{rate} requests per second were not kept: {sent} took {told['summary']['total']:.1f} s")
+    return told["latencyPercentiles"]

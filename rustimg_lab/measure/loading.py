@@ -1,0 +1,135 @@
+"""A server under load: wrk (github.com/wg/wrk) asks it in a closed loop, in a container and on CPUs of its own.
+
+wrk keeps so many connections open and asks on each as soon as it has an answer. What it tells of single requests' times
+is no latency: a closed loop asks less when the server is slow (coordinated omission), so none of it is kept.
+"""
+
+import json
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import docker.errors
+
+from rustimg_lab import engine
+from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S, Server, serving, started
+from rustimg_lab.measure.trials import Lost, PlanError
+from rustimg_lab.measure.workloads import Workload
+
+SPARE_S = ANSWER_TIMEOUT_S + 60  # what a trial may take beside its load before everything in it ends by itself
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a trial asks for, of how many worker threads, over how many connections at once, for how long."""
+
+    workload: Workload
+    workers: int
+    connections: int
+    warmup_s: int
+    seconds: int
+
+    @property
+    def name(self) -> str:
+        """For the name of a study under this load."""
+        return f"{self.workload.name}-{self.workers}w-{self.connections}c"
+
+    @property
+    def deadline_s(self) -> int:
+        """After which server and generator end by themselves."""
+        return self.warmup_s + self.seconds + SPARE_S
+
+    def parameters(self) -> dict[str, Any]:
+        """For a study's plan. Raises PlanError when this machine has too few CPUs."""
+        server_cpus, generator_cpus, warning = split_cpus(self.workers)
+        return {
+            "workload": self.workload.name,
+            "workers": self.workers,
+            "connections": self.connections,
+            "warmup_s": self.warmup_s,
+            "seconds": self.seconds,
+            "server_cpus": server_cpus,
+            "generator_cpus": generator_cpus,
+            "warning": warning,
+        }
+
+
+def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, str]:
+    """The server's CPUs, the generator's, and what a reader must know of that.
+
+    Apart where there are enough: one for one worker thread, two for more. On fewer than four CPUs one or two worker
+    threads can be measured, two of them only on CPUs shared with the generator. Raises PlanError where that is too few.
+    """
+    cpus = sorted(os.sched_getaffinity(0)) if cpus is None else cpus
+    if len(cpus) < 2:
+        raise PlanError("one CPU cannot hold server and load generator apart; a load is measured on two or more")
+    if workers > 1 and len(cpus) < 4:
+        if workers > 2:
+            raise PlanError(
+                f"{workers} worker threads are measured on four CPUs or more, here are {len(cpus)}; use 1 or 2"
+            )
+        both = _cpuset(cpus)
+        return both, both, f"server and load generator share the CPUs {both}: they slow each other"
+    for_server = 1 if workers == 1 else 2
+    return _cpuset(cpus[-for_server:]), _cpuset(cpus[:-for_server][:2]), ""
+
+
+def serve(image: str, load: Load, memory_bytes: int = 0) -> AbstractContextManager[Server]:
+    """The image's server, as the load wants it; see `serving`."""
+    return serving(
+        image,
+        load.workload,
+        workers=load.workers,
+        deadline_s=load.deadline_s,
+        cpus=split_cpus(load.workers)[0],
+        memory_bytes=memory_bytes,
+    )
+
+
+def generator(tools: str, load: Load, **options: Any) -> AbstractContextManager[engine.Container]:
+    """A container of the image `tools` in which wrk can be called; it ends by itself after the load's deadline.
+
+    `options` are for the container; see `started`.
+    """
+    command, cpus = ["sleep", str(load.deadline_s)], split_cpus(load.workers)[1]
+    return started("load generator", tools, command=command, network_mode="host", cpuset_cpus=cpus, **options)
+
+
+def ask(generator: engine.Container, server: Server, load: Load, seconds: int) -> tuple[int, float]:
+    """Loads the server for so many seconds: how many requests it answered, and how many each second.
+
+    Raises Lost when wrk failed, or when an answer was an error or not of the right size.
+    """
+    workload = load.workload
+    command = [
+        "wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s", "--script=/report.lua",
+        f"http://127.0.0.1:{server.port}{workload.path}", "--", workload.method,
+        *([workload.body] if workload.body else []),
+    ]  # fmt: skip
+    try:
+        code, said = generator.exec_run(command)
+    except docker.errors.APIError as error:
+        raise Lost(f"the load generator is gone: {error.explanation}{engine.last_words(server.container)}") from None
+    said = said.decode(errors="replace")
+    last = said.strip().rpartition("\n")[2]
+    if code or not last.startswith("{"):
+        raise Lost(
+            f"the load generator failed with exit code {code}: {last[:200]}{engine.last_words(server.container)}"
+        )
+    told = json.loads(last)
+    if bad := told["socket_errors"] + told["status_errors"]:
+        raise Lost(f"{bad} of {told['requests']} requests failed{engine.last_words(server.container)}")
+    if not told["requests"]:
+        raise Lost(f"no request was answered in {seconds} s{engine.last_words(server.container)}")
+    # What was still on its way when wrk stopped is in its bytes and not in its requests.
+    unfinished = told["bytes"] - told["requests"] * server.answer_bytes
+    if not 0 <= unfinished <= load.connections * server.answer_bytes:
+        raise Lost(
+            f"{told['requests']} answers had {told['bytes']} bytes, of {server.answer_bytes} each: some were wrong"
+        )
+    return told["requests"], told["requests"] / (told["duration_us"] / 1e6)
+
+
+def _cpuset(cpus: list[int]) -> str:
+    return ",".join(map(str, cpus))

@@ -1,0 +1,213 @@
+"""What memory a server takes: under load, for each connection, and the smallest limit under which it still answers.
+
+Resident memory is read inside the server's own PID namespace, which the load generator's container shares: the same on
+cgroup v1 and v2, and where the engine runs in a virtual machine. What is resident now is the sum over the page tables
+(smaps_rollup, proc_pid_smaps(5)); the peak is the kernel's high-water mark (VmHWM, proc_pid_status(5)), whose counters
+may lag by some hundred KiB. Both count the binary's and the libraries' own pages so far as they were used; anonymous
+memory, which is heap and stacks, is told apart. Socket buffers are the kernel's and in none of them.
+"""
+
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from math import sqrt
+from statistics import median_high
+
+import docker.errors
+
+from rustimg_lab import engine
+from rustimg_lab.measure import loading, trials
+from rustimg_lab.measure.loading import Load
+from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S, Server, ask_on
+from rustimg_lab.measure.throughput import REQUESTS_PER_S
+from rustimg_lab.measure.trials import Lost, PlanError, Treatment
+from rustimg_lab.store import Observation, Run
+
+STEADY, PEAK, ANONYMOUS = "steady_rss_bytes", "peak_rss_bytes", "steady_anonymous_bytes"
+LIMIT = "smallest_limit_bytes"
+CONNECTIONS = (1, 100, 1000)
+LOOK_S = 0.1  # between two looks at a server under load
+LIMITS = 5  # blocks of the bisection: each trial of it is some eight loads
+SMALLEST_BYTES = 6 << 20  # the engine takes no smaller limit (moby, daemon/daemon_unix.go, linuxMinMemory)
+LARGEST_BYTES = 1 << 30
+KEPT = 0.5  # of its rate without a limit, or a server has too little memory
+STEP = 1.02  # the bisection ends when the limits that do and do not suffice are so near to each other
+_FILES = ["/proc/1/status", "/proc/1/smaps_rollup"]
+_LINES = ("VmHWM:", "Rss:", "Anonymous:")
+
+
+def studies(
+    load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str
+) -> Iterator[tuple[trials.Study, trials.Measure]]:
+    """The three studies of a server's memory, each with how a trial of it is measured. `tools` is the image that wrk is
+    in. Raises PlanError when this machine has too few CPUs or open files, or the plan does not fit."""
+    _allow_files(max(CONNECTIONS) + 100)
+    parameters = load.parameters()
+    yield (
+        _plan("load", STEADY, parameters, f"memory-load-{load.name}", treatments, plan, run),
+        partial(measure_load, load=load, tools=tools),
+    )
+    held = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus")}
+    held |= {"connections": list(CONNECTIONS), "warning": ""}
+    called = f"memory-connections-{load.workload.name}-{load.workers}w"
+    yield (
+        _plan("connections", f"rss_at_{CONNECTIONS[-1]}_bytes", held, called, treatments, plan, run),
+        partial(measure_connections, load=load, tools=tools),
+    )
+    fewer = replace(plan, blocks=min(plan.blocks, LIMITS), width=None)
+    if not engine.client().info()["SwapLimit"]:
+        parameters["warning"] = "; ".join(filter(None, [parameters["warning"], "the engine cannot keep it from swap"]))
+    yield (
+        _plan(
+            "limit",
+            LIMIT,
+            parameters | {"step": STEP, "kept": KEPT},
+            f"memory-limit-{load.name}",
+            treatments,
+            fewer,
+            run,
+        ),
+        partial(measure_limit, load=load, tools=tools),
+    )
+
+
+def _plan(
+    of: str, metric: str, parameters: dict, name: str, treatments: list[Treatment], plan: trials.Plan, run: Run
+) -> trials.Study:
+    return trials.plan_study(name, "memory", metric, {"of": of, **parameters}, treatments, plan, run)
+
+
+def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
+    """One trial: resident before the load, while it lasts (the median of all looks), and the peak. Raises Lost."""
+    with (
+        loading.serve(treatment.image, load) as server,
+        loading.generator(tools, load, pid_mode=f"container:{server.container.id}") as generator,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        user = _user(treatment.image)
+        idle = _resident(generator, user)
+        loading.ask(generator, server, load, load.warmup_s)
+        asked = pool.submit(loading.ask, generator, server, load, load.seconds)
+        seen = []
+        while not asked.done():
+            seen.append(_resident(generator, user))
+            time.sleep(LOOK_S)
+        asked.result()
+    return [
+        _observation("idle_rss_bytes", idle.get("Rss:")),
+        _observation(STEADY, _median(seen, "Rss:")),
+        _observation(ANONYMOUS, _median(seen, "Anonymous:")),
+        _observation(PEAK, seen[-1].get("VmHWM:")),
+    ]
+
+
+def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
+    """One trial: resident with no connection, and with so many open that have each had one answer. Raises Lost."""
+    with (
+        loading.serve(treatment.image, load) as server,
+        loading.generator(tools, load, pid_mode=f"container:{server.container.id}") as generator,
+        ExitStack() as opened,
+    ):
+        user = _user(treatment.image)
+        found = [_observation("rss_at_0_bytes", none := _resident(generator, user).get("Rss:"))]
+        held = 0
+        for count in CONNECTIONS:
+            try:
+                for _ in range(count - held):
+                    ask_on(opened.enter_context(_connect(server)), load.workload)
+            except OSError as error:
+                raise Lost(f"connection {held + 1} to {count} of the server failed: {error}") from None
+            held = count
+            now = _resident(generator, user).get("Rss:")
+            found.append(_observation(f"rss_at_{count}_bytes", now))
+            each = None if None in (now, none) else (now - none) / count
+            found.append(_observation(f"bytes_per_connection_at_{count}", each))
+    return found
+
+
+def _connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=ANSWER_TIMEOUT_S)
+
+
+def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
+    """One trial: the smallest memory limit under which a fresh server answers the whole load, found by bisection, and
+    the requests per second there and without a limit. A limit that the engine's smallest suffices for is told as that.
+
+    A server that fails or slows to less than `KEPT` of its own rate has too little: long before it is killed, it waits
+    for its own code, which the kernel drops and reads again. Raises Lost.
+    """
+    if not engine.client().info()["MemoryLimit"]:
+        raise Lost("the engine cannot limit a container's memory (its kernel has no such cgroup controller)")
+    free = _rate(treatment.image, load, tools, 0, 0)
+    needed = KEPT * free
+    too_small, enough, told = 0, SMALLEST_BYTES, 0.0
+    while not told:
+        try:
+            told = _rate(treatment.image, load, tools, enough, needed)
+        except Lost as lost:
+            too_small, enough = enough, 2 * enough
+            if enough > LARGEST_BYTES:
+                raise Lost(f"a limit of {too_small >> 20} MiB is too small too: {lost}") from None
+    while too_small and enough / too_small > STEP:
+        middle = int(sqrt(too_small * enough))
+        try:
+            enough, told = middle, _rate(treatment.image, load, tools, middle, needed)
+        except Lost:
+            too_small = middle
+    return [
+        Observation(LIMIT, enough, "B", detail="" if too_small else "the engine takes no smaller limit"),
+        Observation("requests_per_s_at_limit", told, "1/s"),
+        Observation(REQUESTS_PER_S, free, "1/s"),
+    ]
+
+
+def _rate(image: str, load: Load, tools: str, memory_bytes: int, needed: float) -> float:
+    """The requests per second under a memory limit. Raises Lost when one fails, or when they are fewer than needed."""
+    with loading.serve(image, load, memory_bytes) as server, loading.generator(tools, load) as generator:
+        _, per_s = loading.ask(generator, server, load, load.seconds)
+    if per_s < needed:
+        raise Lost(f"{per_s:.0f} requests per second, where {needed:.0f} are needed")
+    return per_s
+
+
+def _user(image: str) -> str:
+    """As whom the image's server runs: a process may see another's page tables when it runs as the same user."""
+    return engine.client().images.get(image).attrs["Config"]["User"]
+
+
+def _resident(beside: engine.Container, user: str) -> dict[str, int]:
+    """Bytes by the lines of `_LINES`, of the server in whose PID namespace the container `beside` is; without those
+    that the kernel does not tell. Raises Lost when the server is gone."""
+    try:
+        _, said = beside.exec_run(["cat", *_FILES], user=user)
+    except docker.errors.APIError as error:
+        raise Lost(f"the server is gone: {error.explanation}") from None
+    lines = (line.split() for line in said.decode(errors="replace").splitlines())
+    told = {words[0]: int(words[1]) << 10 for words in lines if len(words) == 3 and words[0] in _LINES}
+    if not told:
+        raise Lost(f"the server is gone, or its kernel tells nothing: {said[-200:].decode(errors='replace').strip()}")
+    return told
+
+
+def _median(seen: list[dict[str, int]], key: str) -> int | None:
+    values = [each[key] for each in seen if key in each]
+    return median_high(values) if values else None
+
+
+def _observation(metric: str, value: float | None) -> Observation:
+    if value is None:
+        return Observation(metric, None, "B", ok=False, reason="the kernel does not tell it of the server's process")
+    return Observation(metric, value, "B")
+
+
+def _allow_files(wanted: int) -> None:
+    """Lets this process hold so many open files, connections included. Raises PlanError when it may not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise PlanError(f"{wanted} open files are needed for the connections, this user may have {hard} (`ulimit -Hn`)")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

@@ -1,0 +1,60 @@
+"""The studies that can be asked for by name: the cells of each unless it is told others, and how it is planned."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from rustimg_lab import matrix
+from rustimg_lab.measure import latency, memory, startup, throughput, workloads
+from rustimg_lab.measure.loading import Load
+from rustimg_lab.measure.trials import Measure, Plan, Study, Treatment
+from rustimg_lab.store import Run
+
+Studies = Iterator[tuple[Study, Measure]]
+# From the servers' images, the clients' (where they are measured), the run, and the image of what measures.
+Planner = Callable[[list[list[Treatment]], Run, str], Studies]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a study takes unless it is told otherwise."""
+
+    bases: tuple[str, ...]
+    profiles: tuple[str, ...]
+    allocators: tuple[str, ...]
+    of_clients: bool = False  # whether the client is measured beside the server
+    tools: str = "tools"  # the image that it measures with
+
+
+_ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
+KINDS = {
+    "throughput": _ALLOCATORS,
+    "startup": Kind(tuple(matrix.BASES), ("optimized",), (matrix.ARTICLE,), of_clients=True),
+    "memory": _ALLOCATORS,
+    "latency": replace(_ALLOCATORS, tools="oha"),
+}
+_UNDER_LOAD = {"throughput": throughput, "memory": memory, "latency": latency}
+
+
+SHORT_LOAD = Load(workloads.find("batch"), workers=1, connections=16, warmup_s=1, seconds=2)
+
+
+def short(bases: list[str], profiles: list[str], allocators: list[str], debian: str) -> list[matrix.Cell]:
+    """The cells of the short study of a grid: one profile, the optimized where it is there, and on musl its own malloc,
+    which comes first, beside the allocators that were asked for. Raises LabError on a wrong name."""
+    profile = "optimized" if "optimized" in profiles else profiles[-1]
+    found = matrix.grid(bases, [profile], ["system", *allocators], debian)
+    asked = matrix.grid(bases, [profile], allocators, debian)
+    return [cell for cell in found if cell in asked or cell.base.target == matrix.MUSL]
+
+
+def planner(kind: str, loads: list[Load], plan: Plan) -> Planner:
+    """How a study of that kind is planned once its images are there; `loads` are what servers are put under."""
+
+    def studies(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
+        if kind == "startup":
+            yield from startup.studies(*built, plan, run, tools)
+            return
+        for load in loads:
+            yield from _UNDER_LOAD[kind].studies(load, *built, plan, run, tools)
+
+    return studies

@@ -1,0 +1,129 @@
+"""What memory real servers take, in containers with and without a limit."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from rustimg_lab import build, comparison, engine, host, matrix, packages, store
+from rustimg_lab.measure import loading, memory, workloads
+from rustimg_lab.measure.loading import Load
+from rustimg_lab.measure.trials import Lost, PlanError, Treatment
+from rustimg_lab.paths import MYIP, REPORTS, RUNS
+
+pytestmark = pytest.mark.engine
+NAME = "test-memory"
+LARGE = Load(workloads.find("large"), workers=1, connections=64, warmup_s=1, seconds=1)
+MEASURE = ("measure", "--study", "memory", "--run", NAME, "--bases", "scratch", "--allocators", "system",
+           "--seconds", "1", "--workload", "large", "--connections", "64", "--blocks", "2")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(lab):
+    """A short study through the command line."""
+    _forget()
+    done = lab(*MEASURE)
+    assert done.returncode == 0, done.stderr
+    yield done
+    _forget()
+
+
+def _forget() -> None:
+    for folder in (RUNS / NAME, REPORTS / NAME):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def tools(images) -> str:
+    return packages.make_tools("tools", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
+
+
+@pytest.fixture
+def server(study) -> Treatment:
+    cell = matrix.cell("scratch", "optimized", "system")
+    return Treatment(cell, engine.find_image(build.image_tag(cell, build.load_app(MYIP).server)).id, cell.slug)
+
+
+def values(study: str, metric: str):
+    return comparison.samples(store.load(NAME), study, metric)["value"]
+
+
+def test_resident_memory_before_and_under_load_and_its_peak(study):
+    assert store.load(NAME)["ok"].all()
+    idle, steady, peak, anonymous = (
+        values("memory-load-large-1w-64c", metric)
+        for metric in ("idle_rss_bytes", memory.STEADY, memory.PEAK, memory.ANONYMOUS)
+    )
+    assert len(idle) == len(peak) == 2 * 2  # blocks, the cell and its twin
+    assert (anonymous < steady).all() and (idle < steady).all()
+    assert (peak > 0.9 * steady).all()  # the kernel's high-water mark may lag by some pages
+    assert steady.median() > 2 * workloads.LARGE_BYTES  # 64 connections wait for a quarter of a mebibyte each
+
+
+def test_more_connections_take_more_memory(study):
+    held = [values("memory-connections-large-1w", f"rss_at_{count}_bytes").median() for count in (0, 100, 1000)]
+    assert held == sorted(held) and held[0] < held[2]
+    each = values("memory-connections-large-1w", "bytes_per_connection_at_1000").median()
+    assert each == pytest.approx((held[2] - held[0]) / 1000, rel=0.2)
+
+
+def test_the_smallest_limit_is_found_and_there_the_load_is_answered(study):
+    limits, there, free = (
+        values("memory-limit-large-1w-64c", metric)
+        for metric in (memory.LIMIT, "requests_per_s_at_limit", "requests_per_s")
+    )
+    assert len(limits) == 2 * 2 and (limits >= memory.SMALLEST_BYTES).all()
+    assert (there >= memory.KEPT * free).all()
+    assert (REPORTS / NAME / "04_memory_workload-large_workers-1_connections-64.html").exists()
+
+
+def test_a_server_under_too_small_a_limit_is_lost_and_the_bisection_goes_up(server, tools, monkeypatch):
+    monkeypatch.setattr(memory, "SMALLEST_BYTES", 2 << 20)  # which the engine refuses: that counts as too small
+    found = {each.metric: each for each in memory.measure_limit(server, LARGE, tools)}
+    assert found[memory.LIMIT].value >= 6 << 20 and not found[memory.LIMIT].detail
+    monkeypatch.setattr(memory, "LARGEST_BYTES", 3 << 20)
+    with pytest.raises(Lost, match=r"a limit of 2 MiB is too small too: the server does not start: .*[Mm]emory limit"):
+        memory.measure_limit(server, LARGE, tools)
+
+
+def test_a_server_that_its_limit_slows_down_has_too_little(server, tools):
+    many = replace(LARGE, workload=workloads.find("batch"), connections=512)
+    found = {each.metric: each for each in memory.measure_limit(server, many, tools)}
+    assert found[memory.LIMIT].value > memory.SMALLEST_BYTES and not found[memory.LIMIT].detail
+    with pytest.raises(Lost, match=r"requests per second, where .* are needed|requests failed|does not start|ended"):
+        memory._rate(server.image, many, tools, memory.SMALLEST_BYTES, memory.KEPT * found["requests_per_s"].value)
+
+
+def test_an_engine_that_limits_no_memory_is_told(server, tools, monkeypatch):
+    """No engine here is one: its answer is replaced."""
+    info = engine.client().info()
+    monkeypatch.setattr(engine.client(), "info", lambda: info | {"MemoryLimit": False})
+    with pytest.raises(Lost, match="cannot limit a container's memory"):
+        memory.measure_limit(server, LARGE, tools)
+
+
+def test_what_the_kernel_does_not_tell_is_absent_with_its_reason(server, tools, monkeypatch):
+    """No kernel here lacks it: another file is read in its place."""
+    monkeypatch.setattr(memory, "_FILES", ["/proc/1/status", "/proc/1/no-such-file"])
+    found = {each.metric: each for each in memory.measure_load(server, LARGE, tools)}
+    assert not found[memory.STEADY].ok and "does not tell" in found[memory.STEADY].reason
+    assert found[memory.PEAK].ok and found[memory.PEAK].value > 0
+
+
+def test_a_server_that_is_gone_takes_its_generator_along_and_is_lost(server, tools):
+    with (
+        loading.serve(server.image, LARGE) as found,
+        loading.generator(tools, LARGE, pid_mode=f"container:{found.container.id}") as generator,
+    ):
+        found.container.kill()
+        found.container.wait()
+        with pytest.raises(Lost, match="the server is gone"):
+            memory._resident(generator, memory._user(server.image))
+        with pytest.raises(Lost, match=r"the load generator (is gone|failed)"):
+            loading.ask(generator, found, LARGE, 1)
+
+
+def test_too_few_open_files_for_the_connections_are_told_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda what: (256, 512))
+    with pytest.raises(PlanError, match=r"1100 open files are needed .* may have 512"):
+        next(memory.studies(LARGE, [], None, None, ""))
