@@ -357,7 +357,9 @@ def remove_containers(all_of_ours: bool = False) -> int:
     With `all_of_ours` also those of a lab that is running now. Returns how many there were.
     """
     removed = 0
-    for container in client().containers.list(all=True, filters={"label": f"{CONTAINER_LABEL}={lab_id()}"}):
+    for container in client().containers.list(
+        all=True, ignore_removed=True, filters={"label": f"{CONTAINER_LABEL}={lab_id()}"}
+    ):
         pid = container.labels.get(PID_LABEL, "")
         if all_of_ours or pid == str(os.getpid()) or not _lives(pid):
             remove_container(container)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,9 @@ import pytest
 from rustimg_lab import bases, build, engine, host, matrix
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
+
+# A shell starts what is in the background with SIGINT ignored, and so would be every lab that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root mounts a tmpfs")
 TINY = Path(__file__).parent / "crates" / "tiny"

@@ -138,7 +138,8 @@ def test_a_lab_that_is_killed_in_mid_study_goes_on_with_the_trial_that_was_in_fl
 
 
 def _ours() -> list:
-    return engine.client().containers.list(all=True, filters={"label": engine.CONTAINER_LABEL})
+    filters = {"label": engine.CONTAINER_LABEL}
+    return engine.client().containers.list(all=True, ignore_removed=True, filters=filters)
 
 
 def _servers() -> list:
