@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rustimg_lab import bases, batch, build, disk, dockerfile, engine, host, matrix, pipeline, report, store
+from rustimg_lab import bases, batch, build, disk, dockerfile, engine, host, matrix, pipeline, profiles, report, store
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import studies, trials, workloads
 from rustimg_lab.measure.loading import Load
@@ -22,12 +22,12 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. 0: all is well; 1: a cell or a test failed; 2: it could not be done; 130: interrupted."""
-    parser = _parser()
-    options, options.pytest = parser.parse_known_args(arguments)
-    if options.pytest and options.command is not test:
-        parser.error(f"unrecognized arguments: {' '.join(options.pytest)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as with Ctrl-C
     try:
+        parser = _parser()
+        options, options.pytest = parser.parse_known_args(arguments)
+        if options.pytest and options.command is not test:
+            parser.error(f"unrecognized arguments: {' '.join(options.pytest)}")
         return options.command(options)
     except LabError as error:
         print(f"lab: {' '.join(str(error).split())}", file=sys.stderr)
@@ -43,7 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    grid = options.bases, options.profiles, options.allocators
+    usual = matrix.usual(options.grid)
+    grid = options.bases or usual.bases, options.profiles or usual.profiles, options.allocators or usual.allocators
     study = None
     if options.blocks:
         plan = trials.Plan(options.blocks)
@@ -166,13 +167,14 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     added = command("run", run, "build every cell, measure it, write the report")
-    _cell_options(added, store.DEFAULT_RUN, list(matrix.BASES), list(matrix.PROFILES), [matrix.ARTICLE])
+    added.add_argument("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
+    _cell_options(added, store.DEFAULT_RUN)
 
     added.add_argument("--blocks", type=_blocks, default=5, metavar="N",
                        help="of the short study of the servers under load that comes last; 0 for none")  # fmt: skip
 
     added = command("measure", measure, "measure the cells in a study of randomized blocks")
-    _cell_options(added, store.STUDIES_RUN, [], [], [])
+    _cell_options(added, store.STUDIES_RUN)
     added.add_argument("--study", choices=studies.KINDS, default="throughput",
                        help="what is measured; each has cells of its own unless some are named")  # fmt: skip
     kinds = "; ".join(f"{each.name}: {each.summary}" for each in workloads.WORKLOADS.values())
@@ -200,7 +202,9 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("dockerfile", show_dockerfile, "print the Dockerfile of one cell")
     added.add_argument("base", help="one of " + ", ".join(matrix.BASES))
-    added.add_argument("--profile", default="optimized", help="one of " + ", ".join(matrix.PROFILES))
+    added.add_argument(
+        "--profile", default="optimized", help=f"one of {', '.join(profiles.everything())}, or some joined by +"
+    )
     added.add_argument("--allocator", default=matrix.ARTICLE,
                        help="one of " + ", ".join((matrix.ARTICLE, *matrix.ALLOCATORS)))  # fmt: skip
     added.add_argument("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
@@ -211,16 +215,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _cell_options(
-    added: argparse.ArgumentParser, run: str, of_bases: list, of_profiles: list, of_allocators: list
-) -> None:
+def _cell_options(added: argparse.ArgumentParser, run: str) -> None:
     allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
     added.add_argument(
         "--run", default=run, metavar="NAME", help=f"the run to write to or go on with; '{run}' unless given"
     )
-    added.add_argument("--bases", type=_names, default=of_bases, help="of " + ",".join(matrix.BASES))
-    added.add_argument("--profiles", type=_names, default=of_profiles, help="of " + ",".join(matrix.PROFILES))
-    added.add_argument("--allocators", type=_names, default=of_allocators, help=f"of {allocators}")
+    added.add_argument("--bases", type=_names, help="of " + ",".join(matrix.BASES))
+    added.add_argument("--profiles", type=_names, help=f"of {','.join(profiles.everything())}, or some joined by +")
+    added.add_argument("--allocators", type=_names, help=f"of {allocators}")
     added.add_argument("--base", action="append", default=[], metavar="NAME=SOURCE",
                        help="for a base or the builder (rust), take this image, archive or `packages`")  # fmt: skip
     added.add_argument("--registry", metavar="HOST[:PORT][/PREFIX]",

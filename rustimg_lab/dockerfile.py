@@ -31,27 +31,30 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
         cache_id=cache_id(cell, app, toolchain),
         packages=[name for name, needed in _packages(cell).items() if needed],
         features=",".join((*app.features, cell.allocator)),
-        musl=cell.base.target == MUSL,
-        exports=" ".join(f"CARGO_PROFILE_RELEASE_{_env(key)}={value}" for key, value in cell.profile.settings),
+        musl=cell.target == MUSL,
+        exports=" ".join(_exports(cell)),
     )
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
-    """The name of the target directory: one per app, lockfile, toolchain, target and profile.
+    """The name of the target directory: one per app, lockfile, toolchain, target and what of a profile
+    cargo is told.
 
     The toolchain is more than rustc: what a build script compiles with the builder's gcc needs the builder's glibc,
     and cargo would not notice that it has become another.
     A literal in the text, since the BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount.
     """
-    libc = "musl" if cell.base.target == MUSL else "gnu"
+    libc = "musl" if cell.target == MUSL else "gnu"
     toolchain = toolchain or f"rust{RUST_VERSION}-{cell.debian}"
-    return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}-{toolchain}-{libc}-{cell.profile.name}"
+    return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}-{toolchain}-{libc}-{cell.profile.compiled}"
 
 
 def _packages(cell: Cell) -> dict[str, bool]:
     """What the official builder image lacks for this cell, as Debian packages."""
-    return {"make": cell.allocator == "jemalloc", "musl-tools": cell.base.target == MUSL}
+    return {"make": cell.allocator == "jemalloc", "musl-tools": cell.target == MUSL}
 
 
-def _env(key: str) -> str:
-    return key.upper().replace("-", "_")
+def _exports(cell: Cell) -> list[str]:
+    """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is."""
+    told = [f"CARGO_PROFILE_RELEASE_{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
+    return told + ([f"RUSTFLAGS='{' '.join(cell.profile.rustflags)}'"] if cell.profile.rustflags else [])

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rustimg_lab import profiles
 from rustimg_lab.errors import unknown
+from rustimg_lab.profiles import Profile
 
 MUSL = "x86_64-unknown-linux-musl"
 GNU = "x86_64-unknown-linux-gnu"
@@ -30,16 +32,6 @@ class Base:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """How the binary is compiled: cargo's release profile, changed by `settings` (cargo's names), stripped or not."""
-
-    name: str
-    summary: str
-    settings: tuple[tuple[str, str], ...] = ()
-    strip: bool = False
-
-
-@dataclass(frozen=True)
 class Binary:
     """What cargo builds once and every base that can hold it shares."""
 
@@ -50,7 +42,7 @@ class Binary:
 
     @property
     def slug(self) -> str:
-        return f"{'musl' if self.target == MUSL else 'gnu'}-{self.profile.name}-{self.allocator}"
+        return f"{'musl' if self.target == MUSL else 'gnu'}-{self.profile.slug}-{self.allocator}"
 
 
 @dataclass(frozen=True)
@@ -64,11 +56,16 @@ class Cell:
 
     @property
     def slug(self) -> str:
-        return f"{self.base.name}-{self.profile.name}-{self.allocator}"
+        return f"{self.base.name}-{self.profile.slug}-{self.allocator}"
+
+    @property
+    def target(self) -> str:
+        """The base's, unless the profile is of glibc alone: then what comes out needs no libc of its base."""
+        return GNU if self.profile.glibc else self.base.target
 
     @property
     def binary(self) -> Binary:
-        return Binary(self.base.target, self.profile, self.allocator, self.debian)
+        return Binary(self.target, self.profile, self.allocator, self.debian)
 
 
 @dataclass(frozen=True)
@@ -98,21 +95,29 @@ BASES = {
     )
 }
 
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("baseline", "cargo build --release, as it comes"),
-        Profile(
-            "optimized",
-            "the article's second table: LTO over all crates, one codegen unit, stripped",
-            (("lto", "true"), ("codegen-units", "1")),
-            strip=True,
-        ),
-    )
-}
+PROFILES = ("baseline", "optimized")  # the article's; `profiles.everything()` has all
 
 ALLOCATORS = ("system", "jemalloc", "mimalloc")
 ARTICLE = "article"  # in the place of an allocator: the one that the article uses on that base
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a run unless some are named: every combination of these names."""
+
+    bases: tuple[str, ...]
+    profiles: tuple[str, ...]
+    allocators: tuple[str, ...] = (ARTICLE,)
+
+
+GRIDS = ("article", "ladder")
+
+
+def usual(grid_name: str) -> Grid:
+    """One of `GRIDS`: the article's, or every profile on musl and on glibc. Raises LabError as `everything` does."""
+    if grid_name == "article":
+        return Grid(tuple(BASES), PROFILES)
+    return Grid(("scratch", "debian"), tuple(profiles.everything()))
 
 
 def reference(name: str, debian: str = DEBIAN) -> str | None:
@@ -126,19 +131,14 @@ def base(name: str) -> Base:
     return BASES[_known("base", name, BASES)]
 
 
-def profile(name: str) -> Profile:
-    """The profile of that name. Raises LabError, with the nearest name, when there is none."""
-    return PROFILES[_known("profile", name, PROFILES)]
-
-
 def cell(base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN) -> Cell:
     """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
-    chosen = base(base_name)
+    chosen, compiled = base(base_name), profiles.find(profile_name)
     _known("Debian release", debian, RELEASES)
     _known("allocator", allocator, (*ALLOCATORS, ARTICLE))
     if allocator == ARTICLE:
-        allocator = chosen.article_allocator
-    return Cell(chosen, profile(profile_name), allocator, debian)
+        allocator = "system" if compiled.glibc else chosen.article_allocator
+    return Cell(chosen, compiled, allocator, debian)
 
 
 def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str], debian: str = DEBIAN) -> list[Cell]:

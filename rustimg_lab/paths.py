@@ -7,6 +7,7 @@ STATE = ROOT / ".lab"  # this clone's own: its id, private tools, base archives 
 RUNS = ROOT / "data" / "runs"
 RECORDED = ROOT / "data" / "recorded"
 ARTICLE = ROOT / "data" / "article.csv"
+PROFILES = ROOT / "data" / "profiles.toml"
 PUBLISHED = ROOT / "data" / "published.csv"
 NOTEBOOKS = ROOT / "notebooks"
 REPORTS = ROOT / "reports"

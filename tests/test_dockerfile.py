@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import build, dockerfile, matrix
+from rustimg_lab import build, dockerfile, matrix, profiles
 from rustimg_lab.paths import MYIP
 
 CELLS = matrix.grid(matrix.BASES, matrix.PROFILES, matrix.ALLOCATORS)
@@ -74,7 +74,7 @@ def test_only_the_final_stage_differs_between_bases_of_one_binary(app):
     assert builder("distroless") == builder("debian")
 
 
-@pytest.mark.parametrize("profile", matrix.PROFILES.values(), ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", profiles.everything().values(), ids=lambda profile: profile.name)
 def test_a_profile_strips_or_not(profile, app):
     assert ("strip -s" in dockerfile.render(matrix.cell("scratch", profile.name, "system"), app)) == profile.strip
 

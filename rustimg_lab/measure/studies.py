@@ -44,7 +44,7 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
     profile = "optimized" if "optimized" in profiles else profiles[-1]
     found = matrix.grid(bases, [profile], ["system", *allocators], debian)
     asked = matrix.grid(bases, [profile], allocators, debian)
-    return [cell for cell in found if cell in asked or cell.base.target == matrix.MUSL]
+    return [cell for cell in found if cell in asked or cell.target == matrix.MUSL]
 
 
 def planner(kind: str, loads: list[Load], plan: Plan) -> Planner:

@@ -1,0 +1,117 @@
+"""Build profiles: `data/profiles.toml` -> Profile, alone or combined with `+`; which cannot be combined, and why."""
+
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache, reduce
+from typing import Any
+
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.paths import PROFILES
+
+# Every key that a profile in the file may have, with the types that its value may have.
+_KEYS: dict[str, tuple[type, ...]] = {
+    "summary": (str,), "gain": (str,), "cost": (str,), "of": (list,), "settings": (dict,), "rustflags": (list,),
+    "strip": (bool,), "glibc": (bool,),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How the binary is compiled: cargo's release profile, changed by `settings` (cargo's names) and `rustflags`,
+    stripped or not, and for `glibc` whatever the base has. `gain` and `cost` are what to expect of it."""
+
+    name: str
+    summary: str
+    gain: str = ""
+    cost: str = ""
+    settings: tuple[tuple[str, str], ...] = ()
+    rustflags: tuple[str, ...] = ()
+    strip: bool = False
+    glibc: bool = False
+
+    @property
+    def slug(self) -> str:
+        """The name, as it may stand in the name of an image and of a bake target."""
+        return self.name.replace("+", "_")
+
+    @property
+    def compiled(self) -> str:
+        """What of it cargo is told, as a name: profiles that have the same share what cargo compiled."""
+        said = [
+            *(f"{key}-{value}" for key, value in self.settings),
+            *(flag.removeprefix("-C") for flag in self.rustflags),
+        ]
+        return "-".join(said).replace("=", "-") or "release"
+
+
+def find(name: str) -> Profile:
+    """The profile of that name, or those joined by `+`. Raises LabError when one is unknown, or two contradict."""
+    known = everything()
+    parts = name.split("+")
+    for part in parts:
+        if part not in known:
+            raise unknown("profile", part, known)
+    if len(parts) == 1:
+        return known[name]
+    summary = "; ".join(known[part].summary for part in parts)
+    return replace(reduce(_combined, (known[part] for part in parts)), name=name, summary=summary, gain="", cost="")
+
+
+@cache
+def everything() -> dict[str, Profile]:
+    """All profiles of the file, in its order. Raises LabError, with the profile, where the file cannot be used."""
+    try:
+        entries = tomllib.loads(PROFILES.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise LabError(f"{PROFILES.name} cannot be read: {error}") from None
+    known: dict[str, Profile] = {}
+    for name, entry in entries.items():
+        try:
+            known[name] = _profile(name, entry, known)
+        except LabError as error:
+            raise LabError(f"{PROFILES.name}, profile '{name}': {error}") from None
+    return known
+
+
+def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
+    if not isinstance(entry, dict) or not isinstance(entry.get("summary"), str):
+        raise LabError("has no summary")
+    if not all(letter.isalnum() or letter == "-" for letter in name):
+        raise LabError("a name has letters, digits and dashes")
+    for key, value in entry.items():
+        if key not in _KEYS:
+            raise unknown("key", key, _KEYS)
+        if not isinstance(value, _KEYS[key]):
+            raise LabError(f"'{key}' has the wrong type")
+    settings = {key: _as_cargo_says(value) for key, value in entry.get("settings", {}).items()}
+    own = Profile(
+        name, entry["summary"], entry.get("gain", ""), entry.get("cost", ""), tuple(settings.items()),
+        tuple(map(str, entry.get("rustflags", []))), entry.get("strip", False),
+        entry.get("glibc", False),
+    )  # fmt: skip
+    for part in entry.get("of", []):
+        if part not in known:
+            raise unknown("profile before it", str(part), known)
+    return reduce(_combined, (known[part] for part in entry.get("of", [])), own)
+
+
+def _combined(one: Profile, other: Profile) -> Profile:
+    """The first, with what the other is compiled with too. Raises LabError when they contradict each other."""
+    settings = dict(one.settings)
+    for key, value in other.settings:
+        if settings.setdefault(key, value) != value:
+            raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {key} is {settings[key]} and {value}")
+    flags = {flag.partition("=")[0]: flag for flag in one.rustflags}
+    for flag in other.rustflags:
+        if flags.setdefault(flag.partition("=")[0], flag) != flag:
+            raise LabError(
+                f"'{one.name}' and '{other.name}' cannot be combined: {flags[flag.partition('=')[0]]}, {flag}"
+            )
+    return replace(
+        one, settings=tuple(sorted(settings.items())), rustflags=tuple(sorted(flags.values())),
+        strip=one.strip or other.strip, glibc=one.glibc or other.glibc,
+    )  # fmt: skip
+
+
+def _as_cargo_says(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
