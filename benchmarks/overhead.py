@@ -15,12 +15,12 @@ from rich.console import Console
 
 from rustimg_lab import build, engine, host, matrix, pipeline, store
 from rustimg_lab.bases import Sources
-from rustimg_lab.measure import loading, throughput, trials, workloads
+from rustimg_lab.measure import studies, throughput, trials
 from rustimg_lab.paths import MYIP, REPORTS, RUNS
 
 RUN = "benchmark-overhead"
 PLAN = trials.Plan(blocks=12, seed=1)
-LOAD = loading.Load(workloads.find("batch"), workers=1, connections=16, warmup_s=1, seconds=2)
+LOAD = studies.USUAL_LOAD
 LIMIT = 1.35
 
 

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     study = None
     if options.blocks:
         plan = trials.Plan(options.blocks)
-        study = studies.short(*grid, options.debian), studies.planner("throughput", [studies.SHORT_LOAD], plan)
+        study = studies.short(*grid, options.debian), studies.planner("throughput", [studies.USUAL_LOAD], plan)
     failures = pipeline.run_grid(
         matrix.grid(*grid, options.debian), build.load_app(MYIP), options.run, study=study,
         sources=_sources(options), builder=options.builder, console=console,
@@ -169,7 +169,6 @@ def _parser() -> argparse.ArgumentParser:
     added = command("run", run, "build every cell, measure it, write the report")
     added.add_argument("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
     _cell_options(added, store.DEFAULT_RUN)
-
     added.add_argument("--blocks", type=_blocks, default=5, metavar="N",
                        help="of the short study of the servers under load that comes last; 0 for none")  # fmt: skip
 
@@ -177,15 +176,24 @@ def _parser() -> argparse.ArgumentParser:
     _cell_options(added, store.STUDIES_RUN)
     added.add_argument("--study", choices=studies.KINDS, default="throughput",
                        help="what is measured; each has cells of its own unless some are named")  # fmt: skip
+    usual = studies.USUAL_LOAD
     kinds = "; ".join(f"{each.name}: {each.summary}" for each in workloads.WORKLOADS.values())
-    added.add_argument("--workload", type=_names, default=["batch"], help=f"what is asked; {kinds}")
+    added.add_argument("--workload", type=_names, default=[usual.workload.name], help=f"what is asked; {kinds}")
     added.add_argument("--blocks", type=_count, default=20, metavar="N", help="how many; with --width at most so many")
     added.add_argument("--width", type=_width, metavar="PERCENT",
                        help="end as soon as every 95%% interval is narrower, as high / low - 1")  # fmt: skip
-    added.add_argument("--seconds", type=_count, default=2, metavar="N", help="of load in a trial that count")
-    added.add_argument("--warmup", type=_count, default=1, metavar="N", help="seconds of load before those")
-    added.add_argument("--workers", type=_counts, default=[1], metavar="N[,N...]", help="the server's worker threads")
-    added.add_argument("--connections", type=_count, default=16, metavar="N", help="that the load generator keeps open")
+    added.add_argument(
+        "--seconds", type=_count, default=usual.seconds, metavar="N", help="of load in a trial that count"
+    )
+    added.add_argument(
+        "--warmup", type=_count, default=usual.warmup_s, metavar="N", help="seconds of load before those"
+    )
+    added.add_argument(
+        "--workers", type=_counts, default=[usual.workers], metavar="N[,N...]", help="the server's worker threads"
+    )
+    added.add_argument(
+        "--connections", type=_count, default=usual.connections, metavar="N", help="that the load generator keeps open"
+    )
     added.add_argument(
         "--baseline", default="", metavar="CELL", help="BASE-PROFILE-ALLOCATOR; the first cell unless given"
     )

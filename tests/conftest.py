@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rustimg_lab import bases, build, engine, host, matrix
+from rustimg_lab import bases, build, engine, host, matrix, packages
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
 
@@ -40,6 +40,12 @@ def images() -> dict[str, bases.Provenance]:
     host.prepare(print)
     found = [bases.resolve(name, bases.Sources(), print, host.ca_bundle()) for name in (matrix.BUILDER, *matrix.BASES)]
     return {image.name: image for image in found if image}
+
+
+@pytest.fixture(scope="session")
+def tools(images: dict) -> str:
+    """The image of what measures."""
+    return packages.make_tools("tools", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import build, comparison, engine, host, matrix, packages, store
+from rustimg_lab import build, comparison, engine, matrix, store
 from rustimg_lab.measure import loading, memory, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Lost, PlanError, Treatment
@@ -31,11 +31,6 @@ def study(lab):
 def _forget() -> None:
     for folder in (RUNS / NAME, REPORTS / NAME):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def tools(images) -> str:
-    return packages.make_tools("tools", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from rustimg_lab import build, comparison, engine, host, matrix, packages, store
+from rustimg_lab import build, comparison, engine, matrix, store
 from rustimg_lab.measure import startup
 from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.paths import MYIP, REPORTS, RUNS
@@ -75,11 +75,6 @@ def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab
 def server(study) -> Treatment:
     cell = matrix.cell("scratch", "optimized", "jemalloc")
     return Treatment(cell, engine.find_image(build.image_tag(cell, build.load_app(MYIP).server)).id, cell.slug)
-
-
-@pytest.fixture(scope="module")
-def tools(images) -> str:
-    return packages.make_tools("tools", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
 
 
 def test_a_program_that_is_no_server_is_told(study, tools):

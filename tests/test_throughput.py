@@ -26,11 +26,6 @@ MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--profiles", "optimi
 
 
 @pytest.fixture(scope="module")
-def tools(images) -> str:
-    return packages.make_tools("tools", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
-
-
-@pytest.fixture(scope="module")
 def study(lab):
     """A short study of musl malloc against jemalloc, through the command line; its rows."""
     _forget()

@@ -5,11 +5,8 @@ request had its turn, not from when a connection was free for it (`--latency-cor
 cannot hide the requests that it made wait (coordinated omission; Tene, "How NOT to Measure Latency").
 """
 
-import json
 from collections.abc import Iterator
 from functools import partial
-
-import docker.errors
 
 from rustimg_lab import comparison, engine, store
 from rustimg_lab.measure import loading, trials
@@ -83,15 +80,7 @@ def _ask(generator: engine.Container, server: Server, load: Load, rate: int, sec
         "--output-format", "json", "-m", workload.method, "-T", "application/json",
         *(["-d", workload.body] if workload.body else []), f"http://127.0.0.1:{server.port}{workload.path}",
     ]  # fmt: skip
-    try:
-        code, said = generator.exec_run(command, demux=True)
-    except docker.errors.APIError as error:
-        raise Lost(f"the load generator is gone: {error.explanation}{engine.last_words(server.container)}") from None
-    out, err = (part.decode(errors="replace").strip() if part else "" for part in said)
-    if code or not out.startswith("{"):
-        told = (err or out).rpartition("\n")[2][:200]
-        raise Lost(f"the load generator failed with exit code {code}: {told}{engine.last_words(server.container)}")
-    told = json.loads(out)
+    told = loading.call(generator, server, command)
     if told["errorDistribution"] or set(told["statusCodeDistribution"]) != {"200"}:
         wrong = told["errorDistribution"] | told["statusCodeDistribution"]
         raise Lost(f"requests failed ({str(wrong)[:200]}){engine.last_words(server.container)}")

@@ -107,17 +107,7 @@ def ask(generator: engine.Container, server: Server, load: Load, seconds: int) -
         f"http://127.0.0.1:{server.port}{workload.path}", "--", workload.method,
         *([workload.body] if workload.body else []),
     ]  # fmt: skip
-    try:
-        code, said = generator.exec_run(command)
-    except docker.errors.APIError as error:
-        raise Lost(f"the load generator is gone: {error.explanation}{engine.last_words(server.container)}") from None
-    said = said.decode(errors="replace")
-    last = said.strip().rpartition("\n")[2]
-    if code or not last.startswith("{"):
-        raise Lost(
-            f"the load generator failed with exit code {code}: {last[:200]}{engine.last_words(server.container)}"
-        )
-    told = json.loads(last)
+    told = call(generator, server, command)
     if bad := told["socket_errors"] + told["status_errors"]:
         raise Lost(f"{bad} of {told['requests']} requests failed{engine.last_words(server.container)}")
     if not told["requests"]:
@@ -129,6 +119,20 @@ def ask(generator: engine.Container, server: Server, load: Load, seconds: int) -
             f"{told['requests']} answers had {told['bytes']} bytes, of {server.answer_bytes} each: some were wrong"
         )
     return told["requests"], told["requests"] / (told["duration_us"] / 1e6)
+
+
+def call(generator: engine.Container, server: Server, command: list[str]) -> dict[str, Any]:
+    """Runs a load generator's command; the JSON object that is the last of what it prints. Raises Lost without one."""
+    try:
+        code, said = generator.exec_run(command, demux=True)
+    except docker.errors.APIError as error:
+        raise Lost(f"the load generator is gone: {error.explanation}{engine.last_words(server.container)}") from None
+    out, err = (part.decode(errors="replace").strip() if part else "" for part in said)
+    begin = f"\n{out}".rfind("\n{")
+    if code or begin < 0:
+        told = (err or out).rpartition("\n")[2][:200]
+        raise Lost(f"the load generator failed with exit code {code}: {told}{engine.last_words(server.container)}")
+    return json.loads(out[begin:])
 
 
 def _cpuset(cpus: list[int]) -> str:

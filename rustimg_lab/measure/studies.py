@@ -33,9 +33,8 @@ KINDS = {
     "latency": replace(_ALLOCATORS, tools="oha"),
 }
 _UNDER_LOAD = {"throughput": throughput, "memory": memory, "latency": latency}
-
-
-SHORT_LOAD = Load(workloads.find("batch"), workers=1, connections=16, warmup_s=1, seconds=2)
+# What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.
+USUAL_LOAD = Load(workloads.find("batch"), workers=1, connections=16, warmup_s=1, seconds=2)
 
 
 def short(bases: list[str], profiles: list[str], allocators: list[str], debian: str) -> list[matrix.Cell]:
