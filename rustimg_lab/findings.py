@@ -105,6 +105,19 @@ def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
     )
 
 
+def repeatability(counts: pd.DataFrame) -> str:
+    """How far the counts of one cell are apart, in a sentence. `counts` is what `comparison.samples` returns.
+
+    They need not be equal: what an allocator does by the clock (jemalloc gives memory back so) is counted too.
+    """
+    per_cell = counts.groupby("cell")["value"]
+    spread = per_cell.max() / per_cell.min()
+    if per_cell.size().max() < 2:
+        return "Counted once per cell, so how well the counts repeat is not known."
+    worst = spread.idxmax()
+    return f"Counts of one cell differ by at most **{spread[worst] - 1:.3%}** ({worst}); less tells nothing apart."
+
+
 def ratios(found: pd.DataFrame, label: str) -> str:
     """Each comparison in a sentence, as a Markdown list. `found` is what `comparison.compare` returns."""
     baseline = comparison.in_words(found.attrs["baseline"], found.attrs)

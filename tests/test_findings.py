@@ -1,6 +1,7 @@
 """From a study's rows to what a reader sees: sentences, tables, plots; here of studies that are made up."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from rustimg_lab import comparison, findings, matrix, plots, report, store, tables
@@ -60,6 +61,19 @@ def test_every_comparison_has_its_sentence_the_twin_included(study):
     assert "**faster**" in by_cell["scratch-optimized-jemalloc"]
     assert "would have been seen" in by_cell["scratch-optimized-mimalloc"]
     assert "same image twice" in by_cell[BASELINE + TWIN] and "is noise" in by_cell[BASELINE + TWIN]
+
+
+def test_how_well_counts_repeat_is_a_sentence_and_no_reason_to_have_no_report():
+    counts = pd.DataFrame({"cell": ["a", "a", "b", "b"], "value": [1000.0, 1000.0, 500.0, 510.0]})
+    assert "at most **2.000%** (b)" in findings.repeatability(counts)
+    assert "not known" in findings.repeatability(counts.drop_duplicates("cell"))
+
+
+def test_recorded_counts_repeat_within_a_thousandth():
+    rows = store.load("recorded/allocators")
+    (name,) = comparison.find_studies(rows, "instructions", workload="batch")
+    counts = comparison.samples(rows, name, "instructions_per_request").groupby("cell")["value"]
+    assert counts.size().min() > 1 and (counts.max() / counts.min()).max() < 1.001
 
 
 def test_shared_cpus_are_said_in_every_table(study):
