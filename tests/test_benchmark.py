@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import statistics
 
 import pytest
 
@@ -37,6 +38,17 @@ def test_the_table_has_the_medians_and_the_ratios(grid):
         ratio = wall[ours] / wall[theirs] if key == "wall_s" else 1
         kind = "wall" if key == "wall_s" else "CPU"
         assert f"| {ours} / {theirs} | {kind} | {ratio:.2f} | {limit} |" in table
+
+
+def test_the_readme_has_the_committed_results(grid):
+    table = grid.table(json.loads(grid.RESULTS.read_text()))
+    assert table in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{table}"
+    for ours, theirs, key, limit in grid.LIMITS:
+        results = json.loads(grid.RESULTS.read_text())["steps"]
+        one, other = (
+            statistics.median(step[key] for step in results if step["step"] == name) for name in (ours, theirs)
+        )
+        assert one / other <= limit, (ours, theirs, key)
 
 
 def test_a_call_that_was_stopped_goes_on_after_its_last_whole_round(grid, tmp_path):
