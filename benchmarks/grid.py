@@ -28,8 +28,9 @@ import time
 import uuid
 from pathlib import Path
 
-from rustimg_lab import __main__, bases, build, dockerfile, engine, host, matrix
-from rustimg_lab.matrix import ARTICLE, BASES, PROFILES, App
+from rustimg_lab import __main__, apps, bases, build, dockerfile, engine, host, matrix
+from rustimg_lab.matrix import ARTICLE, PROFILES, App
+from rustimg_lab.matrix import ARTICLE_BASES as BASES
 from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS
 
 ROUNDS = 3
@@ -155,7 +156,7 @@ def _articles_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
 
     def build_all(*options: str) -> None:
         for profile, app in profiles.items():
-            for base in BASES.values():
+            for base in map(matrix.base, BASES):
                 text = (HERE / "article" / f"Dockerfile.{base.name}").read_text()
                 if profile == "optimized":
                     target = "" if base.target == matrix.GNU else f"{base.target}/"
@@ -195,7 +196,7 @@ def _labs_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
         logs.mkdir(exist_ok=True)
         work.mkdir()
         _own_cargo_home(cargo_home)
-        found = build.build(cells, build.load_app(app.directory), images, logs, work, ca=host.ca_bundle())
+        found = build.build(cells, apps.load(app.directory), images, logs, work, ca=host.ca_bundle())
         if failed := [built.reason for built in found if built.reason]:
             raise SystemExit(f"the lab's grid failed: {failed}")
 
@@ -226,7 +227,7 @@ def _own_cargo_home(name: str) -> None:
 
 def _sources(folder: Path) -> App:
     shutil.copytree(MYIP, folder, ignore=shutil.ignore_patterns("target"))
-    _unseen(app := build.load_app(folder))
+    _unseen(app := apps.load(folder))
     return app
 
 
@@ -255,7 +256,7 @@ def _forget() -> None:
     for folder in (RUNS / RUN, REPORTS / RUN):
         shutil.rmtree(folder, ignore_errors=True)
     names = [f"{engine.repository('benchmark-article')}:{base}-{profile}" for base in BASES for profile in PROFILES]
-    for name in (*names, *(build.image_tag(cell, build.load_app(MYIP)) for cell in MORE_CELLS)):
+    for name in (*names, *(build.image_tag(cell, apps.load(MYIP)) for cell in MORE_CELLS)):
         if engine.find_image(name):
             engine.client().images.remove(name, noprune=True)
     for image in engine.client().images.list(filters={"label": f"{engine.IMAGE_LABEL}={engine.lab_id()}"}):

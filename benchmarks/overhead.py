@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from rustimg_lab import build, engine, host, matrix, pipeline, store
+from rustimg_lab import apps, build, engine, host, matrix, pipeline, store
 from rustimg_lab.bases import Sources
 from rustimg_lab.measure import studies, throughput, trials
 from rustimg_lab.paths import MYIP, REPORTS, RUNS
@@ -26,7 +26,7 @@ LIMIT = 1.35
 
 def main() -> int:
     cells = matrix.grid(["scratch"], ["optimized"], ["system", "jemalloc", "mimalloc"])
-    app = build.load_app(MYIP)
+    app = apps.load(MYIP)
     _forget()
     try:
         once = replace(PLAN, blocks=1)

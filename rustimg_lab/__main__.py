@@ -2,20 +2,39 @@
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from rustimg_lab import bases, batch, build, disk, dockerfile, engine, host, matrix, pipeline, profiles, report, store
+from rustimg_lab import (
+    apps,
+    bases,
+    batch,
+    build,
+    choice,
+    disk,
+    dockerfile,
+    engine,
+    host,
+    matrix,
+    pipeline,
+    profiles,
+    report,
+    store,
+)  # fmt: skip
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import studies, trials, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.paths import MYIP, ROOT
+
+USUAL_WORKLOAD = studies.USUAL_LOAD.workload.name
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -43,14 +62,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    usual = matrix.usual(options.grid)
-    grid = options.bases or usual.bases, options.profiles or usual.profiles, options.allocators or usual.allocators
+    app = apps.load((options.app or MYIP).resolve())
+    options.run = options.run or (app.package if options.app else store.DEFAULT_RUN)
+    usual = matrix.usual(options.grid, options.debian)
+    allocators = options.allocators or (apps.allocators(app) if options.app else usual.allocators)
+    grid = options.bases or usual.bases, options.profiles or usual.profiles, allocators
+    cells = matrix.grid(*grid, options.debian)
+    apps.refuse_allocators(app, cells)
     study = None
-    if options.blocks:
-        plan = trials.Plan(options.blocks)
-        study = studies.short(*grid, options.debian), studies.planner("throughput", [studies.USUAL_LOAD], plan)
+    if options.blocks and (app.serve or not options.app):
+        plan, load = trials.Plan(options.blocks), studies.USUAL_LOAD
+        if app.serve:
+            load = replace(load, workload=workloads.own(app))
+        study = studies.short(*grid, options.debian), studies.planner("throughput", [load], plan, app)
     failures = pipeline.run_grid(
-        matrix.grid(*grid, options.debian), build.load_app(MYIP), options.run, study=study,
+        cells, app, options.run, study=study,
         sources=_sources(options), builder=options.builder, console=console,
     )  # fmt: skip
     show_report(options)
@@ -58,22 +84,29 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(options: argparse.Namespace) -> int:
-    kind, app = studies.KINDS[options.study], build.load_app(MYIP)
+    kind, app = studies.KINDS[options.study], apps.load((options.app or MYIP).resolve())
+    options.run = options.run or (app.package if options.app else store.STUDIES_RUN)
+    if options.app and not app.serve:
+        raise LabError(f"{options.app / apps.FILE}: has no [serve], which says how its server is started and asked")
+    if options.app and options.workload:
+        raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
+    asked = [workloads.own(app)] if options.app else list(map(workloads.find, options.workload or [USUAL_WORKLOAD]))
     cells = matrix.grid(
-        options.bases or kind.bases,
+        options.bases or (matrix.ARTICLE_BASES if options.app else kind.bases),
         options.profiles or kind.profiles,
-        options.allocators or kind.allocators,
+        options.allocators or (apps.allocators(app) if options.app else kind.allocators),
         options.debian,
     )
+    apps.refuse_allocators(app, cells)
     loads = [
-        Load(workloads.find(name), workers, options.connections, options.warmup, options.seconds)
-        for name in options.workload
+        Load(workload, workers, options.connections, options.warmup, options.seconds)
+        for workload in asked
         for workers in options.workers
     ]
     plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
     failures = pipeline.run_studies(
-        cells, [app.server, app] if kind.of_clients else [app.server], options.run,
-        studies.planner(options.study, loads, plan), kind.tools,
+        cells, [app.server, app] if kind.of_clients and not app.serve else [app.server], options.run,
+        studies.planner(options.study, loads, plan, app), kind.tools,
         sources=_sources(options), builder=options.builder, console=console,
     )  # fmt: skip
     show_report(options)
@@ -93,6 +126,25 @@ def show_report(options: argparse.Namespace) -> int:
     return 0
 
 
+def choose(options: argparse.Namespace) -> int:
+    limits = {"transfer": options.max_transfer, "memory": options.max_memory, "startup": options.max_startup}
+    wishes = choice.Wishes(
+        {name: limit for name, limit in limits.items() if limit}, options.min_throughput, options.shell, options.stable,
+        options.weights,
+    )  # fmt: skip
+    found = choice.choose(store.load(options.run), wishes, options.workload)
+    console.print(report.candidates(options.run, found))
+    for line in choice.evidence(found):
+        console.print(escape(line), highlight=False, soft_wrap=True)
+    if not found.picked:
+        return 1
+    text = store.dockerfile(options.run, found.picked)
+    cell = found.table.loc[found.picked, ["base", "profile", "allocator"]]
+    print(f"\n--- without the Dockerfile\n{choice.cargo_profile(*cell)}")
+    print(f"--- Dockerfile\n{text}", end="")
+    return 0
+
+
 def make_batch(options: argparse.Namespace) -> int:
     pages = batch.read(options.file)
     table = Table("page", "outcome", box=None)
@@ -107,8 +159,25 @@ def make_batch(options: argparse.Namespace) -> int:
 
 
 def show_dockerfile(options: argparse.Namespace) -> int:
-    cell = matrix.cell(options.base, options.profile, options.allocator, options.debian)
-    sys.stdout.write(dockerfile.render(cell, build.load_app(MYIP)))
+    app = apps.load((options.app or MYIP).resolve())
+    allocator = options.allocator or ("system" if options.app else matrix.ARTICLE)
+    cell = matrix.cell(options.base, options.profile, allocator, options.debian)
+    apps.refuse_allocators(app, [cell])
+    sys.stdout.write(dockerfile.render(cell, app))
+    return 0
+
+
+def init(options: argparse.Namespace) -> int:
+    def say(text: str) -> None:
+        print(f"lab: {text}")
+
+    matrix.release(options.debian)
+    with engine.readable_errors():
+        engine.client()
+        host.prepare(say)
+        builder = bases.resolve(matrix.BUILDER, _sources(options), say, host.ca_bundle())
+        print(f"lab: wrote {apps.init(options.path.resolve(), options.binary, builder.image)}; look through it, then")
+    print(f"  ./lab run --app {options.path}")
     return 0
 
 
@@ -168,17 +237,19 @@ def _parser() -> argparse.ArgumentParser:
 
     added = command("run", run, "build every cell, measure it, write the report")
     added.add_argument("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
+    _app_option(added)
     _cell_options(added, store.DEFAULT_RUN)
     added.add_argument("--blocks", type=_blocks, default=5, metavar="N",
                        help="of the short study of the servers under load that comes last; 0 for none")  # fmt: skip
 
     added = command("measure", measure, "measure the cells in a study of randomized blocks")
+    _app_option(added)
     _cell_options(added, store.STUDIES_RUN)
     added.add_argument("--study", choices=studies.KINDS, default="throughput",
                        help="what is measured; each has cells of its own unless some are named")  # fmt: skip
     usual = studies.USUAL_LOAD
     kinds = "; ".join(f"{each.name}: {each.summary}" for each in workloads.WORKLOADS.values())
-    added.add_argument("--workload", type=_names, default=[usual.workload.name], help=f"what is asked; {kinds}")
+    added.add_argument("--workload", type=_names, help=f"what is asked; {usual.workload.name} unless given; {kinds}")
     added.add_argument("--blocks", type=_count, default=20, metavar="N", help="how many; with --width at most so many")
     added.add_argument("--width", type=_width, metavar="PERCENT",
                        help="end as soon as every 95%% interval is narrower, as high / low - 1")  # fmt: skip
@@ -204,6 +275,19 @@ def _parser() -> argparse.ArgumentParser:
     added = command("report", show_report, "write the report of a run; needs no engine")
     added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help=f"a run, or '{store.RECORDED_RUN}'")
 
+    added = command("choose", choose, "pick the cell to ship, say why, and print its Dockerfile; needs no engine")
+    about = f"a run with sizes and studies of the same cells; '{store.CHOICE_RUN}' unless given"
+    added.add_argument("--run", default=store.CHOICE_RUN, metavar="NAME", help=about)
+    added.add_argument("--max-transfer", type=_bytes, metavar="SIZE", help="compressed, as 3MB")
+    added.add_argument("--max-memory", type=_bytes, metavar="SIZE", help="resident under load, as 32MB")
+    added.add_argument("--max-startup", type=_milliseconds, metavar="TIME", help="exec to first byte, as 5ms")
+    added.add_argument("--min-throughput", type=_share, default=0, metavar="SHARE", help="of the best cell's, as 0.95")
+    added.add_argument("--shell", action="store_true", help="it must have a shell")
+    added.add_argument("--stable", action="store_true", help="no unstable compiler flags")
+    about = f"of {', '.join(choice.CRITERIA)}: what the one is picked by; transfer=1 unless given"
+    added.add_argument("--weights", type=_weights, default={"transfer": 1.0}, metavar="NAME=NUMBER[,...]", help=about)
+    added.add_argument("--workload", choices=[*workloads.WORKLOADS, workloads.OWN], default="", help="of the studies")
+
     added = command("batch", make_batch, "make the report pages of a grid of parameters; needs no engine")
     added.add_argument("file", type=Path, metavar="FILE", help="in YAML, as notebooks/batch.yaml")
     added.add_argument("--timeout", type=_count, default=900, metavar="SECONDS", help="for each page")
@@ -213,9 +297,16 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "--profile", default="optimized", help=f"one of {', '.join(profiles.everything())}, or some joined by +"
     )
-    added.add_argument("--allocator", default=matrix.ARTICLE,
-                       help="one of " + ", ".join((matrix.ARTICLE, *matrix.ALLOCATORS)))  # fmt: skip
+    names = ", ".join((matrix.ARTICLE, *matrix.ALLOCATORS))
+    about = f"one of {names}; {matrix.ARTICLE} unless given, or with --app system"
+    added.add_argument("--allocator", help=about)
     added.add_argument("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
+    _app_option(added)
+
+    added = command("init", init, "write the lab.toml that `./lab run --app PATH` needs, from what cargo says")
+    added.add_argument("path", type=Path, metavar="PATH", help="a crate's folder, or a workspace member's")
+    added.add_argument("--binary", default="", metavar="NAME", help="which, where the crate has several")
+    _source_options(added)
 
     command("doctor", doctor, "what this machine has, and what it lacks")
     command("clean", clean, "remove this clone's containers and images, and nothing else")
@@ -223,21 +314,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _app_option(added: argparse.ArgumentParser) -> None:
+    added.add_argument("--app", type=Path, metavar="PATH", help="a crate of your own, in which `./lab init` was called")
+
+
 def _cell_options(added: argparse.ArgumentParser, run: str) -> None:
     allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
-    added.add_argument(
-        "--run", default=run, metavar="NAME", help=f"the run to write to or go on with; '{run}' unless given"
-    )
+    about = f"the run to write to or go on with; '{run}' unless given, or with --app the name of its package"
+    added.add_argument("--run", metavar="NAME", help=about)
     added.add_argument("--bases", type=_names, help="of " + ",".join(matrix.BASES))
     added.add_argument("--profiles", type=_names, help=f"of {','.join(profiles.everything())}, or some joined by +")
     added.add_argument("--allocators", type=_names, help=f"of {allocators}")
+    _source_options(added)
+    added.add_argument("--builder", metavar="NAME", help="the buildx builder to use, passed through")
+
+
+def _source_options(added: argparse.ArgumentParser) -> None:
     added.add_argument("--base", action="append", default=[], metavar="NAME=SOURCE",
                        help="for a base or the builder (rust), take this image, archive or `packages`")  # fmt: skip
     added.add_argument("--registry", metavar="HOST[:PORT][/PREFIX]",
                        help="ask this registry for the official images, in place of their own")  # fmt: skip
     added.add_argument("--debian", default=matrix.DEBIAN, metavar="RELEASE",
                        help="for builder, slim and distroless, of " + ",".join(matrix.RELEASES))  # fmt: skip
-    added.add_argument("--builder", metavar="NAME", help="the buildx builder to use, passed through")
 
 
 def _count(text: str) -> int:
@@ -259,6 +357,40 @@ def _width(text: str) -> float:
     if not number.replace(".", "", 1).isdecimal() or not float(number):
         raise argparse.ArgumentTypeError(f"'{text}' is no width in percent, as 5 or 2.5%")
     return float(number) / 100
+
+
+_UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def _bytes(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]i?B|B)", text)
+    if not found or found[2] not in _UNITS or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"'{text}' is no size, as 3MB or 512KiB")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _milliseconds(text: str) -> float:
+    """In seconds."""
+    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)ms", text)) or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"'{text}' is no time in milliseconds, as 5ms")
+    return float(found[1]) / 1e3
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"0?\.\d+|1(\.0+)?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1, as 0.95")
+    return float(text)
+
+
+def _weights(text: str) -> dict[str, float]:
+    found = {}
+    for each in text.split(","):
+        name, _, number = each.partition("=")
+        if name not in choice.CRITERIA or not re.fullmatch(r"\d+(\.\d+)?", number) or not float(number):
+            known = ", ".join(choice.CRITERIA)
+            raise argparse.ArgumentTypeError(f"'{each}' is no weight, as transfer=1; known are {known}")
+        found[name] = float(number)
+    return found
 
 
 def _names(text: str) -> list[str]:

@@ -3,18 +3,15 @@
 An image of the local engine, a registry, an archive that the user names, or Debian packages (`packages.py`).
 """
 
-import io
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import docker.errors
 from docker.utils import parse_repository_tag
 
-from rustimg_lab import archives, disk, engine, matrix, packages, registry
+from rustimg_lab import archives, contents, disk, engine, matrix, packages, registry
 from rustimg_lab.engine import RegistryError
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import DEBIAN
@@ -280,7 +277,7 @@ def _describe(
 ) -> Provenance:
     if image.attrs["Architecture"] not in ("amd64", "x86_64"):
         raise LabError(f"{name}: {reference} is for {image.attrs['Architecture']}; the lab builds for x86_64 only")
-    contents, release = read_packages(image.id)
+    installed, release = contents.read_packages(image.id)
     stand_in = image.labels.get(engine.STAND_IN_LABEL, "")
     if stand_in:
         label = stand_in
@@ -299,51 +296,5 @@ def _describe(
         stand_in=bool(stand_in),
         reference=reference,
         manifest=manifest,
-        packages=contents,
+        packages=installed,
     )
-
-
-def read_packages(image: str) -> tuple[dict[str, str], str]:
-    """The packages that an image's own database names (version by name), and its release as in os-release."""
-    container = engine.create_container(image, command=["nothing"])
-    try:
-        status, status_d, apk, release, release_etc = (
-            _read(container, path)
-            for path in (
-                "/var/lib/dpkg/status",
-                "/var/lib/dpkg/status.d",
-                "/lib/apk/db/installed",
-                "/usr/lib/os-release",
-                "/etc/os-release",
-            )
-        )
-    finally:
-        container.remove(force=True)
-    found = {}
-    for paragraph in f"{status}\n\n{status_d}".split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
-        if "Package" in fields and "Version" in fields:
-            found[fields["Package"]] = fields["Version"]
-    for paragraph in apk.split("\n\n"):
-        fields = dict(line.split(":", 1) for line in paragraph.splitlines() if ":" in line)
-        if "P" in fields and "V" in fields:
-            found[fields["P"]] = fields["V"]
-    return dict(sorted(found.items())), _release(release or release_etc)
-
-
-def _release(text: str) -> str:
-    """The release in an os-release file: its pretty name, and its exact version where the name leaves that out."""
-    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    name, version = (fields.get(key, "").strip("\"'") for key in ("PRETTY_NAME", "VERSION_ID"))
-    return f"{name} ({version})" if version and version not in name else name
-
-
-def _read(container: engine.Container, path: str) -> str:
-    """The text of a file in a container, or of all files of a folder with an empty line between; "" if absent."""
-    try:
-        archive = io.BytesIO(b"".join(container.get_archive(path)[0]))
-    except docker.errors.NotFound:
-        return ""
-    with tarfile.open(fileobj=archive) as files:
-        texts = [files.extractfile(member).read().decode(errors="replace") for member in files if member.isfile()]
-    return "\n\n".join(texts)

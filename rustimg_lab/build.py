@@ -8,20 +8,29 @@ import base64
 import json
 import re
 import shutil
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rustimg_lab import disk, dockerfile, engine, host, proxy
+from rustimg_lab import apps, disk, dockerfile, engine, host, proxy
 from rustimg_lab.bases import Provenance
-from rustimg_lab.disk import sha256
-from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Binary, Cell
 
 METADATA = "metadata.json"
+# How build scripts and linkers say that a system library is not there, and what Debian calls some of them.
+_LIBRARY_LACKS = (
+    r"[Tt]he system library `([\w.+-]+)` required by crate",
+    r"Package '?([\w.+-]+?)'?(?:, required by '[^']*',)? (?:was )?not found",
+    r"[Cc]ould not find directory of (OpenSSL) installation",
+    r"cannot find -l([\w.+-]+)",
+)
+_LIBRARY_PACKAGES = {
+    "openssl": "libssl-dev", "ssl": "libssl-dev", "crypto": "libssl-dev", "zlib": "zlib1g-dev", "z": "zlib1g-dev",
+    "sqlite3": "libsqlite3-dev", "libpq": "libpq-dev", "dbus-1": "libdbus-1-dev", "libudev": "libudev-dev",
+    "alsa": "libasound2-dev", "liblzma": "liblzma-dev", "bzip2": "libbz2-dev", "bz2": "libbz2-dev",
+}  # fmt: skip
 FACTS = "facts"  # the bake target that brings the builder's results out, beside the cells'
 
 
@@ -29,14 +38,15 @@ FACTS = "facts"  # the bake target that brings the builder's results out, beside
 class Built:
     """What became of a cell: the id of its image, or the reason why there is none.
 
-    `linked` is the binary as the linker left it, `shipped` as the image has it; `cpu_s` the CPU seconds of cargo when
-    that binary was built, be it now or in an earlier call.
+    `linked` is the binary as the linker left it, `symbols` what nm says of it, `shipped` as the image has it; `cpu_s`
+    the CPU seconds of cargo when that binary was built, be it now or in an earlier call.
     """
 
     cell: Cell
     image: str = ""
     reason: str = ""
     linked: Path | None = None
+    symbols: Path | None = None
     shipped: Path | None = None
     cpu_s: float = 0.0
 
@@ -62,21 +72,6 @@ def cache_size() -> str:
     if status.get("Native Overlay Diff") != "true" and "driver-type" not in status:
         return f"what only a long comparison tells with storage driver {info['Driver']}: `docker buildx du`, when idle"
     return engine.run([*host.buildx_command(), "du"]).rsplit("Total:", 1)[-1].strip()
-
-
-def load_app(directory: Path) -> App:
-    """The app in a folder. Raises LabError when Cargo.toml or Cargo.lock is missing, or names no package."""
-    try:
-        manifest = tomllib.loads((directory / "Cargo.toml").read_text())
-        name = manifest["package"]["name"]
-    except FileNotFoundError:
-        raise LabError(f"{directory}: no Cargo.toml there") from None
-    except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise LabError(f"{directory / 'Cargo.toml'}: names no package ({error})") from None
-    lock = directory / "Cargo.lock"
-    if not lock.exists():
-        raise LabError(f"{directory}: no Cargo.lock there; make one with `cargo generate-lockfile` and commit it")
-    return App(name, directory, sha256(lock), name)
 
 
 def build(
@@ -117,7 +112,7 @@ def build(
 
 def image_tag(cell: Cell, app: App) -> str:
     """The name of a cell's image: the lab's own."""
-    return f"{engine.repository(app.name)}:{cell.slug}"
+    return f"{engine.repository(app.name.lower())}:{cell.slug}"
 
 
 def bake_file(
@@ -139,7 +134,8 @@ def bake_file(
         for cell in cells
     }
     first = targets[cells[0].slug]
-    targets[FACTS] = {**first, "dockerfile-inline": first["dockerfile-inline"] + dockerfile.FACTS_STAGE,
+    facts_stage = dockerfile.FACTS_STAGE.format(app=app.name)
+    targets[FACTS] = {**first, "dockerfile-inline": first["dockerfile-inline"] + facts_stage,
                       "target": FACTS, "tags": [], "labels": {}, "output": [f"type=local,dest={facts}"]}  # fmt: skip
     return _escaped({"target": targets})
 
@@ -190,11 +186,30 @@ def cpu_seconds(times: str) -> float:
 
 
 def first_error(output: list[str]) -> str:
-    """The compiler's first error, with its place, or else the last thing that was said."""
+    """The compiler's first error, with its place, or else the last thing that was said; and what may help."""
+    return _first_error(output) + _missing_library("".join(output))
+
+
+def _missing_library(said: str) -> str:
+    """Which Debian package a build script lacks, as far as its words tell; "" when it lacks none."""
+    for pattern in _LIBRARY_LACKS:
+        if found := re.search(pattern, said):
+            name = found[1].lower()
+            package = _LIBRARY_PACKAGES.get(name, "" if "-l" in pattern else f"lib{name.removeprefix('lib')}-dev")
+            return package and (
+                f'; it lacks the library {found[1]}: packages = ["pkg-config", "{package}"] in {apps.FILE} may bring '
+                "it, or on musl a feature of its crate that builds it from source"
+            )
+    return ""
+
+
+def _first_error(output: list[str]) -> str:
     lines = [line for line in "".join(output).splitlines() if line.strip()]
     for number, line in enumerate(lines):
         if re.match(r"error(\[E\d+\])?: ", line):
             place = lines[number + 1].strip() if number + 1 < len(lines) else ""
+            if line.endswith(":"):
+                return f"{line} {place}"
             return f"{line} ({place.removeprefix('--> ')})" if place.startswith("--> ") else line
     return lines[-1].strip() if lines else ""
 
@@ -230,9 +245,10 @@ def _build_group(
     if not cells:
         return failed
     linked, shipped = facts / "out" / app.name, facts / "rootfs" / app.name / app.name
+    symbols = facts / "symbols"
     cpu_s = cpu_seconds((facts / "out" / "times").read_text())
     told = json.loads((work / f"{binary.slug}.bake" / METADATA).read_text())
-    return failed + [Built(cell, _image_id(told, cell, app), "", linked, shipped, cpu_s) for cell in cells]
+    return failed + [Built(cell, _image_id(told, cell, app), "", linked, symbols, shipped, cpu_s) for cell in cells]
 
 
 def _image_id(metadata: dict, cell: Cell, app: App) -> str:
@@ -302,8 +318,8 @@ def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:
 
 
 def _not_sources(root: Path) -> Callable[[str, list[str]], set[str]]:
-    """For copytree: cargo's target folder, which can be gigabytes, and git's, neither of which a build reads."""
-    return lambda folder, names: {".git"} | ({"target"} if Path(folder) == root else set())
+    """For copytree: cargo's target folder, which can be gigabytes, and what no build reads."""
+    return lambda folder, names: {*apps.LEFT_OUT} | ({"target"} if Path(folder) == root else set())
 
 
 def _escaped(value: object) -> object:

@@ -9,12 +9,16 @@ _templates = Environment(
     keep_trailing_newline=True,
 )  # fmt: skip
 
-# A stage of the lab's own, put behind the measured text, by which it reads what the builder stage made. It changes
+# Stages of the lab's own, put behind the measured text, by which it reads what the builder stage made. They change
 # nothing of that text: BuildKit shares the builder stage between the two.
 FACTS_STAGE = """
+FROM builder AS symbols
+RUN nm --print-size --defined-only --demangle /out/{app} > /symbols
+
 FROM scratch AS facts
 COPY --from=builder /out/ /out/
 COPY --from=builder /rootfs/ /rootfs/
+COPY --from=symbols /symbols /symbols
 """
 
 
@@ -29,8 +33,9 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
         rust_reference=reference(BUILDER, cell.debian),
         base_reference=reference(cell.base.name, cell.debian),
         cache_id=cache_id(cell, app, toolchain),
-        packages=[name for name, needed in _packages(cell).items() if needed],
-        features=",".join((*app.features, cell.allocator)),
+        lacks=[what for what, _, needed in _lacks(cell) if needed],
+        packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
+        cargo_options=" ".join(_cargo_options(cell, app)),
         musl=cell.target == MUSL,
         exports=" ".join(_exports(cell)),
     )
@@ -49,12 +54,31 @@ def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
     return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}-{toolchain}-{libc}-{cell.profile.compiled}"
 
 
-def _packages(cell: Cell) -> dict[str, bool]:
-    """What the official builder image lacks for this cell, as Debian packages."""
-    return {"make": cell.allocator == "jemalloc", "musl-tools": cell.target == MUSL}
+def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
+    """What the official builder image may lack: in words, the Debian package that has it ("" for what rustup brings),
+    and whether this cell needs it."""
+    return [
+        ("the musl target, and a C compiler for it", "musl-tools", cell.target == MUSL),
+        ("make, for jemalloc's build", "make", cell.allocator == "jemalloc"),
+        ("the sources of the standard library", "", cell.profile.builds_std),
+        ("UPX", "upx-ucl", cell.profile.upx),
+    ]
+
+
+def _cargo_options(cell: Cell, app: App) -> list[str]:
+    features = [*app.features, *(feature for name, feature in app.allocators if name == cell.allocator)]
+    return [
+        *cell.profile.cargo,
+        f"--target {cell.target}",
+        *([f"--package {app.package}"] if app.member else []),
+        f"--bin {app.name}",
+        *([] if app.default_features else ["--no-default-features"]),
+        *([f"--features {','.join(features)}"] if features else []),
+    ]
 
 
 def _exports(cell: Cell) -> list[str]:
     """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is."""
     told = [f"CARGO_PROFILE_RELEASE_{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
-    return told + ([f"RUSTFLAGS='{' '.join(cell.profile.rustflags)}'"] if cell.profile.rustflags else [])
+    told += [f"RUSTFLAGS='{' '.join(cell.profile.rustflags)}'"] if cell.profile.rustflags else []
+    return told + (["RUSTC_BOOTSTRAP=1"] if cell.profile.unstable else [])

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import shlex
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import docker
 import docker.errors
@@ -309,6 +310,19 @@ def read_files(image: str, wanted: Callable[[tarfile.TarInfo], bool]) -> Iterato
                 yield from ((m.name, io.BytesIO(archive.extractfile(m).read())) for m in archive if wanted(m))
     finally:
         container.remove(force=True)
+
+
+@contextmanager
+def saved(image: str) -> Iterator[tuple[dict[str, Any], list[IO[bytes]]]]:
+    """An image's configuration and the archives of its layers, the lowest first, for as long as the block lasts."""
+    with tempfile.TemporaryFile() as file:
+        for chunk in client().images.get(image).save():
+            file.write(chunk)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as archive:
+            (manifest,) = json.load(archive.extractfile("manifest.json"))
+            config = json.load(archive.extractfile(manifest["Config"]))
+            yield config, [archive.extractfile(name) for name in manifest["Layers"]]
 
 
 def archive(image: str, path: str) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from rustimg_lab import comparison
+from rustimg_lab import comparison, matrix
 from rustimg_lab.comparison import NO_DIFFERENCE, TOO_NOISY
 
 MEBIBYTE = 1 << 20
@@ -57,8 +57,12 @@ def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str) -> str:
 
 
 def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
-    """Per base on musl and profile the base in words, and the cells with musl malloc and with jemalloc."""
-    own = samples[~samples["cell"].str.endswith(comparison.TWIN) & samples["base"].isin(["scratch", "alpine"])]
+    """Per base and profile on musl the base in words, and the cells with musl malloc and with jemalloc."""
+    on_musl = [
+        matrix.links_musl(base, profile)
+        for base, profile in samples[["base", "profile"]].itertuples(index=False, name=None)
+    ]
+    own = samples[~samples["cell"].str.endswith(comparison.TWIN) & pd.Series(on_musl, samples.index, dtype=bool)]
     for (base, _), group in own.groupby(["base", "profile"]):
         cells = group.drop_duplicates("allocator").set_index("allocator")["cell"]
         if {"system", "jemalloc"} <= set(cells.index):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rustimg_lab import profiles
-from rustimg_lab.errors import unknown
+from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.profiles import Profile
 
 MUSL = "x86_64-unknown-linux-musl"
@@ -14,6 +14,7 @@ RUST_VERSION = "1.96"
 BUILDER = "rust"  # the name of the builder image beside the bases
 RELEASES = {"trixie": "13", "bookworm": "12"}  # of Debian, by which the builder, slim and distroless are named
 DEBIAN = "trixie"
+WITHOUT_UPX = ("bookworm",)
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,68 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Check:
+    """How an image shows that it works: its program, called with `arguments`, ends with `exit_code` and prints `prints`
+    somewhere. Or, where `https_url` names an environment variable, it fetches from the HTTPS server whose URL is there
+    and prints the address that this answers with, trusting the authority in the variable `https_ca`."""
+
+    arguments: tuple[str, ...] = ()
+    prints: str = ""
+    exit_code: int = 0
+    https_url: str = ""
+    https_ca: str = ""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """How a server is started and what it is asked: `arguments` and `environment` with `{host}`, `{port}`, `{workers}`
+    (its threads) and `{deadline_s}` (after which it should end by itself) in them, which each start fills in."""
+
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    method: str = "GET"
+    path: str = "/"
+    body: str = ""
+
+    def told(self, **values: str | int) -> tuple[list[str], dict[str, str]]:
+        """Arguments and environment with these values in them."""
+
+        def filled(text: str) -> str:
+            for name, value in values.items():
+                text = text.replace(f"{{{name}}}", str(value))
+            return text
+
+        return [filled(each) for each in self.arguments], {key: filled(each) for key, each in self.environment}
+
+
+@dataclass(frozen=True)
 class App:
-    """A binary of a Rust crate: its name, the crate's folder, the SHA-256 of its Cargo.lock in hex, the crate's name,
-    and the features that the binary needs beside the allocator's."""
+    """A binary of a Rust crate, as `apps.load` reads it from a `lab.toml`.
+
+    `name` is the binary's; `directory` the folder that has the Cargo.lock, `lock_sha256` that file's SHA-256 in hex;
+    `package` the crate's name, which cargo is told for a `member` of a workspace; `features` are on beside the
+    allocator's, which are in `allocators` by the allocator's name; `system_packages` are Debian's, for the build;
+    `serve` is for a server only, which without a `check` has to answer what `serve` asks.
+    """
 
     name: str
     directory: Path
     lock_sha256: str
     package: str
     features: tuple[str, ...] = ()
+    default_features: bool = True
+    allocators: tuple[tuple[str, str], ...] = ()
+    member: bool = False
+    system_packages: tuple[str, ...] = ()
+    check: Check | None = Check()
+    serve: Serve | None = None
 
     @property
     def server(self) -> "App":
-        """The crate's server, behind its feature `server`: images of their own, beside the client's."""
+        """What is put under load: the app itself, or myip's server behind its feature `server`, which has images of its
+        own beside the client's."""
+        if self.serve:
+            return self
         return replace(self, name=f"{self.package}-server", features=("server",))
 
 
@@ -92,8 +142,10 @@ BASES = {
         Base("alpine", "alpine", MUSL, "alpine:3.24"),
         Base("distroless", "distroless/cc", GNU, "gcr.io/distroless/cc-debian{number}"),
         Base("debian", "debian slim", GNU, "debian:{debian}-slim"),
+        Base("static", "distroless/static", MUSL, "gcr.io/distroless/static-debian{number}"),
     )
 }
+ARTICLE_BASES = ("scratch", "alpine", "distroless", "debian")
 
 PROFILES = ("baseline", "optimized")  # the article's; `profiles.everything()` has all
 
@@ -113,11 +165,13 @@ class Grid:
 GRIDS = ("article", "ladder")
 
 
-def usual(grid_name: str) -> Grid:
-    """One of `GRIDS`: the article's, or every profile on musl and on glibc. Raises LabError as `everything` does."""
+def usual(grid_name: str, debian: str = DEBIAN) -> Grid:
+    """One of `GRIDS`: the article's, or every profile that the release has what it takes for, on musl and on glibc.
+    Raises LabError as `everything` does."""
     if grid_name == "article":
-        return Grid(tuple(BASES), PROFILES)
-    return Grid(("scratch", "debian"), tuple(profiles.everything()))
+        return Grid(ARTICLE_BASES, PROFILES)
+    names = tuple(name for name, each in profiles.everything().items() if not (each.upx and debian in WITHOUT_UPX))
+    return Grid(("scratch", "debian"), names)
 
 
 def reference(name: str, debian: str = DEBIAN) -> str | None:
@@ -131,14 +185,30 @@ def base(name: str) -> Base:
     return BASES[_known("base", name, BASES)]
 
 
+def release(debian: str) -> str:
+    """The same. Raises LabError, with the nearest name, when the lab knows no such Debian release."""
+    return _known("Debian release", debian, RELEASES)
+
+
 def cell(base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN) -> Cell:
     """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
     chosen, compiled = base(base_name), profiles.find(profile_name)
-    _known("Debian release", debian, RELEASES)
+    release(debian)
     _known("allocator", allocator, (*ALLOCATORS, ARTICLE))
+    if compiled.upx and debian in WITHOUT_UPX:
+        raise LabError(f"profile '{profile_name}': Debian {debian} has no package of UPX; take --debian trixie")
     if allocator == ARTICLE:
         allocator = "system" if compiled.glibc else chosen.article_allocator
     return Cell(chosen, compiled, allocator, debian)
+
+
+def links_musl(base_name: str, profile_name: str) -> bool:
+    """Whether cells of a base and a profile are linked with musl, also where the lab knows one of them no more (it
+    does not know then what they were)."""
+    try:
+        return cell(base_name, profile_name, "system").target == MUSL
+    except LabError:
+        return False
 
 
 def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str], debian: str = DEBIAN) -> list[Cell]:

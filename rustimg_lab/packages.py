@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rustimg_lab import engine, host, proxy
-from rustimg_lab.matrix import BUILDER, DEBIAN
+from rustimg_lab.matrix import BUILDER, DEBIAN, WITHOUT_UPX
 
 SOURCE = "Debian packages"
 BUILDER_FOLDER = Path(__file__).parent / "builder"
@@ -24,23 +24,27 @@ SLIM = (
     "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 )  # fmt: skip
 
-# dpkg's database is empty where packages are only unpacked; like the official distroless images, ours name them there.
+# dpkg's database is empty where packages are only unpacked; like the official distroless images, ours name them there,
+# with the files of each.
 _STATUS = """
 mkdir -p "$1/var/lib/dpkg/status.d"
 for deb in "$1"/var/cache/apt/archives/*.deb; do
-    dpkg-deb --field "$deb" > "$1/var/lib/dpkg/status.d/$(dpkg-deb --field "$deb" Package)"
+    status="$1/var/lib/dpkg/status.d/$(dpkg-deb --field "$deb" Package)"
+    dpkg-deb --field "$deb" > "$status"
+    dpkg-deb --info "$deb" md5sums > "$status.md5sums" 2> /dev/null || rm -f "$status.md5sums"
 done
 """
-# apt brings what the packages depend on; these four, which only set others up, the official image leaves out too.
-_DISTROLESS = """
-for name in debconf mawk openssl openssl-provider-legacy; do
-    for deb in "$1"/var/cache/apt/archives/"$name"_*.deb; do
-        [ -f "$deb" ] || continue
-        dpkg-deb --fsys-tarfile "$deb" | tar --list | grep -v '/$' | (cd "$1" && xargs rm -f)
-        rm "$deb"
-    done
+# apt brings what the packages depend on; what only sets others up, and in a static image every library, the official
+# images leave out.
+_LEAVE_OUT = """
+for deb in "$1"/var/cache/apt/archives/*.deb; do
+    case "$(dpkg-deb --field "$deb" Package)" in {cases} esac
+    dpkg-deb --fsys-tarfile "$deb" | tar --list | grep -v '/$' | (cd "$1" && xargs rm -f)
+    rm "$deb"
 done
 """
+_DISTROLESS = _LEAVE_OUT.format(cases="debconf | mawk | openssl | openssl-provider-legacy) ;; *) continue ;;")
+_STATIC = _LEAVE_OUT.format(cases="base-files | netbase | tzdata | media-types | ca-certificates) continue ;;")
 # What ca-certificates does when it is set up.
 _CA_BUNDLE = 'cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"'
 _ALPINE = """
@@ -82,12 +86,18 @@ RECIPES = {
          "libstdc++6", "libgomp1"),
         (f"--extract-hook={_DISTROLESS}{_STATUS}{_CA_BUNDLE}\n{_CLEAN}",),
     ),
+    "static": Recipe(
+        "distroless/static's packages",
+        "extract",
+        ("base-files", "netbase", "tzdata", "media-types", "ca-certificates"),  # as above, static/
+        (f"--extract-hook={_STATIC}{_STATUS}{_CA_BUNDLE}\n{_CLEAN}",),
+    ),
     "debian": Recipe("debian slim", "minbase", (), (*SLIM, f"--customize-hook={_CLEAN}")),
     BUILDER: Recipe(
         "Rust builder",
         "minbase",
         ("rustc-web", "cargo-web", "rust-web-src", "gcc", "g++", "libc6-dev", "make", "musl-tools", "musl-dev",
-         "ca-certificates", "binutils"),
+         "ca-certificates", "binutils", "upx-ucl"),
         (*SLIM, f"--customize-hook={_CLEAN}"),
     ),
 }  # fmt: skip
@@ -103,10 +113,11 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     """
     recipe = RECIPES[name]
     debian = DEBIAN if recipe.stand_in else debian
-    names = [RENAMED.get(debian, {}).get(package, package) for package in recipe.packages]
+    names = [RENAMED.get(debian, {}).get(package, package) for package in recipe.packages
+             if package != "upx-ucl" or debian not in WITHOUT_UPX]  # fmt: skip
     options = [*recipe.options, *(MERGED_USR.get(debian, ()) if recipe.variant == "minbase" else ())]
     changes = [PATH]
-    if name == "distroless":
+    if name in ("distroless", "static"):
         changes.append("ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt")
     if recipe.stand_in:  # wherever the image goes, this goes with it
         changes.append(f'LABEL {engine.STAND_IN_LABEL}="{recipe.label}"')

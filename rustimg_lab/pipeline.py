@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rustimg_lab import bases, build, disk, dockerfile, engine, host, packages, progress, registry, store
+from rustimg_lab import bases, build, contents, disk, dockerfile, engine, host, packages, progress, registry, store
 from rustimg_lab.build import Built
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Cell
-from rustimg_lab.measure import linking, probes, sizes, trials
+from rustimg_lab.measure import anatomy, linking, probes, sizes, trials
 from rustimg_lab.measure.studies import Planner
 from rustimg_lab.store import Observation, Run
 
@@ -182,7 +182,7 @@ def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
     allocator = sizes.linked_allocator(built.linked)
     if allocator != built.cell.allocator:
         return f"asked for {built.cell.allocator}, the linker kept {allocator}"
-    return linking.measure_base(built.shipped, images.get(built.cell.base.name)).reason
+    return linking.measure_base(built.linked, images.get(built.cell.base.name)).reason
 
 
 def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
@@ -198,7 +198,13 @@ def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
 
 
 def _remember(session: Session, app: App, debian: str) -> None:
+    """Records what the run is of. Raises LabError when it was begun with another app."""
     run, images = session.run, session.images
+    if (before := run.environment.get("app", {}).get("name", app.package)) != app.package:
+        raise LabError(
+            f"run '{run.name}' is of {before}, not of {app.package}: choose another with --run NAME, or name the app "
+            "with --app PATH"
+        )
     known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
     now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
     run.save_environment(
@@ -212,7 +218,7 @@ def _remember(session: Session, app: App, debian: str) -> None:
 
 def _build_and_measure(cells: list[Cell], app: App, session: Session) -> list[str]:
     failures = []
-    measured = _measured(session.run)
+    measured = _measured(session.run, app)
     with (
         registry.serve() if host.registry_command() else nullcontext() as own_registry,
         _building(cells, app, session) as outcomes,
@@ -221,7 +227,8 @@ def _build_and_measure(cells: list[Cell], app: App, session: Session) -> list[st
             if built.image and (built.cell.slug, built.image) in measured:
                 continue
             _keep_dockerfile(built, app, session)
-            observations = _observe(built, session.images, own_registry)
+            _weigh(session.images.get(built.cell.base.name), session.run)
+            observations = _observe(built, app, session.images, own_registry)
             session.run.append(built.cell, built.image, observations)
             for bad in (o for o in observations if not o.ok):
                 failures.append(f"{built.cell.slug}: {bad.reason}")
@@ -229,8 +236,15 @@ def _build_and_measure(cells: list[Cell], app: App, session: Session) -> list[st
     return failures
 
 
+def _weigh(base: bases.Provenance | None, run: Run) -> None:
+    """Records, once per base image, how many bytes each of its packages has."""
+    known = run.environment.get("package_bytes", {})
+    if base and base.digest not in known:
+        run.save_environment(package_bytes=known | {base.digest: contents.package_bytes(base.digest)})
+
+
 def _observe(
-    built: Built, images: dict[str, bases.Provenance], own_registry: registry.Registry | None
+    built: Built, app: App, images: dict[str, bases.Provenance], own_registry: registry.Registry | None
 ) -> list[Observation]:
     """All that is to know of a built cell: `runs` last, which says that the rest is there too."""
     base = images.get(built.cell.base.name)
@@ -243,21 +257,25 @@ def _observe(
     made_of += [
         Observation("binary_sha256", disk.sha256(built.shipped)),
         Observation("build_cpu_s", built.cpu_s, "s"),
+        Observation("unstable", built.cell.profile.unstable),
         *sizes.measure_binary(built.linked, built.shipped, built.cell.allocator),
-        (satisfied := linking.measure_base(built.shipped, base)),
+        *anatomy.measure_parts(built.linked, built.shipped, built.symbols),
+        (satisfied := linking.measure_base(built.linked, base)),
     ]
     if not satisfied.ok:
         return made_of
     return [
         *made_of,
         *sizes.measure_image(built.image, base.digest if base else None, own_registry),
-        probes.measure_runs(built.image),
+        probes.measure_runs(built.image, app),
     ]
 
 
-def _measured(run: Run) -> set[tuple[str, str]]:
+def _measured(run: Run, app: App) -> set[tuple[str, str]]:
     """The cells, with their images, that need no second look."""
     rows = store.current(store.load(run.name))
     bad = set(rows.loc[~rows["ok"], "cell"])
-    done = rows[(rows["metric"] == "runs") & ~rows["cell"].isin(bad)]
+    whole = set(rows.loc[rows["metric"] == "shell", "cell"])  # an earlier lab told neither this nor the parts
+    done = rows[(rows["metric"] == "runs") & rows["cell"].isin(whole) & ~rows["cell"].isin(bad)]
+    done = done[done["detail"] == probes.in_words(app)]
     return set(zip(done["cell"], done["image"], strict=True))

@@ -1,11 +1,14 @@
 """(DataFrame, Axes) -> Axes. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 
-from rustimg_lab import comparison
+from rustimg_lab import choice, comparison
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
+SCALE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY)
 MEGABYTE = 1e6
 _MISSING = "no number: "
 _WIDE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)  # ticks of ratios
@@ -57,6 +60,97 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
         _number(axes, getattr(cell, column), row + 0.2)
     axes.set_xlabel("image, MB")
     return _finish(axes, table, title)
+
+
+def ladder(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
+    """Bytes on disk and over the network of each profile on one base. `found` is of `stats.ladder`."""
+    names = found["profile"] + found["unstable"].map({True: " (unstable)"}).fillna("")
+    return transfer(found.assign(base=names), axes, title)
+
+
+def icicle(parts: pd.DataFrame, axes: Axes, title: str) -> Axes:
+    """A cell's image from left to right: above whose bytes they are, below the packages and crates of each, widest
+    first. `parts` is `stats.composition`."""
+    colours = {"base image": ORANGE, "binary": BLUE, "other files": GREY}
+    whole = parts["size_bytes"].sum()
+    left = 0.0
+    for owner, own in parts.groupby("owner", sort=False):
+        _part(axes, owner, left, own["size_bytes"].sum(), whole, 1, colours[owner], 1)
+        for number, (name, size) in enumerate(own.nlargest(len(own), "size_bytes")[["name", "size_bytes"]].to_numpy()):
+            _part(axes, name, left, size, whole, 0, colours[owner], 0.75 if number % 2 else 0.55)
+            left += size
+    axes.set_xlim(0, whole / MEGABYTE)
+    axes.set_ylim(-0.5, 1.5)
+    axes.set_yticks([])
+    axes.set_xlabel("MB, unpacked")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return axes
+
+
+def _part(
+    axes: Axes, name: str, left: float, size: float, whole: float, row: int, colour: str, strength: float
+) -> None:
+    """One box, with its name where that has room: along it, or upright in a narrow one."""
+    axes.barh(
+        row, size / MEGABYTE, 0.96, left / MEGABYTE, color=colour, alpha=strength, edgecolor="white", linewidth=0.6
+    )
+    share = size / whole
+    if share < 0.012:
+        return
+    text = f"{name}\n{size / MEGABYTE:#.3g}" if share > 0.1 else f"{name}  {size / MEGABYTE:#.3g}"
+    axes.text(
+        (left + size / 2) / MEGABYTE, row, text, ha="center", va="center", fontsize=8, clip_on=True,
+        rotation=0 if share > 0.1 else 90,
+    )  # fmt: skip
+
+
+def front(found: choice.Choice, axes: Axes, across: str, up: str, title: str) -> Axes:
+    """The cells by two of `choice.CRITERIA`; filled: on the Pareto front of all criteria; ringed: the one picked."""
+    table = found.table[found.table[[across, up]].notna().all(axis=1)]
+    attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
+    for cell in table.itertuples():
+        x, y = (getattr(cell, name) / choice.CRITERIA[name].divisor for name in (across, up))
+        axes.scatter([x], [y], 60, facecolor=BLUE if cell.on_front else "white", edgecolor=BLUE, zorder=3)
+        if cell.Index == found.picked:
+            axes.scatter([x], [y], 220, facecolor="none", edgecolor=ORANGE, linewidth=2.5, zorder=2, label="picked")
+        axes.annotate(comparison.in_words(cell.Index, attrs), (x, y), (7, 5), textcoords="offset points", fontsize=7)
+    axes.scatter([], [], 60, facecolor=BLUE, edgecolor=BLUE, label="on the Pareto front")
+    axes.scatter([], [], 60, facecolor="white", edgecolor=BLUE, label="not on it, or not measured in all")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for name, axis in ((across, axes.xaxis), (up, axes.yaxis)):
+        unit = choice.CRITERIA[name].shown.rpartition(" ")[2]
+        axis.set_label_text(f"{choice.CRITERIA[name].label}, {unit} (logarithmic)")
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    axes.margins(0.18)
+    axes.grid(color="#E8E8E8", zorder=0)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+    return axes
+
+
+def break_even(table: pd.DataFrame, axes: Axes, prices: dict[str, float], title: str) -> Axes:
+    """Which cell costs the least a day, by pulls and requests a day, both logarithmic; of `choice.daily_cost`."""
+    requests, pulls = np.meshgrid(np.logspace(3, 10, 141), np.logspace(0, 6, 121))
+    cost = choice.daily_cost(table, pulls, requests, prices)
+    cheapest = cost.to_numpy().argmin(axis=1).reshape(pulls.shape)
+    shown = np.unique(cheapest)
+    colours = [SCALE[number % len(SCALE)] for number in range(len(shown))]
+    axes.pcolormesh(requests, pulls, np.searchsorted(shown, cheapest), cmap=ListedColormap(colours), vmin=-0.5,
+                    vmax=len(shown) - 0.5, rasterized=True)  # fmt: skip
+    attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
+    for number, colour in zip(shown, colours, strict=True):
+        axes.scatter([], [], 80, marker="s", color=colour, label=comparison.in_words(cost.columns[number], attrs))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("requests a day")
+    axes.set_ylabel("pulls a day")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    return axes
 
 
 def trials(samples: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:

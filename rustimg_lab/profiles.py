@@ -1,5 +1,6 @@
 """Build profiles: `data/profiles.toml` -> Profile, alone or combined with `+`; which cannot be combined, and why."""
 
+import re
 import tomllib
 from dataclasses import dataclass, replace
 from functools import cache, reduce
@@ -11,14 +12,15 @@ from rustimg_lab.paths import PROFILES
 # Every key that a profile in the file may have, with the types that its value may have.
 _KEYS: dict[str, tuple[type, ...]] = {
     "summary": (str,), "gain": (str,), "cost": (str,), "of": (list,), "settings": (dict,), "rustflags": (list,),
-    "strip": (bool,), "glibc": (bool,),
+    "cargo": (list,), "strip": (bool,), "upx": (bool,), "glibc": (bool,),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How the binary is compiled: cargo's release profile, changed by `settings` (cargo's names) and `rustflags`,
-    stripped or not, and for `glibc` whatever the base has. `gain` and `cost` are what to expect of it."""
+    """How the binary is compiled: cargo's release profile, changed by `settings` (cargo's names), with options for the
+    compiler (`rustflags`) and for cargo; then stripped or not, packed by UPX or not, and for `glibc` whatever the base
+    has. `gain` and `cost` are what to expect of it."""
 
     name: str
     summary: str
@@ -26,7 +28,9 @@ class Profile:
     cost: str = ""
     settings: tuple[tuple[str, str], ...] = ()
     rustflags: tuple[str, ...] = ()
+    cargo: tuple[str, ...] = ()
     strip: bool = False
+    upx: bool = False
     glibc: bool = False
 
     @property
@@ -39,9 +43,19 @@ class Profile:
         """What of it cargo is told, as a name: profiles that have the same share what cargo compiled."""
         said = [
             *(f"{key}-{value}" for key, value in self.settings),
-            *(flag.removeprefix("-C") for flag in self.rustflags),
+            *(flag[2:] for flag in (*self.rustflags, *self.cargo)),
         ]
-        return "-".join(said).replace("=", "-") or "release"
+        return re.sub("[=,+]", "-", "-".join(said)) or "release"
+
+    @property
+    def unstable(self) -> bool:
+        """Whether it takes what the stable compiler has for its own use only (RUSTC_BOOTSTRAP), or a nightly one."""
+        return any(flag.startswith("-Z") for flag in (*self.rustflags, *self.cargo))
+
+    @property
+    def builds_std(self) -> bool:
+        """Whether cargo compiles the standard library too, for which it needs its sources."""
+        return any(flag.startswith("-Zbuild-std") for flag in self.cargo)
 
 
 def find(name: str) -> Profile:
@@ -86,8 +100,8 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
     settings = {key: _as_cargo_says(value) for key, value in entry.get("settings", {}).items()}
     own = Profile(
         name, entry["summary"], entry.get("gain", ""), entry.get("cost", ""), tuple(settings.items()),
-        tuple(map(str, entry.get("rustflags", []))), entry.get("strip", False),
-        entry.get("glibc", False),
+        tuple(map(str, entry.get("rustflags", []))), tuple(map(str, entry.get("cargo", []))),
+        entry.get("strip", False), entry.get("upx", False), entry.get("glibc", False),
     )  # fmt: skip
     for part in entry.get("of", []):
         if part not in known:
@@ -101,16 +115,20 @@ def _combined(one: Profile, other: Profile) -> Profile:
     for key, value in other.settings:
         if settings.setdefault(key, value) != value:
             raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {key} is {settings[key]} and {value}")
-    flags = {flag.partition("=")[0]: flag for flag in one.rustflags}
-    for flag in other.rustflags:
-        if flags.setdefault(flag.partition("=")[0], flag) != flag:
-            raise LabError(
-                f"'{one.name}' and '{other.name}' cannot be combined: {flags[flag.partition('=')[0]]}, {flag}"
-            )
     return replace(
-        one, settings=tuple(sorted(settings.items())), rustflags=tuple(sorted(flags.values())),
-        strip=one.strip or other.strip, glibc=one.glibc or other.glibc,
+        one, settings=tuple(sorted(settings.items())), rustflags=_both(one, other, "rustflags"),
+        cargo=_both(one, other, "cargo"), strip=one.strip or other.strip, upx=one.upx or other.upx,
+        glibc=one.glibc or other.glibc,
     )  # fmt: skip
+
+
+def _both(one: Profile, other: Profile, kind: str) -> tuple[str, ...]:
+    """The options of that kind of both profiles. Raises LabError where they give one option two values."""
+    options = {option.partition("=")[0]: option for option in getattr(one, kind)}
+    for option in getattr(other, kind):
+        if (before := options.setdefault(option.partition("=")[0], option)) != option:
+            raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {before}, {option}")
+    return tuple(sorted(options.values()))
 
 
 def _as_cargo_says(value: str | int | bool) -> str:

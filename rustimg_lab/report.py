@@ -15,9 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from traitlets.config import Config
 
-from rustimg_lab import comparison, disk, matrix, stats, store
+from rustimg_lab import choice, comparison, disk, matrix, stats, store, tables
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PUBLISHED, REPORTS
+from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROFILES, PUBLISHED, REPORTS
 
 CELL_TIMEOUT_S = 300
 SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
@@ -97,6 +97,17 @@ def summary(run: str, notebook: str = SIZES, parameters: dict | None = None) -> 
     return table
 
 
+def candidates(run: str, found: choice.Choice) -> Table:
+    """The table in a terminal of the cells that were to choose from."""
+    table = Table(title=f"run {run}: what was to choose from", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    shown = tables.candidates_in_words(found)
+    for name in shown:
+        table.add_column(name, justify="left" if name in ("cell", "verdict") else "right", overflow="fold")
+    for row in shown.itertuples(index=False):
+        table.add_row(*map(escape, row))
+    return table
+
+
 def markdown(run: str, notebook: str = SIZES, parameters: dict | None = None) -> str:
     """The same table in Markdown."""
     _, (header, *rows), numbers = SHORT[notebook](run, **(parameters or {}))
@@ -106,7 +117,7 @@ def markdown(run: str, notebook: str = SIZES, parameters: dict | None = None) ->
 
 def _own_files() -> list[Path]:
     package = Path(__file__).parent
-    return [*package.rglob("*.py"), *(package / "templates" / "report").iterdir(), ARTICLE, PUBLISHED]
+    return [*package.rglob("*.py"), *(package / "templates" / "report").iterdir(), ARTICLE, PROFILES, PUBLISHED]
 
 
 def _is_newest(page: Path, made_of: list[Path]) -> bool:

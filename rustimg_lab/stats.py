@@ -4,16 +4,20 @@ from html import escape
 
 import pandas as pd
 
+from rustimg_lab.errors import unknown
 from rustimg_lab.matrix import BASES
 from rustimg_lab.paths import ARTICLE
-from rustimg_lab.store import current
+from rustimg_lab.store import PARTS, current
 
 # What every cell that works has; where none does, the columns are there all the same.
 METRICS = (
     "base_digest", "binary_sha256", "build_cpu_s", "binary_bytes", "linkage", "pie", "stripped", "needed_libraries",
     "glibc_needed", "rustc", "linked_allocator", "base_satisfies", "unpacked_bytes", "base_bytes", "app_bytes",
-    "compressed_bytes", "compressed_app_bytes", "compressed_estimate_bytes", "runs",
+    "compressed_bytes", "compressed_app_bytes", "compressed_estimate_bytes", "shell", "unstable", "runs",
 )  # fmt: skip
+
+
+ARTICLES_APP = "myip"  # of which the article has figures
 
 
 def article() -> pd.DataFrame:
@@ -29,7 +33,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     """
     newest = current(rows)
     factors = newest[["cell", "base", "profile", "allocator", "image"]].drop_duplicates("cell").set_index("cell")
-    single = newest[newest["metric"] != "layer_bytes"].drop_duplicates(["cell", "metric"], keep="last")
+    single = newest[~newest["metric"].isin(PARTS)].drop_duplicates(["cell", "metric"], keep="last")
     wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value")
     wide = wide.reindex(index=factors.index, columns=wide.columns.union(METRICS))
     reasons = newest[~newest["ok"]].groupby("cell")["reason"].agg("; ".join)
@@ -53,6 +57,8 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     ]
     table["stand_in"] = [d in images and images[d]["stand_in"] for d in digest]
     figures = article().set_index(["base", "profile"])["size_bytes"]
+    if rows.attrs["environment"].get("app", {}).get("name", ARTICLES_APP) != ARTICLES_APP:
+        figures = figures.iloc[:0]
     table["article_bytes"] = figures.reindex(pd.MultiIndex.from_frame(table[["base", "profile"]])).to_numpy()
     return _in_order(table).reset_index()
 
@@ -70,11 +76,80 @@ def layers(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def smallest(table: pd.DataFrame) -> str:
+    """The cell with the fewest bytes unpacked; "" where none works. `table` is `cells`."""
+    works = table[table["ok"]]
+    return works.loc[works["unpacked_bytes"].idxmin(), "cell"] if len(works) else ""
+
+
+def parts(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per section (`section_bytes`) or crate (`crate_bytes`) of each cell that works: cell, name, size_bytes
+    (int)."""
+    newest = current(rows)
+    works = cells(rows).query("ok")["cell"]
+    found = newest[(newest["metric"] == metric) & newest["cell"].isin(works)]
+    return pd.DataFrame(
+        {"cell": found["cell"], "name": found["detail"], "size_bytes": found["value"].astype("int64")}
+    ).reset_index(drop=True)
+
+
+def composition(rows: pd.DataFrame, cell: str) -> pd.DataFrame:
+    """Whose the bytes of a cell's image are: owner (the base image, the binary, or other files), name (a package, a
+    crate), size_bytes; they sum up to the image's. Where the run does not tell the packages, the base is one part; so
+    is a binary that UPX packed. Raises LabError when no cell of that name works."""
+    works = cells(rows).query("ok").set_index("cell")
+    if cell not in works.index:
+        raise unknown("cell that works", cell, works.index)
+    one = works.loc[cell]
+    packages = rows.attrs["environment"].get("package_bytes", {}).get(one["base_digest"], {})
+    crates = parts(rows, "crate_bytes").query("cell == @cell").set_index("name")["size_bytes"]
+    binary, base = int(one["binary_bytes"]), int(one["base_bytes"])
+    found = [("base image", name, size) for name, size in packages.items()]
+    found.append(("base image", "(not told)" if packages else one["base_label"], base - sum(packages.values())))
+    if crates.sum() <= binary:
+        found += [("binary", name, size) for name, size in crates.items()]
+        found.append(("binary", "(symbols, headers)" if len(crates) else "binary", binary - int(crates.sum())))
+    else:
+        found.append(("binary", "packed by UPX", binary))
+    found.append(("other files", "passwd, group", int(one["app_bytes"]) - binary))
+    return pd.DataFrame([each for each in found if each[2]], columns=["owner", "name", "size_bytes"])
+
+
+def ladder(table: pd.DataFrame) -> pd.DataFrame:
+    """Every profile beside `baseline` on the same base with the same allocator: cell, base, base_source, stand_in,
+    profile, allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, compressed_estimate_bytes, build_cpu_s,
+    and both sizes as ratios to the baseline's (`unpacked`, `compressed`: of estimates where no registry told), in the
+    order of `table` (`cells`).
+
+    Bases on which fewer than three profiles were built are no ladder and not in it.
+    """
+    columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", "unstable", "ok", "reason"]
+    sizes = ["unpacked_bytes", "compressed_bytes", "compressed_estimate_bytes"]
+    found = table[[*columns, *sizes]].assign(build_cpu_s=pd.to_numeric(table["build_cpu_s"]))
+    compressed = found["compressed_bytes"].fillna(found["compressed_estimate_bytes"])
+    for ratio, size in (("unpacked", found["unpacked_bytes"]), ("compressed", compressed)):
+        of = size[found["profile"] == "baseline"]
+        of.index = pd.MultiIndex.from_frame(found.loc[of.index, ["base", "allocator"]])
+        found[ratio] = size / of.reindex(pd.MultiIndex.from_frame(found[["base", "allocator"]])).to_numpy()
+    rungs = found.groupby(["base", "allocator"])["profile"].transform("size")
+    based = found.groupby(["base", "allocator"])["profile"].transform(lambda names: "baseline" in set(names))
+    return found[(rungs > 2) & based].reset_index(drop=True)
+
+
 def article_grid(rows: pd.DataFrame) -> pd.DataFrame:
     """The cells that the article has too: its bases and profiles, its allocator on each. Same columns as `cells`."""
     table = cells(rows)
     theirs = table["base"].map(lambda name: BASES[name].article_allocator if name in BASES else None)
     return table[table["article_bytes"].notna() & (table["allocator"] == theirs)].reset_index(drop=True)
+
+
+def drawn(table: pd.DataFrame, grid: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The cells that have room in a plot side by side, and their profiles: `grid` (`article_grid`), or where that is
+    empty those of `table` (`cells`) of two profiles and the first allocator on each base."""
+    if len(grid):
+        return grid, list(grid["profile"].unique())
+    profiles = list(table["profile"].unique()[:2])
+    return table[table["profile"].isin(profiles)].drop_duplicates(["base", "profile"]), profiles
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +169,8 @@ def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a stand-in."""
     works = table[table["ok"]]
     environment = rows.attrs["environment"]
-    said = [f"Run **{environment['run']}**: {len(works)} of {len(table)} cells built, started and measured."]
+    app = environment.get("app", {}).get("name", ARTICLES_APP)
+    said = [f"Run **{environment['run']}**, of {app}: {len(works)} of {len(table)} cells built, started and measured."]
     if len(works):
         best = works.loc[works["unpacked_bytes"].idxmin()]
         said.append(
@@ -130,7 +206,35 @@ def size_findings(table: pd.DataFrame) -> str:
             f"Profile **{profile}**: {largest} is {size[profile].max() / size[profile].min():.1f} times as large as "
             f"{smallest} ({_mb(size[profile].max())} against {_mb(size[profile].min())} MB)."
         )
+    if not len(table):
+        return ""
     return "\n".join(f"- {sentence}" for sentence in said) or "- No cell of the article's grid works in this run."
+
+
+def ladder_findings(found: pd.DataFrame) -> str:
+    """What each rung of `ladder` gained and what it cost, as a Markdown list with every number from it."""
+    said = []
+    for (base, allocator), rungs in found[found["ok"]].groupby(["base", "allocator"], sort=False):
+        by = rungs.set_index("profile")
+        name = f"{base}{' (stand-in)' if by['stand_in'].any() else ''}, {allocator}"
+        for kind, those in (("stable", by[by["unstable"].ne(True)]), ("unstable", by[by["unstable"].eq(True)])):
+            if len(those):
+                one = those.loc[those["unpacked_bytes"].idxmin()]
+                than = "" if pd.isna(one["unpacked"]) else f", {one['unpacked']:.2f} times the baseline"
+                said.append(
+                    f"**{name}**: the smallest with {kind} flags is **{one.name}**: "
+                    f"{_mb(one['unpacked_bytes'])} MB{than}."
+                )
+        if grown := [f"{each} ({by.loc[each, 'unpacked'] - 1:.1%})" for each in by.index[by["unpacked"] > 1.0005]]:
+            said.append(f"**{name}**: larger than the baseline: {', '.join(grown)}.")
+        for profile, of in (("upx", "optimized"), ("opt-z", "baseline"), ("lto-thin", "baseline")):
+            if {profile, of} <= set(by.index) and by.loc[[profile, of], "unpacked"].notna().all():
+                on_disk, pulled = (by.loc[profile, size] / by.loc[of, size] for size in ("unpacked", "compressed"))
+                said.append(
+                    f"**{name}**: {profile} takes {on_disk:.2f} times the bytes of {of} on disk, and over the network, "
+                    f"where layers are compressed, {pulled:.2f} times."
+                )
+    return "\n".join(f"- {sentence}" for sentence in said)
 
 
 def _mb(size_bytes: float) -> str:

@@ -30,6 +30,9 @@ from rustimg_lab.paths import RECORDED, RUNS
 SCHEMA = 2  # 1 had no `study`
 DEFAULT_RUN = "article"
 STUDIES_RUN = "studies"  # what is measured in blocks, unless another is named
+CHOICE_RUN = "recorded/service"  # sizes and studies of the same cells, on one machine
+# Of these a cell has many rows, each with what it is of as its `detail`.
+PARTS = ("layer_bytes", "section_bytes", "crate_bytes")
 RECORDED_RUN = "recorded"  # the committed run of the article's grid; others are recorded/NAME
 
 # Every column with the types that its JSON may have.
@@ -161,6 +164,15 @@ def files(name: str) -> list[Path]:
     return [path for path in (run_path(name) / each for each in ("rows.jsonl", "environment.json")) if path.exists()]
 
 
+def dockerfile(name: str, cell: str) -> str:
+    """The text that a cell of a run was built from. Raises LabError when the run has none."""
+    path = run_path(name) / "dockerfiles" / f"Dockerfile.{cell}"
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LabError(f"run '{name}' has no {path.name}; `./lab dockerfile` writes it anew") from None
+
+
 def current(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of each cell's newest image, and of what was observed twice there, the newest; none of a study.
 
@@ -171,7 +183,8 @@ def current(rows: pd.DataFrame) -> pd.DataFrame:
         return rows
     newest = rows.groupby("cell")["image"].transform("last")
     same = rows[rows["image"] == newest]
-    return same.drop_duplicates(["cell", "metric", "block", "order"], keep="last")
+    part = same["detail"].where(same["metric"].isin(PARTS), "")
+    return same[~same.assign(part=part).duplicated(["cell", "metric", "block", "order", "part"], keep="last")]
 
 
 def run_path(name: str) -> Path:

@@ -7,7 +7,7 @@ import pandas as pd
 from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
-from rustimg_lab import comparison
+from rustimg_lab import choice, comparison, profiles
 from rustimg_lab.paths import PUBLISHED
 
 MEGABYTE = 1e6
@@ -57,6 +57,74 @@ def binaries(table: pd.DataFrame) -> Styler:
     shown["rustc"] = table["rustc"].fillna("").str.split().str[0]
     shown["SHA-256"] = table["binary_sha256"].fillna("").str[:12]
     return _style(_with_reason(shown, table), {"cargo, CPU s": "{:.0f}"})
+
+
+def ladder(found: pd.DataFrame) -> Styler:
+    """Each profile with what it gained, what it cost to build, and what is known of it. `found` is `stats.ladder`."""
+    known = profiles.everything()
+    shown = _factors(found)
+    shown["flags"] = found["unstable"].map({True: "unstable", False: "stable"}).fillna("")
+    shown["unpacked, MB"] = found["unpacked_bytes"] / MEGABYTE
+    shown["/ baseline"] = found["unpacked"]
+    told, guessed = "compressed, MB", "compressed, estimate, MB"
+    for column, name in (("compressed_bytes", told), ("compressed_estimate_bytes", guessed)):
+        if found[column].notna().any():
+            shown[name] = found[column] / MEGABYTE
+    shown["compressed / baseline"] = found["compressed"]
+    shown["cargo, CPU s"] = found["build_cpu_s"]
+    for column, name in (("gain", "said to gain"), ("cost", "at the cost of")):
+        shown[name] = [getattr(known[each], column) if each in known else "" for each in found["profile"]]
+    ratios = dict.fromkeys(("/ baseline", "compressed / baseline"), "{:.3f}")
+    return _style(_with_reason(shown, found), ratios | {"cargo, CPU s": "{:.0f}"})
+
+
+def candidates_in_words(found: choice.Choice) -> pd.DataFrame:
+    """What was to choose from, the best first, all as text: a row per cell with its verdict."""
+    table = found.table.sort_values(["score", "transfer"])
+    attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
+    best = table[choice.THROUGHPUT].max()
+    marks = table["unstable"].map({True: " (unstable flags)", False: ""})
+    shown = pd.DataFrame(
+        {"cell": [comparison.in_words(cell, attrs) + mark for cell, mark in zip(table.index, marks, strict=True)]}
+    )
+    for name, criterion in choice.CRITERIA.items():
+        if table[name].notna().any():
+            shown[criterion.label] = [choice.in_words(name, value) for value in table[name]]
+    if pd.notna(best):
+        shown["of the best throughput"] = [
+            "not measured" if pd.isna(rate) else f"{rate / best:.0%}" for rate in table[choice.THROUGHPUT]
+        ]
+    shown["Pareto front"] = ["yes" if each else "" for each in table["on_front"]]
+    shown["verdict"] = ["PICKED" if cell == found.picked else table.loc[cell, "reason"] for cell in table.index]
+    return shown
+
+
+def candidates(found: choice.Choice) -> Styler:
+    """The same as a table of a report."""
+    return _style(candidates_in_words(found), warning="; ".join(found.notes))
+
+
+def parts(found: pd.DataFrame) -> Styler:
+    """The largest parts of a cell's image, with their share of it. `found` is `stats.composition`."""
+    shown = found.nlargest(25, "size_bytes")
+    return _style(
+        pd.DataFrame(
+            {
+                "of": shown["owner"],
+                "package or crate": shown["name"],
+                "MB": shown["size_bytes"] / MEGABYTE,
+                "share": shown["size_bytes"] / found["size_bytes"].sum(),
+            }
+        ),
+        {"MB": "{:.3f}", "share": "{:.1%}"},
+    )
+
+
+def sections(found: pd.DataFrame) -> Styler:
+    """The sections of each binary, a column per cell. `found` is `stats.parts` of `section_bytes`."""
+    wide = found.pivot_table("size_bytes", "name", "cell", aggfunc="sum", sort=False) / MEGABYTE
+    wide = wide.loc[wide.max(axis=1).sort_values(ascending=False).index[:15]]
+    return _style(wide.rename_axis("section, MB").reset_index(), dict.fromkeys(wide.columns, "{:.3f}"))
 
 
 def layers(table: pd.DataFrame) -> Styler:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rustimg_lab import bases, build, engine, host, matrix, packages
+from rustimg_lab import apps, bases, build, engine, host, matrix, packages
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
 
@@ -55,7 +55,7 @@ def tiny(tmp_path: Path) -> matrix.App:
     shutil.copytree(TINY, folder)
     with (folder / "Cargo.lock").open("a") as lock:
         lock.write(f"# {uuid.uuid4()}\n")
-    return build.load_app(folder)
+    return apps.load(folder)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def builds(images: dict, tmp_path: Path) -> Callable[..., list[build.Built]]:
     calls: list[Path] = []
 
     def run(cells: list[matrix.Cell], app: matrix.App, **options: object) -> list[build.Built]:
-        app = replace(app, lock_sha256=build.load_app(app.directory).lock_sha256)  # a test may have changed it
+        app = replace(app, lock_sha256=apps.load(app.directory).lock_sha256)  # a test may have changed it
         work = tmp_path / f"work{len(calls)}"
         calls.append(work)
         work.mkdir()

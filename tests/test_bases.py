@@ -71,7 +71,7 @@ def test_the_default_references_are_of_the_release_that_is_asked_for():
 
 @pytest.mark.engine
 def test_what_is_made_of_packages_says_so(images):
-    assert set(images) == {"rust", "alpine", "distroless", "debian"}
+    assert set(images) == {"rust", "alpine", "distroless", "debian", "static"}
     for image in images.values():
         if image.source != "Debian packages":
             continue  # this engine has the official one

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import build, dockerfile, engine, host, matrix
+from rustimg_lab import apps, build, disk, dockerfile, engine, host, matrix
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import sizes
 
@@ -30,8 +30,8 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
     assert all(b.image for b in built), [b.reason for b in built]
     assert sorted(compiled(tmp_path)) == sorted(["itoa", "tiny"] * 2)  # once for musl, once for gnu
 
-    hashes = {b.cell.base.name: build.sha256(b.shipped) for b in built}
-    assert hashes["scratch"] == hashes["alpine"] != hashes["distroless"] == hashes["debian"]
+    hashes = {b.cell.base.name: disk.sha256(b.shipped) for b in built}
+    assert hashes["scratch"] == hashes["alpine"] == hashes["static"] != hashes["distroless"] == hashes["debian"]
     assert all(0 < b.cpu_s < 600 for b in built)
 
     more = builds(matrix.grid(["scratch", "alpine"], ["baseline"], ["system", "mimalloc"]), tiny)
@@ -54,7 +54,7 @@ def test_a_changed_source_with_an_older_time_gives_a_new_binary(tiny, builds):
     main.write_text(main.read_text().replace("42", "43"))
     os.utime(main, (0, 0))
     (second,) = builds([cell], tiny)
-    assert build.sha256(first.shipped) != build.sha256(second.shipped)
+    assert disk.sha256(first.shipped) != disk.sha256(second.shipped)
     output = engine.client().containers.run(second.image, ["/tiny/tiny"], remove=True, network_mode="none")
     assert output == b"answer 43\n"
 
@@ -183,7 +183,7 @@ def test_the_text_that_is_built_is_the_text_that_is_handed_out(tiny, images, tmp
 def test_a_folder_that_is_no_app_is_refused(missing, message, tiny):
     (tiny.directory / missing).unlink()
     with pytest.raises(LabError, match=message):
-        build.load_app(tiny.directory)
+        apps.load(tiny.directory)
 
 
 def test_the_branch_for_the_official_image_installs_what_it_lacks(tiny, images, tmp_path):

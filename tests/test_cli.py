@@ -43,7 +43,7 @@ def test_the_recorded_report_needs_no_engine(lab):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" yes") == 8
     page = (REPORTS / "recorded" / "01_sizes.html").read_text()
-    assert page.count("<img") == page.count('src="data:image/png;base64,') == 3
+    assert page.count("<img") == page.count('src="data:image/png;base64,') == 4
 
 
 @pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup", "recorded/memory"])

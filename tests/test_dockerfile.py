@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import build, dockerfile, matrix, profiles
+from rustimg_lab import apps, dockerfile, matrix, profiles
 from rustimg_lab.paths import MYIP
 
 CELLS = matrix.grid(matrix.BASES, matrix.PROFILES, matrix.ALLOCATORS)
@@ -12,7 +12,7 @@ EVERY_CELL = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.slug)
 
 @pytest.fixture(scope="module")
 def app():
-    return build.load_app(MYIP)
+    return apps.load(MYIP)
 
 
 @pytest.mark.parametrize("base", matrix.BASES)

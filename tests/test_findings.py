@@ -63,6 +63,13 @@ def test_every_comparison_has_its_sentence_the_twin_included(study):
     assert "same image twice" in by_cell[BASELINE + TWIN] and "is noise" in by_cell[BASELINE + TWIN]
 
 
+def test_glibcs_malloc_is_not_called_musls(study):
+    """A program with glibc linked in stands on scratch too."""
+    rows, _ = study()
+    rows["profile"] = "glibc-static"
+    assert "does not hold musl malloc against jemalloc" in findings.allocator_verdict(rows, "s")
+
+
 def test_how_well_counts_repeat_is_a_sentence_and_no_reason_to_have_no_report():
     counts = pd.DataFrame({"cell": ["a", "a", "b", "b"], "value": [1000.0, 1000.0, 500.0, 510.0]})
     assert "at most **2.000%** (b)" in findings.repeatability(counts)

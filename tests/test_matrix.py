@@ -5,14 +5,15 @@ from rustimg_lab.errors import LabError
 
 
 def test_the_articles_grid_has_eight_cells_and_four_binaries():
-    cells = matrix.grid(matrix.BASES, matrix.PROFILES, [matrix.ARTICLE])
+    cells = matrix.grid(matrix.ARTICLE_BASES, matrix.PROFILES, [matrix.ARTICLE])
     assert len(cells) == 8
     assert len({cell.binary for cell in cells}) == 4
 
 
 def test_the_articles_allocator_is_jemalloc_on_musl_and_the_systems_elsewhere():
     chosen = {cell.base.name: cell.allocator for cell in matrix.grid(matrix.BASES, ["baseline"], [matrix.ARTICLE])}
-    assert chosen == {"scratch": "jemalloc", "alpine": "jemalloc", "distroless": "system", "debian": "system"}
+    musl = dict.fromkeys(("scratch", "alpine", "static"), "jemalloc")
+    assert chosen == musl | {"distroless": "system", "debian": "system"}
 
 
 def test_a_cell_named_twice_is_there_once():
@@ -21,7 +22,18 @@ def test_a_cell_named_twice_is_there_once():
 
 def test_slugs_tell_cells_apart():
     cells = matrix.grid(matrix.BASES, matrix.PROFILES, matrix.ALLOCATORS)
-    assert len({cell.slug for cell in cells}) == len(cells) == 24
+    assert len({cell.slug for cell in cells}) == len(cells) == 30
+
+
+def test_a_profile_of_glibc_alone_is_linked_for_glibc_on_every_base():
+    cells = matrix.grid(["scratch", "debian"], ["glibc-static"], [matrix.ARTICLE])
+    assert {cell.target for cell in cells} == {matrix.GNU}
+    assert {cell.allocator for cell in cells} == {"system"}
+
+
+def test_a_release_without_upx_is_told():
+    with pytest.raises(LabError, match="bookworm has no package of UPX; take --debian trixie"):
+        matrix.cell("scratch", "upx", "system", "bookworm")
 
 
 @pytest.mark.parametrize(

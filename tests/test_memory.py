@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import build, comparison, engine, matrix, store
+from rustimg_lab import apps, build, comparison, engine, matrix, store
 from rustimg_lab.measure import loading, memory, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Lost, PlanError, Treatment
@@ -36,7 +36,7 @@ def _forget() -> None:
 @pytest.fixture
 def server(study) -> Treatment:
     cell = matrix.cell("scratch", "optimized", "system")
-    return Treatment(cell, engine.find_image(build.image_tag(cell, build.load_app(MYIP).server)).id, cell.slug)
+    return Treatment(cell, engine.find_image(build.image_tag(cell, apps.load(MYIP).server)).id, cell.slug)
 
 
 def values(study: str, metric: str):

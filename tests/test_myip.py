@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from rustimg_lab import build, dockerfile, engine, host, matrix
+from rustimg_lab import apps, dockerfile, engine, host, matrix
 from rustimg_lab.paths import MYIP
 
 pytestmark = pytest.mark.engine
@@ -21,7 +21,7 @@ def cargo(images, tmp_path):
     tag = f"{engine.repository('test-myip')}:test"
 
     def run(command: str, last: str) -> str:
-        text = dockerfile.render(CELL, build.load_app(MYIP))
+        text = dockerfile.render(CELL, apps.load(MYIP))
         start = text.index("    cargo build")
         text = text[:start] + f"    {command}\nFROM scratch\n{last}\n"
         source = tmp_path / "Dockerfile"

@@ -2,10 +2,17 @@
 
 import pytest
 
-from rustimg_lab import engine
+from rustimg_lab import apps, engine
 from rustimg_lab.measure import probes
+from rustimg_lab.paths import MYIP
 
 pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def app():
+    """myip, which fetches over HTTPS and prints what it got."""
+    return apps.load(MYIP)
 
 
 @pytest.fixture
@@ -36,30 +43,30 @@ def script(images, tmp_path):
         ("echo 127.0.0.1", "10001:10001", "printed '127.0.0.1', the server had answered"),
     ],
 )
-def test_an_image_that_does_not_do_its_job(text, user, reason, script):
-    row = probes.measure_runs(script(text, user))
+def test_an_image_that_does_not_do_its_job(text, user, reason, script, app):
+    row = probes.measure_runs(script(text, user), app)
     assert not row.ok and row.value is False
     assert row.reason.startswith(reason)
 
 
-def test_a_program_that_never_ends_is_ended(script, monkeypatch):
+def test_a_program_that_never_ends_is_ended(script, monkeypatch, app):
     monkeypatch.setattr(probes, "TIMEOUT_S", 2)
-    row = probes.measure_runs(script("echo waiting; exec busybox sleep 60"))
+    row = probes.measure_runs(script("echo waiting; exec busybox sleep 60"), app)
     assert row.reason == "did not end within 2 s; waiting"
 
 
-def test_a_program_that_is_not_there_is_told(images):
+def test_a_program_that_is_not_there_is_told(images, app):
     container = engine.create_container(images["alpine"].image, command=["nothing"])
     repository = engine.repository("test-probe-empty")
     image = container.commit(repository, "test", changes=["USER 10001:10001", 'CMD ["/not/there"]'])
     container.remove()
     try:
-        assert probes.measure_runs(image.id).reason.startswith("does not start: ")
+        assert probes.measure_runs(image.id, app).reason.startswith("does not start: ")
     finally:
         engine.client().images.remove(f"{repository}:test")
 
 
-def test_no_container_is_left(script):
-    probes.measure_runs(script("exit 1"))
+def test_no_container_is_left(script, app):
+    probes.measure_runs(script("exit 1"), app)
     filters = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
     assert engine.client().containers.list(all=True, filters=filters) == []

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rustimg_lab import dockerfile, matrix, profiles
-from rustimg_lab.build import load_app
+from rustimg_lab import apps, dockerfile, matrix, profiles
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import MYIP, ROOT
 
@@ -61,7 +60,7 @@ def test_what_cannot_be_combined_is_told_with_the_reason(name, said):
 
 
 def test_profiles_that_only_strip_share_what_cargo_compiled():
-    app = load_app(MYIP)
+    app = apps.load(MYIP)
     ids = {
         name: dockerfile.cache_id(matrix.cell("scratch", name, "system"), app)
         for name in ("baseline", "strip", "abort", "cpu-v3", "optimized", "lto-fat+unit-1")
@@ -71,7 +70,7 @@ def test_profiles_that_only_strip_share_what_cargo_compiled():
 
 
 def test_what_cargo_and_the_compiler_are_told_is_in_the_text():
-    text = dockerfile.render(matrix.cell("debian", "abort+cpu-v3+no-pie", "system"), load_app(MYIP))
+    text = dockerfile.render(matrix.cell("debian", "abort+cpu-v3+no-pie", "system"), apps.load(MYIP))
     assert (
         "export CARGO_PROFILE_RELEASE_PANIC=abort RUSTFLAGS='-Crelocation-model=static -Ctarget-cpu=x86-64-v3'; \\\n"
         in text

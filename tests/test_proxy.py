@@ -15,7 +15,7 @@ import pytest
 import trustme
 from test_bases import push, registry_on, rootfs
 
-from rustimg_lab import bases, build, engine, host, matrix, proxy
+from rustimg_lab import apps, bases, build, engine, host, matrix, proxy
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 
@@ -147,7 +147,7 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
     with forward_proxy.serve(USER, PASSWORD, {}) as own:
         environment = {**os.environ, **variables, **through(own.address)}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
-    app = build.load_app(tiny.directory)
+    app = apps.load(tiny.directory)
     cells = matrix.grid(["scratch"], ["baseline"], ["system", "mimalloc"])
     image = build.image_tag(cells[0], app)
     try:

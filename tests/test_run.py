@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from test_bases import rootfs
 
-from rustimg_lab import build, comparison, engine, host, matrix, registry, report, stats, store
-from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
+from rustimg_lab import apps, build, comparison, disk, engine, host, matrix, proxy, registry, report, stats, store
+from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS, STATE
 
 pytestmark = pytest.mark.engine
 NAME = "test-article"
@@ -46,7 +46,7 @@ def test_the_articles_table_has_eight_rows_each_built_run_and_measured(article_r
     done, table = article_run
     assert len(table) == 8
     assert table["ok"].all(), table["reason"].tolist()
-    assert set(table.index) == {(base, profile) for base in matrix.BASES for profile in matrix.PROFILES}
+    assert set(table.index) == {(base, profile) for base in matrix.ARTICLE_BASES for profile in matrix.PROFILES}
     assert (table["unpacked_bytes"] == table["base_bytes"] + table["app_bytes"]).all()
     assert (table["compressed_bytes"] < table["unpacked_bytes"]).all()
     assert len(re.findall(r"^ *(?:scratch|alpine|distroless|debian)\b.* yes *$", done.stdout, re.MULTILINE)) == 8
@@ -87,7 +87,7 @@ def test_the_report_is_one_page_that_has_every_cell(article_run):
 
 def test_every_cell_has_its_dockerfile_and_its_log(article_run):
     for folder, name in (("dockerfiles", "Dockerfile.{}"), ("logs", "{}.log")):
-        for cell in matrix.grid(matrix.BASES, matrix.PROFILES, [matrix.ARTICLE]):
+        for cell in matrix.grid(matrix.ARTICLE_BASES, matrix.PROFILES, [matrix.ARTICLE]):
             assert (RUNS / NAME / folder / name.format(cell.slug)).stat().st_size
 
 
@@ -105,6 +105,25 @@ def test_the_grid_has_a_short_study_of_musl_malloc_and_says_that_it_is_short(art
     assert "a short study (2 blocks)" in " ".join(done.stdout.split())  # the table's title takes several lines
     page = (REPORTS / NAME / "03_throughput_workload-batch_workers-1_connections-16.html").read_text()
     assert "a short study (2 blocks)" in page
+
+
+def test_what_is_chosen_is_built_again_from_what_was_printed(article_run, lab, images, tmp_path):
+    """In an empty folder, with the sources, the text that was printed, and the recorded builder: the same binary."""
+    done = lab("choose", "--run", NAME, "--max-transfer", "3MB", "--min-throughput", "0.5")
+    assert done.returncode == 0, done.stderr
+    picked = re.search(r"^Picked: (\S+): ", done.stdout, re.MULTILINE)[1]
+    folder, out = tmp_path / "app", tmp_path / "out"
+    shutil.copytree(MYIP, folder, ignore=shutil.ignore_patterns("target", "Dockerfile.*"))
+    (folder / "Dockerfile").write_text(done.stdout.partition("--- Dockerfile\n")[2])
+    recorded = stats.cells(store.load(NAME)).set_index("cell").loc[picked]
+    assert recorded["base"] == "scratch" and recorded["ok"]
+    assert store.load(NAME).attrs["environment"]["bases"]["rust"] == images["rust"].digest
+    secret = ["--secret", f"id=ca,src={ca}"] if (ca := host.ca_bundle()) else []
+    engine.run(
+        [*host.buildx_command(), "build", "--builder=default", "--no-cache", *secret, *proxy.build_options(),
+         "--build-arg", f"RUST_IMAGE={images['rust'].image}", f"--output=type=local,dest={out}", str(folder)]
+    )  # fmt: skip
+    assert disk.sha256(out / "myip" / "myip") == recorded["binary_sha256"]
 
 
 def test_again_and_nothing_changed_costs_nothing(article_run, lab):
@@ -170,7 +189,9 @@ def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, 
         assert set(table["base_source"]) == {f"registry {own.address}", "empty"}
         recorded = rows.attrs["environment"]["images"].values()
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", image["manifest"]) for image in recorded)
-        assert {image["name"]: image["digest"] for image in recorded} == {n: i.digest for n, i in images.items()}
+        assert {image["name"]: image["digest"] for image in recorded} == {
+            name: image.digest for name, image in images.items() if name in ("rust", *matrix.ARTICLE_BASES)
+        }
         assert set(table.loc[table["stand_in"], "base"]) == ({"alpine"} if images["alpine"].stand_in else set())
     finally:
         for name in images:
@@ -216,7 +237,7 @@ def tiny_run(tiny, tmp_path):
 
     yield start, name
     forget(name)
-    app = build.load_app(tiny.directory)
+    app = apps.load(tiny.directory)
     for cell in matrix.grid(matrix.BASES, ["baseline"], matrix.ALLOCATORS):
         if engine.find_image(build.image_tag(cell, app)):
             engine.client().images.remove(build.image_tag(cell, app))

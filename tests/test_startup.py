@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from rustimg_lab import build, comparison, engine, matrix, store
-from rustimg_lab.measure import startup
+from rustimg_lab import apps, build, comparison, engine, matrix, store
+from rustimg_lab.measure import startup, workloads
 from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.paths import MYIP, REPORTS, RUNS
 
@@ -74,18 +74,18 @@ def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab
 @pytest.fixture
 def server(study) -> Treatment:
     cell = matrix.cell("scratch", "optimized", "jemalloc")
-    return Treatment(cell, engine.find_image(build.image_tag(cell, build.load_app(MYIP).server)).id, cell.slug)
+    return Treatment(cell, engine.find_image(build.image_tag(cell, apps.load(MYIP).server)).id, cell.slug)
 
 
 def test_a_program_that_is_no_server_is_told(study, tools):
     cell = matrix.cell("scratch", "optimized", "jemalloc")
-    client = engine.find_image(build.image_tag(cell, build.load_app(MYIP))).id
+    client = engine.find_image(build.image_tag(cell, apps.load(MYIP))).id
     with pytest.raises(Lost, match=r"exit code 1; .*the program ended before it answered"):
-        startup.measure_process(Treatment(cell, client, cell.slug), "server", tools)
+        startup.measure_process(Treatment(cell, client, cell.slug), "server", ([], {}), tools)
 
 
 def test_a_container_that_never_answers_is_told(server, monkeypatch):
     monkeypatch.setattr(startup, "ANSWER_TIMEOUT_S", 1)
     monkeypatch.setattr(startup, "free_port", lambda: 1)  # which an unprivileged server may not listen on
     with pytest.raises(Lost, match=r"no answer within 1 s; .*127\.0\.0\.1:1: Permission denied"):
-        startup._container(server.image, "host")
+        startup._container(server.image, "host", workloads.find("root").serve)

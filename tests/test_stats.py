@@ -78,5 +78,5 @@ def test_the_article_stands_beside_its_own_cells_only(rows):
 
 def test_the_articles_figures_are_whole():
     assert len(stats.article()) == 8
-    assert set(stats.article()["base"]) == set(matrix.BASES)
+    assert set(stats.article()["base"]) == set(matrix.ARTICLE_BASES)
     assert pd.api.types.is_integer_dtype(stats.article()["size_bytes"])

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import build, comparison, engine, host, matrix, packages, report, store
+from rustimg_lab import apps, build, comparison, engine, host, matrix, packages, report, store
 from rustimg_lab.measure import instructions, latency, loading, serving, throughput, trials, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Lost, Treatment
@@ -43,7 +43,7 @@ def _forget() -> None:
 @pytest.fixture
 def server(study) -> Treatment:
     cell = matrix.cell("scratch", "optimized", "jemalloc")
-    image = engine.find_image(build.image_tag(cell, build.load_app(MYIP).server))
+    image = engine.find_image(build.image_tag(cell, apps.load(MYIP).server))
     return Treatment(cell, image.id, cell.slug)
 
 
@@ -291,7 +291,7 @@ def test_a_cgroup_that_tells_nothing_leaves_the_other_numbers(server, tools, mon
 
 def test_a_dynamic_server_is_counted_too_in_an_image_without_a_shell(builds, tools):
     cell = matrix.cell("distroless", "optimized", "system")
-    (built,) = builds([cell], build.load_app(MYIP).server)
+    (built,) = builds([cell], apps.load(MYIP).server)
     assert not built.reason
     (count,) = instructions.measure(Treatment(cell, built.image, cell.slug), workloads.find("root"), tools)
     assert count.value > 1000

@@ -46,7 +46,7 @@ def response(body: bytes, status: str = "200 OK") -> bytes:
 
 def test_the_right_answer_has_its_bytes_counted(answers):
     right = response(ROOT.answer)
-    assert serving.ask(answers(right), ROOT) == len(right)
+    assert serving.ask(answers(right), ROOT) == (len(right), len(ROOT.answer))
 
 
 @pytest.mark.parametrize(

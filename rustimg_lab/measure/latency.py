@@ -84,7 +84,7 @@ def _ask(generator: engine.Container, server: Server, load: Load, rate: int, sec
     if told["errorDistribution"] or set(told["statusCodeDistribution"]) != {"200"}:
         wrong = told["errorDistribution"] | told["statusCodeDistribution"]
         raise Lost(f"requests failed ({str(wrong)[:200]}){engine.last_words(server.container)}")
-    if told["summary"]["totalData"] != sent * len(workload.answer):
+    if told["summary"]["totalData"] != sent * server.body_bytes:
         raise Lost(f"{sent} answers had {told['summary']['totalData']} bytes in all: some were wrong")
     if told["summary"]["total"] > max(seconds + SLACK_S, SLACK * seconds):
         raise Lost(f"{rate} requests per second were not kept: {sent} took {told['summary']['total']:.1f} s")

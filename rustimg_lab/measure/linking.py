@@ -37,9 +37,12 @@ class Needs:
     versions: dict[str, dict[str, tuple[str, ...]]]
 
 
-def measure_base(shipped: Path, base: Provenance | None) -> Observation:
-    """Whether a base has all that a binary needs: a row `base_satisfies`, not ok with what is missing and a remedy."""
-    needs = read_needs(shipped)
+def measure_base(binary: Path, base: Provenance | None) -> Observation:
+    """Whether a base has all that a binary needs: a row `base_satisfies`, not ok with what is missing and a remedy.
+
+    `binary` is as the linker left it: packed by UPX, it says of itself that it needs nothing.
+    """
+    needs = read_needs(binary)
     if not needs.libraries:
         return Observation("base_satisfies", True, detail="a static binary needs nothing of its base")
     defined = defined_versions(base.digest) if base else {}

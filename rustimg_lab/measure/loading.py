@@ -52,6 +52,7 @@ class Load:
             "server_cpus": server_cpus,
             "generator_cpus": generator_cpus,
             "warning": warning,
+            **self.workload.parameters(),
         }
 
 

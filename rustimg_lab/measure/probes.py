@@ -1,4 +1,4 @@
-"""Does an image do its job? Started as its Dockerfile says, it must fetch over HTTPS, print the address, and exit 0."""
+"""Does an image do its job? Started without privileges, its program must do what the app's check says."""
 
 import http.server
 import ipaddress
@@ -9,14 +9,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import requests
 import trustme
 
 from rustimg_lab import engine
+from rustimg_lab.matrix import App, Check
+from rustimg_lab.measure import workloads
+from rustimg_lab.measure.serving import serving
+from rustimg_lab.measure.trials import Lost
 from rustimg_lab.store import Observation
 
 TIMEOUT_S = 30
+USER = "10001:10001"  # as the Dockerfiles have it
 
 
 @dataclass
@@ -69,38 +75,79 @@ def address_server() -> Iterator[AddressServer]:
         server.server_close()
 
 
-def measure_runs(image: str) -> Observation:
-    """Starts the image's own CMD as its own user and checks what it prints: a row `runs`, not ok with the reason."""
-    with address_server() as server:
-        container = engine.create_container(
-            image,
-            network_mode="host",
-            environment={"MYIP_URL": server.url, "MYIP_EXTRA_CA": server.ca_pem},
-        )
-        try:
-            reason = _reason(container, server)
-        finally:
-            container.remove(force=True)
-    return Observation("runs", not reason, ok=not reason, reason=reason, detail="CMD over HTTPS, as its own user")
+def measure_runs(image: str, app: App) -> Observation:
+    """Starts the image's program as its own user and checks what it does: a row `runs`, not ok with the reason."""
+    if (user := engine.client().images.get(image).attrs["Config"]["User"]) != USER:
+        reason = f"runs as '{user or 'root'}', not as user 10001"
+    elif app.check is None:
+        reason = _answers(image, app)
+    elif app.check.https_url:
+        reason = _fetches(image, app.check)
+    else:
+        reason = _prints(image, app.check)
+    return Observation("runs", not reason, ok=not reason, reason=reason, detail=in_words(app))
 
 
-def _reason(container: engine.Container, server: AddressServer) -> str:
-    """Why the container did not do its job; "" when it did."""
-    user = container.attrs["Config"]["User"]
-    if user != "10001:10001":
-        return f"runs as '{user or 'root'}', not as user 10001"
+def in_words(app: App) -> str:
+    """What is checked: with another check, what was found by this one is nothing to go by."""
+    if app.check is None:
+        return f"CMD, as its own user, answers: {workloads.own(app).parameters()['asked']}"
+    command = " ".join(["CMD", *app.check.arguments])
+    if app.check.https_url:
+        return f"{command} over HTTPS, as its own user"
+    return f"{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'"
+
+
+def _answers(image: str, app: App) -> str:
+    """Why the server does not answer what its app says it is asked; "" when it does."""
     try:
-        container.start()
-        code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
-    except engine.docker.errors.APIError as error:
-        return f"does not start: {error.explanation}"
-    except requests.exceptions.RequestException:
-        return f"did not end within {TIMEOUT_S} s{engine.last_words(container)}"
-    said = container.logs(stderr=False).decode(errors="replace").strip()
-    if code:
-        return f"exit code {code}{engine.last_words(container)}"
-    if said != server.address:
-        return f"printed '{said[:80]}', the server had answered '{server.address}'"
+        with serving(image, workloads.own(app), workers=1, deadline_s=TIMEOUT_S):
+            return ""
+    except Lost as lost:
+        return str(lost)
+
+
+def _fetches(image: str, check: Check) -> str:
+    """Why the program did not fetch from a server of this call's and print what that had answered; "" when it did."""
+    with address_server() as server:
+        environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
+        said, reason = _ended(
+            image, 0, False, network_mode="host", environment=environment, command=_command(image, check)
+        )
+    if reason:
+        return reason
+    if said.strip() != server.address:
+        return f"printed '{said.strip()[:80]}', the server had answered '{server.address}'"
     if server.requests != 1:
         return f"made {server.requests} requests in place of one"
     return ""
+
+
+def _prints(image: str, check: Check) -> str:
+    """Why the program, called as the check says, did not end and print as it says; "" when it did."""
+    said, reason = _ended(image, check.exit_code, True, network_mode="none", command=_command(image, check))
+    if not reason and check.prints not in said:
+        reason = f"did not print '{check.prints}': {said.strip()[:80]}"
+    return reason
+
+
+def _command(image: str, check: Check) -> list[str]:
+    return [*engine.client().images.get(image).attrs["Config"]["Cmd"], *check.arguments]
+
+
+def _ended(image: str, exit_code: int, stderr: bool, **options: Any) -> tuple[str, str]:
+    """What a container of the image printed, to stderr too where that counts, and why it did not end with that code;
+    `options` are the container's."""
+    container = engine.create_container(image, **options)
+    try:
+        try:
+            container.start()
+            code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
+        except engine.docker.errors.APIError as error:
+            return "", f"does not start: {error.explanation}"
+        except requests.exceptions.RequestException:
+            return "", f"did not end within {TIMEOUT_S} s{engine.last_words(container)}"
+        said = container.logs(stderr=stderr).decode(errors="replace")
+        return said, "" if code == exit_code else f"exit code {code}{engine.last_words(container)}"
+    finally:
+        container.remove(force=True)

@@ -32,11 +32,12 @@ class Tool:
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers. `answer_bytes` is what it sends for one request, headers included."""
+    """A server that answers. `answer_bytes` is what it sends for one request, with headers; `body_bytes` without."""
 
     container: engine.Container
     port: int
     answer_bytes: int
+    body_bytes: int
 
 
 @contextmanager
@@ -52,24 +53,23 @@ def serving(
 ) -> Iterator[Server]:
     """Starts the image as its Dockerfile says, on the host's network, and removes it after the block.
 
-    After `deadline_s` the server ends by itself, whatever became of the lab. `memory_bytes` is its limit, without swap;
+    After `deadline_s` a server that knows of it ends by itself, whatever became of the lab; the next call of the lab
+    removes others. `memory_bytes` is its limit, without swap;
     0 for none. `under` runs it under a tool. Raises Lost, with the container's last log lines, when it does not start,
     or does not give the one right answer.
     """
     port = free_port()
-    environment = {
-        "MYIP_LISTEN": f"127.0.0.1:{port}", "MYIP_WORKERS": str(workers), "MYIP_DEADLINE_S": str(deadline_s),
-    }  # fmt: skip
-    command = None
+    arguments, environment = workload.serve.told(host="127.0.0.1", port=port, workers=workers, deadline_s=deadline_s)
+    command = [*engine.client().images.get(image).attrs["Config"]["Cmd"], *arguments]
     if under:
-        command = [*under.command, *engine.client().images.get(image).attrs["Config"]["Cmd"]]
+        command = [*under.command, *command]
         environment |= under.environment
     limit = {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
     with started(
         "server", image, under.files if under else b"",
         command=command, network_mode="host", environment=environment, cpuset_cpus=cpus, **limit,
     ) as container:  # fmt: skip
-        yield Server(container, port, first_answer(container, port, workload))
+        yield Server(container, port, *first_answer(container, port, workload))
 
 
 @contextmanager
@@ -93,8 +93,8 @@ def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterat
             engine.remove_container(container)
 
 
-def first_answer(container: engine.Container, port: int, workload: Workload) -> int:
-    """Waits for the container's server to answer; the bytes of the answer, headers included. Raises Lost."""
+def first_answer(container: engine.Container, port: int, workload: Workload) -> tuple[int, int]:
+    """Waits for the container's server to answer; the bytes of the answer, as `ask_on`. Raises Lost."""
     begun = looked = time.monotonic()
     while True:
         try:
@@ -115,18 +115,18 @@ def first_answer(container: engine.Container, port: int, workload: Workload) -> 
             time.sleep(POLL_S)
 
 
-def ask(port: int, workload: Workload) -> int:
+def ask(port: int, workload: Workload) -> tuple[int, int]:
     """Asks once, on a connection of its own; see `ask_on`."""
     with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_TIMEOUT_S) as connection:
         return ask_on(connection, workload)
 
 
-def ask_on(connection: socket.socket, workload: Workload) -> int:
-    """Asks once; the bytes of the answer, headers included. Raises Lost when it is not the right one, OSError when
-    the connection ends before the answer does."""
+def ask_on(connection: socket.socket, workload: Workload) -> tuple[int, int]:
+    """Asks once; the bytes of the answer, headers included, and without them. Raises Lost when it is not the right one,
+    OSError when the connection ends before the answer does."""
     request = (
         f"{workload.method} {workload.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(workload.body)}\r\n\r\n{workload.body}"
+        f"Content-Length: {len(workload.body.encode())}\r\n\r\n{workload.body}"
     )
     connection.sendall(request.encode())
     head = b""
@@ -139,9 +139,11 @@ def ask_on(connection: socket.socket, workload: Workload) -> int:
     status = head.partition(b"\r\n")[0].decode("latin-1")
     if not re.match(r"HTTP/1\.1 200\b", status):
         raise Lost(f"{workload.method} {workload.path} was answered with '{status[:40]}'")
-    if body != workload.answer:
+    if not length:
+        raise Lost(f"{workload.method} {workload.path} was answered without a Content-Length: its end cannot be told")
+    if workload.answer is not None and body != workload.answer:
         raise Lost(f"{workload.method} {workload.path} was answered with the wrong body ({body[:40]!r}...)")
-    return len(head) + 4 + len(body)
+    return len(head) + 4 + len(body), len(body)
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -4,9 +4,8 @@ Bytes are computed from the layers, not taken from `docker images`, whose size i
 (the legacy store's is unpacked, the containerd store's compressed: github.com/moby/moby/pull/53426).
 """
 
-import json
+import re
 import tarfile
-import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,14 @@ ALLOCATOR_SYMBOLS = {"jemalloc": "_rjem_malloc", "mimalloc": "mi_malloc_aligned"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: its digest unpacked, the sum of its files' bytes, and its bytes as gzip would make them."""
+    """One layer: its digest unpacked, the sum of its files' bytes, its bytes as gzip would make them, and the shell in
+    it, "" for none."""
 
     diff_id: str
     instruction: str
     file_bytes: int
     gzip_bytes: int
+    shell: str
 
 
 def measure_image(image: str, base: str | None, registry: Registry | None) -> list[Observation]:
@@ -46,6 +47,7 @@ def measure_image(image: str, base: str | None, registry: Registry | None) -> li
         Observation("unpacked_bytes", sum(layer.file_bytes for layer in layers), "B"),
         Observation("base_bytes", sum(layer.file_bytes for layer in layers[:of_base]), "B"),
         Observation("app_bytes", sum(layer.file_bytes for layer in layers[of_base:]), "B"),
+        Observation("shell", next((layer.shell for layer in layers if layer.shell), "")),
     ]
     for order, layer in enumerate(layers):
         owner = "base" if order < of_base else "app"
@@ -64,11 +66,12 @@ def measure_image(image: str, base: str | None, registry: Registry | None) -> li
 def measure_binary(linked: Path, shipped: Path, allocator: str) -> list[Observation]:
     """What the binary is: its bytes, and from its ELF headers how it is linked and what it needs.
 
-    The allocator is looked for in `linked`, before stripping: the linker drops one that nothing refers to without a
-    word. A row that is not ok says so when it is not the one that was asked for.
+    Those are read from `linked`, since UPX leaves none that say it. The allocator is looked for there too, before
+    stripping: the linker drops one that nothing refers to without a word. A row that is not ok says so when it is not
+    the one that was asked for.
     """
     found = linked_allocator(linked)
-    facts = elf_facts(shipped)
+    facts = elf_facts(linked) | {"stripped": elf_facts(shipped)["stripped"]}
     reason = "" if found == allocator else f"asked for {allocator}, the linker kept {found}"
     return [
         Observation("binary_bytes", shipped.stat().st_size, "B"),
@@ -79,25 +82,21 @@ def measure_binary(linked: Path, shipped: Path, allocator: str) -> list[Observat
 
 def read_layers(image: str) -> list[Layer]:
     """The layers of an image, the base's first, each with the instruction that made it."""
-    with tempfile.TemporaryFile() as file:
-        for chunk in engine.client().images.get(image).save():
-            file.write(chunk)
-        file.seek(0)
-        with tarfile.open(fileobj=file) as archive:
-            (manifest,) = json.load(archive.extractfile("manifest.json"))
-            config = json.load(archive.extractfile(manifest["Config"]))
-            instructions = [
-                entry.get("created_by") or "imported root file system"
-                for entry in config.get("history", [])
-                if not entry.get("empty_layer")
-            ]
-            diff_ids = config["rootfs"]["diff_ids"]
-            if len(instructions) != len(diff_ids):
-                instructions = ["unknown"] * len(diff_ids)
-            return [
-                Layer(diff_id, instruction, _file_bytes(archive.extractfile(name)), _gzip(archive.extractfile(name)))
-                for diff_id, instruction, name in zip(diff_ids, instructions, manifest["Layers"], strict=True)
-            ]
+    with engine.saved(image) as (config, archives):
+        instructions = [
+            entry.get("created_by") or "imported root file system"
+            for entry in config.get("history", [])
+            if not entry.get("empty_layer")
+        ]
+        diff_ids = config["rootfs"]["diff_ids"]
+        if len(instructions) != len(diff_ids):
+            instructions = ["unknown"] * len(diff_ids)
+        found = []
+        for diff_id, instruction, archive in zip(diff_ids, instructions, archives, strict=True):
+            file_bytes, shell = _files(archive)
+            archive.seek(0)
+            found.append(Layer(diff_id, instruction, file_bytes, _gzip(archive), shell))
+        return found
 
 
 def elf_facts(path: Path) -> dict[str, str | bool]:
@@ -159,9 +158,12 @@ def glibc_version(name: str) -> list[int]:
     return [int(part) for part in name.removeprefix("GLIBC_").split(".")]
 
 
-def _file_bytes(layer: IO[bytes]) -> int:
+def _files(layer: IO[bytes]) -> tuple[int, str]:
+    """The sum of the bytes of a layer's files, and the path of a shell in it, "" for none."""
     with tarfile.open(fileobj=layer) as files:
-        return sum(member.size for member in files if member.isfile())
+        members = files.getmembers()
+    shells = (member.name for member in members if re.fullmatch(r"(\./)?(usr/)?bin/(ba|da)?sh", member.name))
+    return sum(member.size for member in members if member.isfile()), next(shells, "")
 
 
 def _gzip(layer: IO[bytes]) -> int:

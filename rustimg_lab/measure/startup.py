@@ -18,14 +18,17 @@ import docker.errors
 import requests
 
 from rustimg_lab import engine
-from rustimg_lab.host import free_port
+from rustimg_lab.host import cpus, free_port
+from rustimg_lab.matrix import Check, Serve
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S
 from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.store import Observation, Run
 
 STARTS = 6  # of the program in one trial; the first is the warm-up
 DEADLINE_S = 60
+EXIT_TIMEOUT_S = 10
 POLL_S = 0.0002
 STARTER = "/starter/starter"
 UNTIL = {"server": ("first-byte", "exec_to_first_byte_s"), "client": ("exit", "exec_to_exit_s")}
@@ -34,29 +37,45 @@ NETWORKS = ("host", "bridge")
 
 
 def studies(
-    servers: list[Treatment], clients: list[Treatment], plan: trials.Plan, run: Run, tools: str
+    servers: list[Treatment],
+    clients: list[Treatment],
+    workload: Workload,
+    check: Check | None,
+    plan: trials.Plan,
+    run: Run,
+    tools: str,
 ) -> Iterator[tuple[trials.Study, trials.Measure]]:
-    """The three studies of a start, each with how a trial of it is measured: the server's and the client's process, and
-    the server's container. `tools` is the image that `starter` is in. Raises PlanError when the plan does not fit."""
-    for program, treatments in (("server", servers), ("client", clients)):
+    """The studies of a start, each with how a trial of it is measured: the server's and the client's process, and the
+    server's container. `workload` says how the server is started, `check` how the clients are called, where there are
+    any. `tools` is the image that `starter` is in. Raises PlanError when the plan does not fit."""
+    serve = workload.serve
+    programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
+    if clients:
+        environment = {check.https_url: "{url}"} if check.https_url else {}
+        programs.append(("client", clients, (list(check.arguments), environment)))
+    for program, treatments, told in programs:
         until, metric = UNTIL[program]
-        parameters = {"program": program, "starts": STARTS, "until": until, "warning": ""}
+        parameters = {"program": program, "starts": STARTS, "until": until, "warning": "", **workload.parameters()}
         yield (
             trials.plan_study(f"startup-{program}", "startup", metric, parameters, treatments, plan, run),
-            partial(measure_process, program=program, tools=tools),
+            partial(measure_process, program=program, told=told, tools=tools),
         )
-    parameters = {"program": "container", "poll_s": POLL_S, "warning": ""}
+    parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
     yield (
         trials.plan_study("startup-container", "startup", "host_first_byte_s", parameters, servers, plan, run),
-        partial(measure_container, tools=tools),
+        partial(measure_container, serve=serve, tools=tools),
     )
 
 
-def measure_process(treatment: Treatment, program: str, tools: str) -> list[Observation]:
-    """One trial: a fresh container of the image, in which its program is started several times. Raises Lost."""
+def measure_process(
+    treatment: Treatment, program: str, told: tuple[list[str], dict[str, str]], tools: str
+) -> list[Observation]:
+    """One trial: a fresh container of the image, in which its program is started several times, with the arguments and
+    the environment that are `told`. Raises Lost."""
     until, metric = UNTIL[program]
-    command = engine.client().images.get(treatment.image).attrs["Config"]["Cmd"]
-    said = _in_the_image(treatment.image, tools, [until, str(STARTS), str(DEADLINE_S), *command])
+    arguments, environment = told
+    command = [*engine.client().images.get(treatment.image).attrs["Config"]["Cmd"], *arguments]
+    said = _in_the_image(treatment.image, tools, [until, str(STARTS), str(DEADLINE_S), *command], environment)
     found = []
     for number, line in enumerate(said.splitlines()):
         noop_s, program_s, gap_s = (int(nanoseconds) / 1e9 for nanoseconds in line.split())
@@ -67,26 +86,27 @@ def measure_process(treatment: Treatment, program: str, tools: str) -> list[Obse
     return found
 
 
-def measure_container(treatment: Treatment, tools: str) -> list[Observation]:
+def measure_container(treatment: Treatment, serve: Serve, tools: str) -> list[Observation]:
     """One trial: a container of the image on each network, and one in which a program does nothing. Raises Lost."""
     found = []
     for network in NETWORKS:
-        found += _container(treatment.image, network)
+        found += _container(treatment.image, network, serve)
     begun = time.monotonic()
-    _in_the_image(treatment.image, tools, ["noop"])
+    _in_the_image(treatment.image, tools, ["noop"], {})
     return [
         *found,
         Observation("noop_container_s", time.monotonic() - begun, "s", detail="create, start, exit, remove"),
     ]
 
 
-def _container(image: str, network: str) -> list[Observation]:
+def _container(image: str, network: str, serve: Serve) -> list[Observation]:
     port = free_port()
-    listen = f"127.0.0.1:{port}" if network == "host" else f"0.0.0.0:{port}"
+    host = "127.0.0.1" if network == "host" else "0.0.0.0"
     reach = {"network_mode": "host"} if network == "host" else {"ports": {f"{port}/tcp": ("127.0.0.1", port)}}
-    environment = {"MYIP_LISTEN": listen, "MYIP_DEADLINE_S": str(DEADLINE_S)}
+    arguments, environment = serve.told(host=host, port=port, **_fixed())
+    command = [*engine.client().images.get(image).attrs["Config"]["Cmd"], *arguments]
     begun = time.monotonic()
-    container = engine.create_container(image, environment=environment, **reach)
+    container = engine.create_container(image, command=command, environment=environment, **reach)
     created = time.monotonic()
     try:
         asked = time.monotonic()
@@ -97,8 +117,7 @@ def _container(image: str, network: str) -> list[Observation]:
             raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{engine.last_words(container)}")
         ending = time.monotonic()
         container.kill("SIGTERM")
-        container.wait(timeout=DEADLINE_S)
-        ended = time.monotonic()
+        ended = _ended(container)
     except (docker.errors.APIError, requests.exceptions.RequestException) as error:
         raise Lost(f"the container failed: {error}{engine.last_words(container)}") from None
     finally:
@@ -107,9 +126,25 @@ def _container(image: str, network: str) -> list[Observation]:
         Observation(f"{network}_create_s", created - begun, "s"),
         Observation(f"{network}_start_call_s", started - asked, "s"),
         Observation(f"{network}_first_byte_s", answered - asked, "s"),
-        Observation(f"{network}_exit_s", ended - ending, "s"),
+        Observation(f"{network}_exit_s", ended - ending, "s")
+        if ended
+        else Observation(f"{network}_exit_s", None, "s", ok=False, reason=f"not within {EXIT_TIMEOUT_S} s of SIGTERM"),
         Observation(f"{network}_longest_poll_s", longest, "s"),
     ]
+
+
+def _ended(container: engine.Container) -> float | None:
+    """When a container ended, on the monotonic clock; None for one that takes no notice of SIGTERM."""
+    try:
+        container.wait(timeout=EXIT_TIMEOUT_S)
+    except requests.exceptions.RequestException:
+        return None
+    return time.monotonic()
+
+
+def _fixed() -> dict[str, int]:
+    """What every server is told at its start, for `Serve.told`."""
+    return {"workers": cpus(), "deadline_s": DEADLINE_S}
 
 
 def _first_byte(port: int) -> tuple[float | None, float]:
@@ -130,9 +165,11 @@ def _first_byte(port: int) -> tuple[float | None, float]:
     return None, longest
 
 
-def _in_the_image(image: str, tools: str, arguments: list[str]) -> str:
+def _in_the_image(image: str, tools: str, arguments: list[str], environment: dict[str, str]) -> str:
     """What `starter` prints in a container of the image. Raises Lost when it fails."""
-    container = engine.create_container(image, command=[STARTER, *arguments], network_mode="none")
+    container = engine.create_container(
+        image, command=[STARTER, *arguments], environment=environment, network_mode="none"
+    )
     try:
         container.put_archive("/", _starter(tools))
         container.start()

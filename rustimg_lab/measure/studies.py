@@ -28,7 +28,7 @@ class Kind:
 _ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
 KINDS = {
     "throughput": _ALLOCATORS,
-    "startup": Kind(tuple(matrix.BASES), ("optimized",), (matrix.ARTICLE,), of_clients=True),
+    "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True),
     "memory": _ALLOCATORS,
     "latency": replace(_ALLOCATORS, tools="oha"),
 }
@@ -46,12 +46,14 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
     return [cell for cell in found if cell in asked or cell.target == matrix.MUSL]
 
 
-def planner(kind: str, loads: list[Load], plan: Plan) -> Planner:
-    """How a study of that kind is planned once its images are there; `loads` are what servers are put under."""
+def planner(kind: str, loads: list[Load], plan: Plan, app: matrix.App) -> Planner:
+    """How a study of that kind is planned once its images are there; `loads` are what servers are put under, and how
+    they are started, which is the same in all."""
 
     def studies(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
         if kind == "startup":
-            yield from startup.studies(*built, plan, run, tools)
+            servers, clients = (*built, [])[:2]
+            yield from startup.studies(servers, clients, loads[0].workload, app.check, plan, run, tools)
             return
         for load in loads:
             yield from _UNDER_LOAD[kind].studies(load, *built, plan, run, tools)

@@ -1,25 +1,35 @@
-"""The three questions that a server is asked, each with its one right answer, worked out here and not by the server."""
+"""What a server is asked: myip's three questions, each with its one right answer, which is worked out here and not by
+the server; and the one question of a server of the user's own.
+"""
 
 import ipaddress
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from rustimg_lab.errors import unknown
+from rustimg_lab.matrix import App, Serve
 
+OWN = "own"  # the name of an own app's workload
 BATCH = 64  # addresses in one batch
 LARGE_BYTES = 256 << 10
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One kind of request, and the body of its answer."""
+    """One kind of request, the body of its answer (None where any of the same size will do), and how a server that is
+    asked so is started."""
 
     name: str
     summary: str
     method: str
     path: str
     body: str
-    answer: bytes
+    answer: bytes | None
+    serve: Serve
+
+    def parameters(self) -> dict[str, str]:
+        """For a study's plan: what `lab.toml` says of an own workload; nothing of myip's, which their names tell."""
+        return {"asked": json.dumps(asdict(self.serve), sort_keys=True)} if self.name == OWN else {}
 
 
 def find(name: str) -> Workload:
@@ -27,6 +37,12 @@ def find(name: str) -> Workload:
     if name not in WORKLOADS:
         raise unknown("workload", name, WORKLOADS)
     return WORKLOADS[name]
+
+
+def own(app: App) -> Workload:
+    """The question that an app's `lab.toml` names."""
+    asked = f"{app.serve.method} {app.serve.path}"
+    return Workload(OWN, asked, app.serve.method, app.serve.path, app.serve.body, None, app.serve)
 
 
 def _addresses() -> list[str]:
@@ -55,20 +71,25 @@ def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
+_MYIP = Serve(
+    environment=(
+        ("MYIP_LISTEN", "{host}:{port}"), ("MYIP_WORKERS", "{workers}"), ("MYIP_DEADLINE_S", "{deadline_s}"),
+    ),
+)  # fmt: skip
 WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload(
             "root", "GET /, the article's JSON, next to no allocation", "GET", "/", "",
-            b'{"ip":"127.0.0.1","country":"Unknown","cc":"XX"}',
+            b'{"ip":"127.0.0.1","country":"Unknown","cc":"XX"}', _MYIP,
         ),
         Workload(
             "batch", f"POST /batch, {BATCH} addresses looked up, many small allocations", "POST", "/batch",
-            _json(_addresses()), _json([_look_up(text) for text in _addresses()]).encode(),
+            _json(_addresses()), _json([_look_up(text) for text in _addresses()]).encode(), _MYIP,
         ),
         Workload(
             "large", f"GET /large, {LARGE_BYTES >> 10} KiB of text that grows, large allocations", "GET", "/large", "",
-            _lines(),
+            _lines(), _MYIP,
         ),
     )
 }  # fmt: skip

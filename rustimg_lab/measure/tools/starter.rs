@@ -5,6 +5,9 @@
 //!     starter exit COUNT DEADLINE_S PROGRAM [ARG...]        until the program has ended
 //!     starter first-byte COUNT DEADLINE_S PROGRAM [ARG...]  until the first byte of its answer to GET /
 //!
+//! In the arguments and the environment `{port}` stands for the port to listen on, another at each start, and `{url}` for
+//! where `exit` answers what the program asks.
+//!
 //! A line per start: the no-op's nanoseconds, the program's, and the longest time between two looks at it.
 
 use std::io::{Read, Write};
@@ -38,11 +41,15 @@ fn main() {
     let url = serve();
     for number in 0..count {
         let noop = until_exit(Command::new("/proc/self/exe").arg("noop"));
+        let port = FIRST_PORT + number;
+        let filled = |text: &str| text.replace("{port}", &port.to_string()).replace("{url}", &url);
         let mut command = Command::new(&program[0]);
-        command.args(&program[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(program[1..].iter().map(|text| filled(text)));
+        command.envs(std::env::vars().map(|(key, text)| (key, filled(&text))));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         let (took, gap) = match mode.as_str() {
-            "exit" => (until_exit(command.env("MYIP_URL", &url)), Duration::ZERO),
-            "first-byte" => until_first_byte(&mut command, FIRST_PORT + number),
+            "exit" => (until_exit(&mut command), Duration::ZERO),
+            "first-byte" => until_first_byte(&mut command, port),
             _ => fail("unknown mode"),
         };
         println!("{} {} {}", noop.as_nanos(), took.as_nanos(), gap.as_nanos());
@@ -62,7 +69,6 @@ fn until_exit(command: &mut Command) -> Duration {
 
 fn until_first_byte(command: &mut Command, port: u16) -> (Duration, Duration) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    command.env("MYIP_LISTEN", address.to_string());
     let begun = Instant::now();
     let mut child = start(command);
     let (mut looked, mut gap) = (begun, Duration::ZERO);

@@ -1,0 +1,338 @@
+"""A run and what is wanted -> the cell to ship, why the others lost, and how sure that is. Pure.
+
+Sizes are exact. How sure a choice is by what was measured in blocks, is the share of `DRAWS` repetitions that make the
+same one, each with values drawn from Student's t distributions: about each cell's own mean where a limit is held
+against it, and about its ratio to the study's baseline, paired by block, where cells are held against each other.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from scipy import stats as scipy_stats
+
+from rustimg_lab import comparison, matrix, stats
+from rustimg_lab.errors import LabError, unknown
+
+DRAWS = 4000
+SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """What cells are compared by: in words, and the study and metric that it is measured in, "" for what is exact."""
+
+    label: str
+    kind: str
+    metric: str
+    shown: str
+    divisor: float
+
+
+# Less is better in all of them, and so the Pareto front is of them.
+CRITERIA = {
+    "transfer": Criterion("transfer", "", "compressed_bytes", "{:.2f} MB", 1e6),
+    "startup": Criterion("exec to first byte", "startup", "exec_to_first_byte_s", "{:.2f} ms", 1e-3),
+    "cpu": Criterion("CPU per request", "throughput", "cpu_us_per_request", "{:.1f} µs", 1),
+    "memory": Criterion("resident memory under load", "memory", "steady_rss_bytes", "{:.1f} MB", 1e6),
+}
+THROUGHPUT = "requests_per_s"
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the cell must keep to, and by what the one is picked: the weighted sum of the logarithms of the criteria."""
+
+    limits: dict[str, float] = field(default_factory=dict)  # by criterion, in bytes, seconds, µs: at most
+    min_throughput: float = 0  # as a share of the best cell's
+    needs_shell: bool = False
+    stable: bool = False
+    weights: dict[str, float] = field(default_factory=lambda: {"transfer": 1.0})
+
+
+@dataclass(frozen=True)
+class Draws:
+    """By what was measured, values as arrays (`DRAWS`, cells): about the own means, and by the ratios to a baseline."""
+
+    own: dict[str, np.ndarray] = field(default_factory=dict)
+    paired: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`table`: a row per cell, as `candidates` has it, with meets, score, on_front, and reason (why it lost; "" for the
+    one picked). `picked` is "" where no cell meets the wishes. `sureness`: by cell, the share of the draws that picked
+    it; empty where that cannot be said."""
+
+    table: pd.DataFrame
+    wishes: Wishes
+    picked: str
+    sureness: dict[str, float]
+    notes: list[str]
+
+
+def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
+    """The cells that work, by cell: base, profile, allocator, stand_in, shell (its path, "" for none, NaN where the run
+    does not tell), unstable, unpacked_bytes, and a column
+    per criterion and for the throughput (geometric means), NaN where not measured; draws of those; and notes that a
+    reader must see.
+
+    Raises LabError when no cell works.
+    """
+    table = stats.cells(rows).query("ok").set_index("cell")
+    if table.empty:
+        raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to choose from")
+    found = table[["base", "profile", "allocator", "stand_in", "unpacked_bytes", "shell"]].assign(
+        unstable=table["unstable"].eq(True),
+        transfer=table["compressed_bytes"].fillna(table["compressed_estimate_bytes"]),
+    )
+    notes = []
+    if table["compressed_bytes"].isna().any():
+        notes.append("transfer sizes are estimates where no registry told the exact ones")
+    draws, generator = Draws(), np.random.default_rng(0)
+    for name, kind, metric in (
+        *((name, each.kind, each.metric) for name, each in CRITERIA.items() if each.kind),
+        (THROUGHPUT, "throughput", THROUGHPUT),
+    ):
+        found[name] = np.nan
+        if study := _study(rows, kind, metric, workload):
+            found[name], draws.own[name], draws.paired[name], warning = _measured(
+                rows, study, metric, found.index, generator
+            )
+            notes += [f"{study}: {warning}"] if warning else []
+            measured = rows.loc[(rows["study"] == study) & rows["cell"].isin(found.index), ["cell", "image"]]
+            if (measured["image"] != measured["cell"].map(table["image"])).any():
+                notes.append("sizes are of the grid's images, speeds and memory of the same cells' servers")
+    return found, draws, list(dict.fromkeys(notes))
+
+
+def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
+    """The cell that meets the wishes at the least weighted sum. Raises LabError when a wish is about what the run has
+    not measured, and as `candidates` does."""
+    table, draws, notes = candidates(rows, workload)
+    needed = {*wishes.limits, *wishes.weights, *([THROUGHPUT] if wishes.min_throughput else [])}
+    for name in needed:
+        if name not in (*CRITERIA, THROUGHPUT):
+            raise unknown("criterion", name, CRITERIA)
+        if table[name].isna().all():
+            kind = CRITERIA[name].kind if name in CRITERIA else "throughput"
+            raise LabError(
+                f"run '{rows.attrs['environment']['run']}' has not measured {name.replace('_', ' ')} of any of its "
+                f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
+                "--allocators, and --app if it is of an own one; or leave that wish out"
+            )
+    values = {name: table[name].to_numpy(float)[None, :] for name in (*CRITERIA, THROUGHPUT)}
+    meets, score = _judge(table, values, values, wishes)
+    table["meets"] = meets[0]
+    table["score"] = np.where(meets[0], score[0], np.inf)
+    table["on_front"] = _front(table)
+    picked = table["score"].idxmin() if meets.any() else ""
+    table["reason"] = [_reason(table, cell, picked, wishes) for cell in table.index]
+    own, paired = values | draws.own, values | draws.paired
+    sureness = {}
+    if picked and not any(np.isnan(each[name][:, table.index.get_loc(picked)]).any()
+                          for each in (own, paired) for name in needed):  # fmt: skip
+        sureness = _sureness(table, own, paired, wishes)
+    return Choice(table, wishes, picked, sureness, notes)
+
+
+def evidence(found: Choice) -> list[str]:
+    """What was picked, by what, and how sure that is, in lines."""
+    wanted = [f"{CRITERIA[name].label} at most {in_words(name, limit)}" for name, limit in found.wishes.limits.items()]
+    wanted += [f"at least {found.wishes.min_throughput:.0%} of the best throughput"] * bool(found.wishes.min_throughput)
+    wanted += ["a shell"] * found.wishes.needs_shell + ["no unstable flags"] * found.wishes.stable
+    weights = ", ".join(f"{CRITERIA[name].label} x {weight:g}" for name, weight in found.wishes.weights.items())
+    said = [f"Wanted: {'; '.join(wanted) or 'anything that works'}. Picked by the least {weights}."]
+    said += [f"Note: {note}." for note in found.notes]
+    if not found.picked:
+        table = found.table.assign(failed=found.table["reason"].str.count(";")).sort_values(["failed", "transfer"])
+        return [*said, f"No cell meets this. {table.index[0]} fails in the fewest wishes: {table['reason'].iloc[0]}."]
+    one = found.table.loc[found.picked]
+    facts = [f"{CRITERIA[name].label} {in_words(name, one[name])}" for name in CRITERIA if not np.isnan(one[name])]
+    facts += ["unstable flags"] * bool(one["unstable"])
+    said.append(f"Picked: {found.picked}: {', '.join(facts)}.")
+    if not found.sureness:
+        return [*said, "How sure that is cannot be said: a study that it goes by has too few blocks."]
+    share = found.sureness.get(found.picked, 0.0)
+    others = ", ".join(f"{cell} in {own:.0%}" for cell, own in found.sureness.items() if cell != found.picked)
+    none = 1 - sum(found.sureness.values())
+    rest = "; ".join(filter(None, [others, f"none meets it in {none:.0%}" if none > 0.005 else ""]))
+    sure = "Sure" if share >= SURE else "Not sure"
+    return [*said, f"{sure}: with values drawn from the measured intervals it is picked in {share:.0%}"
+                   f"{f' ({rest})' if rest else ''}."]  # fmt: skip
+
+
+def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
+    """How a cell is built, as a user writes it without the Dockerfile: Cargo.toml's `[profile.release]`, target and
+    compiler's flags for `.cargo/config.toml`, and the rest in comments. Raises LabError when there is no such cell."""
+    cell = matrix.cell(base, profile_name, allocator)
+    profile = cell.profile
+    settings = dict(profile.settings) | ({"strip": "true"} if profile.strip else {})
+    lines = ["# Cargo.toml", "[profile.release]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
+    lines += ["", "# .cargo/config.toml", "[build]", f'target = "{cell.target}"']
+    if profile.rustflags:
+        flags = ", ".join(f'"{flag}"' for flag in profile.rustflags)
+        lines.append(f"rustflags = [{flags}]")
+    if profile.unstable:
+        lines += ["", f"# RUSTC_BOOTSTRAP=1 cargo build --release {' '.join(profile.cargo)}".rstrip()]
+    if profile.upx:
+        lines += ["", "# then: upx --best --lzma"]
+    return "\n".join(lines) + "\n"
+
+
+def daily_cost(table: pd.DataFrame, pulls: np.ndarray, requests: np.ndarray, prices: dict[str, float]) -> pd.DataFrame:
+    """What each cell costs a day: a column per cell, a row per pair of `pulls` and `requests` (equal shapes).
+
+    `prices`: `gb` per 1e9 bytes transferred, `cpu_hour` per hour of one CPU, which is taken to be busy during a start
+    (one for each pull) and for requests, `gb_hour` per 1e9 bytes of memory and hour, all day. `table` is that of
+    `candidates`, with no criterion missing.
+    """
+    costs = {}
+    for cell in table.itertuples():
+        cpu_s = requests.ravel() * cell.cpu / 1e6 + pulls.ravel() * cell.startup
+        costs[cell.Index] = (
+            pulls.ravel() * cell.transfer / 1e9 * prices["gb"]
+            + cpu_s / 3600 * prices["cpu_hour"]
+            + cell.memory / 1e9 * 24 * prices["gb_hour"]
+        )
+    return pd.DataFrame(costs)
+
+
+def parse_prices(text: str) -> dict[str, float]:
+    """Prices as `daily_cost` takes them, of `gb=NUMBER,cpu_hour=NUMBER,gb_hour=NUMBER`. Raises LabError."""
+    found = dict(each.strip().partition("=")[::2] for each in text.split(","))
+    try:
+        prices = {name: float(found.pop(name)) for name in ("gb", "cpu_hour", "gb_hour")}
+    except (KeyError, ValueError):
+        prices = {}
+    if found or not prices or min(prices.values()) < 0:
+        raise LabError(f"prices '{text}': give them as gb=0.09,cpu_hour=0.04,gb_hour=0.004")
+    return prices
+
+
+def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the front is drawn by: the transfer against each other criterion that the run has measured."""
+    return [("transfer", name) for name in CRITERIA if name != "transfer" and table[name].notna().any()]
+
+
+def in_words(name: str, value: float) -> str:
+    """A criterion's value with its unit; "not measured" for none."""
+    if np.isnan(value):
+        return "not measured"
+    if name == THROUGHPUT:
+        return f"{value:,.0f} requests/s"
+    return CRITERIA[name].shown.format(value / CRITERIA[name].divisor)
+
+
+def _study(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
+    """The run's first study of that kind that has the metric, of that workload where one is named; "" for none."""
+    plans = rows.attrs["environment"].get("studies", {})
+    names = [
+        name for name in comparison.find_studies(rows, kind)
+        if workload in ("", plans[name]["parameters"].get("workload", workload))
+        and ((rows["study"] == name) & (rows["metric"] == metric) & rows["ok"]).any()
+    ]  # fmt: skip
+    return names[0] if names else ""
+
+
+def _measured(
+    rows: pd.DataFrame, study: str, metric: str, cells: pd.Index, generator: np.random.Generator
+) -> tuple[pd.Series, np.ndarray, np.ndarray, str]:
+    """Per cell the metric's mean, its draws about that, those by the ratio to the baseline, and the study's warning."""
+    everything = comparison.summarize(comparison.samples(rows, study, metric)).set_index("cell")
+    ratios = comparison.of_study(rows, study, metric)
+    baseline, warning = ratios.attrs["baseline"], ratios.attrs["warning"]
+    own, mean = everything.reindex(cells), everything.loc[baseline, "mean"]
+    ratios = ratios[~ratios["is_twin"]].set_index("cell").reindex(cells)
+    about_own = _drawn(own["mean"], own["low"], own["high"], own["trials"], generator)
+    paired = mean * _drawn(ratios["ratio"], ratios["low"], ratios["high"], ratios["pairs"], generator)
+    if baseline in cells:
+        paired[:, cells.get_loc(baseline)] = mean
+    return own["mean"], about_own, paired, warning
+
+
+def _drawn(
+    means: pd.Series, low: pd.Series, high: pd.Series, count: pd.Series, generator: np.random.Generator
+) -> np.ndarray:
+    """Values about geometric means with 95% t-intervals over so many trials; NaN where there is no interval."""
+    freedom = (count - 1).clip(lower=1).fillna(1)
+    errors = np.log(high / low) / 2 / scipy_stats.t.ppf((1 + comparison.CONFIDENCE) / 2, freedom)
+    noise = generator.standard_t(freedom, (DRAWS, len(means)))
+    # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
+    return means.to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
+
+
+def _judge(
+    table: pd.DataFrame, own: dict[str, np.ndarray], paired: dict[str, np.ndarray], wishes: Wishes
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each cell meets the wishes, and its weighted sum, by draw and cell."""
+    meets = np.ones((1, len(table)), bool)
+    for name, limit in wishes.limits.items():
+        meets = meets & (own[name] <= limit)
+    if wishes.min_throughput:
+        rate = paired[THROUGHPUT]
+        meets = meets & (rate >= wishes.min_throughput * np.nanmax(rate, axis=1, keepdims=True))
+    if wishes.needs_shell:
+        meets = meets & table["shell"].fillna("").ne("").to_numpy()
+    if wishes.stable:
+        meets = meets & ~table["unstable"].to_numpy()
+    score = sum(weight * np.log(paired[name]) for name, weight in wishes.weights.items())
+    return meets & ~np.isnan(score), score
+
+
+def _front(table: pd.DataFrame) -> np.ndarray:
+    """Which cells no other is at least as good as in every criterion that the run has, and better in one."""
+    names = [name for name in CRITERIA if table[name].notna().any()]
+    values = table[names].to_numpy(float)
+    complete = ~np.isnan(values).any(axis=1)
+    beaten = [
+        any(complete[k] and (values[k] <= own).all() and (values[k] < own).any() for k in range(len(values)))
+        for own in values
+    ]
+    return complete & ~np.array(beaten)
+
+
+def _sureness(
+    table: pd.DataFrame, own: dict[str, np.ndarray], paired: dict[str, np.ndarray], wishes: Wishes
+) -> dict[str, float]:
+    meets, score = _judge(table, own, paired, wishes)
+    score = np.where(meets, score, np.inf)
+    best = np.where(np.isfinite(score).any(axis=1), score.argmin(axis=1), -1)
+    counts = pd.Series(best[best >= 0]).value_counts() / len(best)
+    return {table.index[number]: float(share) for number, share in counts.items()}
+
+
+def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
+    """Why a cell was not picked; "" for the one that was."""
+    if cell == picked:
+        return ""
+    own = table.loc[cell]
+    said = [
+        f"{CRITERIA[name].label} {in_words(name, own[name])}"
+        + ("" if np.isnan(own[name]) else f", more than {in_words(name, limit)}")
+        for name, limit in wishes.limits.items()
+        if not own[name] <= limit
+    ]
+    if wishes.min_throughput:
+        best = table[THROUGHPUT].max()
+        if np.isnan(own[THROUGHPUT]):
+            said.append("throughput not measured")
+        elif own[THROUGHPUT] < wishes.min_throughput * best:
+            said.append(f"{own[THROUGHPUT] / best:.0%} of the best throughput")
+    if wishes.needs_shell and not isinstance(own["shell"], str):
+        said.append("not recorded whether it has a shell")
+    elif wishes.needs_shell and not own["shell"]:
+        said.append("no shell")
+    if wishes.stable and own["unstable"]:
+        said.append("unstable flags")
+    said += [f"{CRITERIA[name].label} not measured" for name in wishes.weights
+             if np.isnan(own[name]) and name not in wishes.limits]  # fmt: skip
+    if said:
+        return "; ".join(said)
+    worse = [name for name in wishes.weights if own[name] > table.loc[picked, name]]
+    told = ", ".join(f"{CRITERIA[n].label} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
+    return f"{told} that of the one picked" if told else "equal to the one picked"
+
+
+def _toml(value: str) -> str:
+    return value if value in ("true", "false") or value.isdecimal() else f'"{value}"'

@@ -1,0 +1,274 @@
+"""An app of the user's own: its lab.toml, how one is written, and a run of it."""
+
+import hashlib
+import shutil
+import subprocess
+import tomllib
+import uuid
+from pathlib import Path
+
+import pytest
+
+from rustimg_lab import apps, choice, comparison, dockerfile, engine, matrix, stats, store
+from rustimg_lab.errors import LabError
+from rustimg_lab.matrix import Check
+from rustimg_lab.paths import MYIP, REPORTS, RUNS
+
+TINY = Path(__file__).parent / "crates" / "tiny"
+MANIFEST = (TINY / "Cargo.toml").read_text()
+CHECK = '\n[check]\narguments = ["--version"]\nprints = "answer 42"\n'
+
+
+def crate(folder: Path, **files: str) -> Path:
+    """A copy of the tiny crate with a lockfile of its own and no lab.toml, and some files in place of its own."""
+    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns(apps.FILE))
+    with (folder / "Cargo.lock").open("a") as lock:
+        lock.write(f"# {uuid.uuid4()}\n")
+    for name, text in files.items():
+        (folder / name.replace("__", "/").replace("_", ".")).write_text(text)
+    return folder
+
+
+def hashes(folder: Path) -> dict[Path, str]:
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_myip_is_an_app_like_others():
+    app = apps.load(MYIP)
+    assert (app.name, app.package, app.directory, app.member) == ("myip", "myip", MYIP, False)
+    assert app.check == Check(https_url="MYIP_URL", https_ca="MYIP_EXTRA_CA")
+    assert apps.allocators(app) == list(matrix.ALLOCATORS)
+
+
+def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
+    folder = crate(
+        tmp_path / "a",
+        lab_toml='package = "tiny"\nbinary = "two"\nfeatures = ["x"]\ndefault_features = false\n'
+        'packages = ["libssl-dev"]\n[allocators]\njemalloc = "use-jemalloc"\n',
+    )
+    app = apps.load(folder)
+    text = dockerfile.render(matrix.cell("debian", "opt-s", "jemalloc"), app)
+    assert (
+        "cargo build --locked --release --target x86_64-unknown-linux-gnu --package tiny --bin two "
+        "--no-default-features --features x,use-jemalloc; \\\n"
+    ) in text
+    assert "install --yes --no-install-recommends libssl-dev; \\\n" in text
+    plain = dockerfile.render(matrix.cell("debian", "opt-s", "system"), app)
+    assert "--features x; \\\n" in plain
+    with pytest.raises(LabError, match=r"two has no feature for mimalloc: name it in lab\.toml"):
+        apps.refuse_allocators(app, [matrix.cell("debian", "opt-s", "mimalloc")])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("binary = ", "lab.toml: "),
+        ("binry = 'a'", "unknown key 'binry': did you mean 'binary'"),
+        ("binary = 1", "'binary' has the wrong type"),
+        ("features = [1]", "'features' has something in it that is no text"),
+        ("features = ['a b']", "'features': 'a b' cannot be such a name"),
+        ("packages = ['x; rm']", "'packages': 'x; rm' cannot be such a name"),
+        ("binary = 'a b'", "'a b' cannot be the name of a package or a binary"),
+        ("[allocators]\njemaloc = 'x'", "unknown [allocators] key 'jemaloc': did you mean 'jemalloc'"),
+        ("[allocators]\njemalloc = '-x'", "[allocators] '-x' cannot be the name of a feature"),
+        ("[check]\nexit_code = true", "[check] 'exit_code' has the wrong type"),
+        ("[chek]\n", "unknown key 'chek': did you mean 'check'"),
+        ("[serve]\narguments = ['-p', '80']", "[serve] has no {port} in its arguments or environment"),
+        ("[serve]\narguments = ['{port}']\nmethod = 'HEAD'", "'method': 'HEAD' is not one of GET, POST, PUT"),
+        ("[check]\nhttps_ca = 'CA'", "[check] 'https_url' goes with 'https_ca' and 'arguments', and with nothing else"),
+        ("[check]\nhttps_url = 'URL'\nprints = 'a'", "[check] 'https_url' goes with"),
+        ("[serve]\narguments = ['{port}']\npath = 'x'", "[serve] 'path': 'x' does not begin with /"),
+        ("[serve]\nenvironment = { PORT = 1, A = '{port}' }", "[serve] 'environment' has something in it that is no"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_with_the_key(tmp_path, text, said):
+    folder = crate(tmp_path / "a", lab_toml=text)
+    with pytest.raises(LabError) as told:
+        apps.load(folder)
+    assert str(told.value).startswith(str(folder / "lab.toml")) and said in str(told.value)
+
+
+def test_what_is_missing_is_told_with_what_makes_it(tmp_path):
+    with pytest.raises(LabError, match=r"no Cargo\.toml there"):
+        apps.load(tmp_path)
+    folder = crate(tmp_path / "a")
+    with pytest.raises(LabError, match=r"no lab\.toml there; `./lab init .*` writes one"):
+        apps.load(folder)
+    (folder / "Cargo.lock").unlink()
+    (folder / apps.FILE).write_text('binary = "tiny"\n')
+    with pytest.raises(LabError, match=r"no Cargo\.lock there; make one with `cargo generate-lockfile`"):
+        apps.load(folder)
+
+
+def test_a_workspace_member_is_built_in_its_workspace(tmp_path):
+    root = crate(tmp_path / "root", lab_toml="")
+    shutil.copytree(root, root / "crates" / "inner", ignore=shutil.ignore_patterns("Cargo.lock", "crates"))
+    app = apps.load(root / "crates" / "inner")
+    assert app.directory == root and app.member and not apps.load(root).member
+
+
+def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
+    folder = crate(
+        tmp_path / "a",
+        lab_toml='[serve]\narguments = ["--bind={host}:{port}"]\nenvironment = { N = "{workers} of {x}" }\n',
+    )
+    app = apps.load(folder)
+    assert app.check is None and app.server is app
+    assert app.serve.told(host="::1", port=80, workers=2) == (["--bind=::1:80"], {"N": "2 of {x}"})
+
+
+def test_what_init_writes_has_an_allocator_that_is_on_by_default_in_its_own_cells_only():
+    features = {"default": ["use-jemalloc", "completions"], "use-jemalloc": ["dep:jemalloc"], "completions": []}
+    told = tomllib.loads(apps._text("fd", "fd-find", features))
+    assert told["package"] == "fd-find" and told["allocators"] == {"jemalloc": "use-jemalloc"}
+    assert told["features"] == ["completions"] and told["default_features"] is False
+    plain = tomllib.loads(apps._text("a", "", {"default": ["b"], "b": []}))
+    assert plain["features"] == [] and plain["default_features"] is True and plain["allocators"] == {}
+    assert "package" not in plain
+
+
+@pytest.fixture
+def builder(images) -> str:
+    return images["rust"].image
+
+
+@pytest.mark.engine
+class TestInit:
+    def test_it_writes_what_cargo_says_and_that_can_be_loaded(self, tmp_path, builder):
+        folder = crate(tmp_path / "mit Leerzeichen und ä")
+        before = hashes(folder)
+        path = apps.init(folder, "", builder)
+        assert {key: value for key, value in hashes(folder).items() if key != path} == before
+        app = apps.load(folder)
+        assert (app.name, app.package, app.member) == ("tiny", "tiny", False)
+        assert apps.allocators(app) == ["system", "jemalloc", "mimalloc"]
+        assert app.check == Check(arguments=("--version",))
+        with pytest.raises(LabError, match="is there already"):
+            apps.init(folder, "", builder)
+
+    def test_several_binaries_are_listed(self, tmp_path, builder):
+        folder = crate(tmp_path / "a")
+        (folder / "src" / "bin").mkdir()
+        (folder / "src" / "bin" / "other.rs").write_text("fn main() {}\n")
+        with pytest.raises(LabError, match=r"several binaries, choose one with --binary NAME: .*other"):
+            apps.init(folder, "", builder)
+        with pytest.raises(LabError, match="unknown binary 'othr': did you mean 'other'"):
+            apps.init(folder, "othr", builder)
+        apps.init(folder, "other", builder)
+        assert apps.load(folder).name == "other"
+
+    def test_what_cargo_cannot_read_is_told_in_its_words(self, tmp_path, builder):
+        folder = crate(tmp_path / "a", Cargo_toml="[package]\nname = 1\n")
+        with pytest.raises(LabError, match="cargo cannot read it: error"):
+            apps.init(folder, "", builder)
+
+
+@pytest.fixture
+def own_run(tmp_path):
+    """A folder for a crate, and the name of its run; the run and its images go afterwards."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    yield tmp_path / "eine Kiste mit ä", name
+    for folder in (RUNS / name, REPORTS / name):
+        shutil.rmtree(folder, ignore_errors=True)
+    for repository in ("tiny", "myip-server"):
+        for image in engine.client().images.list(engine.repository(repository)):
+            engine.client().images.remove(image.id, force=True)
+
+
+def call(lab, folder: Path, name: str, *options: str) -> tuple[subprocess.CompletedProcess, dict]:
+    done = lab("run", "--app", str(folder), "--run", name, "--bases", "scratch", "--allocators", "system", *options)
+    return done, stats.cells(store.load(name)).set_index("profile").to_dict("index")
+
+
+@pytest.mark.engine
+def test_an_own_app_is_built_checked_reported_and_chosen(lab, own_run):
+    """One that works, and with panic=abort does not: a row like every other."""
+    folder, name = own_run
+    source = (TINY / "src" / "main.rs").read_text().replace(
+        "fn main() {", 'fn main() {\n    if cfg!(panic = "abort") {\n        std::process::abort();\n    }'
+    )  # fmt: skip
+    crate(folder, lab_toml=f'binary = "tiny"{CHECK}', src__main_rs=source)
+    before = hashes(folder)
+    done, cells = call(lab, folder, name, "--profiles", "optimized,abort")
+    assert done.returncode == 1 and hashes(folder) == before
+    assert cells["optimized"]["ok"] and not cells["abort"]["ok"]
+    assert cells["abort"]["reason"].startswith("exit code 1")
+    page = (REPORTS / name / "01_sizes.html").read_text()
+    assert "of tiny" in page and "The article has no figures" in page
+    chosen = lab("choose", "--run", name, "--max-transfer", "3MB")
+    assert chosen.returncode == 0 and "Picked: scratch-optimized-system" in chosen.stdout
+    assert "--bin tiny; \\\n" in chosen.stdout
+
+    refused = lab("run", "--run", name, "--bases", "scratch", "--blocks", "0")
+    assert refused.returncode == 2 and f"run '{name}' is of tiny, not of myip" in refused.stderr
+    refused = lab("run", "--app", str(folder), "--allocators", "jemalloc")
+    assert refused.returncode == 2 and "tiny has no feature for jemalloc" in refused.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"build_rs": 'fn main() { panic!("The system library `openssl` required by crate `x` was not found.") }'},
+         'it lacks the library openssl: packages = ["pkg-config", "libssl-dev"] in lab.toml'),
+        ({"Cargo_toml": MANIFEST.replace("edition", 'rust-version = "1.999"\nedition')}, "requires rustc 1.999"),
+        ({"src__main_rs": "fn main() { let a: u8 = \"\"; }"}, "mismatched types"),
+    ],
+    ids=["library", "msrv", "source"],
+)  # fmt: skip
+def test_a_crate_that_cannot_be_built_is_a_row_with_what_may_help(lab, own_run, files, said):
+    folder, name = own_run
+    crate(folder, lab_toml='binary = "tiny"\n', **files)
+    done, cells = call(lab, folder, name, "--profiles", "baseline")
+    assert done.returncode == 1 and said in cells["baseline"]["reason"]
+
+
+@pytest.mark.engine
+def test_a_program_that_does_not_print_what_it_should_has_no_size(lab, own_run):
+    folder, name = own_run
+    crate(folder, lab_toml='binary = "tiny"\n[check]\nprints = "answer 43"\n')
+    done, cells = call(lab, folder, name, "--profiles", "baseline")
+    assert done.returncode == 1
+    assert cells["baseline"]["reason"] == "did not print 'answer 43': answer 42"
+
+
+SERVER = """\
+binary = "myip-server"
+features = ["server"]
+
+[allocators]
+jemalloc = "jemalloc"
+
+[serve]
+environment = { %s = "{host}:{port}", MYIP_WORKERS = "{workers}", MYIP_DEADLINE_S = "{deadline_s}" }
+path = "/"
+"""
+
+
+@pytest.mark.engine
+def test_an_own_server_is_built_asked_and_measured(lab, own_run):
+    """myip's server as if it were a stranger's."""
+    folder, name = own_run
+    shutil.copytree(MYIP, folder, ignore=shutil.ignore_patterns("target", apps.FILE))
+    (folder / apps.FILE).write_text(SERVER % "MYIP_LISTEN")
+    cells = ["--app", str(folder), "--run", name, "--bases", "scratch", "--profiles", "optimized"]
+    done = lab("run", *cells, "--blocks", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = store.load(name)
+    found = comparison.of_study(rows, comparison.find_study(rows, "throughput", workload="own"))
+    assert set(found["cell"]) == {"scratch-optimized-jemalloc", "scratch-optimized-system~twin"}
+    assert found["pairs"].eq(2).all()
+    done = lab("measure", *cells, "--study", "startup", "--blocks", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    chosen = choice.choose(store.load(name), choice.Wishes(min_throughput=0.1))
+    assert chosen.table[["transfer", "startup", "cpu", choice.THROUGHPUT]].notna().all().all()
+    assert not [note for note in chosen.notes if "servers" in note]  # sizes and speeds are of the same images
+
+
+@pytest.mark.engine
+def test_a_server_that_listens_elsewhere_is_a_row_with_its_last_words(lab, own_run):
+    folder, name = own_run
+    shutil.copytree(MYIP, folder, ignore=shutil.ignore_patterns("target", apps.FILE))
+    (folder / apps.FILE).write_text(SERVER % "MYIP_LISTENS")
+    done, cells = call(lab, folder, name, "--profiles", "optimized", "--blocks", "0")
+    assert done.returncode == 1 and cells["optimized"]["reason"].startswith("no answer within 20 s")

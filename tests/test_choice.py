@@ -1,0 +1,241 @@
+"""The choice, on a run that is made up: four cells, of which one is small and slow, one large, one never measured."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from rustimg_lab import choice, comparison, matrix, plots, report, store, tables
+from rustimg_lab.choice import CRITERIA, Wishes
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import trials
+from rustimg_lab.measure.trials import Study, Treatment
+from rustimg_lab.store import Observation
+
+FAST, SLOW, LARGE = "scratch-optimized-jemalloc", "scratch-smallest-system", "debian-optimized-system"
+UNMEASURED = "scratch-smallest-unstable-system"
+#         transfer MB, CPU µs, requests/s, exec to first byte ms, resident MB
+VALUES = {FAST: (1.7, 64, 15000, 1.1, 9.0), SLOW: (1.1, 300, 3300, 1.0, 6.0), LARGE: (32.0, 70, 14500, 1.3, 7.0)}
+CELLS = {
+    cell.slug: cell
+    for cell in (
+        matrix.cell("scratch", "optimized", "jemalloc"),
+        matrix.cell("scratch", "smallest", "system"),
+        matrix.cell("debian", "optimized", "system"),
+        matrix.cell("scratch", "smallest-unstable", "system"),
+    )
+}
+
+
+def sizes(slug: str) -> list[Observation]:
+    transfer = VALUES[slug][0] * 1e6 if slug in VALUES else 0.9e6
+    return [
+        Observation("compressed_bytes", int(transfer), "B"),
+        Observation("unpacked_bytes", int(2 * transfer), "B"),
+        Observation("shell", "usr/bin/sh" if slug == LARGE else ""),
+        Observation("unstable", slug == UNMEASURED),
+        Observation("runs", True),
+    ]
+
+
+@pytest.fixture
+def service(tmp_path, monkeypatch):
+    """Makes the run, with so much noise on what is measured (a factor), and returns its rows."""
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+
+    def make(noise: float = 0.01, kinds: tuple = ("throughput", "startup", "memory")) -> object:
+        generator = np.random.default_rng(7)
+        treatments = [Treatment(CELLS[slug], "sha256:1", slug) for slug in VALUES]
+        treatments.append(Treatment(CELLS[FAST], "sha256:1", FAST + comparison.TWIN))
+        contents = dict.fromkeys(VALUES, "0")
+
+        def observe(treatment: Treatment) -> list[Observation]:
+            _, cpu, rate, first_byte, memory = VALUES[treatment.cell.slug]
+            factor = float(np.exp(noise * generator.standard_normal()))
+            return [
+                Observation("cpu_us_per_request", cpu * factor),
+                Observation("requests_per_s", rate / factor),
+                Observation("exec_to_first_byte_s", first_byte * factor / 1e3),
+                Observation("steady_rss_bytes", memory * factor * 1e6),
+            ]
+
+        main = {
+            "throughput": "cpu_us_per_request", "startup": "exec_to_first_byte_s", "memory": "steady_rss_bytes"
+        }  # fmt: skip
+        with store.open_run("service", {}) as run:
+            for slug, cell in CELLS.items():
+                run.append(cell, "sha256:1", sizes(slug))
+            for kind in kinds:
+                parameters = {"warning": ""} | ({"workload": "batch"} if kind != "startup" else {})
+                plan = Study(kind, kind, parameters, tuple(treatments), FAST, main[kind], 10, 1, contents=contents)
+                trials.run_study(plan, run, observe)
+        folder = tmp_path / "service" / "dockerfiles"
+        folder.mkdir(exist_ok=True)
+        (folder / f"Dockerfile.{FAST}").write_text("FROM scratch\n")
+        return store.load("service")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("wishes", "picked"),
+    [
+        (Wishes(), UNMEASURED),  # the smallest of all
+        (Wishes(stable=True), SLOW),
+        (Wishes(min_throughput=0.95), FAST),
+        (Wishes({"transfer": 3e6}, min_throughput=0.95), FAST),
+        (Wishes({"memory": 8e6}, min_throughput=0.9), LARGE),
+        (Wishes(needs_shell=True), LARGE),
+        (Wishes(weights={"memory": 1.0}), SLOW),
+        (Wishes(weights={"transfer": 1.0, "cpu": 1.0}), FAST),
+    ],
+)
+def test_the_one_that_meets_the_wishes_at_the_least_is_picked(service, wishes, picked):
+    found = choice.choose(service(), wishes)
+    assert found.picked == picked
+    assert found.sureness[picked] > 0.99
+    assert found.table.loc[picked, "reason"] == "" and found.table.drop(picked)["reason"].ne("").all()
+
+
+def test_why_the_others_lost_is_told_with_figures(service):
+    reasons = choice.choose(service(), Wishes({"transfer": 3e6}, min_throughput=0.95, stable=True)).table["reason"]
+    assert reasons[SLOW] == "22% of the best throughput"
+    assert reasons[LARGE] == "transfer 32.00 MB, more than 3.00 MB"
+    assert reasons[UNMEASURED] == "throughput not measured; unstable flags"
+    assert choice.choose(service(), Wishes()).table["reason"][FAST] == "transfer 1.89 times that of the one picked"
+
+
+def test_the_pareto_front_has_those_that_nothing_beats(service):
+    front = choice.choose(service(), Wishes()).table["on_front"]
+    assert front[[FAST, SLOW, LARGE]].tolist() == [True, True, True]  # the large one needs less memory than the fast
+    assert not front[UNMEASURED]
+    table = choice.candidates(service())[0]
+    table.loc[LARGE, "memory"] = 9.5e6  # more than the fast one, which is better in all else too
+    assert not dict(zip(table.index, choice._front(table), strict=True))[LARGE]
+
+
+def test_noise_makes_a_choice_unsure(service):
+    wishes = Wishes({"memory": 9.0e6}, min_throughput=0.5)
+    found = choice.choose(service(noise=0.1), wishes)
+    assert found.picked in (FAST, LARGE)
+    assert 0.02 < found.sureness[FAST] < 0.98
+    assert choice.evidence(found)[-1].startswith("Not sure")
+
+
+def test_when_none_meets_the_wishes_the_nearest_is_named(service):
+    found = choice.choose(service(), Wishes({"transfer": 3e6}, needs_shell=True))
+    assert found.picked == "" and found.sureness == {}
+    assert choice.evidence(found)[-1].startswith(
+        f"No cell meets this. {UNMEASURED} fails in the fewest wishes: no shell"
+    )
+
+
+def test_a_cell_that_keeps_all_limits_but_was_not_measured_has_its_reason(service):
+    found = choice.choose(service(), Wishes({"transfer": 1e6}, weights={"cpu": 1.0}))
+    assert found.picked == "" and found.table["reason"][UNMEASURED] == "CPU per request not measured"
+
+
+def test_with_one_block_nothing_is_said_of_how_sure(service):
+    rows = service()
+    found = choice.choose(rows[(rows["study"] == "") | (rows["block"] == 0)], Wishes(min_throughput=0.95))
+    assert found.picked == FAST and found.sureness == {}
+    assert "cannot be said" in choice.evidence(found)[-1]
+
+
+def test_what_a_run_does_not_tell_is_not_taken_for_absent(service):
+    rows = service()
+    found = choice.choose(rows[rows["metric"] != "shell"], Wishes(needs_shell=True))
+    assert found.picked == "" and (found.table["reason"] == "not recorded whether it has a shell").all()
+
+
+def test_an_estimate_stands_in_only_where_nothing_exact_is(service):
+    rows = service()
+    slow = (rows["cell"] == SLOW) & (rows["metric"] == "compressed_bytes")
+    rows.loc[slow, "metric"] = "compressed_estimate_bytes"
+    table, _, notes = choice.candidates(rows)
+    assert table["transfer"].notna().all() and "estimates" in notes[0]
+
+
+def test_a_wish_for_what_was_not_measured_is_told_with_what_measures_it(service):
+    rows = service(kinds=("startup",))
+    with pytest.raises(LabError, match=r"has not measured memory of any .* --study memory` does"):
+        choice.choose(rows, Wishes({"memory": 1e6}))
+    with pytest.raises(LabError, match=r"has not measured requests per s of any .* --study throughput` does"):
+        choice.choose(rows, Wishes(min_throughput=0.5))
+    with pytest.raises(LabError, match="unknown criterion 'transfr': did you mean 'transfer'"):
+        choice.choose(rows, Wishes({"transfr": 1}))
+
+
+def test_a_run_in_which_nothing_works_has_nothing_to_choose_from(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    with store.open_run("none", {}) as run:
+        run.append(CELLS[FAST], "", [Observation("built", False, ok=False, reason="no")])
+    with pytest.raises(LabError, match="run 'none' has no cell that works"):
+        choice.choose(store.load("none"), Wishes())
+
+
+def test_the_profile_is_as_cargo_reads_it():
+    assert choice.cargo_profile("scratch", "smallest", "system").splitlines() == [
+        "# Cargo.toml", "[profile.release]", "codegen-units = 1", "lto = true", 'opt-level = "z"', 'panic = "abort"',
+        "strip = true", "", "# .cargo/config.toml", "[build]", 'target = "x86_64-unknown-linux-musl"',
+    ]  # fmt: skip
+    said = choice.cargo_profile("debian", "std-size+cpu-v3+upx", "system")
+    assert 'target = "x86_64-unknown-linux-gnu"' in said
+    assert 'rustflags = ["-Ctarget-cpu=x86-64-v3", "-Zfmt-debug=none", "-Zlocation-detail=none"]' in said
+    assert "# RUSTC_BOOTSTRAP=1 cargo build --release -Zbuild-std" in said and "# then: upx" in said
+
+
+def test_a_days_cost_worked_by_hand(service):
+    table = choice.candidates(service(noise=0.0))[0].loc[[FAST, SLOW]]
+    prices = {"gb": 0.1, "cpu_hour": 0.05, "gb_hour": 0.005}
+    cost = choice.daily_cost(table, np.array([1000.0, 0.0]), np.array([0.0, 3.6e9]), prices)
+    memory = 0.009 * 24 * 0.005
+    assert cost[FAST].tolist() == pytest.approx([1000 * 0.0017 * 0.1 + 1.1 / 3600 * 0.05 + memory, 64 * 0.05 + memory])
+    assert (cost.idxmin(axis=1) == [SLOW, FAST]).all()
+
+
+def test_the_tables_name_what_was_picked(service):
+    found = choice.choose(service(), Wishes(min_throughput=0.95))
+    shown = tables.candidates_in_words(found)
+    assert shown["verdict"].tolist().count("PICKED") == 1 and shown["cell"].iloc[0] == FAST
+    assert set(CRITERIA[name].label for name in CRITERIA) <= set(shown)
+    assert report.candidates("service", found).row_count == 4
+    assert "PICKED" in tables.candidates(found).to_html()
+
+
+@pytest.mark.parametrize("text", ["", "gb=1", "gb=1,cpu_hour=2,gb_hour=x", "gb=1,cpu_hour=2,gb_hour=3,more=4"])
+def test_prices_that_cannot_be_read_are_told(text):
+    with pytest.raises(LabError, match="give them as gb="):
+        choice.parse_prices(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--max-transfer", "512KiB", "--run", "nosuch"], "unknown run 'nosuch'"),
+        (["--max-transfer", "3"], "'3' is no size, as 3MB"),
+        (["--max-transfer", "0MB"], "'0MB' is no size"),
+        (["--max-startup", "5"], "'5' is no time in milliseconds"),
+        (["--min-throughput", "95"], "'95' is no share between 0 and 1"),
+        (
+            ["--weights", "transfr=1"],
+            "'transfr=1' is no weight, as transfer=1; known are transfer, startup, cpu",
+        ),
+        (["--run", "nosuch"], "unknown run 'nosuch'"),
+    ],
+)
+def test_bad_input_is_one_line(lab, arguments, said):
+    done = lab("choose", *arguments)
+    assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+
+
+def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
+    """The same calls as in 05_choose, on a run that has everything."""
+    found = choice.choose(service(), Wishes(min_throughput=0.95))
+    for across, up in choice.pairs(found.table):
+        plots.front(found, plt.figure().add_subplot(), across, up, "front")
+    prices = choice.parse_prices("gb=0.09,cpu_hour=0.04,gb_hour=0.004")
+    complete = found.table[found.table[list(CRITERIA)].notna().all(axis=1)]
+    axes = plots.break_even(complete, plt.figure().add_subplot(), prices, "map")
+    assert FAST in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert len(choice.pairs(found.table)) == 3
+    plt.close("all")
