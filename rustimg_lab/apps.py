@@ -17,7 +17,7 @@ from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import ALLOCATORS, App, Cell, Check, Serve
 
 FILE = "lab.toml"
-LEFT_OUT = (".git", ".dockerignore")  # at any depth; the last would leave out of a build what the lab needs in it
+LEFT_OUT = (".git",)  # at any depth, beside what the app's own .dockerignore leaves out
 METADATA_TIMEOUT_S = 60
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:+?-]*")
