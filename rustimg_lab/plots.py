@@ -75,9 +75,9 @@ def icicle(parts: pd.DataFrame, axes: Axes, title: str) -> Axes:
     whole = parts["size_bytes"].sum()
     left = 0.0
     for owner, own in parts.groupby("owner", sort=False):
-        _part(axes, owner, left, own["size_bytes"].sum(), whole, 1, colours[owner], 1)
+        _part(axes, owner, left, own["size_bytes"].sum(), whole, 1, colours[owner], 0.8)
         for number, (name, size) in enumerate(own.nlargest(len(own), "size_bytes")[["name", "size_bytes"]].to_numpy()):
-            _part(axes, name, left, size, whole, 0, colours[owner], 0.75 if number % 2 else 0.55)
+            _part(axes, name, left, size, whole, 0, colours[owner], 0.6 if number % 2 else 0.4)
             left += size
     axes.set_xlim(0, whole / MEGABYTE)
     axes.set_ylim(-0.5, 1.5)
