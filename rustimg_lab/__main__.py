@@ -28,8 +28,9 @@ from rustimg_lab import (
     profiles,
     report,
     store,
-)  # fmt: skip
+)
 from rustimg_lab.errors import LabError
+from rustimg_lab.matrix import App
 from rustimg_lab.measure import studies, trials, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.paths import MYIP, ROOT
@@ -62,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    app = apps.load((options.app or MYIP).resolve())
+    app = _app(options)
     options.run = options.run or (app.package if options.app else store.DEFAULT_RUN)
     usual = matrix.usual(options.grid, options.debian)
     allocators = options.allocators or (apps.allocators(app) if options.app else usual.allocators)
@@ -84,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(options: argparse.Namespace) -> int:
-    kind, app = studies.KINDS[options.study], apps.load((options.app or MYIP).resolve())
+    kind, app = studies.KINDS[options.study], _app(options)
     options.run = options.run or (app.package if options.app else store.STUDIES_RUN)
     if options.app and not app.serve:
         raise LabError(f"{options.app / apps.FILE}: has no [serve], which says how its server is started and asked")
@@ -159,7 +160,7 @@ def make_batch(options: argparse.Namespace) -> int:
 
 
 def show_dockerfile(options: argparse.Namespace) -> int:
-    app = apps.load((options.app or MYIP).resolve())
+    app = _app(options)
     allocator = options.allocator or ("system" if options.app else matrix.ARTICLE)
     cell = matrix.cell(options.base, options.profile, allocator, options.debian)
     apps.refuse_allocators(app, [cell])
@@ -212,6 +213,10 @@ def test(options: argparse.Namespace) -> int:
         if code := subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:
             return code
     return 0
+
+
+def _app(options: argparse.Namespace) -> App:
+    return apps.load((options.app or MYIP).resolve())
 
 
 def _sources(options: argparse.Namespace) -> bases.Sources:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rustimg_lab import engine
 from rustimg_lab.disk import sha256, write_whole
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.matrix import ALLOCATORS, App, Cell, Check, Serve
 
 FILE = "lab.toml"
@@ -64,9 +64,7 @@ exit_code = 0
 def load(directory: Path) -> App:
     """The app of a folder (absolute) that has a `lab.toml`. Raises LabError, with the file and the key, on what cannot
     be used."""
-    path = directory / FILE
-    if not (directory / "Cargo.toml").is_file():
-        raise LabError(f"{directory}: no Cargo.toml there")
+    path = _beside_manifest(directory)
     if not path.is_file():
         raise LabError(f"{directory}: no {FILE} there; `./lab init {directory}` writes one")
     try:
@@ -95,6 +93,13 @@ def load(directory: Path) -> App:
         check=None if serve and "check" not in told else Check(**check | {"arguments": arguments}),
         serve=serve,
     )
+
+
+def _beside_manifest(directory: Path) -> Path:
+    """Where a crate's `lab.toml` is or will be. Raises LabError when the folder has no Cargo.toml."""
+    if not (directory / "Cargo.toml").is_file():
+        raise LabError(f"{directory}: no Cargo.toml there")
+    return directory / FILE
 
 
 def _serve(told: dict[str, Any]) -> Serve:
@@ -135,11 +140,9 @@ def init(directory: Path, binary: str, builder: str) -> Path:
     Raises LabError when there is one, when cargo cannot read the crate, or when it has several binaries and none is
     named: they are listed.
     """
-    path = directory / FILE
+    path = _beside_manifest(directory)
     if path.exists():
         raise LabError(f"{path} is there already; edit it, or move it away")
-    if not (directory / "Cargo.toml").is_file():
-        raise LabError(f"{directory}: no Cargo.toml there")
     root = _root(directory)
     told = _metadata(root, _manifest(root, directory), builder)
     found = {
@@ -240,11 +243,8 @@ def _checked(told: dict[str, Any]) -> dict[str, Any]:
     for table, keys in _KEYS.items():
         entries = told if not table else told.get(table, {})
         where = f"[{table}] " if table else ""
+        check_keys(entries, keys, where)
         for key, value in entries.items():
-            if key not in keys:
-                raise unknown(f"{where}key", key, keys)
-            if not isinstance(value, keys[key]) or (isinstance(value, bool) and bool not in keys[key]):
-                raise LabError(f"{where}'{key}' has the wrong type")
             if isinstance(value, list) and not all(isinstance(each, str) for each in value):
                 raise LabError(f"{where}'{key}' has something in it that is no text")
             for each in value if key in _TEXTS else []:

@@ -73,9 +73,8 @@ class Choice:
 
 def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
     """The cells that work, by cell: base, profile, allocator, stand_in, shell (its path, "" for none, NaN where the run
-    does not tell), unstable, unpacked_bytes, and a column
-    per criterion and for the throughput (geometric means), NaN where not measured; draws of those; and notes that a
-    reader must see.
+    does not tell), unstable, unpacked_bytes, and a column per criterion and for the throughput (geometric means), NaN
+    where not measured; draws of those; and notes that a reader must see.
 
     Raises LabError when no cell works.
     """

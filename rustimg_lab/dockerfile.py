@@ -42,8 +42,7 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
-    """The name of the target directory: one per app, lockfile, toolchain, target and what of a profile
-    cargo is told.
+    """The name of the target directory: one per app, lockfile, toolchain, target and what of a profile cargo is told.
 
     The toolchain is more than rustc: what a build script compiles with the builder's gcc needs the builder's glibc,
     and cargo would not notice that it has become another.

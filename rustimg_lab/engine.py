@@ -223,6 +223,11 @@ def find_image(reference: str) -> Image | None:
         return None
 
 
+def command(image: str) -> list[str]:
+    """What an image runs unless it is told otherwise: the program, and its arguments."""
+    return client().images.get(image).attrs["Config"]["Cmd"]
+
+
 def contents_digest(image: str) -> str:
     """A digest of what an image holds: of its layers, unpacked. Its id changes with the time it was made, this not."""
     layers = client().images.get(image).attrs["RootFS"]["Layers"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class LabError(Exception):
@@ -14,3 +15,13 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     return LabError(f"unknown {kind} '{name}': {hint}known are {', '.join(known)}")
+
+
+def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], where: str = "") -> None:
+    """Raises LabError for a key that is not known, with the nearest one that is, and for a value of the wrong type;
+    `known` has the types by key, `where` stands before what is said."""
+    for key, value in entries.items():
+        if key not in known:
+            raise unknown(f"{where}key", key, known)
+        if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
+            raise LabError(f"{where}'{key}' has the wrong type")

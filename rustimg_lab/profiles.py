@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cache, reduce
 from typing import Any
 
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.paths import PROFILES
 
 # Every key that a profile in the file may have, with the types that its value may have.
@@ -92,11 +92,7 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
         raise LabError("has no summary")
     if not all(letter.isalnum() or letter == "-" for letter in name):
         raise LabError("a name has letters, digits and dashes")
-    for key, value in entry.items():
-        if key not in _KEYS:
-            raise unknown("key", key, _KEYS)
-        if not isinstance(value, _KEYS[key]):
-            raise LabError(f"'{key}' has the wrong type")
+    check_keys(entry, _KEYS)
     settings = {key: _as_cargo_says(value) for key, value in entry.get("settings", {}).items()}
     own = Profile(
         name, entry["summary"], entry.get("gain", ""), entry.get("cost", ""), tuple(settings.items()),

@@ -111,9 +111,7 @@ def _fetches(image: str, check: Check) -> str:
     """Why the program did not fetch from a server of this call's and print what that had answered; "" when it did."""
     with address_server() as server:
         environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
-        said, reason = _ended(
-            image, 0, False, network_mode="host", environment=environment, command=_command(image, check)
-        )
+        said, reason = _ended(image, check, stderr=False, network_mode="host", environment=environment)
     if reason:
         return reason
     if said.strip() != server.address:
@@ -125,20 +123,16 @@ def _fetches(image: str, check: Check) -> str:
 
 def _prints(image: str, check: Check) -> str:
     """Why the program, called as the check says, did not end and print as it says; "" when it did."""
-    said, reason = _ended(image, check.exit_code, True, network_mode="none", command=_command(image, check))
+    said, reason = _ended(image, check, stderr=True, network_mode="none")
     if not reason and check.prints not in said:
         reason = f"did not print '{check.prints}': {said.strip()[:80]}"
     return reason
 
 
-def _command(image: str, check: Check) -> list[str]:
-    return [*engine.client().images.get(image).attrs["Config"]["Cmd"], *check.arguments]
-
-
-def _ended(image: str, exit_code: int, stderr: bool, **options: Any) -> tuple[str, str]:
-    """What a container of the image printed, to stderr too where that counts, and why it did not end with that code;
-    `options` are the container's."""
-    container = engine.create_container(image, **options)
+def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[str, str]:
+    """What the image's program printed, called as the check says, to stderr too where that counts, and why it did not
+    end with the check's code; `options` are the container's."""
+    container = engine.create_container(image, command=[*engine.command(image), *check.arguments], **options)
     try:
         try:
             container.start()
@@ -148,6 +142,6 @@ def _ended(image: str, exit_code: int, stderr: bool, **options: Any) -> tuple[st
         except requests.exceptions.RequestException:
             return "", f"did not end within {TIMEOUT_S} s{engine.last_words(container)}"
         said = container.logs(stderr=stderr).decode(errors="replace")
-        return said, "" if code == exit_code else f"exit code {code}{engine.last_words(container)}"
+        return said, "" if code == check.exit_code else f"exit code {code}{engine.last_words(container)}"
     finally:
         container.remove(force=True)

@@ -54,13 +54,12 @@ def serving(
     """Starts the image as its Dockerfile says, on the host's network, and removes it after the block.
 
     After `deadline_s` a server that knows of it ends by itself, whatever became of the lab; the next call of the lab
-    removes others. `memory_bytes` is its limit, without swap;
-    0 for none. `under` runs it under a tool. Raises Lost, with the container's last log lines, when it does not start,
-    or does not give the one right answer.
+    removes others. `memory_bytes` is its limit, without swap; 0 for none. `under` runs it under a tool. Raises Lost,
+    with the container's last log lines, when it does not start, or does not give the one right answer.
     """
     port = free_port()
     arguments, environment = workload.serve.told(host="127.0.0.1", port=port, workers=workers, deadline_s=deadline_s)
-    command = [*engine.client().images.get(image).attrs["Config"]["Cmd"], *arguments]
+    command = [*engine.command(image), *arguments]
     if under:
         command = [*under.command, *command]
         environment |= under.environment

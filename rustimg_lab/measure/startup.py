@@ -74,7 +74,7 @@ def measure_process(
     the environment that are `told`. Raises Lost."""
     until, metric = UNTIL[program]
     arguments, environment = told
-    command = [*engine.client().images.get(treatment.image).attrs["Config"]["Cmd"], *arguments]
+    command = [*engine.command(treatment.image), *arguments]
     said = _in_the_image(treatment.image, tools, [until, str(STARTS), str(DEADLINE_S), *command], environment)
     found = []
     for number, line in enumerate(said.splitlines()):
@@ -104,7 +104,7 @@ def _container(image: str, network: str, serve: Serve) -> list[Observation]:
     host = "127.0.0.1" if network == "host" else "0.0.0.0"
     reach = {"network_mode": "host"} if network == "host" else {"ports": {f"{port}/tcp": ("127.0.0.1", port)}}
     arguments, environment = serve.told(host=host, port=port, **_fixed())
-    command = [*engine.client().images.get(image).attrs["Config"]["Cmd"], *arguments]
+    command = [*engine.command(image), *arguments]
     begun = time.monotonic()
     container = engine.create_container(image, command=command, environment=environment, **reach)
     created = time.monotonic()
