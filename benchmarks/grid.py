@@ -81,9 +81,9 @@ def _measure() -> int:
                 sides = [_articles_way(work / "article", images), _labs_way(work / "lab", images)]
                 for step, action in _interleaved(*sides, first=number % 2):
                     print(f"round {number} of {ROUNDS}: {step} ...", end=" ", flush=True)
-                    wall, cpu = time.monotonic(), _machine_cpu_s()
+                    wall, cpu = time.monotonic(), machine_cpu_s()
                     action()
-                    wall, cpu = time.monotonic() - wall, _machine_cpu_s() - cpu
+                    wall, cpu = time.monotonic() - wall, machine_cpu_s() - cpu
                     print(f"{wall:.1f} s, {cpu:.1f} CPU s", flush=True)
                     results["steps"].append(
                         {"round": number, "step": step, "wall_s": round(wall, 2), "cpu_s": round(cpu, 2)}
@@ -246,7 +246,7 @@ def _edit(*apps: App) -> None:
         assert main.read_text() != before
 
 
-def _machine_cpu_s() -> float:
+def machine_cpu_s() -> float:
     user, nice, system, _idle, _iowait, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + softirq) / TICKS
 

@@ -120,9 +120,13 @@ def _combined(one: Profile, other: Profile) -> Profile:
 
 def _both(one: Profile, other: Profile, kind: str) -> tuple[str, ...]:
     """The options of that kind of both profiles. Raises LabError where they give one option two values."""
-    options = {option.partition("=")[0]: option for option in getattr(one, kind)}
+
+    def what(option: str) -> str:
+        return option if option.startswith("-Clink-arg=") else option.partition("=")[0]  # which may be there many times
+
+    options = {what(option): option for option in getattr(one, kind)}
     for option in getattr(other, kind):
-        if (before := options.setdefault(option.partition("=")[0], option)) != option:
+        if (before := options.setdefault(what(option), option)) != option:
             raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {before}, {option}")
     return tuple(sorted(options.values()))
 

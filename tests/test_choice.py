@@ -177,6 +177,7 @@ def test_the_profile_is_as_cargo_reads_it():
     assert choice.cargo_profile("scratch", "smallest", "system").splitlines() == [
         "# Cargo.toml", "[profile.release]", "codegen-units = 1", "lto = true", 'opt-level = "z"', 'panic = "abort"',
         "strip = true", "", "# .cargo/config.toml", "[build]", 'target = "x86_64-unknown-linux-musl"',
+        'rustflags = ["-Cforce-unwind-tables=no", "-Clink-arg=-Wl,-z,pack-relative-relocs"]',
     ]  # fmt: skip
     said = choice.cargo_profile("debian", "std-size+cpu-v3+upx", "system")
     assert 'target = "x86_64-unknown-linux-gnu"' in said

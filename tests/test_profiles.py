@@ -33,7 +33,7 @@ def test_every_profile_of_the_file_is_documented():
 def test_a_profile_has_its_parts_in_it():
     smallest = profiles.find("smallest")
     assert dict(smallest.settings) == {"codegen-units": "1", "lto": "true", "opt-level": "z", "panic": "abort"}
-    assert smallest.strip and not smallest.rustflags
+    assert smallest.strip and "-Cforce-unwind-tables=no" in smallest.rustflags and not smallest.unstable
     assert profiles.find("lto-fat+unit-1+strip").settings == profiles.find("optimized").settings
 
 
@@ -75,6 +75,11 @@ def test_what_cargo_and_the_compiler_are_told_is_in_the_text():
         "export CARGO_PROFILE_RELEASE_PANIC=abort RUSTFLAGS='-Crelocation-model=static -Ctarget-cpu=x86-64-v3'; \\\n"
         in text
     )
+
+
+def test_arguments_of_the_linker_add_up(file):
+    file('[a]\nsummary = "a"\nrustflags = ["-Clink-arg=-s"]\n[b]\nsummary = "b"\nrustflags = ["-Clink-arg=-v"]\n')
+    assert profiles.find("a+b").rustflags == ("-Clink-arg=-s", "-Clink-arg=-v")
 
 
 def test_a_users_own_profile_is_known(file):
