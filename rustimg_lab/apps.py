@@ -90,6 +90,7 @@ def load(directory: Path) -> App:
         allocators=tuple(told.get("allocators", {}).items()),
         member=root != directory or "package" in told,
         system_packages=tuple(told.get("packages", [])),
+        strips=_strips(root),
         check=None if serve and "check" not in told else Check(**check | {"arguments": arguments}),
         serve=serve,
     )
@@ -167,8 +168,10 @@ def init(directory: Path, binary: str, builder: str) -> Path:
 
 def _text(binary: str, package: str, features: dict[str, list[str]]) -> str:
     """The file's text. An allocator that is on by default is so for its own cells only."""
+    # An optional dependency is a feature too, but sources ask for the one that their author named, if there is one.
+    by_author = sorted(features, key=lambda name: (features[name] == [f"dep:{name}"], name))
     found = {
-        name: next(feature for feature in sorted(features) if name in feature)
+        name: next(feature for feature in by_author if name in feature)
         for name in ALLOCATORS
         if name != "system" and any(name in feature for feature in features)
     }
@@ -229,6 +232,15 @@ def _root(directory: Path) -> Path:
         if (folder / "Cargo.lock").is_file():
             return folder
     raise LabError(f"{directory}: no Cargo.lock there; make one with `cargo generate-lockfile` and commit it")
+
+
+def _strips(root: Path) -> bool:
+    """Whether the release profile of a workspace's or crate's own manifest says how to strip."""
+    try:
+        profiles = tomllib.loads((root / "Cargo.toml").read_text(encoding="utf-8")).get("profile", {})
+        return "strip" in profiles.get("release", {})
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
+        return False  # what cargo will have to say of it, it says when it builds
 
 
 def _package(directory: Path) -> str:

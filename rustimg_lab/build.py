@@ -207,6 +207,12 @@ def _first_error(output: list[str]) -> str:
     lines = [line for line in "".join(output).splitlines() if line.strip()]
     for number, line in enumerate(lines):
         if re.match(r"error(\[E\d+\])?: ", line):
+            if line.startswith("error: linking with"):
+                said = [each.strip().removeprefix("= note: ") for each in lines[number:]]
+                own = [place for place, each in enumerate(said)
+                       if re.search(r"\b(ld|lld)(\.\w+)?: ", each) and "warning: " not in each]  # fmt: skip
+                words = said[own[0] : own[0] + 1 + said[own[0]].endswith(":")] if own else []
+                return " ".join([line, *words])
             place = lines[number + 1].strip() if number + 1 < len(lines) else ""
             if line.endswith(":"):
                 return f"{line} {place}"

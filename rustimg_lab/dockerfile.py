@@ -37,7 +37,7 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
         packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
         cargo_options=" ".join(_cargo_options(cell, app)),
         musl=cell.target == MUSL,
-        exports=" ".join(_exports(cell)),
+        exports=" ".join(_exports(cell, app)),
     )
 
 
@@ -60,7 +60,6 @@ def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
         ("the musl target, and a C compiler for it", "musl-tools", cell.target == MUSL),
         ("make, for jemalloc's build", "make", cell.allocator == "jemalloc"),
         ("the sources of the standard library", "", cell.profile.builds_std),
-        ("UPX", "upx-ucl", cell.profile.upx),
     ]
 
 
@@ -76,8 +75,10 @@ def _cargo_options(cell: Cell, app: App) -> list[str]:
     ]
 
 
-def _exports(cell: Cell) -> list[str]:
-    """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is."""
+def _exports(cell: Cell, app: App) -> list[str]:
+    """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is. Symbols are kept, as
+    cargo does by itself: by them the lab tells the allocator and the crates; the profile says whether they stay."""
     told = [f"CARGO_PROFILE_RELEASE_{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
+    told += ["CARGO_PROFILE_RELEASE_STRIP=debuginfo"] if app.strips else []
     told += [f"RUSTFLAGS='{' '.join(cell.profile.rustflags)}'"] if cell.profile.rustflags else []
     return told + (["RUSTC_BOOTSTRAP=1"] if cell.profile.unstable else [])

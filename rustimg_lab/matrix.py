@@ -111,7 +111,8 @@ class App:
     `name` is the binary's; `directory` the folder that has the Cargo.lock, `lock_sha256` that file's SHA-256 in hex;
     `package` the crate's name, which cargo is told for a `member` of a workspace; `features` are on beside the
     allocator's, which are in `allocators` by the allocator's name; `system_packages` are Debian's, for the build;
-    `serve` is for a server only, which without a `check` has to answer what `serve` asks.
+    `strips`: its own release profile strips, which is left to the lab's; `serve` is for a server only, which without a
+    `check` has to answer what `serve` asks.
     """
 
     name: str
@@ -123,6 +124,7 @@ class App:
     allocators: tuple[tuple[str, str], ...] = ()
     member: bool = False
     system_packages: tuple[str, ...] = ()
+    strips: bool = False
     check: Check | None = Check()
     serve: Serve | None = None
 

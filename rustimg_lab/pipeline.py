@@ -179,9 +179,8 @@ def _keep_dockerfile(built: Built, app: App, session: Session, folder: str = "")
 
 def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
     """Why an image is not what the cell says, or cannot start on its base; "" when it is and can."""
-    allocator = sizes.linked_allocator(built.linked)
-    if allocator != built.cell.allocator:
-        return f"asked for {built.cell.allocator}, the linker kept {allocator}"
+    if reason := sizes.not_as_asked(sizes.linked_allocator(built.linked), built.cell.allocator):
+        return reason
     return linking.measure_base(built.linked, images.get(built.cell.base.name)).reason
 
 

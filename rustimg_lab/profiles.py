@@ -14,6 +14,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "summary": (str,), "gain": (str,), "cost": (str,), "of": (list,), "settings": (dict,), "rustflags": (list,),
     "cargo": (list,), "strip": (bool,), "upx": (bool,), "glibc": (bool,),
 }  # fmt: skip
+_LINK_ARGUMENT = "-Clink-arg="
 
 
 @dataclass(frozen=True)
@@ -120,15 +121,14 @@ def _combined(one: Profile, other: Profile) -> Profile:
 
 def _both(one: Profile, other: Profile, kind: str) -> tuple[str, ...]:
     """The options of that kind of both profiles. Raises LabError where they give one option two values."""
-
-    def what(option: str) -> str:
-        return option if option.startswith("-Clink-arg=") else option.partition("=")[0]  # which may be there many times
-
-    options = {what(option): option for option in getattr(one, kind)}
-    for option in getattr(other, kind):
-        if (before := options.setdefault(what(option), option)) != option:
+    first, second = getattr(one, kind), getattr(other, kind)
+    # The linker's arguments add up, in their order, and may be there twice; all others are there once.
+    linker = [option for option in (*first, *second) if option.startswith(_LINK_ARGUMENT)]
+    options = {option.partition("=")[0]: option for option in first if option not in linker}
+    for option in second:
+        if option not in linker and (before := options.setdefault(option.partition("=")[0], option)) != option:
             raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {before}, {option}")
-    return tuple(sorted(options.values()))
+    return (*sorted(options.values()), *linker)
 
 
 def _as_cargo_says(value: str | int | bool) -> str:

@@ -100,6 +100,14 @@ def test_what_is_missing_is_told_with_what_makes_it(tmp_path):
         apps.load(folder)
 
 
+def test_what_an_app_strips_by_itself_is_left_to_the_profile(tmp_path):
+    plain = apps.load(crate(tmp_path / "a", lab_toml=""))
+    own = apps.load(crate(tmp_path / "b", lab_toml="", Cargo_toml=f"{MANIFEST}\n[profile.release]\nstrip = true\n"))
+    cell = matrix.cell("scratch", "baseline", "system")
+    assert "CARGO_PROFILE_RELEASE_STRIP" not in dockerfile.render(cell, plain)
+    assert "export CARGO_PROFILE_RELEASE_STRIP=debuginfo; \\\n" in dockerfile.render(cell, own)
+
+
 def test_a_workspace_member_is_built_in_its_workspace(tmp_path):
     root = crate(tmp_path / "root", lab_toml="")
     shutil.copytree(root, root / "crates" / "inner", ignore=shutil.ignore_patterns("Cargo.lock", "crates"))
@@ -118,7 +126,10 @@ def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
 
 
 def test_what_init_writes_has_an_allocator_that_is_on_by_default_in_its_own_cells_only():
-    features = {"default": ["use-jemalloc", "completions"], "use-jemalloc": ["dep:jemalloc"], "completions": []}
+    features = {
+        "default": ["use-jemalloc", "completions"], "completions": [], "use-jemalloc": ["tikv-jemallocator"],
+        "tikv-jemallocator": ["dep:tikv-jemallocator"],
+    }  # fmt: skip
     told = tomllib.loads(apps._text("fd", "fd-find", features))
     assert told["package"] == "fd-find" and told["allocators"] == {"jemalloc": "use-jemalloc"}
     assert told["features"] == ["completions"] and told["default_features"] is False

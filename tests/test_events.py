@@ -32,6 +32,23 @@ def test_the_reason_is_the_compilers_first_error_with_its_place():
     assert build.first_error(["one\n", "last words\n\n"]) == "last words"
 
 
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("/usr/bin/ld: warning: a.o: missing .note.GNU-stack section\n/usr/bin/ld: cannot find -lfoo: No such file",
+         "/usr/bin/ld: cannot find -lfoo: No such file"),
+        ("/usr/bin/ld: x.o: in function `main':\n    x.c:(.text+0x5): undefined reference to `foo'",
+         "/usr/bin/ld: x.o: in function `main': x.c:(.text+0x5): undefined reference to `foo'"),
+        ("rust-lld: error: undefined symbol: foo", "rust-lld: error: undefined symbol: foo"),
+        ("collect2: fatal error", ""),
+    ],
+)  # fmt: skip
+def test_of_a_failed_link_the_linkers_first_error_is_told(said, told):
+    lines = f'error: linking with `cc` failed: exit status: 1\n  |\n  = note:  "cc" "-m64"\n  = note: {said}\n'
+    reason = build.first_error([lines, 'error: could not compile `x` (bin "x")\n'])
+    assert reason.startswith(f"error: linking with `cc` failed: exit status: 1 {told}".rstrip())
+
+
 def test_a_failed_builder_stage_fails_every_cell_of_the_binary_and_a_final_stage_only_its_own():
     cells = matrix.grid(["scratch", "alpine"], ["baseline"], ["system"])
     slug = cells[1].slug

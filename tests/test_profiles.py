@@ -78,8 +78,12 @@ def test_what_cargo_and_the_compiler_are_told_is_in_the_text():
 
 
 def test_arguments_of_the_linker_add_up(file):
-    file('[a]\nsummary = "a"\nrustflags = ["-Clink-arg=-s"]\n[b]\nsummary = "b"\nrustflags = ["-Clink-arg=-v"]\n')
-    assert profiles.find("a+b").rustflags == ("-Clink-arg=-s", "-Clink-arg=-v")
+    file(
+        '[a]\nsummary = "a"\nrustflags = ["-Clink-arg=-Xlinker", "-Clink-arg=-s"]\n'
+        '[b]\nsummary = "b"\nrustflags = ["-Clink-arg=-Xlinker", "-Clink-arg=-a", "-Cembed-bitcode=no"]\n'
+    )
+    linked = ("-Clink-arg=-Xlinker", "-Clink-arg=-s", "-Clink-arg=-Xlinker", "-Clink-arg=-a")
+    assert profiles.find("a+b").rustflags == ("-Cembed-bitcode=no", *linked)
 
 
 def test_a_users_own_profile_is_known(file):
@@ -117,6 +121,13 @@ def test_a_broken_file_is_one_line_on_the_command_line(tmp_path):
     done = subprocess.run([sys.executable, str(script)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("lab: profiles.toml cannot be read") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.engine
+def test_a_profile_that_the_linker_refuses_is_told_in_the_linkers_words(file, builds, tiny):
+    file('[odd]\nsummary = "o"\nrustflags = ["-Clink-arg=-Wl,--no-such-option"]\n')
+    (built,) = builds([matrix.cell("scratch", "odd", "system")], tiny)
+    assert built.reason.startswith("error: linking with ") and "unrecognized option '--no-such-option'" in built.reason
 
 
 @pytest.mark.engine

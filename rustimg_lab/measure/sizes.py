@@ -72,7 +72,7 @@ def measure_binary(linked: Path, shipped: Path, allocator: str) -> list[Observat
     """
     found = linked_allocator(linked)
     facts = elf_facts(linked) | {"stripped": elf_facts(shipped)["stripped"]}
-    reason = "" if found == allocator else f"asked for {allocator}, the linker kept {found}"
+    reason = not_as_asked(found, allocator)
     return [
         Observation("binary_bytes", shipped.stat().st_size, "B"),
         *(Observation(metric, value) for metric, value in facts.items()),
@@ -130,13 +130,20 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
 
 
 def linked_allocator(path: Path) -> str:
-    """Which allocator a binary that still has its symbols brings along. Raises LabError when it has none."""
+    """Which allocator a binary brings along; "" when it has no symbols by which that could be told."""
     with path.open("rb") as file:
         symbols = _elf(file, path).get_section_by_name(".symtab")
         if symbols is None:
-            raise LabError(f"{path.name}: has no symbols; the allocator is looked for before stripping")
+            return ""
         found = [name for name, symbol in ALLOCATOR_SYMBOLS.items() if symbols.get_symbol_by_name(symbol)]
     return " and ".join(found) or "system"
+
+
+def not_as_asked(found: str, asked: str) -> str:
+    """Why a binary's allocator is not the one that was asked for, as `linked_allocator` found it; "" when it is."""
+    if not found:
+        return "no symbols, by which its allocator could be told: something in the app's cargo configuration strips it"
+    return "" if found == asked else f"asked for {asked}, the linker kept {found}"
 
 
 def _elf(file: IO[bytes], path: Path) -> ELFFile:
