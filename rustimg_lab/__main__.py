@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import re
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,12 +22,14 @@ from rustimg_lab import (
     disk,
     dockerfile,
     engine,
+    guard,
     host,
     matrix,
     pipeline,
     profiles,
     report,
     store,
+    values,
 )
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import App
@@ -122,8 +124,7 @@ def show_report(options: argparse.Namespace) -> int:
         page = report.render(options.run, notebook, parameters)
         console.print(report.summary(options.run, notebook, parameters))
         print(f"report: {page.relative_to(ROOT)}")
-    for line in store.load(options.run).attrs["broken"]:
-        print(f"lab: {line}", file=sys.stderr)
+    _rows(options.run)
     return 0
 
 
@@ -133,7 +134,7 @@ def choose(options: argparse.Namespace) -> int:
         {name: limit for name, limit in limits.items() if limit}, options.min_throughput, options.shell, options.stable,
         options.weights,
     )  # fmt: skip
-    found = choice.choose(store.load(options.run), wishes, options.workload)
+    found = choice.choose(_rows(options.run), wishes, options.workload)
     console.print(report.candidates(options.run, found))
     for line in choice.evidence(found):
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -144,6 +145,42 @@ def choose(options: argparse.Namespace) -> int:
     print(f"\n--- without the Dockerfile\n{choice.cargo_profile(*cell)}")
     print(f"--- Dockerfile\n{text}", end="")
     return 0
+
+
+def compare(options: argparse.Namespace) -> int:
+    before, after = (_rows(name) for name in (options.before, options.after))
+    names = f"{options.before} -> {options.after}"
+    sizes, differs = guard.sizes(before, after), guard.other_machine(before, after)
+    changed = store.changed_dockerfiles(options.before, options.after)
+    for line in [
+        *guard.inputs(before, after),
+        *([f"machine: {', '.join(differs)}"] if differs else []),
+        *([f"Dockerfiles of {', '.join(changed)}"] if changed else []),
+    ]:
+        print(f"differs: {line}")
+    if sizes.empty:
+        print(f"{names}: no cell has a size in either run")
+    else:
+        console.print(report.changed_sizes(names, sizes))
+    speeds = guard.speeds(before, after, options.across_machines)
+    for note in speeds.attrs["notes"]:
+        print(f"note: {note}")
+    if speeds.empty:
+        print("the two runs have measured no cell alike: nothing to say of speed")
+    else:
+        console.print(report.changed_speeds(names, speeds))
+    return 0
+
+
+def check(options: argparse.Namespace) -> int:
+    if options.max_regression and not options.against:
+        raise LabError("--max-regression: over which run? name it with --against NAME")
+    after = _rows(options.run)
+    before = _rows(options.against) if options.against else None
+    limits = guard.Limits(options.max_transfer or 0, options.max_regression)
+    broken = guard.check(after, limits, before, options.across_machines)
+    print(guard.markdown(options.run, after, broken, before), end="")
+    return _told([f"{each.cell}: {' '.join(each.what.split())}" for each in broken])
 
 
 def make_batch(options: argparse.Namespace) -> int:
@@ -219,6 +256,14 @@ def _app(options: argparse.Namespace) -> App:
     return apps.load((options.app or MYIP).resolve())
 
 
+def _rows(run: str) -> pd.DataFrame:
+    """The rows of a run; those that cannot be read are told."""
+    rows = store.load(run)
+    for line in rows.attrs["broken"]:
+        print(f"lab: {line}", file=sys.stderr)
+    return rows
+
+
 def _sources(options: argparse.Namespace) -> bases.Sources:
     registry = bases.parse_registry(options.registry) if options.registry else ""
     return bases.Sources(bases.parse_named(options.base), registry, options.debian)
@@ -244,7 +289,7 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
     _app_option(added)
     _cell_options(added, store.DEFAULT_RUN)
-    added.add_argument("--blocks", type=_blocks, default=5, metavar="N",
+    added.add_argument("--blocks", type=values.blocks, default=5, metavar="N",
                        help="of the short study of the servers under load that comes last; 0 for none")  # fmt: skip
 
     added = command("measure", measure, "measure the cells in a study of randomized blocks")
@@ -254,21 +299,29 @@ def _parser() -> argparse.ArgumentParser:
                        help="what is measured; each has cells of its own unless some are named")  # fmt: skip
     usual = studies.USUAL_LOAD
     kinds = "; ".join(f"{each.name}: {each.summary}" for each in workloads.WORKLOADS.values())
-    added.add_argument("--workload", type=_names, help=f"what is asked; {usual.workload.name} unless given; {kinds}")
-    added.add_argument("--blocks", type=_count, default=20, metavar="N", help="how many; with --width at most so many")
-    added.add_argument("--width", type=_width, metavar="PERCENT",
+    added.add_argument(
+        "--workload", type=values.names, help=f"what is asked; {usual.workload.name} unless given; {kinds}"
+    )
+    added.add_argument(
+        "--blocks", type=values.count, default=20, metavar="N", help="how many; with --width at most so many"
+    )
+    added.add_argument("--width", type=values.percent, metavar="PERCENT",
                        help="end as soon as every 95%% interval is narrower, as high / low - 1")  # fmt: skip
     added.add_argument(
-        "--seconds", type=_count, default=usual.seconds, metavar="N", help="of load in a trial that count"
+        "--seconds", type=values.count, default=usual.seconds, metavar="N", help="of load in a trial that count"
     )
     added.add_argument(
-        "--warmup", type=_count, default=usual.warmup_s, metavar="N", help="seconds of load before those"
+        "--warmup", type=values.count, default=usual.warmup_s, metavar="N", help="seconds of load before those"
     )
     added.add_argument(
-        "--workers", type=_counts, default=[usual.workers], metavar="N[,N...]", help="the server's worker threads"
+        "--workers", type=values.counts, default=[usual.workers], metavar="N[,N...]", help="the server's worker threads"
     )
     added.add_argument(
-        "--connections", type=_count, default=usual.connections, metavar="N", help="that the load generator keeps open"
+        "--connections",
+        type=values.count,
+        default=usual.connections,
+        metavar="N",
+        help="that the load generator keeps open",
     )
     added.add_argument(
         "--baseline", default="", metavar="CELL", help="BASE-PROFILE-ALLOCATOR; the first cell unless given"
@@ -283,19 +336,38 @@ def _parser() -> argparse.ArgumentParser:
     added = command("choose", choose, "pick the cell to ship, say why, and print its Dockerfile; needs no engine")
     about = f"a run with sizes and studies of the same cells; '{store.CHOICE_RUN}' unless given"
     added.add_argument("--run", default=store.CHOICE_RUN, metavar="NAME", help=about)
-    added.add_argument("--max-transfer", type=_bytes, metavar="SIZE", help="compressed, as 3MB")
-    added.add_argument("--max-memory", type=_bytes, metavar="SIZE", help="resident under load, as 32MB")
-    added.add_argument("--max-startup", type=_milliseconds, metavar="TIME", help="exec to first byte, as 5ms")
-    added.add_argument("--min-throughput", type=_share, default=0, metavar="SHARE", help="of the best cell's, as 0.95")
+    added.add_argument("--max-transfer", type=values.size, metavar="SIZE", help="compressed, as 3MB")
+    added.add_argument("--max-memory", type=values.size, metavar="SIZE", help="resident under load, as 32MB")
+    added.add_argument("--max-startup", type=values.milliseconds, metavar="TIME", help="exec to first byte, as 5ms")
+    added.add_argument(
+        "--min-throughput", type=values.share, default=0, metavar="SHARE", help="of the best cell's, as 0.95"
+    )
     added.add_argument("--shell", action="store_true", help="it must have a shell")
     added.add_argument("--stable", action="store_true", help="no unstable compiler flags")
     about = f"of {', '.join(choice.CRITERIA)}: what the one is picked by; transfer=1 unless given"
-    added.add_argument("--weights", type=_weights, default={"transfer": 1.0}, metavar="NAME=NUMBER[,...]", help=about)
+    added.add_argument(
+        "--weights", type=values.weights, default={"transfer": 1.0}, metavar="NAME=NUMBER[,...]", help=about
+    )
     added.add_argument("--workload", choices=[*workloads.WORKLOADS, workloads.OWN], default="", help="of the studies")
+
+    added = command("compare", compare, "what changed between two runs; needs no engine")
+    added.add_argument("before", metavar="RUN_A")
+    added.add_argument("after", metavar="RUN_B")
+    _across_option(added)
+
+    added = command("check", check, "exit code 1 when a run breaks a limit, and a summary in Markdown; needs no engine")
+    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the run; 'article' unless given")
+    added.add_argument("--against", default="", metavar="NAME", help="the run that it may not grow over")
+    added.add_argument("--max-transfer", type=values.size, metavar="SIZE", help="compressed, of every cell, as 2MB")
+    about = f"by how much each of {', '.join(guard.GUARDED)} may grow, as size=1%%,cpu=5%%"
+    added.add_argument(
+        "--max-regression", type=values.regressions, default={}, metavar="NAME=PERCENT[,...]", help=about
+    )
+    _across_option(added)
 
     added = command("batch", make_batch, "make the report pages of a grid of parameters; needs no engine")
     added.add_argument("file", type=Path, metavar="FILE", help="in YAML, as notebooks/batch.yaml")
-    added.add_argument("--timeout", type=_count, default=900, metavar="SECONDS", help="for each page")
+    added.add_argument("--timeout", type=values.count, default=900, metavar="SECONDS", help="for each page")
 
     added = command("dockerfile", show_dockerfile, "print the Dockerfile of one cell")
     added.add_argument("base", help="one of " + ", ".join(matrix.BASES))
@@ -319,6 +391,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _across_option(added: argparse.ArgumentParser) -> None:
+    about = "hold speeds of two machines against each other too"
+    added.add_argument("--across-machines", action="store_true", help=about)
+
+
 def _app_option(added: argparse.ArgumentParser) -> None:
     added.add_argument("--app", type=Path, metavar="PATH", help="a crate of your own, in which `./lab init` was called")
 
@@ -327,9 +404,11 @@ def _cell_options(added: argparse.ArgumentParser, run: str) -> None:
     allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
     about = f"the run to write to or go on with; '{run}' unless given, or with --app the name of its package"
     added.add_argument("--run", metavar="NAME", help=about)
-    added.add_argument("--bases", type=_names, help="of " + ",".join(matrix.BASES))
-    added.add_argument("--profiles", type=_names, help=f"of {','.join(profiles.everything())}, or some joined by +")
-    added.add_argument("--allocators", type=_names, help=f"of {allocators}")
+    added.add_argument("--bases", type=values.names, help="of " + ",".join(matrix.BASES))
+    added.add_argument(
+        "--profiles", type=values.names, help=f"of {','.join(profiles.everything())}, or some joined by +"
+    )
+    added.add_argument("--allocators", type=values.names, help=f"of {allocators}")
     _source_options(added)
     added.add_argument("--builder", metavar="NAME", help="the buildx builder to use, passed through")
 
@@ -341,67 +420,6 @@ def _source_options(added: argparse.ArgumentParser) -> None:
                        help="ask this registry for the official images, in place of their own")  # fmt: skip
     added.add_argument("--debian", default=matrix.DEBIAN, metavar="RELEASE",
                        help="for builder, slim and distroless, of " + ",".join(matrix.RELEASES))  # fmt: skip
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
-    return int(text)
-
-
-def _blocks(text: str) -> int:
-    return 0 if text == "0" else _count(text)
-
-
-def _counts(text: str) -> list[int]:
-    return [_count(each) for each in text.split(",")]
-
-
-def _width(text: str) -> float:
-    number = text.removesuffix("%")
-    if not number.replace(".", "", 1).isdecimal() or not float(number):
-        raise argparse.ArgumentTypeError(f"'{text}' is no width in percent, as 5 or 2.5%")
-    return float(number) / 100
-
-
-_UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-
-
-def _bytes(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]i?B|B)", text)
-    if not found or found[2] not in _UNITS or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"'{text}' is no size, as 3MB or 512KiB")
-    return float(found[1]) * _UNITS[found[2]]
-
-
-def _milliseconds(text: str) -> float:
-    """In seconds."""
-    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)ms", text)) or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"'{text}' is no time in milliseconds, as 5ms")
-    return float(found[1]) / 1e3
-
-
-def _share(text: str) -> float:
-    if not re.fullmatch(r"0?\.\d+|1(\.0+)?", text) or not float(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1, as 0.95")
-    return float(text)
-
-
-def _weights(text: str) -> dict[str, float]:
-    found = {}
-    for each in text.split(","):
-        name, _, number = each.partition("=")
-        if name not in choice.CRITERIA or not re.fullmatch(r"\d+(\.\d+)?", number) or not float(number):
-            known = ", ".join(choice.CRITERIA)
-            raise argparse.ArgumentTypeError(f"'{each}' is no weight, as transfer=1; known are {known}")
-        found[name] = float(number)
-    return found
-
-
-def _names(text: str) -> list[str]:
-    if not (names := [name for name in text.split(",") if name]):
-        raise argparse.ArgumentTypeError(f"'{text}' names nothing")
-    return names
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Dr
         (THROUGHPUT, "throughput", THROUGHPUT),
     ):
         found[name] = np.nan
-        if study := _study(rows, kind, metric, workload):
+        if study := study_of(rows, kind, metric, workload):
             found[name], draws.own[name], draws.paired[name], warning = _measured(
                 rows, study, metric, found.index, generator
             )
@@ -150,6 +150,10 @@ def evidence(found: Choice) -> list[str]:
     facts = [f"{CRITERIA[name].label} {in_words(name, one[name])}" for name in CRITERIA if not np.isnan(one[name])]
     facts += ["unstable flags"] * bool(one["unstable"])
     said.append(f"Picked: {found.picked}: {', '.join(facts)}.")
+    by = {*found.wishes.limits, *found.wishes.weights}
+    if not found.wishes.min_throughput and not any(CRITERIA[name].kind for name in by):
+        exact = not any("estimates" in note for note in found.notes)
+        return [*said, f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."]
     if not found.sureness:
         return [*said, "How sure that is cannot be said: a study that it goes by has too few blocks."]
     share = found.sureness.get(found.picked, 0.0)
@@ -174,6 +178,8 @@ def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
         lines.append(f"rustflags = [{flags}]")
     if profile.unstable:
         lines += ["", f"# RUSTC_BOOTSTRAP=1 cargo build --release {' '.join(profile.cargo)}".rstrip()]
+    if allocator != "system":
+        lines += ["", f"# with the app's own feature for {allocator} as its global allocator"]
     if profile.upx:
         lines += ["", "# then: upx --best --lzma"]
     return "\n".join(lines) + "\n"
@@ -223,15 +229,16 @@ def in_words(name: str, value: float) -> str:
     return CRITERIA[name].shown.format(value / CRITERIA[name].divisor)
 
 
-def _study(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
-    """The run's first study of that kind that has the metric, of that workload where one is named; "" for none."""
+def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
+    """The run's study of that kind that has the metric of the most cells (a run may have a short one of a few too), of
+    that workload where one is named; "" for none."""
     plans = rows.attrs["environment"].get("studies", {})
+    measured = rows[(rows["metric"] == metric) & rows["ok"]].groupby("study")["cell"].nunique()
     names = [
         name for name in comparison.find_studies(rows, kind)
-        if workload in ("", plans[name]["parameters"].get("workload", workload))
-        and ((rows["study"] == name) & (rows["metric"] == metric) & rows["ok"]).any()
+        if name in measured and workload in ("", plans[name]["parameters"].get("workload", workload))
     ]  # fmt: skip
-    return names[0] if names else ""
+    return max(names, key=lambda name: measured[name], default="")
 
 
 def _measured(

@@ -26,6 +26,8 @@ HUGE_RATIO = 10  # what could only be told beyond this is not worth its digits
 TWIN = "~twin"  # what the second name of the baseline's image ends with
 
 NO_DIFFERENCE, TOO_NOISY = "no difference detectable", "too noisy"
+_NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
+_NOTHING = dict.fromkeys(_NUMBERS, np.nan) | {"verdict": TOO_NOISY}
 
 
 @dataclass(frozen=True)
@@ -161,13 +163,54 @@ def compare(
             | _row(logs, len(differences), 0 if cell.endswith(TWIN) else floor, lower_is_better, words)
             for cell, logs in differences.items()
         ],
-        columns=["cell", "is_twin", "pairs", "ratio", "low", "high", "low_all", "high_all", "detectable", "verdict"],
+        columns=["cell", "is_twin", "pairs", *_NUMBERS, "verdict"],
     )
     notes = [samples.attrs.get("warning"), _short(found)]
     found.attrs = {
         "floor": float(np.exp(floor)), "baseline": baseline, **samples.attrs, "warning": "; ".join(filter(None, notes))
     }  # fmt: skip
     return found
+
+
+def between(
+    before: pd.DataFrame, after: pd.DataFrame, *, lower_is_better: bool = True, words: tuple[str, str] = LESS
+) -> pd.DataFrame:
+    """One row per cell that two studies have both, as ratios after / before: cell, trials (of the two together), and
+    what `compare` tells of a ratio.
+
+    Both are what `samples` returns. They share no block, so the interval is Welch's (Biometrika 34, 1947) for the
+    difference of the mean logarithms: it knows the noise within each study, and not what the machine did in between.
+    `attrs` has the floor, the larger of those of the two twins. Raises LabError when a value is not above 0.
+    """
+    if not all((each["value"] > 0).all() for each in (before, after)):
+        raise LabError("a value of 0 or below has no ratio; the trials cannot be compared")
+    logs = [
+        {cell: np.log(values.to_numpy()) for cell, values in each.groupby("cell", sort=False)["value"]}
+        for each in (before, after)
+    ]
+    floor = max(_floor_of(each) for each in (before, after))
+    cells = [cell for cell in logs[0] if cell in logs[1] and not cell.endswith(TWIN)]
+    rows = []
+    for cell in cells:
+        one, other = logs[0][cell], logs[1][cell]
+        found = {"cell": cell, "trials": len(one) + len(other), **_NOTHING}
+        if min(len(one), len(other)) > 1:
+            variances = [each.var(ddof=1) / len(each) for each in (one, other)]
+            parts = sum(v**2 / (len(each) - 1) for v, each in zip(variances, (one, other), strict=True))
+            freedom = sum(variances) ** 2 / parts if parts else len(one) + len(other) - 2
+            mean, error = other.mean() - one.mean(), np.sqrt(sum(variances))
+            found |= _judged(mean, error, freedom, len(cells), floor, lower_is_better, words)
+        rows.append(found)
+    table = pd.DataFrame(rows, columns=["cell", "trials", *_NUMBERS, "verdict"])
+    table.attrs = {"floor": float(np.exp(floor))}
+    return table
+
+
+def _floor_of(samples: pd.DataFrame) -> float:
+    """The noise floor of a study, as a logarithm; infinite without a twin, or its original."""
+    table = np.log(samples.pivot(index="block", columns="cell", values="value"))
+    twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
+    return _floor((table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy()) if twin else np.inf
 
 
 def detectable_in_words(ratio: float) -> str:
@@ -190,7 +233,7 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for cell, values in samples.groupby("cell", sort=False)["value"]:
         logs = np.log(values.to_numpy())
-        half = _quantile(len(logs), 1) * _standard_error(logs)
+        half = _quantile(len(logs) - 1, 1) * _standard_error(logs)
         rows.append((cell, len(logs), *np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])))
     found = pd.DataFrame(rows, columns=["cell", "trials", "mean", "low", "high"])
     found.attrs = dict(samples.attrs)
@@ -200,18 +243,29 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
 def _row(logs: np.ndarray, comparisons: int, floor: float, lower_is_better: bool, words: tuple[str, str]) -> dict:
     pairs = len(logs)
     if pairs < 2:
-        nothing = dict.fromkeys(("ratio", "low", "high", "low_all", "high_all", "detectable"), np.nan)
-        return {"pairs": pairs, **nothing, "verdict": TOO_NOISY}
-    mean, error = logs.mean(), _standard_error(logs)
-    alone, together = _quantile(pairs, 1), _quantile(pairs, comparisons)
-    detectable = np.exp(max(floor, (together + scipy_stats.t.ppf(POWER, pairs - 1)) * error))
+        return {"pairs": pairs, **_NOTHING}
+    judged = _judged(logs.mean(), _standard_error(logs), pairs - 1, comparisons, floor, lower_is_better, words)
+    return {"pairs": pairs, **judged}
+
+
+def _judged(
+    mean: float,
+    error: float,
+    freedom: float,
+    comparisons: int,
+    floor: float,
+    lower_is_better: bool,
+    words: tuple[str, str],
+) -> dict:
+    """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
+    alone, together = _quantile(freedom, 1), _quantile(freedom, comparisons)
+    detectable = np.exp(max(floor, (together + scipy_stats.t.ppf(POWER, freedom)) * error))
     apart = abs(mean) > max(together * error, floor)
     if apart:
         verdict = words[0] if (mean < 0) == lower_is_better else words[1]
     else:
         verdict = NO_DIFFERENCE if detectable <= NOISY_RATIO else TOO_NOISY
     return {
-        "pairs": pairs,
         "ratio": np.exp(mean),
         "low": np.exp(mean - alone * error),
         "high": np.exp(mean + alone * error),
@@ -241,13 +295,14 @@ def _floor(twin: np.ndarray) -> float:
     """The farthest end of the twin's own interval, as a logarithm; infinite where there is none."""
     if len(twin) < 2:
         return np.inf
-    return abs(twin.mean()) + _quantile(len(twin), 1) * _standard_error(twin)
+    return abs(twin.mean()) + _quantile(len(twin) - 1, 1) * _standard_error(twin)
 
 
 def _standard_error(logs: np.ndarray) -> float:
     return logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan
 
 
-def _quantile(pairs: int, comparisons: int) -> float:
-    """Student's t for two-sided intervals that hold together for so many comparisons; NaN for fewer than two pairs."""
-    return scipy_stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * comparisons), pairs - 1) if pairs > 1 else np.nan
+def _quantile(freedom: float, comparisons: int) -> float:
+    """Student's t for two-sided intervals that hold together for so many comparisons; NaN without a degree of
+    freedom."""
+    return scipy_stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * comparisons), freedom) if freedom > 0 else np.nan

@@ -99,10 +99,25 @@ def summary(run: str, notebook: str = SIZES, parameters: dict | None = None) -> 
 
 def candidates(run: str, found: choice.Choice) -> Table:
     """The table in a terminal of the cells that were to choose from."""
-    table = Table(title=f"run {run}: what was to choose from", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    shown = tables.candidates_in_words(found)
+    return _terminal(f"run {run}: what was to choose from", tables.candidates_in_words(found))
+
+
+def changed_sizes(names: str, found: pd.DataFrame) -> Table:
+    """The table in a terminal of `guard.sizes`."""
+    shown = tables.changed_sizes(found)
+    return _terminal(f"{names}: sizes in MB (1e6 bytes){'' if len(shown) else ': all the same'}", shown)
+
+
+def changed_speeds(names: str, found: pd.DataFrame) -> Table:
+    """The table in a terminal of `guard.speeds`."""
+    return _terminal(f"{names}: as a ratio to the first", tables.changed_speeds(found))
+
+
+def _terminal(title: str, shown: pd.DataFrame) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in shown:
-        table.add_column(name, justify="left" if name in ("cell", "verdict") else "right", overflow="fold")
+        justify = "left" if name in ("cell", "of", "verdict") else "right"
+        table.add_column(name, justify=justify, overflow="fold")
     for row in shown.itertuples(index=False):
         table.add_row(*map(escape, row))
     return table
@@ -110,7 +125,33 @@ def candidates(run: str, found: choice.Choice) -> Table:
 
 def markdown(run: str, notebook: str = SIZES, parameters: dict | None = None) -> str:
     """The same table in Markdown."""
-    _, (header, *rows), numbers = SHORT[notebook](run, **(parameters or {}))
+    _, lines, numbers = SHORT[notebook](run, **(parameters or {}))
+    return _in_markdown(lines, numbers)
+
+
+def ladder(run: str) -> str:
+    """The profiles of a run in Markdown: what their images take on each base in MB (1e6 bytes), unpacked and
+    compressed, and the CPU seconds that cargo had for each."""
+    found = stats.ladder(stats.cells(store.load(run)))
+    rungs = dict(list(found.groupby(["base", "allocator"], sort=False)))
+    lines = [["profile", "flags"]]
+    for base, allocator in rungs:
+        lines[0] += [f"{base}, {allocator}", "/ baseline", "compressed", "cargo, CPU s"]
+    for profile in found["profile"].unique():
+        own = [each.set_index("profile").to_dict("index").get(profile) for each in rungs.values()]
+        lines.append([profile, "unstable" if any(cell and cell["unstable"] is True for cell in own) else ""])
+        for cell in own:
+            lines[-1] += (
+                [megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}", megabytes(cell["compressed_bytes"]),
+                 f"{cell['build_cpu_s']:.0f}"]
+                if cell and cell["ok"]
+                else ["no image that works", "", "", ""]
+            )  # fmt: skip
+    return _in_markdown(lines, range(2, len(lines[0])))
+
+
+def _in_markdown(lines: list[list[str]], numbers: range) -> str:
+    header, *rows = lines
     ruler = ["---:" if place in numbers else "---" for place in range(len(header))]
     return "".join(f"| {' | '.join(line)} |\n" for line in (header, ruler, *rows))
 

@@ -173,6 +173,18 @@ def dockerfile(name: str, cell: str) -> str:
         raise LabError(f"run '{name}' has no {path.name}; `./lab dockerfile` writes it anew") from None
 
 
+def changed_dockerfiles(before: str, after: str) -> list[str]:
+    """The cells that two runs have built from two texts. Raises LabError as `load` does."""
+    one, other = (
+        {
+            path.name.removeprefix("Dockerfile."): path.read_bytes()
+            for path in (run_path(run) / "dockerfiles").glob("D*")
+        }
+        for run in (before, after)
+    )
+    return [cell for cell, text in one.items() if other.get(cell, text) != text]
+
+
 def current(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of each cell's newest image, and of what was observed twice there, the newest; none of a study.
 

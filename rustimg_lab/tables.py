@@ -104,6 +104,44 @@ def candidates(found: choice.Choice) -> Styler:
     return _style(candidates_in_words(found), warning="; ".join(found.notes))
 
 
+def effects(found: pd.DataFrame) -> Styler:
+    """What each profile changes, as ratios to the reference's cell. `found` is `effects.of_profiles`."""
+    said = [
+        f"{ratio:.2f} {verdict}" if pd.isna(low) else f"{ratio:.2f} ({low:.2f} to {high:.2f}) {verdict}"
+        for ratio, low, high, verdict in found[["ratio", "low", "high", "verdict"]].itertuples(index=False)
+    ]
+    base = found["base"].where(~found["stand_in"], found["base"] + " (stand-in)")
+    cells = ["profile", "base", "allocator"]
+    wide = found.assign(base=base, said=said).pivot_table("said", cells, "criterion", "first", sort=False)
+    return _style(wide.reset_index(), warning="; ".join(found.attrs["notes"]))
+
+
+def changed_sizes(found: pd.DataFrame) -> pd.DataFrame:
+    """What changed in bytes between two runs, all as text. `found` is `guard.sizes`; what is the same is left out."""
+    own = found[found["verdict"] != "same"]
+    told = own["ratio"].notna()
+    shown = pd.DataFrame({"cell": _in_words(own), "of": own["what"]}, own.index)
+    for name in ("before", "after"):
+        shown[name] = (own[name] / MEGABYTE).map("{:.3f}".format).where(told, "")
+    shown["bytes"] = own["change"].map("{:+,.0f}".format).where(told, "")
+    shown["change"] = (own["ratio"] - 1).map("{:+.2%}".format).where(told, "")
+    return shown.assign(verdict=own["verdict"])
+
+
+def changed_speeds(found: pd.DataFrame) -> pd.DataFrame:
+    """The same of what was measured in blocks. `found` is `guard.speeds`."""
+    return pd.DataFrame(
+        {
+            "cell": _in_words(found),
+            "of": found["study"] + ": " + found["what"],
+            "ratio": found["ratio"].map("{:.3f}".format).where(found["ratio"].notna(), ""),
+            "95% interval": _intervals(found, "low", "high"),
+            "detectable": found["detectable"].map(comparison.detectable_in_words),
+            "verdict": found["verdict"],
+        }
+    )
+
+
 def parts(found: pd.DataFrame) -> Styler:
     """The largest parts of a cell's image, with their share of it. `found` is `stats.composition`."""
     shown = found.nlargest(25, "size_bytes")

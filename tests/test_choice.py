@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
 from rustimg_lab import choice, comparison, matrix, plots, report, store, tables
@@ -121,6 +122,20 @@ def test_noise_makes_a_choice_unsure(service):
     assert choice.evidence(found)[-1].startswith("Not sure")
 
 
+def test_of_two_studies_the_one_of_more_cells_counts(service):
+    rows = service()
+    environment = rows.attrs["environment"]
+    few = rows[(rows["study"] == "throughput") & rows["cell"].isin([FAST, SLOW])].assign(study="short")
+    both = pd.concat([few, rows], ignore_index=True)
+    studies = {"short": environment["studies"]["throughput"], **environment["studies"]}
+    both.attrs = {"environment": environment | {"studies": studies}}
+    assert choice.study_of(both, "throughput", "cpu_us_per_request", "") == "throughput"
+
+
+def test_a_choice_by_sizes_alone_says_so(service):
+    assert choice.evidence(choice.choose(service(), Wishes({"transfer": 3e6})))[-1].startswith("Sure: it goes by sizes")
+
+
 def test_when_none_meets_the_wishes_the_nearest_is_named(service):
     found = choice.choose(service(), Wishes({"transfer": 3e6}, needs_shell=True))
     assert found.picked == "" and found.sureness == {}
@@ -183,6 +198,7 @@ def test_the_profile_is_as_cargo_reads_it():
     assert 'target = "x86_64-unknown-linux-gnu"' in said
     assert 'rustflags = ["-Ctarget-cpu=x86-64-v3", "-Zfmt-debug=none", "-Zlocation-detail=none"]' in said
     assert "# RUSTC_BOOTSTRAP=1 cargo build --release -Zbuild-std" in said and "# then: upx" in said
+    assert "feature for jemalloc" in choice.cargo_profile("debian", "optimized", "jemalloc") and "feature" not in said
 
 
 def test_a_days_cost_worked_by_hand(service):

@@ -1,0 +1,67 @@
+"""What a build profile changes of what an image costs, where it gains and where it loses. Pure.
+
+A profile is held against a reference profile on the same base with the same allocator: what it adds to its base
+exactly, the rest by the run's studies of the same cells, with the intervals and verdicts of `comparison`.
+"""
+
+import numpy as np
+import pandas as pd
+
+from rustimg_lab import choice, comparison, stats
+from rustimg_lab.errors import LabError
+
+REFERENCE = "optimized"
+COLUMNS = ["profile", "base", "allocator", "stand_in", "criterion", "ratio", "low", "high", "verdict"]
+# The app's part of the image, since that of its base is the same under every profile.
+_EXACT = {"app_bytes": "the app's bytes on disk", "compressed_app_bytes": "the app's bytes in transfer"}
+
+
+def of_profiles(rows: pd.DataFrame, workload: str = "", reference: str = REFERENCE) -> pd.DataFrame:
+    """A row per cell of another profile and criterion: `COLUMNS`, with the ratio to the reference's cell, its 95%
+    interval (NaN for what is exact) and the verdict. Less is better in all of them. Without the reference in the run,
+    and for what was not measured of both cells, there is no row. `attrs` has the reference and the notes of the
+    studies. Raises LabError when no cell works."""
+    table = stats.cells(rows).query("ok").set_index("cell")
+    if table.empty:
+        raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to compare")
+    of = table[table["profile"] == reference].reset_index().set_index(["base", "allocator"])["cell"]
+    studies = {name: choice.study_of(rows, each.kind, each.metric, workload)
+               for name, each in choice.CRITERIA.items() if each.kind}  # fmt: skip
+    found, notes = [], []
+    for base, allocator in of.index:
+        against = of[base, allocator]
+        others = table[(table["base"] == base) & (table["allocator"] == allocator) & (table["profile"] != reference)]
+        for column, label in _EXACT.items():
+            for cell, ratio in (others[column] / table.loc[against, column]).dropna().items():
+                verdict = "less" if ratio < 1 else "more" if ratio > 1 else "the same"
+                found.append((cell, label, ratio, np.nan, np.nan, verdict))
+        for name, study in studies.items():
+            about = choice.CRITERIA[name]
+            if not study or against not in set(comparison.samples(rows, study, about.metric)["cell"]):
+                continue
+            ratios = comparison.of_study(rows, study, about.metric, against)
+            notes.append(f"{about.label}: {ratios.attrs['warning']}" if ratios.attrs["warning"] else "")
+            for one in ratios[ratios["cell"].isin(others.index) & (ratios["pairs"] > 1)].itertuples():
+                found.append((one.cell, about.label, one.ratio, one.low, one.high, one.verdict))
+    result = pd.DataFrame(found, columns=["cell", *COLUMNS[4:]])
+    result = table[COLUMNS[:4]].merge(result, left_index=True, right_on="cell")[COLUMNS].reset_index(drop=True)
+    result.attrs = {"reference": reference, "notes": list(dict.fromkeys(filter(None, notes)))}
+    return result
+
+
+def in_words(found: pd.DataFrame) -> str:
+    """Where each profile gains and where it loses, as a Markdown list with every number from `of_profiles`."""
+    said = []
+    for profile, own in found.groupby("profile", sort=False):
+        told = []
+        for criterion, each in own.groupby("criterion", sort=False):
+            low, high = each["ratio"].min(), each["ratio"].max()
+            times = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+            counts = each["verdict"].value_counts()
+            verdict = ", ".join(
+                f"{name} in {n} of {len(each)}" if n < len(each) else name for name, n in counts.items()
+            )
+            told.append(f"{criterion} {times} times ({verdict})")
+        pairs = own.groupby(["base", "allocator"]).ngroups
+        said.append(f"- **{profile}** beside {found.attrs['reference']}, {pairs} pairs of cells: {'; '.join(told)}.")
+    return "\n".join(said)

@@ -1,0 +1,238 @@
+"""Two runs -> what changed between them; a run and its limits -> whether it keeps them. Pure.
+
+Sizes are exact. What was measured in blocks is held against what the other run's study of the same name and parameters
+measured, on the same machine unless asked otherwise (`comparison.between`).
+"""
+
+from dataclasses import dataclass, field
+from html import escape
+
+import pandas as pd
+
+from rustimg_lab import comparison, stats
+from rustimg_lab.choice import CRITERIA
+from rustimg_lab.errors import LabError, unknown
+
+SIZES = {"unpacked_bytes": "unpacked", "app_bytes": "of it the app", "compressed_bytes": "compressed"}
+# What may grow by a share at most: the name on the command line, and the metric that it is of.
+GUARDED = {"size": "unpacked_bytes", "transfer": "compressed_bytes"} | {
+    name: each.metric for name, each in CRITERIA.items() if each.kind
+}
+# What of a study's parameters its numbers do not depend on, or is told beside them.
+_BESIDE = ("warning", "server_cpus", "generator_cpus")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What every cell of a run must keep: bytes in transfer, and by name of `GUARDED` the share by which each may grow
+    over another run's."""
+
+    max_transfer: float = 0
+    max_regression: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A check that a cell does not pass, and why."""
+
+    cell: str
+    what: str
+
+
+def sizes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """A row per cell of two runs and size that both have, and one per cell that has none in one of them: cell, what,
+    before and after (bytes), change (bytes), ratio, verdict. `before` and `after` are what `store.load` returns.
+
+    Raises LabError when the two runs are of two apps.
+    """
+    names = [rows.attrs["environment"].get("app", {}).get("name", "") for rows in (before, after)]
+    if names[0] != names[1]:
+        raise LabError(f"one run is of {names[0] or 'no app'}, the other of {names[1] or 'no app'}: nothing to compare")
+    one, other = (stats.cells(rows).set_index("cell") for rows in (before, after))
+    rows = []
+    for cell in dict.fromkeys([*other.index, *one.index]):
+        if cell not in one.index or cell not in other.index:
+            rows.append((cell, "", None, None, "new" if cell in other.index else "gone"))
+        elif not other.loc[cell, "ok"]:
+            rows.append((cell, "", None, None, f"does not work: {other.loc[cell, 'reason']}"))
+        elif not one.loc[cell, "ok"]:
+            rows.append((cell, "", None, None, "works again"))
+        else:
+            for metric, label in SIZES.items():
+                was, now = one.loc[cell, metric], other.loc[cell, metric]
+                unknown_in = [run for run, size in (("before", was), ("after", now)) if pd.isna(size)]
+                verdict = "same" if was == now else "smaller" if now < was else "larger"
+                rows.append((cell, label, was, now, f"not known {unknown_in[0]}" if unknown_in else verdict))
+    found = pd.DataFrame(rows, columns=["cell", "what", "before", "after", "verdict"])
+    found[["before", "after"]] = found[["before", "after"]].astype(float)
+    found = found.assign(change=found["after"] - found["before"], ratio=found["after"] / found["before"])
+    stand_ins = [table.loc[table["stand_in"], "base"] for table in (one, other)]
+    found.attrs = {"stand_ins": sorted(set(pd.concat(stand_ins)))}
+    return found
+
+
+def speeds(before: pd.DataFrame, after: pd.DataFrame, across_machines: bool = False) -> pd.DataFrame:
+    """A row per cell and metric of the studies that two runs both have: study, metric, what it is in words, and what
+    `comparison.between` tells. `attrs`: the bases that are stand-ins, and notes that a reader must see, among them
+    why a study of both was left out. Raises LabError when they are of two machines and nobody asked for that."""
+    plans = [rows.attrs["environment"].get("studies", {}) for rows in (before, after)]
+    shared = [name for name in plans[0] if name in plans[1]]
+    if shared and (differs := other_machine(before, after)) and not across_machines:
+        raise LabError(
+            f"the two runs are of two machines ({', '.join(differs)}), so that a difference in speed may be theirs: "
+            "measure both on one, or say --across-machines"
+        )
+    found, notes, stand_ins = [], [], set()
+    for study in shared:
+        if differs := _other_parameters(plans[0][study]["parameters"], plans[1][study]["parameters"]):
+            notes.append(f"{study} is left out: {', '.join(differs)}")
+            continue
+        for metric, about in comparison.METRICS.items():
+            one, other = (comparison.samples(rows, study, metric) for rows in (before, after))
+            if len(one) and len(other):
+                each = comparison.between(one, other, lower_is_better=about.lower_is_better, words=about.words)
+                found.append(each.assign(study=study, metric=metric, what=about.label))
+                notes += [f"{study}: {trials.attrs['warning']}" for trials in (one, other) if trials.attrs["warning"]]
+                stand_ins |= {*one.attrs["stand_ins"], *other.attrs["stand_ins"]}
+    columns = ["study", "metric", "what", "cell", "trials", "ratio", "low", "high", "detectable", "verdict"]
+    table = pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
+    table.attrs = {"notes": list(dict.fromkeys(notes)), "stand_ins": sorted(stand_ins)}
+    return table
+
+
+def _other_parameters(before: dict, after: dict) -> list[str]:
+    keys = [key for key in {**before, **after} if key not in _BESIDE]
+    return [f"{key} {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
+
+
+def other_machine(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+    """What differs between the machines of two runs, each as `key before -> after`."""
+    one, other = (rows.attrs["environment"].get("machine", {}) for rows in (before, after))
+    return [f"{key} {one.get(key)} -> {other.get(key)}" for key in {**one, **other} if one.get(key) != other.get(key)]
+
+
+def inputs(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+    """What the two runs were made from that differs: the app's lockfile, each base image of both, the compiler."""
+    one, other = (rows.attrs["environment"] for rows in (before, after))
+    locks = [each.get("app", {}).get("lockfile_sha256", "")[:12] for each in (one, other)]
+    compilers = [" and ".join(sorted(set(stats.cells(rows)["rustc"].dropna()))) for rows in (before, after)]
+    pairs = [("Cargo.lock", *locks), ("rustc", *compilers)]
+    pairs += [(name, digest[:19], other.get("bases", {}).get(name, "")[:19])
+              for name, digest in one.get("bases", {}).items()]  # fmt: skip
+    return [f"{what} {was} -> {now}" for what, was, now in pairs if was and now and was != now]
+
+
+def check(
+    after: pd.DataFrame, limits: Limits, before: pd.DataFrame | None = None, across_machines: bool = False
+) -> list[Broken]:
+    """The checks that a run does not pass: a cell that does not work, is above a limit, is gone, has grown by more than
+    it may, or is not known to have not. What was measured with noise has grown where `comparison` says so too.
+
+    Raises LabError on a run without cells, and on a limit that is not known or that the other run has measured nothing
+    of.
+    """
+    for name in limits.max_regression:
+        if name not in GUARDED:
+            raise unknown("limit", name, GUARDED)
+    table = stats.cells(after)
+    if table.empty:
+        raise LabError(f"run '{after.attrs['environment']['run']}' has no cell with a size: nothing to check")
+    broken = [Broken(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
+    if limits.max_transfer:
+        for each in table[table["ok"]].itertuples():
+            exact = not pd.isna(each.compressed_bytes)
+            transfer = each.compressed_bytes if exact else each.compressed_estimate_bytes
+            if not transfer <= limits.max_transfer:
+                about = "" if exact else "about "
+                broken.append(
+                    Broken(each.cell, f"transfer {about}{_mb(transfer)}, more than {_mb(limits.max_transfer)}")
+                )
+    if before is None:
+        return broken
+    exact = sizes(before, after)
+    broken += [Broken(cell, "gone: it is in the other run") for cell in exact.loc[exact["verdict"] == "gone", "cell"]]
+    works = set(table.loc[table["ok"], "cell"])
+    for name, share in limits.max_regression.items():
+        if GUARDED[name] in SIZES:
+            broken += _grown(exact[exact["what"] == SIZES[GUARDED[name]]], share)
+        else:
+            broken += _slower(before, after, works, name, share, across_machines)
+    return broken
+
+
+def _grown(own: pd.DataFrame, share: float) -> list[Broken]:
+    """Cells whose size, of `sizes`, has grown by more than a share or is not known."""
+    unsure = [Broken(each.cell, f"{each.what} {each.verdict}") for each in own[own["ratio"].isna()].itertuples()]
+    return unsure + [
+        Broken(each.cell, f"{each.what} {_mb(each.before)} -> {_mb(each.after)}: {_more(each.ratio, share)}")
+        for each in own[own["ratio"] > 1 + share].itertuples()
+    ]
+
+
+def _slower(
+    before: pd.DataFrame, after: pd.DataFrame, works: set[str], name: str, share: float, across_machines: bool
+) -> list[Broken]:
+    """Cells that cost more by a share or more, by the verdict of `comparison`, or that only the other run has."""
+    metric = GUARDED[name]
+    about = comparison.METRICS[metric]
+    had = before[(before["metric"] == metric) & before["ok"] & before["cell"].isin(works)]
+    if had.empty:
+        run = before.attrs["environment"]["run"]
+        raise LabError(f"limit '{name}': run '{run}' has not measured this of any cell that works in the other")
+    measured = speeds(before, after, across_machines)
+    own = measured[(measured["metric"] == metric) & measured["ratio"].notna()]
+    broken = [
+        Broken(cell, f"{study}: {about.label}: not measured in both runs alike")
+        for study, cell in had[["study", "cell"]].drop_duplicates().itertuples(index=False)
+        if not ((own["study"] == study) & (own["cell"] == cell)).any()
+    ]
+    return broken + [
+        Broken(
+            each.cell,
+            f"{each.study}: {about.label}: {_more(each.ratio, share)} (95% interval {each.low:.3f} to {each.high:.3f})",
+        )
+        for each in own[(own["ratio"] > 1 + share) & (own["verdict"] == about.words[1])].itertuples()
+    ]
+
+
+def markdown(name: str, after: pd.DataFrame, broken: list[Broken], before: pd.DataFrame | None = None) -> str:
+    """The outcome for a pull request: what is broken, and every cell's sizes with their change over the other run's."""
+    count = len(broken)
+    outcome = f"{count} check{'s' * (count != 1)} failed" if broken else "all checks passed"
+    lines = [f"### Run {name}: {outcome}", ""]
+    lines += [f"- **{_text(each.cell)}**: {_text(each.what)}" for each in broken] + [""] * bool(broken)
+    lines += ["| cell | unpacked, MB | compressed, MB | works |", "| --- | ---: | ---: | --- |"]
+    table = stats.cells(after)
+    attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
+    was = {}
+    if before is not None:
+        was = sizes(before, after).set_index(["cell", "what"])["ratio"].to_dict()
+    for cell in table.itertuples():
+        told = [
+            _with_change(cell.unpacked_bytes, was.get((cell.cell, SIZES["unpacked_bytes"]))),
+            _with_change(cell.compressed_bytes, was.get((cell.cell, SIZES["compressed_bytes"])))
+            or _with_change(cell.compressed_estimate_bytes, None, "about "),
+        ]
+        works = "yes" if cell.ok else f"NO: {_text(cell.reason)}"
+        lines.append(f"| {' | '.join([comparison.in_words(cell.cell, attrs), *told, works])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _text(said: str) -> str:
+    """What a program may have said, so that it stays one cell of a table and one line, and is no HTML."""
+    return escape(" ".join(said.split())).replace("|", "&#124;")
+
+
+def _more(ratio: float, share: float) -> str:
+    return f"{ratio - 1:+.2%}, more than +{100 * share:g}%"
+
+
+def _with_change(size_bytes: float, ratio: float | None, about: str = "") -> str:
+    if pd.isna(size_bytes):
+        return ""
+    changed = ratio is not None and not pd.isna(ratio) and ratio != 1
+    return f"{about}{size_bytes / 1e6:.3f}" + (f" ({ratio - 1:+.2%})" if changed else "")
+
+
+def _mb(size_bytes: float) -> str:
+    return f"{size_bytes / 1e6:.3f} MB"

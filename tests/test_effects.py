@@ -1,0 +1,79 @@
+"""What profiles change, on a run that is made up: UPX packs and starts slower; opt-level 2 is smaller and slower."""
+
+import numpy as np
+import pytest
+
+from rustimg_lab import comparison, effects, matrix, store, tables
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import trials
+from rustimg_lab.measure.trials import Study, Treatment
+from rustimg_lab.store import Observation
+
+#           on disk, in transfer, exec to first byte, CPU per request
+COST = {"optimized": (1000, 500, 1.0, 60.0), "upx": (400, 510, 10.0, 60.0), "opt-2": (950, 450, 1.0, 90.0)}
+CELLS = {(base, name): matrix.cell(base, name, "system") for base in ("scratch", "debian") for name in COST}
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    generator = np.random.default_rng(3)
+    treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in CELLS.values()]
+    baseline = treatments[0]
+    treatments.append(Treatment(baseline.cell, "sha256:1", baseline.cell.slug + comparison.TWIN))
+
+    def observe(treatment: Treatment) -> list[Observation]:
+        _, _, start, cpu = COST[treatment.cell.profile.name]
+        return [
+            Observation("exec_to_first_byte_s", start * 1e-3 * float(np.exp(0.01 * generator.standard_normal()))),
+            Observation("cpu_us_per_request", cpu * float(np.exp(0.01 * generator.standard_normal()))),
+        ]
+
+    with store.open_run("a", {}) as run:
+        for (base, name), cell in CELLS.items():
+            disk, transfer, _, _ = COST[name]
+            below = 0 if base == "scratch" else 10_000
+            sizes = {"app_bytes": disk, "compressed_app_bytes": transfer, "base_bytes": below,
+                     "unpacked_bytes": below + disk, "runs": True}  # fmt: skip
+            run.append(cell, "sha256:1", [Observation(key, value) for key, value in sizes.items()])
+        for kind, metric in (("startup", "exec_to_first_byte_s"), ("throughput", "cpu_us_per_request")):
+            plan = Study(kind, kind, {"warning": "", "workload": "batch"}, tuple(treatments), baseline.name, metric, 12,
+                         1, contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
+            trials.run_study(plan, run, observe)
+    return store.load("a")
+
+
+def test_each_profile_is_held_against_the_reference_on_its_own_base(rows):
+    found = effects.of_profiles(rows)
+    assert len(found) == 2 * 2 * 4 and set(found["profile"]) == {"upx", "opt-2"}
+    by = found.set_index(["profile", "base", "criterion"])
+    for base in ("scratch", "debian"):
+        on_disk = by.loc["upx", base, "the app's bytes on disk"]
+        assert on_disk["ratio"] == 0.4 and on_disk["verdict"] == "less" and np.isnan(on_disk["low"])
+        assert by.loc["upx", base, "the app's bytes in transfer"]["verdict"] == "more"
+        start = by.loc["upx", base, "exec to first byte"]
+        assert start["low"] < 10 < start["high"] and start["verdict"] == "slower"
+        assert by.loc["upx", base, "CPU per request"]["verdict"] == comparison.NO_DIFFERENCE
+        assert by.loc["opt-2", base, "CPU per request"]["verdict"] == "slower"
+
+
+def test_where_a_profile_gains_and_loses_is_a_sentence(rows):
+    upx, opt_2 = effects.in_words(effects.of_profiles(rows)).splitlines()
+    assert upx.startswith("- **upx** beside optimized, 2 pairs of cells: the app's bytes on disk 0.40 times (less); ")
+    assert "the app's bytes in transfer 1.02 times (more)" in upx and "(slower)" in upx
+    assert opt_2.startswith("- **opt-2**") and opt_2.endswith(" times (slower).")
+    html = tables.effects(effects.of_profiles(rows)).to_html()
+    assert "0.40 less" in html and "slower" in html
+
+
+def test_without_the_reference_there_is_nothing_to_say(rows):
+    found = effects.of_profiles(rows, reference="smallest")
+    assert found.empty and effects.in_words(found) == ""
+
+
+def test_a_run_in_which_nothing_works_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    with store.open_run("none", {}) as run:
+        run.append(next(iter(CELLS.values())), "", [Observation("built", False, ok=False, reason="no")])
+    with pytest.raises(LabError, match="run 'none' has no cell that works"):
+        effects.of_profiles(store.load("none"))

@@ -1,0 +1,238 @@
+"""What changed between two runs, and whether one keeps its limits: on runs that are made up, and in the workflow."""
+
+import os
+import shutil
+import subprocess
+import uuid
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from rustimg_lab import apps, comparison, engine, guard, matrix, store
+from rustimg_lab.errors import LabError
+from rustimg_lab.guard import Limits
+from rustimg_lab.measure import trials
+from rustimg_lab.measure.trials import Study, Treatment
+from rustimg_lab.paths import REPORTS, ROOT, RUNS
+from rustimg_lab.store import Observation
+
+ONE, OTHER, THIRD = (matrix.cell("scratch", "optimized", name) for name in matrix.ALLOCATORS)
+MACHINE = {"cpu_model": "a", "cpus": 2}
+CPU = "cpu_us_per_request"
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Makes a run: bytes and CPU time by cell, of which None is one that does not work; `noise` as a factor."""
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+
+    def run(name: str, cells: dict, machine: dict = MACHINE, blocks: int = 12, seed: int = 1) -> pd.DataFrame:
+        generator = np.random.default_rng(seed)
+        with store.open_run(name, machine) as opened:
+            for cell, found in cells.items():
+                if found is None:
+                    opened.append(cell, "", [Observation("built", False, ok=False, reason="error | no\n<b>")])
+                    continue
+                size, _ = found
+                sizes = {"unpacked_bytes": size, "app_bytes": size, "base_bytes": 0, "compressed_bytes": size // 2,
+                         "runs": True, "rustc": "1.96"}  # fmt: skip
+                opened.append(cell, "sha256:1", [Observation(key, value) for key, value in sizes.items()])
+            treatments = [Treatment(cell, "sha256:1", cell.slug) for cell, found in cells.items() if found]
+            treatments.append(Treatment(ONE, "sha256:1", ONE.slug + comparison.TWIN))
+
+            def observe(treatment: Treatment) -> list[Observation]:
+                _, cpu = cells[treatment.cell]
+                return [Observation(CPU, cpu * float(np.exp(0.02 * generator.standard_normal())))]
+
+            plan = Study("throughput-a", "throughput", {"warning": ""}, tuple(treatments), ONE.slug, CPU, blocks, 1,
+                         contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
+            trials.run_study(plan, opened, observe)
+        return store.load(name)
+
+    return run
+
+
+BEFORE = {ONE: (2_000_000, 50.0), OTHER: (3_000_000, 40.0)}
+
+
+def test_sizes_are_told_exactly_and_cells_that_come_and_go_by_name(make):
+    found = guard.sizes(make("a", BEFORE), make("b", {ONE: (2_000_010, 50.0), THIRD: (1_000_000, 9.0)}))
+    by = found.set_index(["cell", "what"])
+    unpacked = by.loc[(ONE.slug, "unpacked")]
+    assert (unpacked["change"], unpacked["verdict"]) == (10, "larger")
+    assert by.loc[(ONE.slug, "compressed"), "change"] == 5
+    assert by.loc[(THIRD.slug, ""), "verdict"] == "new" and by.loc[(OTHER.slug, ""), "verdict"] == "gone"
+    broken = guard.sizes(make("d", BEFORE), make("c", {ONE: BEFORE[ONE], OTHER: None})).set_index("cell")
+    assert broken.loc[OTHER.slug, "verdict"] == "does not work: error | no\n<b>"
+    assert set(broken.loc[ONE.slug, "verdict"]) == {"same"}
+
+
+def test_speeds_have_intervals_and_verdicts(make):
+    found = guard.speeds(make("a", BEFORE), make("b", {ONE: (1, 50.0), OTHER: (1, 60.0)}, seed=2))
+    by = found.set_index("cell")
+    assert by.loc[ONE.slug, "verdict"] == comparison.NO_DIFFERENCE
+    assert by.loc[OTHER.slug, "low"] < 1.5 < by.loc[OTHER.slug, "high"] and by.loc[OTHER.slug, "verdict"] == "slower"
+    assert not any(cell.endswith(comparison.TWIN) for cell in by.index)
+
+
+def test_two_machines_are_refused_with_what_differs_unless_asked(make):
+    before, after = make("a", BEFORE), make("b", BEFORE, MACHINE | {"cpus": 4})
+    with pytest.raises(LabError, match=r"two machines \(cpus 2 -> 4\).*--across-machines"):
+        guard.speeds(before, after)
+    assert len(guard.speeds(before, after, across_machines=True)) == 2
+    assert guard.check(after, Limits(max_regression={"size": 0}), before) == []  # bytes are no machine's
+
+
+@pytest.mark.parametrize(
+    ("limits", "after", "said"),
+    [
+        (Limits(), BEFORE, []),
+        (Limits(2e6), BEFORE, []),
+        (Limits(1.2e6), BEFORE, ["transfer 1.500 MB, more than 1.200 MB"]),
+        (Limits(max_regression={"size": 0.01}), {**BEFORE, ONE: (2_019_000, 50.0)}, []),
+        (
+            Limits(max_regression={"size": 0.01}),
+            {**BEFORE, ONE: (2_021_000, 50.0)},
+            ["unpacked 2.000 MB -> 2.021 MB: +1.05%, more than +1%"],
+        ),
+        (Limits(max_regression={"cpu": 0.05}), {**BEFORE, ONE: (2_000_000, 51.0)}, []),
+        (Limits(max_regression={"cpu": 0.05}), {**BEFORE, ONE: (2_000_000, 60.0)}, ["more than +5%"]),
+        (Limits(), {ONE: BEFORE[ONE], OTHER: None}, ["does not work: error | no\n<b>"]),
+        (Limits(), {ONE: BEFORE[ONE]}, ["gone: it is in the other run"]),
+    ],
+)
+def test_what_is_not_kept_is_told(make, limits, after, said):
+    before, after = make("a", BEFORE), make("b", after, seed=2)
+    broken = guard.check(after, limits, before)
+    assert len(broken) == len(said)
+    for one, text in zip(broken, said, strict=True):
+        assert text in one.what
+    summary = guard.markdown("b", after, broken, before)
+    assert summary.startswith("### Run b: " + ("all checks passed" if not said else f"{len(said)} check failed"))
+    rows = [line for line in summary.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in rows}) == 1  # a | in a reason makes no column
+    assert len(summary.splitlines()) == 2 + (len(said) + 1 if said else 0) + len(rows) and "<b>" not in summary
+
+
+def test_a_cell_that_is_not_known_to_have_kept_a_limit_has_not(make):
+    before, limits = make("a", BEFORE), Limits(max_regression={"size": 0.01, "cpu": 0.05})
+    alone = {ONE: BEFORE[ONE]}
+    (one,) = guard.check(make("b", {ONE: BEFORE[ONE], OTHER: None}), limits, before)
+    assert one.what.startswith("does not work")
+    told = [each.what for each in guard.check(make("c", BEFORE, blocks=1), limits, before)]
+    assert told == ["throughput-a: server CPU per request, µs: not measured in both runs alike"] * 2
+    rows = make("d", alone)
+    unsized = rows[rows["metric"] != "compressed_bytes"]
+    (gone, unknown) = guard.check(unsized, Limits(max_regression={"transfer": 0.01}), before)
+    assert gone.what.startswith("gone") and unknown.what == "compressed not known after"
+    with pytest.raises(LabError, match="run 'a' has no cell with a size"):
+        guard.check(before[before["study"] != ""], limits)
+
+
+def test_studies_of_other_parameters_and_other_apps_are_not_mixed(make):
+    before, after = make("a", BEFORE), make("b", BEFORE)
+    after.attrs["environment"]["studies"]["throughput-a"]["parameters"]["seconds"] = 9
+    found = guard.speeds(before, after)
+    assert found.empty and found.attrs["notes"] == ["throughput-a is left out: seconds None -> 9"]
+    after.attrs["environment"]["app"] = {"name": "fd"}
+    with pytest.raises(LabError, match="one run is of no app, the other of fd: nothing to compare"):
+        guard.check(after, Limits(), before)
+
+
+def test_warnings_and_a_twin_without_its_original_are_no_reason_to_fail(make):
+    before, after = make("a", BEFORE), make("b", BEFORE, seed=2)
+    before.attrs["environment"]["studies"]["throughput-a"]["parameters"]["warning"] = "the CPUs are shared"
+    orphan = after[(after["cell"] != ONE.slug) | (after["study"] == "")]
+    found = guard.speeds(before, orphan)
+    assert found.attrs["notes"] == ["throughput-a: the CPUs are shared"]
+    assert found["cell"].tolist() == [OTHER.slug] and found["verdict"].tolist() == [comparison.TOO_NOISY]  # no floor
+
+
+def test_a_limit_on_what_nobody_measured_is_told(make):
+    with pytest.raises(LabError, match="limit 'memory': run 'b' has not measured this"):
+        guard.check(make("a", BEFORE), Limits(max_regression={"memory": 0.05}), make("b", BEFORE))
+    with pytest.raises(LabError, match="unknown limit 'sze': did you mean 'size'"):
+        guard.check(make("a", BEFORE), Limits(max_regression={"sze": 0.05}))
+
+
+@pytest.mark.parametrize("count", [10, 20])
+def test_the_interval_between_two_studies_covers_the_truth(count):
+    """With the noise that the issue of the studies fixed; nominal 95%."""
+    generator, covered = np.random.default_rng(20261124), 0
+    for _ in range(400):
+        studies = []
+        for _ in range(2):
+            noise = np.exp(0.064 * generator.standard_normal(count))
+            slowed = (generator.random(count) < 0.1) * generator.exponential(0.3, count)
+            studies.append(pd.DataFrame({"cell": "a", "block": range(count), "value": noise * (1 + slowed)}))
+        (one,) = comparison.between(*studies).itertuples()
+        covered += one.low <= 1 <= one.high
+    assert covered / 400 >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("compare", "recorded", "recoded"), "unknown run 'recoded'"),
+        (("compare", "recorded", "recorded/allocators"), ""),
+        (("check", "--run", "recorded", "--max-regression", "size=1%"), "over which run? name it with --against"),
+        (("check", "--run", "recorded", "--max-regression", "size=1"), "'size=1' is no limit, as size=1%"),
+        (("check", "--run", "recorded", "--max-transfer", "2"), "'2' is no size"),
+    ],
+)
+def test_bad_input_is_one_line(lab, arguments, said):
+    done = lab(*arguments)
+    if said:
+        assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+    else:
+        assert done.returncode == 0 and "measured no cell alike" in done.stdout
+
+
+def test_exit_codes_are_for_ci(lab):
+    kept = lab("check", "--run", "recorded", "--against", "recorded", "--max-transfer", "40MB", "--max-regression",
+               "size=0%,transfer=0%")  # fmt: skip
+    assert kept.returncode == 0 and kept.stdout.startswith("### Run recorded: all checks passed") and not kept.stderr
+    broken = lab("check", "--run", "recorded", "--max-transfer", "2MB")
+    assert broken.returncode == 1 and "lab: failed: debian-optimized-system: transfer" in broken.stderr
+    assert broken.stdout.count("more than 2.000 MB") == broken.stderr.count("more than 2.000 MB") == 7
+
+
+@pytest.mark.engine
+def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
+    """Its own steps, on the tiny crate; GitHub's are the checkouts."""
+    job = yaml.safe_load((ROOT / "examples" / "ci" / "image-size.yml").read_text())["jobs"]["image-size"]
+    steps = [step for step in job["steps"] if "run" in step]
+    assert {step["working-directory"] for step in steps} == {"rustimg_lab"}  # beside the two checkouts
+    (tmp_path / "rustimg_lab").symlink_to(ROOT)
+    names = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("before", "after")}
+    for name in names:
+        folder = tmp_path / name
+        shutil.copytree(ROOT / "tests" / "crates" / "tiny", folder)
+        (folder / apps.FILE).write_text('binary = "tiny"\n[check]\nprints = "answer 42"\n')
+        with (folder / "Cargo.lock").open("a") as lock:
+            lock.write(f"# {uuid.uuid4()}\n")
+    main = tmp_path / "after" / "src" / "main.rs"
+    main.write_text(main.read_text() + "\n#[used]\nstatic GROWN: [u8; 40_000] = [7; 40_000];\n")
+    summary = tmp_path / "summary.md"
+    environment = os.environ | job["env"] | {"GITHUB_STEP_SUMMARY": str(summary)}
+    try:
+        for step in steps:
+            script = step["run"].replace("../", f"{tmp_path}/")  # bash goes up from where the link leads to
+            for name, own in names.items():
+                script = script.replace(f"--run {name} ", f"--run {own} ").replace(
+                    f"--against {name} ", f"--against {own} "
+                )
+            done = subprocess.run(
+                ["bash", "-e", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+            )
+            assert done.returncode == (1 if step is steps[-1] else 0), done.stdout + done.stderr
+    finally:
+        for own in names.values():
+            for folder in (RUNS / own, REPORTS / own):
+                shutil.rmtree(folder, ignore_errors=True)
+        for image in engine.client().images.list(engine.repository("tiny")):
+            engine.client().images.remove(image.id, force=True)
+    said = summary.read_text()
+    assert "2 checks failed" in said and ": unpacked " in said and said.count("more than +1%") == 2
