@@ -5,6 +5,7 @@ binaries are compiled at once than the machine has cores and memory for, and one
 """
 
 import base64
+import hashlib
 import json
 import re
 import shutil
@@ -90,8 +91,7 @@ def build(
     `images` are the base images by name, the builder's among them. `logs` receives a log per cell, `work` the binaries.
     `on_step` hears what each binary's build is doing. On Ctrl-C all builds are stopped before the interrupt goes on.
     """
-    context = work / "context"
-    shutil.copytree(app.directory, context, symlinks=True, ignore=_not_sources(app.directory))
+    context = _context(app.directory, work)
     groups: dict[Binary, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.binary, []).append(cell)
@@ -321,6 +321,23 @@ def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:
         turn[binary] = seen[directory]
         seen[directory] += 1
     return sorted(groups, key=turn.__getitem__)
+
+
+def _context(sources: Path, work: Path) -> Path:
+    """A copy of the sources for the builds, in a folder that is named by what is in it.
+
+    buildx tells BuildKit no more of a context than its folder's last name, by which BuildKit takes up what it kept of
+    an earlier one. Of two that are then brought to the same state from different ones, it does not see that they are
+    the same (seen with 20.10), and each target that is built at the same time compiles for itself.
+    """
+    copy = work / "context"
+    shutil.copytree(sources, copy, symlinks=True, ignore=_not_sources(sources))
+    content = hashlib.sha256()
+    for path in sorted(copy.rglob("*")):
+        mode, at = path.lstat().st_mode, path.relative_to(copy)
+        held = path.readlink() if path.is_symlink() else disk.sha256(path) if path.is_file() else ""
+        content.update(f"{mode:o} {at} {held}\0".encode(errors="surrogateescape"))
+    return copy.rename(work / f"context-{content.hexdigest()[:16]}")
 
 
 def _not_sources(root: Path) -> Callable[[str, list[str]], set[str]]:

@@ -135,17 +135,18 @@ def ladder(run: str) -> str:
     found = stats.ladder(stats.cells(store.load(run)))
     rungs = dict(list(found.groupby(["base", "allocator"], sort=False)))
     lines = [["profile", "flags"]]
-    for base, allocator in rungs:
-        lines[0] += [f"{base}, {allocator}", "/ baseline", "compressed", "cargo, CPU s"]
+    for (base, allocator), own in rungs.items():
+        stand_in = " (stand-in)" if own["stand_in"].any() else ""
+        lines[0] += [f"{base}{stand_in}, {allocator}", "/ baseline", "compressed", "cargo, CPU s"]
     for profile in found["profile"].unique():
         own = [each.set_index("profile").to_dict("index").get(profile) for each in rungs.values()]
         lines.append([profile, "unstable" if any(cell and cell["unstable"] is True for cell in own) else ""])
         for cell in own:
             lines[-1] += (
-                [megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}", megabytes(cell["compressed_bytes"]),
+                [megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}", _compressed(cell),
                  f"{cell['build_cpu_s']:.0f}"]
                 if cell and cell["ok"]
-                else ["no image that works", "", "", ""]
+                else ["no image that works" if cell else "", "", "", ""]
             )  # fmt: skip
     return _in_markdown(lines, range(2, len(lines[0])))
 
@@ -241,7 +242,6 @@ def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
     ]
     for cell in stats.cells(store.load(run)).to_dict("records"):
         of_the_article = cell["allocator"] == matrix.base(cell["base"]).article_allocator
-        told, guess = (megabytes(cell.get(f"compressed_{kind}")) for kind in ("bytes", "estimate_bytes"))
         lines.append(
             [
                 cell["base"] + (" (stand-in)" if cell["stand_in"] else ""),
@@ -250,7 +250,7 @@ def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
                 megabytes(cell["article_bytes"]) if of_the_article else "",
                 megabytes(cell.get("unpacked_bytes")),
                 megabytes(cell.get("app_bytes")),
-                told or (f"about {guess}" if guess else ""),
+                _compressed(cell),
                 cell["base_source"],
                 "yes" if cell["ok"] else f"NO: {cell['reason']}",
             ]
@@ -259,6 +259,12 @@ def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
 
 
 SHORT = {SIZES: _of_sizes, STARTUP: _of_startup, UNDER_LOAD: _of_load, MEMORY: _of_memory}
+
+
+def _compressed(cell: dict) -> str:
+    """Of a row of `stats.cells`; an estimate says so."""
+    told, guess = (megabytes(cell.get(f"compressed_{kind}")) for kind in ("bytes", "estimate_bytes"))
+    return told or (f"about {guess}" if guess else "")
 
 
 def megabytes(size_bytes: float | None) -> str:

@@ -47,6 +47,22 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
     assert {path: path.read_text() for path in (tmp_path / "logs").iterdir()} == before  # nothing ran
 
 
+def test_a_context_is_named_by_what_is_in_it(tiny, tmp_path):
+    def name(call: str) -> str:
+        (tmp_path / call).mkdir()
+        return build._context(tiny.directory, tmp_path / call).name
+
+    (tiny.directory / "link").symlink_to("nowhere")
+    first = name("first")
+    assert name("same") == first
+    (tiny.directory / "link").unlink()
+    assert name("without the link") != first
+    (tiny.directory / "link").symlink_to("nowhere")
+    assert name("as before") == first
+    (tiny.directory / "Cargo.toml").chmod(0o755)
+    assert name("other mode") != first
+
+
 def test_a_changed_source_with_an_older_time_gives_a_new_binary(tiny, builds):
     cell = matrix.cell("scratch", "baseline", "system")
     (first,) = builds([cell], tiny)
