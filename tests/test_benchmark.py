@@ -1,20 +1,30 @@
 """What the benchmark makes of its measurements; it is run by hand, since it takes hours."""
 
-import importlib.util
+import importlib
 import json
 import statistics
+import sys
 
 import pytest
 
 from rustimg_lab.paths import ROOT
 
 
+@pytest.fixture(scope="module", autouse=True)
+def benchmarks():
+    sys.path.append(str(ROOT / "benchmarks"))
+    yield
+    sys.path.remove(str(ROOT / "benchmarks"))
+
+
 @pytest.fixture(scope="module")
 def grid():
-    spec = importlib.util.spec_from_file_location("grid", ROOT / "benchmarks" / "grid.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("grid")
+
+
+@pytest.fixture(scope="module")
+def ladder():
+    return importlib.import_module("ladder")
 
 
 def rounds(grid, count: int) -> list[dict]:
@@ -49,6 +59,14 @@ def test_the_readme_has_the_committed_results(grid):
             statistics.median(step[key] for step in results if step["step"] == name) for name in (ours, theirs)
         )
         assert one / other <= limit, (ours, theirs, key)
+
+
+def test_a_step_that_was_cached_was_not_run(ladder):
+    step = "[facts builder 5/6] RUN --mount=type=cache set -eu;     cargo build --locked;     times > /out/times"
+    assert not ladder._CARGO_STEP_RUN.search(f"=> CACHED {step}\n=> CACHED {step}\n")
+    assert ladder._CARGO_STEP_RUN.search(f"=> CACHED {step}\n=> {step}\n   Compiling libc v0.2.1\n")
+    said = "   Compiling libc v0.2.1\n   Compiling a v1.0.0 (/src)\n    Finished `release` profile\n"
+    assert ladder._COMPILING.findall(said) == ["libc v0.2.1", "a v1.0.0"]
 
 
 def test_a_call_that_was_stopped_goes_on_after_its_last_whole_round(grid, tmp_path):

@@ -5,11 +5,14 @@ import re
 
 import pytest
 
-from rustimg_lab import findings, report, store
+from rustimg_lab import choice, effects, findings, report, store
+from rustimg_lab.choice import Wishes
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import MYIP, REPORTS, ROOT
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
+STUDIES = ("allocators", "startup", "memory")
+RECORDED = ["recorded", *(f"recorded/{name}" for name in (*STUDIES, "service", "fd", "bat"))]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +49,7 @@ def test_the_recorded_report_needs_no_engine(lab):
     assert page.count("<img") == page.count('src="data:image/png;base64,') == 4
 
 
-@pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup", "recorded/memory"])
+@pytest.mark.parametrize("run", RECORDED)
 def test_the_page_loads_nothing_from_the_network(run):
     loads = r"""(?:src|srcset)\s*=\s*["']?(?!data:)[^"'\s>]+|<link\b|@import|url\((?!["']?data:)"""
     for notebook, parameters in report.parts(run):
@@ -80,8 +83,29 @@ def test_the_readmes_verdicts_are_those_of_the_recorded_studies():
         assert verdict in (ROOT / "README.md").read_text(), f"README.md should say:\n{verdict}"
 
 
-@pytest.mark.parametrize("run", ["recorded", "recorded/allocators", "recorded/startup", "recorded/memory"])
+@pytest.mark.parametrize("run", RECORDED[:4])
 def test_the_readmes_tables_are_the_recorded_runs(run):
     for notebook, parameters in report.parts(run):
         table = report.markdown(run, notebook, parameters)
         assert table in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{table}"
+
+
+@pytest.mark.parametrize(
+    ("run", "wishes"),
+    [
+        ("service", Wishes({"transfer": 3e6}, min_throughput=0.95)),
+        ("fd", Wishes({"transfer": 3e6}, stable=True)),
+        ("bat", Wishes(needs_shell=True)),
+    ],
+)
+def test_the_readmes_choices_are_those_of_the_recorded_runs(run, wishes):
+    readme = (ROOT / "README.md").read_text()
+    for line in choice.evidence(choice.choose(store.load(f"recorded/{run}"), wishes))[1:]:
+        assert line in readme, f"README.md should say:\n{line}"
+    if run != "service":
+        assert report.markdown(f"recorded/{run}") in readme
+
+
+def test_the_readme_says_where_profiles_gain_and_lose():
+    text = effects.in_words(effects.of_profiles(store.load("recorded/service")))
+    assert text in (ROOT / "README.md").read_text(), f"README.md should say:\n{text}"

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from rustimg_lab import matrix, stats, store, tables
+from rustimg_lab import matrix, report, stats, store, tables
 from rustimg_lab.store import Observation
 
 GOOD = [
@@ -80,3 +80,22 @@ def test_the_articles_figures_are_whole():
     assert len(stats.article()) == 8
     assert set(stats.article()["base"]) == set(matrix.ARTICLE_BASES)
     assert pd.api.types.is_integer_dtype(stats.article()["size_bytes"])
+
+
+def test_the_ladder_in_markdown_has_a_column_set_per_base(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    with store.open_run("a", {}) as run:
+        for base in ("scratch", "debian"):
+            for number, name in enumerate(("baseline", "strip", "smallest-unstable")):
+                if (base, name) == ("debian", "strip"):
+                    continue
+                sizes = {"unpacked_bytes": 4_000_000 - number * 1_000_000, "compressed_bytes": 1_000_000 + number}
+                facts = sizes | {"build_cpu_s": 100.0, "unstable": name == "smallest-unstable", "runs": True}
+                observations = [Observation(key, value) for key, value in facts.items()]
+                run.append(matrix.cell(base, name, "system"), "sha256:1", observations)
+        run.append(matrix.cell("debian", "opt-s", "system"), "", [Observation("built", False, ok=False, reason="no")])
+    lines = report.ladder("a").splitlines()
+    assert lines[0].startswith("| profile | flags | scratch, system | / baseline | compressed | cargo, CPU s | debian,")
+    assert lines[3] == "| strip |  | 3.00 | 0.75 | 1.00 | 100 |  |  |  |  |"
+    assert "| smallest-unstable | unstable | 2.00 | 0.50 | 1.00 | 100 | 2.00 | 0.50 | 1.00 | 100 |" in lines
+    assert "| opt-s |  |  |  |  |  | no image that works |  |  |  |" in lines

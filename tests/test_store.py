@@ -113,7 +113,12 @@ def test_a_failed_build_hides_what_an_earlier_one_measured():
 
 @pytest.mark.parametrize(
     ("run", "more"),
-    [(store.RECORDED_RUN, set()), *((f"recorded/{name}", {"studies"}) for name in ("allocators", "startup", "memory"))],
+    [
+        (store.RECORDED_RUN, set()),
+        *((f"recorded/{name}", {"studies"}) for name in ("allocators", "startup", "memory")),
+        *((f"recorded/{name}", {"package_bytes"}) for name in ("fd", "bat")),
+        (store.CHOICE_RUN, {"package_bytes", "studies"}),
+    ],
 )
 def test_the_environment_names_no_host_and_no_path(run, more):
     environment = store.load(run).attrs["environment"]
