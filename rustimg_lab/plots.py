@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.ticker import LogLocator
 
 from rustimg_lab import choice, comparison
 
@@ -114,7 +115,6 @@ def front(found: choice.Choice, axes: Axes, across: str, up: str, title: str) ->
         axes.scatter([x], [y], 60, facecolor=BLUE if cell.on_front else "white", edgecolor=BLUE, zorder=3)
         if cell.Index == found.picked:
             axes.scatter([x], [y], 220, facecolor="none", edgecolor=ORANGE, linewidth=2.5, zorder=2, label="picked")
-        axes.annotate(comparison.in_words(cell.Index, attrs), (x, y), (7, 5), textcoords="offset points", fontsize=7)
     axes.scatter([], [], 60, facecolor=BLUE, edgecolor=BLUE, label="on the Pareto front")
     axes.scatter([], [], 60, facecolor="white", edgecolor=BLUE, label="not on it, or not measured in all")
     axes.set_xscale("log")
@@ -123,13 +123,44 @@ def front(found: choice.Choice, axes: Axes, across: str, up: str, title: str) ->
         unit = choice.CRITERIA[name].shown.rpartition(" ")[2]
         axis.set_label_text(f"{choice.CRITERIA[name].label}, {unit} (logarithmic)")
         axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
         axis.set_minor_formatter("{x:g}")
     axes.margins(0.18)
+    units = [choice.CRITERIA[name].divisor for name in (across, up)]
+    _names(axes, [comparison.in_words(cell, attrs) for cell in table.index], table[[across, up]].to_numpy() / units)
     axes.grid(color="#E8E8E8", zorder=0)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     return axes
+
+
+def _names(axes: Axes, names: list[str], points: np.ndarray) -> None:
+    """Writes a name beside each point (x, y), where it hides none that is there already, as far as there is such a
+    place."""
+    at = axes.transData.transform(points) * 72 / axes.figure.dpi  # in points of type
+    edge = axes.transAxes.transform((0, 0))[0] * 72 / axes.figure.dpi
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    for name, point, (x, y) in zip(names, points, at, strict=True):
+        width, height = 3.9 * len(name), 8
+        places = [
+            (7, 5),
+            (7, -12),
+            (-7 - width, 5),
+            (-7 - width, -12),
+            (7, 16),
+            (7, -23),
+            (-width / 2, 13),
+            (-width / 2, -20),
+        ]
+        boxes = [(x + right, y + above, x + right + width, y + above + height) for right, above in places]
+        free = [
+            a[0] > edge and not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken)
+            for a in boxes
+        ]
+        chosen = free.index(True) if any(free) else 0
+        taken.append(boxes[chosen])
+        axes.annotate(name, point, places[chosen], textcoords="offset points", fontsize=7)
 
 
 def break_even(table: pd.DataFrame, axes: Axes, prices: dict[str, float], title: str) -> Axes:

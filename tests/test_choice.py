@@ -198,7 +198,9 @@ def test_the_profile_is_as_cargo_reads_it():
     assert 'target = "x86_64-unknown-linux-gnu"' in said
     assert 'rustflags = ["-Ctarget-cpu=x86-64-v3", "-Zfmt-debug=none", "-Zlocation-detail=none"]' in said
     assert "# RUSTC_BOOTSTRAP=1 cargo build --release -Zbuild-std" in said and "# then: upx" in said
-    assert "feature for jemalloc" in choice.cargo_profile("debian", "optimized", "jemalloc") and "feature for" not in said
+    assert (
+        "feature for jemalloc" in choice.cargo_profile("debian", "optimized", "jemalloc") and "feature for" not in said
+    )
 
 
 def test_a_days_cost_worked_by_hand(service):
