@@ -225,7 +225,11 @@ def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
                     f"--against {name} ", f"--against {own} "
                 )
             done = subprocess.run(
-                ["bash", "-e", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True
+                ["bash", "-e", "-c", script],
+                cwd=tmp_path / step["working-directory"],
+                env=environment,
+                capture_output=True,
+                text=True,
             )
             assert done.returncode == (1 if step is steps[-1] else 0), done.stdout + done.stderr
     finally:
@@ -235,4 +239,6 @@ def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
         for image in engine.client().images.list(engine.repository("tiny")):
             engine.client().images.remove(image.id, force=True)
     said = summary.read_text()
-    assert "2 checks failed" in said and ": unpacked " in said and said.count("more than +1%") == 2
+    assert (
+        "1 check failed" in said and "**: unpacked " in said and said.count("more than +1%") == 1
+    )  # it compresses well
