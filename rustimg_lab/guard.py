@@ -84,7 +84,7 @@ def speeds(before: pd.DataFrame, after: pd.DataFrame, across_machines: bool = Fa
         )
     found, notes, stand_ins = [], [], set()
     for study in shared:
-        if differs := _other_parameters(plans[0][study]["parameters"], plans[1][study]["parameters"]):
+        if differs := _differences(plans[0][study]["parameters"], plans[1][study]["parameters"], _BESIDE):
             notes.append(f"{study} is left out: {', '.join(differs)}")
             continue
         for metric, about in comparison.METRICS.items():
@@ -100,15 +100,14 @@ def speeds(before: pd.DataFrame, after: pd.DataFrame, across_machines: bool = Fa
     return table
 
 
-def _other_parameters(before: dict, after: dict) -> list[str]:
-    keys = [key for key in {**before, **after} if key not in _BESIDE]
-    return [f"{key} {before.get(key)} -> {after.get(key)}" for key in keys if before.get(key) != after.get(key)]
-
-
 def other_machine(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
     """What differs between the machines of two runs, each as `key before -> after`."""
-    one, other = (rows.attrs["environment"].get("machine", {}) for rows in (before, after))
-    return [f"{key} {one.get(key)} -> {other.get(key)}" for key in {**one, **other} if one.get(key) != other.get(key)]
+    return _differences(*(rows.attrs["environment"].get("machine", {}) for rows in (before, after)))
+
+
+def _differences(one: dict, other: dict, but: tuple[str, ...] = ()) -> list[str]:
+    keys = [key for key in {**one, **other} if key not in but]
+    return [f"{key} {one.get(key)} -> {other.get(key)}" for key in keys if one.get(key) != other.get(key)]
 
 
 def inputs(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
@@ -151,12 +150,13 @@ def check(
         return broken
     exact = sizes(before, after)
     broken += [Broken(cell, "gone: it is in the other run") for cell in exact.loc[exact["verdict"] == "gone", "cell"]]
-    works = set(table.loc[table["ok"], "cell"])
+    noisy = {name: _had(before, table, name) for name in limits.max_regression if GUARDED[name] not in SIZES}
+    measured = speeds(before, after, across_machines) if noisy else None
     for name, share in limits.max_regression.items():
-        if GUARDED[name] in SIZES:
-            broken += _grown(exact[exact["what"] == SIZES[GUARDED[name]]], share)
+        if name in noisy:
+            broken += _slower(measured, noisy[name], GUARDED[name], share)
         else:
-            broken += _slower(before, after, works, name, share, across_machines)
+            broken += _grown(exact[exact["what"] == SIZES[GUARDED[name]]], share)
     return broken
 
 
@@ -169,21 +169,24 @@ def _grown(own: pd.DataFrame, share: float) -> list[Broken]:
     ]
 
 
-def _slower(
-    before: pd.DataFrame, after: pd.DataFrame, works: set[str], name: str, share: float, across_machines: bool
-) -> list[Broken]:
-    """Cells that cost more by a share or more, by the verdict of `comparison`, or that only the other run has."""
-    metric = GUARDED[name]
-    about = comparison.METRICS[metric]
-    had = before[(before["metric"] == metric) & before["ok"] & before["cell"].isin(works)]
-    if had.empty:
+def _had(before: pd.DataFrame, table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The studies and cells that the other run has measured a limit's metric of, of those that work in this one's
+    `table`. Raises LabError when there is none."""
+    works = table.loc[table["ok"], "cell"]
+    found = before[(before["metric"] == GUARDED[name]) & before["ok"] & before["cell"].isin(works)]
+    if found.empty:
         run = before.attrs["environment"]["run"]
         raise LabError(f"limit '{name}': run '{run}' has not measured this of any cell that works in the other")
-    measured = speeds(before, after, across_machines)
+    return found[["study", "cell"]].drop_duplicates()
+
+
+def _slower(measured: pd.DataFrame, had: pd.DataFrame, metric: str, share: float) -> list[Broken]:
+    """Cells that cost more by a share or more, by the verdict of `comparison`, or that only the other run has."""
+    about = comparison.METRICS[metric]
     own = measured[(measured["metric"] == metric) & measured["ratio"].notna()]
     broken = [
         Broken(cell, f"{study}: {about.label}: not measured in both runs alike")
-        for study, cell in had[["study", "cell"]].drop_duplicates().itertuples(index=False)
+        for study, cell in had.itertuples(index=False)
         if not ((own["study"] == study) & (own["cell"] == cell)).any()
     ]
     return broken + [

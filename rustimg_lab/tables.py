@@ -110,9 +110,8 @@ def effects(found: pd.DataFrame) -> Styler:
         f"{ratio:.2f} {verdict}" if pd.isna(low) else f"{ratio:.2f} ({low:.2f} to {high:.2f}) {verdict}"
         for ratio, low, high, verdict in found[["ratio", "low", "high", "verdict"]].itertuples(index=False)
     ]
-    base = found["base"].where(~found["stand_in"], found["base"] + " (stand-in)")
     cells = ["profile", "base", "allocator"]
-    wide = found.assign(base=base, said=said).pivot_table("said", cells, "criterion", "first", sort=False)
+    wide = found.assign(base=_bases(found), said=said).pivot_table("said", cells, "criterion", "first", sort=False)
     return _style(wide.reset_index(), warning="; ".join(found.attrs["notes"]))
 
 
@@ -344,11 +343,14 @@ def _intervals(found: pd.DataFrame, low: str, high: str, number: Callable[[float
     return ["" if pd.isna(a) else f"{number(a)} to {number(b)}" for a, b in pairs]
 
 
+def _bases(table: pd.DataFrame) -> pd.Series:
+    return table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
+
+
 def _factors(table: pd.DataFrame) -> pd.DataFrame:
-    base = table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
     return pd.DataFrame(
         {
-            "base": base,
+            "base": _bases(table),
             "base from": table["base_source"],
             "profile": table["profile"],
             "allocator": table["allocator"],
