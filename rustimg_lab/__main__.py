@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from rustimg_lab import (
     pipeline,
     profiles,
     report,
+    short,
     store,
     values,
 )
@@ -48,6 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         parser = _parser()
         options, options.pytest = parser.parse_known_args(arguments)
+        options.told = _told_command(sys.argv[1:] if arguments is None else arguments)
         if options.pytest and options.command is not test:
             parser.error(f"unrecognized arguments: {' '.join(options.pytest)}")
         return options.command(options)
@@ -80,9 +84,9 @@ def run(options: argparse.Namespace) -> int:
         study = studies.short(*grid, options.debian), studies.planner("throughput", [load], plan, app)
     failures = pipeline.run_grid(
         cells, app, options.run, study=study,
-        sources=_sources(options), builder=options.builder, console=console,
+        sources=_sources(options), builder=options.builder, console=console, command=options.told,
     )  # fmt: skip
-    show_report(options)
+    _report(options.run)
     return _told(failures)
 
 
@@ -110,21 +114,14 @@ def measure(options: argparse.Namespace) -> int:
     failures = pipeline.run_studies(
         cells, [app.server, app] if kind.of_clients and not app.serve else [app.server], options.run,
         studies.planner(options.study, loads, plan, app), kind.tools,
-        sources=_sources(options), builder=options.builder, console=console,
+        sources=_sources(options), builder=options.builder, console=console, command=options.told,
     )  # fmt: skip
-    show_report(options)
+    _report(options.run)
     return _told(failures)
 
 
 def show_report(options: argparse.Namespace) -> int:
-    parts = report.parts(options.run)
-    if not parts:
-        raise LabError(f"run '{options.run}' has no study that came far enough; the same `./lab measure` goes on")
-    for notebook, parameters in parts:
-        page = report.render(options.run, notebook, parameters)
-        console.print(report.summary(options.run, notebook, parameters))
-        print(f"report: {page.relative_to(ROOT)}")
-    _rows(options.run)
+    _report(options.named or options.run, options.format)
     return 0
 
 
@@ -135,7 +132,7 @@ def choose(options: argparse.Namespace) -> int:
         options.weights,
     )  # fmt: skip
     found = choice.choose(_rows(options.run), wishes, options.workload)
-    console.print(report.candidates(options.run, found))
+    console.print(short.candidates(options.run, found))
     for line in choice.evidence(found):
         console.print(escape(line), highlight=False, soft_wrap=True)
     if not found.picked:
@@ -161,14 +158,14 @@ def compare(options: argparse.Namespace) -> int:
     if sizes.empty:
         print(f"{names}: no cell has a size in either run")
     else:
-        console.print(report.changed_sizes(names, sizes))
+        console.print(short.changed_sizes(names, sizes))
     speeds = guard.speeds(before, after, options.across_machines)
     for note in speeds.attrs["notes"]:
         print(f"note: {note}")
     if speeds.empty:
         print("the two runs have measured no cell alike: nothing to say of speed")
     else:
-        console.print(report.changed_speeds(names, speeds))
+        console.print(short.changed_speeds(names, speeds))
     return 0
 
 
@@ -252,6 +249,22 @@ def test(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(name: str, form: str = "html") -> None:
+    """Tells the short tables of a run (of several, of each), makes their page and tells where it is."""
+    for run in report.names(name):
+        for line in store.load(run).attrs["broken"]:
+            print(f"lab: {line}", file=sys.stderr)
+        for notebook, parameters in report.parts(run):
+            if notebook in short.SHORT:
+                console.print(short.summary(run, notebook, parameters))
+    print(f"report: {report.whole(name, form, lambda text: print(f'lab: {text}')).relative_to(ROOT)}")
+
+
+def _told_command(arguments: list[str]) -> str:
+    """What was typed, without the folders that a path on this machine leads through."""
+    return shlex.join(["./lab", *(re.sub(r"(^|=)/.*/", r"\1", each) for each in arguments)])
+
+
 def _app(options: argparse.Namespace) -> App:
     return apps.load((options.app or MYIP).resolve())
 
@@ -330,8 +343,13 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, metavar="N", help="of the order in the blocks; drawn and recorded unless given"
     )
 
-    added = command("report", show_report, "write the report of a run; needs no engine")
-    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help=f"a run, or '{store.RECORDED_RUN}'")
+    added = command("report", show_report, "write the page of a run to share; needs no engine")
+    about = (
+        f"several with commas between them, or '{store.RECORDED_RUN}' for all that is recorded; '{store.DEFAULT_RUN}'"
+    )
+    added.add_argument("named", nargs="?", metavar="RUN", help=f"a run, {about} unless given")
+    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the same")
+    added.add_argument("--format", choices=report.FORMATS, default="html", help="a PDF needs Chromium or Chrome")
 
     added = command("choose", choose, "pick the cell to ship, say why, and print its Dockerfile; needs no engine")
     about = f"a run with sizes and studies of the same cells; '{store.CHOICE_RUN}' unless given"

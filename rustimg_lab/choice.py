@@ -146,23 +146,33 @@ def evidence(found: Choice) -> list[str]:
     if not found.picked:
         table = found.table.assign(failed=found.table["reason"].str.count(";")).sort_values(["failed", "transfer"])
         return [*said, f"No cell meets this. {table.index[0]} fails in the fewest wishes: {table['reason'].iloc[0]}."]
+    return [*said, f"Picked: {found.picked}: {facts(found)}.", sure(found)]
+
+
+def facts(found: Choice) -> str:
+    """What was measured of the cell that was picked."""
     one = found.table.loc[found.picked]
-    facts = [f"{CRITERIA[name].label} {in_words(name, one[name])}" for name in CRITERIA if not np.isnan(one[name])]
-    facts += ["unstable flags"] * bool(one["unstable"])
-    said.append(f"Picked: {found.picked}: {', '.join(facts)}.")
+    said = [f"{CRITERIA[name].label} {in_words(name, one[name])}" for name in CRITERIA if not np.isnan(one[name])]
+    return ", ".join(said + ["unstable flags"] * bool(one["unstable"]))
+
+
+def sure(found: Choice) -> str:
+    """How sure it is that the cell that was picked is the one, in a sentence."""
     by = {*found.wishes.limits, *found.wishes.weights}
     if not found.wishes.min_throughput and not any(CRITERIA[name].kind for name in by):
         exact = not any("estimates" in note for note in found.notes)
-        return [*said, f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."]
+        return f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
     if not found.sureness:
-        return [*said, "How sure that is cannot be said: a study that it goes by has too few blocks."]
+        return "How sure that is cannot be said: a study that it goes by has too few blocks."
     share = found.sureness.get(found.picked, 0.0)
-    others = ", ".join(f"{cell} in {own:.0%}" for cell, own in found.sureness.items() if cell != found.picked)
+    seldom = {cell: own for cell, own in found.sureness.items() if cell != found.picked and own > 0.005}
+    others = ", ".join(f"{cell} in {own:.0%}" for cell, own in seldom.items())
     none = 1 - sum(found.sureness.values())
     rest = "; ".join(filter(None, [others, f"none meets it in {none:.0%}" if none > 0.005 else ""]))
-    sure = "Sure" if share >= SURE else "Not sure"
-    return [*said, f"{sure}: with values drawn from the measured intervals it is picked in {share:.0%}"
-                   f"{f' ({rest})' if rest else ''}."]  # fmt: skip
+    return (
+        f"{'Sure' if share >= SURE else 'Not sure'}: with values drawn from the measured intervals it is picked in "
+        f"{share:.0%}{f' ({rest})' if rest else ''}."
+    )
 
 
 def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
@@ -201,18 +211,6 @@ def daily_cost(table: pd.DataFrame, pulls: np.ndarray, requests: np.ndarray, pri
             + cell.memory / 1e9 * 24 * prices["gb_hour"]
         )
     return pd.DataFrame(costs)
-
-
-def parse_prices(text: str) -> dict[str, float]:
-    """Prices as `daily_cost` takes them, of `gb=NUMBER,cpu_hour=NUMBER,gb_hour=NUMBER`. Raises LabError."""
-    found = dict(each.strip().partition("=")[::2] for each in text.split(","))
-    try:
-        prices = {name: float(found.pop(name)) for name in ("gb", "cpu_hour", "gb_hour")}
-    except (KeyError, ValueError):
-        prices = {}
-    if found or not prices or min(prices.values()) < 0:
-        raise LabError(f"prices '{text}': give them as gb=0.09,cpu_hour=0.04,gb_hour=0.004")
-    return prices
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:

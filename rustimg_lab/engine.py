@@ -73,11 +73,16 @@ class RegistryError(LabError):
         )
 
 
-def run(args: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    """Runs a command to its end and returns its standard output. Raises CommandError; LabError when there is none."""
+def run(
+    args: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float | None = None
+) -> str:
+    """Runs a command to its end and returns its standard output. Raises CommandError; LabError when there is none, or
+    it takes longer than `timeout` (seconds)."""
     env = {**os.environ, **proxy.environment(), **(env or {})}
     try:
-        done = subprocess.run(args, capture_output=True, text=True, errors="replace", env=env, cwd=cwd)
+        done = subprocess.run(args, capture_output=True, text=True, errors="replace", env=env, cwd=cwd, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise LabError(f"'{args[0]}' did not end within {timeout:.0f} s") from None
     except FileNotFoundError:
         raise LabError(f"there is no command '{args[0]}' on this machine; install it, or see ./lab doctor") from None
     if done.returncode:

@@ -29,13 +29,18 @@ def allocator_verdict(rows: pd.DataFrame, study: str) -> str:
     return "\n\n".join(said) or f"Study **{study}** does not hold musl malloc against jemalloc."
 
 
-def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str) -> str:
-    """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names."""
-    held, limited = (
-        comparison.samples(rows, study, metric)
-        for study, metric in ((under_load, "steady_rss_bytes"), (limits, "smallest_limit_bytes"))
-    )
-    means, smallest = (comparison.summarize(each).set_index("cell")["mean"] for each in (held, limited))
+def holds_musl_beside_jemalloc(rows: pd.DataFrame, study: str) -> bool:
+    """Whether a study has musl malloc and jemalloc on one base."""
+    plan = rows.attrs["environment"]["studies"][study]
+    return any(_musl_and_jemalloc(comparison.samples(rows, study, plan["metric"])))
+
+
+def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str = "") -> str:
+    """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names; of the
+    smallest limits only where there is one of them."""
+    held = comparison.samples(rows, under_load, "steady_rss_bytes")
+    means = _means(held)
+    smallest = _means(comparison.samples(rows, limits, "smallest_limit_bytes")) if limits else {}
     workload = rows.attrs["environment"]["studies"][under_load]["parameters"]["workload"]
     said = []
     for base, musl, jemalloc in _musl_and_jemalloc(held):
@@ -47,13 +52,17 @@ def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str) -> str:
             f"{one['low']:.2f} to {one['high']:.2f}; {means[jemalloc] / 1e6:.2f} MB against {means[musl] / 1e6:.2f}): "
             f"**{one['verdict']}**.{_note(found)}"
         )
-        if {musl, jemalloc} <= set(smallest.index):
+        if {musl, jemalloc} <= set(smallest):
             limit = comparison.of_study(rows, limits, baseline=musl).set_index("cell").loc[jemalloc]
             said[-1] += (
                 f" The smallest limit that the whole load is answered under is {smallest[jemalloc] / MEBIBYTE:.1f} MiB "
                 f"with jemalloc and {smallest[musl] / MEBIBYTE:.1f} MiB with musl malloc (**{limit['verdict']}**)."
             )
     return "\n\n".join(said) or f"Study **{under_load}** does not hold musl malloc against jemalloc."
+
+
+def _means(samples: pd.DataFrame) -> dict[str, float]:
+    return dict(comparison.summarize(samples).set_index("cell")["mean"])
 
 
 def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
@@ -110,10 +119,7 @@ def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
 
 
 def repeatability(counts: pd.DataFrame) -> str:
-    """How far the counts of one cell are apart, in a sentence. `counts` is what `comparison.samples` returns.
-
-    They need not be equal: what an allocator does by the clock (jemalloc gives memory back so) is counted too.
-    """
+    """How far the counts of one cell are apart, in a sentence. `counts` is what `comparison.samples` returns."""
     per_cell = counts.groupby("cell")["value"]
     spread = per_cell.max() / per_cell.min()
     if per_cell.size().max() < 2:

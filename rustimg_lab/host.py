@@ -22,9 +22,11 @@ REMEDIES = {
     "mmdebstrap": "install it (on Debian and Ubuntu: sudo apt-get install mmdebstrap debian-archive-keyring), "
     "or name an image or an archive for what no registry gives: --base NAME=SOURCE",
     "docker-buildx": "install Docker's buildx plugin, 0.13 or newer (package docker-buildx or docker-buildx-plugin)",
+    "chromium": "install Chromium or Chrome (on Debian and Ubuntu: sudo apt-get install chromium)",
     "docker-registry": "install the package docker-registry; without it, compressed sizes are estimates",
 }
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PLUGIN = "usr/libexec/docker/cli-plugins/docker-buildx"
 
 
@@ -49,6 +51,7 @@ def findings() -> list[Finding]:
         _tool("docker-buildx", buildx_version()),
         _tool("mmdebstrap", shutil.which("mmdebstrap") and "found", optional=True),
         _tool("docker-registry", registry_command() and "found", optional=True),
+        Finding("browser", browser() or "none: no PDF of a report", True),
         Finding("cpu", f"{cpus()} of {cpu_model()}", True),
         Finding("memory", f"{memory / 2**30:.1f} GiB", memory >= MEMORY_PER_BUILD_BYTES,
                 remedy="an optimized build takes up to 2 GiB"),
@@ -111,6 +114,11 @@ def registry_command() -> str | None:
     """The path of Debian's `docker-registry`: the lab's own copy or the system's."""
     own = _unpacked("docker-registry") / "usr/bin/docker-registry"
     return str(own) if own.exists() else shutil.which("docker-registry")
+
+
+def browser() -> str | None:
+    """The path of a Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def fetch_package(name: str, say: Callable[[str], None]) -> None:

@@ -42,15 +42,17 @@ def run_grid(
     sources: bases.Sources,
     builder: str | None,
     console: Console,
+    command: str = "",
 ) -> list[str]:
     """Builds and measures the cells into the run and returns a line on each cell that failed.
 
     Then comes `study`, of the app's server in cells of its own; where the machine or the run does not allow it, that is
-    said, and is no failure. A cell whose image is the one measured before costs nothing. Raises LabError when the
-    machine or the input does not allow a start; Ctrl-C leaves no container and a run that the same call continues.
+    said, and is no failure. `command` is what the user typed, and is recorded. A cell whose image is the one measured
+    before costs nothing. Raises LabError when the machine or the input does not allow a start; Ctrl-C leaves no
+    container and a run that the same call continues.
     """
     studied, plan = study or ([], None)
-    with _open(_bases_of(cells, studied), app, run_name, sources, builder, console) as session:
+    with _open(_bases_of(cells, studied), app, run_name, sources, builder, console, command) as session:
         failures = _build_and_measure(cells, app, session)
         if plan:
             try:
@@ -73,6 +75,7 @@ def run_studies(
     sources: bases.Sources,
     builder: str | None,
     console: Console,
+    command: str = "",
 ) -> list[str]:
     """Builds the cells of each app and runs the studies of them; returns a line on all that failed.
 
@@ -80,7 +83,7 @@ def run_studies(
     `tools_name`. What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and
     when the run has a study of that name with another plan.
     """
-    with _open(_bases_of([], cells), apps[0], run_name, sources, builder, console) as session:
+    with _open(_bases_of([], cells), apps[0], run_name, sources, builder, console, command) as session:
         failures: list[str] = []
         _run_studies(cells, apps, session, plan, failures, tools_name)
         return failures
@@ -114,8 +117,9 @@ def _run_studies(
 
 @contextmanager
 def _open(
-    base_names: list[str], app: App, run_name: str, sources: bases.Sources, builder: str | None, console: Console
-) -> Iterator[Session]:
+    base_names: list[str], app: App, run_name: str, sources: bases.Sources, builder: str | None, console: Console,
+    command: str,
+) -> Iterator[Session]:  # fmt: skip
     """The run, open for writing, with its base images; no container of ours is left afterwards."""
     engine.client()
     with store.open_run(run_name, host.machine()) as run, engine.readable_errors():
@@ -128,7 +132,7 @@ def _open(
                 if found := bases.resolve(name, sources, session.say, session.ca):
                     session.images[name] = found
                     session.say(str(found))
-            _remember(session, app, sources.debian)
+            _remember(session, app, sources.debian, command)
             yield session
         finally:
             engine.remove_containers()
@@ -196,8 +200,8 @@ def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
     return replace(sources, recorded=known)
 
 
-def _remember(session: Session, app: App, debian: str) -> None:
-    """Records what the run is of. Raises LabError when it was begun with another app."""
+def _remember(session: Session, app: App, debian: str, command: str) -> None:
+    """Records what the run is of, and what it was called with. Raises LabError when it was begun with another app."""
     run, images = session.run, session.images
     if (before := run.environment.get("app", {}).get("name", app.package)) != app.package:
         raise LabError(
@@ -206,7 +210,9 @@ def _remember(session: Session, app: App, debian: str) -> None:
         )
     known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
     now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
+    commands = run.environment.get("commands", [])
     run.save_environment(
+        commands=[*commands, command] if command and command not in commands else commands,
         images=known,
         bases=now,
         debian=debian,

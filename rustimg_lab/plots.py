@@ -1,9 +1,17 @@
-"""(DataFrame, Axes) -> Axes. Colours are Okabe and Ito's, which colour-blind readers can tell apart."""
+"""(DataFrame, Axes) -> Axes. Colours are Okabe and Ito's, which colour-blind readers can tell apart.
+
+Each writes as the label of its axes what it shows, in words, for those who cannot see it; `show` hands that on.
+"""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from IPython.display import display
+from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from rustimg_lab import choice, comparison
@@ -14,6 +22,12 @@ MEGABYTE = 1e6
 _MISSING = "no number: "
 _WIDE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)  # ticks of ratios
 _NARROW = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
+
+
+def show(figure: Figure) -> None:
+    """Displays a figure in a notebook, with what its plots say as the text for those who cannot see it."""
+    display(figure, metadata={"image/png": {"alt": " ".join(axes.get_label() for axes in figure.axes)}})
+    pyplot.close(figure)  # or it would be displayed again at the end of the cell
 
 
 def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
@@ -31,6 +45,7 @@ def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     axes.minorticks_off()
     axes.grid(axis="x", color="#E0E0E0", zorder=0)
     axes.set_xlabel("image, unpacked, MB (logarithmic)")
+    _tell(axes, title, "image in MB, in the article and measured here", _named(table), then, now)
     return _finish(axes, table, title)
 
 
@@ -44,6 +59,7 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row, cell.reason)
     axes.set_xlabel("image, unpacked, MB")
+    _tell(axes, title, "MB of the base image and of the app", _named(table), base, app)
     return _finish(axes, table, title)
 
 
@@ -60,6 +76,8 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
         _number(axes, cell.unpacked_bytes, row - 0.2, cell.reason)
         _number(axes, getattr(cell, column), row + 0.2)
     axes.set_xlabel("image, MB")
+    sizes = table["unpacked_bytes"] / MEGABYTE, table[column] / MEGABYTE
+    _tell(axes, title, f"image in MB, unpacked and {label}", _named(table), *sizes)
     return _finish(axes, table, title)
 
 
@@ -80,6 +98,8 @@ def icicle(parts: pd.DataFrame, axes: Axes, title: str) -> Axes:
         for number, (name, size) in enumerate(own.nlargest(len(own), "size_bytes")[["name", "size_bytes"]].to_numpy()):
             _part(axes, name, left, size, whole, 0, colours[owner], 0.6 if number % 2 else 0.4)
             left += size
+    largest = parts.nlargest(8, "size_bytes")
+    _tell(axes, title, "the largest parts of the image in MB", largest["name"], largest["size_bytes"] / MEGABYTE)
     axes.set_xlim(0, whole / MEGABYTE)
     axes.set_ylim(-0.5, 1.5)
     axes.set_yticks([])
@@ -127,7 +147,12 @@ def front(found: choice.Choice, axes: Axes, across: str, up: str, title: str) ->
         axis.set_minor_formatter("{x:g}")
     axes.margins(0.18)
     units = [choice.CRITERIA[name].divisor for name in (across, up)]
-    _names(axes, [comparison.in_words(cell, attrs) for cell in table.index], table[[across, up]].to_numpy() / units)
+    names = [comparison.in_words(cell, attrs) for cell in table.index]
+    _names(axes, names, table[[across, up]].to_numpy() / units)
+    picked = f"; picked: {found.picked}" if found.picked else ""
+    on_front = f"; on the Pareto front: {', '.join(table.index[table['on_front'].astype(bool)])}{picked}"
+    what = f"{axes.get_xlabel()} and {axes.get_ylabel()}"
+    _tell(axes, title + on_front, what, names, table[across] / units[0], table[up] / units[1])
     axes.grid(color="#E8E8E8", zorder=0)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
@@ -163,8 +188,10 @@ def _names(axes: Axes, names: list[str], points: np.ndarray) -> None:
         axes.annotate(name, point, places[chosen], textcoords="offset points", fontsize=7)
 
 
-def break_even(table: pd.DataFrame, axes: Axes, prices: dict[str, float], title: str) -> Axes:
+def break_even(table: pd.DataFrame, axes: Axes, prices: dict[str, float]) -> Axes:
     """Which cell costs the least a day, by pulls and requests a day, both logarithmic; of `choice.daily_cost`."""
+    title = f"cheapest cell a day, at {prices['gb']:g} per GB sent, {prices['cpu_hour']:g} per hour of a CPU, "
+    title += f"{prices['gb_hour']:g} per hour of a GB of memory"
     requests, pulls = np.meshgrid(np.logspace(3, 10, 141), np.logspace(0, 6, 121))
     cost = choice.daily_cost(table, pulls, requests, prices)
     cheapest = cost.to_numpy().argmin(axis=1).reshape(pulls.shape)
@@ -180,6 +207,9 @@ def break_even(table: pd.DataFrame, axes: Axes, prices: dict[str, float], title:
     axes.set_xlabel("requests a day")
     axes.set_ylabel("pulls a day")
     axes.set_title(title, loc="left", fontsize=11)
+    shares = [100 * (cheapest == number).mean() for number in shown]
+    names = [comparison.in_words(cost.columns[number], attrs) for number in shown]
+    _tell(axes, title, "percent of the map by pulls and requests a day, both logarithmic", names, shares)
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return axes
 
@@ -200,6 +230,8 @@ def trials(samples: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
                       ha="center", va="center", fontsize=8)  # fmt: skip
     axes.set_xlim(0, 1.08 * samples["value"].max())
     axes.set_xlabel(label)
+    names = [comparison.in_words(cell, summary.attrs) for cell in summary["cell"]]
+    _tell(axes, title, f"{label}, mean with its 95% interval", names, summary["mean"], summary["low"], summary["high"])
     return _cells_below(axes, summary, title)
 
 
@@ -232,6 +264,8 @@ def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel(label)
+    names = [f"{comparison.in_words(cell.cell, found.attrs)}, {cell.verdict}," for cell in found.itertuples()]
+    _tell(axes, title, f"{label}, with its 95% interval", names, found["ratio"], found["low"], found["high"])
     return _cells_below(axes, found, title)
 
 
@@ -263,9 +297,21 @@ def _number(axes: Axes, size_bytes: float, row: float, reason: str = "", above: 
     axes.annotate(text, place, at, textcoords="offset points", ha=align, va="center", fontsize=8, color=colour)
 
 
+def _tell(axes: Axes, title: str, what: str, names: Iterable[str], *values: Iterable[float]) -> None:
+    """Writes as the label of the axes what they show: by name, the values of each."""
+    said = (
+        f"{name} {' / '.join('none' if pd.isna(value) else f'{value:.4g}' for value in each)}"
+        for name, *each in zip(names, *values, strict=True)
+    )
+    axes.set_label(f"{title}. {what}: {'; '.join(said)}.")
+
+
+def _named(table: pd.DataFrame) -> pd.Series:
+    return table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
+
+
 def _finish(axes: Axes, table: pd.DataFrame, title: str) -> Axes:
-    names = table["base"].where(~table["stand_in"], table["base"] + "\n(stand-in)")
-    axes.set_yticks(range(len(table)), names)
+    axes.set_yticks(range(len(table)), _named(table).str.replace(" (stand-in)", "\n(stand-in)"))
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,6 +1,11 @@
-"""A run -> the page that is shared: parameters checked, notebook executed by papermill, rendered by nbconvert."""
+"""Runs -> the page that is shared: parameters checked, notebooks executed by papermill, the parts put together."""
 
+import datetime
+import gzip
+import os
 import re
+from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -8,48 +13,95 @@ import pandas as pd
 import papermill
 import papermill.execute
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
-from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
-from rich.box import SIMPLE_HEAD
-from rich.markup import escape
-from rich.table import Table
 from traitlets.config import Config
 
-from rustimg_lab import choice, comparison, disk, matrix, stats, store, tables
+from rustimg_lab import answers, choice, disk, engine, host, page, stats, store
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROFILES, PUBLISHED, REPORTS
+from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROFILES, PUBLISHED, RECORDED, REPORTS, ROOT
 
 CELL_TIMEOUT_S = 300
-SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
-STARTS = {"program": "startup-server", "container": "startup-container"}
-COMPARED = ("ratio", "95% interval", "all at once", "detectable", "blocks", "verdict")
+PDF_TIMEOUT_S = 180
+SIZES, STARTUP, UNDER_LOAD, MEMORY, CHOOSE = "01_sizes", "02_startup", "03_throughput", "04_memory", "05_choose"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
+MEASURED = [each for each in choice.CRITERIA.values() if each.kind]
+FORMATS = ("html", "pdf", "md")
 # What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
 SENTINEL = "Report complete"
+
+
+def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda text: None) -> Path:
+    """Writes the page of a run, or of several with commas between them: the answers first, then a part for each
+    notebook that they have data for; returns its path. `recorded` is all that is recorded of the article's app.
+
+    Raises LabError when a run is unknown or of another app than the first, a notebook fails, or a PDF is asked for and
+    there is no browser that makes one; an earlier page then stays as it was.
+    """
+    runs = {each: store.load(each) for each in names(name)}
+    apps = {each: stats.app(rows) for each, rows in runs.items()}
+    if len(set(apps.values())) > 1:
+        raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
+    wanted = sorted(((n, run, p) for run in runs for n, p in parts(run)), key=lambda each: each[0])
+    if not wanted:
+        raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
+    made = []
+    for number, (notebook, run, parameters) in enumerate(wanted, 1):
+        told = ", ".join(f"{key} {value}" for key, value in parameters.items())
+        on_part(f"{number} of {len(wanted)}: {notebook}, run {run}{f', {told}' if told else ''}")
+        document = _without_sentinel(execute(run, notebook, parameters))
+        made.append(page.Part(document, f"run {run}{f', {told}' if told else ''}"))
+
+    folder = REPORTS / (name if name in runs or name == store.RECORDED_RUN else "+".join(runs).replace("/", "-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"{next(iter(apps.values()))}: which image to ship, and what each choice costs"
+    about = f"Runs {', '.join(runs)}. Page made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}."
+    lead = _lead(runs)
+    if form == "md":
+        text, figures = page.markdown(title, about, made, lead, "report")
+        (folder / "report").mkdir(exist_ok=True)
+        for figure, content in figures.items():
+            (folder / "report" / figure).write_bytes(content)
+        disk.write_whole(folder / "report.md", text)
+        return folder / "report.md"
+    disk.write_whole(folder / "report.html", page.html(title, about, made, lead))
+    return _print(folder / "report.html") if form == "pdf" else folder / "report.html"
+
+
+def names(name: str) -> list[str]:
+    """The runs of a page that is asked for as that."""
+    return _recorded() if name == store.RECORDED_RUN else list(dict.fromkeys(name.split(",")))
 
 
 def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Path:
     """Executes a notebook on a run and writes one self-contained page, named by its parameters; returns its path.
 
-    A page that is newer than all that it is made of is left as it is. Raises LabError when the run or a parameter is
-    unknown, or a cell fails; an earlier page then stays as it was.
+    A page that is newer than all that it is made of is left as it is. Raises LabError as `execute` does; an earlier
+    page then stays as it was.
     """
+    document, executed = execute(run, notebook, parameters), _executed(run, notebook, parameters)
+    written = executed.with_suffix(".html")
+    if not _is_newest(written, [executed, *_own_files()]):
+        title = document.metadata["title"]
+        disk.write_whole(written, page.html(title, f"Run {run}.", [page.Part(_without_sentinel(document))]))
+    return written
+
+
+def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat.NotebookNode:
+    """The notebook with the outputs that it has on a run. One that is newer than all that it is made of is not
+    executed again. Raises LabError when the run or a parameter is unknown, or a cell fails."""
     if store.load(run).empty:
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` goes on with it")
-    source = NOTEBOOKS / f"{notebook}.ipynb"
-    told = (f"{key}-{value}" for key, value in (parameters or {}).items())
-    name = re.sub(r"[^\w.~-]", "", "_".join([notebook, *told]))
+    source, executed = NOTEBOOKS / f"{notebook}.ipynb", _executed(run, notebook, parameters)
     parameters = {"run_name": run, **(parameters or {})}
     known = papermill.inspect_notebook(str(source))
     for parameter in parameters:
         if parameter not in known:
             raise unknown("parameter", parameter, known)
-
-    folder = REPORTS / run
-    folder.mkdir(parents=True, exist_ok=True)
-    executed, page = folder / f"{name}.ipynb", folder / f"{name}.html"
-    if _is_newest(page, [source, *store.files(run), *_own_files()]):
-        return page
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    if _is_newest(executed, [source, *store.files(run), *_own_files()]):
+        document = nbformat.read(executed, as_version=4)
+        if _is_complete(document):
+            return document
     try:
         papermill.execute_notebook(
             str(source), str(executed), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
@@ -60,11 +112,9 @@ def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> P
     except (CellTimeoutError, DeadKernelError) as error:
         raise LabError(f"{executed}: did not run to its end ({str(error).partition(chr(10))[0]})") from None
     document = nbformat.read(executed, as_version=4)
-    said = "".join(output.get("text", "") for output in document.cells[-1].get("outputs", []))
-    if SENTINEL not in said:
+    if not _is_complete(document):
         raise LabError(f"{executed}: did not run to its end; call again, or open it in JupyterLab")
-    disk.write_whole(page, to_html(document))
-    return page
+    return document
 
 
 def parts(run: str) -> list[tuple[str, dict]]:
@@ -82,191 +132,99 @@ def parts(run: str) -> list[tuple[str, dict]]:
             found.append((MEMORY, load))
         elif name in begun and name == "startup-container":
             found.append((STARTUP, {}))
+    if stats.cells(rows)["ok"].any() and any(choice.study_of(rows, each.kind, each.metric, "") for each in MEASURED):
+        found.append((CHOOSE, {}))
     return sorted(found, key=lambda part: part[0])
 
 
-def summary(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Table:
-    """The table in a terminal that says in short what a notebook says."""
-    title, (header, *rows), numbers = SHORT[notebook](run, **(parameters or {}))
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(header):
-        number = place in numbers
-        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
+def _recorded() -> list[str]:
+    """The recorded runs of the article's app, the article's grid first."""
+    names = sorted((path.name for path in RECORDED.iterdir()), key=lambda name: (name != store.DEFAULT_RUN, name))
+    names = [f"{store.RECORDED_RUN}/{name}" for name in names]
+    return [name for name in names if stats.app(store.load(name)) == stats.ARTICLES_APP]
 
 
-def candidates(run: str, found: choice.Choice) -> Table:
-    """The table in a terminal of the cells that were to choose from."""
-    return _terminal(f"run {run}: what was to choose from", tables.candidates_in_words(found))
+def _lead(runs: dict[str, pd.DataFrame]) -> page.Lead:
+    best = answers.best(runs)
+    shipped = {
+        each.cell: page.Shipped(
+            each.cell, each.name, store.dockerfile(each.run, each.cell),
+            choice.cargo_profile(*runs[each.run].query("cell == @each.cell").iloc[0][["base", "profile", "allocator"]]),
+        )
+        for each in best
+    }  # fmt: skip
+    return page.Lead(
+        best, answers.allocator(runs), answers.article(runs), answers.notes(runs), list(shipped.values()),
+        [_source(name, rows) for name, rows in runs.items()], _lab(),
+    )  # fmt: skip
 
 
-def changed_sizes(names: str, found: pd.DataFrame) -> Table:
-    """The table in a terminal of `guard.sizes`."""
-    shown = tables.changed_sizes(found)
-    return _terminal(f"{names}: sizes in MB (1e6 bytes){'' if len(shown) else ': all the same'}", shown)
+def _source(name: str, rows: pd.DataFrame) -> page.Source:
+    found = rows.attrs["environment"]
+    images = [
+        f"{image['name']}: {image['label']}, {image['source']}, {image['digest']}"
+        for image in found.get("images", {}).values()
+    ]
+    blocks = rows[rows["ok"]].groupby("study")["block"].nunique()
+    studies = [
+        f"Study {study}: {blocks[study]} blocks, seed {plan['seed']}"
+        for study, plan in found.get("studies", {}).items()
+        if study in blocks
+    ]
+    own = name.replace("/", "-")
+    files = {f"{own}-{path.name}.gz": gzip.compress(path.read_bytes(), mtime=0) for path in store.files(name)}
+    facts = {**found.get("machine", {}), **found.get("tools", {})}
+    machine = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
+    app = found.get("app", {})
+    told = f"{stats.app(rows)}, lockfile SHA-256 {app.get('lockfile_sha256', 'not recorded')}"
+    return page.Source(name, found.get("commands", []), machine, told, images, studies, files)
 
 
-def changed_speeds(names: str, found: pd.DataFrame) -> Table:
-    """The table in a terminal of `guard.speeds`."""
-    return _terminal(f"{names}: as a ratio to the first", tables.changed_speeds(found))
+def _lab() -> str:
+    """Which lab this is: its version, and the commit where git tells."""
+    version = f"rustimg_lab {metadata.version('rustimg_lab')}"
+    try:
+        return f"{version}, commit {engine.run(['git', 'rev-parse', '--short=12', 'HEAD'], cwd=ROOT).strip()}"
+    except LabError:
+        return version
 
 
-def _terminal(title: str, shown: pd.DataFrame) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in shown:
-        justify = "left" if name in ("cell", "of", "verdict") else "right"
-        table.add_column(name, justify=justify, overflow="fold")
-    for row in shown.itertuples(index=False):
-        table.add_row(*map(escape, row))
-    return table
+def _print(written: Path) -> Path:
+    """The page as a PDF, by a browser of this machine."""
+    browser = host.browser()
+    if not browser:
+        raise LabError("a PDF is made by Chromium or Chrome, and neither is here: install one (on Debian and Ubuntu: "
+                       f"apt-get install chromium), or print {written} from any browser")  # fmt: skip
+    part = written.with_name(".report.pdf.part")
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which a browser refuses to have as root
+    engine.run([browser, "--headless", *sandbox, "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}",
+                written.as_uri()], timeout=PDF_TIMEOUT_S)  # fmt: skip
+    part.replace(written.with_suffix(".pdf"))
+    return written.with_suffix(".pdf")
 
 
-def markdown(run: str, notebook: str = SIZES, parameters: dict | None = None) -> str:
-    """The same table in Markdown."""
-    _, lines, numbers = SHORT[notebook](run, **(parameters or {}))
-    return _in_markdown(lines, numbers)
+def _executed(run: str, notebook: str, parameters: dict | None) -> Path:
+    told = (f"{key}-{value}" for key, value in (parameters or {}).items())
+    return REPORTS / run / (re.sub(r"[^\w.~-]", "", "_".join([notebook, *told])) + ".ipynb")
 
 
-def ladder(run: str) -> str:
-    """The profiles of a run in Markdown: what their images take on each base in MB (1e6 bytes), unpacked and
-    compressed, and the CPU seconds that cargo had for each."""
-    found = stats.ladder(stats.cells(store.load(run)))
-    rungs = dict(list(found.groupby(["base", "allocator"], sort=False)))
-    lines = [["profile", "flags"]]
-    for (base, allocator), own in rungs.items():
-        stand_in = " (stand-in)" if own["stand_in"].any() else ""
-        lines[0] += [f"{base}{stand_in}, {allocator}", "/ baseline", "compressed", "cargo, CPU s"]
-    for profile in found["profile"].unique():
-        own = [each.set_index("profile").to_dict("index").get(profile) for each in rungs.values()]
-        lines.append([profile, "unstable" if any(cell and cell["unstable"] is True for cell in own) else ""])
-        for cell in own:
-            lines[-1] += (
-                [megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}", _compressed(cell),
-                 f"{cell['build_cpu_s']:.0f}"]
-                if cell and cell["ok"]
-                else ["no image that works" if cell else "", "", "", ""]
-            )  # fmt: skip
-    return _in_markdown(lines, range(2, len(lines[0])))
+def _is_complete(document: nbformat.NotebookNode) -> bool:
+    return SENTINEL in "".join(output.get("text", "") for output in document.cells[-1].get("outputs", []))
 
 
-def _in_markdown(lines: list[list[str]], numbers: range) -> str:
-    header, *rows = lines
-    ruler = ["---:" if place in numbers else "---" for place in range(len(header))]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, ruler, *rows))
+def _without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The document without the line that is for us alone."""
+    last = document.cells[-1]
+    for output in last.outputs:
+        output["text"] = "".join(line for line in output["text"].splitlines(True) if SENTINEL not in line)
+    last.outputs = [output for output in last.outputs if output["text"]]
+    return document
 
 
 def _own_files() -> list[Path]:
     package = Path(__file__).parent
-    return [*package.rglob("*.py"), *(package / "templates" / "report").iterdir(), ARTICLE, PROFILES, PUBLISHED]
+    return [*package.rglob("*.py"), *page.TEMPLATES.iterdir(), ARTICLE, PROFILES, PUBLISHED]
 
 
-def _is_newest(page: Path, made_of: list[Path]) -> bool:
-    return page.exists() and page.stat().st_mtime > max(path.stat().st_mtime for path in made_of)
-
-
-def to_html(document: nbformat.NotebookNode) -> str:
-    """One HTML page that loads nothing: nbconvert's scripts from the network are left out, the plots are inside."""
-    exporter = HTMLExporter(
-        template_name="report",
-        extra_template_basedirs=[str(Path(__file__).parent / "templates")],
-        embed_images=True,
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        mathjax_url="",
-        require_js_url="",
-        jquery_url="",
-    )
-    page, _ = exporter.from_notebook_node(document, resources={"metadata": {"name": document.metadata["title"]}})
-    return page
-
-
-def _of_load(run: str, **parameters: str | int) -> tuple[str, list[list[str]], range]:
-    """Title, lines and the columns with numbers: CPU time per request against the baseline, and latency where it is."""
-    rows = store.load(run)
-    found = {"CPU per request": comparison.of_study(rows, comparison.find_study(rows, "throughput", **parameters))}
-    for study in comparison.find_studies(rows, "latency", **parameters):
-        percentile = rows.attrs["environment"]["studies"][study]["metric"].split("_")[1]
-        found[f"latency, {percentile}"] = comparison.of_study(rows, study)
-    return _of_parts(f"run {run}, under load, {_about(parameters)}", found)
-
-
-def _of_memory(run: str, **parameters: str | int) -> tuple[str, list[list[str]], range]:
-    """The same of memory: resident under load, and the smallest limit, where the engine can limit it."""
-    rows = store.load(run)
-    found = {"under load": comparison.of_study(rows, comparison.find_study(rows, "memory", of="load", **parameters))}
-    for study in comparison.find_studies(rows, "memory", of="limit", **parameters):
-        found["smallest limit"] = comparison.of_study(rows, study)
-    return _of_parts(f"run {run}, memory, {_about(parameters)}", found)
-
-
-def _of_startup(run: str) -> tuple[str, list[list[str]], range]:
-    """The same of starts: the server's process and its container."""
-    rows = store.load(run)
-    found = {what: comparison.of_study(rows, study) for what, study in STARTS.items()}
-    return _of_parts(f"run {run}: start to first byte", found)
-
-
-def _of_parts(of: str, found: dict[str, pd.DataFrame]) -> tuple[str, list[list[str]], range]:
-    lines = [["of", "cell", *COMPARED]]
-    for what, each in found.items():
-        lines += [[what, *line] for line in _compared(each)]
-    notes = [f"{what}: {each.attrs['warning']}" for what, each in found.items() if each.attrs["warning"]]
-    baseline = next(iter(found.values())).attrs["baseline"]
-    return "; ".join([f"{of}, as a ratio to {baseline}", *notes]), lines, range(2, 7)
-
-
-def _about(parameters: dict[str, str | int]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in parameters.items())
-
-
-def _compared(found: pd.DataFrame) -> list[list[str]]:
-    lines = []
-    for cell in found.itertuples():
-        intervals = [f"{low:.3f} to {high:.3f}" for low, high in ((cell.low, cell.high), (cell.low_all, cell.high_all))]
-        numbers = (
-            [f"{cell.ratio:.3f}", *intervals, comparison.detectable_in_words(cell.detectable)]
-            if cell.pairs > 1
-            else [""] * 4
-        )
-        lines.append([comparison.in_words(cell.cell, found.attrs), *numbers, str(cell.pairs), cell.verdict])
-    return lines
-
-
-def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
-    """The same of sizes: a row per cell, the article's figure beside ours."""
-    lines = [
-        ["base", "profile", "allocator", "article 2021", "today", "of it the app", "compressed", "base from", "runs"]
-    ]
-    for cell in stats.cells(store.load(run)).to_dict("records"):
-        of_the_article = cell["allocator"] == matrix.base(cell["base"]).article_allocator
-        lines.append(
-            [
-                cell["base"] + (" (stand-in)" if cell["stand_in"] else ""),
-                cell["profile"],
-                cell["allocator"],
-                megabytes(cell["article_bytes"]) if of_the_article else "",
-                megabytes(cell.get("unpacked_bytes")),
-                megabytes(cell.get("app_bytes")),
-                _compressed(cell),
-                cell["base_source"],
-                "yes" if cell["ok"] else f"NO: {cell['reason']}",
-            ]
-        )
-    return f"run {run}: sizes in MB (1e6 bytes)", lines, range(3, 7)
-
-
-SHORT = {SIZES: _of_sizes, STARTUP: _of_startup, UNDER_LOAD: _of_load, MEMORY: _of_memory}
-
-
-def _compressed(cell: dict) -> str:
-    """Of a row of `stats.cells`; an estimate says so."""
-    told, guess = (megabytes(cell.get(f"compressed_{kind}")) for kind in ("bytes", "estimate_bytes"))
-    return told or (f"about {guess}" if guess else "")
-
-
-def megabytes(size_bytes: float | None) -> str:
-    """Bytes as MB of 1e6 bytes with three significant digits; "" for none."""
-    return "" if size_bytes is None or size_bytes != size_bytes else f"{size_bytes / 1e6:#.3g}".rstrip(".")
+def _is_newest(path: Path, made_of: list[Path]) -> bool:
+    return path.exists() and path.stat().st_mtime > max(each.stat().st_mtime for each in made_of)

@@ -25,6 +25,11 @@ def article() -> pd.DataFrame:
     return pd.read_csv(ARTICLE, comment="#")
 
 
+def app(rows: pd.DataFrame) -> str:
+    """The name of the app that a run is of."""
+    return rows.attrs["environment"].get("app", {}).get("name", ARTICLES_APP)
+
+
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`.
 
@@ -57,7 +62,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     ]
     table["stand_in"] = [d in images and images[d]["stand_in"] for d in digest]
     figures = article().set_index(["base", "profile"])["size_bytes"]
-    if rows.attrs["environment"].get("app", {}).get("name", ARTICLES_APP) != ARTICLES_APP:
+    if app(rows) != ARTICLES_APP:
         figures = figures.iloc[:0]
     table["article_bytes"] = figures.reindex(pd.MultiIndex.from_frame(table[["base", "profile"]])).to_numpy()
     return _in_order(table).reset_index()
@@ -168,9 +173,8 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a stand-in."""
     works = table[table["ok"]]
-    environment = rows.attrs["environment"]
-    app = environment.get("app", {}).get("name", ARTICLES_APP)
-    said = [f"Run **{environment['run']}**, of {app}: {len(works)} of {len(table)} cells built, started and measured."]
+    run = rows.attrs["environment"]["run"]
+    said = [f"Run **{run}**, of {app(rows)}: {len(works)} of {len(table)} cells built, started and measured."]
     if len(works):
         best = works.loc[works["unpacked_bytes"].idxmin()]
         said.append(
@@ -235,6 +239,11 @@ def ladder_findings(found: pd.DataFrame) -> str:
                     f"where layers are compressed, {pulled:.2f} times."
                 )
     return "\n".join(f"- {sentence}" for sentence in said)
+
+
+def megabytes(size_bytes: float | None) -> str:
+    """Bytes as MB of 1e6 bytes with three significant digits; "" for none."""
+    return "" if size_bytes is None or size_bytes != size_bytes else f"{size_bytes / 1e6:#.3g}".rstrip(".")
 
 
 def _mb(size_bytes: float) -> str:

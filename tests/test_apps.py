@@ -204,7 +204,7 @@ def test_an_own_app_is_built_checked_reported_and_chosen(lab, own_run):
     assert done.returncode == 1 and hashes(folder) == before
     assert cells["optimized"]["ok"] and not cells["abort"]["ok"]
     assert cells["abort"]["reason"].startswith("exit code 1")
-    page = (REPORTS / name / "01_sizes.html").read_text()
+    page = (REPORTS / name / "report.html").read_text()
     assert "of tiny" in page and "The article has no figures" in page
     chosen = lab("choose", "--run", name, "--max-transfer", "3MB")
     assert chosen.returncode == 0 and "Picked: scratch-optimized-system" in chosen.stdout

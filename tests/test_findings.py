@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from rustimg_lab import comparison, findings, matrix, plots, report, store, tables
+from rustimg_lab import comparison, findings, matrix, plots, report, short, store, tables
 from rustimg_lab.comparison import TWIN
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
@@ -89,7 +89,7 @@ def test_shared_cpus_are_said_in_every_table(study):
     for table in (tables.ratios(found), tables.summary({"CPU": summary}), tables.studies(rows)):
         assert SHARED in table.to_html()
     ((notebook, parameters),) = report.parts("a")
-    assert SHARED in str(report.summary("a", notebook, parameters).title)
+    assert SHARED in str(short.summary("a", notebook, parameters).title)
 
 
 def test_what_was_lost_is_in_a_table_as_text(study):
@@ -111,7 +111,7 @@ def test_studies_that_have_hardly_begun_have_their_tables_and_plots_too(study, b
     plots.ratios(found, axes[1], "CPU", "")
     figure.canvas.draw()
     plt.close(figure)
-    assert report.markdown("a", *report.parts("a")[0]).count("\n") == 2 + len(found)
+    assert short.markdown("a", *report.parts("a")[0]).count("\n") == 2 + len(found)
 
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are(study):

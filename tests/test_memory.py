@@ -69,7 +69,7 @@ def test_the_smallest_limit_is_found_and_there_the_load_is_answered(study):
     )
     assert len(limits) == 2 * 2 and (limits >= memory.SMALLEST_BYTES).all()
     assert (there >= memory.KEPT * free).all()
-    assert (REPORTS / NAME / "04_memory_workload-large_workers-1_connections-64.html").exists()
+    assert (REPORTS / NAME / "report.html").exists()
 
 
 def test_a_server_under_too_small_a_limit_is_lost_and_the_bisection_goes_up(server, tools, monkeypatch):

@@ -161,7 +161,7 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
         # The variables were there, and their values are not here.
         assert "HTTPS_PROXY=[proxy]" in logs and "failed by way of [proxy]" in logs
         written = [path for folder in (RUNS / run, REPORTS / run) for path in folder.rglob("*") if path.is_file()]
-        assert {"rows.jsonl", "environment.json", "01_sizes.html"} <= {path.name for path in written}
+        assert {"rows.jsonl", "environment.json", "report.html"} <= {path.name for path in written}
         left = [path for path in STATE.glob("work-*/**/*") if path.is_file()]
         for path in written + left:
             assert CANARY not in path.read_text(errors="replace"), path

@@ -14,7 +14,20 @@ from pathlib import Path
 import pytest
 from test_bases import rootfs
 
-from rustimg_lab import apps, build, comparison, disk, engine, host, matrix, proxy, registry, report, stats, store
+from rustimg_lab import (
+    apps,
+    build,
+    comparison,
+    disk,
+    engine,
+    host,
+    matrix,
+    proxy,
+    registry,
+    short,
+    stats,
+    store,
+)
 from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS, STATE
 
 pytestmark = pytest.mark.engine
@@ -76,7 +89,7 @@ def test_the_binaries_are_what_was_asked_for(article_run):
 
 def test_the_report_is_one_page_that_has_every_cell(article_run):
     done, _ = article_run
-    page = REPORTS / NAME / "01_sizes.html"
+    page = REPORTS / NAME / "report.html"
     assert f"report: {page.relative_to(ROOT)}" in done.stdout
     html = page.read_text()
     (table,) = re.findall(r"<table[^>]*>(?:(?!</table>).)*article 2021, MB.*?</table>", html, re.DOTALL)
@@ -103,7 +116,7 @@ def test_the_grid_has_a_short_study_of_musl_malloc_and_says_that_it_is_short(art
     }
     assert "a short study (2 blocks)" in found.attrs["warning"]
     assert "a short study (2 blocks)" in " ".join(done.stdout.split())  # the table's title takes several lines
-    page = (REPORTS / NAME / "03_throughput_workload-batch_workers-1_connections-16.html").read_text()
+    page = (REPORTS / NAME / "report.html").read_text()
     assert "a short study (2 blocks)" in page
 
 
@@ -138,8 +151,8 @@ def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other
     assert (source.drop("alpine") == before["base_source"].unstack().drop("alpine")).all().all()
     assert (table["binary_sha256"] == before["binary_sha256"]).all()
     assert "(archive other-alpine.tar.gz, named by the user; " in done.stdout
-    assert report.markdown(other_run).count("| archive other-alpine.tar.gz |") == 2
-    page = (REPORTS / other_run / "01_sizes.html").read_text()
+    assert short.markdown(other_run).count("| archive other-alpine.tar.gz |") == 2
+    page = (REPORTS / other_run / "report.html").read_text()
     assert "alpine (stand-in)" not in page and "Test Linux v1.2 (1.2.3)" in page
 
     rows = (RUNS / other_run / "rows.jsonl").read_text()
@@ -259,7 +272,7 @@ def test_a_cell_that_failed_is_a_row_and_in_the_exit_code(tiny_run, tiny):
     assert "asked for jemalloc, the linker kept system" in table.loc["jemalloc", "reason"]
     assert table.loc["mimalloc", "reason"].startswith("error[E0308]: mismatched types (src/main.rs:")
     assert err.count("lab: failed: ") >= 3
-    assert (REPORTS / name / "01_sizes.html").exists() and "report: " in out
+    assert (REPORTS / name / "report.html").exists() and "report: " in out
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda sign: sign.name)

@@ -48,7 +48,7 @@ def test_every_part_of_a_start_is_measured_in_every_trial(study):
             assert len(values(name, metric)) == 3 * 2, metric  # the cell and its twin
     starts = rows[rows["metric"] == "exec_to_first_byte_s"]
     assert len(starts) == 3 * 2 * startup.STARTS and starts["is_warmup"].sum() == 3 * 2
-    assert (REPORTS / NAME / "02_startup.html").exists()
+    assert (REPORTS / NAME / "report.html").exists()
 
 
 def test_a_program_takes_longer_than_nothing_and_an_engine_longer_than_a_program(study):

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from rustimg_lab import matrix, report, stats, store, tables
+from rustimg_lab import matrix, short, stats, store, tables
 from rustimg_lab.store import Observation
 
 GOOD = [
@@ -94,7 +94,7 @@ def test_the_ladder_in_markdown_has_a_column_set_per_base(tmp_path, monkeypatch)
                 observations = [Observation(key, value) for key, value in facts.items()]
                 run.append(matrix.cell(base, name, "system"), "sha256:1", observations)
         run.append(matrix.cell("debian", "opt-s", "system"), "", [Observation("built", False, ok=False, reason="no")])
-    lines = report.ladder("a").splitlines()
+    lines = short.ladder("a").splitlines()
     assert lines[0].startswith("| profile | flags | scratch, system | / baseline | compressed | cargo, CPU s | debian,")
     assert lines[3] == "| strip |  | 3.00 | 0.75 | 1.00 | 100 |  |  |  |  |"
     assert "| smallest-unstable | unstable | 2.00 | 0.50 | 1.00 | 100 | 2.00 | 0.50 | 1.00 | 100 |" in lines

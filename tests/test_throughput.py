@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import apps, build, comparison, engine, host, matrix, packages, report, store
+from rustimg_lab import apps, build, comparison, engine, host, matrix, packages, short, store
 from rustimg_lab.measure import instructions, latency, loading, serving, throughput, trials, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Lost, Treatment
@@ -74,7 +74,7 @@ def test_musl_malloc_costs_more_than_twice_the_cpu_time_of_jemalloc(study):
     assert jemalloc["pairs"] == 6 and jemalloc["high"] < 0.5
     requests = comparison.of_study(rows, name, "requests_per_s").set_index("cell")
     assert requests.loc["scratch-optimized-jemalloc", "low"] > 1
-    assert (REPORTS / NAME / "03_throughput_workload-batch_workers-1_connections-8.html").exists()
+    assert (REPORTS / NAME / "report.html").exists()
 
 
 def test_instructions_per_request_repeat_within_a_thousandth(study):
@@ -178,7 +178,7 @@ def test_latency_is_measured_at_half_of_what_the_slowest_cell_answers(latency_st
     assert (values["latency_p50_s"] <= values["latency_p90_s"]).all() and (values["latency_p50_s"] > 0).all()
     # So many samples in so many seconds: a percentile with fewer than ten above it is not told.
     assert ("latency_p99_s" in values) == (rate * 0.01 >= 10) and "latency_p999_s" not in values
-    table = report.markdown(NAME, "03_throughput", {"workload": "batch", "workers": 1, "connections": 8})
+    table = short.markdown(NAME, "03_throughput", {"workload": "batch", "workers": 1, "connections": 8})
     assert table.count("| latency, p") == 2
 
 

@@ -1,7 +1,8 @@
-"""Instructions per request, counted by callgrind (valgrind.org/docs/manual/cl-manual.html): they know no noise.
+"""Instructions per request, counted by callgrind (valgrind.org/docs/manual/cl-manual.html): they know next to no noise.
 
 The server runs under callgrind in its own image and answers so many requests, then in a fresh container many more; the
-difference is what the requests cost, without start and end. One worker thread, one connection.
+difference is what the requests cost, without start and end. One worker thread, one connection. What an allocator does
+by the clock (giving memory back) is left out.
 """
 
 import re
@@ -24,7 +25,15 @@ END_TIMEOUT_S = 60
 # /tmp. The tool is called directly, since its launcher is not static, and an image need not have what that needs.
 FOLDER = "/valgrind"
 COMMAND = [f"{FOLDER}/callgrind-amd64-linux", "--tool=callgrind", "--vgdb=no", "--callgrind-out-file=/dev/null"]
-ENVIRONMENT = {"VALGRIND_LIB": FOLDER, "VALGRIND_LAUNCHER": f"{FOLDER}/valgrind", "TMPDIR": f"{FOLDER}/tmp"}
+ENVIRONMENT = {
+    "VALGRIND_LIB": FOLDER,
+    "VALGRIND_LAUNCHER": f"{FOLDER}/valgrind",
+    "TMPDIR": f"{FOLDER}/tmp",
+    # Allocators give memory back by the clock, which under callgrind runs fifty times as fast beside the program: how
+    # often would hang on the machine. They are told not to (jemalloc's TUNING.md; mimalloc's mi_option_purge_delay).
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
+    "MIMALLOC_PURGE_DELAY": "-1",
+}
 
 
 def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observation]:

@@ -1,0 +1,127 @@
+"""Runs -> what a reader wants to know first: the image to ship for each goal, and what of the article holds. Pure."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rustimg_lab import choice, comparison, findings, stats
+from rustimg_lab.choice import CRITERIA, Wishes
+from rustimg_lab.errors import LabError
+
+# The first that a run can answer is the one that the page begins with.
+GOALS = {
+    "the smallest transfer, at least 95% of the best throughput, exec to first byte within 10 ms": Wishes(
+        {"startup": 0.010}, min_throughput=0.95, stable=True
+    ),
+    "the smallest transfer, at least 95% of the best throughput": Wishes(min_throughput=0.95, stable=True),
+    "the smallest transfer": Wishes(stable=True),
+    "the smallest transfer, unstable compiler flags allowed": Wishes(),
+    "the smallest transfer of those with a shell": Wishes(needs_shell=True, stable=True),
+    "the soonest first byte after exec": Wishes(stable=True, weights={"startup": 1.0}),
+    "the least CPU time per request": Wishes(stable=True, weights={"cpu": 1.0}),
+    "the least memory under load": Wishes(stable=True, weights={"memory": 1.0}),
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The cell to ship for a goal. `run` and `cell` lead to its Dockerfile; `name` is the cell in words, with what
+    stands in for another; `measured` has a text by quantity, `facts` all of them; `beaten` is the next best, and by
+    what."""
+
+    goal: str
+    run: str
+    cell: str
+    name: str
+    facts: str
+    measured: dict[str, str]
+    sure: str
+    beaten: str
+
+
+def best(runs: dict[str, pd.DataFrame]) -> list[Answer]:
+    """The cell to ship for each of `GOALS` that a run can answer; of several the one with the most cells that were
+    measured for it, since cells of two runs need not be comparable. `runs` are `store.load`'s, by name."""
+    found = []
+    for goal, wishes in GOALS.items():
+        told = [(name, chosen) for name, rows in runs.items() if (chosen := _chosen(rows, wishes)) and chosen.picked]
+        if told:
+            run, chosen = max(told, key=lambda each: _measured(each[1]))
+            if wishes.stable or chosen.table.loc[chosen.picked, "unstable"]:  # or it is what a goal above says already
+                found.append(_answer(goal, run, chosen))
+    return found
+
+
+def allocator(runs: dict[str, pd.DataFrame]) -> str:
+    """The article's sentence on allocators against the study with the most blocks that holds musl malloc beside
+    jemalloc, and what jemalloc takes in memory, as Markdown; "" where no run can tell."""
+    told = []
+    for kind, of, verdict in (("throughput", "", findings.allocator_verdict), ("memory", "load", _memory_verdict)):
+        studies = [
+            (rows, name)
+            for rows in runs.values()
+            for name in comparison.find_studies(rows, kind, **({"of": of} if of else {}))
+            if findings.holds_musl_beside_jemalloc(rows, name)
+        ]
+        if studies:
+            rows, name = max(studies, key=lambda each: _blocks(*each))
+            told.append(verdict(rows, name).partition("\n\n")[0])
+    return "\n\n".join(told)
+
+
+def article(runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """`stats.article_grid` of the first run that has most of it; empty where none has any."""
+    return max((stats.article_grid(rows) for rows in runs.values()), key=len)
+
+
+def notes(runs: dict[str, pd.DataFrame]) -> list[str]:
+    """What a reader must know of every number: which bases are stand-ins, and how many cells have none."""
+    tables = {name: stats.cells(rows) for name, rows in runs.items() if (rows["study"] == "").any()}
+    found = {
+        f"{base} is a {label}, not the official image: its figures are not {base.capitalize()}'s."
+        for table in tables.values()
+        for base, label in table.loc[table["stand_in"], ["base", "base_label"]].itertuples(index=False)
+    }
+    failed = [
+        f"Run {name}: {(~table['ok']).sum()} of {len(table)} cells have no number; the reasons are in its tables."
+        for name, table in tables.items()
+        if not table["ok"].all()
+    ]
+    return sorted(found) + failed
+
+
+def _chosen(rows: pd.DataFrame, wishes: Wishes) -> choice.Choice | None:
+    try:
+        return choice.choose(rows, wishes)
+    except LabError:  # the run has not measured what is asked
+        return None
+
+
+def _measured(found: choice.Choice) -> int:
+    """How many cells could have been picked."""
+    wishes = found.wishes
+    needed = [*wishes.weights, *wishes.limits, *([choice.THROUGHPUT] if wishes.min_throughput else [])]
+    return int(found.table[needed].notna().all(axis=1).sum())
+
+
+def _answer(goal: str, run: str, found: choice.Choice) -> Answer:
+    table = found.table
+    attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
+    others = table[table["meets"] & (table.index != found.picked)].sort_values("score")
+    beaten = f"{comparison.in_words(others.index[0], attrs)}: {others['reason'].iloc[0]}" if len(others) else ""
+    name = comparison.in_words(found.picked, attrs)
+    one = table.loc[found.picked]
+    measured = {about.label: choice.in_words(key, one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])}
+    return Answer(goal, run, found.picked, name, choice.facts(found), measured, choice.sure(found), beaten)
+
+
+def _memory_verdict(rows: pd.DataFrame, study: str) -> str:
+    load = rows.attrs["environment"]["studies"][study]["parameters"]
+    same = {key: load[key] for key in ("workload", "workers", "connections")}
+    return findings.memory_verdict(
+        rows, study, next(iter(comparison.find_studies(rows, "memory", of="limit", **same)), "")
+    )
+
+
+def _blocks(rows: pd.DataFrame, study: str) -> int:
+    return rows.loc[(rows["study"] == study) & rows["ok"], "block"].nunique()

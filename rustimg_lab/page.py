@@ -1,0 +1,300 @@
+"""Executed notebooks and answers -> one page to share: HTML that loads nothing, or Markdown with figures beside it."""
+
+import base64
+import hashlib
+import io
+import itertools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbformat
+import pandas as pd
+from bs4 import BeautifulSoup, Tag
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
+from PIL import Image
+
+from rustimg_lab import stats
+from rustimg_lab.answers import Answer
+
+TEMPLATES = Path(__file__).parent / "templates" / "page"
+COLOURS = 64  # of a figure; a plot has few, and is a third of its size so
+NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?")
+_JINJA = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """An executed notebook as a section of the page: `of` says in words of what, "" where there is but one."""
+
+    document: nbformat.NotebookNode
+    of: str = ""
+
+    @property
+    def title(self) -> str:
+        return self.document.cells[0].source.partition("\n")[0].removeprefix("# ")
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """What a reader takes along of a cell: name in words, Dockerfile, Cargo profile."""
+
+    cell: str
+    name: str
+    dockerfile: str
+    profile: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run as the page's last section has it: what it was called with, on what, and its files by name."""
+
+    name: str
+    commands: list[str]
+    machine: str
+    app: str
+    images: list[str]
+    studies: list[str]
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Lead:
+    """What the page begins and ends with: the answers, and how to reproduce them. `allocator` is Markdown, `article` a
+    table as `stats.article_grid`; `source` says which lab made it."""
+
+    best: list[Answer]
+    allocator: str
+    article: pd.DataFrame
+    notes: list[str]
+    shipped: list[Shipped]
+    runs: list[Source]
+    source: str
+
+
+def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) -> str:
+    """The page as HTML. The browser is told to load nothing, and to run no script but the page's own."""
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    sections = [
+        {"id": f"part-{number}", "title": part.title, "of": part.of, "body": Markup(_body(part.document, number))}
+        for number, part in enumerate(parts, 1)
+    ]
+    then_and_now = article(lead.article) if lead else pd.DataFrame()
+    return _JINJA.get_template("page.html.j2").render(
+        title=title,
+        about=about,
+        sections=sections,
+        lead=lead is not None,
+        best=lead.best if lead else [],
+        goals=Markup(_linked(lead.best)) if lead and lead.best else "",
+        notes=lead.notes if lead else [],
+        shipped=lead.shipped if lead else [],
+        source=lead.source if lead else "",
+        allocator=Markup(markdown2html(lead.allocator)) if lead and lead.allocator else "",
+        article=Markup(_tidy(then_and_now.to_html(index=False, border=0), 0)) if len(then_and_now) else None,
+        runs=[_source(run) for run in lead.runs] if lead else [],
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+    )
+
+
+def markdown(title: str, about: str, parts: list[Part], lead: Lead, folder: str) -> tuple[str, dict[str, bytes]]:
+    """The page as GitHub's Markdown, and its figures by the name that it has for them, below `folder`."""
+    said, figures = [f"# {title}", about], {}
+    if lead.best:
+        first = lead.best[0]
+        said += ["## Ship this", f"**{first.name}**: {first.goal}: {first.facts}. {first.sure}"]
+    said += ["## The allocator", lead.allocator] if lead.allocator else []
+    then_and_now = article(lead.article)
+    if len(then_and_now):
+        said += ["## The article of 2021, and today", "Images in MB (1e6 bytes), unpacked.", pipe_table(then_and_now)]
+    said += [f"**{note}**" for note in lead.notes]
+    if lead.best:
+        said += ["## Best image per goal", pipe_table(_goals(lead.best))]
+    for part in parts:
+        said += _in_markdown(part, folder, figures)
+    for each in lead.shipped:
+        said += [f"## {each.name}", f"```dockerfile\n{each.dockerfile}```", f"```toml\n{each.profile}```"]
+    said.append("## How to reproduce it")
+    for run in lead.runs:
+        commands = [f"```\n{chr(10).join(run.commands)}\n```"] if run.commands else []
+        lines = [f"Machine: {run.machine}", f"App: {run.app}", *run.images, *run.studies]
+        said += [f"### Run {run.name}", *commands, "\n".join(f"- {line}" for line in lines)]
+    return "\n\n".join(each.strip("\n") for each in said) + "\n", figures
+
+
+def article(table: pd.DataFrame) -> pd.DataFrame:
+    """The article's figures and ours, a row per base, as text; of `stats.article_grid`."""
+    if table.empty:
+        return pd.DataFrame()
+    shown = table.assign(base=table["base"].where(~table["stand_in"], table["base"] + " (stand-in)"))
+    wide = {}
+    for profile, own in shown.groupby("profile", sort=False):
+        for column, year in (("article_bytes", "2021"), ("unpacked_bytes", "today")):
+            sizes = [stats.megabytes(size) or "none" for size in own[column]]
+            wide[f"{profile}, {year}"] = dict(zip(own["base"], sizes, strict=True))
+    return pd.DataFrame(wide).fillna("").rename_axis("base").reset_index()
+
+
+def _goals(best: list[Answer]) -> pd.DataFrame:
+    """The best image per goal, as text, with a column per quantity that was measured of any."""
+    return pd.DataFrame(
+        [
+            {
+                "goal": each.goal,
+                "ship": each.name,
+                **{label: value.replace(" ", "\N{NO-BREAK SPACE}") for label, value in each.measured.items()},
+                "how sure": each.sure,
+                "of run": each.run,
+            }
+            for each in best
+        ]
+    ).fillna("")
+
+
+def pipe_table(table: pd.DataFrame) -> str:
+    """A table of text as Markdown."""
+    lines = [list(table), *table.astype(str).to_numpy().tolist()]
+    ruler = ["---:" if _is_number(table[name].astype(str)) else "---" for name in table]
+    return "".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
+        for line in (lines[0], ruler, *lines[1:])
+    )
+
+
+def _linked(best: list[Answer]) -> str:
+    """`_goals` as HTML, each image a link to its Dockerfile."""
+    soup = BeautifulSoup(_tidy(_goals(best).to_html(index=False, border=0), 0), "html.parser")
+    for row, answer in zip(soup.find("tbody")("tr"), best, strict=True):
+        shown = row("td")[1]
+        link = soup.new_tag("a", href=f"#ship-{answer.cell}", string=shown.get_text())
+        shown.clear()
+        shown.append(link)
+    return str(soup)
+
+
+def _body(document: nbformat.NotebookNode, number: int) -> str:
+    exporter = HTMLExporter(
+        template_name="basic", embed_images=True, exclude_input=True, exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )  # fmt: skip
+    fragment, _ = exporter.from_notebook_node(nbformat.from_dict({**document, "cells": _shown(document)}))
+    return _tidy(fragment, number)
+
+
+def _shown(document: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cells that a reader has something from: no text on code that shows nothing, such as what only asserts."""
+    found: list[nbformat.NotebookNode] = []
+    for number, cell in enumerate(document.cells):
+        code = list(itertools.takewhile(lambda each: each.cell_type == "code", document.cells[number + 1 :]))
+        if number == 0 or cell.cell_type == "code" or not code or any(each.outputs for each in code):
+            found.append(cell)
+    return found
+
+
+def _tidy(fragment: str, number: int) -> str:
+    """A fragment as the page has it: headings a level lower, names of its own, tables that scroll, smaller figures."""
+    soup = BeautifulSoup(fragment, "html.parser")
+    for each in soup(["style", "script"]):
+        each.decompose()
+    for anchor in soup.select("a.anchor-link"):
+        anchor.decompose()
+    for heading in soup(["h5", "h4", "h3", "h2", "h1"]):
+        heading.name = f"h{int(heading.name[1]) + 1}"
+    for each in soup(True):
+        names = {"id": f"part-{number}-{each['id']}"} if each.name in ("h2", "h3", "h4") and each.get("id") else {}
+        kept = {name: each[name] for name in ("href", "src", "alt", "colspan", "rowspan") if name in each.attrs}
+        each.attrs = kept | names
+    for table in soup("table"):
+        _tidy_table(table)
+        table.wrap(soup.new_tag("div", attrs={"class": "table"}))
+    for image in soup("img"):
+        image["src"] = f"data:image/png;base64,{base64.b64encode(_smaller(image['src'])).decode()}"
+        image.wrap(soup.new_tag("figure"))
+    for each in soup("div"):
+        if each.get("class") != "table" and each.get("class") != ["table"]:
+            each.unwrap()
+    return re.sub(r"\n\s*\n+", "\n", str(soup))
+
+
+def _tidy_table(table: Tag) -> None:
+    rows = [row.find_all(["th", "td"]) for row in table("tr")]
+    width = min(map(len, rows), default=0)
+    for place in range(width):
+        column = [row[place] for row in rows]
+        if _is_number(pd.Series([cell.get_text().strip() for cell in column if cell.name == "td"], dtype=str)):
+            for cell in column:
+                cell["class"] = "number"
+
+
+def _is_number(values: pd.Series) -> bool:
+    told = values[values.ne("")]
+    return len(told) > 0 and all(NUMBER.fullmatch(value) for value in told)
+
+
+def _smaller(source: str) -> bytes:
+    """A figure (a PNG as a data URL) with as few colours as it needs."""
+    picture = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB")
+    written = io.BytesIO()
+    picture.quantize(COLOURS).save(written, "PNG", optimize=True)
+    return written.getvalue()
+
+
+def _source(run: Source) -> dict[str, Any]:
+    files = [
+        {
+            "name": name,
+            "data": f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}",
+            "size": f"{len(content) / 1e3:.0f} kB",
+        }
+        for name, content in run.files.items()
+    ]
+    return {**vars(run), "files": files}
+
+
+def _in_markdown(part: Part, folder: str, figures: dict[str, bytes]) -> list[str]:
+    said = []
+    for cell in _shown(part.document):
+        if cell.cell_type == "markdown":
+            said.append(re.sub(r"^(#+ )", r"#\1", cell.source, flags=re.MULTILINE))
+            if part.of and cell.source.startswith("# "):
+                said.append(f"*{part.of}*")
+            continue
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                name = f"figure-{len(figures) + 1:02}.png"
+                figures[name] = _smaller(f",{data['image/png']}")
+                alt = output.metadata.get("image/png", {}).get("alt", "")
+                said.append(f"![{alt.replace('[', '(').replace(']', ')')}]({folder}/{name})")
+            elif "text/markdown" in data:
+                said.append(data["text/markdown"])
+            elif "text/html" in data:
+                said += _tables(data["text/html"])
+            elif "text" in output:
+                said.append(f"```\n{output['text']}```")
+    return said
+
+
+def _tables(fragment: str) -> list[str]:
+    """The tables of an output, and its other text, as Markdown."""
+    soup = BeautifulSoup(fragment, "html.parser")
+    for each in soup(["style", "details"]):
+        each.decompose()
+    found = []
+    for table in soup("table"):
+        if caption := table.find("caption"):
+            found.append(f"*{caption.extract().get_text()}*")
+        header, *lines = [[" ".join(cell.get_text().split()) for cell in row(["th", "td"])] for row in table("tr")]
+        found.append(pipe_table(pd.DataFrame(lines, columns=header)))
+        table.decompose()
+    rest = " ".join(soup.get_text().split())
+    return [*found, rest] if rest else found

@@ -1,0 +1,153 @@
+"""The page that is shared, of recorded runs: what it holds, that it loads nothing, and what is told where it cannot be
+made. How it looks and behaves in a browser is `test_browser.py`'s part."""
+
+import base64
+import gzip
+import html
+import itertools
+import json
+import os
+import re
+import shutil
+
+import nbformat
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+
+from rustimg_lab import answers, choice, host, page, report, store
+from rustimg_lab.errors import LabError
+from rustimg_lab.paths import RECORDED, REPORTS
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
+
+
+@pytest.fixture(scope="module")
+def recorded(lab) -> BeautifulSoup:
+    done = lab("report", "recorded", **NO_ENGINE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("report: reports/recorded/report.html\n")
+    return BeautifulSoup((REPORTS / "recorded" / "report.html").read_text(), "html.parser")
+
+
+def test_the_first_screen_names_the_image_to_ship_and_leads_to_its_dockerfile(recorded):
+    first = recorded.select_one("#answers .card.first")
+    picked = answers.best({name: store.load(name) for name in report.names("recorded")})[0]
+    assert picked.cell in first.text and choice.facts(_chosen(picked)) in first.text and picked.sure in first.text
+    target = recorded.select_one(first.select_one("a")["href"])
+    block = target.find_next("pre").text
+    assert block == store.dockerfile(picked.run, picked.cell)
+    verdict, article = recorded.select("#answers .card")[1:]
+    assert "times the CPU time" in verdict.text and "times the memory" in verdict.text
+    assert article.select("tbody tr")[0].text.split() == ["scratch", "15.9", "5.50", "4.20", "3.46"]
+
+
+def _chosen(answer: answers.Answer) -> choice.Choice:
+    return choice.choose(store.load(answer.run), answers.GOALS[answer.goal])
+
+
+def test_what_stands_in_for_another_is_told_before_any_number_of_it(recorded):
+    text = recorded.select_one("main").text
+    assert 0 < text.index("alpine is a stand-in for alpine") < text.index("Best image per goal")
+
+
+@pytest.mark.parametrize("run", ["recorded", *(f"recorded/{path.name}" for path in sorted(RECORDED.iterdir()))])
+def test_a_page_loads_nothing_and_can_be_heard(run):
+    written = report.whole(run)
+    text = written.read_text()
+    assert len(text) < 3_000_000
+    soup = BeautifulSoup(text, "html.parser")
+    assert all(each["src"].startswith("data:image/png;base64,") for each in soup(src=True))
+    assert not soup(["link", "iframe", "object", "embed", "video", "audio", "base", "form"]) and not soup(srcset=True)
+    assert not re.search(r"@import|url\(", "".join(each.text for each in soup("style")))
+    assert len(soup("script")) == 1
+    assert "default-src 'none'" in soup.find("meta", attrs={"http-equiv": True})["content"]
+    assert all(len(image["alt"]) > 40 for image in soup("img")) and soup("img")
+    levels = [int(heading.name[1]) for heading in soup(re.compile(r"h\d"))]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(below - above <= 1 for above, below in itertools.pairwise(levels))
+    names = [each["id"] for each in soup(id=True)]
+    assert len(set(names)) == len(names)
+    assert {link["href"][1:] for link in soup("a", href=re.compile("^#"))} <= set(names)
+
+
+def test_the_raw_rows_are_inside(recorded):
+    links = {link["download"]: link["href"] for link in recorded("a", download=True)}
+    content = gzip.decompress(base64.b64decode(links["recorded-article-rows.jsonl.gz"].partition(",")[2]))
+    assert content == (RECORDED / "article" / "rows.jsonl").read_bytes()
+    assert {f"recorded-{path.name}-environment.json.gz" for path in RECORDED.iterdir()} >= {
+        name for name in links if "environment" in name
+    }
+
+
+def test_it_says_how_to_reproduce_each_run(tmp_path, monkeypatch):
+    shutil.copytree(RECORDED / "article", tmp_path / "mine")
+    environment = json.loads((tmp_path / "mine" / "environment.json").read_text())
+    environment["commands"] = ["./lab run --run mine"]
+    (tmp_path / "mine" / "environment.json").write_text(json.dumps(environment))
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    source = report._source("mine", store.load("mine"))
+    text = page.html("title", "about", [], page.Lead([], "", pd.DataFrame(), [], [], [source], "this lab"))
+    part = BeautifulSoup(text, "html.parser").select_one("#reproduce")
+    assert part.find("pre").text == "./lab run --run mine"
+    for digest in environment["images"]:
+        assert digest in part.text
+
+
+def test_the_markdown_has_its_figures_beside_it(lab):
+    done = lab("report", "--run", "recorded/fd", "--format", "md", **NO_ENGINE)
+    assert done.returncode == 0, done.stderr
+    text = (REPORTS / "recorded" / "fd" / "report.md").read_text()
+    figures = re.findall(r"!\[[^\]]{40,}\]\(([^)]+)\)", text)
+    assert figures and all((REPORTS / "recorded" / "fd" / name).stat().st_size > 1000 for name in figures)
+    assert "<table" not in text and "<style" not in text
+    assert "| scratch | empty | smallest | system |" in text
+    assert store.dockerfile("recorded/fd", "scratch-smallest-system") in text
+
+
+def test_several_runs_make_one_page_and_two_apps_none(lab):
+    done = lab("report", "recorded/article,recorded/startup", **NO_ENGINE)
+    assert done.returncode == 0, done.stderr
+    text = (REPORTS / "recorded-article+recorded-startup" / "report.html").read_text()
+    assert text.count('class="part"') == 2 + 2  # the parts, what to ship, how to reproduce
+    done = lab("report", "recorded/article,recorded/fd", **NO_ENGINE)
+    assert done.returncode == 2
+    assert done.stderr == "lab: these runs are of several apps (myip, fd-find): a page is of one\n"
+
+
+def test_without_a_browser_a_pdf_is_refused_and_the_page_is_named(monkeypatch):
+    monkeypatch.setattr(host, "BROWSERS", ("no-such-browser",))
+    with pytest.raises(LabError, match=r"a PDF is made by Chromium or Chrome, .* apt-get install chromium"):
+        report.whole("recorded/fd", "pdf")
+    assert (REPORTS / "recorded" / "fd" / "report.html").exists()
+
+
+def test_what_only_asserts_is_not_in_the_page():
+    document = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# A question"),
+            nbformat.v4.new_code_cell("import this"),
+            nbformat.v4.new_markdown_cell("## What holds"),
+            nbformat.v4.new_code_cell("assert True"),
+            nbformat.v4.new_markdown_cell("## Findings"),
+            nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text="one <b>\n")]),
+        ]
+    )
+    text = page.html("title", "about", [page.Part(document)])
+    assert "A question" in text and "What holds" not in text and "Findings" in text
+    assert html.escape("one <b>") in text
+
+
+def test_an_unknown_parameter_is_told_with_the_nearest():
+    with pytest.raises(LabError, match="unknown parameter 'run_nam': did you mean 'run_name'"):
+        report.render("recorded", parameters={"run_nam": "x"})
+
+
+def test_a_notebook_that_does_not_reach_its_end_makes_no_page(monkeypatch):
+    written = report.render("recorded")
+    before = written.read_text()
+    os.utime(written.with_suffix(".ipynb"), (0, 0))  # older than what it is made of, or it would be left alone
+    monkeypatch.setattr(report, "SENTINEL", "what no cell prints")
+    with pytest.raises(LabError, match="did not run to its end"):
+        report.render("recorded")
+    assert written.read_text() == before
