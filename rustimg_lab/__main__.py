@@ -38,7 +38,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import App
 from rustimg_lab.measure import studies, trials, workloads
 from rustimg_lab.measure.loading import Load
-from rustimg_lab.paths import MYIP, ROOT
+from rustimg_lab.paths import MYIP, NOTEBOOKS, ROOT
 
 USUAL_WORKLOAD = studies.USUAL_LOAD.workload.name
 
@@ -50,10 +50,10 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as with Ctrl-C
     try:
         parser = _parser()
-        options, options.pytest = parser.parse_known_args(arguments)
+        options, options.rest = parser.parse_known_args(arguments)
         options.told = _told_command(sys.argv[1:] if arguments is None else arguments)
-        if options.pytest and options.command is not test:
-            parser.error(f"unrecognized arguments: {' '.join(options.pytest)}")
+        if options.rest and options.command not in (test, notebook):
+            parser.error(f"unrecognized arguments: {' '.join(options.rest)}")
         return options.command(options)
     except LabError as error:
         print(f"lab: {' '.join(str(error).split())}", file=sys.stderr)
@@ -236,14 +236,23 @@ def clean(options: argparse.Namespace) -> int:
     return 0
 
 
+def notebook(options: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "jupyterlab", "--LabApp.default_url=/lab/tree/00_start_here.ipynb"]
+    command += ["--allow-root"] if os.geteuid() == 0 else []
+    # The kernel of this venv, also where the user has another of the same name.
+    environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
+    return subprocess.run([*command, *options.rest], cwd=NOTEBOOKS, env=environment).returncode
+
+
 def test(options: argparse.Namespace) -> int:
-    try:
-        host.prepare(lambda text: print(f"lab: {text}"))
-    except LabError as error:
-        if os.environ.get("CI"):
-            raise
-        print(f"lab: {error}; tests that need an engine will be skipped")
-    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pytest", *options.pytest]):
+    for prepare, what in ((host.prepare, "an engine"), (host.prepare_browser, "a browser")):
+        try:
+            prepare(lambda text: print(f"lab: {text}"))
+        except LabError as error:
+            if os.environ.get("CI"):
+                raise
+            print(f"lab: {error}; tests that need {what} will be skipped")
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pytest", *options.rest]):
         if code := subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:
             return code
     return 0
@@ -404,6 +413,7 @@ def _parser() -> argparse.ArgumentParser:
     _source_options(added)
 
     command("doctor", doctor, "what this machine has, and what it lacks")
+    command("notebook", notebook, "open JupyterLab on the notebooks; other options go to it, such as --no-browser")
     command("clean", clean, "remove this clone's containers and images, and nothing else")
     command("test", test, "ruff and pytest, notebooks included; other options go to pytest")
     return parser

@@ -5,7 +5,8 @@ same one, each with values drawn from Student's t distributions: about each cell
 against it, and about its ratio to the study's baseline, paired by block, where cells are held against each other.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -135,6 +136,18 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
     return Choice(table, wishes, picked, sureness, notes)
 
 
+def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> Choice:
+    """The same choice of fewer cells: those of these bases, profiles and allocators. How sure it is, is not told."""
+    table = found.table
+    kept = table[
+        table["base"].isin(bases) & table["profile"].isin(profiles) & table["allocator"].isin(allocators)
+    ].copy()
+    kept["on_front"] = _front(kept) if len(kept) else False
+    picked = kept["score"].idxmin() if kept["meets"].any() else ""
+    kept["reason"] = [_reason(kept, cell, picked, found.wishes) for cell in kept.index]
+    return replace(found, table=kept, picked=picked, sureness={})
+
+
 def evidence(found: Choice) -> list[str]:
     """What was picked, by what, and how sure that is, in lines."""
     wanted = [f"{CRITERIA[name].label} at most {in_words(name, limit)}" for name, limit in found.wishes.limits.items()]
@@ -211,6 +224,18 @@ def daily_cost(table: pd.DataFrame, pulls: np.ndarray, requests: np.ndarray, pri
             + cell.memory / 1e9 * 24 * prices["gb_hour"]
         )
     return pd.DataFrame(costs)
+
+
+def parse_prices(text: str) -> dict[str, float]:
+    """Prices as `daily_cost` takes them, of `gb NUMBER, cpu_hour NUMBER, gb_hour NUMBER`. Raises LabError."""
+    found = dict(each.split(maxsplit=1) for each in text.split(",") if len(each.split()) == 2)
+    try:
+        prices = {name: float(found.pop(name)) for name in ("gb", "cpu_hour", "gb_hour")}
+    except (KeyError, ValueError):
+        prices = {}
+    if found or not prices or min(prices.values()) < 0 or text.count(",") != 2:
+        raise LabError(f"prices '{text}': give them as gb 0.09, cpu_hour 0.04, gb_hour 0.004")
+    return prices
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:

@@ -81,6 +81,12 @@ def prepare(say: Callable[[str], None]) -> None:
             say(f"{error}; compressed sizes will be estimates")
 
 
+def prepare_browser(say: Callable[[str], None]) -> None:
+    """Installs Chromium where there is no browser. Raises LabError where the user is not root, or there is no apt."""
+    if not browser():
+        install(["chromium", "fonts-dejavu-core"], say)
+
+
 def buildx_command() -> list[str]:
     """The command that runs buildx: the lab's own copy where there is one. Raises LabError when there is none."""
     own = _unpacked("docker-buildx") / PLUGIN

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 
 from rustimg_lab import profiles
@@ -67,6 +68,26 @@ class Cell:
     @property
     def binary(self) -> Binary:
         return Binary(self.target, self.profile, self.allocator, self.debian)
+
+    def __str__(self) -> str:
+        return self.slug
+
+    def facts(self) -> dict[str, str]:
+        """What it is, in words."""
+        flags = [f"{key} = {value}" for key, value in self.profile.settings] + list(self.profile.rustflags)
+        return {
+            "cell": self.slug,
+            "base image": reference(self.base.name, self.debian) or "none: scratch is empty",
+            "target": self.target,
+            "profile": self.profile.name,
+            "its flags": ", ".join(flags) or "cargo's own",
+            "allocator": self.allocator,
+        }
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        lines = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.facts().items())
+        return f"<table>{''.join(lines)}</table>"
 
 
 @dataclass(frozen=True)

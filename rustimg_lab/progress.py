@@ -19,11 +19,13 @@ _CARGO = re.compile(r"(Compiling|Downloaded|Finished|Updating|Downloading) \S+.*
 @contextmanager
 def building(binaries: list[Binary], console: Console) -> Iterator[Callable[[Binary, str], None]]:
     """Yields the function that is told what each binary's build is doing; it may be called from any thread."""
-    if not console.is_terminal:
+    if not _is_live(console):
         yield _lines(console)
         return
     columns = SpinnerColumn(finished_text="."), TextColumn("{task.description}"), TimeElapsedColumn()
+    begun, finished = time.monotonic(), set()
     with Progress(*columns, console=console) as bars:
+        whole = bars.add_task(f"{'binaries':28} none of {len(binaries)} yet", total=len(binaries))
         tasks = {binary: bars.add_task(f"{binary.slug:28} waiting", total=1, start=False) for binary in binaries}
 
         def step(binary: Binary, text: str) -> None:
@@ -31,6 +33,11 @@ def building(binaries: list[Binary], console: Console) -> Iterator[Callable[[Bin
             if done or _worth_showing(text):
                 bars.start_task(tasks[binary])
                 bars.update(tasks[binary], description=f"{binary.slug:28} {escape(text[:60]):60}", completed=int(done))
+            if done:
+                finished.add(binary)
+                left = (time.monotonic() - begun) / len(finished) * (len(binaries) - len(finished))
+                told = f"{len(finished)} of {len(binaries)}, {_in_words(left)} left" if left else "all"
+                bars.update(whole, description=f"{'binaries':28} {told:60}", completed=len(finished))
 
         yield step
 
@@ -42,10 +49,10 @@ def trials(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 
     def text(done: int, planned: int, what: str) -> str:
         left = (time.monotonic() - begun) / done * (planned - done) if done else None
-        told = "" if left is None else f", {left / 60:.0f} min left" if left > 90 else f", {left:.0f} s left"
+        told = "" if left is None else f", {_in_words(left)} left"
         return f"trial {done + (done < planned)} of {planned}{told}: {what}"
 
-    if not console.is_terminal:
+    if not _is_live(console):
 
         def line(done: int, planned: int, what: str) -> None:
             nonlocal last
@@ -62,6 +69,15 @@ def trials(console: Console) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, planned, what: bar.update(
             task, total=planned, completed=done, description=escape(text(done, planned, what))
         )
+
+
+def _is_live(console: Console) -> bool:
+    """Whether what is on it can be drawn anew: in a terminal, and in a notebook, where rich does so by ipywidgets."""
+    return console.is_terminal or console.is_jupyter
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
 def _lines(console: Console) -> Callable[[Binary, str], None]:

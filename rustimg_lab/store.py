@@ -203,11 +203,16 @@ def run_path(name: str) -> Path:
     """The folder of a run that is there. Raises LabError, with the nearest name, when it is not."""
     if name == RECORDED_RUN:
         return RECORDED / DEFAULT_RUN
-    known = {path.name: path for path in sorted(RUNS.glob("*")) if path.is_dir()}
-    known |= {f"{RECORDED_RUN}/{path.name}": path for path in sorted(RECORDED.glob("*")) if path.is_dir()}
+    known = runs()
     if name not in known:
         raise unknown("run", name, [*known, RECORDED_RUN])
     return known[name]
+
+
+def runs() -> dict[str, Path]:
+    """The folders of all runs, by name: the user's own, then the recorded ones."""
+    known = {path.name: path for path in sorted(RUNS.glob("*")) if path.is_dir()}
+    return known | {f"{RECORDED_RUN}/{path.name}": path for path in sorted(RECORDED.glob("*")) if path.is_dir()}
 
 
 def _environment(path: Path) -> dict[str, Any]:

@@ -7,10 +7,61 @@ import pandas as pd
 from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
-from rustimg_lab import choice, comparison, profiles
+from rustimg_lab import choice, comparison, matrix, profiles, stats, store
 from rustimg_lab.paths import PUBLISHED
 
 MEGABYTE = 1e6
+
+
+def machine(findings: list) -> Styler:
+    """What a run depends on, and what to do where it is not there. `findings` is `host.findings`."""
+    found = pd.DataFrame(findings)
+    marks = found["required"].map({True: "MISSING", False: "note"}).where(~found["ok"], "ok")
+    shown = {"": marks, "what": found["name"], "found": found["found"]}
+    return _style(pd.DataFrame(shown | {"what to do": found["remedy"].where(~found["ok"], "")}))
+
+
+def cells(asked: list[matrix.Cell]) -> Styler:
+    """What each cell is made of."""
+    return _style(pd.DataFrame([cell.facts() for cell in asked]))
+
+
+def profiles_known() -> Styler:
+    """Every profile of data/profiles.toml, with what is said of it."""
+    every = profiles.everything().values()
+    return _style(
+        pd.DataFrame(
+            [
+                {
+                    "profile": each.name,
+                    "flags": "unstable" if each.unstable else "stable",
+                    "said to gain": each.gain,
+                    "at the cost of": each.cost,
+                }
+                for each in every
+            ]
+        )
+    )
+
+
+def runs() -> Styler:
+    """Every run that there is: whose it is, and what it has."""
+    shown = []
+    for name in store.runs():
+        rows = store.load(name)
+        own = stats.cells(rows)
+        studies = rows.loc[rows["study"] != "", "study"].unique()
+        shown.append(
+            {
+                "run": name,
+                "app": stats.app(rows),
+                "cells": len(own),
+                "that work": int(own["ok"].sum()),
+                "rows": len(rows),
+                "studies": ", ".join(each for each in rows.attrs["environment"].get("studies", {}) if each in studies),
+            }
+        )
+    return _style(pd.DataFrame(shown))
 
 
 def then_and_now(table: pd.DataFrame) -> Styler:

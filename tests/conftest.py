@@ -25,6 +25,10 @@ TINY = Path(__file__).parent / "crates" / "tiny"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser") and not host.browser():
+        if os.environ.get("CI"):
+            pytest.fail("CI needs a browser: Chromium or Chrome")
+        pytest.skip("no Chromium or Chrome")
     if item.get_closest_marker("engine"):
         try:
             engine.client()

@@ -221,6 +221,12 @@ def test_the_tables_name_what_was_picked(service):
     assert "PICKED" in tables.candidates(found).to_html()
 
 
+@pytest.mark.parametrize("text", ["", "gb 1", "gb 1, cpu_hour 2, gb_hour x", "gb 1, cpu_hour 2, gb_hour 3, more 4"])
+def test_prices_that_cannot_be_read_are_told(text):
+    with pytest.raises(LabError, match="give them as gb 0"):
+        choice.parse_prices(text)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -246,7 +252,7 @@ def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
     found = choice.choose(service(), Wishes(min_throughput=0.95))
     for across, up in choice.pairs(found.table):
         plots.front(found, plt.figure().add_subplot(), across, up, "front")
-    prices = {"gb": 0.09, "cpu_hour": 0.04, "gb_hour": 0.004}
+    prices = choice.parse_prices("gb 0.09, cpu_hour 0.04, gb_hour 0.004")
     complete = found.table[found.table[list(CRITERIA)].notna().all(axis=1)]
     axes = plots.break_even(complete, plt.figure().add_subplot(), prices)
     assert FAST in [text.get_text() for text in axes.get_legend().get_texts()] and FAST in axes.get_label()

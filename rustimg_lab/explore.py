@@ -1,0 +1,61 @@
+"""Widgets for a notebook: the trade-off of the cells that one chooses, and tables that sort; from rows alone."""
+
+from dataclasses import replace
+
+import ipywidgets as widgets
+import pandas as pd
+from IPython.display import HTML, display
+from matplotlib import pyplot
+from pandas.io.formats.style import Styler
+
+from rustimg_lab import choice, plots
+
+
+def trade_off(rows: pd.DataFrame, workload: str = "") -> widgets.Widget:
+    """Choose bases, profiles, allocators and two criteria: the plot of the Pareto front answers, and says which cell
+    has the least of the first. Raises LabError when no cell of the run works."""
+    found = choice.choose(rows, choice.Wishes(), workload)
+    measured = {each.label: name for name, each in choice.CRITERIA.items() if found.table[name].notna().any()}
+    if len(measured) < 2:
+        return widgets.HTML("This run has measured sizes alone; with a study of its cells there is a trade-off to see.")
+    factors = {}
+    for factor in ("base", "profile", "allocator"):
+        names = list(found.table[factor].unique())
+        factors[factor] = widgets.SelectMultiple(
+            options=names, value=names, description=factor, rows=min(len(names), 6)
+        )
+    across, up = (
+        widgets.Dropdown(options=measured, value=list(measured.values())[place], description=word)
+        for place, word in ((0, "across"), (1, "up"))
+    )
+
+    def draw(base: tuple[str, ...], profile: tuple[str, ...], allocator: tuple[str, ...], across: str, up: str) -> None:
+        kept = choice.narrow(found, base, profile, allocator)
+        if kept.table[[across, up]].dropna().empty or across == up:
+            print("Nothing was measured in both of these; choose others.")
+            return
+        least = kept.table[across].idxmin()
+        kept = replace(kept, picked=least)
+        figure, axes = pyplot.subplots(figsize=(9, 5), dpi=110, layout="constrained")
+        plots.front(kept, axes, across, up, f"{choice.CRITERIA[up].label} against {choice.CRITERIA[across].label}")
+        plots.show(figure)
+        one = kept.table.loc[least]
+        facts = (f"{each.label} {choice.in_words(name, one[name])}" for name, each in choice.CRITERIA.items())
+        print(f"Least {choice.CRITERIA[across].label} (ringed): {least}: {', '.join(facts)}.")
+
+    drawn = widgets.interactive_output(draw, {**factors, "across": across, "up": up})
+    return widgets.VBox([widgets.HBox([*factors.values(), widgets.VBox([across, up])]), drawn])
+
+
+def sortable(styler: Styler) -> widgets.Widget:
+    """A table that sorts by the column that one chooses, the least or the most first."""
+    table = styler.data
+    column = widgets.Dropdown(options=["as it is", *table.columns], description="sort by")
+    most = widgets.ToggleButtons(options={"least first": True, "most first": False})
+
+    def draw(column: str, ascending: bool) -> None:
+        shown = table if column == "as it is" else table.sort_values(column, ascending=ascending, kind="stable")
+        display(HTML(shown.style.use(styler.export()).to_html()))
+
+    drawn = widgets.interactive_output(draw, {"column": column, "ascending": most})
+    return widgets.VBox([widgets.HBox([column, most]), drawn])

@@ -1,0 +1,73 @@
+"""A run that grows before one's eyes in a notebook: built and measured there, its plots drawn anew as rows come."""
+
+import threading
+
+from IPython.display import DisplayHandle, display
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from rustimg_lab import apps, bases, comparison, pipeline, plots, stats, store
+from rustimg_lab.matrix import Cell
+from rustimg_lab.measure import studies, trials
+from rustimg_lab.paths import MYIP
+
+POLL_S = 2
+
+
+def build(cells: list[Cell], run_name: str, blocks: int = 0) -> list[str]:
+    """Builds myip's cells and measures them into the run, then `blocks` blocks of a short study of their servers, and
+    returns a line on each that failed.
+
+    The kernel's interrupt stops it in order; the same call goes on. Raises LabError as `pipeline.run_grid` does.
+    """
+    app, study = apps.load(MYIP), None
+    if blocks:
+        factors = zip(*((cell.base.name, cell.profile.name, cell.allocator) for cell in cells), strict=True)
+        about = [list(dict.fromkeys(each)) for each in factors]
+        plan = studies.planner("throughput", [studies.USUAL_LOAD], trials.Plan(blocks), app)
+        study = studies.short(*about, cells[0].debian), plan
+    shown, over = display(Figure(), display_id=True), threading.Event()
+    drawing = threading.Thread(target=_draw, args=(run_name, shown, over), daemon=True)
+    drawing.start()
+    try:
+        failures = pipeline.run_grid(
+            cells, app, run_name, study=study, sources=bases.Sources(), builder=None, console=Console(),
+            command=f"# in 00_start_here.ipynb: {', '.join(map(str, cells))}; {blocks} blocks",
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("lab: interrupted; run this cell again to go on")
+        return []
+    finally:
+        over.set()
+        drawing.join()
+    for line in failures:
+        print(f"lab: failed: {line}")
+    return failures
+
+
+def figure(run_name: str) -> Figure:
+    """What a run has so far: sizes, and where trials have begun, every one of them. Raises LabError as `load` does."""
+    rows = store.load(run_name)
+    cells = stats.cells(rows)
+    begun = comparison.find_studies(rows, "throughput")
+    drawn = Figure(figsize=(9, 0.6 * len(cells) + 2 + 4 * bool(begun)), dpi=110, layout="constrained")
+    axes = drawn.subplots(1 + bool(begun), 1, squeeze=False)[:, 0]
+    named = cells.assign(base=cells["cell"], stand_in=False)
+    plots.transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
+    if begun:
+        samples = comparison.samples(rows, begun[0], "cpu_us_per_request")
+        plots.trials(samples, axes[1], "server CPU per request, µs", f"{begun[0]}: {len(samples)} trials")
+    return drawn
+
+
+def _draw(run_name: str, shown: DisplayHandle, over: threading.Event) -> None:
+    known = 0
+    while True:
+        last = over.wait(POLL_S)
+        path = store.runs().get(run_name)
+        rows = path / "rows.jsonl" if path else None
+        if rows and rows.exists() and rows.stat().st_size != known:
+            known = rows.stat().st_size
+            shown.update(figure(run_name))
+        if last:
+            return

@@ -1,0 +1,205 @@
+"""A real browser: the page that is shared, and JupyterLab on every notebook. Screenshots are kept in
+reports/screenshots."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from rustimg_lab import host, report
+from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
+
+pytestmark = pytest.mark.browser
+
+SCREENSHOTS = REPORTS / "screenshots"
+WIDTHS = (1280, 390)
+TOKEN = "only-on-this-machine"
+RUN_TIMEOUT_S = 180
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]
+        opened = playwright.chromium.launch(executable_path=host.browser(), args=sandbox)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def written() -> Path:
+    return report.whole("recorded")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_asks_for_nothing_and_nothing_overflows(browser, written, width, scheme):
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
+        page = context.new_page()
+        asked, said = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(written.as_uri())
+        page.wait_for_load_state("networkidle")
+        assert [url for url in asked if not url.startswith("data:")] == [written.as_uri()]
+        assert said == []
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        wide = """[...document.querySelectorAll('body *')].filter(e => !e.closest('.table, pre') &&
+                  e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80))"""
+        assert page.evaluate(wide) == []
+        assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        page.screenshot(path=SCREENSHOTS / f"report-{width}-{scheme}.png")
+
+
+def test_text_stands_out_from_its_ground_in_both_schemes(browser, written):
+    """WCAG 2.2, 1.4.3: a contrast of 4.5 or more, of the page's own colours."""
+    contrast = """() => {
+      const light = (text) => {
+        const [r, g, b] = text.match(/[\\d.]+/g).map(Number).map((v) => v / 255)
+          .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+      };
+      const ground = (e) => {
+        const colour = getComputedStyle(e).backgroundColor;
+        return colour === "rgba(0, 0, 0, 0)" && e.parentElement ? ground(e.parentElement) : colour;
+      };
+      return [...document.querySelectorAll("h1, p, li, a, th, td, caption, pre, button, .quiet, .note")].map((e) => {
+        const [a, b] = [light(getComputedStyle(e).color), light(ground(e))];
+        return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.outerHTML.slice(0, 80)];
+      }).filter(([ratio]) => ratio < 4.5);
+    }"""
+    for scheme in ("light", "dark"):
+        with browser.new_context(color_scheme=scheme) as context:
+            page = context.new_page()
+            page.goto(written.as_uri())
+            assert page.evaluate(contrast) == []
+
+
+def test_tables_sort_and_are_copied(browser, written):
+    with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
+        page = context.new_page()
+        page.goto(written.as_uri())
+        table = page.locator("#answers .card table")
+        today = table.locator("th", has_text="optimized, today")
+
+        def column() -> list[float]:
+            return [float(text) for text in table.locator("tbody tr td:last-child").all_inner_texts()]
+
+        before = column()
+        today.get_by_role("button").click()
+        assert column() == sorted(before) and today.get_attribute("aria-sort") == "ascending"
+        today.get_by_role("button").click()
+        assert column() == sorted(before, reverse=True) and before != column()
+        page.locator("#answers .card .copy").click()
+        copied = page.evaluate("navigator.clipboard.readText()").splitlines()
+        assert copied[0].split("\t")[0] == "base" and len(copied) == 1 + len(before)
+        with page.expect_download() as download:
+            page.get_by_role("link", name="recorded-article-rows.jsonl.gz").click()
+        assert download.value.suggested_filename == "recorded-article-rows.jsonl.gz"
+
+
+def test_the_pdf_has_the_whole_page():
+    pdf = report.whole("recorded/article", "pdf").read_bytes()
+    assert pdf.startswith(b"%PDF-") and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 5
+
+
+@pytest.fixture(scope="module")
+def jupyterlab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """`./lab notebook` on a copy of the notebooks: its address, and the copy."""
+    folder = tmp_path_factory.mktemp("jupyter") / "notebooks"
+    shutil.copytree(NOTEBOOKS, folder)
+    port = host.free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "rustimg_lab",
+        "notebook",
+        "--no-browser",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+    ]
+    log = (folder.parent / "log").open("w")
+    server = subprocess.Popen(
+        [*command, f"--ServerApp.root_dir={folder}", f"--IdentityProvider.token={TOKEN}"],
+        cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+    )  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            urllib.request.urlopen(f"{address}/api?token={TOKEN}", timeout=5)
+            break
+        except OSError:
+            assert server.poll() is None, (folder.parent / "log").read_text()
+            time.sleep(0.5)
+    yield address, folder
+    os.killpg(server.pid, signal.SIGTERM)
+    server.wait(30)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))])
+def test_jupyterlab_runs_a_notebook_from_top_to_bottom(browser, jupyterlab, name):
+    address, folder = jupyterlab
+    with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb?token={TOKEN}&reset")
+        expect(page.locator(".jp-NotebookPanel:visible .jp-Cell").first).to_be_visible()
+        outputs = _restart_and_run_all(page, folder / f"{name}.ipynb")
+        assert not [output for output in outputs if output.output_type == "error"]
+        assert report.SENTINEL in outputs[-1].text
+        if name != "00_start_here":  # its plot is a widget's
+            assert any("image/png" in output.get("data", {}) for output in outputs)
+        page.screenshot(path=SCREENSHOTS / f"jupyterlab-{name}.png")
+
+
+def test_the_plot_of_the_trade_off_answers_what_is_chosen(browser, jupyterlab):
+    address, folder = jupyterlab
+    with browser.new_context(viewport={"width": 1280, "height": 1400}) as context:
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"{address}/lab/workspaces/explore/tree/00_start_here.ipynb?token={TOKEN}&reset")
+        expect(page.locator(".jp-NotebookPanel:visible .jp-Cell").first).to_be_visible()
+        _restart_and_run_all(page, folder / "00_start_here.ipynb")
+        boxes = page.locator(".widget-select-multiple select, .jupyter-widgets select[multiple]")
+        boxes.first.scroll_into_view_if_needed()
+        answer = page.locator(".jp-OutputArea-output", has_text="Least transfer (ringed)").last
+        expect(answer).to_contain_text("scratch")
+        boxes.first.select_option(["debian"])
+        expect(answer).to_contain_text("(ringed): debian-")
+        expect(page.locator(".jupyter-widgets .jp-RenderedImage img")).to_have_count(1)
+        page.screenshot(path=SCREENSHOTS / "trade-off.png")
+
+
+def _restart_and_run_all(page: Page, path: Path) -> list[nbformat.NotebookNode]:
+    """Does so by the menu, saves, and returns the outputs."""
+    status = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
+    page.wait_for_function(f"{status} === 'idle'")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text(re.compile("Restart Kernel and Run All Cells")).click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    quiet = 0  # a kernel that has just been restarted is idle too, for a moment
+    for _ in range(RUN_TIMEOUT_S):
+        page.wait_for_timeout(1000)
+        quiet = quiet + 1 if page.evaluate(status) == "idle" else 0
+        if quiet == 4:
+            break
+    before = path.stat().st_mtime_ns
+    page.keyboard.press("Control+s")
+    for _ in range(100):
+        if path.stat().st_mtime_ns != before:
+            break
+        page.wait_for_timeout(100)
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return [output for cell in cells for output in cell.outputs]
