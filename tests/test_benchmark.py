@@ -69,6 +69,14 @@ def test_a_step_that_was_cached_was_not_run(ladder):
     assert ladder._COMPILING.findall(said) == ["libc v0.2.1", "a v1.0.0"]
 
 
+def test_the_ladder_cost_little_beside_cargo_and_nothing_was_compiled_twice(ladder):
+    found = json.loads(ladder.RESULTS.read_text())
+    assert found["compiled_twice"] == [] and found["cargo_steps_run"] <= found["cargo_steps"] < found["cells"]
+    assert found["beside_cargo_cpu_s"] <= (ladder.LIMIT - 1) * found["cargo_cpu_s"]
+    told = ladder.table(found)
+    assert told in (ROOT / "README.md").read_text(), f"README.md should say:\n{told}"
+
+
 def test_a_call_that_was_stopped_goes_on_after_its_last_whole_round(grid, tmp_path):
     here = {"commit": "a", "machine": {"cpus": 2}, "images": {}, "load_average_before": 0.5}
     part = tmp_path / "grid.part"

@@ -2,13 +2,13 @@
 
 import pytest
 
-from rustimg_lab import choice, effects, findings, report, short, store
+from rustimg_lab import choice, effects, findings, profiles, report, short, stats, store
 from rustimg_lab.choice import Wishes
 from rustimg_lab.paths import MYIP, ROOT
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 STUDIES = ("allocators", "startup", "memory")
-RECORDED = ["recorded", *(f"recorded/{name}" for name in (*STUDIES, "service", "fd", "bat"))]
+RECORDED = ["recorded", *(f"recorded/{name}" for name in (*STUDIES, "service", "ladder", "fd", "bat"))]
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,18 @@ def test_the_readmes_choices_are_those_of_the_recorded_runs(run, wishes):
         assert line in readme, f"README.md should say:\n{line}"
     if run != "service":
         assert short.markdown(f"recorded/{run}") in readme
+
+
+def test_the_recorded_ladder_is_in_the_readme_and_has_every_profile_at_work():
+    table = stats.cells(store.load("recorded/ladder"))
+    assert table["ok"].all()
+    for base in ("scratch", "debian"):
+        assert set(profiles.everything()) <= set(table.loc[table["base"] == base, "profile"])
+    own = table[(table["base"] == "scratch") & (table["allocator"] == "system")]
+    stable = own[own["unstable"].ne(True)]
+    assert stable["unpacked_bytes"].min() <= 2_000_000 and own["unpacked_bytes"].min() <= 1_500_000
+    text = short.ladder("recorded/ladder")
+    assert text in (ROOT / "README.md").read_text(), f"README.md should have this table:\n{text}"
 
 
 def test_the_readme_says_where_profiles_gain_and_lose():

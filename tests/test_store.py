@@ -116,7 +116,7 @@ def test_a_failed_build_hides_what_an_earlier_one_measured():
     [
         (store.RECORDED_RUN, set()),
         *((f"recorded/{name}", {"studies"}) for name in ("allocators", "startup", "memory")),
-        *((f"recorded/{name}", {"package_bytes"}) for name in ("fd", "bat")),
+        *((f"recorded/{name}", {"package_bytes"}) for name in ("fd", "bat", "ladder")),
         (store.CHOICE_RUN, {"package_bytes", "studies"}),
     ],
 )
