@@ -1,7 +1,7 @@
 """What the whole grid costs: the article's way against the lab's, in one run on one machine.
 
     .venv/bin/python benchmarks/grid.py         # two hours or three; leave the machine alone
-    .venv/bin/python benchmarks/grid.py table   # the table of the committed results, as in the README
+    .venv/bin/python benchmarks/grid.py table   # the table of the committed results, as in docs/results.md
 
 A call that was stopped goes on after the last round that it finished.
 

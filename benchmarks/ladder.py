@@ -2,7 +2,7 @@
 
     ./lab run --grid ladder --run ladder --blocks 0   # from cold: an hour or more
     .venv/bin/python benchmarks/ladder.py ladder      # five minutes; leave the machine alone
-    .venv/bin/python benchmarks/ladder.py table       # the lines of the committed results, as in the README
+    .venv/bin/python benchmarks/ladder.py table       # the lines of the committed results, as in docs/results.md
 
 Cargo's CPU seconds are what `times` printed at the end of each cargo step of that run. What was compiled is what cargo
 said it was compiling, by target directory: a package that is there twice was compiled twice. What the lab costs beside
