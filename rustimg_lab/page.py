@@ -23,6 +23,12 @@ from rustimg_lab.answers import Answer
 
 TEMPLATES = Path(__file__).parent / "templates" / "page"
 COLOURS = 64  # of a figure; a plot has few, and is a third of its size so
+PICTURE = "data:image/png;base64,"
+MARKUP = {
+    *("h1", "h2", "h3", "h4", "h5", "p", "div", "span", "blockquote", "pre", "hr", "br", "details", "summary"),
+    *("a", "b", "code", "em", "i", "strong", "sub", "sup", "ul", "ol", "li"),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+}
 NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?")
 _JINJA = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -97,7 +103,7 @@ def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) ->
         notes=lead.notes if lead else [],
         shipped=lead.shipped if lead else [],
         source=lead.source if lead else "",
-        allocator=Markup(markdown2html(lead.allocator)) if lead and lead.allocator else "",
+        allocator=Markup(_tidy(markdown2html(lead.allocator), 0)) if lead and lead.allocator else "",
         article=Markup(_tidy(then_and_now.to_html(index=False, border=0), 0)) if len(then_and_now) else None,
         runs=[_source(run) for run in lead.runs] if lead else [],
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
@@ -203,8 +209,9 @@ def _shown(document: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 def _tidy(fragment: str, number: int) -> str:
     """A fragment as the page has it: headings a level lower, names of its own, tables that scroll, smaller figures."""
     soup = BeautifulSoup(fragment, "html.parser")
-    for each in soup(["style", "script"]):
+    for each in soup("style"):
         each.decompose()
+    _as_text(soup)
     for anchor in soup.select("a.anchor-link"):
         anchor.decompose()
     for heading in soup(["h5", "h4", "h3", "h2", "h1"]):
@@ -217,12 +224,22 @@ def _tidy(fragment: str, number: int) -> str:
         _tidy_table(table)
         table.wrap(soup.new_tag("div", attrs={"class": "table"}))
     for image in soup("img"):
-        image["src"] = f"data:image/png;base64,{base64.b64encode(_smaller(image['src'])).decode()}"
+        image["src"] = f"{PICTURE}{base64.b64encode(_smaller(image['src'])).decode()}"
         image.wrap(soup.new_tag("figure"))
     for each in soup("div"):
         if each.get("class") != "table" and each.get("class") != ["table"]:
             each.unwrap()
     return re.sub(r"\n\s*\n+", "\n", str(soup))
+
+
+def _as_text(soup: BeautifulSoup) -> None:
+    """Runs come from strangers: markup in their names and reasons that a page has no use for becomes text."""
+    for each in soup(True):
+        picture = each.name == "img" and each.get("src", "").startswith(PICTURE)
+        if not picture and each.name not in MARKUP and each.parent is not None:
+            each.replace_with(str(each))
+        elif each.name == "a" and not re.match(r"https?://|#", each.get("href", "")):
+            del each["href"]
 
 
 def _tidy_table(table: Tag) -> None:

@@ -1,6 +1,7 @@
 """A real browser: the page that is shared, and JupyterLab on every notebook. Screenshots are kept in
 reports/screenshots."""
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from rustimg_lab import host, report
-from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
+from rustimg_lab.paths import NOTEBOOKS, RECORDED, REPORTS, ROOT, RUNS
 
 pytestmark = pytest.mark.browser
 
@@ -113,6 +114,45 @@ def test_tables_sort_and_are_copied(browser, written):
 def test_the_pdf_has_the_whole_page():
     pdf = report.whole("recorded/article", "pdf").read_bytes()
     assert pdf.startswith(b"%PDF-") and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 5
+
+
+@pytest.fixture
+def hostile() -> Iterator[str]:
+    """A run whose app, bases and reasons are markup that would run a script and load something."""
+    markup = "<img src=http://127.0.0.1:9/x onerror=alert(1)><script>alert(2)</script>[a](javascript:alert(3))"
+    folder = RUNS / "test-hostile"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(RECORDED / "fd", folder)
+    environment = json.loads((folder / "environment.json").read_text())
+    environment["app"]["name"] = environment["run"] = markup
+    environment["commands"] = [markup]
+    for image in environment["images"].values():
+        image["label"] = image["source"] = image["why"] = markup
+        image["packages"] = {markup: markup}
+    (folder / "environment.json").write_text(json.dumps(environment))
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["detail"] = markup if row["detail"] else ""
+        if row["cell"].startswith("debian-optimized") and row["metric"] == "runs":
+            row |= {"ok": False, "reason": markup}
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    yield folder.name
+    shutil.rmtree(folder)
+
+
+def test_markup_in_a_strangers_run_is_text(browser, hostile):
+    with browser.new_context() as context:
+        page = context.new_page()
+        asked, dialogs = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        written = report.whole(hostile)
+        page.goto(written.as_uri())
+        page.wait_for_load_state("networkidle")
+        assert dialogs == [] and [url for url in asked if not url.startswith("data:")] == [written.as_uri()]
+        assert page.locator("script").count() == 1 and page.locator("[onerror]").count() == 0
+        assert page.locator("a[href^='javascript']").count() == 0
+        assert "<script>alert(2)" in page.locator("main").inner_text()
 
 
 @pytest.fixture(scope="module")
