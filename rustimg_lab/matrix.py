@@ -74,7 +74,8 @@ class Cell:
 
     def facts(self) -> dict[str, str]:
         """What it is, in words."""
-        flags = [f"{key} = {value}" for key, value in self.profile.settings] + list(self.profile.rustflags)
+        flags = [*(f"{key} = {value}" for key, value in self.profile.settings), *self.profile.rustflags]
+        flags += ["stripped"] * self.profile.strip + ["packed by UPX"] * self.profile.upx
         return {
             "cell": self.slug,
             "base image": reference(self.base.name, self.debian) or "none: scratch is empty",

@@ -212,6 +212,13 @@ def test_the_plot_of_the_trade_off_answers_what_is_chosen(browser, jupyterlab):
         page.goto(f"{address}/lab/workspaces/explore/tree/00_start_here.ipynb?token={TOKEN}&reset")
         expect(page.locator(".jp-NotebookPanel:visible .jp-Cell").first).to_be_visible()
         _restart_and_run_all(page, folder / "00_start_here.ipynb")
+        # What is out of sight need not be drawn yet.
+        page.get_by_role("heading", name="The cells").scroll_into_view_if_needed()
+        sort_by = page.locator(".widget-dropdown select").first
+        first = page.locator(".jupyter-widgets tbody tr").first
+        expect(first).to_contain_text("baseline")
+        sort_by.select_option("profile")
+        expect(first).to_contain_text("abort")
         boxes = page.locator(".widget-select-multiple select, .jupyter-widgets select[multiple]")
         boxes.first.scroll_into_view_if_needed()
         answer = page.locator(".jp-OutputArea-output", has_text="Least transfer (ringed)").last

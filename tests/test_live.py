@@ -1,0 +1,69 @@
+"""The notebook that builds before one's eyes, on a real engine; and what it draws."""
+
+import shutil
+
+import nbformat
+import papermill
+import pytest
+
+from rustimg_lab import choice, explore, live, matrix, stats, store, tables
+from rustimg_lab.paths import NOTEBOOKS, RUNS
+
+NAME = "test-live"
+
+
+@pytest.mark.engine
+def test_start_here_builds_measures_and_shows_what_grows(images, tmp_path):
+    shutil.rmtree(RUNS / NAME, ignore_errors=True)
+    asked = {"own_run": NAME, "bases": "scratch", "profiles": "optimized", "allocators": "jemalloc", "blocks": 1}
+    papermill.execute_notebook(
+        str(NOTEBOOKS / "00_start_here.ipynb"), str(tmp_path / "out.ipynb"), asked, cwd=str(NOTEBOOKS),
+        progress_bar=False, execution_timeout=1500,
+    )  # fmt: skip
+    try:
+        rows = store.load(NAME)
+        assert stats.cells(rows)["ok"].tolist() == [True]
+        assert (rows["metric"] == "trial").sum() == 3  # jemalloc, musl malloc, the twin
+        assert rows.attrs["environment"]["commands"] == [
+            "# in 00_start_here.ipynb: scratch-optimized-jemalloc; 1 blocks"
+        ]
+        document = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+        (cell,) = [cell for cell in document.cells if "live.build" in cell.source]
+        drawn = [output for output in cell.outputs if "image/png" in output.get("data", {})]
+        assert drawn and len(drawn[0].data["image/png"]) > 20_000  # the last of it, with both plots
+        figure = live.figure(NAME)
+        assert [axes.get_label().partition(":")[0] for axes in figure.axes] == [
+            f"run {NAME}",
+            "throughput-batch-1w-16c",
+        ]
+    finally:
+        shutil.rmtree(RUNS / NAME)
+
+
+def test_a_run_that_has_nothing_yet_has_an_empty_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    with store.open_run("a", {"cpus": 2}):
+        pass
+    assert "0 cells measured" in live.figure("a").axes[0].get_title(loc="left")
+
+
+def test_what_one_leaves_out_is_not_chosen_from():
+    found = choice.choose(store.load("recorded/service"), choice.Wishes())
+    kept = choice.narrow(found, ["debian"], list(found.table["profile"]), ["system"])
+    assert set(kept.table["base"]) == {"debian"} and kept.picked.startswith("debian-")
+    assert kept.table["on_front"].any() and not kept.sureness
+    assert len(found.table) == 12
+    assert choice.narrow(found, [], [], []).picked == ""
+
+
+def test_a_run_with_sizes_alone_has_no_trade_off():
+    assert "sizes alone" in explore.trade_off(store.load("recorded/fd")).value
+
+
+def test_a_cell_is_shown_with_what_it_is_made_of():
+    shown = matrix.cell("debian", "optimized", "jemalloc")._repr_html_()
+    assert all(each in shown for each in ("debian:trixie-slim", "lto = true, stripped", "jemalloc", matrix.GNU))
+    assert tables.cells(matrix.grid(["scratch"], ["smallest"], ["system"])).data["base image"].tolist() == [
+        "none: scratch is empty"
+    ]
+    assert "recorded/article" in tables.runs().data["run"].tolist()
