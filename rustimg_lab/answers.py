@@ -76,18 +76,17 @@ def article(runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 def notes(runs: dict[str, pd.DataFrame]) -> list[str]:
     """What a reader must know of every number: which bases are stand-ins, and how many cells have none."""
-    tables = {name: stats.cells(rows) for name, rows in runs.items() if (rows["study"] == "").any()}
-    found = {
-        f"{base} is a {label}, not the official image: its figures are not {base.capitalize()}'s."
-        for table in tables.values()
-        for base, label in table.loc[table["stand_in"], ["base", "base_label"]].itertuples(index=False)
-    }
-    failed = [
-        f"Run {name}: {(~table['ok']).sum()} of {len(table)} cells have no number; the reasons are in its tables."
-        for name, table in tables.items()
-        if not table["ok"].all()
-    ]
-    return sorted(found) + failed
+    said = []
+    for name, rows in runs.items():
+        found = rows.attrs["environment"]
+        for base, digest in found.get("bases", {}).items():
+            if (image := found["images"][digest])["stand_in"]:
+                own = f"its figures are not {base.capitalize()}'s"
+                said.append(f"In run {name} {base} is a {image['label']}, not the official image: {own}.")
+        works = stats.cells(rows)["ok"]
+        if not works.all():
+            said.append(f"In run {name} {(~works).sum()} of {len(works)} cells have no number; its tables say why.")
+    return said
 
 
 def _chosen(rows: pd.DataFrame, wishes: Wishes) -> choice.Choice | None:

@@ -9,7 +9,7 @@ from rustimg_lab.paths import MYIP, ROOT
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 DOCUMENTS = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 STUDIES = ("allocators", "startup", "memory")
-RECORDED = ["recorded", *(f"recorded/{name}" for name in (*STUDIES, "service", "ladder", "fd", "bat"))]
+RECORDED = ["recorded", *(f"recorded/{name}" for name in (*STUDIES, "service", "ladder", "fd", "bat", "miniserve"))]
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,14 @@ def test_the_readmes_tables_are_the_recorded_runs(run):
         ("service", Wishes({"transfer": 3e6}, min_throughput=0.95)),
         ("fd", Wishes({"transfer": 3e6}, stable=True)),
         ("bat", Wishes(needs_shell=True)),
+        ("miniserve", Wishes({"transfer": 5e6}, min_throughput=0.95)),
     ],
 )
 def test_the_readmes_choices_are_those_of_the_recorded_runs(run, wishes):
     for line in choice.evidence(choice.choose(store.load(f"recorded/{run}"), wishes))[1:]:
         assert line in DOCUMENTS, f"README.md or docs/ should say:\n{line}"
-    if run != "service":
-        assert short.markdown(f"recorded/{run}") in DOCUMENTS
+    for notebook, parameters in report.parts(f"recorded/{run}") if run != "service" else ():
+        assert notebook not in short.SHORT or short.markdown(f"recorded/{run}", notebook, parameters) in DOCUMENTS
 
 
 def test_the_recorded_ladder_is_in_the_readme_and_has_every_profile_at_work():
