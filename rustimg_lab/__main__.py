@@ -86,8 +86,7 @@ def run(options: argparse.Namespace) -> int:
         cells, app, options.run, study=study,
         sources=_sources(options), builder=options.builder, console=console, command=options.told,
     )  # fmt: skip
-    _report(options.run)
-    return _told(failures)
+    return _ended(options.run, failures)
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -116,8 +115,7 @@ def measure(options: argparse.Namespace) -> int:
         studies.planner(options.study, loads, plan, app), kind.tools,
         sources=_sources(options), builder=options.builder, console=console, command=options.told,
     )  # fmt: skip
-    _report(options.run)
-    return _told(failures)
+    return _ended(options.run, failures)
 
 
 def show_report(options: argparse.Namespace) -> int:
@@ -269,9 +267,18 @@ def _report(name: str, form: str = "html") -> None:
     print(f"report: {report.whole(name, form, lambda text: print(f'lab: {text}')).relative_to(ROOT)}")
 
 
+def _ended(run: str, failures: list[str]) -> int:
+    """The report, and every failure last; those are told also where there can be no report."""
+    try:
+        _report(run)
+    finally:
+        code = _told(failures)
+    return code
+
+
 def _told_command(arguments: list[str]) -> str:
-    """What was typed, without the folders that a path on this machine leads through."""
-    return shlex.join(["./lab", *(re.sub(r"(^|=)/.*/", r"\1", each) for each in arguments)])
+    """What was typed, without the folders that a path leads through."""
+    return shlex.join(["./lab", *(re.sub(r"(^|=)[/.~][^=]*/", r"\1", each.rstrip("/")) for each in arguments)])
 
 
 def _app(options: argparse.Namespace) -> App:
@@ -353,10 +360,8 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     added = command("report", show_report, "write the page of a run to share; needs no engine")
-    about = (
-        f"several with commas between them, or '{store.RECORDED_RUN}' for all that is recorded; '{store.DEFAULT_RUN}'"
-    )
-    added.add_argument("named", nargs="?", metavar="RUN", help=f"a run, {about} unless given")
+    about = f"'{store.RECORDED_RUN}' for all that is recorded of myip; '{store.DEFAULT_RUN}' unless given"
+    added.add_argument("named", nargs="?", metavar="RUN", help=f"a run, or several with commas between; {about}")
     added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the same")
     added.add_argument("--format", choices=report.FORMATS, default="html", help="a PDF needs Chromium or Chrome")
 

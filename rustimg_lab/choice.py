@@ -137,15 +137,14 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
 
 
 def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> Choice:
-    """The same choice of fewer cells: those of these bases, profiles and allocators. How sure it is, is not told."""
+    """The same with fewer cells, of these bases, profiles and allocators, and the Pareto front of those; nothing is
+    picked."""
     table = found.table
     kept = table[
         table["base"].isin(bases) & table["profile"].isin(profiles) & table["allocator"].isin(allocators)
     ].copy()
     kept["on_front"] = _front(kept) if len(kept) else False
-    picked = kept["score"].idxmin() if kept["meets"].any() else ""
-    kept["reason"] = [_reason(kept, cell, picked, found.wishes) for cell in kept.index]
-    return replace(found, table=kept, picked=picked, sureness={})
+    return replace(found, table=kept, picked="", sureness={})
 
 
 def evidence(found: Choice) -> list[str]:

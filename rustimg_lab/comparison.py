@@ -61,7 +61,7 @@ METRICS = {
 
 def find_studies(rows: pd.DataFrame, kind: str, **parameters: Any) -> list[str]:
     """The names of the run's studies of that kind with those parameters whose baseline has a number."""
-    return [name for name in _planned(rows, kind, parameters) if _has_baseline(rows, name)]
+    return [name for name in _planned(rows, kind, parameters) if has_baseline(rows, name)]
 
 
 def find_study(rows: pd.DataFrame, kind: str, **parameters: Any) -> str:
@@ -82,7 +82,8 @@ def _planned(rows: pd.DataFrame, kind: str, parameters: dict[str, Any]) -> list[
     ]
 
 
-def _has_baseline(rows: pd.DataFrame, study: str) -> bool:
+def has_baseline(rows: pd.DataFrame, study: str) -> bool:
+    """Whether the baseline of a study has a number."""
     plan = rows.attrs["environment"]["studies"][study]
     return bool((samples(rows, study, plan["metric"])["cell"] == plan["baseline"]).any())
 
@@ -220,7 +221,7 @@ def detectable_in_words(ratio: float) -> str:
 
 def in_words(cell: str, attrs: dict[str, Any]) -> str:
     """A cell's name as a reader sees it: a stand-in and the twin are called so. `attrs` is that of the frame."""
-    base, rest = cell.removesuffix(TWIN).split("-", 1)
+    base, _, rest = cell.removesuffix(TWIN).partition("-")
     mark = " (stand-in)" if base in attrs.get("stand_ins", ()) else ""
     return f"{base}{mark}-{rest}{' again (A/A twin)' if cell.endswith(TWIN) else ''}"
 

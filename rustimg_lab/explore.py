@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import ipywidgets as widgets
 import pandas as pd
-from IPython.display import HTML, display
+from IPython.display import display
 from matplotlib import pyplot
-from pandas.io.formats.style import Styler
 
-from rustimg_lab import choice, plots
+from rustimg_lab import choice, plots, tables
 
 
 def trade_off(rows: pd.DataFrame, workload: str = "") -> widgets.Widget:
@@ -34,7 +33,7 @@ def trade_off(rows: pd.DataFrame, workload: str = "") -> widgets.Widget:
         if kept.table[[across, up]].dropna().empty or across == up:
             print("Nothing was measured in both of these; choose others.")
             return
-        least = kept.table[across].idxmin()
+        least = kept.table.dropna(subset=[across, up])[across].idxmin()
         kept = replace(kept, picked=least)
         figure, axes = pyplot.subplots(figsize=(9, 5), dpi=110, layout="constrained")
         plots.front(kept, axes, across, up, f"{choice.CRITERIA[up].label} against {choice.CRITERIA[across].label}")
@@ -47,15 +46,14 @@ def trade_off(rows: pd.DataFrame, workload: str = "") -> widgets.Widget:
     return widgets.VBox([widgets.HBox([*factors.values(), widgets.VBox([across, up])]), drawn])
 
 
-def sortable(styler: Styler) -> widgets.Widget:
-    """A table that sorts by the column that one chooses, the least or the most first."""
-    table = styler.data
+def sortable(table: pd.DataFrame) -> widgets.Widget:
+    """A table that sorts by the column that one chooses, the least or the most first; shown as `tables.style` does."""
     column = widgets.Dropdown(options=["as it is", *table.columns], description="sort by")
     most = widgets.ToggleButtons(options={"least first": True, "most first": False})
 
     def draw(column: str, ascending: bool) -> None:
         shown = table if column == "as it is" else table.sort_values(column, ascending=ascending, kind="stable")
-        display(HTML(shown.style.use(styler.export()).to_html()))
+        display(tables.style(shown))
 
     drawn = widgets.interactive_output(draw, {"column": column, "ascending": most})
     return widgets.VBox([widgets.HBox([column, most]), drawn])

@@ -20,6 +20,9 @@ def allocator_verdict(rows: pd.DataFrame, study: str) -> str:
     for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(rows, study, metric)):
         found = comparison.of_study(rows, study, metric, baseline=musl)
         one = found.set_index("cell").loc[jemalloc]
+        if one["pairs"] < 2:
+            said.append(f"On {base} musl malloc and jemalloc share too few blocks to say anything.")
+            continue
         said.append(
             f"The article says that {CLAIM} and takes jemalloc. Measured on {base}, workload "
             f"**{workload}**, over {one['pairs']} blocks: with jemalloc a request costs **{one['ratio']:.2f}** times "
@@ -46,6 +49,9 @@ def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str = "") -> str
     for base, musl, jemalloc in _musl_and_jemalloc(held):
         found = comparison.of_study(rows, under_load, "steady_rss_bytes", baseline=musl)
         one = found.set_index("cell").loc[jemalloc]
+        if one["pairs"] < 2:
+            said.append(f"On {base} musl malloc and jemalloc share too few blocks to say anything.")
+            continue
         said.append(
             f"On {base}, workload **{workload}**, over {one['pairs']} blocks: under load the server with jemalloc "
             f"holds **{one['ratio']:.2f}** times the memory that it holds with musl malloc (95% interval "

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from rustimg_lab import disk, engine
@@ -226,6 +227,16 @@ def machine() -> dict[str, str | int]:
         "storage_driver": info["Driver"],
         "cgroup_version": info.get("CgroupVersion", "unknown"),
     }
+
+
+def lab() -> str:
+    """Which lab this is: its version, and the commit where git tells, `-dirty` where files differ from it."""
+    version = f"rustimg_lab {metadata.version('rustimg_lab')}"
+    try:
+        said = engine.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], cwd=ROOT)
+    except LabError:
+        return version
+    return f"{version}, commit {said.strip()}"
 
 
 def _architecture() -> Finding:

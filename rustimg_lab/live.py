@@ -6,26 +6,25 @@ from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from rustimg_lab import apps, bases, comparison, pipeline, plots, stats, store
-from rustimg_lab.matrix import Cell
+from rustimg_lab import apps, bases, comparison, matrix, pipeline, plots, stats, store
 from rustimg_lab.measure import studies, trials
 from rustimg_lab.paths import MYIP
 
 POLL_S = 2
+TRIALS_POLL_S = 30  # drawing takes half a second of a CPU, which the trials are to have to themselves
 
 
-def build(cells: list[Cell], run_name: str, blocks: int = 0) -> list[str]:
-    """Builds myip's cells and measures them into the run, then `blocks` blocks of a short study of their servers, and
-    returns a line on each that failed.
+def build(base_names: list[str], profiles: list[str], allocators: list[str], run_name: str, blocks: int) -> list[str]:
+    """Builds myip's cells of all these and measures them into the run, then `blocks` blocks of a short study of their
+    servers, and returns a line on each that failed.
 
     The kernel's interrupt stops it in order; the same call goes on. Raises LabError as `pipeline.run_grid` does.
     """
-    app, study = apps.load(MYIP), None
+    app, grid, study = apps.load(MYIP), (base_names, profiles, allocators), None
+    cells = matrix.grid(*grid)
     if blocks:
-        factors = zip(*((cell.base.name, cell.profile.name, cell.allocator) for cell in cells), strict=True)
-        about = [list(dict.fromkeys(each)) for each in factors]
         plan = studies.planner("throughput", [studies.USUAL_LOAD], trials.Plan(blocks), app)
-        study = studies.short(*about, cells[0].debian), plan
+        study = studies.short(*grid, matrix.DEBIAN), plan
     shown, over = display(Figure(), display_id=True), threading.Event()
     drawing = threading.Thread(target=_draw, args=(run_name, shown, over), daemon=True)
     drawing.start()
@@ -61,13 +60,15 @@ def figure(run_name: str) -> Figure:
 
 
 def _draw(run_name: str, shown: DisplayHandle, over: threading.Event) -> None:
-    known = 0
+    known, wait_s = 0, POLL_S
     while True:
-        last = over.wait(POLL_S)
+        last = over.wait(wait_s)
         path = store.runs().get(run_name)
         rows = path / "rows.jsonl" if path else None
         if rows and rows.exists() and rows.stat().st_size != known:
             known = rows.stat().st_size
-            shown.update(figure(run_name))
+            drawn = figure(run_name)
+            shown.update(drawn)
+            wait_s = POLL_S if len(drawn.axes) == 1 else TRIALS_POLL_S
         if last:
             return

@@ -12,14 +12,16 @@ from typing import Any
 import jinja2
 import nbformat
 import pandas as pd
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4.element import PreformattedString
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from rustimg_lab import stats
 from rustimg_lab.answers import Answer
+from rustimg_lab.tables import in_markdown, plain
 
 TEMPLATES = Path(__file__).parent / "templates" / "page"
 COLOURS = 64  # of a figure; a plot has few, and is a third of its size so
@@ -29,7 +31,8 @@ MARKUP = {
     *("a", "b", "code", "em", "i", "strong", "sub", "sup", "ul", "ol", "li"),
     *("table", "caption", "thead", "tbody", "tr", "th", "td"),
 }
-NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?")
+NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?(%|\s(MB|kB|ms|µs|s))?")
+NO_NUMBER = ("", "not measured", "no number")
 _JINJA = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
@@ -50,8 +53,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Shipped:
-    """What a reader takes along of a cell: name in words, Dockerfile, Cargo profile."""
+    """What a reader takes along of a run's cell: name in words, Dockerfile, Cargo profile."""
 
+    run: str
     cell: str
     name: str
     dockerfile: str
@@ -93,13 +97,15 @@ def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) ->
         for number, part in enumerate(parts, 1)
     ]
     then_and_now = article(lead.article) if lead else pd.DataFrame()
+    places = {(each.run, each.cell): f"ship-{number}" for number, each in enumerate(lead.shipped if lead else [], 1)}
     return _JINJA.get_template("page.html.j2").render(
         title=title,
         about=about,
         sections=sections,
         lead=lead is not None,
         best=lead.best if lead else [],
-        goals=Markup(_linked(lead.best)) if lead and lead.best else "",
+        goals=Markup(_linked(lead.best, places)) if lead and lead.best else "",
+        places=places,
         notes=lead.notes if lead else [],
         shipped=lead.shipped if lead else [],
         source=lead.source if lead else "",
@@ -114,26 +120,27 @@ def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) ->
 
 def markdown(title: str, about: str, parts: list[Part], lead: Lead, folder: str) -> tuple[str, dict[str, bytes]]:
     """The page as GitHub's Markdown, and its figures by the name that it has for them, below `folder`."""
-    said, figures = [f"# {title}", about], {}
+    said, figures = [f"# {plain(title)}", plain(about)], {}
     if lead.best:
         first = lead.best[0]
-        said += ["## Ship this", f"**{first.name}**: {first.goal}: {first.facts}. {first.sure}"]
+        said += ["## Ship this", plain(f"{first.name}: {first.goal}: {first.facts}. {first.sure}")]
     said += ["## The allocator", lead.allocator] if lead.allocator else []
     then_and_now = article(lead.article)
     if len(then_and_now):
-        said += ["## The article of 2021, and today", "Images in MB (1e6 bytes), unpacked.", pipe_table(then_and_now)]
-    said += [f"**{note}**" for note in lead.notes]
+        said += ["## The article of 2021, and today", "Images in MB (1e6 bytes), unpacked.", _pipes(then_and_now)]
+    said += [f"**{plain(note)}**" for note in lead.notes]
     if lead.best:
-        said += ["## Best image per goal", pipe_table(_goals(lead.best))]
+        said += ["## Best image per goal", _pipes(_goals(lead.best))]
     for part in parts:
         said += _in_markdown(part, folder, figures)
     for each in lead.shipped:
-        said += [f"## {each.name}", f"```dockerfile\n{each.dockerfile}```", f"```toml\n{each.profile}```"]
+        said += [f"## {plain(each.name)}, of run {plain(each.run)}"]
+        said += [_fenced(each.dockerfile, "dockerfile"), _fenced(each.profile, "toml")]
     said.append("## How to reproduce it")
     for run in lead.runs:
-        commands = [f"```\n{chr(10).join(run.commands)}\n```"] if run.commands else []
+        commands = [_fenced("\n".join(run.commands))] if run.commands else []
         lines = [f"Machine: {run.machine}", f"App: {run.app}", *run.images, *run.studies]
-        said += [f"### Run {run.name}", *commands, "\n".join(f"- {line}" for line in lines)]
+        said += [f"### Run {plain(run.name)}", *commands, "\n".join(f"- {plain(line)}" for line in lines)]
     return "\n\n".join(each.strip("\n") for each in said) + "\n", figures
 
 
@@ -145,7 +152,7 @@ def article(table: pd.DataFrame) -> pd.DataFrame:
     wide = {}
     for profile, own in shown.groupby("profile", sort=False):
         for column, year in (("article_bytes", "2021"), ("unpacked_bytes", "today")):
-            sizes = [stats.megabytes(size) or "none" for size in own[column]]
+            sizes = [stats.megabytes(size) or "no number" for size in own[column]]
             wide[f"{profile}, {year}"] = dict(zip(own["base"], sizes, strict=True))
     return pd.DataFrame(wide).fillna("").rename_axis("base").reset_index()
 
@@ -166,22 +173,19 @@ def _goals(best: list[Answer]) -> pd.DataFrame:
     ).fillna("")
 
 
-def pipe_table(table: pd.DataFrame) -> str:
+def _pipes(table: pd.DataFrame) -> str:
     """A table of text as Markdown."""
-    lines = [list(table), *table.astype(str).to_numpy().tolist()]
-    ruler = ["---:" if _is_number(table[name].astype(str)) else "---" for name in table]
-    return "".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
-        for line in (lines[0], ruler, *lines[1:])
-    )
+    shown = table.astype(str)
+    numbers = [place for place in range(shown.shape[1]) if _is_number(shown.iloc[:, place])]
+    return in_markdown(list(table), shown.to_numpy().tolist(), numbers)
 
 
-def _linked(best: list[Answer]) -> str:
+def _linked(best: list[Answer], places: dict[tuple[str, str], str]) -> str:
     """`_goals` as HTML, each image a link to its Dockerfile."""
     soup = BeautifulSoup(_tidy(_goals(best).to_html(index=False, border=0), 0), "html.parser")
     for row, answer in zip(soup.find("tbody")("tr"), best, strict=True):
         shown = row("td")[1]
-        link = soup.new_tag("a", href=f"#ship-{answer.cell}", string=shown.get_text())
+        link = soup.new_tag("a", href=f"#{places[answer.run, answer.cell]}", string=shown.get_text())
         shown.clear()
         shown.append(link)
     return str(soup)
@@ -234,8 +238,10 @@ def _tidy(fragment: str, number: int) -> str:
 
 def _as_text(soup: BeautifulSoup) -> None:
     """Runs come from strangers: markup in their names and reasons that a page has no use for becomes text."""
+    for each in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):  # comments, CDATA
+        each.replace_with(NavigableString(each.output_ready()))
     for each in soup(True):
-        picture = each.name == "img" and each.get("src", "").startswith(PICTURE)
+        picture = each.name == "img" and _is_picture(each.get("src", ""))
         if not picture and each.name not in MARKUP and each.parent is not None:
             each.replace_with(str(each))
         elif each.name == "a" and not re.match(r"https?://|#", each.get("href", "")):
@@ -253,8 +259,15 @@ def _tidy_table(table: Tag) -> None:
 
 
 def _is_number(values: pd.Series) -> bool:
-    told = values[values.ne("")]
+    told = values[~values.isin(NO_NUMBER)]
     return len(told) > 0 and all(NUMBER.fullmatch(value) for value in told)
+
+
+def _is_picture(source: str) -> bool:
+    try:
+        return source.startswith(PICTURE) and bool(_smaller(source))
+    except (ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return False
 
 
 def _smaller(source: str) -> bytes:
@@ -288,16 +301,17 @@ def _in_markdown(part: Part, folder: str, figures: dict[str, bytes]) -> list[str
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
-                name = f"figure-{len(figures) + 1:02}.png"
-                figures[name] = _smaller(f",{data['image/png']}")
+                figure = _smaller(f",{data['image/png']}")
+                name = f"{hashlib.sha256(figure).hexdigest()[:16]}.png"
+                figures[name] = figure
                 alt = output.metadata.get("image/png", {}).get("alt", "")
-                said.append(f"![{alt.replace('[', '(').replace(']', ')')}]({folder}/{name})")
+                said.append(f"![{plain(alt)}]({folder}/{name})")
             elif "text/markdown" in data:
                 said.append(data["text/markdown"])
             elif "text/html" in data:
                 said += _tables(data["text/html"])
             elif "text" in output:
-                said.append(f"```\n{output['text']}```")
+                said.append(_fenced(output["text"]))
     return said
 
 
@@ -309,9 +323,15 @@ def _tables(fragment: str) -> list[str]:
     found = []
     for table in soup("table"):
         if caption := table.find("caption"):
-            found.append(f"*{caption.extract().get_text()}*")
-        header, *lines = [[" ".join(cell.get_text().split()) for cell in row(["th", "td"])] for row in table("tr")]
-        found.append(pipe_table(pd.DataFrame(lines, columns=header)))
+            found.append(f"*{plain(caption.extract().get_text())}*")
+        if rows := [[cell.get_text().strip() for cell in row(["th", "td"])] for row in table("tr")]:
+            found.append(_pipes(pd.DataFrame(rows[1:], columns=rows[0])))
         table.decompose()
-    rest = " ".join(soup.get_text().split())
+    rest = plain(soup.get_text())
     return [*found, rest] if rest else found
+
+
+def _fenced(text: str, kind: str = "") -> str:
+    """A block of text as Markdown, whatever stands in it."""
+    fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", text))])
+    return f"{fence}{kind}\n{text.rstrip()}\n{fence}"

@@ -217,7 +217,7 @@ def _remember(session: Session, app: App, debian: str, command: str) -> None:
         bases=now,
         debian=debian,
         app={"name": app.package, "lockfile_sha256": app.lock_sha256},
-        tools={"buildx": host.buildx_version()},
+        tools={"buildx": host.buildx_version(), "lab": host.lab()},
     )
 
 

@@ -2,10 +2,11 @@
 
 import datetime
 import gzip
+import hashlib
+import json
 import os
 import re
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import nbformat
@@ -16,13 +17,14 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from rustimg_lab import answers, choice, disk, engine, host, page, stats, store
+from rustimg_lab import answers, choice, comparison, disk, engine, host, page, stats, store
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROFILES, PUBLISHED, RECORDED, REPORTS, ROOT
+from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROFILES, PUBLISHED, RECORDED, REPORTS
+from rustimg_lab.short import MEMORY, SIZES, STARTUP, UNDER_LOAD
 
 CELL_TIMEOUT_S = 300
 PDF_TIMEOUT_S = 180
-SIZES, STARTUP, UNDER_LOAD, MEMORY, CHOOSE = "01_sizes", "02_startup", "03_throughput", "04_memory", "05_choose"
+CHOOSE = "05_choose"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
 MEASURED = [each for each in choice.CRITERIA.values() if each.kind]
 FORMATS = ("html", "pdf", "md")
@@ -59,9 +61,12 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     if form == "md":
         text, figures = page.markdown(title, about, made, lead, "report")
         (folder / "report").mkdir(exist_ok=True)
-        for figure, content in figures.items():
+        for figure, content in figures.items():  # named by what is in them: an earlier page keeps its own
             (folder / "report" / figure).write_bytes(content)
         disk.write_whole(folder / "report.md", text)
+        for path in (folder / "report").iterdir():
+            if path.name not in figures:
+                path.unlink()
         return folder / "report.md"
     disk.write_whole(folder / "report.html", page.html(title, about, made, lead))
     return _print(folder / "report.html") if form == "pdf" else folder / "report.html"
@@ -75,20 +80,22 @@ def names(name: str) -> list[str]:
 def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Path:
     """Executes a notebook on a run and writes one self-contained page, named by its parameters; returns its path.
 
-    A page that is newer than all that it is made of is left as it is. Raises LabError as `execute` does; an earlier
-    page then stays as it was.
+    A page that is newer than the notebook with its outputs is left as it is. Raises LabError as `execute` does; an
+    earlier page then stays as it was.
     """
     document, executed = execute(run, notebook, parameters), _executed(run, notebook, parameters)
     written = executed.with_suffix(".html")
-    if not _is_newest(written, [executed, *_own_files()]):
+    if not written.exists() or written.stat().st_mtime < executed.stat().st_mtime:
         title = document.metadata["title"]
         disk.write_whole(written, page.html(title, f"Run {run}.", [page.Part(_without_sentinel(document))]))
     return written
 
 
 def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat.NotebookNode:
-    """The notebook with the outputs that it has on a run. One that is newer than all that it is made of is not
-    executed again. Raises LabError when the run or a parameter is unknown, or a cell fails."""
+    """The notebook with the outputs that it has on a run. One that was made of the same is not executed again.
+
+    Raises LabError when the run or a parameter is unknown, or a cell fails.
+    """
     if store.load(run).empty:
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` goes on with it")
     source, executed = NOTEBOOKS / f"{notebook}.ipynb", _executed(run, notebook, parameters)
@@ -98,39 +105,44 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
         if parameter not in known:
             raise unknown("parameter", parameter, known)
     executed.parent.mkdir(parents=True, exist_ok=True)
-    if _is_newest(executed, [source, *store.files(run), *_own_files()]):
+    made_of, part = _made_of(run, source, parameters), executed.with_suffix(".part.ipynb")
+    if executed.exists():
         document = nbformat.read(executed, as_version=4)
-        if _is_complete(document):
+        if document.metadata.get("made_of") == made_of:
             return document
     try:
         papermill.execute_notebook(
-            str(source), str(executed), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
+            str(source), str(part), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
             execution_timeout=CELL_TIMEOUT_S, config=Config({"KernelManager": {"transport": "ipc"}}),
         )  # fmt: skip
     except PapermillExecutionError as error:
-        raise LabError(f"{executed}: cell {error.exec_count} failed with {error.ename}: {error.evalue}") from None
+        raise LabError(f"{part}: cell {error.exec_count} failed with {error.ename}: {error.evalue}") from None
     except (CellTimeoutError, DeadKernelError) as error:
-        raise LabError(f"{executed}: did not run to its end ({str(error).partition(chr(10))[0]})") from None
-    document = nbformat.read(executed, as_version=4)
+        raise LabError(f"{part}: did not run to its end ({str(error).partition(chr(10))[0]})") from None
+    document = nbformat.read(part, as_version=4)
     if not _is_complete(document):
-        raise LabError(f"{executed}: did not run to its end; call again, or open it in JupyterLab")
+        raise LabError(f"{part}: did not run to its end; call again, or open it in JupyterLab")
+    document.metadata["made_of"] = made_of
+    disk.write_whole(executed, nbformat.writes(document))
+    part.unlink()
     return document
 
 
 def parts(run: str) -> list[tuple[str, dict]]:
-    """The notebooks that a run has data for, each with its parameters; of several studies, once all have begun."""
+    """The notebooks that a run has data for, each with its parameters; of several studies, once all have a number of
+    the cell that the others are held against."""
     rows = store.load(run)
-    begun, found = set(rows["study"]), []
-    if "" in begun or rows.empty:
-        found.append((SIZES, {}))
+    found = [(SIZES, {})] if rows.empty or (rows["study"] == "").any() else []
     for name, plan in rows.attrs["environment"].get("studies", {}).items():
         about = plan["parameters"]
         load = {key: about.get(key) for key in LOAD}
-        if name in begun and plan["kind"] == "throughput":
+        if not comparison.has_baseline(rows, name):
+            continue
+        if plan["kind"] == "throughput":
             found.append((UNDER_LOAD, load))
-        elif name in begun and plan["kind"] == "memory" and about["of"] == "limit":
+        elif plan["kind"] == "memory" and about["of"] == "limit":
             found.append((MEMORY, load))
-        elif name in begun and name == "startup-container":
+        elif name == "startup-container":
             found.append((STARTUP, {}))
     if stats.cells(rows)["ok"].any() and any(choice.study_of(rows, each.kind, each.metric, "") for each in MEASURED):
         found.append((CHOOSE, {}))
@@ -139,24 +151,31 @@ def parts(run: str) -> list[tuple[str, dict]]:
 
 def _recorded() -> list[str]:
     """The recorded runs of the article's app, the article's grid first."""
-    names = sorted((path.name for path in RECORDED.iterdir()), key=lambda name: (name != store.DEFAULT_RUN, name))
-    names = [f"{store.RECORDED_RUN}/{name}" for name in names]
-    return [name for name in names if stats.app(store.load(name)) == stats.ARTICLES_APP]
+    first = f"{store.RECORDED_RUN}/{store.DEFAULT_RUN}"
+    found = [name for name, path in store.runs().items() if path.is_relative_to(RECORDED)]
+    found = [name for name in found if stats.app(store.load(name)) == stats.ARTICLES_APP]
+    return sorted(found, key=lambda name: (name != first, name))
 
 
 def _lead(runs: dict[str, pd.DataFrame]) -> page.Lead:
-    best = answers.best(runs)
-    shipped = {
-        each.cell: page.Shipped(
-            each.cell, each.name, store.dockerfile(each.run, each.cell),
-            choice.cargo_profile(*runs[each.run].query("cell == @each.cell").iloc[0][["base", "profile", "allocator"]]),
-        )
-        for each in best
-    }  # fmt: skip
+    best, shipped = answers.best(runs), {}
+    for each in best:
+        factors = runs[each.run].query("cell == @each.cell").iloc[0][["base", "profile", "allocator"]]
+        text = _or_why_not(store.dockerfile, each.run, each.cell)
+        profile = _or_why_not(choice.cargo_profile, *factors)
+        shipped[each.run, each.cell] = page.Shipped(each.run, each.cell, each.name, text, profile)
     return page.Lead(
         best, answers.allocator(runs), answers.article(runs), answers.notes(runs), list(shipped.values()),
-        [_source(name, rows) for name, rows in runs.items()], _lab(),
+        [_source(name, rows) for name, rows in runs.items()], host.lab(),
     )  # fmt: skip
+
+
+def _or_why_not(make: Callable[..., str], *arguments: str) -> str:
+    """A block of the page, or in its place why there is none: a run may be of another lab."""
+    try:
+        return make(*arguments)
+    except LabError as error:
+        return f"# {error}\n"
 
 
 def _source(name: str, rows: pd.DataFrame) -> page.Source:
@@ -180,15 +199,6 @@ def _source(name: str, rows: pd.DataFrame) -> page.Source:
     return page.Source(name, found.get("commands", []), machine, told, images, studies, files)
 
 
-def _lab() -> str:
-    """Which lab this is: its version, and the commit where git tells."""
-    version = f"rustimg_lab {metadata.version('rustimg_lab')}"
-    try:
-        return f"{version}, commit {engine.run(['git', 'rev-parse', '--short=12', 'HEAD'], cwd=ROOT).strip()}"
-    except LabError:
-        return version
-
-
 def _print(written: Path) -> Path:
     """The page as a PDF, by a browser of this machine."""
     browser = host.browser()
@@ -196,9 +206,12 @@ def _print(written: Path) -> Path:
         raise LabError("a PDF is made by Chromium or Chrome, and neither is here: install one (on Debian and Ubuntu: "
                        f"apt-get install chromium), or print {written} from any browser")  # fmt: skip
     part = written.with_name(".report.pdf.part")
+    part.unlink(missing_ok=True)
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which a browser refuses to have as root
     engine.run([browser, "--headless", *sandbox, "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}",
                 written.as_uri()], timeout=PDF_TIMEOUT_S)  # fmt: skip
+    if not part.exists():
+        raise LabError(f"{browser} made no PDF of {written}; print it from any browser")
     part.replace(written.with_suffix(".pdf"))
     return written.with_suffix(".pdf")
 
@@ -223,8 +236,13 @@ def _without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 def _own_files() -> list[Path]:
     package = Path(__file__).parent
-    return [*package.rglob("*.py"), *page.TEMPLATES.iterdir(), ARTICLE, PROFILES, PUBLISHED]
+    return [*package.rglob("*.py"), ARTICLE, PROFILES, PUBLISHED]
 
 
-def _is_newest(path: Path, made_of: list[Path]) -> bool:
-    return path.exists() and path.stat().st_mtime > max(each.stat().st_mtime for each in made_of)
+def _made_of(run: str, source: Path, parameters: dict) -> str:
+    """The SHA-256 of all that the outputs of a notebook hang on, in hex."""
+    texts = sorted((store.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    for path in [source, *store.files(run), *texts, *sorted(_own_files())]:
+        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

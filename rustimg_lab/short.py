@@ -5,9 +5,9 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from rustimg_lab import choice, comparison, matrix, stats, store, tables
-from rustimg_lab.report import MEMORY, SIZES, STARTUP, UNDER_LOAD
+from rustimg_lab import choice, comparison, stats, store, tables
 
+SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
 STARTS = {"program": "startup-server", "container": "startup-container"}
 COMPARED = ("ratio", "95% interval", "all at once", "detectable", "blocks", "verdict")
 
@@ -15,10 +15,10 @@ COMPARED = ("ratio", "95% interval", "all at once", "detectable", "blocks", "ver
 def summary(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Table:
     """The table in a terminal that says in short what a notebook says."""
     title, (header, *rows), numbers = SHORT[notebook](run, **(parameters or {}))
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(header):
         number = place in numbers
-        table.add_column(name, justify="right" if number else "left", no_wrap=number, overflow="fold")
+        table.add_column(escape(name), justify="right" if number else "left", no_wrap=number, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     return table
@@ -41,10 +41,10 @@ def changed_speeds(names: str, found: pd.DataFrame) -> Table:
 
 
 def _terminal(title: str, shown: pd.DataFrame) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in shown:
         justify = "left" if name in ("cell", "of", "verdict") else "right"
-        table.add_column(name, justify=justify, overflow="fold")
+        table.add_column(escape(name), justify=justify, overflow="fold")
     for row in shown.itertuples(index=False):
         table.add_row(*map(escape, row))
     return table
@@ -53,7 +53,7 @@ def _terminal(title: str, shown: pd.DataFrame) -> Table:
 def markdown(run: str, notebook: str = SIZES, parameters: dict | None = None) -> str:
     """The same table in Markdown."""
     _, lines, numbers = SHORT[notebook](run, **(parameters or {}))
-    return _in_markdown(lines, numbers)
+    return tables.in_markdown(lines[0], lines[1:], numbers)
 
 
 def ladder(run: str) -> str:
@@ -75,13 +75,7 @@ def ladder(run: str) -> str:
                 if cell and cell["ok"]
                 else ["no image that works" if cell else "", "", "", ""]
             )  # fmt: skip
-    return _in_markdown(lines, range(2, len(lines[0])))
-
-
-def _in_markdown(lines: list[list[str]], numbers: range) -> str:
-    header, *rows = lines
-    ruler = ["---:" if place in numbers else "---" for place in range(len(header))]
-    return "".join(f"| {' | '.join(line)} |\n" for line in (header, ruler, *rows))
+    return tables.in_markdown(lines[0], lines[1:], range(2, len(lines[0])))
 
 
 def _of_load(run: str, **parameters: str | int) -> tuple[str, list[list[str]], range]:
@@ -141,14 +135,15 @@ def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
     lines = [
         ["base", "profile", "allocator", "article 2021", "today", "of it the app", "compressed", "base from", "runs"]
     ]
-    for cell in stats.cells(store.load(run)).to_dict("records"):
-        of_the_article = cell["allocator"] == matrix.base(cell["base"]).article_allocator
+    rows = store.load(run)
+    of_the_article = set(stats.article_grid(rows)["cell"])
+    for cell in stats.cells(rows).to_dict("records"):
         lines.append(
             [
                 cell["base"] + (" (stand-in)" if cell["stand_in"] else ""),
                 cell["profile"],
                 cell["allocator"],
-                stats.megabytes(cell["article_bytes"]) if of_the_article else "",
+                stats.megabytes(cell["article_bytes"]) if cell["cell"] in of_the_article else "",
                 stats.megabytes(cell.get("unpacked_bytes")),
                 stats.megabytes(cell.get("app_bytes")),
                 _compressed(cell),

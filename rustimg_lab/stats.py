@@ -173,8 +173,8 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
 def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a stand-in."""
     works = table[table["ok"]]
-    run = rows.attrs["environment"]["run"]
-    said = [f"Run **{run}**, of {app(rows)}: {len(works)} of {len(table)} cells built, started and measured."]
+    run, of = escape(rows.attrs["environment"]["run"]), escape(app(rows))
+    said = [f"Run **{run}**, of {of}: {len(works)} of {len(table)} cells built, started and measured."]
     if len(works):
         best = works.loc[works["unpacked_bytes"].idxmin()]
         said.append(
@@ -183,7 +183,9 @@ def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
         )
     said += [f"{cell.cell} has no number: {escape(cell.reason)}." for cell in table[~table["ok"]].itertuples()]
     for base, label in table.loc[table["stand_in"], ["base", "base_label"]].drop_duplicates().itertuples(index=False):
-        said.append(f"**{base} is a {label}**, not the official image: its figures are not {base.capitalize()}'s.")
+        said.append(
+            f"**{base} is a {escape(label)}**, not the official image: its figures are not {base.capitalize()}'s."
+        )
     return " ".join(said)
 
 

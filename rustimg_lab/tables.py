@@ -1,6 +1,7 @@
 """DataFrame -> what a reader sees: columns in words, bytes as MB (1e6 bytes), a failed cell with its reason."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Container
 from html import escape
 
 import pandas as pd
@@ -8,6 +9,7 @@ from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
 from rustimg_lab import choice, comparison, matrix, profiles, stats, store
+from rustimg_lab.errors import LabError
 from rustimg_lab.paths import PUBLISHED
 
 MEGABYTE = 1e6
@@ -18,18 +20,18 @@ def machine(findings: list) -> Styler:
     found = pd.DataFrame(findings)
     marks = found["required"].map({True: "MISSING", False: "note"}).where(~found["ok"], "ok")
     shown = {"": marks, "what": found["name"], "found": found["found"]}
-    return _style(pd.DataFrame(shown | {"what to do": found["remedy"].where(~found["ok"], "")}))
+    return style(pd.DataFrame(shown | {"what to do": found["remedy"].where(~found["ok"], "")}))
 
 
 def cells(asked: list[matrix.Cell]) -> Styler:
     """What each cell is made of."""
-    return _style(pd.DataFrame([cell.facts() for cell in asked]))
+    return style(pd.DataFrame([cell.facts() for cell in asked]))
 
 
 def profiles_known() -> Styler:
     """Every profile of data/profiles.toml, with what is said of it."""
     every = profiles.everything().values()
-    return _style(
+    return style(
         pd.DataFrame(
             [
                 {
@@ -48,7 +50,11 @@ def runs() -> Styler:
     """Every run that there is: whose it is, and what it has."""
     shown = []
     for name in store.runs():
-        rows = store.load(name)
+        try:
+            rows = store.load(name)
+        except LabError as error:
+            shown.append({"run": name, "studies": str(error)})
+            continue
         own = stats.cells(rows)
         studies = rows.loc[rows["study"] != "", "study"].unique()
         shown.append(
@@ -56,12 +62,13 @@ def runs() -> Styler:
                 "run": name,
                 "app": stats.app(rows),
                 "cells": len(own),
-                "that work": int(own["ok"].sum()),
+                "cells that work": int(own["ok"].sum()),
                 "rows": len(rows),
                 "studies": ", ".join(each for each in rows.attrs["environment"].get("studies", {}) if each in studies),
             }
         )
-    return _style(pd.DataFrame(shown))
+    counts = dict.fromkeys(("cells", "cells that work", "rows"), "{:.0f}")
+    return style(pd.DataFrame(shown).fillna({"app": ""}), counts)
 
 
 def then_and_now(table: pd.DataFrame) -> Styler:
@@ -71,7 +78,7 @@ def then_and_now(table: pd.DataFrame) -> Styler:
     shown["today, MB"] = table["unpacked_bytes"] / MEGABYTE
     shown["today / article"] = table["unpacked_bytes"] / table["article_bytes"]
     shown["base image is"] = table["base_label"]
-    return _style(_with_reason(shown, table), {"today / article": "{:.2f}"})
+    return style(_with_reason(shown, table), {"today / article": "{:.2f}"})
 
 
 def breakdown(table: pd.DataFrame) -> Styler:
@@ -88,7 +95,7 @@ def breakdown(table: pd.DataFrame) -> Styler:
         if table[column].notna().any():
             shown[name] = table[column] / MEGABYTE
     shown["base image is"] = table["base_label"]
-    return _style(_with_reason(shown, table))
+    return style(_with_reason(shown, table))
 
 
 def binaries(table: pd.DataFrame) -> Styler:
@@ -107,7 +114,7 @@ def binaries(table: pd.DataFrame) -> Styler:
     shown["cargo, CPU s"] = table["build_cpu_s"].astype(float)
     shown["rustc"] = table["rustc"].fillna("").str.split().str[0]
     shown["SHA-256"] = table["binary_sha256"].fillna("").str[:12]
-    return _style(_with_reason(shown, table), {"cargo, CPU s": "{:.0f}"})
+    return style(_with_reason(shown, table), {"cargo, CPU s": "{:.0f}"})
 
 
 def ladder(found: pd.DataFrame) -> Styler:
@@ -126,7 +133,7 @@ def ladder(found: pd.DataFrame) -> Styler:
     for column, name in (("gain", "said to gain"), ("cost", "at the cost of")):
         shown[name] = [getattr(known[each], column) if each in known else "" for each in found["profile"]]
     ratios = dict.fromkeys(("/ baseline", "compressed / baseline"), "{:.3f}")
-    return _style(_with_reason(shown, found), ratios | {"cargo, CPU s": "{:.0f}"})
+    return style(_with_reason(shown, found), ratios | {"cargo, CPU s": "{:.0f}"})
 
 
 def candidates_in_words(found: choice.Choice) -> pd.DataFrame:
@@ -152,7 +159,7 @@ def candidates_in_words(found: choice.Choice) -> pd.DataFrame:
 
 def candidates(found: choice.Choice) -> Styler:
     """The same as a table of a report."""
-    return _style(candidates_in_words(found), warning="; ".join(found.notes))
+    return style(candidates_in_words(found), warning="; ".join(found.notes))
 
 
 def effects(found: pd.DataFrame) -> Styler:
@@ -163,7 +170,7 @@ def effects(found: pd.DataFrame) -> Styler:
     ]
     cells = ["profile", "base", "allocator"]
     wide = found.assign(base=_bases(found), said=said).pivot_table("said", cells, "criterion", "first", sort=False)
-    return _style(wide.reset_index(), warning="; ".join(found.attrs["notes"]))
+    return style(wide.reset_index(), warning="; ".join(found.attrs["notes"]))
 
 
 def changed_sizes(found: pd.DataFrame) -> pd.DataFrame:
@@ -195,7 +202,7 @@ def changed_speeds(found: pd.DataFrame) -> pd.DataFrame:
 def parts(found: pd.DataFrame) -> Styler:
     """The largest parts of a cell's image, with their share of it. `found` is `stats.composition`."""
     shown = found.nlargest(25, "size_bytes")
-    return _style(
+    return style(
         pd.DataFrame(
             {
                 "of": shown["owner"],
@@ -212,7 +219,7 @@ def sections(found: pd.DataFrame) -> Styler:
     """The sections of each binary, a column per cell. `found` is `stats.parts` of `section_bytes`."""
     wide = found.pivot_table("size_bytes", "name", "cell", aggfunc="sum", sort=False) / MEGABYTE
     wide = wide.loc[wide.max(axis=1).sort_values(ascending=False).index[:15]]
-    return _style(wide.rename_axis("section, MB").reset_index(), dict.fromkeys(wide.columns, "{:.3f}"))
+    return style(wide.rename_axis("section, MB").reset_index(), dict.fromkeys(wide.columns, "{:.3f}"))
 
 
 def layers(table: pd.DataFrame) -> Styler:
@@ -222,7 +229,7 @@ def layers(table: pd.DataFrame) -> Styler:
     shown["of"] = table["owner"]
     shown["files, MB"] = table["file_bytes"] / MEGABYTE
     shown["made by"] = table["instruction"]
-    return _style(shown)
+    return style(shown)
 
 
 def ratios(found: pd.DataFrame) -> Styler:
@@ -238,7 +245,7 @@ def ratios(found: pd.DataFrame) -> Styler:
             "verdict": found["verdict"],
         }
     )
-    return _style(
+    return style(
         shown, {"ratio": "{:.3f}", "smallest detectable": comparison.detectable_in_words}, found.attrs["warning"]
     )
 
@@ -251,7 +258,7 @@ def summary(found: dict[str, pd.DataFrame]) -> Styler:
         columns.append(pd.DataFrame({heading: each["mean"].to_numpy(), f"{heading}: 95%": low_high}, _in_words(each)))
     shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
     warnings = dict.fromkeys(each.attrs["warning"] for each in found.values())
-    return _style(shown, dict.fromkeys(found, _number), "; ".join(filter(None, warnings)))
+    return style(shown, dict.fromkeys(found, _number), "; ".join(filter(None, warnings)))
 
 
 def workers(rows: pd.DataFrame, workload: str, connections: int) -> Styler:
@@ -268,7 +275,7 @@ def workers(rows: pd.DataFrame, workload: str, connections: int) -> Styler:
             columns.append(pd.DataFrame({label: found["mean"].to_numpy()}, _in_words(found)))
         warnings.append(about["warning"] and f"with {about['workers']} workers {about['warning']}")
     shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
-    return _style(shown, dict.fromkeys(shown.columns[1:], _number), "; ".join(filter(None, warnings)))
+    return style(shown, dict.fromkeys(shown.columns[1:], _number), "; ".join(filter(None, warnings)))
 
 
 def latency(rows: pd.DataFrame, study: str) -> Styler:
@@ -294,7 +301,7 @@ def connections(rows: pd.DataFrame, study: str) -> Styler:
         shown[f"resident at {count:,}, MB"] = wide[f"rss_at_{count}_bytes"] / MEGABYTE
     for count in counts:
         shown[f"bytes per connection at {count:,}"] = wide[f"bytes_per_connection_at_{count}"]
-    return _style(shown, {name: "{:,.0f}" for name in shown if name.startswith("bytes")}, attrs["warning"])
+    return style(shown, {name: "{:,.0f}" for name in shown if name.startswith("bytes")}, attrs["warning"])
 
 
 def studies(rows: pd.DataFrame) -> Styler:
@@ -320,7 +327,7 @@ def studies(rows: pd.DataFrame) -> Styler:
                 "note": plan["parameters"]["warning"],
             }
         )
-    return _style(pd.DataFrame(shown), {"took, min": "{:.1f}"})
+    return style(pd.DataFrame(shown), {"took, min": "{:.1f}"})
 
 
 def lost(rows: pd.DataFrame) -> Styler | HTML:
@@ -328,7 +335,7 @@ def lost(rows: pd.DataFrame) -> Styler | HTML:
     found = rows[(rows["study"] != "") & ~rows["ok"]]
     if found.empty:
         return HTML("<p>Nothing was lost.</p>")
-    return _style(found[["study", "cell", "metric", "block", "reason"]].assign(block=found["block"] + 1))
+    return style(found[["study", "cell", "metric", "block", "reason"]].assign(block=found["block"] + 1))
 
 
 def published() -> Styler:
@@ -337,7 +344,7 @@ def published() -> Styler:
     shown = found.assign(ratio=found["value"] / found["musl"])
     shown = shown[["program", "what", "replacement", "musl", "value", "ratio", "source"]]
     names = {"musl": "with musl malloc", "value": "with the replacement"}
-    return _style(shown.rename(columns=names), {name: "{:,g}" for name in names.values()} | {"ratio": "{:.2f}"})
+    return style(shown.rename(columns=names), {name: "{:,g}" for name in names.values()} | {"ratio": "{:.2f}"})
 
 
 def provenance(rows: pd.DataFrame) -> Styler:
@@ -359,7 +366,7 @@ def provenance(rows: pd.DataFrame) -> Styler:
             for image in images
         ]
     )
-    return _style(shown)
+    return style(shown)
 
 
 def packages(rows: pd.DataFrame) -> HTML:
@@ -377,7 +384,7 @@ def environment(rows: pd.DataFrame) -> Styler:
     """The machine and the tools that a run was made with."""
     found = rows.attrs["environment"]
     facts = {**found.get("machine", {}), **found.get("tools", {}), **found.get("app", {})}
-    return _style(pd.DataFrame({"what": list(facts), "was": [str(value) for value in facts.values()]}))
+    return style(pd.DataFrame({"what": list(facts), "was": [str(value) for value in facts.values()]}))
 
 
 def _number(value: float) -> str:
@@ -414,7 +421,22 @@ def _with_reason(shown: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return shown if table["ok"].all() else shown.assign(**{"no number, because": table["reason"]})
 
 
-def _style(shown: pd.DataFrame, formats: dict[str, str | Callable] | None = None, warning: str = "") -> Styler:
+def plain(text: str) -> str:
+    """A text of a run, which may come from a stranger, as Markdown that shows it and does nothing else."""
+    shown = escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\[\]`|])", r"\\\1", shown)
+
+
+def in_markdown(header: list[str], lines: list[list[str]], numbers: Container[int]) -> str:
+    """A table of text as Markdown; `numbers` are the places of the columns that have those."""
+    ruler = ["---:" if place in numbers else "---" for place in range(len(header))]
+    shown = [list(map(plain, header)), ruler, *(list(map(plain, line)) for line in lines)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in shown)
+
+
+def style(shown: pd.DataFrame, formats: dict[str, str | Callable] | None = None, warning: str = "") -> Styler:
+    """A table as a notebook shows it: no index, MB with two decimals unless `formats` says otherwise, all text escaped,
+    the warning in its caption."""
     numbers = shown.select_dtypes("number").columns
     megabytes = {name: "{:.2f}" for name in numbers if "MB" in name}
     styler = shown.style.hide().format(megabytes | (formats or {}), na_rep="", escape="html")

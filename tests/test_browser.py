@@ -124,7 +124,8 @@ def hostile() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(RECORDED / "fd", folder)
     environment = json.loads((folder / "environment.json").read_text())
-    environment["app"]["name"] = environment["run"] = markup
+    past = "x<![CDATA[><meta http-equiv=refresh content=0;url=http://127.0.0.1:9/>]]><!--><form action=x></form>-->"
+    environment["app"]["name"] = environment["run"] = markup + past
     environment["commands"] = [markup]
     for image in environment["images"].values():
         image["label"] = image["source"] = image["why"] = markup
@@ -151,7 +152,7 @@ def test_markup_in_a_strangers_run_is_text(browser, hostile):
         page.wait_for_load_state("networkidle")
         assert dialogs == [] and [url for url in asked if not url.startswith("data:")] == [written.as_uri()]
         assert page.locator("script").count() == 1 and page.locator("[onerror]").count() == 0
-        assert page.locator("a[href^='javascript']").count() == 0
+        assert page.locator("a[href^='javascript'], form, meta[http-equiv=refresh]").count() == 0
         assert "<script>alert(2)" in page.locator("main").inner_text()
 
 

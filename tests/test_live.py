@@ -50,10 +50,9 @@ def test_a_run_that_has_nothing_yet_has_an_empty_figure(tmp_path, monkeypatch):
 def test_what_one_leaves_out_is_not_chosen_from():
     found = choice.choose(store.load("recorded/service"), choice.Wishes())
     kept = choice.narrow(found, ["debian"], list(found.table["profile"]), ["system"])
-    assert set(kept.table["base"]) == {"debian"} and kept.picked.startswith("debian-")
-    assert kept.table["on_front"].any() and not kept.sureness
-    assert len(found.table) == 12
-    assert choice.narrow(found, [], [], []).picked == ""
+    assert set(kept.table["base"]) == {"debian"} and not kept.picked and not kept.sureness
+    assert 0 < kept.table["on_front"].sum() <= len(kept.table) < len(found.table) == 12
+    assert choice.narrow(found, [], [], []).table.empty
 
 
 def test_a_run_with_sizes_alone_has_no_trade_off():

@@ -6,16 +6,18 @@ import gzip
 import html
 import itertools
 import json
-import os
 import re
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from rustimg_lab import answers, choice, host, page, report, store
+from rustimg_lab import answers, choice, host, page, report, short, store, tables
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import RECORDED, REPORTS
 
@@ -76,9 +78,8 @@ def test_the_raw_rows_are_inside(recorded):
     links = {link["download"]: link["href"] for link in recorded("a", download=True)}
     content = gzip.decompress(base64.b64decode(links["recorded-article-rows.jsonl.gz"].partition(",")[2]))
     assert content == (RECORDED / "article" / "rows.jsonl").read_bytes()
-    assert {f"recorded-{path.name}-environment.json.gz" for path in RECORDED.iterdir()} >= {
-        name for name in links if "environment" in name
-    }
+    own = {name.replace("/", "-") for name in report.names("recorded")}
+    assert set(links) == {f"{name}-{file}.gz" for name in own for file in ("rows.jsonl", "environment.json")}
 
 
 def test_it_says_how_to_reproduce_each_run(tmp_path, monkeypatch):
@@ -106,6 +107,52 @@ def test_the_markdown_has_its_figures_beside_it(lab):
     assert store.dockerfile("recorded/fd", "scratch-smallest-system") in text
 
 
+def test_what_a_stranger_wrote_is_text_in_markdown_too():
+    reason = "no | <img src=http://127.0.0.1:9/x>\n![x](http://127.0.0.1:9/y) `"
+    table = pd.DataFrame({"cell": [reason], "MB": ["1.0"]})
+    cells = [nbformat.v4.new_markdown_cell("# A question"), nbformat.v4.new_code_cell("1")]
+    html_table = tables.style(table).to_html()
+    cells[1].outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": html_table}),
+        nbformat.v4.new_output("stream", text="```\n<b>\n"),
+        nbformat.v4.new_output("display_data", {"text/html": tables.style(pd.DataFrame()).to_html()}),
+    ]
+    source = page.Source("a|b", ["./lab ```"], "<i>", "app", [], [], {})
+    lead = page.Lead([], "", pd.DataFrame(), ["<b>note</b>"], [], [source], "")
+    text, _ = page.markdown("title", "about", [page.Part(nbformat.v4.new_notebook(cells=cells))], lead, "x")
+    assert "| no \\| &lt;img src=http://127.0.0.1:9/x&gt; !\\[x\\](http://127.0.0.1:9/y) \\` | 1.0 |" in text
+    assert "````\n```\n<b>\n````" in text and "````\n./lab ```\n````" in text
+    assert "&lt;b&gt;note" in text and "Machine: &lt;i&gt;" in text
+
+
+def test_a_run_of_another_lab_has_a_page_that_says_what_it_lacks(tmp_path, monkeypatch):
+    shutil.copytree(RECORDED / "fd", tmp_path / "theirs")
+    rows = (tmp_path / "theirs" / "rows.jsonl").read_text()
+    (tmp_path / "theirs" / "rows.jsonl").write_text(
+        rows.replace('"smallest"', '"theirs"').replace('"debian"', '"wolfi"')
+    )
+    (tmp_path / "theirs" / "dockerfiles" / "Dockerfile.scratch-smallest-system").unlink()
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    lead = report._lead({"theirs": store.load("theirs")})
+    assert "has no Dockerfile.scratch-smallest-system" in lead.shipped[0].dockerfile
+    assert "unknown profile 'theirs'" in lead.shipped[0].profile
+    assert "| wolfi |" in short.markdown("theirs")
+
+
+def test_of_two_runs_with_one_cell_each_has_its_own_dockerfile():
+    answer = answers.best({"recorded/fd": store.load("recorded/fd")})[0]
+    one, other = (page.Shipped(run, answer.cell, answer.name, f"FROM {run}\n", "") for run in ("a", "b"))
+    lead = page.Lead([replace(answer, run="b")], "", pd.DataFrame(), [], [one, other], [], "")
+    soup = BeautifulSoup(page.html("title", "about", [], lead), "html.parser")
+    target = soup.select_one(soup.select_one(".card.first a")["href"])
+    assert target.find_next("pre").text == "FROM b\n"
+
+
+def test_what_shows_a_run_needs_no_engine():
+    code = "import sys; from rustimg_lab import explore, page, plots, short; print('docker' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_several_runs_make_one_page_and_two_apps_none(lab):
     done = lab("report", "recorded/article,recorded/startup", **NO_ENGINE)
     assert done.returncode == 0, done.stderr
@@ -118,6 +165,7 @@ def test_several_runs_make_one_page_and_two_apps_none(lab):
 
 def test_without_a_browser_a_pdf_is_refused_and_the_page_is_named(monkeypatch):
     monkeypatch.setattr(host, "BROWSERS", ("no-such-browser",))
+    (REPORTS / "recorded" / "fd" / "report.html").unlink(missing_ok=True)
     with pytest.raises(LabError, match=r"a PDF is made by Chromium or Chrome, .* apt-get install chromium"):
         report.whole("recorded/fd", "pdf")
     assert (REPORTS / "recorded" / "fd" / "report.html").exists()
@@ -147,7 +195,7 @@ def test_an_unknown_parameter_is_told_with_the_nearest():
 def test_a_notebook_that_does_not_reach_its_end_makes_no_page(monkeypatch):
     written = report.render("recorded")
     before = written.read_text()
-    os.utime(written.with_suffix(".ipynb"), (0, 0))  # older than what it is made of, or it would be left alone
+    written.with_suffix(".ipynb").unlink()  # or it would not be executed again
     monkeypatch.setattr(report, "SENTINEL", "what no cell prints")
     with pytest.raises(LabError, match="did not run to its end"):
         report.render("recorded")

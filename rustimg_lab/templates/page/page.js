@@ -10,9 +10,10 @@ function sort(table, column, heading) {
   const rows = [...table.tBodies[0].rows];
   const numeric = heading.classList.contains("number");
   rows.sort((a, b) => {
-    const [left, right] = [value(a, column), value(b, column)];
-    if (!left || !right) return !left - !right; // what has no value comes last
-    const order = numeric ? number(left) - number(right) : left.localeCompare(right);
+    let [left, right] = [value(a, column), value(b, column)];
+    if (numeric) [left, right] = [number(left), number(right)].map((each) => (isNaN(each) ? "" : each));
+    if (left === "" || right === "") return (left === "") - (right === ""); // what has no value comes last
+    const order = numeric ? left - right : left.localeCompare(right);
     return down ? -order : order;
   });
   table.tBodies[0].append(...rows);
@@ -32,7 +33,7 @@ function copyButton(what, text) {
 }
 
 for (const table of document.querySelectorAll(".table > table")) {
-  [...(table.tHead?.rows[0].cells ?? [])].forEach((heading, column) => {
+  [...(table.tHead?.rows[0]?.cells ?? [])].forEach((heading, column) => {
     const button = document.createElement("button");
     button.append(...heading.childNodes);
     button.addEventListener("click", () => sort(table, column, heading));
