@@ -28,6 +28,8 @@ CHOOSE = "05_choose"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
 MEASURED = [each for each in choice.CRITERIA.values() if each.kind]
 FORMATS = ("html", "pdf", "md")
+# By sockets of this user's own; and without the line that a kernel may log when it is told to end.
+KERNEL = {"KernelManager": {"transport": "ipc"}, "NotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]}}
 # What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
 SENTINEL = "Report complete"
 
@@ -113,7 +115,7 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
     try:
         papermill.execute_notebook(
             str(source), str(part), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
-            execution_timeout=CELL_TIMEOUT_S, config=Config({"KernelManager": {"transport": "ipc"}}),
+            execution_timeout=CELL_TIMEOUT_S, config=Config(KERNEL),
         )  # fmt: skip
     except PapermillExecutionError as error:
         raise LabError(f"{part}: cell {error.exec_count} failed with {error.ename}: {error.evalue}") from None
