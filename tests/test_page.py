@@ -48,10 +48,17 @@ def _chosen(answer: answers.Answer) -> choice.Choice:
     return choice.choose(store.load(answer.run), answers.GOALS[answer.goal])
 
 
-def test_what_stands_in_for_another_is_told_before_any_number_of_it(recorded):
-    text = recorded.select_one("main").text
-    said = "In run recorded/startup alpine is a stand-in for alpine: Debian's musl and busybox, not the official image"
-    assert 0 < text.index(said) < text.index("Best image per goal")
+def test_what_stands_in_for_another_is_told_before_any_number_of_it():
+    rows = store.load("recorded/article")
+    (alpine,) = [each for each in rows.attrs["environment"]["images"].values() if each["name"] == "alpine"]
+    assert answers.notes({"mine": rows}) == []
+    alpine |= {"stand_in": True, "label": "stand-in for alpine"}
+    said = "In run mine alpine is a stand-in for alpine, not the official image: its figures are not Alpine's."
+    assert answers.notes({"mine": rows}) == [said]
+    lead = page.Lead(answers.best({"mine": rows}), "", answers.article({"mine": rows}), [said], [], [], "")
+    lead = replace(lead, shipped=[page.Shipped("mine", each.cell, each.name, "", "") for each in lead.best])
+    text = BeautifulSoup(page.html("title", "about", [], lead), "html.parser").select_one("main").text
+    assert 0 < text.index(said) < text.index("Best image per goal") and "alpine (stand-in)" in text
 
 
 @pytest.mark.parametrize("run", ["recorded", *(f"recorded/{path.name}" for path in sorted(RECORDED.iterdir()))])
