@@ -30,8 +30,9 @@ ENVIRONMENT = {
     "VALGRIND_LAUNCHER": f"{FOLDER}/valgrind",
     "TMPDIR": f"{FOLDER}/tmp",
     # Allocators give memory back by the clock, which under callgrind runs fifty times as fast beside the program: how
-    # often would hang on the machine. They are told not to (jemalloc's TUNING.md; mimalloc's mi_option_purge_delay).
-    "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
+    # often would hang on the machine. They are told not to (jemalloc's TUNING.md; mimalloc's mi_option_purge_delay);
+    # nor is jemalloc to collect its threads' caches, which goes by time too.
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,experimental_tcache_gc:false",
     "MIMALLOC_PURGE_DELAY": "-1",
 }
 
