@@ -218,8 +218,7 @@ def doctor(options: argparse.Namespace) -> int:
     findings = host.findings()
     table = Table("", "what", "found", "what to do", box=None)
     for finding in findings:
-        mark = "ok" if finding.ok else "MISSING" if finding.required else "note"
-        table.add_row(mark, finding.name, finding.found, "" if finding.ok else finding.remedy)
+        table.add_row(finding.mark, finding.name, finding.found, "" if finding.ok else finding.remedy)
     console.print(table)
     return 0 if all(finding.ok or not finding.required for finding in findings) else 2
 
@@ -259,8 +258,7 @@ def test(options: argparse.Namespace) -> int:
 def _report(name: str, form: str = "html") -> None:
     """Tells the short tables of a run (of several, of each), makes their page and tells where it is."""
     for run in report.names(name):
-        for line in store.load(run).attrs["broken"]:
-            print(f"lab: {line}", file=sys.stderr)
+        _rows(run)
         for notebook, parameters in report.parts(run):
             if notebook in short.SHORT:
                 console.print(short.summary(run, notebook, parameters))

@@ -100,9 +100,7 @@ def _chosen(rows: pd.DataFrame, wishes: Wishes) -> choice.Choice | None:
 
 def _measured(found: choice.Choice) -> int:
     """How many cells could have been picked."""
-    wishes = found.wishes
-    needed = [*wishes.weights, *wishes.limits, *([choice.THROUGHPUT] if wishes.min_throughput else [])]
-    return int(found.table[needed].notna().all(axis=1).sum())
+    return int(found.table[found.wishes.needed].notna().all(axis=1).sum())
 
 
 def _answer(goal: str, run: str, found: choice.Choice) -> Answer:

@@ -50,6 +50,11 @@ class Wishes:
     stable: bool = False
     weights: dict[str, float] = field(default_factory=lambda: {"transfer": 1.0})
 
+    @property
+    def needed(self) -> list[str]:
+        """What must be measured of a cell for them: criteria, and the throughput."""
+        return [*{**self.limits, **self.weights}, *([THROUGHPUT] if self.min_throughput else [])]
+
 
 @dataclass(frozen=True)
 class Draws:
@@ -110,8 +115,7 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
     """The cell that meets the wishes at the least weighted sum. Raises LabError when a wish is about what the run has
     not measured, and as `candidates` does."""
     table, draws, notes = candidates(rows, workload)
-    needed = {*wishes.limits, *wishes.weights, *([THROUGHPUT] if wishes.min_throughput else [])}
-    for name in needed:
+    for name in wishes.needed:
         if name not in (*CRITERIA, THROUGHPUT):
             raise unknown("criterion", name, CRITERIA)
         if table[name].isna().all():
@@ -131,7 +135,7 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
     own, paired = values | draws.own, values | draws.paired
     sureness = {}
     if picked and not any(np.isnan(each[name][:, table.index.get_loc(picked)]).any()
-                          for each in (own, paired) for name in needed):  # fmt: skip
+                          for each in (own, paired) for name in wishes.needed):  # fmt: skip
         sureness = _sureness(table, own, paired, wishes)
     return Choice(table, wishes, picked, sureness, notes)
 

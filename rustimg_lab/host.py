@@ -41,6 +41,10 @@ class Finding:
     remedy: str = ""
     required: bool = True
 
+    @property
+    def mark(self) -> str:
+        return "ok" if self.ok else "MISSING" if self.required else "note"
+
 
 def findings() -> list[Finding]:
     """Everything that a run depends on, found or missing. Never raises: what cannot be asked is a finding."""

@@ -148,7 +148,7 @@ def article(table: pd.DataFrame) -> pd.DataFrame:
     """The article's figures and ours, a row per base, as text; of `stats.article_grid`."""
     if table.empty:
         return pd.DataFrame()
-    shown = table.assign(base=table["base"].where(~table["stand_in"], table["base"] + " (stand-in)"))
+    shown = table.assign(base=stats.bases_in_words(table))
     wide = {}
     for profile, own in shown.groupby("profile", sort=False):
         for column, year in (("article_bytes", "2021"), ("unpacked_bytes", "today")):
@@ -211,7 +211,7 @@ def _shown(document: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
 
 def _tidy(fragment: str, number: int) -> str:
-    """A fragment as the page has it: headings a level lower, names of its own, tables that scroll, smaller figures."""
+    """A fragment as the page has it: no foreign markup, headings a level lower, own names, tables that scroll."""
     soup = BeautifulSoup(fragment, "html.parser")
     for each in soup("style"):
         each.decompose()
@@ -228,7 +228,6 @@ def _tidy(fragment: str, number: int) -> str:
         _tidy_table(table)
         table.wrap(soup.new_tag("div", attrs={"class": "table"}))
     for image in soup("img"):
-        image["src"] = f"{PICTURE}{base64.b64encode(_smaller(image['src'])).decode()}"
         image.wrap(soup.new_tag("figure"))
     for each in soup("div"):
         if each.get("class") != "table" and each.get("class") != ["table"]:
@@ -237,12 +236,14 @@ def _tidy(fragment: str, number: int) -> str:
 
 
 def _as_text(soup: BeautifulSoup) -> None:
-    """Runs come from strangers: markup in their names and reasons that a page has no use for becomes text."""
+    """Runs come from strangers: markup in their names and reasons that a page has no use for becomes text. Figures
+    stay, made smaller."""
     for each in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):  # comments, CDATA
         each.replace_with(NavigableString(each.output_ready()))
     for each in soup(True):
-        picture = each.name == "img" and _is_picture(each.get("src", ""))
-        if not picture and each.name not in MARKUP and each.parent is not None:
+        if each.name == "img" and (picture := _picture(each.get("src", ""))):
+            each["src"] = picture
+        elif each.name not in MARKUP and each.parent is not None:
             each.replace_with(str(each))
         elif each.name == "a" and not re.match(r"https?://|#", each.get("href", "")):
             del each["href"]
@@ -263,11 +264,12 @@ def _is_number(values: pd.Series) -> bool:
     return len(told) > 0 and all(NUMBER.fullmatch(value) for value in told)
 
 
-def _is_picture(source: str) -> bool:
+def _picture(source: str) -> str:
+    """A figure (a PNG as a data URL) made smaller; "" for what is none."""
     try:
-        return source.startswith(PICTURE) and bool(_smaller(source))
+        return f"{PICTURE}{base64.b64encode(_smaller(source)).decode()}" if source.startswith(PICTURE) else ""
     except (ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-        return False
+        return ""
 
 
 def _smaller(source: str) -> bytes:

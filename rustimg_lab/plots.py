@@ -14,7 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from rustimg_lab import choice, comparison
+from rustimg_lab import choice, comparison, stats
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
 SCALE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY)
@@ -45,7 +45,7 @@ def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     axes.minorticks_off()
     axes.grid(axis="x", color="#E0E0E0", zorder=0)
     axes.set_xlabel("image, unpacked, MB (logarithmic)")
-    _tell(axes, title, "image in MB, in the article and measured here", _named(table), then, now)
+    _tell(axes, title, "image in MB, in the article and measured here", stats.bases_in_words(table), then, now)
     return _finish(axes, table, title)
 
 
@@ -59,7 +59,7 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row, cell.reason)
     axes.set_xlabel("image, unpacked, MB")
-    _tell(axes, title, "MB of the base image and of the app", _named(table), base, app)
+    _tell(axes, title, "MB of the base image and of the app", stats.bases_in_words(table), base, app)
     return _finish(axes, table, title)
 
 
@@ -77,7 +77,7 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
         _number(axes, getattr(cell, column), row + 0.2)
     axes.set_xlabel("image, MB")
     sizes = table["unpacked_bytes"] / MEGABYTE, table[column] / MEGABYTE
-    _tell(axes, title, f"image in MB, unpacked and {label}", _named(table), *sizes)
+    _tell(axes, title, f"image in MB, unpacked and {label}", stats.bases_in_words(table), *sizes)
     return _finish(axes, table, title)
 
 
@@ -306,12 +306,8 @@ def _tell(axes: Axes, title: str, what: str, names: Iterable[str], *values: Iter
     axes.set_label(f"{title}. {what}: {'; '.join(said)}.")
 
 
-def _named(table: pd.DataFrame) -> pd.Series:
-    return table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
-
-
 def _finish(axes: Axes, table: pd.DataFrame, title: str) -> Axes:
-    axes.set_yticks(range(len(table)), _named(table).str.replace(" (stand-in)", "\n(stand-in)"))
+    axes.set_yticks(range(len(table)), stats.bases_in_words(table).str.replace(" (stand-in)", "\n(stand-in)"))
     axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set_title(title, loc="left", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)

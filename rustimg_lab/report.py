@@ -205,8 +205,8 @@ def _print(written: Path) -> Path:
     """The page as a PDF, by a browser of this machine."""
     browser = host.browser()
     if not browser:
-        raise LabError("a PDF is made by Chromium or Chrome, and neither is here: install one (on Debian and Ubuntu: "
-                       f"apt-get install chromium), or print {written} from any browser")  # fmt: skip
+        raise LabError("a PDF is made by Chromium or Chrome, and neither is here: "
+                       f"{host.REMEDIES['chromium']}, or print {written} from any browser")  # fmt: skip
     part = written.with_name(".report.pdf.part")
     part.unlink(missing_ok=True)
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which a browser refuses to have as root
@@ -236,15 +236,11 @@ def _without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return document
 
 
-def _own_files() -> list[Path]:
-    package = Path(__file__).parent
-    return [*package.rglob("*.py"), ARTICLE, PROFILES, PUBLISHED]
-
-
 def _made_of(run: str, source: Path, parameters: dict) -> str:
     """The SHA-256 of all that the outputs of a notebook hang on, in hex."""
     texts = sorted((store.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for path in [source, *store.files(run), *texts, *sorted(_own_files())]:
+    own = sorted(Path(__file__).parent.rglob("*.py"))
+    for path in [source, *store.files(run), *texts, *own, ARTICLE, PROFILES, PUBLISHED]:
         digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()

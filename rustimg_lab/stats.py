@@ -30,6 +30,11 @@ def app(rows: pd.DataFrame) -> str:
     return rows.attrs["environment"].get("app", {}).get("name", ARTICLES_APP)
 
 
+def bases_in_words(table: pd.DataFrame) -> pd.Series:
+    """The base of each row as a reader sees it: a stand-in is called so."""
+    return table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
+
+
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`.
 
@@ -192,7 +197,7 @@ def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
 def size_findings(table: pd.DataFrame) -> str:
     """What the article's grid shows, as a Markdown list with every number from `table` (`article_grid`)."""
     works = table[table["ok"]]
-    works = works.assign(base=works["base"].where(~works["stand_in"], works["base"] + " (stand-in)"))
+    works = works.assign(base=bases_in_words(works))
     size = works.pivot(index="base", columns="profile", values="unpacked_bytes").reindex(works["base"].unique())
     theirs = works.pivot(index="base", columns="profile", values="article_bytes")
     share = works.assign(share=works["base_bytes"] / works["unpacked_bytes"]).set_index(["base", "profile"])["share"]

@@ -18,8 +18,7 @@ MEGABYTE = 1e6
 def machine(findings: list) -> Styler:
     """What a run depends on, and what to do where it is not there. `findings` is `host.findings`."""
     found = pd.DataFrame(findings)
-    marks = found["required"].map({True: "MISSING", False: "note"}).where(~found["ok"], "ok")
-    shown = {"": marks, "what": found["name"], "found": found["found"]}
+    shown = {"": [each.mark for each in findings], "what": found["name"], "found": found["found"]}
     return style(pd.DataFrame(shown | {"what to do": found["remedy"].where(~found["ok"], "")}))
 
 
@@ -169,7 +168,9 @@ def effects(found: pd.DataFrame) -> Styler:
         for ratio, low, high, verdict in found[["ratio", "low", "high", "verdict"]].itertuples(index=False)
     ]
     cells = ["profile", "base", "allocator"]
-    wide = found.assign(base=_bases(found), said=said).pivot_table("said", cells, "criterion", "first", sort=False)
+    wide = found.assign(base=stats.bases_in_words(found), said=said).pivot_table(
+        "said", cells, "criterion", "first", sort=False
+    )
     return style(wide.reset_index(), warning="; ".join(found.attrs["notes"]))
 
 
@@ -401,14 +402,10 @@ def _intervals(found: pd.DataFrame, low: str, high: str, number: Callable[[float
     return ["" if pd.isna(a) else f"{number(a)} to {number(b)}" for a, b in pairs]
 
 
-def _bases(table: pd.DataFrame) -> pd.Series:
-    return table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
-
-
 def _factors(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "base": _bases(table),
+            "base": stats.bases_in_words(table),
             "base from": table["base_source"],
             "profile": table["profile"],
             "allocator": table["allocator"],
