@@ -26,6 +26,7 @@ SCREENSHOTS = REPORTS / "screenshots"
 WIDTHS = (1280, 390)
 TOKEN = "only-on-this-machine"
 RUN_TIMEOUT_S = 180
+QUIET_S = 4
 
 
 @pytest.fixture(scope="module")
@@ -231,21 +232,29 @@ def _restart_and_run_all(
     page.set_default_timeout(60_000)
     page.goto(f"{address}/lab/workspaces/{workspace}/tree/{name}.ipynb?token={TOKEN}&reset")
     expect(page.locator(".jp-NotebookPanel:visible .jp-Cell").first).to_be_visible()
-    status = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
-    page.wait_for_function(f"{status} === 'idle'")
+    # One that is restarted in the moment in which it has begun can stay "starting" for ever, as JupyterLab sees it.
+    _wait_until_quiet(page)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text(re.compile("Restart Kernel and Run All Cells")).click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    quiet = 0  # a kernel that has just been restarted is idle too, for a moment
-    for _ in range(RUN_TIMEOUT_S):
+    for _ in range(RUN_TIMEOUT_S // QUIET_S):
+        _wait_until_quiet(page)
+        outputs = _saved(page, path)
+        if outputs and (report.SENTINEL in outputs[-1].get("text", "") or outputs[-1].output_type == "error"):
+            return outputs
+    raise AssertionError(f"{name} did not run to its end")
+
+
+def _wait_until_quiet(page: Page) -> None:
+    """Until the kernel is idle for a while: one that has just been started or restarted is so too, for a moment."""
+    status = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
+    quiet, ends = 0, time.monotonic() + RUN_TIMEOUT_S
+    while quiet < QUIET_S:
         page.wait_for_timeout(1000)
         quiet = quiet + 1 if page.evaluate(status) == "idle" else 0
-        if quiet == 4:
-            outputs = _saved(page, path)
-            if outputs and (report.SENTINEL in outputs[-1].get("text", "") or outputs[-1].output_type == "error"):
-                return outputs
-            quiet = 0  # on a slow machine that moment is a long one
-    raise AssertionError(f"{name} did not run to its end")
+        if time.monotonic() > ends:
+            page.screenshot(path=SCREENSHOTS / "failed.png")
+            raise AssertionError(f"the kernel is {page.evaluate(status)} and not idle after {RUN_TIMEOUT_S} s")
 
 
 def _saved(page: Page, path: Path) -> list[nbformat.NotebookNode]:
