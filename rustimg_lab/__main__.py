@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rustimg_lab import (
+    additions,
     apps,
     bases,
     batch,
@@ -118,6 +119,23 @@ def measure(options: argparse.Namespace) -> int:
     return _ended(options.run, failures)
 
 
+def probe(options: argparse.Namespace) -> int:
+    app = _app(options)
+    options.run = options.run or (f"{app.package}-{store.PROBES_RUN}" if options.app else store.PROBES_RUN)
+    usual = matrix.usual("article", options.debian)
+    allocators = options.allocators or (apps.allocators(app) if options.app else usual.allocators)
+    grid = options.bases or usual.bases, options.profiles or usual.profiles, allocators
+    cells = matrix.grid(*grid, options.debian)
+    if options.additions:  # beside those without: what they cost, and what they mend, is the difference
+        cells += [replace(cell, additions=options.additions) for cell in cells]
+    apps.refuse_allocators(app, cells)
+    failures = pipeline.run_probes(
+        cells, [app, app.server] if app.serve or not options.app else [app], options.run,
+        sources=_sources(options), builder=options.builder, console=console, command=options.told,
+    )  # fmt: skip
+    return _ended(options.run, failures)
+
+
 def show_report(options: argparse.Namespace) -> int:
     _report(options.named or options.run, options.format)
     return 0
@@ -194,7 +212,7 @@ def make_batch(options: argparse.Namespace) -> int:
 def show_dockerfile(options: argparse.Namespace) -> int:
     app = _app(options)
     allocator = options.allocator or ("system" if options.app else matrix.ARTICLE)
-    cell = matrix.cell(options.base, options.profile, allocator, options.debian)
+    cell = matrix.cell(options.base, options.profile, allocator, options.debian, options.additions)
     apps.refuse_allocators(app, [cell])
     sys.stdout.write(dockerfile.render(cell, app))
     return 0
@@ -357,6 +375,11 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, metavar="N", help="of the order in the blocks; drawn and recorded unless given"
     )
 
+    added = command("probe", probe, "what an image survives: TLS, DNS, time zones, signals, limits, what is in it")
+    _app_option(added)
+    _cell_options(added, store.PROBES_RUN, "that, behind the name of its package")
+    _additions_option(added)
+
     added = command("report", show_report, "write the page of a run to share; needs no engine")
     about = f"'{store.RECORDED_RUN}' for all that is recorded of myip; '{store.DEFAULT_RUN}' unless given"
     added.add_argument("named", nargs="?", metavar="RUN", help=f"a run, or several with commas between; {about}")
@@ -408,6 +431,7 @@ def _parser() -> argparse.ArgumentParser:
     about = f"one of {names}; {matrix.ARTICLE} unless given, or with --app system"
     added.add_argument("--allocator", help=about)
     added.add_argument("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
+    _additions_option(added)
     _app_option(added)
 
     added = command("init", init, "write the lab.toml that `./lab run --app PATH` needs, from what cargo says")
@@ -418,7 +442,8 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", doctor, "what this machine has, and what it lacks")
     command("notebook", notebook, "open JupyterLab on the notebooks; other options go to it, such as --no-browser")
     command("clean", clean, "remove this clone's containers and images, and nothing else")
-    command("test", test, "ruff and pytest, notebooks included; other options go to pytest")
+    about = "ruff and pytest, notebooks included; --faults for all tests of faults; other options go to pytest"
+    command("test", test, about)
     return parser
 
 
@@ -431,9 +456,16 @@ def _app_option(added: argparse.ArgumentParser) -> None:
     added.add_argument("--app", type=Path, metavar="PATH", help="a crate of your own, in which `./lab init` was called")
 
 
-def _cell_options(added: argparse.ArgumentParser, run: str) -> None:
+def _additions_option(added: argparse.ArgumentParser) -> None:
+    told = "; ".join(f"{name}: {each.summary}" for name, each in additions.ADDITIONS.items())
+    added.add_argument(
+        "--with", dest="additions", type=values.additions, default=(), metavar="NAME[,...]", help=f"added to it; {told}"
+    )
+
+
+def _cell_options(added: argparse.ArgumentParser, run: str, of_app: str = "the name of its package") -> None:
     allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
-    about = f"the run to write to or go on with; '{run}' unless given, or with --app the name of its package"
+    about = f"the run to write to or go on with; '{run}' unless given, or with --app {of_app}"
     added.add_argument("--run", metavar="NAME", help=about)
     added.add_argument("--bases", type=values.names, help="of " + ",".join(matrix.BASES))
     added.add_argument(

@@ -7,14 +7,14 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_E_MACHINE
 
 from rustimg_lab import disk, engine, packages
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import STATE
 
 _UNREADABLE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+ELF_MAGIC, MANIFEST_LIMIT = b"\x7fELF", 16 << 20
 _NAMES = ("repositories", "index.json", "oci-layout")  # where an archive says what its image is called
 
 
@@ -47,12 +47,14 @@ def _check_machine(archive: tarfile.TarFile, path: Path) -> None:
     for member in archive:
         if member.isfile() and member.mode & 0o100:
             programs += 1
-            try:
-                machine = ELFFile(io.BytesIO(archive.extractfile(member).read()))["e_machine"]
-            except ELFError:
+            head = archive.extractfile(member).read(20)  # no more: a hole in it may be a terabyte
+            if head[:4] != ELF_MAGIC:
                 continue  # a script
-            if machine != "EM_X86_64":
-                raise LabError(f"{path}: {member.name} is for {machine.removeprefix('EM_')}, the lab is for x86_64")
+            machine = int.from_bytes(head[18:20], "little" if head[5:6] == b"\1" else "big")
+            if machine != ENUM_E_MACHINE["EM_X86_64"]:
+                known = {number: name for name, number in ENUM_E_MACHINE.items()}
+                told = known.get(machine, f"machine {machine}").removeprefix("EM_")
+                raise LabError(f"{path}: {member.name} is for {told}, the lab is for x86_64")
             return
     if not programs:
         raise LabError(f"{path}: holds no program; is it the archive of a root file system?")
@@ -60,10 +62,15 @@ def _check_machine(archive: tarfile.TarFile, path: Path) -> None:
 
 def _load_saved(archive: tarfile.TarFile, path: Path, name: str, tag: str) -> engine.Image:
     """Loads what `docker save` wrote, rewritten so that the image gets no name but ours."""
-    manifest = json.load(archive.extractfile("manifest.json"))
-    if len(manifest) != 1:
+    try:
+        manifest = json.loads(archive.extractfile("manifest.json").read(MANIFEST_LIMIT))
         names = [name for image in manifest for name in image.get("RepoTags") or ["one without a name"]]
-        raise LabError(f"{path}: holds {len(manifest)} images ({', '.join(names)}); save the one that is meant")
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise LabError(f"{path}: its manifest.json is none; `docker save` writes one") from None
+    if len(manifest) != 1:
+        raise LabError(
+            f"{path}: holds {len(manifest)} images ({', '.join(map(str, names))}); save the one that is meant"
+        )
     own = f"{engine.repository(name)}:{tag}"
     manifest[0]["RepoTags"] = [own]
     with engine.work_folder() as folder:

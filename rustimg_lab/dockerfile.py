@@ -2,7 +2,8 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from rustimg_lab.matrix import BUILDER, MUSL, RUST_VERSION, App, Cell, reference
+from rustimg_lab.additions import ADDITIONS
+from rustimg_lab.matrix import BUILDER, CARGO_AUDITABLE, MUSL, RUST_VERSION, App, Cell, reference
 
 _templates = Environment(
     loader=PackageLoader("rustimg_lab"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -27,6 +28,7 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
 
     `toolchain` names a builder other than the default, whose compiled crates must not be mixed with the default's.
     """
+    additions = [ADDITIONS[name] for name in cell.additions]
     return _templates.get_template("Dockerfile.j2").render(
         cell=cell,
         app=app,
@@ -37,7 +39,11 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
         packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
         cargo_options=" ".join(_cargo_options(cell, app)),
         musl=cell.target == MUSL,
+        cargo_auditable=CARGO_AUDITABLE,
         exports=" ".join(_exports(cell, app)),
+        packages_of_additions=[package for each in additions for package in each.packages],
+        commands_of_additions=[text.format(app=app.name) for each in additions for text in each.commands],
+        entrypoint=[text.format(app=app.name) for each in additions for text in each.entrypoint],
     )
 
 

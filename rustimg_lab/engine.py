@@ -261,7 +261,7 @@ def _room_for(what: str, needed_bytes: int) -> Iterator[None]:
         yield
     except (docker.errors.APIError, docker.errors.ImageLoadError) as error:
         if not disk.is_full(str(error)):
-            raise
+            raise LabError(f"{what} could not be imported: {str(error).splitlines()[0][:200]}") from error
         raise disk.DiskFull(f"{what} could not be imported", data_folders(), needed_bytes) from error
 
 
@@ -310,6 +310,18 @@ def login(host: str) -> dict[str, str]:
 
 def read_files(image: str, wanted: Callable[[tarfile.TarInfo], bool]) -> Iterator[tuple[str, io.BytesIO]]:
     """The files of an image that are `wanted`, each by its path and what is in it."""
+    with _exported(image) as archive:
+        yield from ((m.name, io.BytesIO(archive.extractfile(m).read())) for m in archive if wanted(m))
+
+
+def list_files(image: str) -> list[tarfile.TarInfo]:
+    """Every file, folder and link of an image, as a container of it has them."""
+    with _exported(image) as archive:
+        return archive.getmembers()
+
+
+@contextmanager
+def _exported(image: str) -> Iterator[tarfile.TarFile]:
     container = create_container(image, command=["nothing"])
     try:
         with tempfile.TemporaryFile() as file:
@@ -317,7 +329,7 @@ def read_files(image: str, wanted: Callable[[tarfile.TarInfo], bool]) -> Iterato
                 file.write(chunk)
             file.seek(0)
             with tarfile.open(fileobj=file) as archive:
-                yield from ((m.name, io.BytesIO(archive.extractfile(m).read())) for m in archive if wanted(m))
+                yield archive
     finally:
         container.remove(force=True)
 

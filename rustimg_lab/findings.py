@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab import comparison, matrix
+from rustimg_lab import survival as probed
 from rustimg_lab.comparison import NO_DIFFERENCE, TOO_NOISY
+from rustimg_lab.tables import plain
 
 MEBIBYTE = 1 << 20
 CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d"  # the article, FROM scratch
@@ -158,3 +160,28 @@ def ratios(found: pd.DataFrame, label: str) -> str:
 
 def _percent(ratio: float) -> str:
     return f"{ratio - 1:.1%}"
+
+
+def survival(rows: pd.DataFrame) -> str:
+    """Which image survives most, what no image of the run survives, and what additions cost, as Markdown."""
+    outcomes = probed.matrix(rows)
+    names = {cell: plain(name) for cell, name in probed.names(rows).items()}
+    failed = outcomes.eq(probed.FAILED)
+    counts, asked = failed.sum()[outcomes.ne("").any()], len(outcomes)
+    best = counts.index[counts == counts.min()]
+    said = [
+        f"Of {asked} probes {' and '.join(f'**{names[cell]}**' for cell in best)} "
+        f"{'fails' if len(best) == 1 else 'fail'} **{counts.min()}**, the fewest; "
+        f"**{names[counts.idxmax()]}** fails **{counts.max()}**, the most."
+    ]
+    if len(everywhere := outcomes.index[failed[counts.index].all(axis=1)]):
+        said.append(f"No image of this run passes {', '.join(everywhere)}.")
+    for one in probed.costs(rows).itertuples():
+        more = f"**{one.unpacked_bytes:,} bytes** unpacked, {one.compressed_bytes:,.0f} compressed"
+        said.append(
+            f"**{names[one.cell]}** costs {more} more than without, and mends {one.mended or 'nothing'}; "
+            f"it still fails {one.left or 'nothing'}."
+        )
+    for cell, reason in probed.not_built(rows).items():
+        said.append(f"**{plain(cell)}** has no image to probe: {plain(reason)}.")
+    return "\n\n".join(said)

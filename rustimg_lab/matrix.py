@@ -16,6 +16,8 @@ BUILDER = "rust"  # the name of the builder image beside the bases
 RELEASES = {"trixie": "13", "bookworm": "12"}  # of Debian, by which the builder, slim and distroless are named
 DEBIAN = "trixie"
 WITHOUT_UPX = ("bookworm",)
+WITH = "-with_"  # in a cell's name, before its additions
+CARGO_AUDITABLE = "0.6.6"  # of the crate
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,19 @@ class Binary:
 
 @dataclass(frozen=True)
 class Cell:
-    """`debian` is the release that the builder is on, and with it debian slim and distroless."""
+    """`debian` is the release that the builder is on, and with it debian slim and distroless; `additions` are what the
+    image has beside the program (see `additions.py`)."""
 
     base: Base
     profile: Profile
     allocator: str
     debian: str = DEBIAN
+    additions: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
-        return f"{self.base.name}-{self.profile.slug}-{self.allocator}"
+        more = WITH + "_".join(self.additions) if self.additions else ""
+        return f"{self.base.name}-{self.profile.slug}-{self.allocator}{more}"
 
     @property
     def target(self) -> str:
@@ -76,6 +81,7 @@ class Cell:
         """What it is, in words."""
         flags = [*(f"{key} = {value}" for key, value in self.profile.settings), *self.profile.rustflags]
         flags += ["stripped"] * self.profile.strip + ["packed by UPX"] * self.profile.upx
+        flags += ["its crates listed in it"] * self.profile.auditable
         return {
             "cell": self.slug,
             "base image": reference(self.base.name, self.debian) or "none: scratch is empty",
@@ -83,7 +89,7 @@ class Cell:
             "profile": self.profile.name,
             "its flags": ", ".join(flags) or "cargo's own",
             "allocator": self.allocator,
-        }
+        } | ({"with": ", ".join(self.additions)} if self.additions else {})
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
@@ -190,11 +196,12 @@ GRIDS = ("article", "ladder")
 
 
 def usual(grid_name: str, debian: str = DEBIAN) -> Grid:
-    """One of `GRIDS`: the article's, or every profile that the release has what it takes for, on musl and on glibc.
+    """One of `GRIDS`: the article's, or every optimization that the release has what it takes for, on musl and glibc.
     Raises LabError as `everything` does."""
     if grid_name == "article":
         return Grid(ARTICLE_BASES, PROFILES)
-    names = tuple(name for name, each in profiles.everything().items() if not (each.upx and debian in WITHOUT_UPX))
+    optimize = {name: each for name, each in profiles.everything().items() if not each.auditable}
+    names = tuple(name for name, each in optimize.items() if not (each.upx and debian in WITHOUT_UPX))
     return Grid(("scratch", "debian"), names)
 
 
@@ -214,7 +221,9 @@ def release(debian: str) -> str:
     return _known("Debian release", debian, RELEASES)
 
 
-def cell(base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN) -> Cell:
+def cell(
+    base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN, additions: tuple[str, ...] = ()
+) -> Cell:
     """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
     chosen, compiled = base(base_name), profiles.find(profile_name)
     release(debian)
@@ -223,7 +232,7 @@ def cell(base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN
         raise LabError(f"profile '{profile_name}': Debian {debian} has no package of UPX; take --debian trixie")
     if allocator == ARTICLE:
         allocator = "system" if compiled.glibc else chosen.article_allocator
-    return Cell(chosen, compiled, allocator, debian)
+    return Cell(chosen, compiled, allocator, debian, additions)
 
 
 def links_musl(base_name: str, profile_name: str) -> bool:

@@ -1,18 +1,20 @@
 """Images of Debian packages: the bases, with what each is made of and how mmdebstrap makes it; and what measures."""
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rustimg_lab import engine, host, proxy
+from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, DEBIAN, WITHOUT_UPX
 
 SOURCE = "Debian packages"
 BUILDER_FOLDER = Path(__file__).parent / "builder"
 MADE_OF = {
-    "tools": "the load generator wrk and valgrind, from Debian's packages; starter",
+    "tools": "the load generator wrk, valgrind and dnsmasq, from Debian's packages; starter",
     "oha": "the load generator of an open loop, from the crate registry (some minutes, once)",
 }
 MEASURE_FOLDER = Path(__file__).parent / "measure"  # `tools` and `oha`: images of what measures
@@ -54,6 +56,11 @@ ln -s busybox "$1/usr/bin/sh"
 """
 # mmdebstrap copies the first two from the machine that it runs on.
 _CLEAN = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/fstab"'
+
+
+# As root, mmdebstrap mounts what programs of packages need. In namespaces of its own no process and no mount is left of
+# it, however the lab ends; what it wrote is in a folder that the next lab removes.
+_APART = ("setpriv", "--pdeathsig=KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @dataclass(frozen=True)
@@ -135,10 +142,11 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
         archive = folder / "rootfs.tar"
         # A fixed time makes the archive, and with it the image's layer, the same whenever the packages are.
         include = [f"--include={','.join(names)}"] if names else []
+        apart = _can_be_apart()
         engine.run(
-            ["mmdebstrap", f"--variant={recipe.variant}", "--quiet", "--skip=output/dev", *include, *options,
-             debian, str(archive)],
-            env={"SOURCE_DATE_EPOCH": "0"},
+            [*(_APART if apart else ()), "mmdebstrap", f"--variant={recipe.variant}", "--quiet", "--skip=output/dev",
+             *include, *options, debian, str(archive)],
+            env={"SOURCE_DATE_EPOCH": "0"} | ({"TMPDIR": str(folder)} if apart else {}),
         )  # fmt: skip
         image = engine.import_rootfs(archive, archive.stat().st_size, rootfs_name, tag, changes)
     if name != BUILDER:
@@ -146,6 +154,15 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
 
     say(f"{name}: compiling the standard library for musl (about a minute)")
     return build_folder(BUILDER_FOLDER, finished, {"ROOTFS": image.tags[0]}, ca)
+
+
+def _can_be_apart() -> bool:
+    """Whether this process may make namespaces so: as root, and not in a container that may not."""
+    try:
+        engine.run([*_APART, "true"])
+    except LabError:
+        return False
+    return os.geteuid() == 0
 
 
 def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:

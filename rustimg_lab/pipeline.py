@@ -1,20 +1,36 @@
 """From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
 
+import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
-from rustimg_lab import bases, build, contents, disk, dockerfile, engine, host, packages, progress, registry, store
+from rustimg_lab import (
+    bases,
+    build,
+    contents,
+    disk,
+    dockerfile,
+    engine,
+    host,
+    packages,
+    progress,
+    registry,
+    store,
+    survival,
+)
 from rustimg_lab.build import Built
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Cell
-from rustimg_lab.measure import anatomy, linking, probes, sizes, trials
+from rustimg_lab.measure import anatomy, linking, probes, sizes, trials, working
 from rustimg_lab.measure.studies import Planner
 from rustimg_lab.store import Observation, Run
 
+PROBED_WITH = "probed_with"  # the metric that has the images of a cell that was probed
+SBOMS = "sboms"  # the folder of a run
 TOOLS_BASE = "debian"  # what measures stands on this base, whichever the cells stand on
 
 
@@ -102,7 +118,7 @@ def _run_studies(
     tools = packages.make_tools(tools_name, base, rust, session.say, session.ca)
     built = []
     for app in apps:
-        treatments, failed = _build_treatments(cells, app, session)
+        treatments, failed = _build_treatments(cells, app, session, app.name, app.name)
         built.append(treatments)
         failures += failed
     for study, measure in plan(built, session.run, tools.id):
@@ -113,6 +129,64 @@ def _run_studies(
             session.say(f"note: {warning}")
         with progress.trials(session.console) as on_trial:
             failures += trials.run_study(study, session.run, measure, on_trial)
+
+
+def run_probes(
+    cells: list[Cell],
+    apps: list[App],
+    run_name: str,
+    *,
+    sources: bases.Sources,
+    builder: str | None,
+    console: Console,
+    command: str = "",
+) -> list[str]:
+    """Builds the cells of the app, of its server where `apps` has one behind it, and of the program that probes; probes
+    them into the run; and returns a line on all that could not be built, or probed. A probe that fails is none.
+
+    What was probed before in the same images is not probed again. Raises LabError as `run_grid` does.
+    """
+    app, prober, server = apps[0], probes.load_app(), apps[1] if len(apps) > 1 else None
+    with _open(_bases_of([], cells), app, run_name, sources, builder, console, command) as session:
+        base, rust = session.images[TOOLS_BASE].image, session.images[BUILDER].image
+        tools = packages.make_tools("tools", base, rust, session.say, session.ca)
+        failures: list[str] = []
+        made: list[dict[Cell, str]] = []
+        for each in [*apps, prober]:
+            built, failed = _build_treatments(
+                cells, each, session, "" if each == app else each.name, study=survival.STUDY
+            )
+            made.append({treatment.cell: treatment.image for treatment in built})
+            failures += failed
+        ready = [cell for cell in cells if all(cell in images for images in made)]
+        (session.run.path / SBOMS).mkdir(exist_ok=True)
+        with registry.serve() if host.registry_command() else nullcontext() as own_registry:
+            for number, cell in enumerate(ready, 1):
+                images = [each[cell] for each in made]
+                asked = [
+                    working.in_words(app),
+                    *([json.dumps(asdict(server.serve))] if server and server.serve else []),
+                ]
+                told = Observation(PROBED_WITH, " ".join(images), detail="; ".join(asked))
+                if _is_probed(cell, told, session.run):
+                    continue
+                session.say(f"probing {cell} ({number} of {len(ready)})")
+                on = session.images.get(cell.base.name)
+                subject = probes.Subject(
+                    app, images[0], images[-1], server, images[1] if server else "", on.digest if on else "", tools.id
+                )
+                rows, inventory = probes.measure(subject, own_registry)
+                disk.write_whole(session.run.path / SBOMS / f"{cell.slug}.spdx.json", inventory)
+                session.run.append(cell, subject.image, [*rows, told], study=survival.STUDY)
+                failures += [f"{cell}: {row.metric}: {row.reason}" for row in rows if not row.ok]
+    return failures
+
+
+def _is_probed(cell: Cell, told: Observation, run: Run) -> bool:
+    """Whether the newest probes of a cell in the run are of these images, asked the same, and all of them made."""
+    newest = survival.newest(store.load(run.name)).query("cell == @cell.slug")
+    last = newest[newest["metric"] == PROBED_WITH]
+    return bool(newest["ok"].all()) and last[["value", "detail"]].to_numpy().tolist() == [[told.value, told.detail]]
 
 
 @contextmanager
@@ -144,15 +218,18 @@ def _bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
     return list(dict.fromkeys([*names, TOOLS_BASE] if studied else names))
 
 
-def _build_treatments(cells: list[Cell], app: App, session: Session) -> tuple[list[trials.Treatment], list[str]]:
-    """The images of an app as treatments, in the order of `cells`, and a line on each that there is none of."""
+def _build_treatments(
+    cells: list[Cell], app: App, session: Session, folder: str, study: str
+) -> tuple[list[trials.Treatment], list[str]]:
+    """The images of an app as treatments, in the order of `cells`, and a line on each that there is none of, which is a
+    row of `study` too; their Dockerfiles and logs go to that folder of the run's."""
     made, failures = {}, []
-    with _building(cells, app, session, app.name) as outcomes:
+    with _building(cells, app, session, folder) as outcomes:
         for built in outcomes:
-            _keep_dockerfile(built, app, session, app.name)
+            _keep_dockerfile(built, app, session, folder)
             if reason := built.reason or _not_as_asked(built, session.images):
                 failed = Observation("built", False, ok=False, reason=reason)
-                session.run.append(built.cell, built.image, [failed], study=app.name)
+                session.run.append(built.cell, built.image, [failed], study=study)
                 failures.append(f"{app.name} {built.cell.slug}: {reason}")
             else:
                 made[built.cell] = trials.Treatment(built.cell, built.image, built.cell.slug)
@@ -272,7 +349,7 @@ def _observe(
     return [
         *made_of,
         *sizes.measure_image(built.image, base.digest if base else None, own_registry),
-        probes.measure_runs(built.image, app),
+        working.measure_runs(built.image, app),
     ]
 
 
@@ -282,5 +359,5 @@ def _measured(run: Run, app: App) -> set[tuple[str, str]]:
     bad = set(rows.loc[~rows["ok"], "cell"])
     whole = set(rows.loc[rows["metric"] == "shell", "cell"])  # an earlier lab told neither this nor the parts
     done = rows[(rows["metric"] == "runs") & rows["cell"].isin(whole) & ~rows["cell"].isin(bad)]
-    done = done[done["detail"] == probes.in_words(app)]
+    done = done[done["detail"] == working.in_words(app)]
     return set(zip(done["cell"], done["image"], strict=True))

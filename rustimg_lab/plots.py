@@ -12,9 +12,11 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
 from rustimg_lab import choice, comparison, stats
+from rustimg_lab.survival import FAILED, PASSED
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
 SCALE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY)
@@ -267,6 +269,37 @@ def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
     names = [f"{comparison.in_words(cell.cell, found.attrs)}, {cell.verdict}," for cell in found.itertuples()]
     _tell(axes, title, f"{label}, with its 95% interval", names, found["ratio"], found["low"], found["high"])
     return _cells_below(axes, found, title)
+
+
+def survival(outcomes: pd.DataFrame, names: dict[str, str], axes: Axes, title: str) -> Axes:
+    """Every probe against every cell: passed, failed or not applicable, by mark and by colour. `outcomes` is
+    `survival.matrix`, `names` the cells as a reader sees them."""
+    marks = {PASSED: ("\u2713", "white", "#00684E"), FAILED: ("\u2717", "#D55E00", "white"), "": ("?", "white", GREY)}
+    for row, probe in enumerate(outcomes.index):
+        for column, cell in enumerate(outcomes.columns):
+            mark, fill, ink = marks.get(outcomes.loc[probe, cell], ("\u2013", "#F0F0F0", "#606060"))
+            axes.add_patch(
+                Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=fill, edgecolor="#D0D0D0", linewidth=0.6)
+            )
+            axes.text(column, row, mark, ha="center", va="center", color=ink, fontsize=9, fontweight="bold")
+    axes.set_xlim(-0.5, len(outcomes.columns) - 0.5)
+    axes.set_ylim(len(outcomes) - 0.5, -0.5)
+    axes.xaxis.tick_top()
+    axes.set_xticks(
+        range(len(outcomes.columns)),
+        [names[cell].replace(" with ", "\n  with ") for cell in outcomes.columns],
+        rotation=40,
+        ha="left",
+        fontsize=8,
+    )
+    axes.set_yticks(range(len(outcomes)), outcomes.index, fontsize=8)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(f"{title}\n\u2713 passed   \u2717 failed   \u2013 not applicable   ? could not be made", fontsize=9)
+    failed = {cell: outcomes.index[outcomes[cell] == FAILED] for cell in outcomes.columns}
+    said = "; ".join(f"{names[cell]} fails {', '.join(each) or 'none'}" for cell, each in failed.items())
+    axes.set_label(f"{title}. {len(outcomes)} probes: {said}.")
+    return axes
 
 
 def _cells_below(axes: Axes, found: pd.DataFrame, title: str) -> Axes:

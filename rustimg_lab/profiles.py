@@ -12,16 +12,17 @@ from rustimg_lab.paths import PROFILES
 # Every key that a profile in the file may have, with the types that its value may have.
 _KEYS: dict[str, tuple[type, ...]] = {
     "summary": (str,), "gain": (str,), "cost": (str,), "of": (list,), "settings": (dict,), "rustflags": (list,),
-    "cargo": (list,), "strip": (bool,), "upx": (bool,), "glibc": (bool,),
+    "cargo": (list,), "strip": (bool,), "upx": (bool,), "glibc": (bool,), "auditable": (bool,),
 }  # fmt: skip
+_WORD = re.compile(r"[\w.,:/=+@%-]+", re.ASCII)
 _LINK_ARGUMENT = "-Clink-arg="
 
 
 @dataclass(frozen=True)
 class Profile:
     """How the binary is compiled: cargo's release profile, changed by `settings` (cargo's names), with options for the
-    compiler (`rustflags`) and for cargo; then stripped or not, packed by UPX or not, and for `glibc` whatever the base
-    has. `gain` and `cost` are what to expect of it."""
+    compiler (`rustflags`) and for cargo; then stripped or not, packed by UPX or not, for `glibc` whatever the base has,
+    and by `cargo auditable` or not. `gain` and `cost` are what to expect of it."""
 
     name: str
     summary: str
@@ -33,6 +34,7 @@ class Profile:
     strip: bool = False
     upx: bool = False
     glibc: bool = False
+    auditable: bool = False
 
     @property
     def slug(self) -> str:
@@ -45,6 +47,7 @@ class Profile:
         said = [
             *(f"{key}-{value}" for key, value in self.settings),
             *(flag[2:] for flag in (*self.rustflags, *self.cargo)),
+            *(["auditable"] if self.auditable else []),
         ]
         return re.sub("[=,+]", "-", "-".join(said)) or "release"
 
@@ -94,11 +97,18 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
     if not all(letter.isalnum() or letter == "-" for letter in name):
         raise LabError("a name has letters, digits and dashes")
     check_keys(entry, _KEYS)
+    # These become lines and words of a Dockerfile.
+    words = [*entry.get("rustflags", []), *entry.get("cargo", []), *entry.get("of", []), *entry.get("settings", {}),
+             *map(_as_cargo_says, entry.get("settings", {}).values())]  # fmt: skip
+    if wrong := [word for word in words if not isinstance(word, str) or not _WORD.fullmatch(word)]:
+        raise LabError(f"{str(wrong[0])[:40]!r} is no name, value or option that cargo takes")
+    if len(entry["summary"].splitlines()) > 1:
+        raise LabError("its summary has several lines")
     settings = {key: _as_cargo_says(value) for key, value in entry.get("settings", {}).items()}
     own = Profile(
         name, entry["summary"], entry.get("gain", ""), entry.get("cost", ""), tuple(settings.items()),
         tuple(map(str, entry.get("rustflags", []))), tuple(map(str, entry.get("cargo", []))),
-        entry.get("strip", False), entry.get("upx", False), entry.get("glibc", False),
+        entry.get("strip", False), entry.get("upx", False), entry.get("glibc", False), entry.get("auditable", False),
     )  # fmt: skip
     for part in entry.get("of", []):
         if part not in known:
@@ -115,7 +125,7 @@ def _combined(one: Profile, other: Profile) -> Profile:
     return replace(
         one, settings=tuple(sorted(settings.items())), rustflags=_both(one, other, "rustflags"),
         cargo=_both(one, other, "cargo"), strip=one.strip or other.strip, upx=one.upx or other.upx,
-        glibc=one.glibc or other.glibc,
+        glibc=one.glibc or other.glibc, auditable=one.auditable or other.auditable,
     )  # fmt: skip
 
 

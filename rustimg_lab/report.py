@@ -17,10 +17,10 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from rustimg_lab import answers, choice, comparison, disk, engine, host, page, stats, store
+from rustimg_lab import answers, choice, comparison, disk, engine, host, page, stats, store, survival
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROFILES, PUBLISHED, RECORDED, REPORTS
-from rustimg_lab.short import MEMORY, SIZES, STARTUP, UNDER_LOAD
+from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROBES_FILE, PROFILES, PUBLISHED, RECORDED, REPORTS
+from rustimg_lab.short import MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 
 CELL_TIMEOUT_S = 300
 PDF_TIMEOUT_S = 180
@@ -148,6 +148,8 @@ def parts(run: str) -> list[tuple[str, dict]]:
             found.append((STARTUP, {}))
     if stats.cells(rows)["ok"].any() and any(choice.study_of(rows, each.kind, each.metric, "") for each in MEASURED):
         found.append((CHOOSE, {}))
+    if survival.is_probed(rows):
+        found.append((SURVIVAL, {}))
     return sorted(found, key=lambda part: part[0])
 
 
@@ -241,6 +243,6 @@ def _made_of(run: str, source: Path, parameters: dict) -> str:
     texts = sorted((store.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     own = sorted(Path(__file__).parent.rglob("*.py"))
-    for path in [source, *store.files(run), *texts, *own, ARTICLE, PROFILES, PUBLISHED]:
+    for path in [source, *store.files(run), *texts, *own, ARTICLE, PROBES_FILE, PROFILES, PUBLISHED]:
         digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -5,9 +5,10 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from rustimg_lab import choice, comparison, stats, store, tables
+from rustimg_lab import choice, comparison, stats, store, survival, tables
 
 SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
+SURVIVAL = "06_survival"
 STARTS = {"program": "startup-server", "container": "startup-container"}
 COMPARED = ("ratio", "95% interval", "all at once", "detectable", "blocks", "verdict")
 
@@ -154,7 +155,19 @@ def _of_sizes(run: str) -> tuple[str, list[list[str]], range]:
     return f"run {run}: sizes in MB (1e6 bytes)", lines, range(3, 7)
 
 
-SHORT = {SIZES: _of_sizes, STARTUP: _of_startup, UNDER_LOAD: _of_load, MEMORY: _of_memory}
+def _of_survival(run: str) -> tuple[str, list[list[str]], range]:
+    """The same of probes: per cell how many it passed, and which it failed."""
+    rows = store.load(run)
+    outcomes, facts, names = survival.matrix(rows), survival.facts(rows), survival.names(rows)
+    lines = [["cell", "passed", "failed", "MB", "fails"]]
+    for cell in outcomes.columns:
+        failed = ", ".join(outcomes.index[outcomes[cell] == survival.FAILED])
+        counts = [str(facts[count][cell]) for count in ("passed", "failed")]
+        lines.append([names[cell], *counts, stats.megabytes(facts["unpacked_bytes"][cell]), failed])
+    return f"run {run}: {len(outcomes)} probes of each image", lines, range(1, 4)
+
+
+SHORT = {SIZES: _of_sizes, SURVIVAL: _of_survival, STARTUP: _of_startup, UNDER_LOAD: _of_load, MEMORY: _of_memory}
 
 
 def _compressed(cell: dict) -> str:

@@ -17,19 +17,25 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
 
 from rustimg_lab import disk
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import Cell
-from rustimg_lab.paths import RECORDED, RUNS
+from rustimg_lab.paths import ENVIRONMENT_SCHEMA, RECORDED, RUNS
 
 SCHEMA = 2  # 1 had no `study`
+# A row has some hundred letters, an environment some ten thousand; a run may come from a stranger.
+LINE_LIMIT, NUMBER_LIMIT, ENVIRONMENT_LIMIT = 1 << 20, 1 << 63, 64 << 20
 DEFAULT_RUN = "article"
 STUDIES_RUN = "studies"  # what is measured in blocks, unless another is named
+PROBES_RUN = "survival"
 CHOICE_RUN = "recorded/service"  # sizes and studies of the same cells, on one machine
 # Of these a cell has many rows, each with what it is of as its `detail`.
 PARTS = ("layer_bytes", "section_bytes", "crate_bytes")
@@ -122,9 +128,10 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
             f"'{name}' cannot be a run's name: use letters, digits, dots and dashes, and not '{RECORDED_RUN}'"
         )
     path = RUNS / name
+    _refuse_foreign(path)
     for folder in ("dockerfiles", "logs"):
         (path / folder).mkdir(parents=True, exist_ok=True)
-    with (path / ".lock").open("w") as lock:
+    with (path / ".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -148,7 +155,7 @@ def load(name: str) -> pd.DataFrame:
     rows, broken = [], []
     if (path / "rows.jsonl").exists():
         with (path / "rows.jsonl").open(encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(_lines(file), 1):
                 try:
                     rows.append(_checked(line))
                 except ValueError as error:
@@ -168,8 +175,10 @@ def dockerfile(name: str, cell: str) -> str:
     """The text that a cell of a run was built from. Raises LabError when the run has none."""
     path = run_path(name) / "dockerfiles" / f"Dockerfile.{cell}"
     try:
+        if "/" in cell:
+            raise FileNotFoundError
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (OSError, ValueError):
         raise LabError(f"run '{name}' has no {path.name}; `./lab dockerfile` writes it anew") from None
 
 
@@ -200,13 +209,25 @@ def current(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def run_path(name: str) -> Path:
-    """The folder of a run that is there. Raises LabError, with the nearest name, when it is not."""
-    if name == RECORDED_RUN:
-        return RECORDED / DEFAULT_RUN
+    """The folder of a run that is there. Raises LabError, with the nearest name, when it is not, or holds a link."""
     known = runs()
-    if name not in known:
+    path = RECORDED / DEFAULT_RUN if name == RECORDED_RUN else known.get(name)
+    if path is None:
         raise unknown("run", name, [*known, RECORDED_RUN])
-    return known[name]
+    _refuse_foreign(path)
+    return path
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raises LabError where a run's folder has a link, a device, or a folder in the place of a file. It may come from a
+    stranger: what is read of it goes into reports, and what is written must stay in it."""
+    for each in path.rglob("*"):
+        folder = each.is_dir() and "." not in each.name
+        if each.is_symlink() or (each.exists() and not folder and not each.is_file()):
+            raise LabError(
+                f"run '{path.name}' holds {each.name}, which is a link, or no file where one should be; remove it and "
+                "call again"
+            )
 
 
 def runs() -> dict[str, Path]:
@@ -218,25 +239,48 @@ def runs() -> dict[str, Path]:
 def _environment(path: Path) -> dict[str, Any]:
     file = path / "environment.json"
     try:
-        environment = json.loads(file.read_text())
-        newer = environment["schema"] > SCHEMA
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        if file.stat().st_size > ENVIRONMENT_LIMIT:
+            raise ValueError(f"longer than {ENVIRONMENT_LIMIT:,} bytes")
+        environment = _parsed(file.read_text(encoding="utf-8"))
+        if (
+            isinstance(environment, dict)
+            and isinstance(environment.get("schema"), int)
+            and environment["schema"] > SCHEMA
+        ):
+            raise LabError(
+                f"run '{path.name}' has schema {environment['schema']}, this lab reads {SCHEMA}; update the lab"
+            )
+        wrong = best_match(_validator().iter_errors(environment))
+    except (OSError, ValueError) as error:
         raise LabError(f"{path.name}/environment.json cannot be read ({error}); the run has no environment") from None
-    if newer:
-        raise LabError(f"run '{path.name}' has schema {environment['schema']}, this lab reads {SCHEMA}; update the lab")
+    if wrong:
+        where = "/".join(map(str, wrong.absolute_path)) or "it"
+        raise LabError(f"{path.name}/environment.json cannot be used: {where[:80]}: {wrong.message[:120]}")
+    if missing := [
+        base for base, digest in environment.get("bases", {}).items() if digest not in environment["images"]
+    ]:
+        raise LabError(f"{path.name}/environment.json cannot be used: base {missing[0]!r} is none of its images")
     return environment
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(json.loads(ENVIRONMENT_SCHEMA.read_text(encoding="utf-8")))
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file; of one that is too long only so much that it can be told."""
+    while line := file.readline(LINE_LIMIT + 1):
+        while not line.endswith("\n") and (more := file.readline(LINE_LIMIT)):
+            line = line[:LINE_LIMIT] + "..." + more[-1:]
+        yield line
 
 
 def _checked(line: str) -> dict[str, Any]:
     """The row that a line holds. Raises ValueError, saying what is wrong with it."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no value")
-
-    try:
-        row = json.loads(line, parse_constant=refuse)
-    except json.JSONDecodeError:
-        raise ValueError("not a line of JSON") from None
+    if len(line) > LINE_LIMIT:
+        raise ValueError(f"longer than {LINE_LIMIT:,} letters")
+    row = _parsed(line)
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
     row.setdefault("study", "")
@@ -245,7 +289,24 @@ def _checked(line: str) -> dict[str, Any]:
             raise ValueError(f"has no '{column}'")
         if not isinstance(row[column], types) or (isinstance(row[column], bool) and bool not in types):
             raise ValueError(f"'{column}' has the wrong type")
+        if isinstance(row[column], int | float) and not abs(row[column]) < NUMBER_LIMIT:
+            raise ValueError(f"'{column}' is a number out of range")
     return row
+
+
+def _parsed(text: str) -> Any:
+    """What a text in JSON says. Raises ValueError where it is none, or has a number or a letter that is none."""
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError("not JSON") from None
+    if "\\u" in text:
+        json.dumps(found, ensure_ascii=False).encode()  # half a letter, as \\ud800 alone, is in no file
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no value")
 
 
 def _same_machine(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
-from rustimg_lab import choice, comparison, matrix, profiles, stats, store
+from rustimg_lab import choice, comparison, matrix, profiles, stats, store, survival
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import PUBLISHED
 
@@ -346,6 +346,62 @@ def published() -> Styler:
     shown = shown[["program", "what", "replacement", "musl", "value", "ratio", "source"]]
     names = {"musl": "with musl malloc", "value": "with the replacement"}
     return style(shown.rename(columns=names), {name: "{:,g}" for name in names.values()} | {"ratio": "{:.2f}"})
+
+
+def survival_failures(rows: pd.DataFrame) -> Styler:
+    """Every probe that failed: of which cells, what was seen, and what to do."""
+    found, names = survival.failures(rows), survival.names(rows)
+    shown = []
+    for name, own in found.groupby("probe", sort=False):
+        first = own.iloc[0]
+        seen = own.groupby("evidence", sort=False)["cell"].agg(list)
+        shown.append(
+            {
+                "probe": name,
+                "what should be": first["question"],
+                "what was seen": "; ".join(
+                    f"{what} ({', '.join(names[cell] for cell in of)})" for what, of in seen.items()
+                ),
+                "what to do": first["remedy"],
+                "--with": first["addition"],
+            }
+        )
+    return style(pd.DataFrame(shown, columns=["probe", "what should be", "what was seen", "what to do", "--with"]))
+
+
+def survival_facts(rows: pd.DataFrame) -> Styler:
+    """What is in each image that was probed, and how many probes it passed."""
+    found, names = survival.facts(rows), survival.names(rows)
+    shown = pd.DataFrame({"cell": [names[cell] for cell in found.index]}, found.index)
+    shown["passed"], shown["failed"] = found["passed"], found["failed"]
+    for column, name in (
+        ("unpacked_bytes", "unpacked, MB"),
+        ("compressed_bytes", "compressed, MB"),
+        ("compressed_estimate_bytes", "compressed, estimate, MB"),
+    ):
+        if found[column].notna().any():
+            shown[name] = found[column] / MEGABYTE
+    for name in ("files", "executables", "packages"):
+        shown[name] = found[name]
+    shown["crates that a scanner sees"] = found["crates_seen"]
+    return style(shown, dict.fromkeys(["files", "executables", "packages", "crates that a scanner sees"], "{:.0f}"))
+
+
+def survival_costs(rows: pd.DataFrame) -> Styler:
+    """What additions cost in bytes and mend, beside the same cell without. `rows` has some (`survival.costs`)."""
+    found, names = survival.costs(rows), survival.names(rows)
+    return style(
+        pd.DataFrame(
+            {
+                "cell": found["cell"].map(names),
+                "unpacked, bytes more": found["unpacked_bytes"],
+                "compressed, bytes more": found["compressed_bytes"],
+                "mends": found["mended"],
+                "still fails": found["left"],
+            }
+        ),
+        dict.fromkeys(["unpacked, bytes more", "compressed, bytes more"], "{:+,.0f}"),
+    )
 
 
 def provenance(rows: pd.DataFrame) -> Styler:

@@ -3,7 +3,9 @@
 import argparse
 import re
 
+from rustimg_lab import additions as known_additions
 from rustimg_lab import choice, guard
+from rustimg_lab.errors import LabError
 
 
 def count(text: str) -> int:
@@ -75,6 +77,13 @@ def regressions(text: str) -> dict[str, float]:
             raise argparse.ArgumentTypeError(f"'{each}' is no limit, as size=1%; known are {known}")
         found[name] = float(number.removesuffix("%")) / 100
     return found
+
+
+def additions(text: str) -> tuple[str, ...]:
+    try:
+        return known_additions.parse(names(text))
+    except LabError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def names(text: str) -> list[str]:

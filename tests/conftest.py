@@ -5,11 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +27,21 @@ as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), rea
 TINY = Path(__file__).parent / "crates" / "tiny"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", action="store_true", help="the tests of faults alone, each in its full number")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--faults"):
+        items[:] = [item for item in items if item.get_closest_marker("faults")]
+
+
+@pytest.fixture(scope="session")
+def many(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """How many of so many are made: all with `--faults`, else a tenth."""
+    return lambda number: number if request.config.getoption("--faults") else number // 10
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("browser") and not host.browser():
         if os.environ.get("CI"):
@@ -36,6 +54,34 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             if os.environ.get("CI"):
                 pytest.fail(f"CI needs an engine: {error}")
             pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def least_privilege() -> Iterator[list[dict]]:
+    """Looks at every container of this clone's that is made while the tests run, by the lab or by a test: none may ask
+    the engine for more than it needs."""
+    try:
+        watcher, seen = engine.client(), []
+    except LabError:
+        yield []
+        return
+    label = {"type": "container", "event": "create", "label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
+    events = watcher.events(filters=label, decode=True)
+
+    def watch() -> None:
+        for event in events:
+            with suppress(engine.docker.errors.APIError):  # it is gone already
+                seen.append(watcher.api.inspect_container(event["id"])["HostConfig"])
+
+    threading.Thread(target=watch, daemon=True).start()
+    yield seen
+    events.close()
+    for host_config in seen:
+        assert not host_config["Privileged"] and not host_config["CapAdd"] and not host_config["Devices"]
+        assert not host_config["Binds"] and not host_config.get("Mounts") and not host_config["VolumesFrom"]
+        assert host_config["PidMode"] in ("", "private") or host_config["PidMode"].startswith("container:")
+        published = [each for ports in (host_config["PortBindings"] or {}).values() for each in ports]
+        assert all(each["HostIp"] == "127.0.0.1" for each in published)
 
 
 @pytest.fixture(scope="session")
@@ -126,40 +172,54 @@ def tmpfs(tmp_path: Path) -> Callable[[str, int], Path]:
 
 
 @pytest.fixture
-def small_engine(tmpfs, tmp_path, monkeypatch) -> Callable[..., Path]:
-    """Starts a second engine on a disk of so many megabytes, and makes it the lab's; returns its data folder.
+def small_engine(tmpfs, tmp_path, monkeypatch) -> SimpleNamespace:
+    """A second engine: `start` starts it on a disk of so many megabytes, makes it the lab's, and returns its data
+    folder; `kill` ends it at once, `again` starts it on what it had.
 
     It has a network namespace, a bridge, a socket and folders of its own: the machine's engine never notices.
     """
     namespace = f"rustimg-lab-{os.getpid()}"
-    processes = []
+    processes, command, socket = [], [], tmp_path / "engine.sock"
 
     def start(size_mb: int, driver: str = "") -> Path:
-        data, socket = tmpfs("engine", size_mb), tmp_path / "engine.sock"
+        data = tmpfs("engine", size_mb)
         (tmp_path / "engine.json").write_text("{}")
         engine.run(["ip", "netns", "add", namespace])
         engine.run(["ip", "netns", "exec", namespace, "ip", "link", "set", "lo", "up"])
-        command = [
+        command[:] = [
             "nsenter", f"--net=/run/netns/{namespace}", "dockerd", "--config-file", tmp_path / "engine.json",
             "--data-root", data, "--exec-root", tmp_path / "exec", "--pidfile", tmp_path / "engine.pid",
             "--host", f"unix://{socket}", "--iptables=false", "--ip6tables=false",
             "--storage-driver", driver or engine.client().info()["Driver"],
         ]  # fmt: skip
-        with (tmp_path / "engine.log").open("w") as log:
-            processes.append(subprocess.Popen([str(part) for part in command], stdout=log, stderr=log))
         monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
-        engine.client.cache_clear()
-        for _ in range(300):
-            if socket.exists():
-                break
-            time.sleep(0.1)
+        again()
         assert engine.client().info()["DockerRootDir"] == str(data), (tmp_path / "engine.log").read_text()
         return data
 
-    yield start
+    def again() -> None:
+        with (tmp_path / "engine.log").open("a") as log:
+            processes.append(subprocess.Popen([str(part) for part in command], stdout=log, stderr=log))
+        engine.client.cache_clear()
+        for _ in range(300):
+            try:
+                engine.client()
+                return
+            except LabError:
+                time.sleep(0.1)
+        raise AssertionError((tmp_path / "engine.log").read_text())
+
+    def kill() -> None:
+        processes[-1].kill()
+        processes[-1].wait()
+        # Its containerd ends with it, but not at once; the next engine would take it for one that is there to stay.
+        (tmp_path / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+    yield SimpleNamespace(start=start, kill=kill, again=again)
     for process in processes:
         process.terminate()
         process.wait(60)
+    if processes:
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
     monkeypatch.undo()
     engine.client.cache_clear()

@@ -17,7 +17,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from rustimg_lab import host, report
+from rustimg_lab import host, report, survival
 from rustimg_lab.paths import NOTEBOOKS, RECORDED, REPORTS, ROOT, RUNS
 
 pytestmark = pytest.mark.browser
@@ -137,11 +137,14 @@ def hostile() -> Iterator[str]:
         row["detail"] = markup if row["detail"] else ""
         if row["cell"].startswith("debian-optimized") and row["metric"] == "runs":
             row |= {"ok": False, "reason": markup}
+    probed = rows[0] | {"study": survival.STUDY, "cell": markup, "image": "x", "ok": True, "detail": markup, "unit": ""}
+    rows += [probed | {"metric": name, "value": survival.FAILED} for name in survival.PROBES]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     yield folder.name
     shutil.rmtree(folder)
 
 
+@pytest.mark.faults
 def test_markup_in_a_strangers_run_is_text(browser, hostile):
     with browser.new_context() as context:
         page = context.new_page()

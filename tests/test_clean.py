@@ -110,7 +110,7 @@ def clean() -> str:
 @as_root
 def test_clean_says_how_large_the_build_cache_is_that_it_leaves(small_engine):
     """With the driver that most engines have; a fresh engine's cache is empty."""
-    small_engine(40, driver="overlay2")
+    small_engine.start(40, driver="overlay2")
     assert re.search(r"build cache, which is not the lab's alone; it holds 0B$", clean(), re.MULTILINE)
 
 

@@ -13,6 +13,8 @@ from conftest import as_root
 
 from rustimg_lab import bases, disk, engine, matrix, store
 
+pytestmark = pytest.mark.faults
+
 SIZE = r"[\d.]+ [kMG]B"
 MISSING = f"the disk that holds {{}} is full: {SIZE} of {SIZE} left, {SIZE} needed, {SIZE} missing"
 
@@ -42,7 +44,7 @@ def test_a_base_that_does_not_fit_leaves_nothing(small_engine, tmp_path):
     finally:
         engine.client().images.remove("rustimg-lab-test-large:1")
 
-    data = small_engine(40)
+    data = small_engine.start(40)
     for archive in (large, saved):
         with pytest.raises(disk.DiskFull, match=MISSING.format(data)) as caught:
             bases.resolve("alpine", bases.Sources({"alpine": str(archive)}), print)
@@ -67,7 +69,7 @@ def test_a_build_that_does_not_fit_stops_the_run_in_one_line(small_engine, image
         member.size, member.mode = len(cargo), 0o755
         archive.addfile(member, io.BytesIO(cargo))
 
-    data = small_engine(100)
+    data = small_engine.start(100)
     image = engine.import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
     cells = matrix.grid(["scratch"], ["baseline"], ["system"])
     only_builder = {matrix.BUILDER: replace(images["rust"], image=image.tags[0])}

@@ -78,7 +78,7 @@ def test_a_newer_builders_binary_that_asks_for_more_is_found_before_a_container_
     cell = matrix.cell("debian", "baseline", "system")
     (built,) = builds([cell], tiny, images=images | {"debian": bookworm["debian"]})
     assert built.image, built.reason
-    monkeypatch.setattr(pipeline.probes, "measure_runs", lambda image, app: pytest.fail("it was started"))
+    monkeypatch.setattr(pipeline.working, "measure_runs", lambda image, app: pytest.fail("it was started"))
     rows = {row.metric: row for row in pipeline._observe(built, tiny, images | {"debian": bookworm["debian"]}, None)}
     reason = rows["base_satisfies"].reason
     assert not rows["base_satisfies"].ok and "runs" not in rows and "unpacked_bytes" not in rows

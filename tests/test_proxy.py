@@ -1,6 +1,8 @@
 """Behind a proxy: it and an extra certificate authority reach what needs them, and stay nowhere."""
 
+import base64
 import io
+import json
 import os
 import re
 import shutil
@@ -21,6 +23,7 @@ from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 
 CANARY = "canary5f0c"
 USER, PASSWORD = f"{CANARY}user", f"{CANARY}@pass"
+LOGIN = base64.b64encode(f"{CANARY}user:{CANARY}pass".encode()).decode()
 
 
 @pytest.fixture(autouse=True)
@@ -32,10 +35,16 @@ def no_proxy_yet(monkeypatch):
 
 @pytest.fixture
 def variables(tmp_path) -> dict[str, str]:
-    """A CA bundle with a canary in it, named as a user names one; a proxy's variables are added by `through`."""
+    """A CA bundle with a canary in it, named as a user names one, and a login at registries with one; a proxy's
+    variables are added by `through`."""
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(host.ca_bundle().read_text() + f"\n# {CANARY}\n")
-    return {"SSL_CERT_FILE": str(bundle), "CARGO_HTTP_CAINFO": str(bundle)}
+    (tmp_path / "docker").mkdir()
+    logins = {key: {"auth": LOGIN} for key in ("https://index.docker.io/v1/", "gcr.io")}
+    (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": logins}))
+    return {
+        "SSL_CERT_FILE": str(bundle), "CARGO_HTTP_CAINFO": str(bundle), "DOCKER_CONFIG": str(tmp_path / "docker"),
+    }  # fmt: skip
 
 
 def through(address: str) -> dict[str, str]:
@@ -164,11 +173,12 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
         assert {"rows.jsonl", "environment.json", "report.html"} <= {path.name for path in written}
         left = [path for path in STATE.glob("work-*/**/*") if path.is_file()]
         for path in written + left:
-            assert CANARY not in path.read_text(errors="replace"), path
+            text = path.read_text(errors="replace")
+            assert CANARY not in text and LOGIN not in text, path
         assert CANARY not in done.stdout + done.stderr
         assert CANARY not in str(engine.client().images.get(image).history())
         assert CANARY not in str(engine.client().images.get(image).attrs)
-        assert CANARY.encode() not in saved(image)
+        assert CANARY.encode() not in saved(image) and LOGIN.encode() not in saved(image)
     finally:
         forget(run)
         if engine.find_image(image):

@@ -1,147 +1,337 @@
-"""Does an image do its job? Started without privileges, its program must do what the app's check says."""
+"""What an image survives: each probe of `survival.PROBES`, made for real in containers of the image.
 
-import http.server
-import ipaddress
+What a service may need of its image is asked by a program of the lab's own (`probe/`), which is built as the cell's own
+is and stands on the same base; what hangs on the program itself is asked of the cell's own images. Nothing here needs a
+shell in an image, and nothing is published: containers have no network, or talk to 127.0.0.1.
+"""
+
+import io
 import json
-import secrets
-import ssl
-import threading
+import re
+import sys
+import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import docker.errors
 import requests
-import trustme
+from docker.types import Ulimit
 
-from rustimg_lab import engine
-from rustimg_lab.matrix import App, Check
-from rustimg_lab.measure import workloads
-from rustimg_lab.measure.serving import serving
+from rustimg_lab import apps, contents, engine, survival
+from rustimg_lab.errors import LabError
+from rustimg_lab.matrix import App
+from rustimg_lab.measure import serving, sizes, working, workloads
 from rustimg_lab.measure.trials import Lost
+from rustimg_lab.registry import Registry
 from rustimg_lab.store import Observation
+from rustimg_lab.survival import FAILED, NOT_APPLICABLE, PASSED
 
+FOLDER = Path(__file__).parent / "probe"
+NAME = "rustimg-lab-probe"  # of the crate there
 TIMEOUT_S = 30
-USER = "10001:10001"  # as the Dockerfiles have it
+SBOM_TIMEOUT_S = 300
+LIMIT_BYTES = 32 << 20
+TERM_S = 2.0
+PANICS = (101, 134, 139)  # unwinding; aborting; aborting as process 1, to which the kernel sends no SIGABRT
+ZONE, NOON_THERE = "Europe/Berlin", "14:00"  # of the time that the program asks for
+DOMAIN, MANY, TOO_MANY = "lab.test", 25, 100  # of 16 bytes each: what UDP's 512 hold, and what they do not
+WRITABLE = ("/tmp", "/var/tmp", "/var/lock", "/run/lock", "/run/shm")
+SHELLS = ("sh", "bash", "dash", "ash", "busybox", "zsh")
+MANAGERS = ("apk", "apt", "apt-get", "dpkg", "dnf", "microdnf", "rpm", "yum", "pip", "cargo")
+ENGINES_OWN = (".dockerenv", "dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab")
 
 
-@dataclass
-class AddressServer:
-    """An HTTPS server on 127.0.0.1 that answers as api.myip.com does, with an address that nobody can guess."""
+Outcome = tuple[str, str]  # one of survival.OUTCOMES, and the evidence
+Outcomes = Iterator[tuple[str, Outcome]]
 
-    url: str
-    ca_pem: str
-    address: str
-    requests: int = field(default=0)
+
+@dataclass(frozen=True)
+class Subject:
+    """The images of a cell, by id: of the app, of the program that probes, and of the app's server, which is asked as
+    `server_app` says (None, and "", where it has none). `base` is that of the base image, "" for scratch; `tools` that
+    of what measures."""
+
+    app: App
+    image: str
+    probe: str
+    server_app: App | None
+    server: str
+    base: str
+    tools: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended: `code` is None where it did not by itself; `out_of_memory` is what the engine says."""
+
+    code: int | None
+    said: str
+    errors: str
+    out_of_memory: bool
+
+    def __str__(self) -> str:
+        """The code, where it tells something, and the last line that was printed."""
+        lines = [line.strip() for line in (self.errors or self.said).splitlines() if line.strip()]
+        code = "did not end" if self.code is None else f"exit code {self.code}" if self.code else ""
+        return "; ".join(filter(None, [code, lines[-1] if lines else "printed nothing"]))
+
+    def passes(self, good: bool = True) -> Outcome:
+        """Passed where it ended well, and `good` holds."""
+        return (PASSED if self.code == 0 and good else FAILED), str(self)
+
+
+def load_app() -> App:
+    """The program that probes, as an app that cells are built of."""
+    return apps.load(FOLDER)
+
+
+def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observation], str]:
+    """A row of each probe and each fact, and the image's SBOM (SPDX, as JSON).
+
+    A probe that cannot be made is a row that is not ok, with the reason; the others are made all the same. Raises
+    LabError where the image cannot be read, or no SBOM be made of it.
+    """
+    files, inventory = files_of(subject.image), sbom(subject.image)
+    sizes_of = sizes.measure_image(subject.image, subject.base or None, registry)
+    rows = [each for each in sizes_of if each.metric in survival.FACTS] + inventory_of(subject.image, files, inventory)
+    for group, probe in GROUPS.items():
+        left = [name for name, each in survival.PROBES.items() if each.group == group]
+        try:
+            for name, (outcome, evidence) in probe(subject, files):
+                rows.append(Observation(name, outcome, detail=evidence))
+                left.remove(name)
+        except (LabError, Lost, docker.errors.APIError) as error:
+            engine.client().ping()  # an engine that does not answer is no finding of this image
+            rows += [Observation(name, None, ok=False, reason=str(error)) for name in left]
+    return rows, inventory
+
+
+def _tls(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    with working.address_server() as server:
+        address, trusted = server.url.removeprefix("https://").rstrip("/"), {"PROBE_EXTRA_CA": server.ca_pem}
+
+        def fetch(roots: str, environment: dict[str, str], files: bytes = b"") -> Outcome:
+            ended = call(
+                subject.probe, "fetch", address, roots, files=files, network_mode="host", environment=environment
+            )
+            if "Connection refused" in ended.errors:  # a rootless engine's host network is another than the lab's
+                raise Lost("on the engine's host network nothing of this machine's 127.0.0.1 is there")
+            return ended.passes()
+
+        yield "tls_bundled", fetch("bundled", trusted)
+        yield "tls_system", fetch("system", trusted)
+        bundle = _archive({"lab-ca.pem": server.ca_pem})
+        yield "tls_cert_file", fetch("system", {"SSL_CERT_FILE": "/lab-ca.pem"}, bundle)
+
+
+def _dns(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    with resolver(subject.tools) as network:
+
+        def resolve(name: str, *, of: int = 1, at_least: int | None = None) -> Outcome:
+            ended = call(subject.probe, "resolve", name, network_mode=network)
+            addresses = len(ended.said.split()) if ended.code == 0 else 0
+            outcome = PASSED if addresses >= (at_least or of) else FAILED
+            return outcome, f"{addresses} of {of} addresses" if addresses and of > 1 else str(ended)
+
+        yield "dns_plain", resolve(f"plain.{DOMAIN}")
+        yield "dns_many", resolve(f"many.{DOMAIN}", of=MANY)
+        # musl keeps 48 of them (MAXADDRS in its lookup.h); what came over UDP alone would be as many as fit there.
+        yield "dns_truncated", resolve(f"toomany.{DOMAIN}", of=TOO_MANY, at_least=MANY + 10)
+        yield "dns_ipv6", resolve(f"six.{DOMAIN}")
+        yield "dns_search", resolve("plain")
+
+
+def _files(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    ended = call(subject.probe, "time", environment={"TZ": ZONE})
+    yield "time_zone", ended.passes(NOON_THERE in ended.said)
+    yield "tmp", call(subject.probe, "write", "/tmp/probe").passes()
+
+
+def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    yield "read_only", _works(subject, read_only=True)
+    yield "no_privileges", _works(subject, cap_drop=["ALL"], security_opt=["no-new-privileges"])
+    user = engine.client().images.get(subject.image).attrs["Config"]["User"]
+    identity = call(subject.probe, "identity", user=user)
+    told = dict(line.split(" ", 1) for line in identity.said.splitlines() if " " in line)
+    apart = re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", user) and told.get("CapEff:", "?").strip("0") == ""
+    yield "user", (PASSED if apart else FAILED, f"USER {user or '(none: root)'}; CapEff {told.get('CapEff:', '?')}")
+    ended = call(subject.probe, "writable", user=user)
+    beyond = [path for path in ended.said.split() if not _is_below(path, WRITABLE)]
+    found = (
+        f"{len(beyond)} beside folders for temporary files: {' '.join(beyond[:5])}" if beyond else ended.said.strip()
+    )
+    yield "writable", (FAILED if ended.code != 0 or beyond else PASSED, found or "nothing")
+    setuid = [each.name for each in files if each.isfile() and each.mode & 0o6000]
+    yield "setuid", _none_of(setuid)
+
+
+def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    if not engine.client().info().get("MemoryLimit"):
+        for name in ("memory_limit", "oom"):
+            yield name, (NOT_APPLICABLE, "this engine cannot limit memory")
+        return
+    limit = {"mem_limit": LIMIT_BYTES, "memswap_limit": LIMIT_BYTES}
+    yield "memory_limit", _works(subject, **limit)
+    ended = call(subject.probe, "allocate", str(4 * LIMIT_BYTES >> 20), **limit)
+    killed = "the engine says out of memory" if ended.out_of_memory else "the engine does not say why"
+    yield "oom", (PASSED if ended.code == 137 and ended.out_of_memory else FAILED, f"exit code {ended.code}; {killed}")
+
+
+def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    if not subject.server:
+        for name in ("sigterm", "zombies"):
+            yield name, (NOT_APPLICABLE, "the app has no server")
+        return
+    program = engine.archive(subject.probe, f"/{NAME}")
+    workload = workloads.own(subject.server_app) if subject.server_app.serve else workloads.find("root")
+    with serving.serving(subject.server, workload, workers=1, deadline_s=TIMEOUT_S, files=program) as server:
+        code, said = server.container.exec_run([f"/{NAME}/{NAME}", "zombies"])
+        yield "zombies", (PASSED if code == 0 else FAILED, said.decode(errors="replace").strip())
+        begun = time.monotonic()
+        server.container.kill("SIGTERM")
+        try:
+            code = server.container.wait(timeout=TERM_S)["StatusCode"]
+            yield "sigterm", (PASSED, f"{1000 * (time.monotonic() - begun):.0f} ms, exit code {code}")
+        except requests.exceptions.RequestException:
+            yield "sigterm", (FAILED, f"still there after {TERM_S:.0f} s")
+
+
+def _failures(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    ended = call(subject.probe, "panic", environment={"RUST_BACKTRACE": "1"})
+    said = re.search(r"panicked at \S*src/main\.rs:[1-9]\d*.*\n.*", ended.errors)
+    told = f"exit code {ended.code}; {' '.join(said[0].split()) if said else 'no message with its place'}"
+    yield "panic", (PASSED if said and ended.code in PANICS else FAILED, told)
+    named = len(re.findall(r"^ +\d+: .*\brustimg_lab_probe::", ended.errors, re.MULTILINE))
+    frames = len(re.findall(r"^ +\d+: ", ended.errors, re.MULTILINE))
+    yield "backtrace", (PASSED if named else FAILED, f"{frames} frames, {named} of them named as the program's own")
+    for name, arguments in (("stack_overflow", ["stack", "1000000"]), ("stack_overflow_main", ["overflow"])):
+        ended = call(subject.probe, *arguments)
+        told = "has overflowed its stack" in ended.errors
+        yield name, (PASSED if told and ended.code else FAILED, str(ended))
+    yield "thread_stack", call(subject.probe, "stack", "1024").passes()
+
+
+def _contents(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    programs = [each.name for each in files if each.mode & 0o111]
+    for name, wanted in (("shell", SHELLS), ("package_manager", MANAGERS)):
+        yield name, _none_of([path for path in programs if re.search(rf"(^|/)s?bin/({'|'.join(wanted)})$", path)])
+
+
+def inventory_of(image: str, files: list[tarfile.TarInfo], inventory: str) -> list[Observation]:
+    """What is counted in the image, and what an SBOM has of it: the packages that its own database names, and crates in
+    its program."""
+    regular = [each for each in files if each.isfile()]
+    named = {each["name"]: each for each in json.loads(inventory)["packages"]}
+    packages, _ = contents.read_packages(image)
+    unseen = [name for name in packages if name not in named]
+    told = f"{len(packages)} packages; not in the SBOM: {' '.join(unseen[:5]) or 'none'}"
+    crates = [name for name, each in named.items() if "pkg:cargo/" in json.dumps(each.get("externalRefs", []))]
+    return [
+        Observation("files", len(regular)),
+        Observation("executables", sum(bool(each.mode & 0o111) for each in regular)),
+        Observation("packages", len(packages)),
+        Observation("crates_seen", len(crates)),
+        Observation("sbom", FAILED if unseen else PASSED, detail=told),
+        Observation("crates", PASSED if crates else FAILED, detail=f"{len(crates)} crates"),
+    ]
+
+
+GROUPS = {
+    "TLS": _tls, "DNS": _dns, "files": _files, "rights": _rights, "memory": _memory, "process 1": _process_1,
+    "failures": _failures, "contents": _contents,
+}  # fmt: skip
+
+
+def sbom(image: str) -> str:
+    """The software bill of materials of an image (SPDX, as JSON), as syft writes it. Raises LabError."""
+    # It would ask a host on the internet for newer ones; and it knows nothing of the docker client's contexts.
+    environment = {"SYFT_CHECK_FOR_APP_UPDATE": "false", "DOCKER_HOST": engine.host()}
+    return engine.run(
+        [str(Path(sys.executable).parent / "syft"), "scan", f"docker:{image}", "--output=spdx-json", "--quiet"],
+        env=environment, timeout=SBOM_TIMEOUT_S,
+    )  # fmt: skip
 
 
 @contextmanager
-def address_server() -> Iterator[AddressServer]:
-    """Serves for as long as the block lasts; a certificate authority made for it signs its certificate."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    # 2001:db8::/32 is for documentation (RFC 3849): no machine has such an address.
-    address = str(ipaddress.IPv6Address("2001:db8::") + secrets.randbits(64))
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.requests += 1
-            body = json.dumps({"ip": address, "country": "Unknown", "cc": "XX"}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass  # the lab's terminal is for the lab
-
-    class Server(http.server.ThreadingHTTPServer):
-        def handle_error(self, *args: object) -> None:
-            pass  # a client that breaks off is seen in its own exit code
-
-    server = Server(("127.0.0.1", 0), Handler)
-    # The handshake belongs to the connection's own thread: a client that stalls in it must not stall the server.
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    state = AddressServer(
-        f"https://127.0.0.1:{server.server_port}/", authority.cert_pem.bytes().decode("ascii"), address
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield state
-    finally:
-        server.shutdown()
-        server.server_close()
+def resolver(tools: str) -> Iterator[str]:
+    """A name server on 127.0.0.1 in a network of its own, as long as the block lasts; yields the mode by which a
+    container gets into that network. `tools` is the image of what measures, which has dnsmasq."""
+    lines = [f"192.0.2.1 plain.{DOMAIN}", f"2001:db8::1 six.{DOMAIN}"]  # addresses for documentation: RFC 5737, 3849
+    lines += [f"198.51.100.{n} many.{DOMAIN}" for n in range(MANY)]
+    lines += [f"203.0.113.{n} toomany.{DOMAIN}" for n in range(TOO_MANY)]
+    command = [
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--user=root",
+        "--no-resolv",
+        "--no-hosts",
+        "--addn-hosts=/names",
+        f"--local=/{DOMAIN}/",
+        "--listen-address=127.0.0.1",
+        "--bind-interfaces",
+        "--pid-file=",
+        "--log-facility=-",
+    ]
+    with serving.started(
+        "name server", tools, _archive({"names": "\n".join(lines) + "\n"}),
+        command=command, network_mode="none", dns=["127.0.0.1"], dns_search=[DOMAIN],
+    ) as container:  # fmt: skip
+        begun = time.monotonic()
+        while b"started" not in container.logs():
+            if time.monotonic() - begun > TIMEOUT_S or not engine.is_running(container):
+                raise Lost(f"the name server does not start{engine.last_words(container)}")
+            time.sleep(0.05)
+        yield f"container:{container.id}"
 
 
-def measure_runs(image: str, app: App) -> Observation:
-    """Starts the image's program as its own user and checks what it does: a row `runs`, not ok with the reason."""
-    if (user := engine.client().images.get(image).attrs["Config"]["User"]) != USER:
-        reason = f"runs as '{user or 'root'}', not as user 10001"
-    elif app.check is None:
-        reason = _answers(image, app)
-    elif app.check.https_url:
-        reason = _fetches(image, app.check)
-    else:
-        reason = _prints(image, app.check)
-    return Observation("runs", not reason, ok=not reason, reason=reason, detail=in_words(app))
-
-
-def in_words(app: App) -> str:
-    """What is checked: with another check, what was found by this one is nothing to go by."""
-    if app.check is None:
-        return f"CMD, as its own user, answers: {workloads.own(app).parameters()['asked']}"
-    command = " ".join(["CMD", *app.check.arguments])
-    if app.check.https_url:
-        return f"{command} over HTTPS, as its own user"
-    return f"{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'"
-
-
-def _answers(image: str, app: App) -> str:
-    """Why the server does not answer what its app says it is asked; "" when it does."""
-    try:
-        with serving(image, workloads.own(app), workers=1, deadline_s=TIMEOUT_S):
-            return ""
-    except Lost as lost:
-        return str(lost)
-
-
-def _fetches(image: str, check: Check) -> str:
-    """Why the program did not fetch from a server of this call's and print what that had answered; "" when it did."""
-    with address_server() as server:
-        environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
-        said, reason = _ended(image, check, stderr=False, network_mode="host", environment=environment)
-    if reason:
-        return reason
-    if said.strip() != server.address:
-        return f"printed '{said.strip()[:80]}', the server had answered '{server.address}'"
-    if server.requests != 1:
-        return f"made {server.requests} requests in place of one"
-    return ""
-
-
-def _prints(image: str, check: Check) -> str:
-    """Why the program, called as the check says, did not end and print as it says; "" when it did."""
-    said, reason = _ended(image, check, stderr=True, network_mode="none")
-    if not reason and check.prints not in said:
-        reason = f"did not print '{check.prints}': {said.strip()[:80]}"
-    return reason
-
-
-def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[str, str]:
-    """What the image's program printed, called as the check says, to stderr too where that counts, and why it did not
-    end with the check's code; `options` are the container's."""
-    container = engine.create_container(image, command=[*engine.command(image), *check.arguments], **options)
-    try:
+def call(image: str, *arguments: str, files: bytes = b"", **options: Any) -> Ended:
+    """Calls the image's program, in a container without network unless `options` say otherwise, and waits for its end.
+    Raises Lost when it does not start."""
+    # Some end by a crash, which is to leave no core on the machine, and one uses all the stack that it can get.
+    usual = {"network_mode": "none", "ulimits": [Ulimit(name="core", soft=0, hard=0),
+                                                 Ulimit(name="stack", soft=8 << 20, hard=8 << 20)]}  # fmt: skip
+    with serving.started(
+        "probe", image, files, command=[*engine.command(image), *arguments], **usual | options
+    ) as container:
         try:
-            container.start()
             code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
-        except engine.docker.errors.APIError as error:
-            return "", f"does not start: {error.explanation}"
         except requests.exceptions.RequestException:
-            return "", f"did not end within {TIMEOUT_S} s{engine.last_words(container)}"
-        said = container.logs(stderr=stderr).decode(errors="replace")
-        return said, "" if code == check.exit_code else f"exit code {code}{engine.last_words(container)}"
-    finally:
-        container.remove(force=True)
+            code = None
+        said, errors = (container.logs(stdout=out, stderr=not out).decode(errors="replace") for out in (True, False))
+        container.reload()
+        return Ended(code, said, errors, container.attrs["State"]["OOMKilled"])
+
+
+def _works(subject: Subject, **options: Any) -> Outcome:
+    reason = working.why_not(subject.image, subject.app, **options)
+    return (FAILED, reason) if reason else (PASSED, working.in_words(subject.app))
+
+
+def _none_of(paths: list[str]) -> Outcome:
+    return (FAILED, f"{len(paths)}: {' '.join(paths[:5])}") if paths else (PASSED, "none")
+
+
+def _archive(texts: dict[str, str]) -> bytes:
+    """A tar archive for /, of these files by name."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as files:
+        for name, text in texts.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(text.encode()), 0o644
+            files.addfile(member, io.BytesIO(text.encode()))
+    return held.getvalue()
+
+
+def files_of(image: str) -> list[tarfile.TarInfo]:
+    """The files and links of an image, without those that the engine puts into every container."""
+    found = engine.list_files(image)
+    return [each for each in found if not each.isdir() and not _is_below(each.name, ENGINES_OWN)]
+
+
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    """Whether a path is one of the folders, or in one."""
+    return path in folders or path.startswith(tuple(f"{folder}/" for folder in folders))

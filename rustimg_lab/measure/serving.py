@@ -50,12 +50,15 @@ def serving(
     cpus: str = "",
     memory_bytes: int = 0,
     under: Tool | None = None,
+    files: bytes = b"",
+    **options: Any,
 ) -> Iterator[Server]:
     """Starts the image as its Dockerfile says, on the host's network, and removes it after the block.
 
     After `deadline_s` a server that knows of it ends by itself, whatever became of the lab; the next call of the lab
-    removes others. `memory_bytes` is its limit, without swap; 0 for none. `under` runs it under a tool. Raises Lost,
-    with the container's last log lines, when it does not start, or does not give the one right answer.
+    removes others. `memory_bytes` is its limit, without swap; 0 for none. `under` runs it under a tool; `files` (a tar
+    archive for /) are there beside it; `options` are the container's. Raises Lost, with the container's last log lines,
+    when it does not start, or does not give the one right answer.
     """
     port = free_port()
     arguments, environment = workload.serve.told(host="127.0.0.1", port=port, workers=workers, deadline_s=deadline_s)
@@ -65,8 +68,8 @@ def serving(
         environment |= under.environment
     limit = {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
     with started(
-        "server", image, under.files if under else b"",
-        command=command, network_mode="host", environment=environment, cpuset_cpus=cpus, **limit,
+        "server", image, under.files if under else files,
+        command=command, network_mode="host", environment=environment, cpuset_cpus=cpus, **limit, **options,
     ) as container:  # fmt: skip
         yield Server(container, port, *first_answer(container, port, workload))
 
@@ -85,6 +88,7 @@ def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterat
                 container.put_archive("/", files)
             container.start()
         except docker.errors.APIError as error:
+            engine.client().ping()  # one that refuses this too is to be told: it is no fault of this image
             raise Lost(f"the {what} does not start: {error.explanation}") from None
         yield container
     finally:

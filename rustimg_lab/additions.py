@@ -1,0 +1,49 @@
+"""What an image may lack, and `--with` adds to it: from the builder, in the one layer that the image has of its own."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rustimg_lab.errors import unknown
+
+
+@dataclass(frozen=True)
+class Addition:
+    """`packages` are Debian's, from which it is copied; `commands` make it part of the image's tree at /rootfs, with
+    `{app}` for the program's folder; `entrypoint` is put before the program."""
+
+    summary: str
+    packages: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+
+
+ADDITIONS = {
+    "ca-certificates": Addition(
+        "the public certificate authorities, where programs look for them",
+        ("ca-certificates",),
+        ("mkdir -p /rootfs/etc/ssl/certs", "cp /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/"),
+    ),
+    "init": Addition(
+        "tini as process 1: it passes signals on, and takes up what has lost its parent",
+        ("tini",),
+        ("cp /usr/bin/tini-static /rootfs/{app}/tini",),
+        ("/{app}/tini", "--"),
+    ),
+    "tmp": Addition("a folder /tmp that every user may write to", (), ("mkdir -p --mode=1777 /rootfs/tmp",)),
+    "tzdata": Addition(
+        "the time zones, for TZ",
+        ("tzdata",),
+        # Some releases have all zones two times more: with leap seconds, and by another name.
+        ("mkdir -p /rootfs/usr/share", "cp -r /usr/share/zoneinfo /rootfs/usr/share/",
+         "rm -rf /rootfs/usr/share/zoneinfo/right /rootfs/usr/share/zoneinfo/posix"),
+    ),
+}  # fmt: skip
+
+
+def parse(names: Iterable[str]) -> tuple[str, ...]:
+    """The names, each once and in order. Raises LabError, with the nearest name, on one that is unknown."""
+    found = tuple(sorted(set(names)))
+    for name in found:
+        if name not in ADDITIONS:
+            raise unknown("addition", name, ADDITIONS)
+    return found

@@ -1,0 +1,134 @@
+"""What an image is probed for (`data/probes.toml`), and what a run's rows say of it. Needs no engine.
+
+The rows are those of the study `STUDY`: of each cell one a probe, `metric` its name, `value` one of `OUTCOMES`,
+`detail` what was seen; and `FACTS`, which are counted and neither passed nor failed.
+"""
+
+import tomllib
+from dataclasses import dataclass
+
+import pandas as pd
+
+from rustimg_lab import comparison
+from rustimg_lab.errors import LabError
+from rustimg_lab.matrix import WITH
+from rustimg_lab.paths import PROBES_FILE
+
+STUDY = "probes"
+PASSED, FAILED, NOT_APPLICABLE = OUTCOMES = ("passed", "failed", "not applicable")
+FACTS = {
+    "unpacked_bytes": "B", "compressed_bytes": "B", "compressed_estimate_bytes": "B", "files": "", "executables": "",
+    "packages": "", "crates_seen": "",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An entry of the file: what is true where the image passes; what to do where it fails, and the addition (`--with`)
+    that does it, "" where none does."""
+
+    group: str
+    question: str
+    remedy: str
+    addition: str = ""
+
+
+PROBES = {name: Probe(**told) for name, told in tomllib.loads(PROBES_FILE.read_text(encoding="utf-8")).items()}
+
+
+def matrix(rows: pd.DataFrame) -> pd.DataFrame:
+    """The outcome of each probe (rows, in the order of `PROBES`) of each cell (columns, as they were probed): one of
+    `OUTCOMES`, or "" where it could not be made. Raises LabError when the run has none at all."""
+    found = newest(rows)
+    probed = found[found["metric"].isin(PROBES) & found["ok"]]
+    if not is_probed(rows):
+        raise LabError(f"run '{rows.attrs['environment']['run']}' has probed no image: `./lab probe` does")
+    table = probed.pivot(index="metric", columns="cell", values="value")
+    table = table.reindex(index=list(PROBES), columns=found["cell"].unique())
+    return table.where(table.isin(OUTCOMES), "")
+
+
+def failures(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell and probe that failed: cell, probe, question, evidence, remedy, addition; and those that could
+    not be made, with the reason as evidence."""
+    found = newest(rows)
+    found = found[found["metric"].isin(PROBES) & (found["value"].eq(FAILED) | ~found["ok"])]
+    found = found.sort_values("metric", key=lambda names: names.map(list(PROBES).index), kind="stable")
+    about = [PROBES[name] for name in found["metric"]]
+    return pd.DataFrame(
+        {
+            "cell": found["cell"],
+            "probe": found["metric"],
+            "question": [each.question for each in about],
+            "evidence": found["detail"].where(found["ok"], "could not be made: " + found["reason"]),
+            "remedy": [each.remedy for each in about],
+            "addition": [each.addition for each in about],
+        }
+    ).reset_index(drop=True)
+
+
+def facts(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: what was counted, `FACTS`, as numbers; and passed, failed: how many probes."""
+    found = newest(rows)
+    counted = found[found["metric"].isin(FACTS) & found["ok"]]
+    table = counted.pivot(index="cell", columns="metric", values="value").reindex(columns=list(FACTS))
+    outcomes = matrix(rows)
+    table = table.reindex(outcomes.columns).apply(pd.to_numeric, errors="coerce")
+    return table.assign(passed=outcomes.eq(PASSED).sum(), failed=outcomes.eq(FAILED).sum()).rename_axis("cell")
+
+
+def costs(rows: pd.DataFrame) -> pd.DataFrame:
+    """What additions cost: one row per cell that has some and whose like without was probed too: cell, without, bytes
+    unpacked and compressed more (`unpacked_bytes`, `compressed_bytes`; of estimates where no registry told), the probes
+    that it passes more (`mended`), and that still fail (`left`)."""
+    table, outcomes = facts(rows), matrix(rows)
+    compressed = table["compressed_bytes"].fillna(table["compressed_estimate_bytes"])
+    found = []
+    for cell in table.index:
+        without = cell.partition(WITH)[0]
+        pair = table.loc[[each for each in (cell, without) if each in table.index], "unpacked_bytes"]
+        if without == cell or pair.notna().sum() < 2:
+            continue
+        mended = outcomes.index[outcomes[cell].eq(PASSED) & outcomes[without].eq(FAILED)]
+        found.append(
+            {
+                "cell": cell,
+                "without": without,
+                "unpacked_bytes": int(table["unpacked_bytes"][cell] - table["unpacked_bytes"][without]),
+                "compressed_bytes": compressed[cell] - compressed[without],
+                "mended": ", ".join(mended),
+                "left": ", ".join(outcomes.index[outcomes[cell].eq(FAILED)]),
+            }
+        )
+    return pd.DataFrame(found, columns=["cell", "without", "unpacked_bytes", "compressed_bytes", "mended", "left"])
+
+
+def is_probed(rows: pd.DataFrame) -> bool:
+    """Whether there is any outcome of a probe."""
+    return bool((rows["ok"] & rows["study"].eq(STUDY) & rows["metric"].isin(PROBES)).any())
+
+
+def names(rows: pd.DataFrame) -> dict[str, str]:
+    """The cells that were probed, each as a reader sees it: a stand-in is called so, additions stand behind `with`."""
+    environment = rows.attrs["environment"]
+    images = environment.get("images", {})
+    attrs = {"stand_ins": [n for n, d in environment.get("bases", {}).items() if d in images and images[d]["stand_in"]]}
+    found = {}
+    for cell in rows.loc[rows["study"] == STUDY, "cell"].unique():
+        plain, _, additions = cell.partition(WITH)
+        found[cell] = comparison.in_words(plain, attrs) + (additions and f" with {additions.replace('_', ', ')}")
+    return found
+
+
+def not_built(rows: pd.DataFrame) -> dict[str, str]:
+    """By cell, as a reader sees it, the reason why there is no image to probe."""
+    found, shown = newest(rows), names(rows)
+    found = found[~found["ok"] & ~found["metric"].isin(PROBES)]
+    return {shown[cell]: reason for cell, reason in zip(found["cell"], found["reason"], strict=True)}
+
+
+def newest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each cell's newest image, the newest row of each probe and each fact."""
+    own = rows[rows["study"] == STUDY]
+    own = own[own["image"] == own.groupby("cell")["image"].transform("last")]
+    return own.drop_duplicates(["cell", "metric"], keep="last")

@@ -1,0 +1,273 @@
+"""The lab under faults that are made for real: killed at any moment, an engine that fails, stops, or answers late.
+
+`./lab test --faults` makes all of them; otherwise a tenth of the many, by the same seeds.
+"""
+
+import io
+import json
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import as_root
+from short_study import CELLS
+
+from rustimg_lab import comparison, engine, matrix, store
+from rustimg_lab.measure import trials
+from rustimg_lab.paths import ROOT, STATE
+
+pytestmark = [pytest.mark.engine, pytest.mark.faults]
+
+SEED, KILLS = 20261125, 100
+NAMES = {*(cell.slug for cell in CELLS), CELLS[0].slug + comparison.TWIN}
+HOW = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+
+
+def study(folder: Path, image: str, blocks: int) -> subprocess.Popen:
+    command = [sys.executable, str(Path(__file__).with_name("short_study.py")), str(folder), image, str(blocks)]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+
+def finish(folder: Path, image: str, blocks: int) -> None:
+    """The same command once more, to its end; then what must hold of the run and of the machine."""
+    _, said = (process := study(folder, image, blocks)).communicate(timeout=600)
+    assert process.returncode == 0, said
+    whole(folder, blocks)
+
+
+def whole(folder: Path, blocks: int) -> None:
+    lines = (folder / "short" / "rows.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]  # each is whole
+    ends = [(row["block"], row["cell"]) for row in rows if row["metric"] == trials.TRIAL and row["ok"]]
+    assert len(ends) == len(set(ends)) == blocks * len(NAMES) and {cell for _, cell in ends} == NAMES
+    assert (
+        engine.client().containers.list(all=True, filters={"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"})
+        == []
+    )
+    assert not list(STATE.glob("work-*"))
+    assert sorted(path.name for path in (folder / "short").iterdir() if path.is_file()) == [
+        ".lock", "environment.json", "rows.jsonl",
+    ]  # fmt: skip
+
+
+def test_a_lab_that_is_ended_at_random_moments_goes_on_and_counts_nothing_twice(images, tmp_path, many):
+    """The moments, and the signals, are drawn from a recorded seed; the run is long enough for all of them."""
+    drawn, image, blocks = random.Random(SEED), images["alpine"].image, 3 * many(KILLS)
+    networks = {each.id for each in engine.client().networks.list()}
+    for number in range(many(KILLS)):
+        process, how = study(tmp_path, image, blocks), drawn.choice(HOW)
+        time.sleep(drawn.uniform(0.2, 4))
+        assert process.poll() is None, f"the study was over before kill {number}"
+        process.send_signal(how)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+    finish(tmp_path, image, blocks)
+    assert {each.id for each in engine.client().networks.list()} == networks
+
+
+def test_two_labs_at_once_do_not_take_each_others_containers(images, tmp_path):
+    """Two runs: each ends its own. One run: the second is refused."""
+    image = images["alpine"].image
+    one, other = study(tmp_path / "one", image, 20), study(tmp_path / "other", image, 20)
+    _wait_for(lambda: (tmp_path / "one" / "short" / "rows.jsonl").exists())
+    again = study(tmp_path / "one", image, 20)
+    _, said = again.communicate(timeout=60)
+    assert again.returncode == 1 and "is being written by another lab" in said
+    for process in (one, other):
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    for name in ("one", "other"):
+        whole(tmp_path / name, 20)
+
+
+class Proxy:
+    """A socket in front of the engine's; `fault` is what it does to a request: "", "slow", "500" or "drop"."""
+
+    def __init__(self, path: Path):
+        self.address, self.fault, self.after = f"unix://{path}", "", 0
+        self._engine = engine.host().removeprefix("unix://")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=self._serve, args=(self._listener.accept()[0],), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        """One request a connection, which the engine is told: so none passes unseen on one that was kept open."""
+        with client, suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head:
+                if not (data := client.recv(1 << 16)):
+                    return
+                head += data
+            self.after -= 1
+            fault = self.fault if self.after < 0 else ""
+            if fault == "drop":
+                return
+            if fault == "500":
+                body = b'{"message": "the database of images is locked"}'
+                head = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nConnection: close"
+                client.sendall(b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
+                return
+            if fault == "slow":
+                time.sleep(1)
+            with socket.socket(socket.AF_UNIX) as upstream:
+                upstream.connect(self._engine)
+                if b"\r\nUpgrade:" not in head:
+                    head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+                upstream.sendall(head)
+                back = threading.Thread(target=_pump, args=(upstream, client), daemon=True)
+                back.start()
+                _pump(client, upstream)
+                back.join()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def proxy(tmp_path, monkeypatch) -> Iterator[Proxy]:
+    found = Proxy(tmp_path / "proxy.sock")
+    monkeypatch.setenv("DOCKER_HOST", found.address)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(("fault", "said"), [
+    ("500", "lab: the Docker engine refused: the database of images is locked"),
+    ("drop", "lab: the Docker engine at unix://"),
+])  # fmt: skip
+def test_an_engine_that_fails_in_the_middle_of_a_study_is_one_line_and_the_study_goes_on(
+    images, proxy, tmp_path, fault, said
+):
+    proxy.fault, proxy.after = fault, 40
+    _, told = (process := study(tmp_path, images["alpine"].image, 20)).communicate(timeout=120)
+    assert process.returncode == 1 and said in told and "Traceback" not in told, told
+    assert told.count("\n") == 1
+    proxy.fault = ""
+    finish(tmp_path, images["alpine"].image, 20)
+
+
+def test_an_engine_that_answers_slowly_is_waited_for(images, proxy, tmp_path):
+    proxy.fault = "slow"
+    finish(tmp_path, images["alpine"].image, 1)
+
+
+@pytest.mark.parametrize("fault", ["500", "drop"])
+@pytest.mark.parametrize("command", [["clean"], ["run", "--run", "test-faults"], ["probe", "--run", "test-faults"]])
+def test_a_command_with_an_engine_that_does_not_work_is_one_line(lab, proxy, command, fault):
+    proxy.fault = fault
+    done = lab(*command, DOCKER_HOST=proxy.address)
+    assert done.returncode == 2 and "no Docker engine answers" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@as_root
+def test_an_engine_that_ends_in_the_middle_of_a_study_and_of_a_build(small_engine, images, tiny, builds, tmp_path):
+    """An engine of the test's own: killed, started again on what it had, and the same call goes on."""
+    rootfs = _rootfs(images["alpine"].image, tmp_path / "rootfs.tar")
+    cargo = "#!/bin/sh\n[ -e /target/slow ] || { busybox touch /target/slow; busybox sleep 60; }\nexec busybox false\n"
+    _add_program(rootfs, "usr/bin/cargo", cargo)
+    small_engine.start(300)
+    image = engine.import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
+
+    process = study(tmp_path, image.id, 4)
+    _wait_for(lambda: (tmp_path / "short" / "rows.jsonl").exists())
+    small_engine.kill()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "stopped answering" in said and said.count("\n") == 1, said
+    small_engine.again()
+    finish(tmp_path, image.id, 4)
+
+    only_builder = {matrix.BUILDER: replace(images["rust"], image=image.tags[0])}
+    cells = matrix.grid(["scratch"], ["baseline"], ["system"])
+    killer = threading.Timer(6, small_engine.kill)
+    killer.start()
+    (built,) = builds(cells, tiny, images=only_builder)
+    killer.join()
+    assert not built.image and built.reason, "the build that was under way when the engine ended"
+    small_engine.again()
+    (built,) = builds(cells, tiny, images=only_builder)
+    assert "exit code: 1" in built.reason, "the one behind it is made anew, by this engine"
+
+
+def _rootfs(image: str, path: Path) -> Path:
+    container = engine.create_container(image, command=["nothing"])
+    with path.open("wb") as file:
+        file.writelines(container.export())
+    container.remove()
+    return path
+
+
+def _add_program(archive: Path, name: str, text: str) -> None:
+    with tarfile.open(archive, "a") as out:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(text), 0o755
+        out.addfile(member, io.BytesIO(text.encode()))
+
+
+def _wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@as_root
+def test_a_lab_that_is_killed_while_a_base_is_made_leaves_no_process_no_mount_and_no_file(tmp_path):
+    code = ("from rustimg_lab import packages, engine; engine.find_image = lambda name: None; "
+            "packages.make('debian', 'trixie', print, None)")  # fmt: skip
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
+    _wait_for(lambda: any("/mmdebstrap." in line for line in _mounts(process.pid)))
+    process.kill()
+    process.wait()
+    time.sleep(1)
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "mmdebstrap" in line]
+    assert subprocess.run(["pgrep", "--full", f"work-{process.pid}-"], stdout=subprocess.DEVNULL).returncode == 1
+    with engine.work_folder():
+        assert len(list(STATE.glob("work-*"))) == 1
+
+
+def _mounts(pid: int) -> list[str]:
+    """What is mounted in the namespaces of a process's descendants."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"work-{pid}-" in (path / "cmdline").read_text():
+                found += (path / "mounts").read_text().splitlines()
+    return found
+
+
+def test_a_clock_that_jumps_back_in_the_middle_of_a_study_makes_no_time_negative(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    clock = iter(range(10_000, 0, -60))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    treatments = [trials.Treatment(cell, "sha256:0", cell.slug) for cell in CELLS]
+    monkeypatch.setattr(engine, "contents_digest", lambda image: image)
+    with store.open_run("short", {}) as run:
+        plan = trials.plan_study("short", "startup", "x", {"warning": ""}, treatments, trials.Plan(3), run)
+        trials.run_study(plan, run, lambda treatment: [store.Observation("x", 1)])
+    rows = store.load("short").query("metric == 'trial_s'")
+    assert len(rows) == 9 and (rows["value"] >= 0).all() and (rows["value"] < 60).all()

@@ -1,0 +1,72 @@
+"""The check that an image does its job must fail where it does not: images made to fail it, each in its own way."""
+
+import pytest
+
+from rustimg_lab import apps, engine
+from rustimg_lab.measure import working
+from rustimg_lab.paths import MYIP
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def app():
+    """myip, which fetches over HTTPS and prints what it got."""
+    return apps.load(MYIP)
+
+
+@pytest.fixture
+def script(images, tmp_path):
+    """Makes an image on the alpine stand-in whose CMD is a shell script."""
+    made = []
+
+    def make(text: str, user: str = "10001:10001") -> str:
+        # A container committed: no build, and so no buildx, stands between the test and what it is about.
+        container = engine.create_container(images["alpine"].image, command=["nothing"])
+        repository = engine.repository("test-probe")
+        changes = [f"USER {user}", f"CMD {['/bin/sh', '-c', text]!r}".replace("'", '"')]
+        image = container.commit(repository, f"test{len(made)}", changes=changes)
+        container.remove()
+        made.append(f"{repository}:test{len(made)}")
+        return image.id
+
+    yield make
+    for tag in made:
+        engine.client().images.remove(tag)
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "reason"),
+    [
+        ("exit 0", "root", "runs as 'root', not as user 10001"),
+        ("echo no luck; exit 3", "10001:10001", "exit code 3; no luck"),
+        ("echo 127.0.0.1", "10001:10001", "printed '127.0.0.1', the server had answered"),
+    ],
+)
+def test_an_image_that_does_not_do_its_job(text, user, reason, script, app):
+    row = working.measure_runs(script(text, user), app)
+    assert not row.ok and row.value is False
+    assert row.reason.startswith(reason)
+
+
+def test_a_program_that_never_ends_is_ended(script, monkeypatch, app):
+    monkeypatch.setattr(working, "TIMEOUT_S", 2)
+    row = working.measure_runs(script("echo waiting; exec busybox sleep 60"), app)
+    assert row.reason == "did not end within 2 s; waiting"
+
+
+def test_a_program_that_is_not_there_is_told(images, app):
+    container = engine.create_container(images["alpine"].image, command=["nothing"])
+    repository = engine.repository("test-probe-empty")
+    image = container.commit(repository, "test", changes=["USER 10001:10001", 'CMD ["/not/there"]'])
+    container.remove()
+    try:
+        assert working.measure_runs(image.id, app).reason.startswith("does not start: ")
+    finally:
+        engine.client().images.remove(f"{repository}:test")
+
+
+def test_no_container_is_left(script, app):
+    working.measure_runs(script("exit 1"), app)
+    filters = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
+    assert engine.client().containers.list(all=True, filters=filters) == []
