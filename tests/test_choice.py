@@ -66,7 +66,8 @@ def service(tmp_path, monkeypatch):
             for slug, cell in CELLS.items():
                 run.append(cell, "sha256:1", sizes(slug))
             for kind in kinds:
-                parameters = {"warning": ""} | ({"workload": "batch"} if kind != "startup" else {})
+                load = {"workload": "batch", "workers": 1, "connections": 16, "of": "load"}
+                parameters = {"warning": ""} | (load if kind != "startup" else {})
                 plan = Study(kind, kind, parameters, tuple(treatments), FAST, main[kind], 10, 1, contents=contents)
                 trials.run_study(plan, run, observe)
         folder = tmp_path / "service" / "dockerfiles"

@@ -37,7 +37,8 @@ def rows(tmp_path, monkeypatch):
                      "unpacked_bytes": below + disk, "runs": True}  # fmt: skip
             run.append(cell, "sha256:1", [Observation(key, value) for key, value in sizes.items()])
         for kind, metric in (("startup", "exec_to_first_byte_s"), ("throughput", "cpu_us_per_request")):
-            plan = Study(kind, kind, {"warning": "", "workload": "batch"}, tuple(treatments), baseline.name, metric, 12,
+            load = {"workload": "batch", "workers": 1, "connections": 16, "of": "load", "warning": ""}
+            plan = Study(kind, kind, load, tuple(treatments), baseline.name, metric, 12,
                          1, contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
             trials.run_study(plan, run, observe)
     return store.load("a")

@@ -46,7 +46,8 @@ def make(tmp_path, monkeypatch):
                 _, cpu = cells[treatment.cell]
                 return [Observation(CPU, cpu * float(np.exp(0.02 * generator.standard_normal())))]
 
-            plan = Study("throughput-a", "throughput", {"warning": ""}, tuple(treatments), ONE.slug, CPU, blocks, 1,
+            load = {"workload": "batch", "workers": 1, "connections": 16, "warning": ""}
+            plan = Study("throughput-a", "throughput", load, tuple(treatments), ONE.slug, CPU, blocks, 1,
                          contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
             trials.run_study(plan, opened, observe)
         return store.load(name)

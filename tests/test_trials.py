@@ -21,12 +21,13 @@ from rustimg_lab.store import Observation
 CELLS = matrix.grid(["scratch", "debian"], ["optimized"], ["system", "jemalloc"])
 TREATMENTS = [Treatment(cell, f"sha256:{cell.slug}", cell.slug) for cell in CELLS]
 BASELINE = TREATMENTS[0].name
+LOAD = {"workload": "batch", "workers": 1, "connections": 16, "warning": ""}
 
 
 def study(blocks: int = 3, **changes: object) -> Study:
     twin = Treatment(CELLS[0], TREATMENTS[0].image, BASELINE + TWIN)
     contents = {treatment.name: "0" for treatment in TREATMENTS}
-    plan = {"name": "s", "kind": "throughput", "parameters": {"workload": "batch", "warning": ""}, "seed": 7,
+    plan = {"name": "s", "kind": "throughput", "parameters": LOAD, "seed": 7,
             "treatments": (*TREATMENTS, twin), "baseline": BASELINE, "metric": "cpu_us_per_request",
             "blocks": blocks, "contents": contents}  # fmt: skip
     return Study(**plan | changes)
@@ -133,7 +134,7 @@ def test_a_study_that_was_interrupted_goes_on_where_it_was_and_can_be_made_longe
     [
         ({"seed": 8}, "seed 7, now 8"),
         ({"baseline": TREATMENTS[1].name}, f"baseline {BASELINE}, now {TREATMENTS[1].name}"),
-        ({"parameters": {"workload": "root", "warning": ""}}, "workload batch, now root"),
+        ({"parameters": LOAD | {"workload": "root"}}, "workload batch, now root"),
         ({"contents": {each.name: "1" for each in TREATMENTS}}, f"{BASELINE} was another image"),
         ({"treatments": TREATMENTS[:1], "contents": {BASELINE: "0"}}, f"now {BASELINE}"),
     ],
