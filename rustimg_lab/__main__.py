@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,9 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     app = _app(options)
     options.run = options.run or (app.package if options.app else store.DEFAULT_RUN)
-    usual = matrix.usual(options.grid, options.debian)
-    allocators = options.allocators or (apps.allocators(app) if options.app else usual.allocators)
-    grid = options.bases or usual.bases, options.profiles or usual.profiles, allocators
+    grid = _grid(options, app, matrix.usual(options.grid, options.debian))
     cells = matrix.grid(*grid, options.debian)
     apps.refuse_allocators(app, cells)
     study = None
@@ -98,12 +97,8 @@ def measure(options: argparse.Namespace) -> int:
     if options.app and options.workload:
         raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
     asked = [workloads.own(app)] if options.app else list(map(workloads.find, options.workload or [USUAL_WORKLOAD]))
-    cells = matrix.grid(
-        options.bases or (matrix.ARTICLE_BASES if options.app else kind.bases),
-        options.profiles or kind.profiles,
-        options.allocators or (apps.allocators(app) if options.app else kind.allocators),
-        options.debian,
-    )
+    usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app else kind
+    cells = matrix.grid(*_grid(options, app, usual), options.debian)
     apps.refuse_allocators(app, cells)
     loads = [
         Load(workload, workers, options.connections, options.warmup, options.seconds)
@@ -122,10 +117,7 @@ def measure(options: argparse.Namespace) -> int:
 def probe(options: argparse.Namespace) -> int:
     app = _app(options)
     options.run = options.run or (f"{app.package}-{store.PROBES_RUN}" if options.app else store.PROBES_RUN)
-    usual = matrix.usual("article", options.debian)
-    allocators = options.allocators or (apps.allocators(app) if options.app else usual.allocators)
-    grid = options.bases or usual.bases, options.profiles or usual.profiles, allocators
-    cells = matrix.grid(*grid, options.debian)
+    cells = matrix.grid(*_grid(options, app, matrix.usual("article", options.debian)), options.debian)
     if options.additions:  # beside those without: what they cost, and what they mend, is the difference
         cells += [replace(cell, additions=options.additions) for cell in cells]
     apps.refuse_allocators(app, cells)
@@ -299,6 +291,14 @@ def _told_command(arguments: list[str]) -> str:
 
 def _app(options: argparse.Namespace) -> App:
     return apps.load((options.app or MYIP).resolve())
+
+
+def _grid(
+    options: argparse.Namespace, app: App, usual: matrix.Grid | studies.Kind
+) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
+    """The bases, profiles and allocators that were named, else the usual ones; of an own app those that it can have."""
+    allocators = options.allocators or (apps.allocators(app) if options.app else usual.allocators)
+    return options.bases or usual.bases, options.profiles or usual.profiles, allocators
 
 
 def _rows(run: str) -> pd.DataFrame:

@@ -121,10 +121,14 @@ def samples(rows: pd.DataFrame, study: str, metric: str) -> pd.DataFrame:
     found = found[columns].assign(value=found["value"].astype(float))
     found = found.groupby(columns, sort=False, as_index=False)["value"].median()
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
-    images = environment["images"]
-    stand_ins = [name for name, digest in environment.get("bases", {}).items() if images[digest]["stand_in"]]
-    found.attrs = {"warning": plan["parameters"]["warning"], "stand_ins": stand_ins}
+    found.attrs = {"warning": plan["parameters"]["warning"], "stand_ins": stand_ins(environment)}
     return found
+
+
+def stand_ins(environment: dict[str, Any]) -> list[str]:
+    """The bases of a run that only stand in for the official image, by name."""
+    images = environment["images"]
+    return [name for name, digest in environment.get("bases", {}).items() if images[digest]["stand_in"]]
 
 
 def compare(

@@ -3,7 +3,9 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rustimg_lab.additions import ADDITIONS
-from rustimg_lab.matrix import BUILDER, CARGO_AUDITABLE, MUSL, RUST_VERSION, App, Cell, reference
+from rustimg_lab.matrix import BUILDER, MUSL, RUST_VERSION, App, Cell, reference
+
+CARGO_AUDITABLE = "0.6.6"  # the version of the crate
 
 _templates = Environment(
     loader=PackageLoader("rustimg_lab"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,

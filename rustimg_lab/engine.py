@@ -214,6 +214,13 @@ def readable_errors() -> Iterator[None]:
         raise LabError(f"the Docker engine at {host()} stopped answering ({error}); start it and call again") from error
 
 
+def explained(error: docker.errors.APIError) -> str:
+    """What the engine refused, in its words. Raises what an engine raises that answers nothing else either: that is no
+    fault of what it was asked for."""
+    client().ping()
+    return error.explanation
+
+
 def data_folders() -> list[Path]:
     """Where the engine keeps what it has, and programs what is temporary, so far as that is on this machine."""
     local = [Path(client().info()["DockerRootDir"])] if host().startswith("unix://") else []

@@ -17,7 +17,6 @@ RELEASES = {"trixie": "13", "bookworm": "12"}  # of Debian, by which the builder
 DEBIAN = "trixie"
 WITHOUT_UPX = ("bookworm",)
 WITH = "-with_"  # in a cell's name, before its additions
-CARGO_AUDITABLE = "0.6.6"  # of the crate
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
 from rustimg_lab import (
@@ -25,7 +25,7 @@ from rustimg_lab import (
 from rustimg_lab.build import Built
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, App, Cell
-from rustimg_lab.measure import anatomy, linking, probes, sizes, trials, working
+from rustimg_lab.measure import anatomy, linking, probes, sizes, trials, working, workloads
 from rustimg_lab.measure.studies import Planner
 from rustimg_lab.store import Observation, Run
 
@@ -114,14 +114,13 @@ def _run_studies(
     tools_name: str = "tools",
 ) -> None:
     """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
-    base, rust = session.images[TOOLS_BASE].image, session.images[BUILDER].image
-    tools = packages.make_tools(tools_name, base, rust, session.say, session.ca)
+    tools = _tools(tools_name, session)
     built = []
     for app in apps:
         treatments, failed = _build_treatments(cells, app, session, app.name, app.name)
         built.append(treatments)
         failures += failed
-    for study, measure in plan(built, session.run, tools.id):
+    for study, measure in plan(built, session.run, tools):
         about = {key: value for key, value in study.parameters.items() if key != "warning"}
         told = ", ".join(f"{key} {value}" for key, value in about.items())
         session.say(f"study {study.name}: {told}; seed {study.seed}")
@@ -148,8 +147,7 @@ def run_probes(
     """
     app, prober, server = apps[0], probes.load_app(), apps[1] if len(apps) > 1 else None
     with _open(_bases_of([], cells), app, run_name, sources, builder, console, command) as session:
-        base, rust = session.images[TOOLS_BASE].image, session.images[BUILDER].image
-        tools = packages.make_tools("tools", base, rust, session.say, session.ca)
+        tools = _tools("tools", session)
         failures: list[str] = []
         made: list[dict[Cell, str]] = []
         for each in [*apps, prober]:
@@ -159,21 +157,22 @@ def run_probes(
             made.append({treatment.cell: treatment.image for treatment in built})
             failures += failed
         ready = [cell for cell in cells if all(cell in images for images in made)]
+        asked = [
+            working.in_words(app),
+            *([workloads.own(server).parameters()["asked"]] if server and server.serve else []),
+        ]
+        before = survival.newest(store.load(session.run.name))
         (session.run.path / SBOMS).mkdir(exist_ok=True)
         with registry.serve() if host.registry_command() else nullcontext() as own_registry:
             for number, cell in enumerate(ready, 1):
                 images = [each[cell] for each in made]
-                asked = [
-                    working.in_words(app),
-                    *([json.dumps(asdict(server.serve))] if server and server.serve else []),
-                ]
                 told = Observation(PROBED_WITH, " ".join(images), detail="; ".join(asked))
-                if _is_probed(cell, told, session.run):
+                if _is_probed(cell, told, before):
                     continue
                 session.say(f"probing {cell} ({number} of {len(ready)})")
                 on = session.images.get(cell.base.name)
                 subject = probes.Subject(
-                    app, images[0], images[-1], server, images[1] if server else "", on.digest if on else "", tools.id
+                    app, images[0], images[-1], server, images[1] if server else "", on.digest if on else "", tools
                 )
                 rows, inventory = probes.measure(subject, own_registry)
                 disk.write_whole(session.run.path / SBOMS / f"{cell.slug}.spdx.json", inventory)
@@ -182,11 +181,17 @@ def run_probes(
     return failures
 
 
-def _is_probed(cell: Cell, told: Observation, run: Run) -> bool:
-    """Whether the newest probes of a cell in the run are of these images, asked the same, and all of them made."""
-    newest = survival.newest(store.load(run.name)).query("cell == @cell.slug")
-    last = newest[newest["metric"] == PROBED_WITH]
-    return bool(newest["ok"].all()) and last[["value", "detail"]].to_numpy().tolist() == [[told.value, told.detail]]
+def _is_probed(cell: Cell, told: Observation, before: pd.DataFrame) -> bool:
+    """Whether a cell's probes in `before` (`survival.newest`) are of these images, asked the same, and all made."""
+    own = before[before["cell"] == cell.slug]
+    last = own[own["metric"] == PROBED_WITH]
+    return bool(own["ok"].all()) and last[["value", "detail"]].to_numpy().tolist() == [[told.value, told.detail]]
+
+
+def _tools(name: str, session: Session) -> str:
+    """The image of what measures that has this name, by its id."""
+    base, rust = session.images[TOOLS_BASE].image, session.images[BUILDER].image
+    return packages.make_tools(name, base, rust, session.say, session.ca).id
 
 
 @contextmanager

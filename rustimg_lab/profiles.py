@@ -97,23 +97,23 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
     if not all(letter.isalnum() or letter == "-" for letter in name):
         raise LabError("a name has letters, digits and dashes")
     check_keys(entry, _KEYS)
+    settings = {key: _as_cargo_says(value) for key, value in entry.get("settings", {}).items()}
+    rustflags, cargo, of = (entry.get(key, []) for key in ("rustflags", "cargo", "of"))
     # These become lines and words of a Dockerfile.
-    words = [*entry.get("rustflags", []), *entry.get("cargo", []), *entry.get("of", []), *entry.get("settings", {}),
-             *map(_as_cargo_says, entry.get("settings", {}).values())]  # fmt: skip
+    words = [*rustflags, *cargo, *of, *settings, *settings.values()]
     if wrong := [word for word in words if not isinstance(word, str) or not _WORD.fullmatch(word)]:
         raise LabError(f"{str(wrong[0])[:40]!r} is no name, value or option that cargo takes")
     if len(entry["summary"].splitlines()) > 1:
         raise LabError("its summary has several lines")
-    settings = {key: _as_cargo_says(value) for key, value in entry.get("settings", {}).items()}
     own = Profile(
         name, entry["summary"], entry.get("gain", ""), entry.get("cost", ""), tuple(settings.items()),
-        tuple(map(str, entry.get("rustflags", []))), tuple(map(str, entry.get("cargo", []))),
+        tuple(rustflags), tuple(cargo),
         entry.get("strip", False), entry.get("upx", False), entry.get("glibc", False), entry.get("auditable", False),
     )  # fmt: skip
-    for part in entry.get("of", []):
+    for part in of:
         if part not in known:
-            raise unknown("profile before it", str(part), known)
-    return reduce(_combined, (known[part] for part in entry.get("of", [])), own)
+            raise unknown("profile before it", part, known)
+    return reduce(_combined, (known[part] for part in of), own)
 
 
 def _combined(one: Profile, other: Profile) -> Profile:

@@ -16,10 +16,10 @@ from rustimg_lab.paths import PROBES_FILE
 
 STUDY = "probes"
 PASSED, FAILED, NOT_APPLICABLE = OUTCOMES = ("passed", "failed", "not applicable")
-FACTS = {
-    "unpacked_bytes": "B", "compressed_bytes": "B", "compressed_estimate_bytes": "B", "files": "", "executables": "",
-    "packages": "", "crates_seen": "",
-}  # fmt: skip
+FACTS = (
+    "unpacked_bytes", "compressed_bytes", "compressed_estimate_bytes", "files", "executables", "packages",
+    "crates_seen",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,9 +110,7 @@ def is_probed(rows: pd.DataFrame) -> bool:
 
 def names(rows: pd.DataFrame) -> dict[str, str]:
     """The cells that were probed, each as a reader sees it: a stand-in is called so, additions stand behind `with`."""
-    environment = rows.attrs["environment"]
-    images = environment.get("images", {})
-    attrs = {"stand_ins": [n for n, d in environment.get("bases", {}).items() if d in images and images[d]["stand_in"]]}
+    attrs = {"stand_ins": comparison.stand_ins(rows.attrs["environment"])}
     found = {}
     for cell in rows.loc[rows["study"] == STUDY, "cell"].unique():
         plain, _, additions = cell.partition(WITH)

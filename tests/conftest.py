@@ -1,10 +1,13 @@
 """What the tests share: a gate for those that need an engine, and a crate that compiles in seconds."""
 
+import io
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import uuid
@@ -18,13 +21,59 @@ import pytest
 
 from rustimg_lab import apps, bases, build, engine, host, matrix, packages
 from rustimg_lab.errors import LabError
-from rustimg_lab.paths import ROOT, STATE
+from rustimg_lab.measure import working
+from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 
 # A shell starts what is in the background with SIGINT ignored, and so would be every lab that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root mounts a tmpfs")
 TINY = Path(__file__).parent / "crates" / "tiny"
+
+
+def ours() -> list[engine.Container]:
+    """This clone's containers, running or not."""
+    filters = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
+    return engine.client().containers.list(all=True, filters=filters)
+
+
+def forget(run: str) -> None:
+    """Removes a run of a test's, and its report."""
+    for folder in (RUNS / run, REPORTS / run):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def derived(image: str, command: list[str], user: str = working.USER, files: dict | None = None) -> str:
+    """An image on another, by its id, with a command, and with files (mode and text by path) in it. It is a container
+    committed: no build, and so no buildx, stands between a test and what it is about."""
+    container = engine.create_container(image, command=["nothing"])
+    for path, (mode, text) in (files or {}).items():
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as out:
+            add_file(out, path, mode, text.encode())
+        container.put_archive("/", archive.getvalue())
+    changes = [f"USER {user}"] * bool(user) + [f"CMD {json.dumps(command)}"]
+    made = container.commit(engine.repository("test-derived"), uuid.uuid4().hex[:12], changes=changes)
+    container.remove()
+    return made.id
+
+
+def add_file(archive: tarfile.TarFile, path: str, mode: int, content: bytes) -> None:
+    """Adds a file to an archive that is open for writing."""
+    member = tarfile.TarInfo(path)
+    member.mode, member.size = mode, len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def small_builder(image: str, cargo: str, path: Path) -> Path:
+    """The archive of a builder that is small enough for a small disk: busybox, and in cargo's place a script."""
+    container = engine.create_container(image, command=["nothing"])
+    with path.open("wb") as file:
+        file.writelines(container.export())
+    container.remove()
+    with tarfile.open(path, "a") as archive:
+        add_file(archive, "usr/bin/cargo", 0o755, cargo.encode())
+    return path
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

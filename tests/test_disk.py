@@ -1,6 +1,5 @@
 """Full disks, for real: a small tmpfs each, one of them below an engine of the test's own."""
 
-import io
 import json
 import os
 import shutil
@@ -9,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import as_root
+from conftest import add_file, as_root, small_builder
 
 from rustimg_lab import bases, disk, engine, matrix, store
 
@@ -22,9 +21,7 @@ MISSING = f"the disk that holds {{}} is full: {SIZE} of {SIZE} left, {SIZE} need
 def _archive(path: Path, *files: tuple[str, bytes]) -> Path:
     with tarfile.open(path, "w") as archive:
         for name, content in files:
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(content), 0o755
-            archive.addfile(member, io.BytesIO(content))
+            add_file(archive, name, 0o755, content)
     return path
 
 
@@ -57,18 +54,8 @@ def test_a_base_that_does_not_fit_leaves_nothing(small_engine, tmp_path):
 @as_root
 @pytest.mark.engine
 def test_a_build_that_does_not_fit_stops_the_run_in_one_line(small_engine, images, tiny, builds, tmp_path):
-    # A builder that is small enough for a small disk: busybox, and in cargo's place a program that fills the disk.
-    rootfs = tmp_path / "builder.tar"
-    container = engine.create_container(images["alpine"].image, command=["nothing"])
-    with rootfs.open("wb") as file:
-        file.writelines(container.export())
-    container.remove()
-    cargo = b"#!/bin/sh\nbusybox dd if=/dev/zero of=/target/fill bs=1048576\n"
-    with tarfile.open(rootfs, "a") as archive:
-        member = tarfile.TarInfo("usr/bin/cargo")
-        member.size, member.mode = len(cargo), 0o755
-        archive.addfile(member, io.BytesIO(cargo))
-
+    cargo = "#!/bin/sh\nbusybox dd if=/dev/zero of=/target/fill bs=1048576\n"  # it fills the disk
+    rootfs = small_builder(images["alpine"].image, cargo, tmp_path / "builder.tar")
     data = small_engine.start(100)
     image = engine.import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
     cells = matrix.grid(["scratch"], ["baseline"], ["system"])

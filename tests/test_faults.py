@@ -3,14 +3,12 @@
 `./lab test --faults` makes all of them; otherwise a tenth of the many, by the same seeds.
 """
 
-import io
 import json
 import random
 import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import as_root
+from conftest import as_root, ours, small_builder
 from short_study import CELLS
 
 from rustimg_lab import comparison, engine, matrix, store
@@ -50,10 +48,7 @@ def whole(folder: Path, blocks: int) -> None:
     rows = [json.loads(line) for line in lines]  # each is whole
     ends = [(row["block"], row["cell"]) for row in rows if row["metric"] == trials.TRIAL and row["ok"]]
     assert len(ends) == len(set(ends)) == blocks * len(NAMES) and {cell for _, cell in ends} == NAMES
-    assert (
-        engine.client().containers.list(all=True, filters={"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"})
-        == []
-    )
+    assert ours() == []
     assert not list(STATE.glob("work-*"))
     assert sorted(path.name for path in (folder / "short").iterdir() if path.is_file()) == [
         ".lock", "environment.json", "rows.jsonl",
@@ -187,9 +182,8 @@ def test_a_command_with_an_engine_that_does_not_work_is_one_line(lab, proxy, com
 @as_root
 def test_an_engine_that_ends_in_the_middle_of_a_study_and_of_a_build(small_engine, images, tiny, builds, tmp_path):
     """An engine of the test's own: killed, started again on what it had, and the same call goes on."""
-    rootfs = _rootfs(images["alpine"].image, tmp_path / "rootfs.tar")
     cargo = "#!/bin/sh\n[ -e /target/slow ] || { busybox touch /target/slow; busybox sleep 60; }\nexec busybox false\n"
-    _add_program(rootfs, "usr/bin/cargo", cargo)
+    rootfs = small_builder(images["alpine"].image, cargo, tmp_path / "rootfs.tar")
     small_engine.start(300)
     image = engine.import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
 
@@ -211,21 +205,6 @@ def test_an_engine_that_ends_in_the_middle_of_a_study_and_of_a_build(small_engin
     small_engine.again()
     (built,) = builds(cells, tiny, images=only_builder)
     assert "exit code: 1" in built.reason, "the one behind it is made anew, by this engine"
-
-
-def _rootfs(image: str, path: Path) -> Path:
-    container = engine.create_container(image, command=["nothing"])
-    with path.open("wb") as file:
-        file.writelines(container.export())
-    container.remove()
-    return path
-
-
-def _add_program(archive: Path, name: str, text: str) -> None:
-    with tarfile.open(archive, "a") as out:
-        member = tarfile.TarInfo(name)
-        member.size, member.mode = len(text), 0o755
-        out.addfile(member, io.BytesIO(text.encode()))
 
 
 def _wait_for(holds: Callable[[], bool]) -> None:

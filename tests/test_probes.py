@@ -1,15 +1,12 @@
 """Every probe must pass where it should and fail where it should: on the article's images, with additions and without,
 and on images that are made to fail."""
 
-import io
 import json
-import tarfile
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from test_proxy import forget
+from conftest import derived, forget, ours
 
 from rustimg_lab import apps, engine, host, matrix, registry, store, survival
 from rustimg_lab.matrix import Check, Serve
@@ -44,7 +41,7 @@ def subject(images, tools) -> probes.Subject:
     """A cell whose programs do nothing but fail; a test replaces what it is about."""
     app = replace(apps.load(MYIP), check=Check(prints="done"))
     image = engine.client().images.get(images["alpine"].image)
-    made = _derived(image.id, NOTHING)
+    made = derived(image.id, NOTHING)
     yield probes.Subject(app, made, made, None, "", images["alpine"].digest, tools)
     engine.client().images.remove(made, force=True)
 
@@ -55,27 +52,12 @@ def made(images) -> Callable[..., str]:
     ids = []
 
     def make(command: list[str], user: str = working.USER, image: str = "", **files: tuple[int, str]) -> str:
-        ids.append(_derived(image or images["alpine"].image, command, user, files))
+        ids.append(derived(image or images["alpine"].image, command, user, files))
         return ids[-1]
 
     yield make
     for each in ids:
         engine.client().images.remove(each, force=True)
-
-
-def _derived(image: str, command: list[str], user: str = working.USER, files: dict | None = None) -> str:
-    container = engine.create_container(image, command=["nothing"])
-    for path, (mode, text) in (files or {}).items():
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w") as out:
-            member = tarfile.TarInfo(path)
-            member.mode, member.size = mode, len(text)
-            out.addfile(member, io.BytesIO(text.encode()))
-        container.put_archive("/", archive.getvalue())
-    changes = [f"USER {user}"] * bool(user) + [f"CMD {json.dumps(command)}"]
-    made = container.commit(engine.repository("test-probes"), uuid.uuid4().hex[:12], changes=changes)
-    container.remove()
-    return made.id
 
 
 def shell(text: str) -> list[str]:
@@ -235,6 +217,5 @@ def test_no_container_asks_for_more_than_it_needs(rows, least_privilege):
 
 
 def test_nothing_is_left_of_a_probe(rows):
-    ours = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
-    assert engine.client().containers.list(all=True, filters=ours) == []
+    assert ours() == []
     assert not list((ROOT / ".lab").glob("work-*"))

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,6 +14,7 @@ from pathlib import Path
 import forward_proxy
 import pytest
 import trustme
+from conftest import forget
 from test_bases import push, registry_on, rootfs
 
 from rustimg_lab import apps, bases, build, engine, host, matrix, proxy
@@ -183,11 +183,6 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
         forget(run)
         if engine.find_image(image):
             engine.client().images.remove(image)
-
-
-def forget(run: str) -> None:
-    for folder in (RUNS / run, REPORTS / run):
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def saved(image: str) -> bytes:

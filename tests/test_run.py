@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import forget, ours
 from test_bases import rootfs
 
 from rustimg_lab import (
@@ -32,16 +33,6 @@ from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS, STATE
 
 pytestmark = pytest.mark.engine
 NAME = "test-article"
-
-
-def forget(name: str) -> None:
-    for folder in (RUNS / name, REPORTS / name):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def ours() -> list:
-    filters = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
-    return engine.client().containers.list(all=True, filters=filters)
 
 
 @pytest.fixture(scope="module")

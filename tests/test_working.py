@@ -1,6 +1,7 @@
 """The check that an image does its job must fail where it does not: images made to fail it, each in its own way."""
 
 import pytest
+from conftest import derived, ours
 
 from rustimg_lab import apps, engine
 from rustimg_lab.measure import working
@@ -16,23 +17,17 @@ def app():
 
 
 @pytest.fixture
-def script(images, tmp_path):
+def script(images):
     """Makes an image on the alpine stand-in whose CMD is a shell script."""
     made = []
 
     def make(text: str, user: str = "10001:10001") -> str:
-        # A container committed: no build, and so no buildx, stands between the test and what it is about.
-        container = engine.create_container(images["alpine"].image, command=["nothing"])
-        repository = engine.repository("test-probe")
-        changes = [f"USER {user}", f"CMD {['/bin/sh', '-c', text]!r}".replace("'", '"')]
-        image = container.commit(repository, f"test{len(made)}", changes=changes)
-        container.remove()
-        made.append(f"{repository}:test{len(made)}")
-        return image.id
+        made.append(derived(images["alpine"].image, ["/bin/sh", "-c", text], user))
+        return made[-1]
 
     yield make
-    for tag in made:
-        engine.client().images.remove(tag)
+    for image in made:
+        engine.client().images.remove(image, force=True)
 
 
 @pytest.mark.parametrize(
@@ -56,17 +51,13 @@ def test_a_program_that_never_ends_is_ended(script, monkeypatch, app):
 
 
 def test_a_program_that_is_not_there_is_told(images, app):
-    container = engine.create_container(images["alpine"].image, command=["nothing"])
-    repository = engine.repository("test-probe-empty")
-    image = container.commit(repository, "test", changes=["USER 10001:10001", 'CMD ["/not/there"]'])
-    container.remove()
+    image = derived(images["alpine"].image, ["/not/there"])
     try:
-        assert working.measure_runs(image.id, app).reason.startswith("does not start: ")
+        assert working.measure_runs(image, app).reason.startswith("does not start: ")
     finally:
-        engine.client().images.remove(f"{repository}:test")
+        engine.client().images.remove(image, force=True)
 
 
 def test_no_container_is_left(script, app):
     working.measure_runs(script("exit 1"), app)
-    filters = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
-    assert engine.client().containers.list(all=True, filters=filters) == []
+    assert ours() == []

@@ -88,8 +88,7 @@ def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterat
                 container.put_archive("/", files)
             container.start()
         except docker.errors.APIError as error:
-            engine.client().ping()  # one that refuses this too is to be told: it is no fault of this image
-            raise Lost(f"the {what} does not start: {error.explanation}") from None
+            raise Lost(f"the {what} does not start: {engine.explained(error)}") from None
         yield container
     finally:
         if container:

@@ -144,8 +144,7 @@ def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[s
             container.start()
             code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
         except engine.docker.errors.APIError as error:
-            engine.client().ping()  # one that refuses this too is to be told: it is no fault of this image
-            return "", f"does not start: {error.explanation}"
+            return "", f"does not start: {engine.explained(error)}"
         except requests.exceptions.RequestException:
             return "", f"did not end within {TIMEOUT_S} s{engine.last_words(container)}"
         said = container.logs(stderr=stderr).decode(errors="replace")
