@@ -73,16 +73,16 @@ def test_a_lab_that_is_ended_at_random_moments_goes_on_and_counts_nothing_twice(
 def test_two_labs_at_once_do_not_take_each_others_containers(images, tmp_path):
     """Two runs: each ends its own. One run: the second is refused."""
     image = images["alpine"].image
-    one, other = study(tmp_path / "one", image, 20), study(tmp_path / "other", image, 20)
+    one, other = study(tmp_path / "one", image, 8), study(tmp_path / "other", image, 8)
     _wait_for(lambda: (tmp_path / "one" / "short" / "rows.jsonl").exists())
-    again = study(tmp_path / "one", image, 20)
+    again = study(tmp_path / "one", image, 8)
     _, said = again.communicate(timeout=60)
     assert again.returncode == 1 and "is being written by another lab" in said
     for process in (one, other):
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
     for name in ("one", "other"):
-        whole(tmp_path / name, 20)
+        whole(tmp_path / name, 8)
 
 
 class Proxy:
@@ -158,11 +158,11 @@ def test_an_engine_that_fails_in_the_middle_of_a_study_is_one_line_and_the_study
     images, proxy, tmp_path, fault, said
 ):
     proxy.fault, proxy.after = fault, 40
-    _, told = (process := study(tmp_path, images["alpine"].image, 20)).communicate(timeout=120)
+    _, told = (process := study(tmp_path, images["alpine"].image, 6)).communicate(timeout=120)
     assert process.returncode == 1 and said in told and "Traceback" not in told, told
     assert told.count("\n") == 1
     proxy.fault = ""
-    finish(tmp_path, images["alpine"].image, 20)
+    finish(tmp_path, images["alpine"].image, 6)
 
 
 def test_an_engine_that_answers_slowly_is_waited_for(images, proxy, tmp_path):
