@@ -23,9 +23,12 @@ from rustimg_lab import (
     batch,
     build,
     choice,
+    deployment,
     disk,
     dockerfile,
+    elsewhere,
     engine,
+    factorial,
     guard,
     host,
     matrix,
@@ -73,11 +76,12 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     app = _app(options)
     options.run = options.run or (app.package if options.app else store.DEFAULT_RUN)
-    grid = _grid(options, app, matrix.usual(options.grid, options.debian))
-    cells = matrix.grid(*grid, options.debian)
+    usual = matrix.usual(options.grid, options.debian)
+    cells = _cells(options, app, usual)
     apps.refuse_allocators(app, cells)
     study = None
-    if options.blocks and (app.serve or not options.app):
+    if options.blocks and not options.knobs and (app.serve or not options.app):
+        grid = _grid(options, app, usual)
         plan, load = trials.Plan(options.blocks), studies.USUAL_LOAD
         if app.serve:
             load = replace(load, workload=workloads.own(app))
@@ -94,11 +98,13 @@ def measure(options: argparse.Namespace) -> int:
     options.run = options.run or (app.package if options.app else store.STUDIES_RUN)
     if options.app and not app.serve:
         raise LabError(f"{options.app / apps.FILE}: has no [serve], which says how its server is started and asked")
+    if options.study == deployment.KIND:
+        elsewhere.check()
     if options.app and options.workload:
         raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
     asked = [workloads.own(app)] if options.app else list(map(workloads.find, options.workload or [USUAL_WORKLOAD]))
     usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app else kind
-    cells = matrix.grid(*_grid(options, app, usual), options.debian)
+    cells = _cells(options, app, usual)
     apps.refuse_allocators(app, cells)
     loads = [
         Load(workload, workers, options.connections, options.warmup, options.seconds)
@@ -135,9 +141,13 @@ def show_report(options: argparse.Namespace) -> int:
 
 def choose(options: argparse.Namespace) -> int:
     limits = {"transfer": options.max_transfer, "memory": options.max_memory, "startup": options.max_startup}
+    if bool(options.deploys) != bool(options.bandwidth) or (options.requests and not options.deploys):
+        raise LabError("what a day brings is told by --deploys and --bandwidth together, and --requests beside them")
+    day = choice.Day(options.deploys, options.bandwidth, options.requests) if options.deploys else None
+    weights = options.weights or {choice.DAY if day else "transfer": 1.0}
     wishes = choice.Wishes(
         {name: limit for name, limit in limits.items() if limit}, options.min_throughput, options.shell, options.stable,
-        options.weights,
+        weights, day,
     )  # fmt: skip
     found = choice.choose(_rows(options.run), wishes, options.workload)
     console.print(short.candidates(options.run, found))
@@ -235,6 +245,7 @@ def doctor(options: argparse.Namespace) -> int:
 
 def clean(options: argparse.Namespace) -> int:
     containers = engine.remove_containers(all_of_ours=True)
+    elsewhere.remove_left()
     images, kept = engine.remove_images()
     print(f"removed {containers} containers and {images} images of this lab")
     for line in kept:
@@ -293,6 +304,22 @@ def _app(options: argparse.Namespace) -> App:
     return apps.load((options.app or MYIP).resolve())
 
 
+def _cells(options: argparse.Namespace, app: App, usual: matrix.Grid | studies.Kind) -> list[matrix.Cell]:
+    """The cells of the grid, or with knobs of their factorial."""
+    bases, profiles, allocators = _grid(options, app, usual)
+    if not options.knobs:
+        if options.fraction is not None:
+            raise LabError("--fraction is of the cells that --knobs make: name those too")
+        return matrix.grid(bases, profiles, allocators, options.debian)
+    if options.profiles:
+        raise LabError("--knobs make the profiles: leave --profiles out")
+    if not options.bases:
+        bases = factorial.BASES
+    if not options.allocators:
+        allocators = [name for name in factorial.ALLOCATORS if not options.app or name in allocators]
+    return factorial.cells(bases, options.knobs, allocators, options.debian, options.fraction)
+
+
 def _grid(
     options: argparse.Namespace, app: App, usual: matrix.Grid | studies.Kind
 ) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
@@ -334,12 +361,14 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
     _app_option(added)
     _cell_options(added, store.DEFAULT_RUN)
+    _knob_options(added)
     added.add_argument("--blocks", type=values.blocks, default=5, metavar="N",
                        help="of the short study of the servers under load that comes last; 0 for none")  # fmt: skip
 
     added = command("measure", measure, "measure the cells in a study of randomized blocks")
     _app_option(added)
     _cell_options(added, store.STUDIES_RUN)
+    _knob_options(added)
     added.add_argument("--study", choices=studies.KINDS, default="throughput",
                        help="what is measured; each has cells of its own unless some are named")  # fmt: skip
     usual = studies.USUAL_LOAD
@@ -397,10 +426,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--shell", action="store_true", help="it must have a shell")
     added.add_argument("--stable", action="store_true", help="no unstable compiler flags")
-    about = f"of {', '.join(choice.CRITERIA)}: what the one is picked by; transfer=1 unless given"
-    added.add_argument(
-        "--weights", type=values.weights, default={"transfer": 1.0}, metavar="NAME=NUMBER[,...]", help=about
-    )
+    added.add_argument("--deploys", type=values.count, metavar="N", help="a day, to machines that lack the image")
+    added.add_argument("--bandwidth", type=values.bandwidth, metavar="RATE", help="of theirs, as 100Mbit or 1Gbit")
+    added.add_argument("--requests", type=values.count, default=0, metavar="N", help="a day, beside the deploys")
+    about = f"of {', '.join(choice.CRITERIA)}, and with --deploys {choice.DAY}: what the one is picked by; "
+    about += f"transfer=1 unless given, or with --deploys {choice.DAY}=1"
+    added.add_argument("--weights", type=values.weights, metavar="NAME=NUMBER[,...]", help=about)
     added.add_argument("--workload", choices=[*workloads.WORKLOADS, workloads.OWN], default="", help="of the studies")
 
     added = command("compare", compare, "what changed between two runs; needs no engine")
@@ -474,6 +505,17 @@ def _cell_options(added: argparse.ArgumentParser, run: str, of_app: str = "the n
     added.add_argument("--allocators", type=values.names, help=f"of {allocators}")
     _source_options(added)
     added.add_argument("--builder", metavar="NAME", help="the buildx builder to use, passed through")
+
+
+def _knob_options(added: argparse.ArgumentParser) -> None:
+    about = "profiles to turn on and off in every combination, on two bases and with two allocators unless fewer are "
+    about += (
+        f"named ({','.join(factorial.BASES)}; {','.join(factorial.ALLOCATORS)}): what each bought is then told, in "
+    )
+    about += "the place of the short study"
+    added.add_argument("--knobs", type=values.names, default=[], metavar="PROFILE[,...]", help=about)
+    about = "of those combinations build a fraction, and N more by which what it predicts of the others is scored"
+    added.add_argument("--fraction", type=values.blocks, metavar="N", help=about)
 
 
 def _source_options(added: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats as scipy_stats
 
-from rustimg_lab import comparison, matrix, stats
+from rustimg_lab import comparison, deployment, matrix, stats
 from rustimg_lab.errors import LabError, unknown
 
 DRAWS = 4000
@@ -38,6 +38,18 @@ CRITERIA = {
     "memory": Criterion("resident memory under load", "memory", "steady_rss_bytes", "{:.1f} MB", 1e6),
 }
 THROUGHPUT = "requests_per_s"
+# What a day takes, where a user says what it brings: of a host that waits for an image, and of a CPU that answers.
+DAY = "day"
+_ALL = CRITERIA | {DAY: Criterion("seconds a day", "", "", "{:,.1f} s", 1)}
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a day brings: deploys to machines that have nothing, over a line of so many Mbit/s, and requests."""
+
+    deploys: float
+    bandwidth_mbit: float
+    requests: float = 0
 
 
 @dataclass(frozen=True)
@@ -49,11 +61,14 @@ class Wishes:
     needs_shell: bool = False
     stable: bool = False
     weights: dict[str, float] = field(default_factory=lambda: {"transfer": 1.0})
+    day: Day | None = None
 
     @property
     def needed(self) -> list[str]:
         """What must be measured of a cell for them: criteria, and the throughput."""
-        return [*{**self.limits, **self.weights}, *([THROUGHPUT] if self.min_throughput else [])]
+        busy = DAY in self.weights and self.day and self.day.requests
+        names = {**self.limits, **self.weights} | ({"cpu": 0} if busy else {})
+        return [*(name for name in names if name != DAY), *([THROUGHPUT] if self.min_throughput else [])]
 
 
 @dataclass(frozen=True)
@@ -115,6 +130,8 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
     """The cell that meets the wishes at the least weighted sum. Raises LabError when a wish is about what the run has
     not measured, and as `candidates` does."""
     table, draws, notes = candidates(rows, workload)
+    if DAY in wishes.weights and not wishes.day:
+        raise LabError(f"the weight '{DAY}' is of deploys a day, and none are named")
     for name in wishes.needed:
         if name not in (*CRITERIA, THROUGHPUT):
             raise unknown("criterion", name, CRITERIA)
@@ -125,7 +142,11 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
                 f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
                 "--allocators, and --app if it is of an own one; or leave that wish out"
             )
-    values = {name: table[name].to_numpy(float)[None, :] for name in (*CRITERIA, THROUGHPUT)}
+    if wishes.day:
+        table[DAY], note = _day(rows, table, wishes.day)
+        notes.append(note)
+    names = (*CRITERIA, THROUGHPUT, *([DAY] if wishes.day else []))
+    values = {name: table[name].to_numpy(float)[None, :] for name in names}
     meets, score = _judge(table, values, values, wishes)
     table["meets"] = meets[0]
     table["score"] = np.where(meets[0], score[0], np.inf)
@@ -134,7 +155,7 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
     table["reason"] = [_reason(table, cell, picked, wishes) for cell in table.index]
     own, paired = values | draws.own, values | draws.paired
     sureness = {}
-    if picked and not any(np.isnan(each[name][:, table.index.get_loc(picked)]).any()
+    if picked and DAY not in wishes.weights and not any(np.isnan(each[name][:, table.index.get_loc(picked)]).any()
                           for each in (own, paired) for name in wishes.needed):  # fmt: skip
         sureness = _sureness(table, own, paired, wishes)
     return Choice(table, wishes, picked, sureness, notes)
@@ -156,8 +177,13 @@ def evidence(found: Choice) -> list[str]:
     wanted = [f"{CRITERIA[name].label} at most {in_words(name, limit)}" for name, limit in found.wishes.limits.items()]
     wanted += [f"at least {found.wishes.min_throughput:.0%} of the best throughput"] * bool(found.wishes.min_throughput)
     wanted += ["a shell"] * found.wishes.needs_shell + ["no unstable flags"] * found.wishes.stable
-    weights = ", ".join(f"{CRITERIA[name].label} x {weight:g}" for name, weight in found.wishes.weights.items())
+    weights = ", ".join(f"{_ALL[name].label} x {weight:g}" for name, weight in found.wishes.weights.items())
     said = [f"Wanted: {'; '.join(wanted) or 'anything that works'}. Picked by the least {weights}."]
+    if day := found.wishes.day:
+        said.append(
+            f"A day brings {day.deploys:,.0f} deploys to machines that lack the image, at {day.bandwidth_mbit:g} "
+            f"Mbit/s, and {day.requests:,.0f} requests."
+        )
     said += [f"Note: {note}." for note in found.notes]
     if not found.picked:
         table = found.table.assign(failed=found.table["reason"].str.count(";")).sort_values(["failed", "transfer"])
@@ -168,13 +194,19 @@ def evidence(found: Choice) -> list[str]:
 def facts(found: Choice) -> str:
     """What was measured of the cell that was picked."""
     one = found.table.loc[found.picked]
-    said = [f"{CRITERIA[name].label} {in_words(name, one[name])}" for name in CRITERIA if not np.isnan(one[name])]
+    said = [
+        f"{each.label} {in_words(name, one[name])}"
+        for name, each in _ALL.items()
+        if name in one and not np.isnan(one[name])
+    ]
     return ", ".join(said + ["unstable flags"] * bool(one["unstable"]))
 
 
 def sure(found: Choice) -> str:
     """How sure it is that the cell that was picked is the one, in a sentence."""
     by = {*found.wishes.limits, *found.wishes.weights}
+    if DAY in by:
+        return "How sure that is cannot be said: what deploys take of a day is a model's, without an interval."
     if not found.wishes.min_throughput and not any(CRITERIA[name].kind for name in by):
         exact = not any("estimates" in note for note in found.notes)
         return f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
@@ -252,7 +284,7 @@ def in_words(name: str, value: float) -> str:
         return "not measured"
     if name == THROUGHPUT:
         return f"{value:,.0f} requests/s"
-    return CRITERIA[name].shown.format(value / CRITERIA[name].divisor)
+    return _ALL[name].shown.format(value / _ALL[name].divisor)
 
 
 def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
@@ -265,6 +297,18 @@ def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
         if name in measured and workload in ("", plans[name]["parameters"].get("workload", workload))
     ]  # fmt: skip
     return max(names, key=lambda name: measured[name], default="")
+
+
+def _day(rows: pd.DataFrame, table: pd.DataFrame, day: Day) -> tuple[pd.Series, str]:
+    """The seconds of a day per cell, and what a reader must know of them."""
+    first, note = pd.Series(np.nan, table.index), "deploys are of the same cells' servers"
+    if deployment.is_measured(rows):
+        first = deployment.first_response(rows, day.bandwidth_mbit).reindex(table.index)
+    if lacking := list(first.index[first.isna()]):
+        first = deployment.on_line_s(table["transfer"], day.bandwidth_mbit)
+        note = f"deploys go by the transfer alone, with no unpacking and no start: none was measured of {lacking[0]}"
+        note += f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
+    return day.deploys * first + (day.requests * table["cpu"] / 1e6 if day.requests else 0), note
 
 
 def _measured(
@@ -357,12 +401,12 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
         said.append("no shell")
     if wishes.stable and own["unstable"]:
         said.append("unstable flags")
-    said += [f"{CRITERIA[name].label} not measured" for name in wishes.weights
+    said += [f"{_ALL[name].label} not measured" for name in wishes.weights
              if np.isnan(own[name]) and name not in wishes.limits]  # fmt: skip
     if said:
         return "; ".join(said)
     worse = [name for name in wishes.weights if own[name] > table.loc[picked, name]]
-    told = ", ".join(f"{CRITERIA[n].label} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
+    told = ", ".join(f"{_ALL[n].label} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
     return f"{told} that of the one picked" if told else "equal to the one picked"
 
 

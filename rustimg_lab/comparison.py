@@ -48,6 +48,7 @@ METRICS = {
     "exec_to_exit_s": Metric("exec to exit, s", True),
     "host_first_byte_s": Metric("start of the container to first byte, host network, s", True),
     "bridge_first_byte_s": Metric("start of the container to first byte, bridge network, s", True),
+    "first_response_s": Metric("pull, unpack and start to first byte, s", True),
     "latency_p50_s": Metric("latency at a fixed rate, median, s", True),
     "latency_p90_s": Metric("latency at a fixed rate, 90th percentile, s", True),
     "latency_p99_s": Metric("latency at a fixed rate, 99th percentile, s", True),
@@ -238,7 +239,7 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for cell, values in samples.groupby("cell", sort=False)["value"]:
         logs = np.log(values.to_numpy())
-        half = _quantile(len(logs) - 1, 1) * _standard_error(logs)
+        half = half_interval(logs)
         rows.append((cell, len(logs), *np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])))
     found = pd.DataFrame(rows, columns=["cell", "trials", "mean", "low", "high"])
     found.attrs = dict(samples.attrs)
@@ -300,7 +301,12 @@ def _floor(twin: np.ndarray) -> float:
     """The farthest end of the twin's own interval, as a logarithm; infinite where there is none."""
     if len(twin) < 2:
         return np.inf
-    return abs(twin.mean()) + _quantile(len(twin) - 1, 1) * _standard_error(twin)
+    return abs(twin.mean()) + half_interval(twin)
+
+
+def half_interval(values: np.ndarray, comparisons: int = 1) -> float:
+    """Half of the 95% interval of a mean, by Student's t, that holds for so many comparisons at once (Bonferroni)."""
+    return _quantile(len(values) - 1, comparisons) * _standard_error(values)
 
 
 def _standard_error(logs: np.ndarray) -> float:

@@ -155,7 +155,7 @@ def _tied(args: list[str]) -> list[str]:
 def work_folder() -> Iterator[Path]:
     """An empty folder below `.lab` for as long as the block lasts; what a lab that was killed has left goes first."""
     for left in STATE.glob("work-*"):
-        if not _lives(left.name.split("-")[1]):
+        if not lives(left.name.split("-")[1]):
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=STATE, prefix=f"work-{os.getpid()}-") as folder:
         yield Path(folder)
@@ -404,13 +404,14 @@ def remove_containers(all_of_ours: bool = False) -> int:
         all=True, ignore_removed=True, filters={"label": f"{CONTAINER_LABEL}={lab_id()}"}
     ):
         pid = container.labels.get(PID_LABEL, "")
-        if all_of_ours or pid == str(os.getpid()) or not _lives(pid):
+        if all_of_ours or pid == str(os.getpid()) or not lives(pid):
             remove_container(container)
             removed += 1
     return removed
 
 
-def _lives(pid: str) -> bool:
+def lives(pid: str) -> bool:
+    """Whether there is a process of that number."""
     return pid.isdigit() and Path(f"/proc/{pid}").exists()
 
 

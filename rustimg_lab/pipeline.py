@@ -120,14 +120,15 @@ def _run_studies(
         treatments, failed = _build_treatments(cells, app, session, app.name, app.name)
         built.append(treatments)
         failures += failed
-    for study, measure in plan(built, session.run, tools):
-        about = {key: value for key, value in study.parameters.items() if key != "warning"}
-        told = ", ".join(f"{key} {value}" for key, value in about.items())
-        session.say(f"study {study.name}: {told}; seed {study.seed}")
-        if warning := study.parameters["warning"]:
-            session.say(f"note: {warning}")
-        with progress.trials(session.console) as on_trial:
-            failures += trials.run_study(study, session.run, measure, on_trial)
+    with closing(plan(built, session.run, tools)) as studies:  # some keep an engine of their own meanwhile
+        for study, measure in studies:
+            about = {key: value for key, value in study.parameters.items() if key != "warning"}
+            told = ", ".join(f"{key} {value}" for key, value in about.items())
+            session.say(f"study {study.name}: {told}; seed {study.seed}")
+            if warning := study.parameters["warning"]:
+                session.say(f"note: {warning}")
+            with progress.trials(session.console) as on_trial:
+                failures += trials.run_study(study, session.run, measure, on_trial)
 
 
 def run_probes(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator
 
-from rustimg_lab import choice, comparison, stats
+from rustimg_lab import attribution, choice, comparison, deployment, stats
 from rustimg_lab.survival import FAILED, PASSED
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
@@ -196,22 +196,74 @@ def break_even(table: pd.DataFrame, axes: Axes, prices: dict[str, float]) -> Axe
     title += f"{prices['gb_hour']:g} per hour of a GB of memory"
     requests, pulls = np.meshgrid(np.logspace(3, 10, 141), np.logspace(0, 6, 121))
     cost = choice.daily_cost(table, pulls, requests, prices)
-    cheapest = cost.to_numpy().argmin(axis=1).reshape(pulls.shape)
-    shown = np.unique(cheapest)
-    colours = [SCALE[number % len(SCALE)] for number in range(len(shown))]
-    axes.pcolormesh(requests, pulls, np.searchsorted(shown, cheapest), cmap=ListedColormap(colours), vmin=-0.5,
-                    vmax=len(shown) - 0.5, rasterized=True)  # fmt: skip
-    attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
-    for number, colour in zip(shown, colours, strict=True):
-        axes.scatter([], [], 80, marker="s", color=colour, label=comparison.in_words(cost.columns[number], attrs))
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    cost.attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
     axes.set_xlabel("requests a day")
     axes.set_ylabel("pulls a day")
+    return _map(axes, requests, pulls, cost, title)
+
+
+def deploys(table: pd.DataFrame, found: pd.DataFrame, axes: Axes, has: str, title: str) -> Axes:
+    """Time until the first byte by bandwidth, both logarithmic: a point for what was measured, with its 95% interval, a
+    ring for what was held out, and the model as a line. `table` is `deployment.times`, `found` `deployment.model`."""
+    own, models = table[table["has"] == has], found[found["has"] == has].set_index("cell")
+    line = np.geomspace(own["bandwidth_mbit"].min(), own["bandwidth_mbit"].max(), 60)
+    for number, (cell, each) in enumerate(own.groupby("cell", sort=False)):
+        colour, marker = SCALE[number % len(SCALE)], "os^D"[number // len(SCALE) % 4]
+        if cell in models.index:
+            axes.plot(line, deployment.at(models.loc[cell], line), color=colour, linewidth=1.2)
+        axes.vlines(each["bandwidth_mbit"], each["low"], each["high"], color=colour, linewidth=2)
+        held = each["bandwidth_mbit"] == found.attrs["held_out"]
+        axes.scatter(each.loc[~held, "bandwidth_mbit"], each.loc[~held, "seconds"], 36, color=colour, zorder=3,
+                     marker=marker, label=comparison.in_words(cell, table.attrs))  # fmt: skip
+        axes.scatter(each.loc[held, "bandwidth_mbit"], each.loc[held, "seconds"], 44, facecolor="white", marker=marker,
+                     edgecolor=colour, linewidth=1.6, zorder=3)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.set_xlabel("bandwidth, Mbit/s (logarithmic)")
+    axes.set_ylabel("until the first byte, s (logarithmic)")
+    names = [f"{comparison.in_words(each.cell, table.attrs)} at {each.bandwidth_mbit:,}" for each in own.itertuples()]
+    _tell(axes, title, "s until the first byte, by cell and Mbit/s, with its 95% interval", names, own["seconds"],
+          own["low"], own["high"])  # fmt: skip
+    axes.grid(color="#E8E8E8", zorder=0)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    return axes
+
+
+def soonest(found: pd.DataFrame, axes: Axes) -> Axes:
+    """Which cell has all of so many services answer first on a machine that had nothing, by bandwidth, both
+    logarithmic; of `deployment.seconds`. `found` is `deployment.shared`."""
+    bandwidth, services = np.meshgrid(np.logspace(0, 4, 121), np.logspace(0, 3, 101))
+    cost = deployment.seconds(found, bandwidth, services)
+    cost.attrs = dict(found.attrs)
+    axes.set_xlabel("bandwidth, Mbit/s")
+    axes.set_ylabel("services on the machine")
+    _map(axes, bandwidth, services, cost, "whose services all answer first, on a machine that had nothing")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,g}")
+    return axes
+
+
+def _map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> Axes:
+    """Which column of `cost` is the least at each point, both axes logarithmic."""
+    cheapest = cost.to_numpy().argmin(axis=1).reshape(x.shape)
+    shown = np.unique(cheapest)
+    colours = [SCALE[number % len(SCALE)] for number in range(len(shown))]
+    axes.pcolormesh(x, y, np.searchsorted(shown, cheapest), cmap=ListedColormap(colours), vmin=-0.5,
+                    vmax=len(shown) - 0.5, rasterized=True)  # fmt: skip
+    names = [comparison.in_words(cost.columns[number], cost.attrs) for number in shown]
+    for name, colour in zip(names, colours, strict=True):
+        axes.scatter([], [], 80, marker="s", color=colour, label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
     axes.set_title(title, loc="left", fontsize=11)
     shares = [100 * (cheapest == number).mean() for number in shown]
-    names = [comparison.in_words(cost.columns[number], attrs) for number in shown]
-    _tell(axes, title, "percent of the map by pulls and requests a day, both logarithmic", names, shares)
+    what = f"percent of the map by {axes.get_xlabel()} and {axes.get_ylabel()}, both logarithmic"
+    _tell(axes, title, what, names, shares)
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
     return axes
 
@@ -288,7 +340,8 @@ def survival(outcomes: pd.DataFrame, names: dict[str, str], axes: Axes, title: s
     axes.set_xticks(
         range(len(outcomes.columns)),
         [names[cell].replace(" with ", "\n  with ") for cell in outcomes.columns],
-        rotation=40,
+        rotation=55,
+        rotation_mode="anchor",
         ha="left",
         fontsize=8,
     )
@@ -299,6 +352,64 @@ def survival(outcomes: pd.DataFrame, names: dict[str, str], axes: Axes, title: s
     failed = {cell: outcomes.index[outcomes[cell] == FAILED] for cell in outcomes.columns}
     said = "; ".join(f"{names[cell]} fails {', '.join(each) or 'none'}" for cell, each in failed.items())
     axes.set_label(f"{title}. {len(outcomes)} probes: {said}.")
+    return axes
+
+
+def waterfall(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
+    """From the start's value to the target's, a bar for each knob's share with its 95% interval, the largest first.
+    `found` is `attribution.shares`."""
+    about, of_all = found.attrs["quantity"], found.attrs
+    unit, divisor = about.shown.rpartition(" ")[2], about.divisor
+    ends = [of_all["from"], *(of_all["from"] + found["share"].cumsum())]
+    names = [attribution.turned(*each) for each in zip(found["knob"], found["level"], strict=True)]
+    start, target = (comparison.in_words(of_all[name], of_all) for name in ("start", "target"))
+    rows = range(1, len(found) + 1)
+    for row, value in ((0, of_all["from"]), (len(found) + 1, of_all["to"])):
+        axes.barh(row, value / divisor, 0.6, color=GREY, zorder=2)
+        axes.annotate(about.shown.format(value / divisor), (value / divisor, row), (4, 0),
+                      textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+    for row, each, before, after in zip(rows, found.itertuples(), ends[:-1], ends[1:], strict=True):
+        colour = GREY if each.verdict == comparison.NO_DIFFERENCE else BLUE if each.share < 0 else ORANGE
+        axes.barh(row, each.share / divisor, 0.6, before / divisor, color=colour, zorder=2)
+        axes.plot([after / divisor] * 2, [row - 0.3, row + 1.3], color="#606060", linewidth=0.8, zorder=1)
+        right = max(before, after)
+        if not pd.isna(each.low):
+            low, high = (before + value for value in (each.low, each.high))
+            axes.plot([low / divisor, high / divisor], [row] * 2, color="black", linewidth=1.5, zorder=3)
+            right = max(right, high)
+        axes.annotate(f"{attribution.signed(about, each.share)}  ({each.of_whole:.1%})", (right / divisor, row), (4, 0),
+                      textcoords="offset points", va="center", fontsize=8)  # fmt: skip
+    axes.set_yticks(range(len(found) + 2), [start, *names, target])
+    axes.set_ylim(len(found) + 1.6, -0.6)
+    axes.set_xlim(0, 1.22 * max(ends) / divisor)
+    axes.set_xlabel(f"{about.label}, {unit}")
+    first, last = (about.shown.format(of_all[name] / divisor) for name in ("from", "to"))
+    what = f"from {start}, {first}, to {target}, {last}; shares in {unit}"
+    _tell(axes, title, what, names, found["share"] / divisor)
+    axes.grid(axis="x", color="#E8E8E8", zorder=0)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def predictions(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
+    """The error of each prediction with its 95% interval, by the size that was measured. `found` is
+    `attribution.score`."""
+    ordered = found.sort_values("measured", ignore_index=True)
+    x = ordered["measured"] / MEGABYTE
+    low, high, error = (100 * (ordered[name] / ordered["measured"] - 1) for name in ("low", "high", "predicted"))
+    colours = ordered["inside"].map({True: BLUE, False: "#D55E00"})
+    axes.vlines(x, low, high, color=colours, linewidth=1.2, alpha=0.7, zorder=2)
+    axes.scatter(x, error, 22, color=colours, zorder=3)
+    axes.axhline(0, color="black", linewidth=0.8, zorder=1)
+    axes.set_xlabel("measured, MB")
+    axes.set_ylabel("predicted against measured, %")
+    told = f"{len(found)} cells held out, {int(found['inside'].sum())} inside their 95% prediction interval; "
+    told += f"median error {found['error'].abs().median():.1%}"
+    axes.set_label(f"{title}. {told}.")
+    axes.grid(color="#E8E8E8", zorder=0)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
     return axes
 
 

@@ -23,11 +23,21 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.
 
 
 @dataclass(frozen=True)
+class Pushed:
+    """An image in a registry: its tag, and the bytes of its configuration and its compressed layers, the base's first,
+    as its manifest has them."""
+
+    tag: str
+    config_bytes: int
+    layer_bytes: list[int]
+
+
+@dataclass(frozen=True)
 class Registry:
     address: str
 
-    def push(self, image: str) -> list[int]:
-        """Pushes an image; the compressed bytes of its layers, the base's first. Raises LabError when refused."""
+    def push(self, image: str) -> Pushed:
+        """Pushes an image. Raises LabError when it is refused."""
         repository, tag = f"{self.address}/rustimg-lab", uuid.uuid4().hex[:12]
         engine.client().images.get(image).tag(repository, tag)
         try:
@@ -40,7 +50,8 @@ class Registry:
             f"http://{self.address}/v2/rustimg-lab/manifests/{tag}", headers={"Accept": ", ".join(_MANIFESTS)}
         )
         with _direct.open(request, timeout=10) as response:
-            return [layer["size"] for layer in json.load(response)["layers"]]
+            manifest = json.load(response)
+        return Pushed(tag, manifest["config"]["size"], [layer["size"] for layer in manifest["layers"]])
 
 
 @contextmanager

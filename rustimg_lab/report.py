@@ -17,14 +17,29 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from rustimg_lab import answers, choice, comparison, disk, engine, host, page, stats, store, survival
+from rustimg_lab import (
+    answers,
+    attribution,
+    choice,
+    comparison,
+    deployment,
+    disk,
+    engine,
+    host,
+    page,
+    stats,
+    store,
+    survival,
+)
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROBES_FILE, PROFILES, PUBLISHED, RECORDED, REPORTS
 from rustimg_lab.short import MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 
 CELL_TIMEOUT_S = 300
 PDF_TIMEOUT_S = 180
-CHOOSE = "05_choose"
+KNOBS = "--knobs"
+MANY_CELLS = 16
+CHOOSE, ATTRIBUTION, DEPLOY = "05_choose", "07_attribution", "08_deploy"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
 MEASURED = [each for each in choice.CRITERIA.values() if each.kind]
 FORMATS = ("html", "pdf", "md")
@@ -45,7 +60,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     apps = {each: stats.app(rows) for each, rows in runs.items()}
     if len(set(apps.values())) > 1:
         raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
-    wanted = sorted(((n, run, p) for run in runs for n, p in parts(run)), key=lambda each: each[0])
+    wanted = sorted(((n, run, p) for run in runs for n, p in _parts_of_page(run)), key=lambda each: each[0])
     if not wanted:
         raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
     made = []
@@ -148,9 +163,21 @@ def parts(run: str) -> list[tuple[str, dict]]:
             found.append((STARTUP, {}))
     if stats.cells(rows)["ok"].any() and any(choice.study_of(rows, each.kind, each.metric, "") for each in MEASURED):
         found.append((CHOOSE, {}))
+    asked = any(f" {KNOBS}" in command for command in rows.attrs["environment"].get("commands", []))
+    if asked or attribution.everything(rows)[0]:  # of one that was asked for, also why there is none
+        found.append((ATTRIBUTION, {}))
+    if deployment.is_measured(rows):
+        found.append((DEPLOY, {}))
     if survival.is_probed(rows):
         found.append((SURVIVAL, {}))
     return sorted(found, key=lambda part: part[0])
+
+
+def _parts_of_page(run: str) -> list[tuple[str, dict]]:
+    """The same without the sizes of so many cells that no plot of each has room: there `ATTRIBUTION` has them."""
+    found = parts(run)
+    many = stats.cells(store.load(run))["ok"].sum() > MANY_CELLS and ATTRIBUTION in dict(found)
+    return [each for each in found if not (many and each[0] == SIZES)]
 
 
 def _recorded() -> list[str]:

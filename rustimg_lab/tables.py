@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
-from rustimg_lab import choice, comparison, matrix, profiles, stats, store, survival
+from rustimg_lab import attribution, choice, comparison, matrix, profiles, stats, store, survival
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import PUBLISHED
 
@@ -147,6 +147,8 @@ def candidates_in_words(found: choice.Choice) -> pd.DataFrame:
     for name, criterion in choice.CRITERIA.items():
         if table[name].notna().any():
             shown[criterion.label] = [choice.in_words(name, value) for value in table[name]]
+    if choice.DAY in table:
+        shown["seconds a day"] = [choice.in_words(choice.DAY, value) for value in table[choice.DAY]]
     if pd.notna(best):
         shown["of the best throughput"] = [
             "not measured" if pd.isna(rate) else f"{rate / best:.0%}" for rate in table[choice.THROUGHPUT]
@@ -198,6 +200,100 @@ def changed_speeds(found: pd.DataFrame) -> pd.DataFrame:
             "verdict": found["verdict"],
         }
     )
+
+
+def shares(found: pd.DataFrame) -> Styler:
+    """What each knob adds between two cells. `found` is `attribution.shares`."""
+    about = found.attrs["quantity"]
+    shown = pd.DataFrame(
+        {
+            "knob": _turned(found),
+            "share": [attribution.signed(about, value) for value in found["share"]],
+            "95% interval": _intervals(found, "low", "high", lambda value: attribution.signed(about, value)),
+            "of the whole": found["of_whole"],
+            "verdict": found["verdict"],
+        }
+    )
+    return style(shown, {"of the whole": "{:.1%}"}, found.attrs["warning"])
+
+
+def knobs(found: pd.DataFrame) -> Styler:
+    """The effect of each knob and of the ten strongest pairs. `found` is `attribution.effects`."""
+    kept = found[(found["order"] == 1) | (found.groupby("order").cumcount() < 10)]
+    shown = pd.DataFrame({"knobs": kept["knobs"], "ratio": kept["ratio"]})
+    if kept["low"].notna().any():
+        shown["95% interval"] = _intervals(kept, "low", "high")
+    shown["least to most, over the others' settings"] = _intervals(kept, "least", "most")
+    return style(shown.assign(verdict=kept["verdict"]), {"ratio": "{:.3f}"}, found.attrs["warning"])
+
+
+def predictions(found: pd.DataFrame) -> Styler:
+    """Cells that were held out, as predicted and as measured. `found` is `attribution.score`."""
+    shown = pd.DataFrame({"cell": found["cell"], "measured, MB": found["measured"] / MEGABYTE})
+    shown["predicted, MB"] = found["predicted"] / MEGABYTE
+    shown["95% prediction interval"] = _intervals(found, "low", "high", lambda value: f"{value / MEGABYTE:.2f}")
+    shown["error"] = found["error"]
+    shown["the measured one is"] = found["inside"].map({True: "inside", False: "OUTSIDE"})
+    return style(shown, {"error": "{:+.1%}"})
+
+
+def deploys(table: pd.DataFrame) -> Styler:
+    """What was measured of deploys. `table` is `deployment.times`."""
+    shown = pd.DataFrame(
+        {
+            "cell": _in_words(table),
+            "the machine has": table["has"],
+            "Mbit/s": table["bandwidth_mbit"],
+            "until the first byte, s": table["seconds"],
+            "95% interval": _intervals(table, "low", "high", "{:.2f}".format),
+            "of it the pull, s": table["pull_s"],
+            "pulled, MB": table["pulled_bytes"] / MEGABYTE,
+            "the manifest's, MB": table["manifest_bytes"] / MEGABYTE,
+            "trials": table["trials"],
+        }
+    )
+    return style(shown, dict.fromkeys(("until the first byte, s", "of it the pull, s"), "{:.2f}"))
+
+
+def deploy_ratios(found: pd.DataFrame) -> Styler:
+    """One cell against another at each bandwidth. `found` is `deployment.against`."""
+    shown = pd.DataFrame(
+        {
+            "Mbit/s": found["bandwidth_mbit"],
+            "cell": _in_words(found),
+            "ratio": found["ratio"],
+            "95% interval": _intervals(found, "low", "high"),
+            "smallest detectable": found["detectable"],
+            "pairs": found["pairs"],
+            "verdict": found["verdict"],
+        }
+    )
+    formats = {"ratio": "{:.3f}", "smallest detectable": comparison.detectable_in_words}
+    return style(shown, formats, found.attrs["warning"])
+
+
+def deploy_model(found: pd.DataFrame) -> Styler:
+    """The model of each cell, and how far it is off where nothing was fitted. `found` is `deployment.model`."""
+    held_out = f"{found.attrs['held_out']} Mbit/s"
+    shown = pd.DataFrame({"cell": _in_words(found), "the machine has": found["has"]})
+    shown["pulled, MB"] = found["bytes"] / MEGABYTE
+    shown["apart from the line, s"] = found["fixed_s"]
+    shown["factor of the line"] = found["factor"]
+    shown[f"measured at {held_out}, s"] = found["held_out_s"]
+    shown["model there, s"] = found["predicted_s"]
+    shown["error"] = found["error"]
+    formats = {name: "{:.2f}" for name in shown.columns[3:7]}
+    return style(shown, formats | {"error": "{:+.1%}"})
+
+
+def stored(found: pd.DataFrame, services: list[int]) -> Styler:
+    """What machines store and pull. `found` is `deployment.stored` for these numbers of services."""
+    shown = pd.DataFrame({"cell": _in_words(found)})
+    for count in services:
+        shown[f"on disk for {count} service{'s' * (count != 1)}, MB"] = found[f"stored_{count}"] / MEGABYTE
+    shown["1,000 deploys to machines that have nothing, GB"] = found["pulled_cold"] / 1e9
+    shown["1,000 to machines that have the base, GB"] = found["pulled_warm"] / 1e9
+    return style(shown, {name: "{:.1f}" for name in shown if "GB" in name})
 
 
 def parts(found: pd.DataFrame) -> Styler:
@@ -451,6 +547,10 @@ def _number(value: float) -> str:
 
 def _in_words(found: pd.DataFrame) -> list[str]:
     return [comparison.in_words(cell, found.attrs) for cell in found["cell"]]
+
+
+def _turned(found: pd.DataFrame) -> list[str]:
+    return [attribution.turned(*each) for each in zip(found["knob"], found["level"], strict=True)]
 
 
 def _intervals(found: pd.DataFrame, low: str, high: str, number: Callable[[float], str] = "{:.3f}".format) -> list[str]:

@@ -49,6 +49,13 @@ def milliseconds(text: str) -> float:
     return float(found[1]) / 1e3
 
 
+def bandwidth(text: str) -> float:
+    """In Mbit/s."""
+    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([MG])bit", text)) or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"'{text}' is no bandwidth, as 100Mbit or 1Gbit")
+    return float(found[1]) * {"M": 1, "G": 1000}[found[2]]
+
+
 def share(text: str) -> float:
     if not re.fullmatch(r"0?\.\d+|1(\.0+)?", text) or not float(text):
         raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1, as 0.95")
@@ -60,8 +67,8 @@ def weights(text: str) -> dict[str, float]:
     found = {}
     for each in text.split(","):
         name, _, number = each.partition("=")
-        if name not in choice.CRITERIA or not re.fullmatch(r"\d+(\.\d+)?", number) or not float(number):
-            known = ", ".join(choice.CRITERIA)
+        if name not in (*choice.CRITERIA, choice.DAY) or not re.fullmatch(r"\d+(\.\d+)?", number) or not float(number):
+            known = ", ".join((*choice.CRITERIA, choice.DAY))
             raise argparse.ArgumentTypeError(f"'{each}' is no weight, as transfer=1; known are {known}")
         found[name] = float(number)
     return found

@@ -2,7 +2,19 @@
 
 import pytest
 
-from rustimg_lab import choice, effects, findings, matrix, report, short, stats, store, survival
+from rustimg_lab import (
+    attribution,
+    choice,
+    deployment,
+    effects,
+    findings,
+    matrix,
+    report,
+    short,
+    stats,
+    store,
+    survival,
+)
 from rustimg_lab.choice import Wishes
 from rustimg_lab.paths import MYIP, ROOT
 
@@ -23,6 +35,10 @@ RECORDED = [
         (("dockerfile", "scratch", "--allocator", "jemaloc"), "lab: unknown allocator 'jemaloc': did you mean"),
         (("run", "--bases", "scratch,debain"), "lab: unknown base 'debain': did you mean 'debian'?"),
         (("run", "--base", "alpine"), "lab: --base alpine: give it as NAME=SOURCE"),
+        (("run", "--knobs", "lto"), "lab: unknown knob 'lto': did you mean 'lto-fat'?"),
+        (("measure", "--knobs", "strip", "--allocators", "article"), "lab: 'article' is another allocator on each"),
+        (("run", "--knobs", "strip", "--profiles", "upx"), "lab: --knobs make the profiles: leave --profiles out"),
+        (("run", "--fraction", "3"), "lab: --fraction is of the cells that --knobs make"),
         (("report", "--run", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
         (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
         (("clean",), "lab: no Docker engine answers at unix:///nonexistent"),
@@ -103,3 +119,26 @@ def test_the_recorded_ladder_is_in_the_readme_and_has_every_profile_at_work():
 def test_the_readme_says_where_profiles_gain_and_lose():
     text = effects.in_words(effects.of_profiles(store.load("recorded/service")))
     assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
+
+
+def test_the_documents_say_which_knob_bought_what():
+    rows = store.load("recorded/factorial")
+    found, reasons = attribution.everything(rows)
+    assert not {attribution.IMAGE, attribution.APP, "transfer"} & set(reasons)
+    scored = attribution.score(attribution.of(rows, attribution.APP))
+    told = [attribution.in_words(attribution.shares(each)) for each in found]
+    for text in (*told, attribution.score_in_words(scored)):
+        assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
+    assert scored["error"].abs().median() < 0.03 and scored["inside"].mean() >= 0.9
+
+
+def test_the_documents_say_what_a_deploy_takes():
+    rows = store.load("recorded/deploy")
+    text = deployment.in_words(deployment.against(rows, "", ""))
+    assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
+    times = deployment.times(rows)
+    cold = times[times["has"] == deployment.EMPTY]
+    assert (cold["pulled_bytes"] == cold["manifest_bytes"]).all()
+    model = deployment.model(times)
+    assert model["error"].abs().max() < 0.1
+    assert deployment.off_in_words(model) in DOCUMENTS

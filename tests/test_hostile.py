@@ -16,6 +16,7 @@ from rustimg_lab import (
     answers,
     apps,
     archives,
+    attribution,
     batch,
     engine,
     findings,
@@ -115,6 +116,7 @@ def test_rows_that_a_stranger_has_changed(runs, inputs):
         rows = store.load("a")
         assert len(rows) >= 2
         refused(stats.cells, rows)
+        refused(attribution.everything, rows)
         refused(short.markdown, "a")
         refused(findings.survival, rows)
         refused(tables.survival_facts, rows)

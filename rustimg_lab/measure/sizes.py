@@ -55,7 +55,7 @@ def measure_image(image: str, base: str | None, registry: Registry | None) -> li
             Observation("layer_bytes", layer.file_bytes, "B", order=order, detail=f"{owner}: {layer.instruction}")
         )
     if registry:
-        compressed = registry.push(image)
+        compressed = registry.push(image).layer_bytes
         rows.append(Observation("compressed_bytes", sum(compressed), "B"))
         rows.append(Observation("compressed_app_bytes", sum(compressed[of_base:]), "B"))
     else:

@@ -112,7 +112,7 @@ def _container(image: str, network: str, serve: Serve) -> list[Observation]:
         asked = time.monotonic()
         container.start()
         started = time.monotonic()
-        answered, longest = _first_byte(port)
+        answered, longest = first_byte(port)
         if answered is None:
             raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{engine.last_words(container)}")
         ending = time.monotonic()
@@ -147,8 +147,9 @@ def _fixed() -> dict[str, int]:
     return {"workers": cpus(), "deadline_s": DEADLINE_S}
 
 
-def _first_byte(port: int) -> tuple[float | None, float]:
-    """When the first byte of an answer came, on the monotonic clock, and the longest time between two looks, in s."""
+def first_byte(port: int) -> tuple[float | None, float]:
+    """When the first byte of an answer from 127.0.0.1 came, on the monotonic clock (None: not within
+    `ANSWER_TIMEOUT_S`), and the longest time between two looks, in s."""
     begun = looked = time.monotonic()
     longest = 0.0
     while looked - begun < ANSWER_TIMEOUT_S:

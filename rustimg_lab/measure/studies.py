@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from rustimg_lab import matrix
-from rustimg_lab.measure import latency, memory, startup, throughput, workloads
+from rustimg_lab.measure import deploy, latency, memory, startup, throughput, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Measure, Plan, Study, Treatment
 from rustimg_lab.store import Run
@@ -31,6 +31,7 @@ KINDS = {
     "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True),
     "memory": _ALLOCATORS,
     "latency": replace(_ALLOCATORS, tools="oha"),
+    "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,)),
 }
 _UNDER_LOAD = {"throughput": throughput, "memory": memory, "latency": latency}
 # What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.
@@ -54,6 +55,9 @@ def planner(kind: str, loads: list[Load], plan: Plan, app: matrix.App) -> Planne
         if kind == "startup":
             servers, clients = (*built, [])[:2]
             yield from startup.studies(servers, clients, loads[0].workload, app.check, plan, run, tools)
+            return
+        if kind == "deploy":
+            yield from deploy.studies(built[0], loads[0].workload, run.environment["bases"], plan, run)
             return
         for load in loads:
             yield from _UNDER_LOAD[kind].studies(load, *built, plan, run, tools)

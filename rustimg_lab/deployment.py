@@ -1,0 +1,198 @@
+"""Studies of deploys -> how long until a machine that lacks an image answers by it, at any bandwidth. Pure.
+
+The model of a cell's time has two parts: what hangs on the line, its compressed bytes over the bandwidth times a factor
+near 1, and what does not: unpacking and starting. Both parts come from the bandwidths that were measured, but one, by
+least squares of the relative errors (scipy's nnls); the one that was held out says how good the model is.
+"""
+
+from collections.abc import Iterable
+from html import escape
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import nnls
+
+from rustimg_lab import comparison
+from rustimg_lab.errors import LabError, unknown
+
+KIND, METRIC = "deploy", "first_response_s"
+EMPTY, BASE_THERE = "nothing", "its base image"  # what the machine has before
+HELD_OUT_MBIT = 100
+MEGABIT = 1e6
+
+
+def is_measured(rows: pd.DataFrame) -> bool:
+    """Whether a run has deploys to machines that had nothing, at two bandwidths or more."""
+    return len(comparison.find_studies(rows, KIND, has=EMPTY)) > 1
+
+
+def times(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row per cell, what the machine had before, and bandwidth: columns study, cell, base, has, bandwidth_mbit,
+    trials, seconds (geometric mean), low, high (its 95% interval), pull_s (mean), pulled_bytes, manifest_bytes. The
+    twin is left out. Raises LabError when the run has no study of deploys."""
+    run = rows.attrs["environment"]["run"]
+    if not is_measured(rows):
+        raise LabError(f"run '{run}' has no study of deploys; `./lab measure --run {run} --study deploy` makes one")
+    names = comparison.find_studies(rows, KIND)
+    found = []
+    for name in names:
+        about = rows.attrs["environment"]["studies"][name]["parameters"]
+        own = comparison.samples(rows, name, METRIC)
+        table = comparison.summarize(own).rename(columns={"mean": "seconds"})
+        table = table[~table["cell"].str.endswith(comparison.TWIN)]
+        others = {
+            metric: comparison.samples(rows, name, metric).groupby("cell")["value"].mean()
+            for metric in ("pull_s", "pulled_bytes", "manifest_bytes", "stored_bytes", "base_stored_bytes")
+        }
+        found.append(table.assign(
+            study=name, has=about["has"], bandwidth_mbit=about["bandwidth_mbit"],
+            base=table["cell"].map(own.drop_duplicates("cell").set_index("cell")["base"]),
+            **{metric: table["cell"].map(values) for metric, values in others.items()},
+        ))  # fmt: skip
+    result = pd.concat(found, ignore_index=True)
+    result.attrs = {"stand_ins": comparison.stand_ins(rows.attrs["environment"])}
+    return result
+
+
+def model(table: pd.DataFrame, held_out: int = HELD_OUT_MBIT) -> pd.DataFrame:
+    """The model of each cell and of what the machine had before, fitted to all bandwidths but `held_out` (0 for none).
+    `table` is `times`. Columns cell, base, has, bytes (pulled), fixed_s, factor, held_out_s (measured), predicted_s,
+    error (predicted / measured - 1); these three are NaN where that bandwidth was not measured. What has fewer than two
+    bandwidths to fit is left out."""
+    lines = []
+    for (cell, base, has), own in table.groupby(["cell", "base", "has"], sort=False):
+        fitted = own[own["bandwidth_mbit"] != held_out]
+        if len(fitted) < 2:
+            continue
+        size = own["pulled_bytes"].mean()
+        on_line = on_line_s(size, fitted["bandwidth_mbit"].to_numpy(float))
+        seconds = fitted["seconds"].to_numpy(float)
+        (fixed, factor), _ = nnls(np.column_stack([1 / seconds, on_line / seconds]), np.ones(len(fitted)))
+        apart = own.loc[own["bandwidth_mbit"] == held_out, "seconds"]
+        measured, predicted = np.nan, np.nan
+        if len(apart):
+            measured, predicted = apart.iloc[0], fixed + factor * on_line_s(size, held_out)
+        lines.append((cell, base, has, size, fixed, factor, measured, predicted, predicted / measured - 1))
+    found = pd.DataFrame(
+        lines,
+        columns=["cell", "base", "has", "bytes", "fixed_s", "factor", "held_out_s", "predicted_s", "error"],
+    )
+    found.attrs = {**table.attrs, "held_out": held_out}
+    return found
+
+
+def on_line_s(size_bytes: float, bandwidth_mbit: np.ndarray | float) -> np.ndarray | float:
+    """How long so many bytes are on a line of so many Mbit/s, in seconds."""
+    return 8 * size_bytes / (bandwidth_mbit * MEGABIT)
+
+
+def at(cell: pd.Series, bandwidth_mbit: np.ndarray | float) -> np.ndarray | float:
+    """Seconds until the first byte at a bandwidth, by one row of `model`."""
+    return cell["fixed_s"] + cell["factor"] * on_line_s(cell["bytes"], bandwidth_mbit)
+
+
+def off_in_words(found: pd.DataFrame) -> str:
+    """How far the model is off where it was not fitted."""
+    held_out, off = found.attrs["held_out"], found["error"].abs().max()
+    if np.isnan(off):
+        return f"Nothing was measured at {held_out} Mbit/s, which it was not fitted to: how far it is off is not told."
+    return f"At {held_out} Mbit/s, which it was not fitted to, the model is off by {off:.1%} at most."
+
+
+def shared(found: pd.DataFrame) -> pd.DataFrame:
+    """Of `model` the cells of which both is known, a machine that had nothing and one that had the base."""
+    counts = found.groupby("cell")["has"].transform("nunique")
+    kept = found[counts == 2]
+    kept.attrs = dict(found.attrs)
+    return kept
+
+
+def first_response(rows: pd.DataFrame, bandwidth_mbit: float) -> pd.Series:
+    """By cell, after how many seconds a machine that had nothing answers, by the model of all that was measured. Raises
+    LabError as `times` does."""
+    found = model(times(rows), held_out=0)
+    return at(found[found["has"] == EMPTY].set_index("cell"), bandwidth_mbit)
+
+
+def seconds(found: pd.DataFrame, bandwidth_mbit: np.ndarray, services: np.ndarray) -> pd.DataFrame:
+    """How long until so many services answer on a machine that had nothing: a column per cell, a row per pair of
+    bandwidth and number (equal shapes). They come one after another, and all but the first find its base there. `found`
+    is `shared`."""
+    result = {}
+    for cell, own in found.groupby("cell", sort=False):
+        by = own.set_index("has")
+        first, further = (at(by.loc[has], np.ravel(bandwidth_mbit)) for has in (EMPTY, BASE_THERE))
+        result[cell] = first + (np.ravel(services) - 1) * further
+    return pd.DataFrame(result)
+
+
+def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
+    """What a machine stores and pulls, a row per cell: for so many services on one base the bytes on disk (the base's
+    once), and the bytes pulled in 1,000 deploys, to machines that have nothing and to machines that have the base.
+    `table` is `times`."""
+    lines = []
+    for cell, own in table.groupby("cell", sort=False):
+        cold, warm = (own[own["has"] == has] for has in (EMPTY, BASE_THERE))
+        whole, base = own["stored_bytes"].mean(), warm["base_stored_bytes"].mean() if len(warm) else 0.0
+        line = {"cell": cell, "pulled_cold": 1000 * cold["pulled_bytes"].mean(),
+                "pulled_warm": 1000 * (warm if len(warm) else cold)["pulled_bytes"].mean()}  # fmt: skip
+        lines.append(line | {f"stored_{count}": base + count * (whole - base) for count in services})
+    found = pd.DataFrame(lines)
+    found.attrs = dict(table.attrs)
+    return found
+
+
+def pair(rows: pd.DataFrame, baseline: str = "", cell: str = "") -> tuple[str, str]:
+    """The cells to hold against each other: the studies' baseline, and the one that pulls the most, unless they are
+    named. Raises LabError for one that was not measured."""
+    table = times(rows)
+    cold = table[table["has"] == EMPTY]
+    plan = rows.attrs["environment"]["studies"][cold["study"].iloc[0]]
+    names = baseline or plan["baseline"], cell or cold.loc[cold["pulled_bytes"].idxmax(), "cell"]
+    for name in names:
+        if name.removesuffix(comparison.TWIN) not in set(cold["cell"]):
+            raise unknown("cell that was deployed", name, cold["cell"].unique())
+    return names
+
+
+def against(rows: pd.DataFrame, baseline: str, cell: str) -> pd.DataFrame:
+    """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, and what
+    `comparison.compare` tells, by bandwidth. `attrs` has the stand-ins and the warnings. Raises LabError as `pair`
+    does."""
+    baseline, cell = pair(rows, baseline, cell)
+    found, warnings = [], []
+    for name in comparison.find_studies(rows, KIND, has=EMPTY):
+        plan = rows.attrs["environment"]["studies"][name]
+        if baseline not in set(comparison.samples(rows, name, METRIC)["cell"]):
+            continue
+        ratios = comparison.of_study(rows, name, METRIC, baseline)
+        found.append(ratios[ratios["cell"] == cell].assign(bandwidth_mbit=plan["parameters"]["bandwidth_mbit"]))
+        warnings.append(ratios.attrs["warning"])
+    result = pd.concat(found, ignore_index=True).sort_values("bandwidth_mbit", ignore_index=True)
+    result.attrs = {
+        "stand_ins": comparison.stand_ins(rows.attrs["environment"]), "baseline": baseline, "cell": cell,
+        "warning": "; ".join(dict.fromkeys(filter(None, warnings))),
+    }  # fmt: skip
+    return result
+
+
+def in_words(found: pd.DataFrame) -> str:
+    """From which bandwidth on the two cannot be told apart, as Markdown, with every number from `against`."""
+    cell, baseline = (escape(comparison.in_words(found.attrs[name], found.attrs)) for name in ("cell", "baseline"))
+    if cell == baseline or found.empty:
+        return f"There is no cell to hold against {baseline}."
+    told = "; ".join(
+        f"{each.bandwidth_mbit:,} Mbit/s **{each.ratio:.2f}** times ({each.low:.2f} to {each.high:.2f}, {each.verdict})"
+        for each in found.itertuples()
+    )
+    alike, noisy = (found["verdict"].eq(verdict) for verdict in (comparison.NO_DIFFERENCE, comparison.TOO_NOISY))
+    apart = found.loc[~alike & ~noisy, "bandwidth_mbit"]
+    rest = found[found["bandwidth_mbit"] > (apart.max() if len(apart) else 0)]
+    if rest.empty:
+        verdict = f"They differ at every bandwidth that was measured, up to {apart.max():,} Mbit/s: "
+        verdict += "there is none yet from which on there would be **no difference detectable**."
+    elif noisy[rest.index].any():
+        verdict = f"From {rest['bandwidth_mbit'].min():,} Mbit/s on it was **too noisy** to tell."
+    else:
+        verdict = f"From {rest['bandwidth_mbit'].min():,} Mbit/s on there is **no difference detectable**."
+    return f"On a machine that has nothing, {cell} takes until its first byte, against {baseline}: {told}. {verdict}"

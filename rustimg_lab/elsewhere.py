@@ -1,0 +1,252 @@
+"""A machine that has nothing yet: an engine of its own that starts empty, and a slow way to a registry.
+
+The engine has a network namespace, a socket and a folder of its own, and no bridge: the machine's engine never notices,
+and nothing of the machine's network is slowed. What is slow is a proxy of ours on the namespace's 127.0.0.1, by which
+the engine comes to a registry of ours.
+"""
+
+import ctypes
+import http.client
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, TypeVar
+
+import docker
+import docker.errors
+import requests
+
+from rustimg_lab import engine
+from rustimg_lab.errors import LabError
+
+NEEDED = ("ip", "nsenter", "unshare", "dockerd")
+START_TIMEOUT_S = 60
+NAMESPACES = Path("/run/netns")
+_PREFIX = "rustimg-lab-elsewhere-"
+_CLONE_NEWNET = 0x40000000  # linux/sched.h
+_SLICE_S = 0.005  # of the rate that is sent at once
+_HANDED_ON = ("Content-Type", "Content-Length", "Docker-Content-Digest", "ETag", "Location", "WWW-Authenticate")
+Found = TypeVar("Found")
+
+
+@dataclass
+class Line:
+    """The way to the registry: so many bits a second, shared by all that comes by it, and what came by of layers and
+    configurations, in bytes. 0 bits are no limit."""
+
+    bits_per_s: float = 0
+    blob_bytes: int = 0
+    _free_at: float = 0
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def reset(self, bits_per_s: float) -> None:
+        """Counts from 0 again, at another rate."""
+        with self._lock:
+            self.bits_per_s, self.blob_bytes, self._free_at = bits_per_s, 0, 0
+
+    def piece(self) -> int:
+        """How many bytes are sent at once."""
+        return max(1024, int(self.bits_per_s / 8 * _SLICE_S)) if self.bits_per_s else 1 << 18
+
+    def carry(self, size: int, is_blob: bool) -> None:
+        """Waits until so many bytes have gone."""
+        with self._lock:
+            self.blob_bytes += size * is_blob
+            if not self.bits_per_s:
+                return
+            self._free_at = max(self._free_at, time.monotonic()) + size * 8 / self.bits_per_s
+            wait = self._free_at - time.monotonic()
+        if wait > 0:
+            time.sleep(wait)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The engine, the address by which it knows the registry, that by which we do, and the line in between; `inside`
+    runs a function that has the engine's 127.0.0.1 in the place of ours."""
+
+    client: docker.DockerClient
+    address: str
+    registry_address: str
+    line: Line
+    inside: Callable[[Callable[[], Found]], Found]
+
+    def empty(self) -> None:
+        """Removes every container and every image there."""
+        for container in self.client.containers.list(all=True):
+            container.remove(force=True)
+        for image in self.client.images.list():
+            self.client.images.remove(image.id, force=True)
+
+    def check(self) -> None:
+        """Raises LabError where the engine or the registry has ended."""
+        try:
+            self.client.ping()
+            host, _, port = self.registry_address.partition(":")
+            socket.create_connection((host, int(port)), timeout=engine.REGISTRY_TIMEOUT_S).close()
+        except (docker.errors.DockerException, requests.exceptions.RequestException):
+            raise LabError("the engine of the lab's own has ended; the same call goes on from here") from None
+        except OSError:
+            raise LabError("the registry of the lab's own has ended; the same call goes on from here") from None
+
+    def pull(self, tag: str) -> str:
+        """Pulls an image of the registry by the line; its id. Raises LabError when it does not come whole."""
+        name = f"{self.address}/rustimg-lab"
+        try:
+            for event in self.client.api.pull(name, tag, stream=True, decode=True):
+                if "error" in event:
+                    raise LabError(f"the image did not come: {event['error']}")
+            return self.client.images.get(f"{name}:{tag}").id
+        except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+            raise LabError(f"the image did not come: {getattr(error, 'explanation', '') or error}") from None
+
+
+def check() -> None:
+    """Raises LabError where this machine cannot have such an engine: it takes root, and `NEEDED`."""
+    if os.geteuid() != 0:
+        raise LabError("an engine of its own, in a network namespace, takes root: call this study as root")
+    if missing := [name for name in NEEDED if not shutil.which(name)]:
+        raise LabError(f"{missing[0]} is missing: install it (iproute2, util-linux, docker) for an engine of its own")
+
+
+def remove_left() -> None:
+    """Removes what a lab that was killed has left: its engine ended with it. None of this process is in use."""
+    for path in NAMESPACES.glob(f"{_PREFIX}*"):
+        pid = path.name.removeprefix(_PREFIX)
+        if pid == str(os.getpid()) or not engine.lives(pid):
+            engine.run(["ip", "netns", "delete", path.name])
+
+
+@contextmanager
+def start(registry_address: str) -> Iterator[Elsewhere]:
+    """Such a machine as long as the block lasts, with a line to the registry at that address of ours.
+
+    Raises LabError as `check` does, and when the engine does not start.
+    """
+    check()
+    remove_left()
+    name = f"{_PREFIX}{os.getpid()}"
+    engine.run(["ip", "netns", "add", name])
+    try:
+        engine.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"])
+        with engine.work_folder() as folder:
+            about = engine.client().info()
+            # What keeps its images in containerd's store (the default of new engines) is told so; its driver has then
+            # the name of a snapshotter.
+            by_containerd = "io.containerd.snapshotter" in str(about["DriverStatus"])
+            settings = {"features": {"containerd-snapshotter": True}} if by_containerd else {}
+            (folder / "engine.json").write_text(json.dumps(settings))
+            address = f"unix://{folder}/engine.sock"
+            command = [
+                # Its mounts are in a namespace of their own too: they end with it.
+                "nsenter", f"--net={NAMESPACES / name}", "unshare", "--mount", "dockerd",
+                "--config-file", f"{folder}/engine.json",
+                "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/engine.pid",
+                "--host", address, "--bridge=none", "--iptables=false", "--ip6tables=false",
+                "--max-download-attempts=1",  # what was tried twice is no time of a pull
+                "--storage-driver", about["Driver"],
+            ]  # fmt: skip
+            with engine.background(command, {}) as process, _line(registry_address, name) as (port, line):
+                client = _client(address, process)
+                try:
+                    yield Elsewhere(
+                        client, f"127.0.0.1:{port}", registry_address, line, lambda work: _inside(name, work)
+                    )
+                finally:
+                    # One that has ended has ended its containers.
+                    with suppress(docker.errors.APIError, requests.exceptions.RequestException):
+                        for container in client.containers.list(all=True):
+                            engine.remove_container(container)
+    finally:
+        engine.run(["ip", "netns", "delete", name])
+
+
+def _client(address: str, process: engine.subprocess.Popen) -> docker.DockerClient:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(docker.errors.DockerException, requests.exceptions.RequestException):
+            client = docker.DockerClient(address, timeout=engine.TIMEOUT_S)
+            client.ping()
+            return client
+        time.sleep(0.1)
+    raise LabError(f"an engine of its own does not start (exit code {process.poll()}); `dockerd --debug` may tell why")
+
+
+@contextmanager
+def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
+    """The proxy before the registry, on a port of the namespace."""
+    line = Line()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle(self) -> None:
+            with suppress(ConnectionError):  # an engine that ends a connection which it kept has had all that it wanted
+                super().handle()
+
+        def do_GET(self) -> None:
+            upstream = http.client.HTTPConnection(registry_address, timeout=engine.REGISTRY_TIMEOUT_S)
+            try:
+                accept = {"Accept": ", ".join(self.headers.get_all("Accept", ["*/*"]))}
+                upstream.request(self.command, self.path, headers=accept)
+                answer = upstream.getresponse()
+                self.send_response(answer.status)
+                for header in _HANDED_ON:
+                    if value := answer.headers[header]:
+                        self.send_header(header, value)
+                self.end_headers()
+                while piece := answer.read(line.piece()):
+                    line.carry(len(piece), "/blobs/" in self.path)
+                    self.wfile.write(piece)
+                self.close_connection = bool(answer.length)  # what is missing of it will not come
+            except (OSError, http.client.HTTPException):
+                self.close_connection = True  # the registry is gone, or the engine: the other learns it by that
+            finally:
+                upstream.close()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
+    server.daemon_threads = True
+    server.socket.close()
+    server.socket = _inside(namespace, lambda: socket.create_server(("127.0.0.1", 0), backlog=64))
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.socket.getsockname()[1], line
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _inside(namespace: str, work: Callable[[], Found]) -> Found:
+    """What a function returns in a network namespace: sockets that it opens are there. It has a thread of its own,
+    which alone is there."""
+    outcome: list[Any] = []
+
+    def enter() -> None:
+        try:
+            with (NAMESPACES / namespace).open() as handle:
+                if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            outcome.extend([work(), None])
+        except BaseException as error:
+            outcome[:] = [None, error]
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    found, error = outcome
+    if error:
+        raise error
+    return found

@@ -1,0 +1,119 @@
+"""What it takes until a machine that lacks an image answers by it: pull, unpack, start, first byte.
+
+The machine is an engine of the lab's own that starts empty, and its way to the registry is as slow as a trial says (see
+`elsewhere.py`). A trial is either of a machine that has nothing, or of one that has the base image already, as has one
+on which another service stands on it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import docker.errors
+import requests
+
+from rustimg_lab import engine, registry
+from rustimg_lab.deployment import BASE_THERE, EMPTY, KIND, METRIC
+from rustimg_lab.disk import DiskFull
+from rustimg_lab.elsewhere import Elsewhere, start
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import cpus, free_port
+from rustimg_lab.measure import trials
+from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S
+from rustimg_lab.measure.startup import first_byte
+from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.store import Observation, Run
+
+# Megabits (1e6 bits) a second: what is measured of a machine that has nothing, and of one that has the base.
+BANDWIDTHS = {EMPTY: (10, 30, 100, 1000), BASE_THERE: (10, 1000)}
+
+
+def studies(
+    servers: list[Treatment],
+    workload: Workload,
+    bases: dict[str, str],
+    plan: trials.Plan,
+    run: Run,
+) -> Iterator[tuple[trials.Study, trials.Measure]]:
+    """The studies, one for each bandwidth and for what the machine has before, each with how a trial of it is measured.
+
+    `workload` says how the server is started; `bases` are the images of the bases by name, none for scratch. Raises
+    LabError where this machine cannot have an engine of the lab's own, PlanError when the plan does not fit.
+    """
+    bases = {name: image for name, image in bases.items() if name in {each.cell.base.name for each in servers}}
+    with registry.serve() as own_registry, start(own_registry.address) as machine:
+        pushed = {image: own_registry.push(image) for image in {each.image for each in servers} | set(bases.values())}
+        for has, bandwidths in BANDWIDTHS.items():
+            for bandwidth in bandwidths:
+                name = f"deploy-{'cold' if has == EMPTY else 'base'}-{bandwidth}mbit"
+                parameters = {"bandwidth_mbit": bandwidth, "has": has, "compression": "gzip", "warning": "",
+                              **workload.parameters()}  # fmt: skip
+                yield (
+                    trials.plan_study(name, KIND, METRIC, parameters, servers, plan, run),
+                    partial(measure, workload=workload, machine=machine, bits_per_s=bandwidth * 1e6,
+                            pushed=pushed, bases=bases if has == BASE_THERE else {}),
+                )  # fmt: skip
+
+
+def measure(
+    treatment: Treatment,
+    workload: Workload,
+    machine: Elsewhere,
+    bits_per_s: float,
+    pushed: dict[str, registry.Pushed],
+    bases: dict[str, str],
+) -> list[Observation]:
+    """One trial: the machine is emptied, gets the cell's base image where `bases` has one, and then the image, which is
+    started on it. `pushed` are the images as the registry has them. Raises Lost; LabError where machine or registry are
+    gone for good."""
+    image = pushed[treatment.image]
+    try:
+        machine.empty()
+        base = bases.get(treatment.cell.base.name)
+        if base:
+            machine.line.reset(0)
+            base_image = machine.pull(pushed[base].tag)
+        machine.line.reset(bits_per_s)
+        begun = time.monotonic()
+        pulled_image = machine.pull(image.tag)
+        pulled = time.monotonic()
+        created, answered = _first_response(machine, pulled_image, workload)
+        return [
+            Observation(METRIC, answered - begun, "s"),
+            Observation("pull_s", pulled - begun, "s"),
+            Observation("create_s", created - pulled, "s"),
+            Observation("start_to_first_byte_s", answered - created, "s"),
+            Observation("pulled_bytes", machine.line.blob_bytes, "B"),
+            Observation("manifest_bytes", image.config_bytes + sum(image.layer_bytes), "B"),
+            Observation("stored_bytes", machine.client.images.get(pulled_image).attrs["Size"], "B"),
+            Observation("base_stored_bytes", machine.client.images.get(base_image).attrs["Size"] if base else 0, "B"),
+        ]
+    except DiskFull:
+        raise
+    except (LabError, docker.errors.APIError, requests.exceptions.RequestException) as error:
+        machine.check()
+        raise Lost(str(error)) from None
+
+
+def _first_response(machine: Elsewhere, image: str, workload: Workload) -> tuple[float, float]:
+    """When the image's container was made, and when it sent its first byte, on the monotonic clock. Raises Lost."""
+    port = machine.inside(free_port)
+    arguments, environment = workload.serve.told(
+        host="127.0.0.1", port=port, workers=cpus(), deadline_s=ANSWER_TIMEOUT_S
+    )
+    command = [*machine.client.images.get(image).attrs["Config"]["Cmd"], *arguments]
+    container = machine.client.containers.create(
+        image, command=command, environment=environment, network_mode="host", use_config_proxy=False,
+        labels={engine.CONTAINER_LABEL: engine.lab_id()},
+    )  # fmt: skip
+    try:
+        created = time.monotonic()
+        container.start()
+        ask: Callable[[], tuple[float | None, float]] = partial(first_byte, port)
+        answered, _ = machine.inside(ask)
+        if answered is None:
+            raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{engine.last_words(container)}")
+        return created, answered
+    finally:
+        engine.remove_container(container)

@@ -1,0 +1,298 @@
+"""Which knob bought what: shares against hand-computed ones, effects and predictions on runs that are made up."""
+
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from conftest import forget
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rustimg_lab import attribution, comparison, factorial, matrix, plots, store, tables
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import trials
+from rustimg_lab.measure.trials import Study, Treatment
+from rustimg_lab.paths import REPORTS
+from rustimg_lab.store import Observation
+
+KNOBS = ["strip", "lto-fat", "opt-z"]
+BASE = {"debian": 80_000_000, "scratch": 0}
+
+
+def sets(knobs: list) -> list[frozenset]:
+    return [frozenset(chosen) for size in range(len(knobs) + 1) for chosen in combinations(knobs, size)]
+
+
+def test_shares_of_two_knobs_are_those_by_hand():
+    values = {frozenset(): 10.0, frozenset("a"): 7.0, frozenset("b"): 6.0, frozenset("ab"): 1.0}
+    # a: (7 - 10 + 1 - 6) / 2, b: (6 - 10 + 1 - 7) / 2
+    assert attribution.shapley(values, ["a", "b"]) == {"a": -4.0, "b": -5.0}
+
+
+def test_shares_of_three_knobs_are_those_by_hand():
+    told = {"": 0, "a": 12, "b": 6, "c": 3, "ab": 24, "ac": 15, "bc": 9, "abc": 36}
+    found = attribution.shapley({frozenset(name): float(value) for name, value in told.items()}, ["a", "b", "c"])
+    # a: 12/3 + (24 - 6)/6 + (15 - 3)/6 + (36 - 9)/3, and the others so
+    assert found == pytest.approx({"a": 18.0, "b": 12.0, "c": 6.0})
+
+
+@given(st.integers(2, 6).flatmap(
+    lambda count: st.tuples(st.just(count), st.lists(st.floats(-1e9, 1e9), min_size=2**count, max_size=2**count))
+))  # fmt: skip
+def test_shares_sum_up_to_the_whole_and_hang_on_no_order(of):
+    count, numbers = of
+    knobs = list(range(count))
+    values = dict(zip(sets(knobs), numbers, strict=True))
+    found = attribution.shapley(values, knobs)
+    whole = values[frozenset(knobs)] - values[frozenset()]
+    assert sum(found.values()) == pytest.approx(whole, abs=1e-4)
+    assert attribution.shapley(values, knobs[::-1]) == pytest.approx(found, abs=1e-4)
+
+
+def app_bytes(cell, third: float = 0.0) -> float:
+    """A size with known effects: ratios of the knobs, one of two together, and one of three, which no model has."""
+    on = {*cell.profile.name.split("+"), cell.base.name, cell.allocator}
+    ratios = {"strip": 0.7, "lto-fat": 0.85, "opt-z": 0.8, "unit-1": 0.95, "abort": 0.97, "scratch": 1.1,
+              "jemalloc": 1.05}  # fmt: skip
+    log = sum(np.log(ratio) for name, ratio in ratios.items() if name in on)
+    log += np.log(0.9) * ({"strip", "opt-z"} <= on) + third * ({"strip", "opt-z", "lto-fat"} <= on)
+    return 6e6 * np.exp(log)
+
+
+def made_up(cells, monkeypatch, path, study: bool = False, third: float = 0.0, failed: tuple = ()):
+    """The rows of a run of these cells, or of a study of them, of 12 blocks, with noise of 2%."""
+    monkeypatch.setattr(store, "RUNS", path)
+    generator = np.random.default_rng(5)
+    with store.open_run("f", {}) as run:
+        for cell in cells:
+            if cell.slug in failed:
+                run.append(cell, "", [Observation("built", False, ok=False, reason="no")])
+                continue
+            app, below = round(app_bytes(cell, third)), BASE[cell.base.name]
+            sizes = {"app_bytes": app, "base_bytes": below, "unpacked_bytes": app + below, "runs": True}
+            run.append(cell, "sha256:1", [Observation(name, value) for name, value in sizes.items()])
+        if study:
+            treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in cells]
+            treatments.append(Treatment(cells[0], "sha256:1", cells[0].slug + comparison.TWIN))
+
+            def observe(treatment: Treatment) -> list[Observation]:
+                noise = np.exp(0.02 * generator.standard_normal())
+                return [Observation("cpu_us_per_request", app_bytes(treatment.cell) / 1e4 * noise)]
+
+            load = {"workload": "batch", "workers": 1, "connections": 16, "of": "load", "warning": ""}
+            names = [each.name for each in treatments]
+            plan = Study("throughput-batch", "throughput", load, tuple(treatments), cells[0].slug,
+                         "cpu_us_per_request", 12, 1, contents=dict.fromkeys(names, "0"))  # fmt: skip
+            trials.run_study(plan, run, observe)
+    return store.load("f")
+
+
+@pytest.fixture
+def whole(tmp_path, monkeypatch):
+    cells = factorial.cells(["debian", "scratch"], KNOBS, ["system"], "trixie")
+    return made_up(cells, monkeypatch, tmp_path, study=True)
+
+
+def test_shares_lead_from_the_largest_plain_image_to_the_smallest(whole):
+    found = attribution.shares(attribution.of(whole, attribution.IMAGE))
+    assert (found.attrs["start"], found.attrs["target"]) == (
+        "debian-baseline-system", "scratch-strip_lto-fat_opt-z-system",
+    )  # fmt: skip
+    assert found["share"].sum() == pytest.approx(found.attrs["to"] - found.attrs["from"])
+    assert found["of_whole"].sum() == pytest.approx(1) and set(found["verdict"]) == {"exact"}
+    by = found.set_index("knob")["share"]
+    assert by.index[0] == "base" and by["base"] == pytest.approx(-80e6, rel=0.02)
+    assert by["strip"] < by["lto-fat"] < 0
+    told = attribution.in_words(found)
+    assert told.startswith("**the image's bytes on disk**, from 86.00 MB (debian-baseline-system) to ")
+    assert "base: scratch \u2212" in told and "; strip \u2212" in told
+
+
+def test_a_target_that_is_named_leaves_out_what_it_has_in_common(whole):
+    found = attribution.shares(attribution.of(whole, attribution.APP), "debian-strip_lto-fat-system")
+    assert set(found["knob"]) == {"strip", "lto-fat"}
+    # of two knobs that multiply: 6 MB, 4.2, 5.1, 3.57
+    by = found.set_index("knob")["share"]
+    assert by["strip"] == pytest.approx(((4.2 - 6) + (3.57 - 5.1)) / 2 * 1e6, abs=2)
+
+
+def test_effects_are_the_ratios_that_were_put_in(whole):
+    found = attribution.effects(attribution.of(whole, attribution.APP)).set_index("knobs")
+    single = found[found["order"] == 1]
+    assert single.loc["lto-fat", "ratio"] == pytest.approx(0.85, rel=1e-5)
+    assert single.loc["strip", ["least", "most"]].tolist() == pytest.approx([0.63, 0.7], rel=1e-5)
+    assert single.index[0] == "strip"
+    pairs = found[found["order"] == 2]
+    assert pairs.index[0] == "strip x opt-z" and pairs["ratio"].iloc[0] == pytest.approx(0.9, rel=1e-5)
+    assert pairs["ratio"].iloc[1:].to_numpy() == pytest.approx(np.ones(len(pairs) - 1), rel=1e-5)
+
+
+def test_shares_of_a_study_have_intervals_that_hold_what_was_put_in(whole):
+    exact = attribution.shares(attribution.of(whole, attribution.APP)).set_index("knob")
+    found = attribution.shares(attribution.of(whole, "cpu")).set_index("knob")
+    assert found.attrs["blocks"] == 12 and found["share"].sum() == pytest.approx(found.attrs["whole"])
+    assert set(found["verdict"]) <= {"less", "more", comparison.NO_DIFFERENCE}
+    assert found.loc["strip", "verdict"] == "less" and found.loc["strip", "high"] < 0
+    for knob in ("strip", "lto-fat", "opt-z"):
+        low, high = found.loc[knob, ["low", "high"]]
+        half = (high - low) / 2  # 95% hold it; twice as wide an interval all but one in ten thousand
+        assert low - half < exact.loc[knob, "share"] / 1e4 < high + half
+        assert half < 0.02 * found.attrs["from"]
+
+
+def test_where_a_study_was_broken_off_only_whole_blocks_count(whole):
+    rows = whole[~((whole["study"] != "") & (whole["block"] == 3) & (whole["cell"] == "scratch-strip-system"))]
+    assert attribution.of(rows, "cpu").values.shape == (16, 11)
+
+
+def test_a_cell_that_is_missing_is_told_in_a_line(tmp_path, monkeypatch):
+    cells = factorial.cells(["debian", "scratch"], KNOBS, ["system"], "trixie")
+    gone = "scratch-strip_opt-z-system"
+    rows = made_up(cells, monkeypatch, tmp_path, failed=(gone,))
+    with pytest.raises(LabError, match=rf"lacks 1 of 16 cells of base x strip x lto-fat x opt-z: {gone}; build"):
+        attribution.of(rows, attribution.IMAGE)
+    found, reasons = attribution.everything(rows)
+    assert not found and "lacks 1 of 16" in reasons[attribution.IMAGE] and len(store.load("f").query("not ok")) == 1
+
+
+def test_a_run_of_no_factorial_says_how_to_build_one():
+    with pytest.raises(LabError, match=r"a knob has two levels"):
+        attribution.of(store.load("recorded/article"), attribution.IMAGE)
+    with pytest.raises(LabError, match=r"unknown quantity 'imag': did you mean 'image'"):
+        attribution.of(store.load("recorded/article"), "imag")
+
+
+SEVEN = ["strip", "lto-fat", "unit-1", "opt-z", "abort"]
+
+
+def test_what_is_not_measured_is_predicted_from_a_fraction(tmp_path, monkeypatch):
+    cells = factorial.cells(["debian", "scratch"], SEVEN, ["system", "jemalloc"], "trixie", 16)
+    assert len(cells) == 64 + 16 and cells[0].slug == "debian-baseline-system"
+    rows = made_up(cells, monkeypatch, tmp_path, third=0.01)
+    found = attribution.of(rows, attribution.APP)
+    assert len(found.predicted) == 48 and len(found.missing) == 48
+    scored = attribution.score(found)
+    assert len(scored) == 16 and scored["inside"].mean() >= 0.9
+    assert 0 < scored["error"].abs().median() < 0.01
+    assert attribution.score_in_words(scored).startswith("From 64 cells, 16 others that were measured too: median")
+    shares = attribution.shares(attribution.of(rows, attribution.IMAGE))
+    assert shares["share"].sum() == pytest.approx(shares.attrs["whole"])
+    assert shares.attrs["target"] == "scratch-strip_lto-fat_unit-1_opt-z_abort-system"
+    assert shares.set_index("knob").loc["strip", "verdict"] == "less, predicted"
+
+
+def test_a_fraction_is_found_wherever_it_begins(tmp_path, monkeypatch):
+    """The bases turned from another one than the largest image's, which is held out."""
+    cells = factorial.cells(["scratch", "debian"], SEVEN, ["jemalloc", "system"], "trixie", 4)
+    rows = made_up(cells, monkeypatch, tmp_path)
+    found = attribution.of(rows, attribution.APP)
+    assert len(found.values) == 68 and len(attribution.score(found)) == 4
+    assert found.start not in {cells[0].slug}
+
+
+def test_predicted_intervals_hold_nine_in_ten_and_more(tmp_path, monkeypatch):
+    """Shares of a fraction, against those of the whole that it is of."""
+    whole = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie")
+    exact = attribution.shares(attribution.of(made_up(whole, monkeypatch, tmp_path / "1", third=0.02), attribution.APP))
+    some = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 0)
+    rows = made_up(some, monkeypatch, tmp_path / "2", third=0.02)
+    found = attribution.shares(attribution.of(rows, attribution.APP), exact.attrs["target"])
+    both = found.merge(exact, on="knob", suffixes=("", "_exact"))
+    assert len(both) == 6 - 1 and both["share_exact"].between(both["low"], both["high"]).all()
+
+
+def test_where_the_start_has_the_least_there_is_no_share(whole):
+    found = attribution.of(whole, attribution.APP, "scratch-strip_lto-fat_opt-z-system")
+    best = found.values[0].idxmin()
+    shares = attribution.shares(attribution.of(whole, attribution.APP, best))
+    assert shares.empty and "none is below that of" in attribution.in_words(shares)
+
+
+def test_a_profile_that_the_lab_knows_no_more_is_a_knob_like_others(whole):
+    rows = whole.assign(profile=whole["profile"].str.replace("opt-z", "mine"))
+    found = attribution.of(rows, attribution.IMAGE)
+    assert set(found.knobs) == {"base", "strip", "lto-fat", "mine"}
+    gone = rows[rows["cell"] != "scratch-strip_opt-z-system"]
+    with pytest.raises(LabError, match=r"lacks 1 of 16 cells .*: scratch-strip_mine-system; build"):
+        attribution.of(gone, attribution.IMAGE)
+
+
+def test_two_cells_with_the_same_knobs_are_told(tmp_path, monkeypatch):
+    cells = matrix.grid(["scratch"], ["baseline", "strip", "lto-fat", "strip+lto-fat", "lto-fat+strip"], ["system"])
+    rows = made_up(cells, monkeypatch, tmp_path)
+    with pytest.raises(LabError, match="scratch-strip_lto-fat-system and scratch-lto-fat_strip-system have the same"):
+        attribution.of(rows, attribution.IMAGE)
+
+
+def test_a_fraction_with_a_cell_that_failed_predicts_nothing(tmp_path, monkeypatch):
+    cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 4)
+    rows = made_up(cells, monkeypatch, tmp_path, failed=(cells[3].slug,))
+    with pytest.raises(LabError, match=f"the fraction lacks 1 of 32 cells, {cells[3].slug} the first of them"):
+        attribution.of(rows, attribution.APP)
+
+
+def test_without_cells_held_out_nothing_is_scored(tmp_path, monkeypatch):
+    cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 0)
+    rows = made_up(cells, monkeypatch, tmp_path)
+    found = attribution.score(attribution.of(rows, attribution.APP))
+    assert found.empty and "holds N more out" in attribution.score_in_words(found)
+
+
+@pytest.mark.parametrize(("knobs", "cells"), [(6, 32), (7, 64), (8, 64)])
+def test_a_fraction_tells_any_two_knobs_from_any_other_two(knobs, cells):
+    chosen = factorial.fraction(knobs)
+    assert len(chosen) == cells and not chosen[0].any() and len(np.unique(chosen, axis=0)) == len(chosen)
+    signs = np.where(chosen, 1, -1)
+    terms = [signs[:, [one, other]].prod(axis=1) for one, other in combinations(range(knobs), 2)]
+    terms = np.array([*signs.T, *terms])
+    assert (terms @ terms.T == len(chosen) * np.eye(len(terms))).all()
+
+
+@pytest.mark.parametrize(
+    ("bases", "knobs", "allocators", "held_out", "said"),
+    [
+        (["debian"], ["lto"], ["system"], None, "unknown knob 'lto': did you mean 'lto-fat'"),
+        (["debian"], ["baseline"], ["system"], None, "unknown knob 'baseline'"),
+        (["debian"], ["opt-s", "opt-z"], ["system"], None, "cannot be combined: opt-level is s and z"),
+        (["debian", "scratch", "alpine"], ["strip"], ["system"], None, "name two bases at most"),
+        (["debian"], [*SEVEN, "relr", "no-pie", "cpu-v3", "auditable"], ["system"], None, "9 knobs have 512 cells"),
+        (["debian"], ["strip"], ["system"], 2, "1 knobs have no fraction"),
+        (["debian"], SEVEN, ["system", "system"], 2, "5 knobs have no fraction"),
+        (["debian", "scratch"], SEVEN, ["system"], 40, "have 32 cells beside their fraction, not 40"),
+        (["debian"], ["strip"], ["article"], None, "'article' is another allocator on each base"),
+    ],
+)
+def test_knobs_that_cannot_be_are_told_in_a_line(bases, knobs, allocators, held_out, said):
+    with pytest.raises(LabError, match=said):
+        factorial.cells(bases, knobs, allocators, "trixie", held_out)
+
+
+def test_plots_and_tables_say_what_they_show(tmp_path, monkeypatch):
+    cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 8)
+    rows = made_up(cells, monkeypatch, tmp_path, third=0.02)
+    shares = attribution.shares(attribution.of(rows, attribution.IMAGE))
+    scored = attribution.score(attribution.of(rows, attribution.APP))
+    figure, (above, below) = plt.subplots(2)
+    assert "base: scratch -79" in plots.waterfall(shares, above, "from").get_label()
+    assert f"{len(scored)} cells" in plots.predictions(scored, below, "held out").get_label()
+    plt.close(figure)
+    assert "less, predicted" in tables.shares(shares).to_html()
+    assert "strip x opt-z" in tables.knobs(attribution.effects(attribution.of(rows, attribution.APP))).to_html()
+    assert "inside" in tables.predictions(scored).to_html()
+
+
+@pytest.mark.engine
+def test_a_factorial_of_an_own_app_is_built_and_told(lab, tiny):
+    run = "test-knobs"
+    forget(run)
+    told = tiny.directory / "lab.toml"
+    told.write_text(told.read_text().partition("# It prints no address")[0])  # without a check that it does not pass
+    named = ("--bases", "scratch", "--allocators", "system", "--knobs", "lto-fat,strip")
+    done = lab("run", "--app", str(tiny.directory), "--run", run, *named)
+    assert done.returncode == 0, done.stderr
+    shares = attribution.shares(attribution.of(store.load(run), attribution.IMAGE)).set_index("knob")
+    assert shares.attrs["start"] == "scratch-baseline-system" and shares["share"].sum() == shares.attrs["whole"]
+    assert shares.loc["strip", "share"] < 0
+    assert "Which knob bought what" in (REPORTS / run / "report.html").read_text()
+    forget(run)

@@ -1,0 +1,279 @@
+"""Deploys: for real, by an engine that starts empty and a slow line; and the model, on runs that are made up."""
+
+import os
+import socket
+import subprocess
+import threading
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from conftest import as_root, forget, ours
+
+from rustimg_lab import choice, comparison, deployment, elsewhere, engine, matrix, plots, registry, store, tables
+from rustimg_lab.choice import Wishes
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import deploy, trials, workloads
+from rustimg_lab.measure.trials import Lost, Study, Treatment
+from rustimg_lab.paths import REPORTS, RUNS
+from rustimg_lab.store import Observation
+
+NAME = "test-deploy"
+MEASURE = ("measure", "--study", "deploy", "--run", NAME, "--bases", "scratch,distroless", "--blocks", "2")
+
+
+@pytest.fixture(scope="module")
+def study(lab):
+    """A short study through the command line."""
+    forget(NAME)
+    done = lab(*MEASURE)
+    assert done.returncode == 0, done.stderr
+    yield done
+    forget(NAME)
+
+
+@pytest.fixture
+def machine():
+    with registry.serve() as own, elsewhere.start(own.address) as found:
+        yield own, found
+
+
+@as_root
+@pytest.mark.engine
+def test_what_is_pulled_is_what_the_manifest_says(study):
+    rows = store.load(NAME)
+    assert rows["ok"].all() and (RUNS / NAME / "rows.jsonl").exists()
+    times = deployment.times(rows)
+    assert len(times) == 2 * (4 + 2)
+    cold = times[times["has"] == deployment.EMPTY]
+    assert (cold["pulled_bytes"] == cold["manifest_bytes"]).all() and (cold["pulled_bytes"] > 5e5).all()
+    warm = times[times["has"] == deployment.BASE_THERE].set_index(["cell", "bandwidth_mbit"])
+    distroless = warm.loc["distroless-optimized-system"]
+    assert (distroless["pulled_bytes"] < 0.3 * distroless["manifest_bytes"]).all()
+    assert (distroless["base_stored_bytes"] > 0.8 * distroless["stored_bytes"]).all()
+    assert (REPORTS / NAME / "report.html").exists()
+
+
+@as_root
+@pytest.mark.engine
+def test_a_slow_line_takes_its_time_and_no_more(study):
+    times = deployment.times(store.load(NAME))
+    on_line = 8 * times["pulled_bytes"] / (times["bandwidth_mbit"] * 1e6)
+    assert (times["pull_s"] > 0.97 * on_line).all()
+    slow = times[(times["bandwidth_mbit"] == 10) & (times["has"] == deployment.EMPTY)].set_index("base")["seconds"]
+    fast = times[(times["bandwidth_mbit"] == 1000) & (times["has"] == deployment.EMPTY)].set_index("base")["seconds"]
+    assert slow["distroless"] > 2 * slow["scratch"] and (slow > fast).all()
+
+
+@as_root
+@pytest.mark.engine
+def test_the_same_call_measures_nothing_again_and_leaves_nothing(study, lab):
+    before = (RUNS / NAME / "rows.jsonl").read_text()
+    done = lab(*MEASURE)
+    assert done.returncode == 0, done.stderr
+    assert (RUNS / NAME / "rows.jsonl").read_text() == before
+    assert not ours() and not list(elsewhere.NAMESPACES.glob("rustimg-lab-elsewhere-*"))
+
+
+@as_root
+@pytest.mark.engine
+def test_a_registry_that_dies_in_the_middle_of_a_pull_is_one_line(images, machine):
+    """Of an image that is larger than what sockets hold, so that there is a middle."""
+    own, far = machine
+    cell, image = matrix.cell("debian", "optimized", "system"), images["debian"].digest
+    trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: own.push(image)}, "bases": {}}
+    killed = threading.Timer(2, lambda: subprocess.run(["pkill", "--full", f"docker-registry.*work-{os.getpid()}-"]))
+    killed.start()
+    begun = time.monotonic()
+    with pytest.raises(LabError, match="the registry of the lab's own has ended; the same call goes on from here"):
+        deploy.measure(Treatment(cell, image, cell.slug), bits_per_s=20e6, **trial)
+    killed.join()
+    assert time.monotonic() - begun < 60
+    far.empty()
+    assert far.client.images.list() == []
+
+
+@as_root
+@pytest.mark.engine
+def test_an_image_that_does_not_come_is_a_lost_trial(images, machine):
+    _, far = machine
+    cell, image = matrix.cell("debian", "optimized", "system"), images["debian"].digest
+    unknown = registry.Pushed("no-such-tag", 1, [1])
+    trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: unknown}, "bases": {}}
+    with pytest.raises(Lost, match=r"the image did not come: .*not found"):
+        deploy.measure(Treatment(cell, image, cell.slug), bits_per_s=0, **trial)
+
+
+@as_root
+@pytest.mark.engine
+def test_the_line_is_not_the_machines_and_the_other_engine_begins_with_nothing(machine):
+    _, far = machine
+    port = int(far.address.rpartition(":")[2])
+    far.inside(lambda: socket.create_connection(("127.0.0.1", port), timeout=1).close())
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), timeout=1)
+    roots = {each.info()["DockerRootDir"] for each in (far.client, engine.client())}
+    assert far.client.images.list() == [] and len(roots) == 2
+
+
+@as_root
+@pytest.mark.engine
+def test_what_a_killed_lab_has_left_goes_with_the_next():
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = f"rustimg-lab-elsewhere-{ended.pid}"
+    engine.run(["ip", "netns", "add", left])
+    elsewhere.remove_left()
+    assert not (elsewhere.NAMESPACES / left).exists()
+
+
+def test_a_line_carries_no_more_than_its_rate():
+    line = elsewhere.Line()
+    line.reset(8e6)
+    begun = time.monotonic()
+    threads = [threading.Thread(target=lambda: [line.carry(line.piece(), True) for _ in range(20)]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert line.blob_bytes == 40 * line.piece()
+    assert time.monotonic() - begun >= 0.95 * line.blob_bytes * 8 / 8e6
+
+
+def test_without_root_the_reason_is_told(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(LabError, match="takes root"), elsewhere.start("127.0.0.1:1"):
+        pass
+
+
+CELLS = {base: matrix.cell(base, "optimized", "system") for base in ("scratch", "debian")}
+BYTES = {("scratch", deployment.EMPTY): 1.5e6, ("debian", deployment.EMPTY): 32e6,
+         ("scratch", deployment.BASE_THERE): 1.5e6, ("debian", deployment.BASE_THERE): 1.2e6}  # fmt: skip
+FIXED = {("scratch", deployment.EMPTY): 0.5, ("debian", deployment.EMPTY): 2.5,
+         ("scratch", deployment.BASE_THERE): 0.5, ("debian", deployment.BASE_THERE): 0.4}  # fmt: skip
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch):
+    """A run whose times are a fixed part and a line that carries 3% more than the bytes, with noise of 1%."""
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    generator = np.random.default_rng(3)
+    treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in CELLS.values()]
+    treatments.append(Treatment(CELLS["scratch"], "sha256:1", treatments[0].name + comparison.TWIN))
+    with store.open_run("d", {}) as run:
+        for cell in CELLS.values():
+            size = int(BYTES[cell.base.name, deployment.EMPTY])
+            sizes = {"compressed_bytes": size, "unpacked_bytes": 2 * size, "app_bytes": size, "runs": True}
+            run.append(cell, "sha256:1", [Observation(name, value) for name, value in sizes.items()])
+        for has, bandwidths in deploy.BANDWIDTHS.items():
+            for bandwidth in bandwidths:
+
+                def observe(treatment: Treatment, has=has, bandwidth=bandwidth) -> list[Observation]:
+                    base = treatment.cell.base.name
+                    size = BYTES[base, has]
+                    pull = 1.03 * 8 * size / bandwidth / 1e6
+                    noise = float(np.exp(0.01 * generator.standard_normal()))
+                    return [
+                        Observation(deployment.METRIC, (FIXED[base, has] + pull) * noise),
+                        Observation("pull_s", pull * 1.05), Observation("pulled_bytes", size),
+                        Observation("manifest_bytes", BYTES[base, deployment.EMPTY]),
+                        Observation("stored_bytes", 3e6 if base == "scratch" else 83e6),
+                        Observation("base_stored_bytes", 80e6 * (base == "debian" and has != deployment.EMPTY)),
+                    ]  # fmt: skip
+
+                name = f"deploy-{'cold' if has == deployment.EMPTY else 'base'}-{bandwidth}mbit"
+                about = {"bandwidth_mbit": bandwidth, "has": has, "warning": ""}
+                names = dict.fromkeys((each.name for each in treatments), "0")
+                plan = Study(name, deployment.KIND, about, tuple(treatments), treatments[0].name, deployment.METRIC,
+                             10, 1, contents=names)  # fmt: skip
+                trials.run_study(plan, run, observe)
+    return store.load("d")
+
+
+def test_the_model_finds_what_was_put_in_and_is_near_where_it_was_not_fitted(rows):
+    found = deployment.model(deployment.times(rows))
+    for each in found.itertuples():
+        assert each.fixed_s == pytest.approx(FIXED[each.base, each.has], rel=0.05)
+        assert each.factor == pytest.approx(1.03, rel=0.05)
+    cold = found[found["has"] == deployment.EMPTY]
+    assert (cold["error"].abs() < 0.03).all() and found["error"].notna().sum() == 2
+
+
+def test_services_share_what_their_base_is(rows):
+    found = deployment.model(deployment.times(rows))
+    one, many = (deployment.seconds(found, np.array([10.0]), np.array([count])).iloc[0] for count in (1, 1000))
+    assert one["scratch-optimized-system"] < one["debian-optimized-system"]
+    assert many["scratch-optimized-system"] > many["debian-optimized-system"]
+    stored = deployment.stored(deployment.times(rows), [1, 10]).set_index("cell")
+    assert stored.loc["debian-optimized-system", ["stored_1", "stored_10"]].tolist() == [83e6, 80e6 + 10 * 3e6]
+    assert stored.loc["scratch-optimized-system", "stored_10"] == 30e6
+
+
+def test_where_it_stops_to_matter_is_said(rows):
+    found = deployment.against(rows, "", "")
+    assert (found.attrs["baseline"], found.attrs["cell"]) == ("scratch-optimized-system", "debian-optimized-system")
+    told = deployment.in_words(found)
+    assert "10 Mbit/s **" in told and "They differ at every bandwidth that was measured, up to 1,000 Mbit/s" in told
+    assert "slower" in tables.deploy_ratios(found).to_html()
+    alike = deployment.in_words(deployment.against(rows, "", "scratch-optimized-system" + comparison.TWIN))
+    assert "From 10 Mbit/s on there is **no difference detectable**" in alike
+    noisy = found.assign(verdict=comparison.TOO_NOISY)
+    noisy.attrs = found.attrs
+    assert "From 10 Mbit/s on it was **too noisy** to tell" in deployment.in_words(noisy)
+    with pytest.raises(LabError, match="unknown cell that was deployed 'debian-optimized-sytem': did you mean"):
+        deployment.against(rows, "", "debian-optimized-sytem")
+
+
+def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(rows):
+    one = rows[rows["study"].isin(["", "deploy-cold-10mbit"])]
+    assert not deployment.is_measured(one)
+    wishes = Wishes(weights={choice.DAY: 1.0}, day=choice.Day(100, 1000))
+    assert any("transfer alone" in note for note in choice.choose(one, wishes).notes)
+    two = rows[rows["study"].isin(["", "deploy-cold-10mbit", "deploy-cold-100mbit"])]
+    found = deployment.model(deployment.times(two))
+    assert found.empty and "how far it is off is not told" in deployment.off_in_words(found)
+    assert deployment.shared(found).empty
+
+
+def test_a_run_without_deploys_says_how_to_measure_them():
+    with pytest.raises(LabError, match=r"has no study of deploys; `./lab measure --run article --study deploy`"):
+        deployment.times(store.load("recorded/article"))
+
+
+def test_plots_say_what_they_show(rows):
+    times = deployment.times(rows)
+    found = deployment.model(times)
+    figure, (above, below) = plt.subplots(2)
+    assert "scratch-optimized-system at 10 1." in plots.deploys(times, found, above, deployment.EMPTY, "a").get_label()
+    label = plots.soonest(deployment.shared(found), below).get_label()
+    assert "by bandwidth, Mbit/s and services on the machine" in label
+    assert "scratch-optimized-system" in label and "debian-optimized-system" in label
+    plt.close(figure)
+
+
+def test_a_choice_goes_by_what_a_day_brings(rows):
+    wishes = Wishes(weights={choice.DAY: 1.0}, day=choice.Day(100, 10))
+    found = choice.choose(rows, wishes)
+    assert found.picked == "scratch-optimized-system" and "deploys are of the same cells' servers" in found.notes
+    seconds = 100 * (0.5 + 1.03 * 8 * 1.5e6 / 10e6)
+    assert found.table.loc[found.picked, choice.DAY] == pytest.approx(seconds, rel=0.03)
+    told = "\n".join(choice.evidence(found))
+    assert "A day brings 100 deploys to machines that lack the image, at 10 Mbit/s, and 0 requests." in told
+    assert "seconds a day 17" in told and "cannot be said: what deploys take of a day is a model's" in told
+    unweighted = Wishes(day=choice.Day(100, 10, 1e6))
+    assert choice.choose(rows, unweighted).picked == "scratch-optimized-system"
+    with pytest.raises(LabError, match="has not measured cpu"):
+        choice.choose(rows, Wishes(weights={choice.DAY: 1.0}, day=choice.Day(100, 10, 1e6)))
+
+
+def test_deploys_and_requests_are_weighed_against_each_other():
+    rows = store.load("recorded/service")
+    few, many = (
+        choice.choose(rows, Wishes(weights={choice.DAY: 1.0}, day=choice.Day(deploys, 10, 1e7)))
+        for deploys in (1, 100_000)
+    )
+    assert few.picked != many.picked
+    assert few.table.loc[few.picked, "cpu"] < many.table.loc[many.picked, "cpu"]
+    assert few.table.loc[few.picked, "transfer"] > many.table.loc[many.picked, "transfer"]
+    assert any("go by the transfer alone" in note for note in few.notes) and not few.sureness
