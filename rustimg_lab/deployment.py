@@ -28,8 +28,9 @@ def is_measured(rows: pd.DataFrame) -> bool:
 
 def times(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per cell, what the machine had before, and bandwidth: columns study, cell, base, has, bandwidth_mbit,
-    trials, seconds (geometric mean), low, high (its 95% interval), pull_s (mean), pulled_bytes, manifest_bytes. The
-    twin is left out. Raises LabError when the run has no study of deploys."""
+    trials, seconds (geometric mean), low, high (its 95% interval), and the means pull_s, pulled_bytes, manifest_bytes,
+    stored_bytes and base_stored_bytes. Machines that had nothing come first. The twin is left out. Raises LabError when
+    the run has no study of deploys."""
     run = rows.attrs["environment"]["run"]
     if not is_measured(rows):
         raise LabError(f"run '{run}' has no study of deploys; `./lab measure --run {run} --study deploy` makes one")
@@ -50,6 +51,7 @@ def times(rows: pd.DataFrame) -> pd.DataFrame:
             **{metric: table["cell"].map(values) for metric, values in others.items()},
         ))  # fmt: skip
     result = pd.concat(found, ignore_index=True)
+    result = result.sort_values(["has", "bandwidth_mbit"], ascending=[False, True], kind="stable", ignore_index=True)
     result.attrs = {"stand_ins": comparison.stand_ins(rows.attrs["environment"])}
     return result
 
@@ -156,17 +158,20 @@ def pair(rows: pd.DataFrame, baseline: str = "", cell: str = "") -> tuple[str, s
 
 
 def against(rows: pd.DataFrame, baseline: str, cell: str) -> pd.DataFrame:
-    """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, and what
-    `comparison.compare` tells, by bandwidth. `attrs` has the stand-ins and the warnings. Raises LabError as `pair`
-    does."""
+    """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, seconds and
+    baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. `attrs` has the stand-ins and the
+    warnings. Raises LabError as `pair` does."""
     baseline, cell = pair(rows, baseline, cell)
     found, warnings = [], []
     for name in comparison.find_studies(rows, KIND, has=EMPTY):
         plan = rows.attrs["environment"]["studies"][name]
-        if baseline not in set(comparison.samples(rows, name, METRIC)["cell"]):
+        means = comparison.summarize(comparison.samples(rows, name, METRIC)).set_index("cell")["mean"]
+        if baseline not in means:
             continue
         ratios = comparison.of_study(rows, name, METRIC, baseline)
-        found.append(ratios[ratios["cell"] == cell].assign(bandwidth_mbit=plan["parameters"]["bandwidth_mbit"]))
+        found.append(ratios[ratios["cell"] == cell].assign(
+            bandwidth_mbit=plan["parameters"]["bandwidth_mbit"], seconds=means.get(cell), baseline_s=means[baseline]
+        ))  # fmt: skip
         warnings.append(ratios.attrs["warning"])
     result = pd.concat(found, ignore_index=True).sort_values("bandwidth_mbit", ignore_index=True)
     result.attrs = {
@@ -182,7 +187,8 @@ def in_words(found: pd.DataFrame) -> str:
     if cell == baseline or found.empty:
         return f"There is no cell to hold against {baseline}."
     told = "; ".join(
-        f"{each.bandwidth_mbit:,} Mbit/s **{each.ratio:.2f}** times ({each.low:.2f} to {each.high:.2f}, {each.verdict})"
+        f"{each.bandwidth_mbit:,} Mbit/s {each.seconds:.2f} s against {each.baseline_s:.2f}, "
+        f"**{each.ratio:.2f}** times ({each.low:.2f} to {each.high:.2f}, {each.verdict})"
         for each in found.itertuples()
     )
     alike, noisy = (found["verdict"].eq(verdict) for verdict in (comparison.NO_DIFFERENCE, comparison.TOO_NOISY))

@@ -221,7 +221,8 @@ def deploys(table: pd.DataFrame, found: pd.DataFrame, axes: Axes, has: str, titl
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter("{x:g}")
     axes.set_xlabel("bandwidth, Mbit/s (logarithmic)")
     axes.set_ylabel("until the first byte, s (logarithmic)")
     names = [f"{comparison.in_words(each.cell, table.attrs)} at {each.bandwidth_mbit:,}" for each in own.itertuples()]

@@ -209,11 +209,11 @@ def shares(found: pd.DataFrame) -> Styler:
         {
             "knob": _turned(found),
             "share": [attribution.signed(about, value) for value in found["share"]],
-            "95% interval": _intervals(found, "low", "high", lambda value: attribution.signed(about, value)),
-            "of the whole": found["of_whole"],
-            "verdict": found["verdict"],
         }
     )
+    if found["low"].notna().any():
+        shown["95% interval"] = _intervals(found, "low", "high", lambda value: attribution.signed(about, value))
+    shown = shown.assign(**{"of the whole": found["of_whole"], "verdict": found["verdict"]})
     return style(shown, {"of the whole": "{:.1%}"}, found.attrs["warning"])
 
 

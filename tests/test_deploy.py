@@ -214,7 +214,11 @@ def test_where_it_stops_to_matter_is_said(rows):
     found = deployment.against(rows, "", "")
     assert (found.attrs["baseline"], found.attrs["cell"]) == ("scratch-optimized-system", "debian-optimized-system")
     told = deployment.in_words(found)
-    assert "10 Mbit/s **" in told and "They differ at every bandwidth that was measured, up to 1,000 Mbit/s" in told
+    assert (
+        "; 100 Mbit/s 5.1" in told
+        and " s against 0.6" in told
+        and "They differ at every bandwidth that was measured, up to 1,000 Mbit/s" in told
+    )
     assert "slower" in tables.deploy_ratios(found).to_html()
     alike = deployment.in_words(deployment.against(rows, "", "scratch-optimized-system" + comparison.TWIN))
     assert "From 10 Mbit/s on there is **no difference detectable**" in alike
