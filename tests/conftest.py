@@ -268,6 +268,8 @@ def small_engine(tmpfs, tmp_path, monkeypatch) -> SimpleNamespace:
     for process in processes:
         process.terminate()
         process.wait(60)
+    # What held a container when its engine was killed outlives both.
+    subprocess.run(["pkill", "--full", f"containerd-shim.*{tmp_path}/exec"])
     if processes:
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
     monkeypatch.undo()
