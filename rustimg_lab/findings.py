@@ -168,6 +168,8 @@ def survival(rows: pd.DataFrame) -> str:
     names = {cell: plain(name) for cell, name in probed.names(rows).items()}
     failed = outcomes.eq(probed.FAILED)
     counts, asked = failed.sum()[outcomes.ne("").any()], len(outcomes)
+    if counts.empty:
+        return "No probe of any image came to an outcome."
     best = counts.index[counts == counts.min()]
     said = [
         f"Of {asked} probes {' and '.join(f'**{names[cell]}**' for cell in best)} "

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 from rustimg_lab import (
@@ -83,6 +83,7 @@ def inputs(many):
 @pytest.fixture
 def runs(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(store, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(store, "RECORDED", tmp_path / "recorded")  # all runs are listed, and none of ours is hostile
     with store.open_run("a", {}) as run:
         run.append(CELL, "sha256:1", [Observation("runs", True), Observation("unpacked_bytes", 5, "B")])
         run.save_environment(images={}, bases={})
@@ -110,6 +111,7 @@ def test_rows_that_a_stranger_has_changed(runs, inputs):
 
     @inputs
     @given(st.lists(CHANGES, max_size=4), st.binary(max_size=60))
+    @example([("study", survival.STUDY), ("metric", "tmp")], b"")
     def changed(changes, junk):
         row = json.loads(good[0]) | dict(changes)
         (runs / "rows.jsonl").write_bytes("\n".join([json.dumps(row), *good]).encode() + b"\n" + junk)
