@@ -68,17 +68,16 @@ class Factorial:
         base, profile, allocator = self.made_of
         own = [name for name in profile.split("+") if name not in (factorial.PLAIN, *self.knobs)]
         own += [knob for knob, level in levels.items() if level == "on"]
-        known = factorial.in_order(own)
-        joined = factorial.joined([*known, *(name for name in own if name not in known)]).replace("+", "_")
+        joined = factorial.joined(factorial.in_order(own)).replace("+", "_")
         return f"{levels.get('base', base)}-{joined}-{levels.get('allocator', allocator)}"
 
 
 def everything(rows: pd.DataFrame, start: str = "", workload: str = "") -> tuple[list[Factorial], dict[str, str]]:
     """The factorials of a run, one for each of `QUANTITIES`, as `of` gives them; and by quantity why there is none."""
-    found, reasons = [], {}
+    found, reasons, table = [], {}, _works(rows)
     for name in QUANTITIES:
         try:
-            found.append(of(rows, name, start, workload))
+            found.append(_of(rows, table, name, start, workload))
         except LabError as error:
             reasons[name] = str(error)
     return found, reasons
@@ -95,9 +94,18 @@ def of(rows: pd.DataFrame, quantity: str, start: str = "", workload: str = "") -
     """
     if quantity not in QUANTITIES:
         raise unknown("quantity", quantity, QUANTITIES)
-    about, run = QUANTITIES[quantity], rows.attrs["environment"]["run"]
+    return _of(rows, _works(rows), quantity, start, workload)
+
+
+def _works(rows: pd.DataFrame) -> pd.DataFrame:
+    """The cells that work, by cell; what is added to an image is no knob."""
     table = stats.cells(rows).query("ok").set_index("cell")
-    table = table[~table.index.str.contains(WITH)]  # what is added to an image is no knob
+    return table[~table.index.str.contains(WITH)]
+
+
+def _of(rows: pd.DataFrame, table: pd.DataFrame, quantity: str, start: str, workload: str) -> Factorial:
+    """The same; `table` is `_works`."""
+    about, run = QUANTITIES[quantity], rows.attrs["environment"]["run"]
     base_bytes, floor, warning = {}, 1.0, ""
     if about.kind:
         values, factors, floor, warning = _of_study(rows, about, workload)
@@ -168,7 +176,6 @@ def shares(found: Factorial, target: str = "") -> pd.DataFrame:
     table.attrs = {
         "start": found.start, "target": target, "from": means[found.start], "to": means[target], "whole": whole,
         "warning": found.warning, "stand_ins": found.stand_ins, "quantity": found.quantity, "blocks": values.shape[1],
-        "predicted": len(found.predicted),
     }  # fmt: skip
     return table
 
@@ -214,7 +221,7 @@ def score(found: Factorial) -> pd.DataFrame:
         table = pd.DataFrame(columns=columns)
         table.attrs = {"why": why}
         return table
-    table = predict(found, fitted, found.turned.loc[rest])
+    table = predict(_model(found, fitted), found.turned.loc[rest])
     table.insert(0, "measured", _own(found).mean(axis=1)[rest])
     table["error"] = table["predicted"] / table["measured"] - 1
     table["inside"] = table["measured"].between(table["low"], table["high"])
@@ -223,11 +230,10 @@ def score(found: Factorial) -> pd.DataFrame:
     return table
 
 
-def predict(found: Factorial, fitted: list[str], turned: pd.DataFrame) -> pd.DataFrame:
+def predict(model: Any, turned: pd.DataFrame) -> pd.DataFrame:
     """What cells would have of a size, the base's part left out: columns predicted, low and high (95% prediction
-    interval), by cell. The logarithms of `fitted` are explained by least squares with each knob and each two of them
-    (statsmodels' OLS)."""
-    told = _model(found, fitted).get_prediction(_terms(turned))
+    interval), by cell. `model` is statsmodels' fit."""
+    told = model.get_prediction(_terms(turned))
     ends = np.exp(told.conf_int(obs=True, alpha=1 - comparison.CONFIDENCE))
     return pd.DataFrame({"predicted": np.exp(told.predicted_mean), "low": ends[:, 0], "high": ends[:, 1]}, turned.index)
 
@@ -239,9 +245,9 @@ def in_words(found: pd.DataFrame) -> str:
     if found.empty:
         return f"**{about.label}**: none is below that of {start}, {_shown(about, of_all['from'])}."
     told = "; ".join(
-        f"{escape(turned(each.knob, each.level))} {signed(about, each.share)}"
+        f"{escape(name)} {signed(about, each.share)}"
         + ("" if pd.isna(each.low) else f" ({signed(about, each.low)} to {signed(about, each.high)}; {each.verdict})")
-        for each in found.itertuples()
+        for name, each in zip(turned(found), found.itertuples(), strict=True)
     )
     return (
         f"**{about.label}**, from {_shown(about, of_all['from'])} ({start}) to {_shown(about, of_all['to'])} "
@@ -260,9 +266,12 @@ def score_in_words(found: pd.DataFrame) -> str:
     )
 
 
-def turned(knob: str, level: str) -> str:
-    """What a knob is turned to, as a reader sees it."""
-    return knob if level == "on" else f"without {knob}" if level == "off" else f"{knob}: {level}"
+def turned(found: pd.DataFrame) -> list[str]:
+    """What each knob of `shares` is turned to, as a reader sees it."""
+    return [
+        knob if level == "on" else f"without {knob}" if level == "off" else f"{knob}: {level}"
+        for knob, level in zip(found["knob"], found["level"], strict=True)
+    ]
 
 
 def signed(about: Criterion, value: float) -> str:
@@ -305,7 +314,7 @@ def _knobs(factors: pd.DataFrame, start: str, run: str) -> tuple[dict[str, tuple
         raise LabError(f"run '{run}' is of no factorial: a profile in it is called base or allocator")
     levels = {"base": factors["base"]}
     levels |= {name: parts.map(lambda own, name=name: "on" if name in own else "off")
-               for name in [*factorial.in_order(every), *sorted(every - set(factorial.in_order(every)))]}  # fmt: skip
+               for name in factorial.in_order(every)}  # fmt: skip
     levels["allocator"] = factors["allocator"]
     knobs, turned = {}, {}
     for name, own in levels.items():
@@ -344,14 +353,14 @@ def _filled(found: Factorial) -> Factorial:
     except LabError as error:
         raise LabError(f"{told}; build those, or predict them from a fraction: {error}") from None
     turned = pd.DataFrame(missing, names, list(found.knobs))
-    drawn = _drawn(_model(found, fitted), _terms(turned)) + _base_bytes(found, turned)[:, None]
-    return replace(
-        found, predicted=predict(found, fitted, turned).join(turned), drawn=pd.DataFrame(drawn, turned.index)
-    )
+    model = _model(found, fitted)
+    drawn = _drawn(model, _terms(turned)) + _base_bytes(found, turned)[:, None]
+    return replace(found, predicted=predict(model, turned).join(turned), drawn=pd.DataFrame(drawn, turned.index))
 
 
 def _model(found: Factorial, fitted: list[str]) -> Any:
-    """statsmodels' results of the fit to these cells."""
+    """The logarithms of these cells, the base's part left out, explained by least squares with each knob and each two
+    of them (statsmodels' OLS)."""
     logs = np.log(_own(found).mean(axis=1)[fitted])
     return OLS(logs.to_numpy(), _terms(found.turned.loc[fitted])).fit()
 

@@ -40,7 +40,7 @@ CRITERIA = {
 THROUGHPUT = "requests_per_s"
 # What a day takes, where a user says what it brings: of a host that waits for an image, and of a CPU that answers.
 DAY = "day"
-_ALL = CRITERIA | {DAY: Criterion("seconds a day", "", "", "{:,.1f} s", 1)}
+ALL = CRITERIA | {DAY: Criterion("seconds a day", "", "", "{:,.1f} s", 1)}
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def evidence(found: Choice) -> list[str]:
     wanted = [f"{CRITERIA[name].label} at most {in_words(name, limit)}" for name, limit in found.wishes.limits.items()]
     wanted += [f"at least {found.wishes.min_throughput:.0%} of the best throughput"] * bool(found.wishes.min_throughput)
     wanted += ["a shell"] * found.wishes.needs_shell + ["no unstable flags"] * found.wishes.stable
-    weights = ", ".join(f"{_ALL[name].label} x {weight:g}" for name, weight in found.wishes.weights.items())
+    weights = ", ".join(f"{ALL[name].label} x {weight:g}" for name, weight in found.wishes.weights.items())
     said = [f"Wanted: {'; '.join(wanted) or 'anything that works'}. Picked by the least {weights}."]
     if day := found.wishes.day:
         said.append(
@@ -196,7 +196,7 @@ def facts(found: Choice) -> str:
     one = found.table.loc[found.picked]
     said = [
         f"{each.label} {in_words(name, one[name])}"
-        for name, each in _ALL.items()
+        for name, each in ALL.items()
         if name in one and not np.isnan(one[name])
     ]
     return ", ".join(said + ["unstable flags"] * bool(one["unstable"]))
@@ -284,7 +284,7 @@ def in_words(name: str, value: float) -> str:
         return "not measured"
     if name == THROUGHPUT:
         return f"{value:,.0f} requests/s"
-    return _ALL[name].shown.format(value / _ALL[name].divisor)
+    return ALL[name].shown.format(value / ALL[name].divisor)
 
 
 def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
@@ -401,12 +401,12 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
         said.append("no shell")
     if wishes.stable and own["unstable"]:
         said.append("unstable flags")
-    said += [f"{_ALL[name].label} not measured" for name in wishes.weights
+    said += [f"{ALL[name].label} not measured" for name in wishes.weights
              if np.isnan(own[name]) and name not in wishes.limits]  # fmt: skip
     if said:
         return "; ".join(said)
     worse = [name for name in wishes.weights if own[name] > table.loc[picked, name]]
-    told = ", ".join(f"{_ALL[n].label} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
+    told = ", ".join(f"{ALL[n].label} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
     return f"{told} that of the one picked" if told else "equal to the one picked"
 
 

@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -232,21 +233,12 @@ def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
 def _inside(namespace: str, work: Callable[[], Found]) -> Found:
     """What a function returns in a network namespace: sockets that it opens are there. It has a thread of its own,
     which alone is there."""
-    outcome: list[Any] = []
 
-    def enter() -> None:
-        try:
-            with (NAMESPACES / namespace).open() as handle:
-                if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), _CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), "setns")
-            outcome.extend([work(), None])
-        except BaseException as error:
-            outcome[:] = [None, error]
+    def enter() -> Found:
+        with (NAMESPACES / namespace).open() as handle:
+            if ctypes.CDLL(None, use_errno=True).setns(handle.fileno(), _CLONE_NEWNET):
+                raise OSError(ctypes.get_errno(), "setns")
+        return work()
 
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    found, error = outcome
-    if error:
-        raise error
-    return found
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(enter).result()

@@ -65,9 +65,10 @@ def cells(
 
 
 def in_order(knobs: Iterable[str]) -> list[str]:
-    """Profiles, each once, as data/profiles.toml has them: their combination has one name."""
-    knobs = set(knobs)
-    return [name for name in profiles.everything() if name in knobs]
+    """Profiles, each once, as data/profiles.toml has them, and behind them those that it has not: their combination has
+    one name."""
+    knobs, known = set(knobs), profiles.everything()
+    return [*(name for name in known if name in knobs), *sorted(knobs - set(known))]
 
 
 def joined(knobs: Iterable[str]) -> str:

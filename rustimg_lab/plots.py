@@ -139,14 +139,10 @@ def front(found: choice.Choice, axes: Axes, across: str, up: str, title: str) ->
             axes.scatter([x], [y], 220, facecolor="none", edgecolor=ORANGE, linewidth=2.5, zorder=2, label="picked")
     axes.scatter([], [], 60, facecolor=BLUE, edgecolor=BLUE, label="on the Pareto front")
     axes.scatter([], [], 60, facecolor="white", edgecolor=BLUE, label="not on it, or not measured in all")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    _logarithmic(axes)
     for name, axis in ((across, axes.xaxis), (up, axes.yaxis)):
         unit = choice.CRITERIA[name].shown.rpartition(" ")[2]
         axis.set_label_text(f"{choice.CRITERIA[name].label}, {unit} (logarithmic)")
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axis.set_minor_formatter("{x:g}")
     axes.margins(0.18)
     units = [choice.CRITERIA[name].divisor for name in (across, up)]
     names = [comparison.in_words(cell, attrs) for cell in table.index]
@@ -160,6 +156,16 @@ def front(found: choice.Choice, axes: Axes, across: str, up: str, title: str) ->
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
     return axes
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Both axes, with plain numbers at 1, 2 and 5."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter("{x:g}")
 
 
 def _names(axes: Axes, names: list[str], points: np.ndarray) -> None:
@@ -217,12 +223,7 @@ def deploys(table: pd.DataFrame, found: pd.DataFrame, axes: Axes, has: str, titl
                      marker=marker, label=comparison.in_words(cell, table.attrs))  # fmt: skip
         axes.scatter(each.loc[held, "bandwidth_mbit"], each.loc[held, "seconds"], 44, facecolor="white", marker=marker,
                      edgecolor=colour, linewidth=1.6, zorder=3)  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axis.set_minor_formatter("{x:g}")
+    _logarithmic(axes)
     axes.set_xlabel("bandwidth, Mbit/s (logarithmic)")
     axes.set_ylabel("until the first byte, s (logarithmic)")
     names = [f"{comparison.in_words(each.cell, table.attrs)} at {each.bandwidth_mbit:,}" for each in own.itertuples()]
@@ -362,7 +363,7 @@ def waterfall(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
     about, of_all = found.attrs["quantity"], found.attrs
     unit, divisor = about.shown.rpartition(" ")[2], about.divisor
     ends = [of_all["from"], *(of_all["from"] + found["share"].cumsum())]
-    names = [attribution.turned(*each) for each in zip(found["knob"], found["level"], strict=True)]
+    names = attribution.turned(found)
     start, target = (comparison.in_words(of_all[name], of_all) for name in ("start", "target"))
     rows = range(1, len(found) + 1)
     for row, value in ((0, of_all["from"]), (len(found) + 1, of_all["to"])):

@@ -60,7 +60,9 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     apps = {each: stats.app(rows) for each, rows in runs.items()}
     if len(set(apps.values())) > 1:
         raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
-    wanted = sorted(((n, run, p) for run in runs for n, p in _parts_of_page(run)), key=lambda each: each[0])
+    wanted = sorted(
+        ((n, run, p) for run, rows in runs.items() for n, p in _parts_of_page(run, rows)), key=lambda each: each[0]
+    )
     if not wanted:
         raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
     made = []
@@ -173,10 +175,10 @@ def parts(run: str) -> list[tuple[str, dict]]:
     return sorted(found, key=lambda part: part[0])
 
 
-def _parts_of_page(run: str) -> list[tuple[str, dict]]:
+def _parts_of_page(run: str, rows: pd.DataFrame) -> list[tuple[str, dict]]:
     """The same without the sizes of so many cells that no plot of each has room: there `ATTRIBUTION` has them."""
     found = parts(run)
-    many = stats.cells(store.load(run))["ok"].sum() > MANY_CELLS and ATTRIBUTION in dict(found)
+    many = ATTRIBUTION in dict(found) and stats.cells(rows)["ok"].sum() > MANY_CELLS
     return [each for each in found if not (many and each[0] == SIZES)]
 
 

@@ -144,11 +144,9 @@ def candidates_in_words(found: choice.Choice) -> pd.DataFrame:
     shown = pd.DataFrame(
         {"cell": [comparison.in_words(cell, attrs) + mark for cell, mark in zip(table.index, marks, strict=True)]}
     )
-    for name, criterion in choice.CRITERIA.items():
-        if table[name].notna().any():
+    for name, criterion in choice.ALL.items():
+        if name in table and table[name].notna().any():
             shown[criterion.label] = [choice.in_words(name, value) for value in table[name]]
-    if choice.DAY in table:
-        shown["seconds a day"] = [choice.in_words(choice.DAY, value) for value in table[choice.DAY]]
     if pd.notna(best):
         shown["of the best throughput"] = [
             "not measured" if pd.isna(rate) else f"{rate / best:.0%}" for rate in table[choice.THROUGHPUT]
@@ -207,7 +205,7 @@ def shares(found: pd.DataFrame) -> Styler:
     about = found.attrs["quantity"]
     shown = pd.DataFrame(
         {
-            "knob": _turned(found),
+            "knob": attribution.turned(found),
             "share": [attribution.signed(about, value) for value in found["share"]],
         }
     )
@@ -253,23 +251,6 @@ def deploys(table: pd.DataFrame) -> Styler:
         }
     )
     return style(shown, dict.fromkeys(("until the first byte, s", "of it the pull, s"), "{:.2f}"))
-
-
-def deploy_ratios(found: pd.DataFrame) -> Styler:
-    """One cell against another at each bandwidth. `found` is `deployment.against`."""
-    shown = pd.DataFrame(
-        {
-            "Mbit/s": found["bandwidth_mbit"],
-            "cell": _in_words(found),
-            "ratio": found["ratio"],
-            "95% interval": _intervals(found, "low", "high"),
-            "smallest detectable": found["detectable"],
-            "pairs": found["pairs"],
-            "verdict": found["verdict"],
-        }
-    )
-    formats = {"ratio": "{:.3f}", "smallest detectable": comparison.detectable_in_words}
-    return style(shown, formats, found.attrs["warning"])
 
 
 def deploy_model(found: pd.DataFrame) -> Styler:
@@ -329,10 +310,12 @@ def layers(table: pd.DataFrame) -> Styler:
     return style(shown)
 
 
-def ratios(found: pd.DataFrame) -> Styler:
-    """Every comparison with its intervals and its verdict. `found` is what `comparison.compare` returns."""
+def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Styler:
+    """Every comparison with its intervals and its verdict. `found` is what `comparison.compare` returns, or several
+    such, which the columns `of` tell apart."""
     shown = pd.DataFrame(
         {
+            **(of or {}),
             "cell": _in_words(found),
             "ratio": found["ratio"],
             "95% interval": _intervals(found, "low", "high"),
@@ -547,10 +530,6 @@ def _number(value: float) -> str:
 
 def _in_words(found: pd.DataFrame) -> list[str]:
     return [comparison.in_words(cell, found.attrs) for cell in found["cell"]]
-
-
-def _turned(found: pd.DataFrame) -> list[str]:
-    return [attribution.turned(*each) for each in zip(found["knob"], found["level"], strict=True)]
 
 
 def _intervals(found: pd.DataFrame, low: str, high: str, number: Callable[[float], str] = "{:.3f}".format) -> list[str]:

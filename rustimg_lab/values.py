@@ -67,8 +67,8 @@ def weights(text: str) -> dict[str, float]:
     found = {}
     for each in text.split(","):
         name, _, number = each.partition("=")
-        if name not in (*choice.CRITERIA, choice.DAY) or not re.fullmatch(r"\d+(\.\d+)?", number) or not float(number):
-            known = ", ".join((*choice.CRITERIA, choice.DAY))
+        if name not in choice.ALL or not re.fullmatch(r"\d+(\.\d+)?", number) or not float(number):
+            known = ", ".join(choice.ALL)
             raise argparse.ArgumentTypeError(f"'{each}' is no weight, as transfer=1; known are {known}")
         found[name] = float(number)
     return found

@@ -219,7 +219,7 @@ def test_where_it_stops_to_matter_is_said(rows):
         and " s against 0.6" in told
         and "They differ at every bandwidth that was measured, up to 1,000 Mbit/s" in told
     )
-    assert "slower" in tables.deploy_ratios(found).to_html()
+    assert "slower" in tables.ratios(found, {"Mbit/s": found["bandwidth_mbit"]}).to_html()
     alike = deployment.in_words(deployment.against(rows, "", "scratch-optimized-system" + comparison.TWIN))
     assert "From 10 Mbit/s on there is **no difference detectable**" in alike
     noisy = found.assign(verdict=comparison.TOO_NOISY)

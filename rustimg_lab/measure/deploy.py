@@ -13,7 +13,7 @@ import docker.errors
 import requests
 
 from rustimg_lab import engine, registry
-from rustimg_lab.deployment import BASE_THERE, EMPTY, KIND, METRIC
+from rustimg_lab.deployment import BASE_THERE, EMPTY, KIND, MEGABIT, METRIC
 from rustimg_lab.disk import DiskFull
 from rustimg_lab.elsewhere import Elsewhere, start
 from rustimg_lab.errors import LabError
@@ -25,7 +25,7 @@ from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.store import Observation, Run
 
-# Megabits (1e6 bits) a second: what is measured of a machine that has nothing, and of one that has the base.
+# Megabits a second: what is measured of a machine that has nothing, and of one that has the base.
 BANDWIDTHS = {EMPTY: (10, 30, 100, 1000), BASE_THERE: (10, 1000)}
 
 
@@ -51,7 +51,7 @@ def studies(
                               **workload.parameters()}  # fmt: skip
                 yield (
                     trials.plan_study(name, KIND, METRIC, parameters, servers, plan, run),
-                    partial(measure, workload=workload, machine=machine, bits_per_s=bandwidth * 1e6,
+                    partial(measure, workload=workload, machine=machine, bits_per_s=bandwidth * MEGABIT,
                             pushed=pushed, bases=bases if has == BASE_THERE else {}),
                 )  # fmt: skip
 
