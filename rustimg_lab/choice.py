@@ -40,7 +40,7 @@ CRITERIA = {
 THROUGHPUT = "requests_per_s"
 # What a day takes, where a user says what it brings: of a host that waits for an image, and of a CPU that answers.
 DAY = "day"
-ALL = CRITERIA | {DAY: Criterion("seconds a day", "", "", "{:,.1f} s", 1)}
+ALL = CRITERIA | {DAY: Criterion("seconds a day", deployment.KIND, "", "{:,.1f} s", 1)}
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,8 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
                 "--allocators, and --app if it is of an own one; or leave that wish out"
             )
     if wishes.day:
-        table[DAY], note = _day(rows, table, wishes.day)
+        table[DAY], drawn, note = _day(rows, table, draws, wishes.day)
+        draws = replace(draws, paired=draws.paired | {DAY: drawn})
         notes.append(note)
     names = (*CRITERIA, THROUGHPUT, *([DAY] if wishes.day else []))
     values = {name: table[name].to_numpy(float)[None, :] for name in names}
@@ -155,8 +156,9 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
     table["reason"] = [_reason(table, cell, picked, wishes) for cell in table.index]
     own, paired = values | draws.own, values | draws.paired
     sureness = {}
-    if picked and DAY not in wishes.weights and not any(np.isnan(each[name][:, table.index.get_loc(picked)]).any()
-                          for each in (own, paired) for name in wishes.needed):  # fmt: skip
+    named = [*wishes.needed, *([DAY] if DAY in wishes.weights else [])]
+    if picked and not any(np.isnan(each[name][:, table.index.get_loc(picked)]).any()
+                          for each in (own, paired) for name in named):  # fmt: skip
         sureness = _sureness(table, own, paired, wishes)
     return Choice(table, wishes, picked, sureness, notes)
 
@@ -205,9 +207,9 @@ def facts(found: Choice) -> str:
 def sure(found: Choice) -> str:
     """How sure it is that the cell that was picked is the one, in a sentence."""
     by = {*found.wishes.limits, *found.wishes.weights}
-    if DAY in by:
-        return "How sure that is cannot be said: what deploys take of a day is a model's, without an interval."
-    if not found.wishes.min_throughput and not any(CRITERIA[name].kind for name in by):
+    if DAY in by and not found.sureness:
+        return "How sure that is cannot be said: what deploys take was not measured in blocks enough."
+    if not found.wishes.min_throughput and not any(ALL[name].kind for name in by):
         exact = not any("estimates" in note for note in found.notes)
         return f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
     if not found.sureness:
@@ -299,16 +301,23 @@ def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
     return max(names, key=lambda name: measured[name], default="")
 
 
-def _day(rows: pd.DataFrame, table: pd.DataFrame, day: Day) -> tuple[pd.Series, str]:
-    """The seconds of a day per cell, and what a reader must know of them."""
-    first, note = pd.Series(np.nan, table.index), "deploys are of the same cells' servers"
+def _day(rows: pd.DataFrame, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.Series, np.ndarray, str]:
+    """The seconds of a day per cell, draws of them, and what a reader must know of them."""
+    first, drawn = pd.Series(np.nan, table.index), np.full((1, len(table)), np.nan)
+    note = "deploys are of the same cells' servers, by the model of notebooks/08_deploy.ipynb"
     if deployment.is_measured(rows):
-        first = deployment.first_response(rows, day.bandwidth_mbit).reindex(table.index)
+        found = deployment.first_response(rows, day.bandwidth_mbit).reindex(table.index)
+        first, generator = found["mean"], np.random.default_rng(1)
+        drawn = _drawn(first, found["low"], found["high"], found["trials"], generator)
     if lacking := list(first.index[first.isna()]):
-        first = deployment.on_line_s(table["transfer"], day.bandwidth_mbit)
+        first, drawn = deployment.on_line_s(table["transfer"], day.bandwidth_mbit), np.full((1, len(table)), np.nan)
         note = f"deploys go by the transfer alone, with no unpacking and no start: none was measured of {lacking[0]}"
         note += f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
-    return day.deploys * first + (day.requests * table["cpu"] / 1e6 if day.requests else 0), note
+    seconds, drawn = day.deploys * first, day.deploys * drawn
+    if day.requests:
+        seconds = seconds + day.requests * table["cpu"] / 1e6
+        drawn = drawn + day.requests * draws.paired.get("cpu", np.nan) / 1e6
+    return seconds, drawn, note
 
 
 def _measured(

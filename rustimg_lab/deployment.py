@@ -67,9 +67,7 @@ def model(table: pd.DataFrame, held_out: int = HELD_OUT_MBIT) -> pd.DataFrame:
         if len(fitted) < 2:
             continue
         size = own["pulled_bytes"].mean()
-        on_line = on_line_s(size, fitted["bandwidth_mbit"].to_numpy(float))
-        seconds = fitted["seconds"].to_numpy(float)
-        (fixed, factor), _ = nnls(np.column_stack([1 / seconds, on_line / seconds]), np.ones(len(fitted)))
+        fixed, factor = _fit(size, fitted["bandwidth_mbit"], fitted["seconds"])
         apart = own.loc[own["bandwidth_mbit"] == held_out, "seconds"]
         measured, predicted = np.nan, np.nan
         if len(apart):
@@ -81,6 +79,14 @@ def model(table: pd.DataFrame, held_out: int = HELD_OUT_MBIT) -> pd.DataFrame:
     )
     found.attrs = {**table.attrs, "held_out": held_out}
     return found
+
+
+def _fit(size_bytes: float, bandwidth_mbit: pd.Series, seconds: pd.Series) -> tuple[float, float]:
+    """The seconds that do not hang on the line, and the factor of those that do."""
+    measured = seconds.to_numpy(float)
+    on_line = on_line_s(size_bytes, bandwidth_mbit.to_numpy(float))
+    (fixed, factor), _ = nnls(np.column_stack([1 / measured, on_line / measured]), np.ones(len(measured)))
+    return fixed, factor
 
 
 def on_line_s(size_bytes: float, bandwidth_mbit: np.ndarray | float) -> np.ndarray | float:
@@ -109,11 +115,23 @@ def shared(found: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
-def first_response(rows: pd.DataFrame, bandwidth_mbit: float) -> pd.Series:
-    """By cell, after how many seconds a machine that had nothing answers, by the model of all that was measured. Raises
-    LabError as `times` does."""
-    found = model(times(rows), held_out=0)
-    return at(found[found["has"] == EMPTY].set_index("cell"), bandwidth_mbit)
+def first_response(rows: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
+    """By cell, after how many seconds a machine that had nothing answers, by a model of each block's times alone:
+    columns trials (blocks), mean, low and high, as `comparison.summarize` has them. The interval is of the noise; how
+    far the model itself is off, `model` says. A cell of which no block has two bandwidths is left out."""
+    every = []
+    for name in comparison.find_studies(rows, KIND, has=EMPTY):
+        bandwidth = rows.attrs["environment"]["studies"][name]["parameters"]["bandwidth_mbit"]
+        seconds, sizes = (comparison.samples(rows, name, metric) for metric in (METRIC, "pulled_bytes"))
+        both = seconds.merge(sizes[["cell", "block", "value"]], on=["cell", "block"], suffixes=("", "_bytes"))
+        every.append(both.assign(bandwidth_mbit=bandwidth))
+    lines = []
+    for (cell, block), own in pd.concat(every).groupby(["cell", "block"], sort=False):
+        if len(own) > 1:
+            size = own["value_bytes"].mean()
+            fixed, factor = _fit(size, own["bandwidth_mbit"], own["value"])
+            lines.append((cell, block, fixed + factor * on_line_s(size, bandwidth_mbit)))
+    return comparison.summarize(pd.DataFrame(lines, columns=["cell", "block", "value"])).set_index("cell")
 
 
 def seconds(found: pd.DataFrame, bandwidth_mbit: np.ndarray, services: np.ndarray) -> pd.DataFrame:

@@ -259,12 +259,19 @@ def test_plots_say_what_they_show(rows):
 def test_a_choice_goes_by_what_a_day_brings(rows):
     wishes = Wishes(weights={choice.DAY: 1.0}, day=choice.Day(100, 10))
     found = choice.choose(rows, wishes)
-    assert found.picked == "scratch-optimized-system" and "deploys are of the same cells' servers" in found.notes
+    assert found.picked == "scratch-optimized-system" and any(
+        "deploys are of the same cells' servers" in each for each in found.notes
+    )
     seconds = 100 * (0.5 + 1.03 * 8 * 1.5e6 / 10e6)
     assert found.table.loc[found.picked, choice.DAY] == pytest.approx(seconds, rel=0.03)
     told = "\n".join(choice.evidence(found))
     assert "A day brings 100 deploys to machines that lack the image, at 10 Mbit/s, and 0 requests." in told
-    assert "seconds a day 17" in told and "cannot be said: what deploys take of a day is a model's" in told
+    assert (
+        "seconds a day 17" in told
+        and "Sure: with values drawn from the measured intervals it is picked in 100%." in told
+    )
+    measured = deployment.first_response(rows, 10).loc[found.picked]
+    assert measured["trials"] == 10 and measured["low"] < seconds / 100 < measured["high"]
     unweighted = Wishes(day=choice.Day(100, 10, 1e6))
     assert choice.choose(rows, unweighted).picked == "scratch-optimized-system"
     with pytest.raises(LabError, match="has not measured cpu"):
