@@ -96,14 +96,19 @@ def run(options: argparse.Namespace) -> int:
 def measure(options: argparse.Namespace) -> int:
     kind, app = studies.KINDS[options.study], _app(options)
     options.run = options.run or (app.package if options.app else store.STUDIES_RUN)
-    if options.app and not app.serve:
+    if options.app and not app.serve and not kind.of_builds:
         raise LabError(f"{options.app / apps.FILE}: has no [serve], which says how its server is started and asked")
     if options.study == deployment.KIND:
         elsewhere.check()
     if options.app and options.workload:
         raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
-    asked = [workloads.own(app)] if options.app else list(map(workloads.find, options.workload or [USUAL_WORKLOAD]))
-    usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app else kind
+    if options.app:
+        asked = [workloads.own(app)] if app.serve else []
+    else:
+        asked = list(map(workloads.find, options.workload or [USUAL_WORKLOAD]))
+    usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not kind.of_builds else kind
+    if kind.of_builds and not options.knobs:  # each cell is minutes of a trial: not every allocator of an own app
+        options.allocators = options.allocators or kind.allocators
     cells = _cells(options, app, usual)
     apps.refuse_allocators(app, cells)
     loads = [
@@ -112,9 +117,10 @@ def measure(options: argparse.Namespace) -> int:
         for workers in options.workers
     ]
     plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
+    measured = app if options.app else app.server
     failures = pipeline.run_studies(
-        cells, [app.server, app] if kind.of_clients and not app.serve else [app.server], options.run,
-        studies.planner(options.study, loads, plan, app), kind.tools,
+        cells, [measured, app] if kind.of_clients and not app.serve else [measured], options.run,
+        studies.planner(options.study, loads, plan, measured), kind.tools, cold=kind.of_builds,
         sources=_sources(options), builder=options.builder, console=console, command=options.told,
     )  # fmt: skip
     return _ended(options.run, failures)

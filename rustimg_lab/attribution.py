@@ -27,6 +27,8 @@ QUANTITIES = {
     IMAGE: Criterion("the image's bytes on disk", "", "unpacked_bytes", "{:.2f} MB", 1e6),
     APP: Criterion("the app's bytes on disk", "", "app_bytes", "{:.3f} MB", 1e6),
     **choice.CRITERIA,
+    "build_cpu": Criterion("CPU time of a cold build", "build", "cold_build_cpu_s", "{:.1f} s", 1),
+    "build": Criterion("a cold build from start to end", "build", "cold_build_s", "{:.1f} s", 1),
 }
 # Of sizes that the base has a part in, that part, which is known also of a cell that was not built.
 _APPS_PART = {"unpacked_bytes": "app_bytes", "compressed_bytes": "compressed_app_bytes"}

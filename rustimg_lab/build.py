@@ -84,9 +84,11 @@ def build(
     *,
     builder: str | None = None,
     ca: Path | None = None,
+    cold: bool = False,
     on_step: Callable[[Binary, str], None] = lambda binary, text: None,
 ) -> Iterator[Built]:
-    """Builds the cells and yields each as it is done, failures included.
+    """Builds the cells and yields each as it is done, failures included; with `cold`, as a cell's image, what its
+    binary is built in from nothing compiled (`dockerfile.cold_stage`).
 
     `images` are the base images by name, the builder's among them. `logs` receives a log per cell, `work` the binaries.
     `on_step` hears what each binary's build is doing. On Ctrl-C all builds are stopped before the interrupt goes on.
@@ -97,7 +99,7 @@ def build(
         groups.setdefault(cell.binary, []).append(cell)
 
     def one(binary: Binary) -> list[Built]:
-        return _build_group(binary, groups[binary], app, images, context, logs, work, builder, ca, on_step)
+        return _build_group(binary, groups[binary], app, images, context, logs, work, builder, ca, cold, on_step)
 
     with ThreadPoolExecutor(host.parallel_builds()) as pool:
         futures = [pool.submit(one, binary) for binary in _in_turn(groups, app)]
@@ -110,13 +112,19 @@ def build(
             raise
 
 
-def image_tag(cell: Cell, app: App) -> str:
+def image_tag(cell: Cell, app: App, cold: bool = False) -> str:
     """The name of a cell's image: the lab's own."""
-    return f"{engine.repository(app.name.lower())}:{cell.slug}"
+    return f"{engine.repository(app.name.lower() + ('-cold' if cold else ''))}:{cell.slug}"
 
 
 def bake_file(
-    cells: list[Cell], app: App, images: dict[str, Provenance], context: Path, facts: Path, ca: Path | None
+    cells: list[Cell],
+    app: App,
+    images: dict[str, Provenance],
+    context: Path,
+    facts: Path,
+    ca: Path | None,
+    cold: bool = False,
 ) -> dict:
     """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out."""
     shared = {"context": str(context), "secret": [f"id=ca,src={ca}"] if ca else []}
@@ -124,13 +132,15 @@ def bake_file(
     targets = {
         cell.slug: shared
         | {
-            "dockerfile-inline": dockerfile.render(cell, app, toolchain),
+            "dockerfile-inline": dockerfile.render(cell, app, toolchain)
+            + (dockerfile.cold_stage(cell, app) if cold else ""),
             "args": {"RUST_IMAGE": images[BUILDER].image, **proxy.variables()}
             | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.image else {}),
-            "tags": [image_tag(cell, app)],
+            "tags": [image_tag(cell, app, cold)],
             "labels": {engine.IMAGE_LABEL: engine.lab_id()},
             "output": ["type=docker"],
         }
+        | ({"target": "cold"} if cold else {})
         for cell in cells
     }
     first = targets[cells[0].slug]
@@ -230,13 +240,14 @@ def _build_group(
     work: Path,
     builder: str | None,
     ca: Path | None,
+    cold: bool,
     on_step: Callable[[Binary, str], None],
 ) -> list[Built]:
     """Builds the cells of one binary; called again without those that failed by themselves, until none does."""
     failed: list[Built] = []
     facts = work / binary.slug
     while cells:
-        definition = bake_file(cells, app, images, context, facts, ca)
+        definition = bake_file(cells, app, images, context, facts, ca, cold)
         command = _bake_command(work / f"{binary.slug}.bake", definition, builder)
         code, steps, said = _bake(command, lambda text: on_step(binary, text))
         _keep_log(steps, said, [logs / f"{cell.slug}.log" for cell in cells])
@@ -254,13 +265,14 @@ def _build_group(
     symbols = facts / "symbols"
     cpu_s = cpu_seconds((facts / "out" / "times").read_text())
     told = json.loads((work / f"{binary.slug}.bake" / METADATA).read_text())
-    return failed + [Built(cell, _image_id(told, cell, app), "", linked, symbols, shipped, cpu_s) for cell in cells]
+    found = {cell: _image_id(told, cell, image_tag(cell, app, cold)) for cell in cells}
+    return failed + [Built(cell, image, "", linked, symbols, shipped, cpu_s) for cell, image in found.items()]
 
 
-def _image_id(metadata: dict, cell: Cell, app: App) -> str:
+def _image_id(metadata: dict, cell: Cell, tag: str) -> str:
     """The id of the image that this call built; the name may have gone to another lab's by now."""
     digest = metadata.get(cell.slug, {}).get("containerimage.digest", "")
-    return (engine.find_image(digest) or engine.find_image(image_tag(cell, app))).id
+    return (engine.find_image(digest) or engine.find_image(tag)).id
 
 
 def _bake(command: list[str], on_step: Callable[[str], None]) -> tuple[int, dict[str, Step], list[str]]:

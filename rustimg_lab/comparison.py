@@ -48,6 +48,8 @@ METRICS = {
     "exec_to_exit_s": Metric("exec to exit, s", True),
     "host_first_byte_s": Metric("start of the container to first byte, host network, s", True),
     "bridge_first_byte_s": Metric("start of the container to first byte, bridge network, s", True),
+    "cold_build_cpu_s": Metric("CPU time of a cold build, s", True, LESS),
+    "cold_build_s": Metric("cold build from start to end, s", True),
     "first_response_s": Metric("pull, unpack and start to first byte, s", True),
     "latency_p50_s": Metric("latency at a fixed rate, median, s", True),
     "latency_p90_s": Metric("latency at a fixed rate, 90th percentile, s", True),

@@ -1,5 +1,7 @@
 """Cell -> Dockerfile text. Pure: no file but the template is read, nothing is run."""
 
+import json
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rustimg_lab.additions import ADDITIONS
@@ -24,6 +26,14 @@ COPY --from=builder /rootfs/ /rootfs/
 COPY --from=symbols /symbols /symbols
 """
 
+# The builder with the crates that cargo has downloaded in it and with nothing compiled, to build from cold, offline.
+COLD_STAGE = """
+FROM builder AS cold
+RUN --mount=type=cache,id=rustimg-lab-cargo-home,target=/downloaded \
+    set -eu; mkdir -p /cargo; cp -a /downloaded/. /cargo
+CMD {command}
+"""
+
 
 def render(cell: Cell, app: App, toolchain: str = "") -> str:
     """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte.
@@ -39,7 +49,7 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
         cache_id=cache_id(cell, app, toolchain),
         lacks=[what for what, _, needed in _lacks(cell) if needed],
         packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
-        cargo_options=" ".join(_cargo_options(cell, app)),
+        cargo=_cargo(cell, app),
         musl=cell.target == MUSL,
         cargo_auditable=CARGO_AUDITABLE,
         exports=" ".join(_exports(cell, app)),
@@ -47,6 +57,13 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
         commands_of_additions=[text.format(app=app.name) for each in additions for text in each.commands],
         entrypoint=[text.format(app=app.name) for each in additions for text in each.entrypoint],
     )
+
+
+def cold_stage(cell: Cell, app: App) -> str:
+    """A stage to put behind the cell's text, named cold: an image whose command is the text's own call of cargo."""
+    exports = "CARGO_HOME=/cargo CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH=0 CARGO_NET_OFFLINE=true"
+    script = f"export {' '.join([exports, *_exports(cell, app)])}; exec {_cargo(cell, app)}"
+    return COLD_STAGE.format(command=json.dumps(["sh", "-c", script]))
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
@@ -71,9 +88,13 @@ def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
     ]
 
 
-def _cargo_options(cell: Cell, app: App) -> list[str]:
+def _cargo(cell: Cell, app: App) -> str:
+    """The call that builds the program."""
     features = [*app.features, *(feature for name, feature in app.allocators if name == cell.allocator)]
-    return [
+    words = [
+        "cargo",
+        *(["auditable"] if cell.profile.auditable else []),
+        "build --locked --release",
         *cell.profile.cargo,
         f"--target {cell.target}",
         *([f"--package {app.package}"] if app.member else []),
@@ -81,6 +102,7 @@ def _cargo_options(cell: Cell, app: App) -> list[str]:
         *([] if app.default_features else ["--no-default-features"]),
         *([f"--features {','.join(features)}"] if features else []),
     ]
+    return " ".join(words)
 
 
 def _exports(cell: Cell, app: App) -> list[str]:

@@ -88,6 +88,7 @@ def run_studies(
     plan: Planner,
     tools_name: str,
     *,
+    cold: bool = False,
     sources: bases.Sources,
     builder: str | None,
     console: Console,
@@ -96,12 +97,13 @@ def run_studies(
     """Builds the cells of each app and runs the studies of them; returns a line on all that failed.
 
     `plan` gets the images of each app as treatments, the run, and the image of what measures, made by the name
-    `tools_name`. What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and
+    `tools_name` ("" for none). With `cold` the images are those that the cells are built in, as `build.build` has it.
+    What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and
     when the run has a study of that name with another plan.
     """
     with _open(_bases_of([], cells), apps[0], run_name, sources, builder, console, command) as session:
         failures: list[str] = []
-        _run_studies(cells, apps, session, plan, failures, tools_name)
+        _run_studies(cells, apps, session, plan, failures, tools_name, cold)
         return failures
 
 
@@ -112,12 +114,13 @@ def _run_studies(
     plan: Planner,
     failures: list[str],
     tools_name: str = "tools",
+    cold: bool = False,
 ) -> None:
     """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
-    tools = _tools(tools_name, session)
+    tools = _tools(tools_name, session) if tools_name else ""
     built = []
     for app in apps:
-        treatments, failed = _build_treatments(cells, app, session, app.name, app.name)
+        treatments, failed = _build_treatments(cells, app, session, app.name, app.name, cold)
         built.append(treatments)
         failures += failed
     with closing(plan(built, session.run, tools)) as studies:  # some keep an engine of their own meanwhile
@@ -225,12 +228,12 @@ def _bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
 
 
 def _build_treatments(
-    cells: list[Cell], app: App, session: Session, folder: str, study: str
+    cells: list[Cell], app: App, session: Session, folder: str, study: str, cold: bool = False
 ) -> tuple[list[trials.Treatment], list[str]]:
     """The images of an app as treatments, in the order of `cells`, and a line on each that there is none of, which is a
     row of `study` too; their Dockerfiles and logs go to that folder of the run's."""
     made, failures = {}, []
-    with _building(cells, app, session, folder) as outcomes:
+    with _building(cells, app, session, folder, cold) as outcomes:
         for built in outcomes:
             _keep_dockerfile(built, app, session, folder)
             if reason := built.reason or _not_as_asked(built, session.images):
@@ -243,7 +246,9 @@ def _build_treatments(
 
 
 @contextmanager
-def _building(cells: list[Cell], app: App, session: Session, folder: str = "") -> Iterator[Iterator[Built]]:
+def _building(
+    cells: list[Cell], app: App, session: Session, folder: str = "", cold: bool = False
+) -> Iterator[Iterator[Built]]:
     """The cells as they are built; their logs go to that folder of the run's logs."""
     logs = session.run.path / "logs" / folder
     logs.mkdir(exist_ok=True)
@@ -251,7 +256,17 @@ def _building(cells: list[Cell], app: App, session: Session, folder: str = "") -
         engine.work_folder() as work,
         progress.building(list(dict.fromkeys(cell.binary for cell in cells)), session.console) as on_step,
         closing(
-            build.build(cells, app, session.images, logs, work, builder=session.builder, ca=session.ca, on_step=on_step)
+            build.build(
+                cells,
+                app,
+                session.images,
+                logs,
+                work,
+                builder=session.builder,
+                ca=session.ca,
+                cold=cold,
+                on_step=on_step,
+            )
         ) as outcomes,
     ):
         yield outcomes

@@ -33,7 +33,7 @@ from rustimg_lab import (
 )
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PROBES_FILE, PROFILES, PUBLISHED, RECORDED, REPORTS
-from rustimg_lab.short import MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
+from rustimg_lab.short import BUILD, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 
 CELL_TIMEOUT_S = 300
 PDF_TIMEOUT_S = 180
@@ -163,6 +163,8 @@ def parts(run: str) -> list[tuple[str, dict]]:
             found.append((MEMORY, load))
         elif name == "startup-container":
             found.append((STARTUP, {}))
+        elif plan["kind"] == "build":
+            found.append((BUILD, {}))
     if stats.cells(rows)["ok"].any() and any(choice.study_of(rows, each.kind, each.metric, "") for each in MEASURED):
         found.append((CHOOSE, {}))
     asked = any(f" {KNOBS}" in command for command in rows.attrs["environment"].get("commands", []))

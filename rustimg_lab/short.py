@@ -8,7 +8,7 @@ from rich.table import Table
 from rustimg_lab import choice, comparison, stats, store, survival, tables
 
 SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
-SURVIVAL = "06_survival"
+SURVIVAL, BUILD = "06_survival", "09_build"
 STARTS = {"program": "startup-server", "container": "startup-container"}
 COMPARED = ("ratio", "95% interval", "all at once", "detectable", "blocks", "verdict")
 
@@ -105,6 +105,14 @@ def _of_startup(run: str) -> tuple[str, list[list[str]], range]:
     return _of_parts(f"run {run}: start to first byte", found)
 
 
+def _of_build(run: str) -> tuple[str, list[list[str]], range]:
+    """The same of cold builds: their CPU time, and from start to end."""
+    rows = store.load(run)
+    study = comparison.find_study(rows, "build")
+    found = {"CPU time": comparison.of_study(rows, study), "time": comparison.of_study(rows, study, "cold_build_s")}
+    return _of_parts(f"run {run}: cold builds", found)
+
+
 def _of_parts(of: str, found: dict[str, pd.DataFrame]) -> tuple[str, list[list[str]], range]:
     lines = [["of", "cell", *COMPARED]]
     for what, each in found.items():
@@ -167,7 +175,10 @@ def _of_survival(run: str) -> tuple[str, list[list[str]], range]:
     return f"run {run}: {len(outcomes)} probes of each image", lines, range(1, 4)
 
 
-SHORT = {SIZES: _of_sizes, SURVIVAL: _of_survival, STARTUP: _of_startup, UNDER_LOAD: _of_load, MEMORY: _of_memory}
+SHORT = {
+    SIZES: _of_sizes, STARTUP: _of_startup, UNDER_LOAD: _of_load, MEMORY: _of_memory, SURVIVAL: _of_survival,
+    BUILD: _of_build,
+}  # fmt: skip
 
 
 def _compressed(cell: dict) -> str:

@@ -18,6 +18,7 @@ from rustimg_lab.measure.workloads import Workload
 
 ANSWER_TIMEOUT_S = 20
 POLL_S = 0.0005
+NO_CPU_TIME = "the engine tells no CPU time of a container (unknown cgroup layout)"
 LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
 
 
@@ -146,6 +147,16 @@ def ask_on(connection: socket.socket, workload: Workload) -> tuple[int, int]:
     if workload.answer is not None and body != workload.answer:
         raise Lost(f"{workload.method} {workload.path} was answered with the wrong body ({body[:40]!r}...)")
     return len(head) + 4 + len(body), len(body)
+
+
+def cpu_ns(container: engine.Container) -> int | None:
+    """The CPU time that a container has used, user and system, from its cgroup (v1 or v2) as the engine reads it; None
+    where it tells none. Raises Lost when the container is gone."""
+    try:
+        told = container.stats(stream=False, one_shot=True)
+    except docker.errors.APIError as error:
+        raise Lost(f"the container is gone: {error.explanation}") from None
+    return told.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage") or None
 
 
 def _receive(connection: socket.socket) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from rustimg_lab import matrix
-from rustimg_lab.measure import deploy, latency, memory, startup, throughput, workloads
+from rustimg_lab.measure import compiling, deploy, latency, memory, startup, throughput, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Measure, Plan, Study, Treatment
 from rustimg_lab.store import Run
@@ -22,7 +22,8 @@ class Kind:
     profiles: tuple[str, ...]
     allocators: tuple[str, ...]
     of_clients: bool = False  # whether the client is measured beside the server
-    tools: str = "tools"  # the image that it measures with
+    of_builds: bool = False  # whether it is the build that is measured
+    tools: str = "tools"  # the image that it measures with, if any
 
 
 _ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
@@ -31,7 +32,14 @@ KINDS = {
     "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True),
     "memory": _ALLOCATORS,
     "latency": replace(_ALLOCATORS, tools="oha"),
-    "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,)),
+    "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools=""),
+    compiling.KIND: Kind(
+        ("scratch",),
+        ("baseline", "lto-thin", "lto-fat", "unit-1", "optimized", "opt-z"),
+        ("system",),
+        of_builds=True,
+        tools="",
+    ),
 }
 _UNDER_LOAD = {"throughput": throughput, "memory": memory, "latency": latency}
 # What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.
@@ -49,7 +57,7 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
 
 def planner(kind: str, loads: list[Load], plan: Plan, app: matrix.App) -> Planner:
     """How a study of that kind is planned once its images are there; `loads` are what servers are put under, and how
-    they are started, which is the same in all."""
+    they are started, which is the same in all; `app` is what is measured."""
 
     def studies(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
         if kind == "startup":
@@ -58,6 +66,9 @@ def planner(kind: str, loads: list[Load], plan: Plan, app: matrix.App) -> Planne
             return
         if kind == "deploy":
             yield from deploy.studies(built[0], loads[0].workload, run.environment["bases"], plan, run)
+            return
+        if kind == compiling.KIND:
+            yield from compiling.studies(built[0], app.name, plan, run)
             return
         for load in loads:
             yield from _UNDER_LOAD[kind].studies(load, *built, plan, run, tools)

@@ -4,12 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-import docker.errors
-
-from rustimg_lab import engine
-from rustimg_lab.measure import instructions, loading, trials
+from rustimg_lab.measure import instructions, loading, serving, trials
 from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.measure.trials import Treatment
 from rustimg_lab.store import Observation, Run
 
 CPU_PER_REQUEST = "cpu_us_per_request"
@@ -49,12 +46,11 @@ def measure(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
     """
     with loading.serve(treatment.image, load) as server, loading.generator(tools, load) as generator:
         _, warm = loading.ask(generator, server, load, load.warmup_s)
-        before = _cpu_ns(server.container)
+        before = serving.cpu_ns(server.container)
         requests, per_s = loading.ask(generator, server, load, load.seconds)
-        after = _cpu_ns(server.container)
+        after = serving.cpu_ns(server.container)
     if before is None or after is None:
-        reason = "the engine tells no CPU time of a container (unknown cgroup layout)"
-        cpu = Observation(CPU_PER_REQUEST, None, "us", ok=False, reason=reason)
+        cpu = Observation(CPU_PER_REQUEST, None, "us", ok=False, reason=serving.NO_CPU_TIME)
     else:
         cpu = Observation(CPU_PER_REQUEST, (after - before) / 1e3 / requests, "us")
     return [
@@ -63,12 +59,3 @@ def measure(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
         Observation("requests", requests),
         cpu,
     ]
-
-
-def _cpu_ns(container: engine.Container) -> int | None:
-    """The CPU time that a container has used, user and system, from its cgroup (v1 or v2) as the engine reads it."""
-    try:
-        told = container.stats(stream=False, one_shot=True)
-    except docker.errors.APIError as error:
-        raise Lost(f"the server is gone: {error.explanation}") from None
-    return told.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage") or None

@@ -1,0 +1,91 @@
+"""Cold builds: for real, of the tiny crate in containers; and the stage that they are made in, as text."""
+
+import re
+import threading
+import time
+
+import pytest
+from conftest import TINY, derived, forget, ours
+
+from rustimg_lab import apps, comparison, dockerfile, matrix, store
+from rustimg_lab.measure import compiling
+from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.paths import REPORTS, RUNS
+
+NAME = "test-compiling"
+MEASURE = (
+    "measure", "--study", "build", "--run", NAME, "--app", str(TINY), "--bases", "scratch,debian",
+    "--profiles", "baseline", "--blocks", "2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(lab):
+    """A short study through the command line; of a crate that serves nothing."""
+    forget(NAME)
+    done = lab(*MEASURE)
+    assert done.returncode == 0, done.stderr
+    yield done
+    forget(NAME)
+
+
+@pytest.mark.engine
+def test_every_build_is_from_cold_and_has_its_page(study):
+    rows = store.load(NAME)
+    assert rows["ok"].all()
+    about = rows.attrs["environment"]["studies"]["build"]
+    assert about["parameters"]["program"] == "tiny" and len(about["cells"]) == 3
+    cpu, wall = (comparison.samples(rows, "build", metric) for metric in (compiling.CPU, compiling.WALL))
+    assert len(cpu) == len(wall) == 3 * 2
+    # What is compiled already takes cargo some hundredths of a second.
+    assert cpu["value"].min() > 0.2 and cpu["value"].max() < 3 * cpu["value"].min()
+    assert (cpu["value"] <= 1.02 * about["parameters"]["cpus"] * wall["value"]).all()
+    assert (REPORTS / NAME / "report.html").exists()
+    assert f"run {NAME}: cold builds" in study.stdout
+
+
+@pytest.mark.engine
+def test_the_same_call_builds_nothing_again_and_leaves_no_container(study, lab):
+    before = (RUNS / NAME / "rows.jsonl").read_text()
+    done = lab(*MEASURE)
+    assert done.returncode == 0, done.stderr
+    assert (RUNS / NAME / "rows.jsonl").read_text() == before
+    assert not ours()
+
+
+@pytest.mark.engine
+def test_a_build_that_fails_or_goes_away_is_a_lost_trial(images):
+    cell = matrix.cell("scratch", "baseline", "system")
+
+    def treatment(script: str) -> Treatment:
+        return Treatment(cell, derived(images["debian"].image, ["sh", "-c", script], user=""), cell.slug)
+
+    failing = "echo 'error: could not compile `tiny`' >&2; exit 101"
+    with pytest.raises(Lost, match="cargo failed with exit code 101: error: could not compile `tiny`"):
+        compiling.measure(treatment(failing))
+
+    slow = treatment("sleep 60")
+
+    def kill() -> None:
+        while not ours():
+            time.sleep(0.1)
+        time.sleep(1)
+        for container in ours():
+            container.kill()
+
+    killed = threading.Thread(target=kill)
+    killed.start()
+    with pytest.raises(Lost, match=r"the container is gone|cargo failed with exit code 137: it said nothing"):
+        compiling.measure(slow)
+    killed.join()
+    assert not ours()
+
+
+@pytest.mark.parametrize("profile", ["baseline", "optimized", "no-unwind", "smallest", "auditable", "cpu-v3"])
+def test_the_stage_calls_cargo_as_the_dockerfile_does(profile):
+    cell, app = matrix.cell("scratch", profile, "jemalloc"), apps.load(TINY)
+    text, stage = dockerfile.render(cell, app), dockerfile.cold_stage(cell, app)
+    (called,) = re.findall(r"^    (cargo (?:auditable )?build .*); \\$", text, re.MULTILINE)
+    assert called.replace('"', r"\"") in stage
+    for exported in re.findall(r"^    export (.*); \\$", text, re.MULTILINE)[1:]:
+        assert exported.replace('"', r"\"") in stage
