@@ -100,6 +100,8 @@ def measure(options: argparse.Namespace) -> int:
         raise LabError(f"{options.app / apps.FILE}: has no [serve], which says how its server is started and asked")
     if options.study == deployment.KIND:
         elsewhere.check()
+    if kind.of_builds and options.workload:
+        raise LabError("--workload is what a server is asked: a study of builds asks none")
     if options.app and options.workload:
         raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
     if options.app:

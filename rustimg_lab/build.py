@@ -126,23 +126,30 @@ def bake_file(
     ca: Path | None,
     cold: bool = False,
 ) -> dict:
-    """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out."""
+    """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out; with
+    `cold` as `build` has it."""
     shared = {"context": str(context), "secret": [f"id=ca,src={ca}"] if ca else []}
     toolchain = images[BUILDER].toolchain(cells[0].debian)
+    texts = {cell: dockerfile.render(cell, app, toolchain) for cell in cells}
+    if cold:
+        texts = {cell: text + dockerfile.cold_stage(cell, app) for cell, text in texts.items()}
     targets = {
         cell.slug: shared
         | {
-            "dockerfile-inline": dockerfile.render(cell, app, toolchain)
-            + (dockerfile.cold_stage(cell, app) if cold else ""),
+            "dockerfile-inline": texts[cell],
             "args": {"RUST_IMAGE": images[BUILDER].image, **proxy.variables()}
             | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.image else {}),
             "tags": [image_tag(cell, app, cold)],
             "labels": {engine.IMAGE_LABEL: engine.lab_id()},
             "output": ["type=docker"],
         }
-        | ({"target": "cold"} if cold else {})
         for cell in cells
     }
+    if cold:
+        for cell, text in texts.items():
+            made_of = hashlib.sha256(f"{text}\0{images[BUILDER].digest}\0{context.name}".encode()).hexdigest()
+            own = targets[cell.slug]
+            own |= {"target": dockerfile.COLD, "labels": own["labels"] | {engine.MADE_OF_LABEL: made_of}}
     first = targets[cells[0].slug]
     facts_stage = dockerfile.FACTS_STAGE.format(app=app.name)
     targets[FACTS] = {**first, "dockerfile-inline": first["dockerfile-inline"] + facts_stage,

@@ -2,7 +2,8 @@
 
 Sizes are exact. How sure a choice is by what was measured in blocks, is the share of `DRAWS` repetitions that make the
 same one, each with values drawn from Student's t distributions: about each cell's own mean where a limit is held
-against it, and about its ratio to the study's baseline, paired by block, where cells are held against each other.
+against it, and about its ratio to the study's baseline, paired by block, where cells are held against each other. What
+deploys take of a day is not paired: it comes of several studies.
 """
 
 from collections.abc import Iterable
@@ -207,13 +208,11 @@ def facts(found: Choice) -> str:
 def sure(found: Choice) -> str:
     """How sure it is that the cell that was picked is the one, in a sentence."""
     by = {*found.wishes.limits, *found.wishes.weights}
-    if DAY in by and not found.sureness:
-        return "How sure that is cannot be said: what deploys take was not measured in blocks enough."
     if not found.wishes.min_throughput and not any(ALL[name].kind for name in by):
         exact = not any("estimates" in note for note in found.notes)
         return f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
     if not found.sureness:
-        return "How sure that is cannot be said: a study that it goes by has too few blocks."
+        return "How sure that is cannot be said: a study that it goes by has too few blocks, or was not made."
     share = found.sureness.get(found.picked, 0.0)
     seldom = {cell: own for cell, own in found.sureness.items() if cell != found.picked and own > 0.005}
     others = ", ".join(f"{cell} in {own:.0%}" for cell, own in seldom.items())
@@ -304,7 +303,7 @@ def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
 def _day(rows: pd.DataFrame, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.Series, np.ndarray, str]:
     """The seconds of a day per cell, draws of them, and what a reader must know of them."""
     first, drawn = pd.Series(np.nan, table.index), np.full((1, len(table)), np.nan)
-    note = "deploys are of the same cells' servers, by the model of notebooks/08_deploy.ipynb"
+    note = "deploys are of the same cells' servers, by a model of each block; how far models are off is in 08_deploy"
     if deployment.is_measured(rows):
         found = deployment.first_response(rows, day.bandwidth_mbit).reindex(table.index)
         first, generator = found["mean"], np.random.default_rng(1)

@@ -118,7 +118,8 @@ def shared(found: pd.DataFrame) -> pd.DataFrame:
 def first_response(rows: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
     """By cell, after how many seconds a machine that had nothing answers, by a model of each block's times alone:
     columns trials (blocks), mean, low and high, as `comparison.summarize` has them. The interval is of the noise; how
-    far the model itself is off, `model` says. A cell of which no block has two bandwidths is left out."""
+    far the model itself is off, `model` says. A cell of which no block has two bandwidths is left out. `rows` are
+    `is_measured`."""
     every = []
     for name in comparison.find_studies(rows, KIND, has=EMPTY):
         bandwidth = rows.attrs["environment"]["studies"][name]["parameters"]["bandwidth_mbit"]
@@ -131,7 +132,8 @@ def first_response(rows: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
             size = own["value_bytes"].mean()
             fixed, factor = _fit(size, own["bandwidth_mbit"], own["value"])
             lines.append((cell, block, fixed + factor * on_line_s(size, bandwidth_mbit)))
-    return comparison.summarize(pd.DataFrame(lines, columns=["cell", "block", "value"])).set_index("cell")
+    found = comparison.summarize(pd.DataFrame(lines, columns=["cell", "block", "value"])).set_index("cell")
+    return found.astype(float)  # also of no row
 
 
 def seconds(found: pd.DataFrame, bandwidth_mbit: np.ndarray, services: np.ndarray) -> pd.DataFrame:

@@ -26,11 +26,19 @@ COPY --from=builder /rootfs/ /rootfs/
 COPY --from=symbols /symbols /symbols
 """
 
-# The builder with the crates that cargo has downloaded in it and with nothing compiled, to build from cold, offline.
+# The builder with the crates in it and with nothing compiled, to build from cold, offline. They are fetched again: the
+# builder stage may have been cached for longer than what cargo had downloaded.
+COLD = "cold"
 COLD_STAGE = """
 FROM builder AS cold
-RUN --mount=type=cache,id=rustimg-lab-cargo-home,target=/downloaded \
-    set -eu; mkdir -p /cargo; cp -a /downloaded/. /cargo
+RUN --mount=type=secret,id=ca,mode=0444 \
+    --mount=type=cache,id=rustimg-lab-cargo-home,target=/downloaded \
+    set -eu; \
+    if [ -f /run/secrets/ca ]; then export CARGO_HTTP_CAINFO=/run/secrets/ca; fi; \
+    export {exports}; \
+    CARGO_HOME=/downloaded cargo fetch {options}; \
+    mkdir -p /cargo; \
+    for kept in registry git; do if [ -d /downloaded/$kept ]; then cp -a /downloaded/$kept /cargo/; fi; done
 CMD {command}
 """
 
@@ -61,9 +69,10 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
 
 def cold_stage(cell: Cell, app: App) -> str:
     """A stage to put behind the cell's text, named cold: an image whose command is the text's own call of cargo."""
-    exports = "CARGO_HOME=/cargo CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH=0 CARGO_NET_OFFLINE=true"
-    script = f"export {' '.join([exports, *_exports(cell, app)])}; exec {_cargo(cell, app)}"
-    return COLD_STAGE.format(command=json.dumps(["sh", "-c", script]))
+    exports = " ".join(["CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH=0", *_exports(cell, app)])
+    options = " ".join(["--locked", f"--target {cell.target}", *cell.profile.cargo])
+    script = f"export CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}; exec {_cargo(cell, app)}"
+    return COLD_STAGE.format(exports=exports, options=options, command=json.dumps(["sh", "-c", script]))
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:

@@ -34,6 +34,7 @@ from rustimg_lab.paths import STATE
 IMAGE_LABEL = "io.rustimg-lab.id"  # on every image that this clone makes; its value is the clone's id
 CONTAINER_LABEL = "io.rustimg-lab.container"  # containers have one of their own, since they inherit their image's
 STAND_IN_LABEL = "io.rustimg-lab.stand-in"  # on an image that only stands in for an official one: for which, and how
+MADE_OF_LABEL = "io.rustimg-lab.made-of"  # on an image that no build makes twice alike: a digest of what went into it
 PID_LABEL = "io.rustimg-lab.pid"  # the lab's process that a container belongs to
 
 TIMEOUT_S = 600
@@ -241,8 +242,12 @@ def command(image: str) -> list[str]:
 
 
 def contents_digest(image: str) -> str:
-    """A digest of what an image holds: of its layers, unpacked. Its id changes with the time it was made, this not."""
-    layers = client().images.get(image).attrs["RootFS"]["Layers"]
+    """A digest of what an image holds: of its layers, unpacked, or of what it was made of where a label tells that. Its
+    id changes with the time it was made, this not."""
+    found = client().images.get(image)
+    if made_of := found.labels.get(MADE_OF_LABEL):
+        return made_of
+    layers = found.attrs["RootFS"]["Layers"]
     return hashlib.sha256("\n".join(layers).encode()).hexdigest()
 
 

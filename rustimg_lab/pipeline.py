@@ -98,10 +98,11 @@ def run_studies(
 
     `plan` gets the images of each app as treatments, the run, and the image of what measures, made by the name
     `tools_name` ("" for none). With `cold` the images are those that the cells are built in, as `build.build` has it.
-    What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and
-    when the run has a study of that name with another plan.
+    What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and when the run has
+    a study of that name with another plan.
     """
-    with _open(_bases_of([], cells), apps[0], run_name, sources, builder, console, command) as session:
+    bases_needed = _bases_of([], cells) if tools_name else _bases_of(cells, [])
+    with _open(bases_needed, apps[0], run_name, sources, builder, console, command) as session:
         failures: list[str] = []
         _run_studies(cells, apps, session, plan, failures, tools_name, cold)
         return failures

@@ -38,7 +38,9 @@ from rustimg_lab.short import BUILD, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOA
 CELL_TIMEOUT_S = 300
 PDF_TIMEOUT_S = 180
 KNOBS = "--knobs"
-MANY_CELLS = 16
+MANY_CELLS = 16  # of a factorial: as no plot of each is read any more
+# What plots each cell, by the kind of its studies; sizes have none.
+ONE_BY_ONE = {SIZES: "", STARTUP: "startup", UNDER_LOAD: "throughput", MEMORY: "memory"}
 CHOOSE, ATTRIBUTION, DEPLOY = "05_choose", "07_attribution", "08_deploy"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
 MEASURED = [each for each in choice.CRITERIA.values() if each.kind]
@@ -178,10 +180,15 @@ def parts(run: str) -> list[tuple[str, dict]]:
 
 
 def _parts_of_page(run: str, rows: pd.DataFrame) -> list[tuple[str, dict]]:
-    """The same without the sizes of so many cells that no plot of each has room: there `ATTRIBUTION` has them."""
-    found = parts(run)
-    many = ATTRIBUTION in dict(found) and stats.cells(rows)["ok"].sum() > MANY_CELLS
-    return [each for each in found if not (many and each[0] == SIZES)]
+    """The same without what of many cells plots each by itself, where `ATTRIBUTION` tells what they have in common."""
+    told = {each.quantity.kind for each in attribution.everything(rows)[0] if len(each.values) >= MANY_CELLS}
+    few = [
+        plan["kind"]
+        for plan in rows.attrs["environment"].get("studies", {}).values()
+        if len(plan["cells"]) - 1 < MANY_CELLS  # the twin is one of them
+    ]
+    left_out = {notebook for notebook, kind in ONE_BY_ONE.items() if kind in told - set(few)}
+    return [each for each in parts(run) if each[0] not in left_out]
 
 
 def _recorded() -> list[str]:

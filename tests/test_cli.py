@@ -132,6 +132,15 @@ def test_the_documents_say_which_knob_bought_what():
     assert scored["error"].abs().median() < 0.03 and scored["inside"].mean() >= 0.9
 
 
+def test_the_documents_say_which_knob_bought_which_time_and_memory():
+    rows = store.load("recorded/knobs")
+    found, reasons = attribution.everything(rows)
+    assert set(reasons) == {attribution.IMAGE, attribution.APP, "transfer"}
+    told = [attribution.in_words(attribution.shares(each)) for each in found]
+    for text in (*told, short.markdown("recorded/knobs", short.BUILD)):
+        assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
+
+
 def test_the_documents_say_what_a_deploy_takes():
     rows = store.load("recorded/deploy")
     text = deployment.in_words(deployment.against(rows, "", ""))

@@ -81,6 +81,19 @@ def test_a_page_loads_nothing_and_can_be_heard(run):
     assert {link["href"][1:] for link in soup("a", href=re.compile("^#"))} <= set(names)
 
 
+@pytest.mark.parametrize(
+    ("run", "left_out"),
+    [
+        ("recorded/factorial", {short.SIZES}),
+        ("recorded/knobs", {short.UNDER_LOAD, short.MEMORY}),  # its starts are of eight cells
+        ("recorded/service", set()),
+    ],
+)
+def test_of_many_cells_the_page_has_what_they_have_in_common(run, left_out):
+    shown = {notebook for notebook, _ in report._parts_of_page(run, store.load(run))}
+    assert {notebook for notebook, _ in report.parts(run)} - shown == left_out
+
+
 def test_the_raw_rows_are_inside(recorded):
     links = {link["download"]: link["href"] for link in recorded("a", download=True)}
     content = gzip.decompress(base64.b64decode(links["recorded-article-rows.jsonl.gz"].partition(",")[2]))

@@ -57,7 +57,7 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
 
 def planner(kind: str, loads: list[Load], plan: Plan, app: matrix.App) -> Planner:
     """How a study of that kind is planned once its images are there; `loads` are what servers are put under, and how
-    they are started, which is the same in all; `app` is what is measured."""
+    they are started, which is the same in all; `app` has how its client is called, and what a build study builds."""
 
     def studies(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
         if kind == "startup":
