@@ -27,6 +27,7 @@ QUANTITIES = {
     IMAGE: Criterion("the image's bytes on disk", "", "unpacked_bytes", "{:.2f} MB", 1e6),
     APP: Criterion("the app's bytes on disk", "", "app_bytes", "{:.3f} MB", 1e6),
     **choice.CRITERIA,
+    "memory": replace(choice.CRITERIA["memory"], shown="{:.2f} MB"),
     "build_cpu": Criterion("CPU time of a cold build", "build", "cold_build_cpu_s", "{:.1f} s", 1),
     "build": Criterion("a cold build from start to end", "build", "cold_build_s", "{:.1f} s", 1),
 }

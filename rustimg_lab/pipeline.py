@@ -119,11 +119,14 @@ def _run_studies(
 ) -> None:
     """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
     tools = _tools(tools_name, session) if tools_name else ""
-    built = []
+    built, failed = [], []
     for app in apps:
-        treatments, failed = _build_treatments(cells, app, session, app.name, app.name, cold)
+        treatments, own = _build_treatments(cells, app, session, app.name, app.name, cold)
         built.append(treatments)
-        failures += failed
+        failed += own
+    if not built[0]:
+        raise LabError(f"none of the cells could be built, so there is nothing to measure; {failed[0]}")
+    failures += failed
     with closing(plan(built, session.run, tools)) as studies:  # some keep an engine of their own meanwhile
         for study, measure in studies:
             about = {key: value for key, value in study.parameters.items() if key != "warning"}

@@ -1,9 +1,9 @@
 """Runs -> the page that is shared: parameters checked, notebooks executed by papermill, the parts put together."""
 
 import datetime
-import gzip
 import hashlib
 import json
+import lzma
 import os
 import re
 from collections.abc import Callable
@@ -233,7 +233,7 @@ def _source(name: str, rows: pd.DataFrame) -> page.Source:
         if study in blocks
     ]
     own = name.replace("/", "-")
-    files = {f"{own}-{path.name}.gz": gzip.compress(path.read_bytes(), mtime=0) for path in store.files(name)}
+    files = {f"{own}-{path.name}.xz": lzma.compress(path.read_bytes(), preset=9) for path in store.files(name)}
     facts = {**found.get("machine", {}), **found.get("tools", {})}
     machine = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
     app = found.get("app", {})

@@ -108,8 +108,8 @@ def test_tables_sort_and_are_copied(browser, written):
         copied = page.evaluate("navigator.clipboard.readText()").splitlines()
         assert copied[0].split("\t")[0] == "base" and len(copied) == 1 + len(before)
         with page.expect_download() as download:
-            page.get_by_role("link", name="recorded-article-rows.jsonl.gz").click()
-        assert download.value.suggested_filename == "recorded-article-rows.jsonl.gz"
+            page.get_by_role("link", name="recorded-article-rows.jsonl.xz").click()
+        assert download.value.suggested_filename == "recorded-article-rows.jsonl.xz"
 
 
 def test_the_pdf_has_the_whole_page():

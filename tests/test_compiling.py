@@ -54,6 +54,19 @@ def test_the_same_call_builds_nothing_again_and_leaves_no_container(study, lab):
 
 
 @pytest.mark.engine
+def test_an_app_that_cannot_be_built_is_one_line_with_the_reason(tiny, lab):
+    (tiny.directory / "src" / "main.rs").write_text('compile_error!("not today");')
+    forget("test-broken")
+    done = lab("measure", "--study", "build", "--run", "test-broken", "--app", str(tiny.directory), "--blocks", "1",
+               "--profiles", "baseline")  # fmt: skip
+    rows = store.load("test-broken")
+    forget("test-broken")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "so there is nothing to measure; tiny scratch-baseline-system: error: not today" in done.stderr
+    assert rows["metric"].tolist() == ["built"] and not rows["ok"].any()
+
+
+@pytest.mark.engine
 def test_a_build_that_fails_or_goes_away_is_a_lost_trial(images):
     cell = matrix.cell("scratch", "baseline", "system")
 

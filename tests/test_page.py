@@ -2,10 +2,10 @@
 made. How it looks and behaves in a browser is `test_browser.py`'s part."""
 
 import base64
-import gzip
 import html
 import itertools
 import json
+import lzma
 import re
 import shutil
 import subprocess
@@ -96,10 +96,10 @@ def test_of_many_cells_the_page_has_what_they_have_in_common(run, left_out):
 
 def test_the_raw_rows_are_inside(recorded):
     links = {link["download"]: link["href"] for link in recorded("a", download=True)}
-    content = gzip.decompress(base64.b64decode(links["recorded-article-rows.jsonl.gz"].partition(",")[2]))
+    content = lzma.decompress(base64.b64decode(links["recorded-article-rows.jsonl.xz"].partition(",")[2]))
     assert content == (RECORDED / "article" / "rows.jsonl").read_bytes()
     own = {name.replace("/", "-") for name in report.names("recorded")}
-    assert set(links) == {f"{name}-{file}.gz" for name in own for file in ("rows.jsonl", "environment.json")}
+    assert set(links) == {f"{name}-{file}.xz" for name in own for file in ("rows.jsonl", "environment.json")}
 
 
 def test_it_says_how_to_reproduce_each_run(tmp_path, monkeypatch):
