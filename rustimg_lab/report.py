@@ -38,7 +38,7 @@ from rustimg_lab.short import BUILD, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOA
 CELL_TIMEOUT_S = 300
 PDF_TIMEOUT_S = 180
 KNOBS = "--knobs"
-MANY_CELLS = 16  # of a factorial: as no plot of each is read any more
+MANY_CELLS = 8  # of a factorial: from there on what its knobs do is read sooner than a plot of each cell
 # What plots each cell, by the kind of its studies; sizes have none.
 ONE_BY_ONE = {SIZES: "", STARTUP: "startup", UNDER_LOAD: "throughput", MEMORY: "memory"}
 CHOOSE, ATTRIBUTION, DEPLOY = "05_choose", "07_attribution", "08_deploy"

@@ -85,7 +85,7 @@ def test_a_page_loads_nothing_and_can_be_heard(run):
     ("run", "left_out"),
     [
         ("recorded/factorial", {short.SIZES}),
-        ("recorded/knobs", {short.UNDER_LOAD, short.MEMORY}),  # its starts are of eight cells
+        ("recorded/knobs", {short.STARTUP, short.UNDER_LOAD}),
         ("recorded/service", set()),
     ],
 )
