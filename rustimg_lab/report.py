@@ -181,6 +181,9 @@ def parts(run: str) -> list[tuple[str, dict]]:
 
 def _parts_of_page(run: str, rows: pd.DataFrame) -> list[tuple[str, dict]]:
     """The same without what of many cells plots each by itself, where `ATTRIBUTION` tells what they have in common."""
+    found = parts(run)
+    if ATTRIBUTION not in dict(found):
+        return found
     told = {each.quantity.kind for each in attribution.everything(rows)[0] if len(each.values) >= MANY_CELLS}
     few = [
         plan["kind"]
@@ -188,7 +191,7 @@ def _parts_of_page(run: str, rows: pd.DataFrame) -> list[tuple[str, dict]]:
         if len(plan["cells"]) - 1 < MANY_CELLS  # the twin is one of them
     ]
     left_out = {notebook for notebook, kind in ONE_BY_ONE.items() if kind in told - set(few)}
-    return [each for each in parts(run) if each[0] not in left_out]
+    return [each for each in found if each[0] not in left_out]
 
 
 def _recorded() -> list[str]:

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +41,25 @@ def forget(run: str) -> None:
     """Removes a run of a test's, and its report."""
     for folder in (RUNS / run, REPORTS / run):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def measured(lab: Callable, run: str, command: tuple[str, ...]) -> Iterator[subprocess.CompletedProcess]:
+    """A run as the command line makes it, for as long as the block lasts."""
+    forget(run)
+    done = lab(*command)
+    assert done.returncode == 0, done.stderr
+    yield done
+    forget(run)
+
+
+def adds_nothing(lab: Callable, run: str, command: tuple[str, ...]) -> None:
+    """Asserts that a call that is made again measures nothing again, and leaves no container."""
+    before = (RUNS / run / "rows.jsonl").read_text()
+    done = lab(*command)
+    assert done.returncode == 0, done.stderr
+    assert (RUNS / run / "rows.jsonl").read_text() == before
+    assert not ours()
 
 
 def derived(image: str, command: list[str], user: str = working.USER, files: dict | None = None) -> str:

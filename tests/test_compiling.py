@@ -5,12 +5,12 @@ import threading
 import time
 
 import pytest
-from conftest import TINY, derived, forget, ours
+from conftest import TINY, adds_nothing, derived, forget, measured, ours
 
 from rustimg_lab import apps, comparison, dockerfile, matrix, store
 from rustimg_lab.measure import compiling
 from rustimg_lab.measure.trials import Lost, Treatment
-from rustimg_lab.paths import REPORTS, RUNS
+from rustimg_lab.paths import REPORTS
 
 NAME = "test-compiling"
 MEASURE = (
@@ -22,11 +22,8 @@ MEASURE = (
 @pytest.fixture(scope="module")
 def study(lab):
     """A short study through the command line; of a crate that serves nothing."""
-    forget(NAME)
-    done = lab(*MEASURE)
-    assert done.returncode == 0, done.stderr
-    yield done
-    forget(NAME)
+    with measured(lab, NAME, MEASURE) as done:
+        yield done
 
 
 @pytest.mark.engine
@@ -46,11 +43,7 @@ def test_every_build_is_from_cold_and_has_its_page(study):
 
 @pytest.mark.engine
 def test_the_same_call_builds_nothing_again_and_leaves_no_container(study, lab):
-    before = (RUNS / NAME / "rows.jsonl").read_text()
-    done = lab(*MEASURE)
-    assert done.returncode == 0, done.stderr
-    assert (RUNS / NAME / "rows.jsonl").read_text() == before
-    assert not ours()
+    adds_nothing(lab, NAME, MEASURE)
 
 
 @pytest.mark.engine

@@ -9,7 +9,7 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import as_root, forget, ours
+from conftest import adds_nothing, as_root, measured
 
 from rustimg_lab import choice, comparison, deployment, elsewhere, engine, matrix, plots, registry, store, tables
 from rustimg_lab.choice import Wishes
@@ -26,11 +26,8 @@ MEASURE = ("measure", "--study", "deploy", "--run", NAME, "--bases", "scratch,di
 @pytest.fixture(scope="module")
 def study(lab):
     """A short study through the command line."""
-    forget(NAME)
-    done = lab(*MEASURE)
-    assert done.returncode == 0, done.stderr
-    yield done
-    forget(NAME)
+    with measured(lab, NAME, MEASURE) as done:
+        yield done
 
 
 @pytest.fixture
@@ -69,11 +66,8 @@ def test_a_slow_line_takes_its_time_and_no_more(study):
 @as_root
 @pytest.mark.engine
 def test_the_same_call_measures_nothing_again_and_leaves_nothing(study, lab):
-    before = (RUNS / NAME / "rows.jsonl").read_text()
-    done = lab(*MEASURE)
-    assert done.returncode == 0, done.stderr
-    assert (RUNS / NAME / "rows.jsonl").read_text() == before
-    assert not ours() and not list(elsewhere.NAMESPACES.glob("rustimg-lab-elsewhere-*"))
+    adds_nothing(lab, NAME, MEASURE)
+    assert not list(elsewhere.NAMESPACES.glob("rustimg-lab-elsewhere-*"))
 
 
 @as_root

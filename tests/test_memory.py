@@ -1,15 +1,15 @@
 """What memory real servers take, in containers with and without a limit."""
 
-import shutil
 from dataclasses import replace
 
 import pytest
+from conftest import measured
 
 from rustimg_lab import apps, build, comparison, engine, matrix, store
 from rustimg_lab.measure import loading, memory, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Lost, PlanError, Treatment
-from rustimg_lab.paths import MYIP, REPORTS, RUNS
+from rustimg_lab.paths import MYIP, REPORTS
 
 pytestmark = pytest.mark.engine
 NAME = "test-memory"
@@ -21,16 +21,8 @@ MEASURE = ("measure", "--study", "memory", "--run", NAME, "--bases", "scratch", 
 @pytest.fixture(scope="module")
 def study(lab):
     """A short study through the command line."""
-    _forget()
-    done = lab(*MEASURE)
-    assert done.returncode == 0, done.stderr
-    yield done
-    _forget()
-
-
-def _forget() -> None:
-    for folder in (RUNS / NAME, REPORTS / NAME):
-        shutil.rmtree(folder, ignore_errors=True)
+    with measured(lab, NAME, MEASURE) as done:
+        yield done
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Real starts: inside the image without the engine, and of containers."""
 
-import shutil
-
 import pytest
+from conftest import adds_nothing, measured
 
 from rustimg_lab import apps, build, comparison, engine, matrix, store
 from rustimg_lab.measure import startup, workloads
 from rustimg_lab.measure.trials import Lost, Treatment
-from rustimg_lab.paths import MYIP, REPORTS, RUNS
+from rustimg_lab.paths import MYIP, REPORTS
 
 pytestmark = pytest.mark.engine
 NAME = "test-startup"
@@ -17,16 +16,8 @@ MEASURE = ("measure", "--study", "startup", "--run", NAME, "--bases", "scratch",
 @pytest.fixture(scope="module")
 def study(lab):
     """A short study through the command line."""
-    _forget()
-    done = lab(*MEASURE)
-    assert done.returncode == 0, done.stderr
-    yield done
-    _forget()
-
-
-def _forget() -> None:
-    for folder in (RUNS / NAME, REPORTS / NAME):
-        shutil.rmtree(folder, ignore_errors=True)
+    with measured(lab, NAME, MEASURE) as done:
+        yield done
 
 
 def values(study: str, metric: str):
@@ -64,10 +55,7 @@ def test_the_first_byte_is_looked_for_every_millisecond_or_more_often(study):
 
 
 def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab):
-    before = (RUNS / NAME / "rows.jsonl").read_text()
-    done = lab(*MEASURE)
-    assert done.returncode == 0, done.stderr
-    assert (RUNS / NAME / "rows.jsonl").read_text() == before
+    adds_nothing(lab, NAME, MEASURE)
     assert engine.client().containers.list(all=True, filters={"label": engine.CONTAINER_LABEL}) == []
 
 

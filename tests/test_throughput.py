@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from conftest import adds_nothing, measured
 
 from rustimg_lab import apps, build, comparison, engine, host, matrix, packages, short, store
 from rustimg_lab.measure import instructions, latency, loading, serving, throughput, trials, workloads
@@ -28,16 +29,8 @@ MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--profiles", "optimi
 @pytest.fixture(scope="module")
 def study(lab):
     """A short study of musl malloc against jemalloc, through the command line; its rows."""
-    _forget()
-    done = lab(*MEASURE, "--blocks", "6")
-    assert done.returncode == 0, done.stderr
-    yield done
-    _forget()
-
-
-def _forget() -> None:
-    for folder in (RUNS / NAME, REPORTS / NAME):
-        shutil.rmtree(folder, ignore_errors=True)
+    with measured(lab, NAME, (*MEASURE, "--blocks", "6")) as done:
+        yield done
 
 
 @pytest.fixture
@@ -99,10 +92,7 @@ def test_the_plan_is_recorded_and_every_trial_has_its_rows(study):
 
 
 def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab):
-    before = (RUNS / NAME / "rows.jsonl").read_text()
-    done = lab(*MEASURE, "--blocks", "6")
-    assert done.returncode == 0, done.stderr
-    assert (RUNS / NAME / "rows.jsonl").read_text() == before
+    adds_nothing(lab, NAME, (*MEASURE, "--blocks", "6"))
     assert _ours() == []
 
 
