@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.regression.linear_model import OLS
 
 from rustimg_lab import choice, comparison, factorial, stats
 from rustimg_lab.choice import Criterion
@@ -364,6 +363,8 @@ def _filled(found: Factorial) -> Factorial:
 def _model(found: Factorial, fitted: list[str]) -> Any:
     """The logarithms of these cells, the base's part left out, explained by least squares with each knob and each two
     of them (statsmodels' OLS)."""
+    from statsmodels.regression.linear_model import OLS  # here: it takes most of a second, and few calls need it
+
     logs = np.log(_own(found).mean(axis=1)[fitted])
     return OLS(logs.to_numpy(), _terms(found.turned.loc[fitted])).fit()
 

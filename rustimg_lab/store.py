@@ -14,16 +14,15 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
+import fastjsonschema  # jsonschema takes a second to be imported where Jupyter is installed, and so would every call
 import pandas as pd
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from rustimg_lab import disk
 from rustimg_lab.errors import LabError, unknown
@@ -250,12 +249,13 @@ def _environment(path: Path) -> dict[str, Any]:
             raise LabError(
                 f"run '{path.name}' has schema {environment['schema']}, this lab reads {SCHEMA}; update the lab"
             )
-        wrong = best_match(_validator().iter_errors(environment))
+        _validator()(environment)
+    except fastjsonschema.JsonSchemaValueException as error:
+        where = "/".join(map(str, error.path[1:])) or "it"
+        said = error.message.removeprefix(error.name).strip()
+        raise LabError(f"{path.name}/environment.json cannot be used: {where[:80]}: {said[:120]}") from None
     except (OSError, ValueError) as error:
         raise LabError(f"{path.name}/environment.json cannot be read ({error}); the run has no environment") from None
-    if wrong:
-        where = "/".join(map(str, wrong.absolute_path)) or "it"
-        raise LabError(f"{path.name}/environment.json cannot be used: {where[:80]}: {wrong.message[:120]}")
     if missing := [
         base for base, digest in environment.get("bases", {}).items() if digest not in environment["images"]
     ]:
@@ -264,8 +264,8 @@ def _environment(path: Path) -> dict[str, Any]:
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    return Draft202012Validator(json.loads(ENVIRONMENT_SCHEMA.read_text(encoding="utf-8")))
+def _validator() -> Callable[[Any], Any]:
+    return fastjsonschema.compile(json.loads(ENVIRONMENT_SCHEMA.read_text(encoding="utf-8")))
 
 
 def _lines(file: TextIO) -> Iterator[str]:
