@@ -1,4 +1,7 @@
-"""The command line; no logic of its own."""
+"""The command line; no logic of its own.
+
+What makes pages is imported where it is called: Jupyter's packages take two seconds, and most commands need none.
+"""
 
 import argparse
 import os
@@ -7,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +24,6 @@ from rustimg_lab import (
     additions,
     apps,
     bases,
-    batch,
     build,
     choice,
     deployment,
@@ -34,7 +37,6 @@ from rustimg_lab import (
     matrix,
     pipeline,
     profiles,
-    report,
     short,
     store,
     values,
@@ -45,7 +47,8 @@ from rustimg_lab.measure import studies, trials, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.paths import MYIP, NOTEBOOKS, ROOT
 
-USUAL_WORKLOAD = studies.USUAL_LOAD.workload.name
+FORMATS = ("html", "pdf", "md")
+PYTEST = (sys.executable, "-m", "pytest")
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -59,10 +62,15 @@ def main(arguments: list[str] | None = None) -> int:
         options.told = _told_command(sys.argv[1:] if arguments is None else arguments)
         if options.rest and options.command not in (test, notebook):
             parser.error(f"unrecognized arguments: {' '.join(options.rest)}")
-        return options.command(options)
+        code = options.command(options)
+        sys.stdout.flush()
+        return code
     except LabError as error:
         print(f"lab: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # who reads has enough, as `head` has; the interpreter would say so at its end once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if not disk.is_full(error):
             raise
@@ -100,24 +108,12 @@ def measure(options: argparse.Namespace) -> int:
         raise LabError(f"{options.app / apps.FILE}: has no [serve], which says how its server is started and asked")
     if options.study == deployment.KIND:
         elsewhere.check()
-    if kind.of_builds and options.workload:
-        raise LabError("--workload is what a server is asked: a study of builds asks none")
-    if options.app and options.workload:
-        raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
-    if options.app:
-        asked = [workloads.own(app)] if app.serve else []
-    else:
-        asked = list(map(workloads.find, options.workload or [USUAL_WORKLOAD]))
+    loads = _loads(options, kind, app)
     usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not kind.of_builds else kind
     if kind.of_builds and not options.knobs:  # each cell is minutes of a trial: not every allocator of an own app
         options.allocators = options.allocators or kind.allocators
     cells = _cells(options, app, usual)
     apps.refuse_allocators(app, cells)
-    loads = [
-        Load(workload, workers, options.connections, options.warmup, options.seconds)
-        for workload in asked
-        for workers in options.workers
-    ]
     plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
     measured = app if options.app else app.server
     failures = pipeline.run_studies(
@@ -207,6 +203,8 @@ def check(options: argparse.Namespace) -> int:
 
 
 def make_batch(options: argparse.Namespace) -> int:
+    from rustimg_lab import batch
+
     pages = batch.read(options.file)
     table = Table("page", "outcome", box=None)
 
@@ -278,14 +276,35 @@ def test(options: argparse.Namespace) -> int:
             if os.environ.get("CI"):
                 raise
             print(f"lab: {error}; tests that need {what} will be skipped")
-    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["pytest", *options.rest]):
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
         if code := subprocess.run([sys.executable, "-m", *command], cwd=ROOT).returncode:
             return code
-    return 0
+    return subprocess.run([*PYTEST, *options.rest], cwd=ROOT).returncode if options.rest else _all_tests()
+
+
+def _all_tests() -> int:
+    """The tests that need an engine, which leave half of two CPUs idle, beside those that need none; what the latter
+    print comes at the end."""
+    slowest = "--durations=30"
+    apart = [slowest, "-m", "not engine", "-o", "cache_dir=.pytest_cache/apart"]
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen([*PYTEST, *apart], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT) as others,
+    ):
+        try:
+            codes = [subprocess.run([*PYTEST, slowest, "-m", "engine"], cwd=ROOT).returncode, others.wait()]
+        except BaseException:
+            others.terminate()
+            raise
+        said.seek(0)
+        sys.stdout.write(said.read().decode(errors="replace"))
+    return max(codes, key=abs)
 
 
 def _report(name: str, form: str = "html") -> None:
     """Tells the short tables of a run (of several, of each), makes their page and tells where it is."""
+    from rustimg_lab import report
+
     for run in report.names(name):
         _rows(run)
         for notebook, parameters in report.parts(run):
@@ -336,6 +355,28 @@ def _grid(
     return options.bases or usual.bases, options.profiles or usual.profiles, allocators
 
 
+def _loads(options: argparse.Namespace, kind: studies.Kind, app: App) -> list[Load]:
+    """What the servers of a study are put under. Raises LabError for an option that says nothing to such a study."""
+    usual = studies.USUAL_LOAD
+    for name in studies.LOAD:
+        if getattr(options, name) is not None and name not in kind.load:
+            raise LabError(f"--{name} says nothing to a study of {options.study}: leave it out")
+    if options.app and options.workload:
+        raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
+    if options.app:
+        asked = [workloads.own(app)] if app.serve else []
+    else:
+        asked = list(map(workloads.find, options.workload or [usual.workload.name]))
+    if len(asked) > 1 and kind.load != studies.LOAD:
+        raise LabError(f"--workload: a study of {options.study} asks one; name one of {', '.join(options.workload)}")
+    return [
+        Load(workload, workers, options.connections or usual.connections, options.warmup or usual.warmup_s,
+             options.seconds or usual.seconds)
+        for workload in asked
+        for workers in options.workers or [usual.workers]
+    ]  # fmt: skip
+
+
 def _rows(run: str) -> pd.DataFrame:
     """The rows of a run; those that cannot be read are told."""
     rows = store.load(run)
@@ -381,30 +422,21 @@ def _parser() -> argparse.ArgumentParser:
                        help="what is measured; each has cells of its own unless some are named")  # fmt: skip
     usual = studies.USUAL_LOAD
     kinds = "; ".join(f"{each.name}: {each.summary}" for each in workloads.WORKLOADS.values())
-    added.add_argument(
-        "--workload", type=values.names, help=f"what is asked; {usual.workload.name} unless given; {kinds}"
-    )
-    added.add_argument(
-        "--blocks", type=values.count, default=20, metavar="N", help="how many; with --width at most so many"
-    )
+    added.add_argument("--workload", type=values.names, metavar="NAME[,NAME...]",
+                       help=f"what is asked; {usual.workload.name} unless given; {kinds}")  # fmt: skip
+    added.add_argument("--blocks", type=values.count, default=20, metavar="N",
+                       help="how many; with --width at most so many")  # fmt: skip
     added.add_argument("--width", type=values.percent, metavar="PERCENT",
                        help="end as soon as every 95%% interval is narrower, as high / low - 1")  # fmt: skip
-    added.add_argument(
-        "--seconds", type=values.count, default=usual.seconds, metavar="N", help="of load in a trial that count"
-    )
-    added.add_argument(
-        "--warmup", type=values.count, default=usual.warmup_s, metavar="N", help="seconds of load before those"
-    )
-    added.add_argument(
-        "--workers", type=values.counts, default=[usual.workers], metavar="N[,N...]", help="the server's worker threads"
-    )
-    added.add_argument(
-        "--connections",
-        type=values.count,
-        default=usual.connections,
-        metavar="N",
-        help="that the load generator keeps open",
-    )
+    under_load = "; of studies under load"
+    added.add_argument("--seconds", type=values.count, metavar="N",
+                       help=f"of load in a trial that count; {usual.seconds} unless given{under_load}")  # fmt: skip
+    added.add_argument("--warmup", type=values.count, metavar="N",
+                       help=f"seconds of load before those; {usual.warmup_s} unless given{under_load}")  # fmt: skip
+    about = f"the server's worker threads; {usual.workers} unless given{under_load}"
+    added.add_argument("--workers", type=values.counts, metavar="N[,N...]", help=about)
+    about = f"that the load generator keeps open; {usual.connections} unless given{under_load}"
+    added.add_argument("--connections", type=values.count, metavar="N", help=about)
     added.add_argument(
         "--baseline", default="", metavar="CELL", help="BASE-PROFILE-ALLOCATOR; the first cell unless given"
     )
@@ -421,7 +453,7 @@ def _parser() -> argparse.ArgumentParser:
     about = f"'{store.RECORDED_RUN}' for all that is recorded of myip; '{store.DEFAULT_RUN}' unless given"
     added.add_argument("named", nargs="?", metavar="RUN", help=f"a run, or several with commas between; {about}")
     added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the same")
-    added.add_argument("--format", choices=report.FORMATS, default="html", help="a PDF needs Chromium or Chrome")
+    added.add_argument("--format", choices=FORMATS, default="html", help="a PDF needs Chromium or Chrome")
 
     added = command("choose", choose, "pick the cell to ship, say why, and print its Dockerfile; needs no engine")
     about = f"a run with sizes and studies of the same cells; '{store.CHOICE_RUN}' unless given"

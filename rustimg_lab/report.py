@@ -44,7 +44,6 @@ ONE_BY_ONE = {SIZES: "", STARTUP: "startup", UNDER_LOAD: "throughput", MEMORY: "
 CHOOSE, ATTRIBUTION, DEPLOY = "05_choose", "07_attribution", "08_deploy"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
 MEASURED = [each for each in choice.CRITERIA.values() if each.kind]
-FORMATS = ("html", "pdf", "md")
 # By sockets of this user's own; and without the line that a kernel may log when it is told to end.
 KERNEL = {"KernelManager": {"transport": "ipc"}, "NotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]}}
 # What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.

@@ -1,5 +1,8 @@
 """What a user types and gets back, without an engine."""
 
+import subprocess
+import sys
+
 import pytest
 
 from rustimg_lab import (
@@ -39,6 +42,12 @@ RECORDED = [
         (("measure", "--knobs", "strip", "--allocators", "article"), "lab: 'article' is another allocator on each"),
         (("run", "--knobs", "strip", "--profiles", "upx"), "lab: --knobs make the profiles: leave --profiles out"),
         (("run", "--fraction", "3"), "lab: --fraction is of the cells that --knobs make"),
+        (("measure", "--study", "build", "--workers", "2"), "lab: --workers says nothing to a study of build"),
+        (
+            ("measure", "--study", "startup", "--connections", "2"),
+            "lab: --connections says nothing to a study",
+        ),
+        (("measure", "--study", "startup", "--workload", "root,batch"), "lab: --workload: a study of startup asks one"),
         (("report", "--run", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
         (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
         (("clean",), "lab: no Docker engine answers at unix:///nonexistent"),
@@ -55,6 +64,13 @@ def test_a_dockerfile_is_printed_as_it_is_committed(lab):
     done = lab("dockerfile", "scratch", "--profile", "optimized", "--allocator", "jemalloc", **NO_ENGINE)
     assert done.returncode == 0
     assert done.stdout == (MYIP / "Dockerfile.scratch").read_text()
+
+
+def test_who_reads_may_have_enough():
+    process = subprocess.Popen([sys.executable, "-m", "rustimg_lab", "dockerfile", "scratch"], cwd=ROOT,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 1
 
 
 def test_the_readmes_verdicts_are_those_of_the_recorded_studies():

@@ -13,6 +13,9 @@ Studies = Iterator[tuple[Study, Measure]]
 # From the servers' images, the clients' (where they are measured), the run, and the image of what measures.
 Planner = Callable[[list[list[Treatment]], Run, str], Studies]
 
+# The options of `./lab measure` by which a load is told.
+LOAD = ("workload", "workers", "connections", "seconds", "warmup")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -24,21 +27,23 @@ class Kind:
     of_clients: bool = False  # whether the client is measured beside the server
     of_builds: bool = False  # whether it is the build that is measured
     tools: str = "tools"  # the image that it measures with, if any
+    load: tuple[str, ...] = LOAD  # of those options, the ones that it goes by; not all of them: it asks one workload
 
 
 _ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
 KINDS = {
     "throughput": _ALLOCATORS,
-    "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True),
+    "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True, load=("workload",)),
     "memory": _ALLOCATORS,
     "latency": replace(_ALLOCATORS, tools="oha"),
-    "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools=""),
+    "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools="", load=("workload",)),
     compiling.KIND: Kind(
         ("scratch",),
         ("baseline", "lto-thin", "lto-fat", "unit-1", "optimized", "opt-z"),
         ("system",),
         of_builds=True,
         tools="",
+        load=(),
     ),
 }
 _UNDER_LOAD = {"throughput": throughput, "memory": memory, "latency": latency}
