@@ -394,9 +394,14 @@ def last_words(container: Container) -> str:
 
 
 def remove_container(container: Container) -> None:
-    """Removes a container, running or not; one that is gone already is no error."""
-    with suppress(docker.errors.NotFound):
+    """Removes a container, running or not; one that is gone already, or just being removed, is no error."""
+    try:
         container.remove(force=True)
+    except docker.errors.NotFound:
+        pass
+    except docker.errors.APIError as error:
+        if error.status_code != 409:  # "removal is already in progress": two labs clear up after a third that was killed
+            raise
 
 
 def remove_containers(all_of_ours: bool = False) -> int:

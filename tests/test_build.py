@@ -7,6 +7,7 @@ import re
 import tarfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -137,35 +138,49 @@ def test_what_is_no_source_never_enters_the_context(tiny, builds):
     assert built.image, built.reason
 
 
-@pytest.mark.parametrize("with_bundle", [True, False])
-def test_the_ca_bundle_reaches_the_build_and_is_in_no_layer_and_no_history(
-    with_bundle, tiny, builds, images, tmp_path, monkeypatch
-):
-    canary = b"canary-7f3a91c2-in-the-ca-bundle"
+CANARY = "canary-7f3a91c2-in-the-ca-bundle"
+
+
+@pytest.fixture
+def looked(tiny, monkeypatch) -> Callable[[str], str]:
+    """Makes the measured text with one line before cargo that looks whether the secret is there for the step."""
+
+    def make(probe: str) -> str:
+        cell = matrix.cell("scratch", "baseline", "system")
+        text = dockerfile.render(cell, tiny).replace("    find . -type f", f"    {probe}; \\\n    find . -type f")
+        assert probe in text
+        monkeypatch.setattr(dockerfile, "render", lambda *arguments: text)
+        return text
+
+    return make
+
+
+def test_without_a_ca_bundle_no_secret_is_there(looked, tiny, builds):
+    looked("! ls /run/secrets/ca")
+    (built,) = builds([matrix.cell("scratch", "baseline", "system")], tiny, ca=None)
+    assert built.image, built.reason
+
+
+def test_the_ca_bundle_reaches_the_build_and_is_in_no_layer_and_no_history(looked, tiny, builds, images, tmp_path):
     bundle = tmp_path / "ca.pem"
-    bundle.write_bytes((host.ca_bundle().read_bytes() if host.ca_bundle() else b"") + b"\n# " + canary + b"\n")
-    probe = f"grep -c '{canary.decode()[:12]}' /run/secrets/ca" if with_bundle else "! ls /run/secrets/ca"
-    cell = matrix.cell("scratch", "baseline", "system")
-    # The measured text, with one line before cargo that looks whether the secret is there for the step.
-    text = dockerfile.render(cell, tiny).replace("    find . -type f", f"    {probe}; \\\n    find . -type f")
-    assert probe in text
-    monkeypatch.setattr(dockerfile, "render", lambda *arguments: text)
-    (built,) = builds([cell], tiny, ca=bundle if with_bundle else None)
+    bundle.write_bytes((host.ca_bundle().read_bytes() if host.ca_bundle() else b"") + f"\n# {CANARY}\n".encode())
+    text = looked(f"grep -c '{CANARY[:12]}' /run/secrets/ca")
+    (built,) = builds([matrix.cell("scratch", "baseline", "system")], tiny, ca=bundle)
     assert built.image, built.reason
 
     # The builder stage too: it stays on the machine that builds, and may be pushed as a cache.
     tag = f"{engine.repository('test-builder-stage')}:test"
-    options = ["--secret", f"id=ca,src={bundle}"] if with_bundle else []
     source = tmp_path / "Dockerfile"
     source.write_text(text)
     engine.run(
-        [*host.buildx_command(), "build", "--quiet", "--output=type=docker", "--target=builder", "--tag", tag, *options,
-         "--build-arg", f"RUST_IMAGE={images['rust'].image}", "--file", str(source), str(tiny.directory)]
+        [*host.buildx_command(), "build", "--quiet", "--output=type=docker", "--target=builder", "--tag", tag,
+         "--secret", f"id=ca,src={bundle}", "--build-arg", f"RUST_IMAGE={images['rust'].image}", "--file", str(source),
+         str(tiny.directory)]
     )  # fmt: skip
     try:
         for image, skip in ((built.image, 0), (tag, len(_layers(images["rust"].image)))):
-            assert canary.decode() not in str(engine.client().images.get(image).history())
-            assert canary not in _saved(image, skip)
+            assert CANARY not in str(engine.client().images.get(image).history())
+            assert CANARY.encode() not in _saved(image, skip)
     finally:
         engine.client().images.remove(tag)
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import as_root
@@ -83,6 +84,14 @@ def test_a_container_of_a_lab_that_runs_is_left_and_one_of_a_lab_that_died_is_no
         alive.kill()
         alive.wait()
         assert engine.remove_containers() == 1
+
+
+def test_what_several_labs_remove_at_once_is_removed_once(another_clone):
+    container = engine.create_container(image(NAMES[0], "testtest"), command=["x"])
+    with ThreadPoolExecutor(16) as pool:
+        for done in [pool.submit(engine.remove_container, container) for _ in range(16)]:
+            done.result()
+    assert not engine.client().containers.list(all=True, filters={"id": container.id})
 
 
 def test_what_was_pulled_goes_and_a_name_that_the_user_gave_it_stays(another_clone):
