@@ -400,7 +400,7 @@ def remove_container(container: Container) -> None:
     except docker.errors.NotFound:
         pass
     except docker.errors.APIError as error:
-        if error.status_code != 409:  # "removal is already in progress": two labs clear up after a third that was killed
+        if error.status_code != 409:  # already in progress: two labs clear up after a third that was killed
             raise
 
 

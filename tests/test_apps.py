@@ -15,6 +15,7 @@ from rustimg_lab.matrix import Check
 from rustimg_lab.paths import MYIP, REPORTS, RUNS
 
 TINY = Path(__file__).parent / "crates" / "tiny"
+SERVER = TINY.with_name("server")
 MANIFEST = (TINY / "Cargo.toml").read_text()
 CHECK = '\n[check]\narguments = ["--version"]\nprints = "answer 42"\n'
 
@@ -181,7 +182,7 @@ def own_run(tmp_path):
     yield tmp_path / "eine Kiste mit ä", name
     for folder in (RUNS / name, REPORTS / name):
         shutil.rmtree(folder, ignore_errors=True)
-    for repository in ("tiny", "myip-server"):
+    for repository in ("tiny", "answers"):
         for image in engine.client().images.list(engine.repository(repository)):
             engine.client().images.remove(image.id, force=True)
 
@@ -243,31 +244,23 @@ def test_a_program_that_does_not_print_what_it_should_has_no_size(lab, own_run):
     assert cells["baseline"]["reason"] == "did not print 'answer 43': answer 42"
 
 
-SERVER = """\
-binary = "myip-server"
-features = ["server"]
-
-[allocators]
-jemalloc = "jemalloc"
-
-[serve]
-environment = { %s = "{host}:{port}", MYIP_WORKERS = "{workers}", MYIP_DEADLINE_S = "{deadline_s}" }
-path = "/"
-"""
+@pytest.fixture
+def own_server(own_run):
+    """A copy of a server that compiles in seconds."""
+    folder, name = own_run
+    shutil.copytree(SERVER, folder)
+    return folder, name
 
 
 @pytest.mark.engine
-def test_an_own_server_is_built_asked_and_measured(lab, own_run):
-    """myip's server as if it were a stranger's."""
-    folder, name = own_run
-    shutil.copytree(MYIP, folder, ignore=shutil.ignore_patterns("target", apps.FILE))
-    (folder / apps.FILE).write_text(SERVER % "MYIP_LISTEN")
+def test_an_own_server_is_built_asked_and_measured(lab, own_server):
+    folder, name = own_server
     cells = ["--app", str(folder), "--run", name, "--bases", "scratch", "--profiles", "optimized"]
     done = lab("run", *cells, "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = store.load(name)
     found = comparison.of_study(rows, comparison.find_study(rows, "throughput", workload="own"))
-    assert set(found["cell"]) == {"scratch-optimized-jemalloc", "scratch-optimized-system~twin"}
+    assert set(found["cell"]) == {"scratch-optimized-mimalloc", "scratch-optimized-system~twin"}
     assert found["pairs"].eq(2).all()
     done = lab("measure", *cells, "--study", "startup", "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -277,9 +270,10 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_run):
 
 
 @pytest.mark.engine
-def test_a_server_that_listens_elsewhere_is_a_row_with_its_last_words(lab, own_run):
-    folder, name = own_run
-    shutil.copytree(MYIP, folder, ignore=shutil.ignore_patterns("target", apps.FILE))
-    (folder / apps.FILE).write_text(SERVER % "MYIP_LISTENS")
-    done, cells = call(lab, folder, name, "--profiles", "optimized", "--blocks", "0")
-    assert done.returncode == 1 and cells["optimized"]["reason"].startswith("no answer within 20 s")
+def test_a_server_that_listens_elsewhere_is_a_row_with_its_last_words(lab, own_server):
+    folder, name = own_server
+    told = (folder / apps.FILE).read_text()
+    (folder / apps.FILE).write_text(told.replace("ANSWERS_ON", "ANSWER_ON"))
+    done, cells = call(lab, folder, name, "--profiles", "baseline", "--blocks", "0")
+    assert done.returncode == 1
+    assert cells["baseline"]["reason"].startswith("no answer within 20 s; listening on 127.0.0.1:")

@@ -188,8 +188,8 @@ def test_a_bill_of_materials_that_does_not_name_what_is_there(images):
 
 def test_the_crates_of_an_auditable_program_are_seen(builds, images):
     app = probes.load_app()
-    (plain,), (auditable,) = (builds([matrix.cell("scratch", profile, "system")], app)
-                              for profile in ("strip", "strip+auditable"))  # fmt: skip
+    (plain,), (auditable,) = (builds([matrix.cell("scratch", profile, "jemalloc")], app)
+                              for profile in ("optimized", "optimized+auditable"))  # fmt: skip
     found = {each.metric: each for each in probes.inventory_of(auditable.image, [], probes.sbom(auditable.image))}
     assert found["crates"].value == survival.PASSED and found["crates_seen"].value > 10
     more = auditable.shipped.stat().st_size - plain.shipped.stat().st_size
