@@ -283,16 +283,17 @@ def test(options: argparse.Namespace) -> int:
 
 
 def _all_tests() -> int:
-    """The tests that need an engine, which leave half of two CPUs idle, beside those that need none; what the latter
-    print comes at the end."""
+    """The studies and what else needs an engine, which leave half of two CPUs idle, beside the builds and what needs no
+    engine; what the latter print comes at the end."""
     slowest = "--durations=30"
-    apart = [slowest, "-m", "not engine", "-o", "cache_dir=.pytest_cache/apart"]
+    apart = [slowest, "-m", "not engine or builds", "-o", "cache_dir=.pytest_cache/apart"]
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen([*PYTEST, *apart], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT) as others,
     ):
         try:
-            codes = [subprocess.run([*PYTEST, slowest, "-m", "engine"], cwd=ROOT).returncode, others.wait()]
+            tests = subprocess.run([*PYTEST, slowest, "-m", "engine and not builds"], cwd=ROOT)
+            codes = [tests.returncode, others.wait()]
         except BaseException:
             others.terminate()
             raise

@@ -32,9 +32,25 @@ TINY = Path(__file__).parent / "crates" / "tiny"
 
 
 def ours() -> list[engine.Container]:
-    """This clone's containers, running or not."""
+    """This clone's containers, running or not, but for those of tests that run beside these."""
     filters = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
-    return engine.client().containers.list(all=True, filters=filters)
+    found = engine.client().containers.list(all=True, ignore_removed=True, filters=filters)
+    return [each for each in found if _is_ours(each.labels[engine.PID_LABEL])]
+
+
+def work_folders() -> list[Path]:
+    """What a lab works in, and should have left nothing of; but for those of tests that run beside these."""
+    return [path for path in STATE.glob("work-*") if _is_ours(path.name.split("-")[1])]
+
+
+def _is_ours(pid: str) -> bool:
+    """Whether a process is this one, began below it, or is gone."""
+    while engine.lives(pid) and pid not in ("0", str(os.getpid())):
+        try:
+            pid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it has just ended
+            return True
+    return pid != "0"
 
 
 def forget(run: str) -> None:
@@ -102,6 +118,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--faults"):
         items[:] = [item for item in items if item.get_closest_marker("faults")]
+    # Last, since where they run beside the studies, those have made the base images by then.
+    items.sort(key=lambda item: bool(item.get_closest_marker("builds")))
 
 
 @pytest.fixture(scope="session")

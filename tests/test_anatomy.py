@@ -44,6 +44,7 @@ def test_sections_sum_up_to_the_file(tmp_path):
     assert anatomy.loaded_bytes(tmp_path / "a") < sum(found.values())
 
 
+@pytest.mark.builds
 @pytest.mark.engine
 def test_the_parts_of_a_built_cell_sum_up(builds, tiny):
     cells = [matrix.cell("scratch", name, "mimalloc") for name in ("baseline", "optimized", "upx")]

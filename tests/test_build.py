@@ -16,7 +16,7 @@ from rustimg_lab import apps, build, disk, dockerfile, engine, host, matrix
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import sizes
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.builds]
 
 
 def compiled(tmp_path) -> list[str]:

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import as_root, ours, small_builder
+from conftest import as_root, ours, small_builder, work_folders
 from short_study import CELLS
 
 from rustimg_lab import comparison, engine, matrix, store
 from rustimg_lab.measure import trials
-from rustimg_lab.paths import ROOT, STATE
+from rustimg_lab.paths import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.faults]
 
@@ -49,7 +49,7 @@ def whole(folder: Path, blocks: int) -> None:
     ends = [(row["block"], row["cell"]) for row in rows if row["metric"] == trials.TRIAL and row["ok"]]
     assert len(ends) == len(set(ends)) == blocks * len(NAMES) and {cell for _, cell in ends} == NAMES
     assert ours() == []
-    assert not list(STATE.glob("work-*"))
+    assert not work_folders()
     assert sorted(path.name for path in (folder / "short").iterdir() if path.is_file()) == [
         ".lock", "environment.json", "rows.jsonl",
     ]  # fmt: skip
@@ -226,7 +226,7 @@ def test_a_lab_that_is_killed_while_a_base_is_made_leaves_no_process_no_mount_an
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "mmdebstrap" in line]
     assert subprocess.run(["pgrep", "--full", f"work-{process.pid}-"], stdout=subprocess.DEVNULL).returncode == 1
     with engine.work_folder():
-        assert len(list(STATE.glob("work-*"))) == 1
+        assert len(work_folders()) == 1
 
 
 def _mounts(pid: int) -> list[str]:

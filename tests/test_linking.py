@@ -55,6 +55,7 @@ def start(image: str) -> tuple[int, str]:
         container.remove(force=True)
 
 
+@pytest.mark.builds
 @pytest.mark.engine
 @pytest.mark.parametrize("base", ["debian", "distroless"])
 def test_a_newer_builders_binary_that_asks_for_nothing_new_runs_on_an_older_base(
@@ -69,6 +70,7 @@ def test_a_newer_builders_binary_that_asks_for_nothing_new_runs_on_an_older_base
     assert start(built.image) == (0, "answer 42\n")
 
 
+@pytest.mark.builds
 @pytest.mark.engine
 def test_a_newer_builders_binary_that_asks_for_more_is_found_before_a_container_starts(
     tiny, builds: Callable, images, bookworm, monkeypatch
@@ -99,6 +101,7 @@ def test_a_newer_builders_binary_that_asks_for_more_is_found_before_a_container_
     assert start(built.image) == (0, "answer 42\n")
 
 
+@pytest.mark.builds
 @pytest.mark.engine
 def test_the_older_release_is_that_of_builder_slim_and_distroless_alike(tiny, builds: Callable, images, bookworm):
     for image in bookworm.values():
@@ -112,6 +115,7 @@ def test_the_older_release_is_that_of_builder_slim_and_distroless_alike(tiny, bu
         assert start(built.image) == (0, "answer 42\n")
 
 
+@pytest.mark.builds
 @pytest.mark.engine
 def test_a_dynamic_binary_on_a_base_without_glibc_is_found(images):
     """The machine's own shell, held against the alpine base."""

@@ -5,7 +5,7 @@ import pytest
 from rustimg_lab import apps, dockerfile, engine, host, matrix
 from rustimg_lab.paths import MYIP
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.builds]
 
 
 def test_its_own_tests_pass_and_the_public_roots_are_among_them(images, tmp_path):

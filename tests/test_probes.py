@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import derived, forget, ours
+from conftest import derived, forget, ours, work_folders
 
 from rustimg_lab import apps, engine, host, matrix, registry, store, survival
 from rustimg_lab.matrix import Check, Serve
 from rustimg_lab.measure import probes, serving, working
-from rustimg_lab.paths import MYIP, ROOT, RUNS
+from rustimg_lab.paths import MYIP, RUNS
 
 RUN = "test-probes"
 SCRATCH, DEBIAN = "scratch-optimized-jemalloc", "debian-baseline-system"
@@ -19,7 +19,7 @@ WITH = f"{matrix.WITH}ca-certificates_init_tmp_tzdata"
 ALL = "ca-certificates,init,tmp,tzdata"
 NOTHING = ["/bin/sh", "-c", "exit 1"]
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.builds]
 
 
 @pytest.fixture(scope="module")
@@ -218,4 +218,4 @@ def test_no_container_asks_for_more_than_it_needs(rows, least_privilege):
 
 def test_nothing_is_left_of_a_probe(rows):
     assert ours() == []
-    assert not list((ROOT / ".lab").glob("work-*"))
+    assert not work_folders()

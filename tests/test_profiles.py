@@ -123,6 +123,7 @@ def test_a_broken_file_is_one_line_on_the_command_line(tmp_path):
     assert done.stderr.startswith("lab: profiles.toml cannot be read") and done.stderr.count("\n") == 1
 
 
+@pytest.mark.builds
 @pytest.mark.engine
 def test_a_profile_that_the_linker_refuses_is_told_in_the_linkers_words(file, builds, tiny):
     file('[odd]\nsummary = "o"\nrustflags = ["-Clink-arg=-Wl,--no-such-option"]\n')
@@ -130,6 +131,7 @@ def test_a_profile_that_the_linker_refuses_is_told_in_the_linkers_words(file, bu
     assert built.reason.startswith("error: linking with ") and "unrecognized option '--no-such-option'" in built.reason
 
 
+@pytest.mark.builds
 @pytest.mark.engine
 @pytest.mark.parametrize("base", ["scratch", "debian"])
 def test_every_profile_of_the_ladder_makes_a_program_that_works(base, builds, tiny):

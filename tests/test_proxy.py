@@ -14,12 +14,12 @@ from pathlib import Path
 import forward_proxy
 import pytest
 import trustme
-from conftest import forget
+from conftest import forget, work_folders
 from test_bases import push, registry_on, rootfs
 
 from rustimg_lab import apps, bases, build, engine, host, matrix, proxy
 from rustimg_lab.errors import LabError
-from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
+from rustimg_lab.paths import REPORTS, ROOT, RUNS
 
 CANARY = "canary5f0c"
 USER, PASSWORD = f"{CANARY}user", f"{CANARY}@pass"
@@ -171,7 +171,7 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
         assert "HTTPS_PROXY=[proxy]" in logs and "failed by way of [proxy]" in logs
         written = [path for folder in (RUNS / run, REPORTS / run) for path in folder.rglob("*") if path.is_file()]
         assert {"rows.jsonl", "environment.json", "report.html"} <= {path.name for path in written}
-        left = [path for path in STATE.glob("work-*/**/*") if path.is_file()]
+        left = [path for folder in work_folders() for path in folder.rglob("*") if path.is_file()]
         for path in written + left:
             text = path.read_text(errors="replace")
             assert CANARY not in text and LOGIN not in text, path

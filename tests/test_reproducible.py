@@ -8,7 +8,7 @@ from rustimg_lab import apps, dockerfile, engine, matrix
 from rustimg_lab.disk import sha256
 from rustimg_lab.paths import MYIP
 
-pytestmark = [pytest.mark.engine, pytest.mark.faults]
+pytestmark = [pytest.mark.engine, pytest.mark.builds, pytest.mark.faults]
 
 
 @pytest.fixture

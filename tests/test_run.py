@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import forget, ours
+from conftest import forget, ours, work_folders
 from test_bases import rootfs
 
 from rustimg_lab import (
@@ -33,6 +33,7 @@ from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS, STATE
 
 pytestmark = pytest.mark.engine
 NAME = "test-article"
+SLEEP = ("sleep", "60.4711")  # of this test and of no other
 
 
 @pytest.fixture(scope="module")
@@ -270,17 +271,17 @@ def test_a_cell_that_failed_is_a_row_and_in_the_exit_code(tiny_run, tiny):
 def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on(sign, tiny_run, tiny):
     start, name = tiny_run
     slow = tiny.directory / "build.rs"
-    slow.write_text("fn main() { std::thread::sleep(std::time::Duration::from_secs(60)); }")
+    slow.write_text(f'fn main() {{ std::process::Command::new("{SLEEP[0]}").arg("{SLEEP[1]}").status().unwrap(); }}')
     process = start("--bases", "scratch,debian", "--allocators", "system")
     at_once = min(2, host.parallel_builds())
-    assert _wait_for(lambda: len(_build_scripts()) == at_once, 120), "cargo did not come as far as the build script"
+    assert _wait_for(lambda: len(_sleeping()) == at_once, 120), "cargo did not come as far as the build script"
     process.send_signal(sign)
     out, err = process.communicate(timeout=60)
     assert process.returncode == (-9 if sign == signal.SIGKILL else 130), out + err
     if sign != signal.SIGKILL:
         assert err.strip() == "lab: interrupted; the same command goes on from here"
     # After a kill the kernel tells bake, and bake the engine, which takes a moment.
-    assert _wait_for(lambda: not _bakes() and not _build_scripts(), 30)
+    assert _wait_for(lambda: not _bakes(process.pid) and not _sleeping(), 30)
     assert ours() == []
     rows = RUNS / name / "rows.jsonl"
     assert not rows.exists() or all(json.loads(line) for line in rows.read_text().splitlines())
@@ -291,17 +292,17 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     assert process.returncode == 1, err  # both are built, and do not do a client's job
     table = stats.cells(store.load(name))
     assert table["binary_sha256"].notna().all() and store.load(name).attrs["broken"] == []
-    assert [path.name for path in STATE.iterdir() if path.name.startswith("work-")] == []
+    assert work_folders() == []
 
 
-def _bakes() -> list[str]:
-    """The bake commands of this clone that are running."""
-    return [command for command in _commands() if " bake " in command and str(STATE) in command]
+def _bakes(pid: int) -> list[str]:
+    """The bake commands of a lab that are running."""
+    return [command for command in _commands() if " bake " in command and f"{STATE}/work-{pid}-" in command]
 
 
-def _build_scripts() -> list[str]:
-    """The build scripts that are running, in containers too: those that this test makes sleep."""
-    return [command for command in _commands() if "/build-script-build" in command.split(" ")[0]]
+def _sleeping() -> list[str]:
+    """What the build scripts of these tests sleep by, in containers too."""
+    return [command for command in _commands() if command.split() == list(SLEEP)]
 
 
 def _commands() -> list[str]:
