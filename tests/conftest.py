@@ -195,8 +195,11 @@ def tiny(tmp_path: Path) -> matrix.App:
 
 
 @pytest.fixture
-def builds(images: dict, tmp_path: Path) -> Callable[..., list[build.Built]]:
-    """Builds cells of an app; the images are removed afterwards. Logs lie in `tmp_path / "logs"`."""
+def builds(images: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[build.Built]]:
+    """Builds cells of an app; the images, which have names of their own, are removed afterwards. Logs lie in
+    `tmp_path / "logs"`."""
+    word, usual = uuid.uuid4().hex[:8], build.image_tag
+    monkeypatch.setattr(build, "image_tag", lambda *about: usual(*about).replace(":", f"-{word}:"))
     made: list[str] = []
     calls: list[Path] = []
 
