@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import nbformat
 import pandas as pd
 import papermill
 import papermill.execute
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellTimeoutError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
@@ -44,8 +45,8 @@ ONE_BY_ONE = {SIZES: "", STARTUP: "startup", UNDER_LOAD: "throughput", MEMORY: "
 CHOOSE, ATTRIBUTION, DEPLOY = "05_choose", "07_attribution", "08_deploy"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
 MEASURED = [each for each in choice.CRITERIA.values() if each.kind]
-# By sockets of this user's own; and without the line that a kernel may log when it is told to end.
-KERNEL = {"KernelManager": {"transport": "ipc"}, "NotebookClient": {"extra_arguments": ["--log-level=CRITICAL"]}}
+# Without the line that a kernel may log when it is told to end.
+QUIET = {"extra_arguments": ["--log-level=CRITICAL"]}
 # What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
 SENTINEL = "Report complete"
 
@@ -131,13 +132,16 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
         if document.metadata.get("made_of") == made_of:
             return document
     try:
-        papermill.execute_notebook(
-            str(source), str(part), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
-            execution_timeout=CELL_TIMEOUT_S, config=Config(KERNEL),
-        )  # fmt: skip
+        # By sockets of this user's own, in a folder of this kernel's own: by themselves all would have the same names.
+        with tempfile.TemporaryDirectory(prefix="lab-kernel-") as sockets:
+            kernel = {"transport": "ipc", "ip": f"{sockets}/socket"}
+            papermill.execute_notebook(
+                str(source), str(part), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
+                execution_timeout=CELL_TIMEOUT_S, config=Config({"KernelManager": kernel, "NotebookClient": QUIET}),
+            )  # fmt: skip
     except PapermillExecutionError as error:
         raise LabError(f"{part}: cell {error.exec_count} failed with {error.ename}: {error.evalue}") from None
-    except (CellTimeoutError, DeadKernelError) as error:
+    except (CellTimeoutError, RuntimeError) as error:  # the latter: a kernel that has died, or does not answer
         raise LabError(f"{part}: did not run to its end ({str(error).partition(chr(10))[0]})") from None
     document = nbformat.read(part, as_version=4)
     if not _is_complete(document):

@@ -1,6 +1,8 @@
 """A grid of parameters, run through the command line; with notebooks that hang, die and fail."""
 
 import shutil
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -21,6 +23,17 @@ def test_the_example_makes_every_combination_and_nothing_twice(lab):
     made = {page: page.stat().st_mtime_ns for page in pages}
     assert lab("batch", "notebooks/batch.yaml", **NO_ENGINE).returncode == 0
     assert {page: page.stat().st_mtime_ns for page in pages} == made
+
+
+def test_pages_that_are_made_at_once_take_each_others_kernels_for_none_of_theirs():
+    started = []
+    for run in ("recorded/fd", "recorded/bat", "recorded/miniserve", "recorded/startup"):
+        (REPORTS / run / "01_sizes.ipynb").unlink(missing_ok=True)  # or it would not be executed again
+        command = [sys.executable, "-m", "rustimg_lab.batch", run, "01_sizes", "{}"]
+        started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))
+    for process in started:
+        said = process.communicate(timeout=300)[1]
+        assert process.returncode == 0, said
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 and on images that are made to fail."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,9 +15,8 @@ from rustimg_lab.measure import probes, serving, working
 from rustimg_lab.paths import MYIP, RUNS
 
 RUN = "test-probes"
-SCRATCH, DEBIAN = "scratch-optimized-jemalloc", "debian-baseline-system"
+SCRATCH, DEBIAN = "scratch-strip-system", "debian-baseline-system"  # what compiles soonest, stripped and not
 WITH = f"{matrix.WITH}ca-certificates_init_tmp_tzdata"
-ALL = "ca-certificates,init,tmp,tzdata"
 NOTHING = ["/bin/sh", "-c", "exit 1"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.builds]
@@ -24,16 +24,17 @@ pytestmark = [pytest.mark.engine, pytest.mark.builds]
 
 @pytest.fixture(scope="module")
 def rows(lab):
-    """The rows of `./lab probe` on scratch as the article has it and on debian unstripped, with all additions and
-    without."""
+    """The rows of `./lab probe` on scratch stripped and on debian unstripped, with all additions and without."""
     forget(RUN)
-    done = [
-        lab("probe", "--run", RUN, "--bases", base, "--profiles", profile, "--with", ALL)
-        for base, profile in (("scratch", "optimized"), ("debian", "baseline"))
-    ]
+    done = [_probe(lab, *cell.split("-")) for cell in (SCRATCH, DEBIAN)]
     assert [each.returncode for each in done] == [0, 0], "".join(each.stdout + each.stderr for each in done)
     yield store.load(RUN)
     forget(RUN)
+
+
+def _probe(lab: Callable, base: str, profile: str, allocator: str) -> subprocess.CompletedProcess:
+    cells = ("--bases", base, "--profiles", profile, "--allocators", allocator)
+    return lab("probe", "--run", RUN, *cells, "--with", "ca-certificates,init,tmp,tzdata")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_there_are_twenty_probes_and_more_and_all_are_made(rows):
 
 
 @pytest.mark.parametrize("probe", survival.PROBES)
-def test_what_the_articles_images_survive_with_additions_and_without(rows, probe):
+def test_what_images_survive_with_additions_and_without(rows, probe):
     found = survival.matrix(rows).loc[probe]
     marks = {survival.PASSED: "+", survival.FAILED: "-", survival.NOT_APPLICABLE: "n"}
     expected = EXPECTED.get(probe, "++++")
@@ -122,7 +123,7 @@ def test_each_image_has_a_bill_of_materials_and_its_own_dockerfile(rows):
 
 
 def test_what_was_probed_is_not_probed_again(rows, lab):
-    done = lab("probe", "--run", RUN, "--bases", "scratch", "--profiles", "optimized", "--with", ALL)
+    done = _probe(lab, *SCRATCH.split("-"))
     assert done.returncode == 0 and "probing" not in done.stdout
     assert len(store.load(RUN)) == len(rows)
 
@@ -188,8 +189,8 @@ def test_a_bill_of_materials_that_does_not_name_what_is_there(images):
 
 def test_the_crates_of_an_auditable_program_are_seen(builds, images):
     app = probes.load_app()
-    (plain,), (auditable,) = (builds([matrix.cell("scratch", profile, "jemalloc")], app)
-                              for profile in ("optimized", "optimized+auditable"))  # fmt: skip
+    (plain,), (auditable,) = (builds([matrix.cell("scratch", profile, "system")], app)
+                              for profile in ("strip", "strip+auditable"))  # fmt: skip
     found = {each.metric: each for each in probes.inventory_of(auditable.image, [], probes.sbom(auditable.image))}
     assert found["crates"].value == survival.PASSED and found["crates_seen"].value > 10
     more = auditable.shipped.stat().st_size - plain.shipped.stat().st_size

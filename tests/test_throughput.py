@@ -59,13 +59,13 @@ def image_of(images):
         engine.client().images.remove(image.id, force=True)
 
 
-def test_musl_malloc_costs_more_than_twice_the_cpu_time_of_jemalloc(study):
+def test_musl_malloc_costs_more_cpu_time_than_jemalloc(study):
+    """How much more hangs on the machine: 0.36 times on one of AMD's, 0.59 on one of Intel's."""
     rows = store.load(NAME)
     name = comparison.find_study(rows, "throughput", workload="batch", workers=1)
     found = comparison.of_study(rows, name, "cpu_us_per_request").set_index("cell")
     jemalloc = found.loc["scratch-optimized-jemalloc"]
-    assert jemalloc["pairs"] == 6 and jemalloc["ratio"] < 0.5
-    assert jemalloc["verdict"] == "faster"
+    assert jemalloc["pairs"] == 6 and jemalloc["ratio"] < 0.8 and jemalloc["verdict"] == "faster"
     requests = comparison.of_study(rows, name, "requests_per_s").set_index("cell")
     assert requests.loc["scratch-optimized-jemalloc", "low"] > 1
     assert (REPORTS / NAME / "report.html").exists()
