@@ -27,7 +27,7 @@ def test_the_example_makes_every_combination_and_nothing_twice(lab):
 
 def test_pages_that_are_made_at_once_take_each_others_kernels_for_none_of_theirs():
     started = []
-    for run in ("recorded/fd", "recorded/bat", "recorded/miniserve", "recorded/startup"):
+    for run in ("recorded/fd", "recorded/bat", "recorded/miniserve", "recorded/ladder"):
         (REPORTS / run / "01_sizes.ipynb").unlink(missing_ok=True)  # or it would not be executed again
         command = [sys.executable, "-m", "rustimg_lab.batch", run, "01_sizes", "{}"]
         started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))

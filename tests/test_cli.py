@@ -8,6 +8,7 @@ import pytest
 from rustimg_lab import (
     attribution,
     choice,
+    comparison,
     deployment,
     effects,
     findings,
@@ -23,7 +24,7 @@ from rustimg_lab.paths import MYIP, ROOT
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 DOCUMENTS = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
-STUDIES = ("allocators", "startup", "memory")
+STUDIES = ("allocators", "startup", "memory", "allocators-intel")
 RECORDED = [
     "recorded",
     *(f"recorded/{name}" for name in (*STUDIES, "service", "ladder", "fd", "bat", "miniserve", "survival")),
@@ -78,11 +79,25 @@ def test_the_readmes_verdicts_are_those_of_the_recorded_studies():
     memory = findings.memory_verdict(
         store.load("recorded/memory"), "memory-load-batch-1w-1000c", "memory-limit-batch-1w-1000c"
     )
-    for verdict in (allocators, memory, findings.startup_verdict(store.load("recorded/startup"))):
+    rows = store.load("recorded/allocators-intel")
+    other = comparison.of_study(rows, "throughput-batch-1w-16c", "cpu_us_per_request")
+    one = other.set_index("cell").loc["scratch-optimized-jemalloc"]
+    elsewhere = f"on an Intel Xeon it is **{one['ratio']:.2f}** times ({one['low']:.2f} to {one['high']:.2f})"
+    for verdict in (allocators, elsewhere, memory, findings.startup_verdict(store.load("recorded/startup"))):
         assert verdict in DOCUMENTS, f"README.md or docs/ should say:\n{verdict}"
 
 
-@pytest.mark.parametrize("run", RECORDED[:4])
+def test_both_machines_executed_as_many_instructions():
+    here, there = (
+        comparison.samples(store.load(f"recorded/{run}"), "instructions-batch", "instructions_per_request")
+        .groupby("cell")["value"]
+        .mean()
+        for run in ("allocators", "allocators-intel")
+    )
+    assert len(there) == 4 and ((there / here).dropna() - 1).abs().max() < 0.001
+
+
+@pytest.mark.parametrize("run", RECORDED[:5])
 def test_the_readmes_tables_are_the_recorded_runs(run):
     for notebook, parameters in report.parts(run):
         table = short.markdown(run, notebook, parameters)

@@ -117,7 +117,10 @@ def test_a_failed_build_hides_what_an_earlier_one_measured():
     [
         (store.RECORDED_RUN, {"package_bytes", "commands"}),
         ("recorded/miniserve", {"package_bytes", "studies", "commands"}),
-        *((f"recorded/{name}", {"studies", "commands"}) for name in ("allocators", "knobs", "memory", "startup")),
+        *(
+            (f"recorded/{name}", {"studies", "commands"})
+            for name in ("allocators", "allocators-intel", "knobs", "memory", "startup")
+        ),
         ("recorded/survival", {"commands"}),
         *((f"recorded/{name}", {"package_bytes"}) for name in ("fd", "bat", "ladder")),
         (store.CHOICE_RUN, {"package_bytes", "studies"}),
