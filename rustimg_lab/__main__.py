@@ -359,7 +359,7 @@ def _grid(
 def _loads(options: argparse.Namespace, kind: studies.Kind, app: App) -> list[Load]:
     """What the servers of a study are put under. Raises LabError for an option that says nothing to such a study."""
     usual = studies.USUAL_LOAD
-    for name in studies.LOAD:
+    for name in studies.LOAD_OPTIONS:
         if getattr(options, name) is not None and name not in kind.load:
             raise LabError(f"--{name} says nothing to a study of {options.study}: leave it out")
     if options.app and options.workload:
@@ -368,7 +368,7 @@ def _loads(options: argparse.Namespace, kind: studies.Kind, app: App) -> list[Lo
         asked = [workloads.own(app)] if app.serve else []
     else:
         asked = list(map(workloads.find, options.workload or [usual.workload.name]))
-    if len(asked) > 1 and kind.load != studies.LOAD:
+    if len(asked) > 1 and kind.load != studies.LOAD_OPTIONS:
         raise LabError(f"--workload: a study of {options.study} asks one; name one of {', '.join(options.workload)}")
     return [
         Load(workload, workers, options.connections or usual.connections, options.warmup or usual.warmup_s,

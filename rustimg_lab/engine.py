@@ -397,10 +397,8 @@ def remove_container(container: Container) -> None:
     """Removes a container, running or not; one that is gone already, or just being removed, is no error."""
     try:
         container.remove(force=True)
-    except docker.errors.NotFound:
-        pass
     except docker.errors.APIError as error:
-        if error.status_code != 409:  # already in progress: two labs clear up after a third that was killed
+        if error.status_code not in (404, 409):  # 409: two labs clear up after a third that was killed
             raise
 
 

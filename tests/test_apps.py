@@ -8,13 +8,13 @@ import uuid
 from pathlib import Path
 
 import pytest
+from conftest import TINY, forget
 
 from rustimg_lab import apps, choice, comparison, dockerfile, engine, matrix, stats, store
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import Check
-from rustimg_lab.paths import MYIP, REPORTS, RUNS
+from rustimg_lab.paths import MYIP, REPORTS
 
-TINY = Path(__file__).parent / "crates" / "tiny"
 SERVER = TINY.with_name("server")
 MANIFEST = (TINY / "Cargo.toml").read_text()
 CHECK = '\n[check]\narguments = ["--version"]\nprints = "answer 42"\n'
@@ -180,8 +180,7 @@ def own_run(tmp_path):
     """A folder for a crate, and the name of its run; the run and its images go afterwards."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     yield tmp_path / "eine Kiste mit ä", name
-    for folder in (RUNS / name, REPORTS / name):
-        shutil.rmtree(folder, ignore_errors=True)
+    forget(name)
     for repository in ("tiny", "answers"):
         for image in engine.client().images.list(engine.repository(repository)):
             engine.client().images.remove(image.id, force=True)

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from conftest import TINY, forget
 
 from rustimg_lab import apps, comparison, engine, guard, matrix, store
 from rustimg_lab.errors import LabError
 from rustimg_lab.guard import Limits
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.trials import Study, Treatment
-from rustimg_lab.paths import REPORTS, ROOT, RUNS
+from rustimg_lab.paths import ROOT
 from rustimg_lab.store import Observation
 
 ONE, OTHER, THIRD = (matrix.cell("scratch", "optimized", name) for name in matrix.ALLOCATORS)
@@ -210,7 +211,7 @@ def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
     names = {name: f"{name}-{uuid.uuid4().hex[:8]}" for name in ("before", "after")}
     for name in names:
         folder = tmp_path / name
-        shutil.copytree(ROOT / "tests" / "crates" / "tiny", folder)
+        shutil.copytree(TINY, folder)
         (folder / apps.FILE).write_text('binary = "tiny"\n[check]\nprints = "answer 42"\n')
         with (folder / "Cargo.lock").open("a") as lock:
             lock.write(f"# {uuid.uuid4()}\n")
@@ -235,8 +236,7 @@ def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
             assert done.returncode == (1 if step is steps[-1] else 0), done.stdout + done.stderr
     finally:
         for own in names.values():
-            for folder in (RUNS / own, REPORTS / own):
-                shutil.rmtree(folder, ignore_errors=True)
+            forget(own)
         for image in engine.client().images.list(engine.repository("tiny")):
             engine.client().images.remove(image.id, force=True)
     said = summary.read_text()

@@ -14,7 +14,7 @@ Studies = Iterator[tuple[Study, Measure]]
 Planner = Callable[[list[list[Treatment]], Run, str], Studies]
 
 # The options of `./lab measure` by which a load is told.
-LOAD = ("workload", "workers", "connections", "seconds", "warmup")
+LOAD_OPTIONS = ("workload", "workers", "connections", "seconds", "warmup")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Kind:
     of_clients: bool = False  # whether the client is measured beside the server
     of_builds: bool = False  # whether it is the build that is measured
     tools: str = "tools"  # the image that it measures with, if any
-    load: tuple[str, ...] = LOAD  # of those options, the ones that it goes by; not all of them: it asks one workload
+    load: tuple[str, ...] = LOAD_OPTIONS  # the ones that it goes by; where not all, it asks one workload
 
 
 _ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
