@@ -268,8 +268,9 @@ def _as_recorded(
 
 
 def _of_packages(name: str, sources: Sources, why: str, say: Callable[[str], None], ca: Path | None) -> Provenance:
-    image = packages.make(name, sources.debian, say, ca)
-    return _describe(name, image, image.tags[0], packages.SOURCE, why, matrix.reference(name, sources.debian))
+    made = packages.make(name, sources.debian, say, ca)
+    image = engine.find_image(made)
+    return _describe(name, image, made, packages.SOURCE, why, matrix.reference(name, sources.debian))
 
 
 def _describe(

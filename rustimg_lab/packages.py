@@ -113,10 +113,12 @@ RENAMED = {"trixie": {"libssl3": "libssl3t64"}}  # since the transition to a 64-
 MERGED_USR = {"bookworm": ("--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",)}
 
 
-def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:
-    """The image of a base, or of the Rust builder, of a Debian release's packages: made when the engine has none.
+def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) -> str:
+    """Make the image of a base, or of the Rust builder, of a Debian release's packages, when the engine has none.
 
-    `ca` is the CA bundle for the builder's crate registry. Raises LabError when packages cannot be had.
+    Returns the name that the lab gave it. An image may have other names too, which their owner may remove at any time:
+    builds take this one. `ca` is the CA bundle for the builder's crate registry. Raises LabError when packages cannot
+    be had.
     """
     recipe = RECIPES[name]
     debian = DEBIAN if recipe.stand_in else debian
@@ -131,8 +133,8 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     made_of = (debian, recipe.variant, names, options, changes, _sources(BUILDER_FOLDER) if name == BUILDER else "")
     tag = f"{debian}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
     finished = f"{engine.repository(name)}:{tag}"
-    if image := engine.find_image(finished):
-        return image
+    if engine.find_image(finished):
+        return finished
     if not shutil.which("mmdebstrap"):
         host.install(["mmdebstrap", "debian-archive-keyring"], say)
 
@@ -148,12 +150,13 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
              *include, *options, debian, str(archive)],
             env={"SOURCE_DATE_EPOCH": "0"} | ({"TMPDIR": str(folder)} if apart else {}),
         )  # fmt: skip
-        image = engine.import_rootfs(archive, archive.stat().st_size, rootfs_name, tag, changes)
+        engine.import_rootfs(archive, archive.stat().st_size, rootfs_name, tag, changes)
     if name != BUILDER:
-        return image
+        return finished
 
     say(f"{name}: compiling the standard library for musl (about a minute)")
-    return build_folder(BUILDER_FOLDER, finished, {"ROOTFS": image.tags[0]}, ca)
+    build_folder(BUILDER_FOLDER, finished, {"ROOTFS": f"{engine.repository(rootfs_name)}:{tag}"}, ca)
+    return finished
 
 
 def _can_be_apart() -> bool:
