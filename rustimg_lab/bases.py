@@ -11,7 +11,7 @@ from pathlib import Path
 
 from docker.utils import parse_repository_tag
 
-from rustimg_lab import archives, contents, disk, engine, matrix, packages, registry
+from rustimg_lab import archives, contents, disk, engine, inspection, matrix, packages, registry
 from rustimg_lab.engine import RegistryError
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import DEBIAN
@@ -276,10 +276,11 @@ def _of_packages(name: str, sources: Sources, why: str, say: Callable[[str], Non
 def _describe(
     name: str, image: engine.Image, build_name: str, source: str, why: str, reference: str, manifest: str = ""
 ) -> Provenance:
-    if image.attrs["Architecture"] not in ("amd64", "x86_64"):
-        raise LabError(f"{name}: {reference} is for {image.attrs['Architecture']}; the lab builds for x86_64 only")
+    about = inspection.image(image.attrs)
+    if about.architecture not in ("amd64", "x86_64"):
+        raise LabError(f"{name}: {reference} is for {about.architecture}; the lab builds for x86_64 only")
     installed, release = contents.read_packages(image.id)
-    stand_in = image.labels.get(engine.STAND_IN_LABEL, "")
+    stand_in = about.labels.get(engine.STAND_IN_LABEL, "")
     if stand_in:
         label = stand_in
     elif source == packages.SOURCE:

@@ -32,6 +32,7 @@ _LIBRARY_PACKAGES = {
     "sqlite3": "libsqlite3-dev", "libpq": "libpq-dev", "dbus-1": "libdbus-1-dev", "libudev": "libudev-dev",
     "alsa": "libasound2-dev", "liblzma": "liblzma-dev", "bzip2": "libbz2-dev", "bz2": "libbz2-dev",
 }  # fmt: skip
+_IMAGE_LOST = "the image was built, but the engine has it no longer: something removed it; call again"
 FACTS = "facts"  # the bake target that brings the builder's results out, beside the cells'
 
 
@@ -68,11 +69,10 @@ def cache_size() -> str:
     It is not asked for where the storage driver can tell a layer's size only by comparing it with those below: there
     the engine compares all layers of the cache at once, for a quarter of an hour and in ten gigabytes of memory.
     """
-    info = engine.client().info()
-    status = dict(info.get("DriverStatus") or [])
-    if status.get("Native Overlay Diff") != "true" and "driver-type" not in status:
-        return f"what only a long comparison tells with storage driver {info['Driver']}: `docker buildx du`, when idle"
-    return engine.run([*host.buildx_command(), "du"]).rsplit("Total:", 1)[-1].strip()
+    about = engine.about()
+    if about.driver_status.get("Native Overlay Diff") != "true" and not about.keeps_in_containerd:
+        return f"what only a long comparison tells with storage driver {about.driver}: `docker buildx du`, when idle"
+    return engine.run([*host.buildx_command(), "du", f"--builder={engine.builder()}"]).rsplit("Total:", 1)[-1].strip()
 
 
 def build(
@@ -141,6 +141,9 @@ def bake_file(
             | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.image else {}),
             "tags": [image_tag(cell, app, cold)],
             "labels": {engine.IMAGE_LABEL: engine.lab_id()},
+            # With an attestation, an unchanged image would have another id each time it is built, and the old id would
+            # be gone (engines with containerd's store).
+            "attest": ["type=provenance,disabled=true"],
             "output": ["type=docker"],
         }
         for cell in cells
@@ -164,7 +167,7 @@ def _bake_command(files: Path, definition: dict, builder: str | None) -> list[st
     bake.write_text(json.dumps(definition))
     command = [*host.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
     command += ["--metadata-file", str(files / METADATA)]
-    command += [f"--builder={builder}"] if builder else []
+    command += [f"--builder={builder or engine.builder()}"]
     if proxy.on_this_machine():
         # A proxy on loopback is there on the host's network only, which bake takes from a compose file alone (0.13).
         network = files / "network.yaml"
@@ -273,13 +276,19 @@ def _build_group(
     cpu_s = cpu_seconds((facts / "out" / "times").read_text())
     told = json.loads((work / f"{binary.slug}.bake" / METADATA).read_text())
     found = {cell: _image_id(told, cell, image_tag(cell, app, cold)) for cell in cells}
-    return failed + [Built(cell, image, "", linked, symbols, shipped, cpu_s) for cell, image in found.items()]
+    return failed + [
+        Built(cell, image, "", linked, symbols, shipped, cpu_s) if image else Built(cell, reason=_IMAGE_LOST)
+        for cell, image in found.items()
+    ]
 
 
 def _image_id(metadata: dict, cell: Cell, tag: str) -> str:
-    """The id of the image that this call built; the name may have gone to another lab's by now."""
-    digest = metadata.get(cell.slug, {}).get("containerimage.digest", "")
-    return (engine.find_image(digest) or engine.find_image(tag)).id
+    """The id of the image that this call built; "" when it is gone. By its name it is looked for only where buildx told
+    no digest: the name may have gone to another lab's by now."""
+    told = metadata.get(cell.slug, {})
+    digests = [told[key] for key in ("containerimage.digest", "containerimage.config.digest") if told.get(key)]
+    images = map(engine.find_image, digests or [tag])
+    return next((image.id for image in images if image), "")
 
 
 def _bake(command: list[str], on_step: Callable[[str], None]) -> tuple[int, dict[str, Step], list[str]]:

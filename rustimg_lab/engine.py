@@ -1,5 +1,8 @@
 """The only room that talks to the Docker Engine or runs a process."""
 
+import atexit
+import fcntl
+import gzip
 import hashlib
 import io
 import json
@@ -13,11 +16,12 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+import cramjam
 import docker
 import docker.errors
 import requests
@@ -27,7 +31,7 @@ from docker.models.containers import Container
 from docker.models.images import Image
 from docker.utils import parse_repository_tag
 
-from rustimg_lab import disk, proxy
+from rustimg_lab import disk, inspection, proxy
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import STATE
 
@@ -35,11 +39,12 @@ IMAGE_LABEL = "io.rustimg-lab.id"  # on every image that this clone makes; its v
 CONTAINER_LABEL = "io.rustimg-lab.container"  # containers have one of their own, since they inherit their image's
 STAND_IN_LABEL = "io.rustimg-lab.stand-in"  # on an image that only stands in for an official one: for which, and how
 MADE_OF_LABEL = "io.rustimg-lab.made-of"  # on an image that no build makes twice alike: a digest of what went into it
-PID_LABEL = "io.rustimg-lab.pid"  # the lab's process that a container belongs to
+PID_LABEL = "io.rustimg-lab.pid"  # the lab's process that a container belongs to, as `process_name` calls it
 
 TIMEOUT_S = 600
 REGISTRY_TIMEOUT_S = 30
 DOCKER_HUB = "docker.io"
+GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -156,10 +161,31 @@ def _tied(args: list[str]) -> list[str]:
 def work_folder() -> Iterator[Path]:
     """An empty folder below `.lab` for as long as the block lasts; what a lab that was killed has left goes first."""
     for left in STATE.glob("work-*"):
-        if not lives(left.name.split("-")[1]):
+        if not lives("-".join(left.name.split("-")[1:3])):
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=STATE, prefix=f"work-{os.getpid()}-") as folder:
+    with tempfile.TemporaryDirectory(dir=STATE, prefix=f"work-{process_name()}-") as folder:
         yield Path(folder)
+
+
+def process_name() -> str:
+    """Return a name for this process that no other process of this clone has: its number and a random word.
+
+    The process holds a lock on a file of that name below `.lab` for as long as it runs. So another lab can tell that
+    it runs also from another PID namespace, where its number says nothing.
+    """
+    return _named_process(os.getpid())
+
+
+@cache
+def _named_process(pid: int) -> str:
+    STATE.mkdir(exist_ok=True)
+    name = f"{pid}-{uuid.uuid4().hex[:8]}"
+    part, lock = STATE / f".process-{name}", STATE / f"process-{name}"
+    # Locked before it has its name, and until the process ends: nothing closes it before.
+    fcntl.flock(os.open(part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644), fcntl.LOCK_EX)
+    part.rename(lock)
+    atexit.register(lock.unlink, missing_ok=True)
+    return name
 
 
 @cache
@@ -181,6 +207,12 @@ def repository(name: str) -> str:
 def host() -> str:
     """The address of the engine: DOCKER_HOST, else the docker client's current context."""
     return os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host or "unix:///var/run/docker.sock"
+
+
+def builder() -> str:
+    """The name of the buildx builder that is the engine itself, whichever the user has selected for other work: such a
+    one may not see the engine's images."""
+    return "default" if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context().Name
 
 
 @cache
@@ -224,8 +256,18 @@ def explained(error: docker.errors.APIError) -> str:
 
 def data_folders() -> list[Path]:
     """Where the engine keeps what it has, and programs what is temporary, so far as that is on this machine."""
-    local = [Path(client().info()["DockerRootDir"])] if host().startswith("unix://") else []
-    return [*local, Path(tempfile.gettempdir())]
+    folder = about().data_folder if host().startswith("unix://") else ""
+    return [*([Path(folder)] if folder else []), Path(tempfile.gettempdir())]
+
+
+def about() -> inspection.EngineInfo:
+    """Ask the engine about itself."""
+    return inspection.engine(client().info())
+
+
+def inspect(image: str) -> inspection.ImageInfo:
+    """Ask the engine about an image, by its name or id. Raises docker's ImageNotFound when it has none."""
+    return inspection.image(client().images.get(image).attrs)
 
 
 def find_image(reference: str) -> Image | None:
@@ -237,18 +279,17 @@ def find_image(reference: str) -> Image | None:
 
 
 def command(image: str) -> list[str]:
-    """What an image runs unless it is told otherwise: the program, and its arguments."""
-    return client().images.get(image).attrs["Config"]["Cmd"]
+    """What an image runs unless it is told otherwise: the program, and its arguments; empty where it names none."""
+    return list(inspect(image).command)
 
 
 def contents_digest(image: str) -> str:
     """A digest of what an image holds: of its layers, unpacked, or of what it was made of where a label tells that. Its
     id changes with the time it was made, this not."""
-    found = client().images.get(image)
+    found = inspect(image)
     if made_of := found.labels.get(MADE_OF_LABEL):
         return made_of
-    layers = found.attrs["RootFS"]["Layers"]
-    return hashlib.sha256("\n".join(layers).encode()).hexdigest()
+    return hashlib.sha256("\n".join(found.layers).encode()).hexdigest()
 
 
 def import_rootfs(archive: Path, unpacked_bytes: int, name: str, tag: str, changes: list[str]) -> Image:
@@ -348,15 +389,46 @@ def _exported(image: str) -> Iterator[tarfile.TarFile]:
 
 @contextmanager
 def saved(image: str) -> Iterator[tuple[dict[str, Any], list[IO[bytes]]]]:
-    """An image's configuration and the archives of its layers, the lowest first, for as long as the block lasts."""
-    with tempfile.TemporaryFile() as file:
+    """An image's configuration and the archives of its layers, unpacked, the lowest first, for as long as the block
+    lasts. Raises LabError when what the engine gave is not what the image's configuration names.
+
+    An engine with containerd's store saves layers as they came: some compressed, some not.
+    """
+    with tempfile.TemporaryFile() as file, ExitStack() as opened:
         for chunk in client().images.get(image).save():
             file.write(chunk)
         file.seek(0)
-        with tarfile.open(fileobj=file) as archive:
+        archive = opened.enter_context(tarfile.open(fileobj=file))
+        try:
             (manifest,) = json.load(archive.extractfile("manifest.json"))
             config = json.load(archive.extractfile(manifest["Config"]))
-            yield config, [archive.extractfile(name) for name in manifest["Layers"]]
+            layers = [_unpacked(opened, archive.extractfile(name)) for name in manifest["Layers"]]
+            diff_ids = config["rootfs"]["diff_ids"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise LabError(f"the engine saved image {image[:19]} in a form that cannot be read ({error!r})") from None
+        digests = [f"sha256:{hashlib.file_digest(layer, 'sha256').hexdigest()}" for layer in layers]
+        if digests != diff_ids:
+            raise LabError(f"the engine saved other layers of image {image[:19]} than its configuration names")
+        for layer in layers:
+            layer.seek(0)
+        yield config, layers
+
+
+def _unpacked(opened: ExitStack, layer: IO[bytes]) -> IO[bytes]:
+    """A layer's archive, decompressed where it is gzip or zstd; what that takes is closed by `opened`."""
+    magic = layer.read(4)
+    layer.seek(0)
+    if not magic.startswith((GZIP_MAGIC, ZSTD_MAGIC)):
+        return layer
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the other files)
+    opened.callback(file.close)
+    if magic.startswith(GZIP_MAGIC):
+        with gzip.open(layer) as unpacked:
+            shutil.copyfileobj(unpacked, file, 1 << 20)
+    else:
+        file.write(cramjam.zstd.decompress(layer.read()))
+    file.seek(0)
+    return file
 
 
 def archive(image: str, path: str) -> bytes:
@@ -370,7 +442,7 @@ def archive(image: str, path: str) -> bytes:
 
 def create_container(image: str, **options: Any) -> Container:
     """A container with our labels, not yet started; the caller removes it."""
-    labels = {CONTAINER_LABEL: lab_id(), PID_LABEL: str(os.getpid())}
+    labels = {CONTAINER_LABEL: lab_id(), PID_LABEL: process_name()}
     # The proxy of the client's configuration is not for what is measured: it talks to 127.0.0.1.
     return client().containers.create(image, labels=labels, use_config_proxy=False, **options)
 
@@ -411,16 +483,27 @@ def remove_containers(all_of_ours: bool = False) -> int:
     for container in client().containers.list(
         all=True, ignore_removed=True, filters={"label": f"{CONTAINER_LABEL}={lab_id()}"}
     ):
-        pid = container.labels.get(PID_LABEL, "")
-        if all_of_ours or pid == str(os.getpid()) or not lives(pid):
+        owner = container.labels.get(PID_LABEL, "")
+        if all_of_ours or owner == process_name() or not lives(owner):
             remove_container(container)
             removed += 1
     return removed
 
 
-def lives(pid: str) -> bool:
-    """Whether there is a process of that number."""
-    return pid.isdigit() and Path(f"/proc/{pid}").exists()
+def lives(name: str) -> bool:
+    """Whether the lab's process of that name (see `process_name`) still runs. The lock of one that ended is removed."""
+    lock = STATE / f"process-{name}"
+    if name == process_name():
+        return True
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    lock.unlink(missing_ok=True)
+    return False
 
 
 def remove_images() -> tuple[int, list[str]]:

@@ -61,6 +61,10 @@ def sizes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
             for metric, label in SIZES.items():
                 was, now = one.loc[cell, metric], other.loc[cell, metric]
                 unknown_in = [run for run, size in (("before", was), ("after", now)) if pd.isna(size)]
+                ways = one.loc[cell, "compressed_with"], other.loc[cell, "compressed_with"]
+                if metric == "compressed_bytes" and all(ways) and ways[0] != ways[1]:
+                    rows.append((cell, label, None, None, f"not known: before by {ways[0]}, after by {ways[1]}"))
+                    continue
                 verdict = "same" if was == now else "smaller" if now < was else "larger"
                 rows.append((cell, label, was, now, f"not known {unknown_in[0]}" if unknown_in else verdict))
     found = pd.DataFrame(rows, columns=["cell", "what", "before", "after", "verdict"])

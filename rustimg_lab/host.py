@@ -24,7 +24,7 @@ REMEDIES = {
     "or name an image or an archive for what no registry gives: --base NAME=SOURCE",
     "docker-buildx": "install Docker's buildx plugin, 0.13 or newer (package docker-buildx or docker-buildx-plugin)",
     "chromium": "install Chromium or Chrome (on Debian and Ubuntu: sudo apt-get install chromium)",
-    "docker-registry": "install the package docker-registry; without it, compressed sizes are estimates",
+    "docker-registry": "install the package docker-registry; without it, there are no sizes as pushed and no deploys",
 }
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -83,7 +83,7 @@ def prepare(say: Callable[[str], None]) -> None:
         try:
             fetch_package("docker-registry", say)
         except LabError as error:
-            say(f"{error}; compressed sizes will be estimates")
+            say(f"{error}; sizes as this engine pushes them will not be measured")
 
 
 def prepare_browser(say: Callable[[str], None]) -> None:

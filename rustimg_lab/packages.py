@@ -187,7 +187,8 @@ def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | 
     options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
     options += ["--secret", f"id=ca,src={ca}"] if ca else []
     engine.run(
-        [*host.buildx_command(), "build", "--builder=default", "--output=type=docker", "--tag", name, *options,
+        [*host.buildx_command(), "build", f"--builder={engine.builder()}", "--provenance=false", "--output=type=docker",
+         "--tag", name, *options,
          *proxy.build_options(), "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}", str(folder)],
     )  # fmt: skip
     return engine.find_image(name)

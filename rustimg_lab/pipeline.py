@@ -382,7 +382,7 @@ def _measured(run: Run, app: App) -> set[tuple[str, str]]:
     """The cells, with their images, that need no second look."""
     rows = store.current(store.load(run.name))
     bad = set(rows.loc[~rows["ok"], "cell"])
-    whole = set(rows.loc[rows["metric"] == "shell", "cell"])  # an earlier lab told neither this nor the parts
+    whole = set(rows.loc[rows["metric"] == "compressed_zstd_bytes", "cell"])  # which earlier labs did not measure
     done = rows[(rows["metric"] == "runs") & rows["cell"].isin(whole) & ~rows["cell"].isin(bad)]
     done = done[done["detail"] == working.in_words(app)]
     return set(zip(done["cell"], done["image"], strict=True))

@@ -70,7 +70,7 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     rows = range(len(table))
     told = table["compressed_bytes"].notna().any()
     column = "compressed_bytes" if told else "compressed_estimate_bytes"
-    label = "compressed, as a registry sends it" if told else "compressed, estimated"
+    label = "compressed" if told else "compressed, estimated"
     axes.barh([row - 0.2 for row in rows], table["unpacked_bytes"] / MEGABYTE, 0.36, color=BLUE, label="unpacked")
     axes.barh([row + 0.2 for row in rows], table[column] / MEGABYTE, 0.36, color=GREEN, label=label)
     axes.set_xlim(0, _room(table["unpacked_bytes"]))

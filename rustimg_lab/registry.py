@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from rustimg_lab import engine, host, proxy
 from rustimg_lab.errors import LabError
@@ -17,7 +18,11 @@ START_TIMEOUT_S = 10
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",
     "application/vnd.oci.image.manifest.v1+json",
+    # Several images under one name: what an engine with containerd's store pushes of an image with an attestation.
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
 )
+_PLATFORM = ("linux", "amd64")
 _API_HOSTS = {engine.DOCKER_HUB: "registry-1.docker.io"}  # docs.docker.com/docker-hub/image-library/mirror
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.0.1 is behind no proxy
 
@@ -37,7 +42,7 @@ class Registry:
     address: str
 
     def push(self, image: str) -> Pushed:
-        """Pushes an image. Raises LabError when it is refused."""
+        """Push an image and read its sizes from the manifest. Raises LabError when engine or registry refuse."""
         repository, tag = f"{self.address}/rustimg-lab", uuid.uuid4().hex[:12]
         engine.client().images.get(image).tag(repository, tag)
         try:
@@ -46,12 +51,25 @@ class Registry:
                     raise LabError(f"the registry at {self.address} did not take an image: {event['error']}")
         finally:
             engine.client().images.remove(f"{repository}:{tag}", noprune=True)
+        try:
+            manifest = self._manifest(tag)
+            sizes = [layer["size"] for layer in manifest["layers"]]
+            return Pushed(tag, manifest["config"]["size"], sizes)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise LabError(f"the registry at {self.address} has no manifest of the pushed image ({error!r})") from None
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        """The manifest of a tag or digest; of an index that of the image in it for the lab's platform."""
         request = urllib.request.Request(
-            f"http://{self.address}/v2/rustimg-lab/manifests/{tag}", headers={"Accept": ", ".join(_MANIFESTS)}
+            f"http://{self.address}/v2/rustimg-lab/manifests/{name}", headers={"Accept": ", ".join(_MANIFESTS)}
         )
         with _direct.open(request, timeout=10) as response:
             manifest = json.load(response)
-        return Pushed(tag, manifest["config"]["size"], [layer["size"] for layer in manifest["layers"]])
+        for each in manifest.get("manifests", []):
+            platform = each.get("platform") or {}
+            if (platform.get("os"), platform.get("architecture")) == _PLATFORM:
+                return self._manifest(each["digest"])
+        return manifest
 
 
 @contextmanager

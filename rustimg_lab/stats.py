@@ -13,7 +13,8 @@ from rustimg_lab.store import PARTS, current
 METRICS = (
     "base_digest", "binary_sha256", "build_cpu_s", "binary_bytes", "linkage", "pie", "stripped", "needed_libraries",
     "glibc_needed", "rustc", "linked_allocator", "base_satisfies", "unpacked_bytes", "base_bytes", "app_bytes",
-    "compressed_bytes", "compressed_app_bytes", "compressed_estimate_bytes", "shell", "unstable", "runs",
+    "compressed_bytes", "compressed_app_bytes", "compressed_estimate_bytes", "compressed_zstd_bytes", "pushed_bytes",
+    "shell", "unstable", "runs",
 )  # fmt: skip
 
 
@@ -36,7 +37,8 @@ def bases_in_words(table: pd.DataFrame) -> pd.Series:
 
 
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`.
+    """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`,
+    and `compressed_with`: how its `compressed_bytes` came about ("" where it has none).
 
     `rows` is what `store.load` returns. A cell whose image was not built, or did not do its job when it was started,
     has no sizes here: they would be sizes of something that does not work. `reason` says why.
@@ -54,6 +56,12 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
     sizes = [column for column in table.columns if column.endswith("_bytes")]
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
+
+    # Before this was computed from the layers, it was what the engine pushed, which differs from engine to engine.
+    engine = rows.attrs["environment"].get("machine", {}).get("engine", "of an unknown version")
+    compressed = single[single["metric"] == "compressed_bytes"].set_index("cell")["detail"]
+    compressed = compressed.where(compressed != "", f"gzip, as pushed by Docker Engine {engine}")
+    table["compressed_with"] = compressed.reindex(table.index).where(table["compressed_bytes"].notna()).fillna("")
 
     images = rows.attrs["environment"].get("images", {})
     digest = table["base_digest"].astype(object).fillna("")

@@ -89,11 +89,15 @@ def breakdown(table: pd.DataFrame) -> Styler:
         ("app_bytes", "app's share, MB"),
         ("compressed_bytes", "compressed, MB"),
         ("compressed_app_bytes", "of it the app's, MB"),
+        ("compressed_zstd_bytes", "compressed by zstd, MB"),
+        ("pushed_bytes", "as this engine pushes it, MB"),
         ("compressed_estimate_bytes", "compressed, estimate, MB"),
     ):
         if table[column].notna().any():
             shown[name] = table[column] / MEGABYTE
     shown["base image is"] = table["base_label"]
+    if table["compressed_with"].any():
+        shown["compressed with"] = table["compressed_with"]
     return style(_with_reason(shown, table))
 
 

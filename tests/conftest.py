@@ -35,7 +35,7 @@ def ours() -> list[engine.Container]:
     """This clone's containers, running or not, but for those of tests that run beside these."""
     filters = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
     found = engine.client().containers.list(all=True, ignore_removed=True, filters=filters)
-    return [each for each in found if _is_ours(each.labels[engine.PID_LABEL])]
+    return [each for each in found if _is_ours(each.labels[engine.PID_LABEL].partition("-")[0])]
 
 
 def work_folders() -> list[Path]:
@@ -45,7 +45,7 @@ def work_folders() -> list[Path]:
 
 def _is_ours(pid: str) -> bool:
     """Whether a process is this one, began below it, or is gone."""
-    while engine.lives(pid) and pid not in ("0", str(os.getpid())):
+    while Path(f"/proc/{pid}").exists() and pid not in ("0", str(os.getpid())):
         try:
             pid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
         except OSError:  # it has just ended

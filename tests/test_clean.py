@@ -1,17 +1,19 @@
 """Clean-up takes what is this clone's, by label and id, and nothing that only looks like it."""
 
 import io
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import as_root
 
 from rustimg_lab import build, engine
-from rustimg_lab.paths import ROOT
+from rustimg_lab.paths import ROOT, STATE
 
 pytestmark = pytest.mark.engine
 NAMES = "rustimg-lab-testtest/cell", "rustimg-lab-testtesu/cell", "rustimg-lab/myip", "rustimg-lab-test-derived/mine"
@@ -68,12 +70,16 @@ def test_only_this_clones_images_and_containers_go(another_clone):
 
 def test_a_container_of_a_lab_that_runs_is_left_and_one_of_a_lab_that_died_is_not(another_clone, monkeypatch):
     the_users = image(NAMES[2], None)
-    alive = subprocess.Popen(["sleep", "60"])
-    dead = subprocess.Popen(["true"])
+    # The one that runs is in a PID namespace of its own, where the numbers of this one say nothing.
+    apart = ["unshare", "--pid", "--fork", "--kill-child"] if os.geteuid() == 0 else []
+    labs = {process: process.stdout.readline().strip() for process in (_lab(*apart), _lab())}
+    alive, dead = labs
+    dead.kill()
     dead.wait()
     containers = {}
-    for process in (alive, dead):
-        monkeypatch.setattr(engine.os, "getpid", lambda pid=process.pid: pid)
+    for process, name in labs.items():
+        assert (STATE / f"process-{name}").exists()
+        monkeypatch.setattr(engine, "process_name", lambda name=name: name)
         containers[process] = engine.create_container(the_users, command=["nothing"])
     monkeypatch.undo()
     monkeypatch.setattr(engine, "lab_id", lambda: "testtest")
@@ -83,7 +89,16 @@ def test_a_container_of_a_lab_that_runs_is_left_and_one_of_a_lab_that_died_is_no
     finally:
         alive.kill()
         alive.wait()
+        while engine.lives(labs[alive]):  # the kernel ends what is below `unshare`, in its own time
+            time.sleep(0.05)
         assert engine.remove_containers() == 1
+
+
+def _lab(*prefix: str) -> subprocess.Popen:
+    """A process of this clone's lab that prints its name and waits."""
+    code = "import time; from rustimg_lab import engine; print(engine.process_name(), flush=True); time.sleep(60)"
+    process = subprocess.Popen([*prefix, sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return process
 
 
 def test_what_several_labs_remove_at_once_is_removed_once(another_clone):

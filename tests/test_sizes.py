@@ -1,10 +1,14 @@
 """Sizes of images that are made for the test, and facts of binaries that gcc makes for it."""
 
+import gzip
 import io
 import os
 import shutil
 import tarfile
+from contextlib import ExitStack
+from importlib import metadata
 
+import cramjam
 import pytest
 
 from rustimg_lab import engine, registry
@@ -56,17 +60,47 @@ def test_what_is_of_the_base_is_no_share_of_the_app(image):
 
 
 @pytest.mark.engine
-def test_the_estimate_is_within_5_percent_of_what_a_registry_says(image, images):
+def test_compressed_bytes_are_the_images_and_within_5_percent_of_what_this_engine_pushes(image, images):
     if not registry.host.registry_command():
         pytest.fail("docker-registry could not be fetched")
     compressible = b"".join(f"line {number} of a text\n".encode() for number in range(50_000))
     with registry.serve() as own:
         for made in (images["debian"].digest, images["distroless"].digest, image({"a": compressible})):
-            exact = {row.metric: row.value for row in sizes.measure_image(made, None, own)}
-            estimate = {row.metric: row.value for row in sizes.measure_image(made, None, None)}
-            assert "compressed_estimate_bytes" not in exact and "compressed_bytes" not in estimate
-            assert estimate["compressed_estimate_bytes"] == pytest.approx(exact["compressed_bytes"], rel=0.05)
-            assert exact["compressed_bytes"] < exact["unpacked_bytes"]
+            pushed = {row.metric: row for row in sizes.measure_image(made, None, own)}
+            alone = {row.metric: row for row in sizes.measure_image(made, None, None)}
+            assert pushed["compressed_bytes"] == alone["compressed_bytes"]
+            assert alone["pushed_bytes"].value is None and alone["pushed_bytes"].ok
+            assert alone["pushed_bytes"].detail == "not measured: docker-registry is missing"
+            compressed = pushed["compressed_bytes"].value
+            assert compressed == pytest.approx(pushed["pushed_bytes"].value, rel=0.05)
+            assert pushed["compressed_zstd_bytes"].value < 1.05 * compressed < pushed["unpacked_bytes"].value
+
+
+@pytest.mark.engine
+def test_each_layer_is_compressed_alone_by_the_pinned_library(image):
+    made = image({"a": b"text " * 10_000, "b": os.urandom(10_000)})
+    with engine.saved(made) as (_, layers):
+        archives = [layer.read() for layer in layers]
+    rows = {row.metric: row for row in sizes.measure_image(made, None, None)}
+    assert rows["compressed_bytes"].value == sum(len(cramjam.gzip.compress(each, level=6)) for each in archives)
+    assert rows["compressed_zstd_bytes"].value == sum(len(cramjam.zstd.compress(each, level=3)) for each in archives)
+    assert rows["compressed_bytes"].detail == f"gzip -6, each layer alone, by cramjam {metadata.version('cramjam')}"
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, cramjam.zstd.compress])
+def test_a_layer_that_an_engine_saved_compressed_is_unpacked_first(compress):
+    content = b"ustar" * 100_000
+    with ExitStack() as opened:
+        assert engine._unpacked(opened, io.BytesIO(bytes(compress(content)))).read() == content
+
+
+@pytest.mark.engine
+def test_a_registry_that_does_not_take_a_push_costs_one_size_and_no_other(image):
+    made = image({"a": b"x"})
+    rows = {row.metric: row for row in sizes.measure_image(made, None, registry.Registry("127.0.0.1:1"))}
+    assert rows["compressed_bytes"].value > 0
+    assert rows["pushed_bytes"].value is None and rows["pushed_bytes"].ok
+    assert rows["pushed_bytes"].detail.startswith("not measured: the registry at 127.0.0.1:1 did not take an image: ")
 
 
 @pytest.mark.engine

@@ -60,7 +60,7 @@ def studies(
         partial(measure_connections, load=load, tools=tools),
     )
     fewer = replace(plan, blocks=min(plan.blocks, LIMITS), width=None)
-    if not engine.client().info()["SwapLimit"]:
+    if not engine.about().limits_swap:
         parameters["warning"] = "; ".join(filter(None, [parameters["warning"], "the engine cannot keep it from swap"]))
     yield (
         _plan(
@@ -141,7 +141,7 @@ def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observat
     A server that fails or slows to less than `KEPT` of its own rate has too little: long before it is killed, it waits
     for its own code, which the kernel drops and reads again. Raises Lost.
     """
-    if not engine.client().info()["MemoryLimit"]:
+    if not engine.about().limits_memory:
         raise Lost("the engine cannot limit a container's memory (its kernel has no such cgroup controller)")
     free = _rate(treatment.image, load, tools, 0, 0)
     needed = KEPT * free
@@ -177,7 +177,7 @@ def _rate(image: str, load: Load, tools: str, memory_bytes: int, needed: float) 
 
 def _user(image: str) -> str:
     """As whom the image's server runs: a process may see another's page tables when it runs as the same user."""
-    return engine.client().images.get(image).attrs["Config"]["User"]
+    return engine.inspect(image).user
 
 
 def _resident(beside: engine.Container, user: str) -> dict[str, int]:

@@ -21,7 +21,7 @@ import docker.errors
 import requests
 from docker.types import Ulimit
 
-from rustimg_lab import apps, contents, engine, survival
+from rustimg_lab import apps, contents, engine, inspection, survival
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import App
 from rustimg_lab.measure import serving, sizes, working, workloads
@@ -154,7 +154,7 @@ def _files(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
 def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     yield "read_only", _works(subject, read_only=True)
     yield "no_privileges", _works(subject, cap_drop=["ALL"], security_opt=["no-new-privileges"])
-    user = engine.client().images.get(subject.image).attrs["Config"]["User"]
+    user = engine.inspect(subject.image).user
     identity = call(subject.probe, "identity", user=user)
     told = dict(line.split(" ", 1) for line in identity.said.splitlines() if " " in line)
     apart = re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", user) and told.get("CapEff:", "?").strip("0") == ""
@@ -170,7 +170,7 @@ def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
 
 
 def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
-    if not engine.client().info().get("MemoryLimit"):
+    if not engine.about().limits_memory:
         for name in ("memory_limit", "oom"):
             yield name, (NOT_APPLICABLE, "this engine cannot limit memory")
         return
@@ -303,7 +303,7 @@ def call(image: str, *arguments: str, files: bytes = b"", **options: Any) -> End
             code = None
         said, errors = (container.logs(stdout=out, stderr=not out).decode(errors="replace") for out in (True, False))
         container.reload()
-        return Ended(code, said, errors, container.attrs["State"]["OOMKilled"])
+        return Ended(code, said, errors, inspection.is_out_of_memory(container.attrs))
 
 
 def _works(subject: Subject, **options: Any) -> Outcome:

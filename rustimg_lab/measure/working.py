@@ -78,7 +78,7 @@ def address_server() -> Iterator[AddressServer]:
 
 def measure_runs(image: str, app: App) -> Observation:
     """Starts the image's program as its own user and checks what it does: a row `runs`, not ok with the reason."""
-    if (user := engine.client().images.get(image).attrs["Config"]["User"]) != USER:
+    if (user := engine.inspect(image).user) != USER:
         reason = f"runs as '{user or 'root'}', not as user 10001"
     else:
         reason = why_not(image, app)
