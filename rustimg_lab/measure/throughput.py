@@ -44,10 +44,10 @@ def measure(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
 
     Raises Lost when anything went wrong.
     """
-    with loading.serve(treatment.image, load) as server, loading.generator(tools, load) as generator:
-        _, warm = loading.ask(generator, server, load, load.warmup_s)
+    with loading.serve(treatment.image, load, tools) as server:
+        _, warm = loading.ask(server, load, load.warmup_s)
         before = serving.cpu_ns(server.container)
-        requests, per_s = loading.ask(generator, server, load, load.seconds)
+        requests, per_s = loading.ask(server, load, load.seconds)
         after = serving.cpu_ns(server.container)
     if before is None or after is None:
         cpu = Observation(CPU_PER_REQUEST, None, "us", ok=False, reason=serving.NO_CPU_TIME)
