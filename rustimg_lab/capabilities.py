@@ -60,6 +60,11 @@ def detect(image: str) -> Capabilities:
     return _detect(engine.client(), image)
 
 
+def holds(environment: dict[str, Any], name: str) -> bool:
+    """Whether the engine of a run does what that field of Capabilities says; of a run that does not record it, yes."""
+    return bool(environment.get("capabilities", {}).get(name, True))
+
+
 def lost(found: Capabilities) -> list[tuple[str, str, str]]:
     """Return the lines of `./lab doctor`: a name, what was found, and what a user loses ("" for nothing)."""
     limits, loopback = ("kept", "ignored or refused"), ("the lab's 127.0.0.1", "not the lab's 127.0.0.1")

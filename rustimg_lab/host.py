@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from rustimg_lab import capabilities, disk, engine
 from rustimg_lab.errors import LabError
@@ -209,6 +210,18 @@ def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def engine_cpus() -> list[int]:
+    """The numbers of the CPUs that containers may be kept to: the lab's own, or all of another machine's."""
+    info = engine.client().info()
+    return sorted(os.sched_getaffinity(0)) if _is_here(info) else list(range(info.get("NCPU") or 1))
+
+
+def _is_here(info: dict[str, Any]) -> bool:
+    """Whether an engine's containers run on this machine's kernel, by what it says of its machine."""
+    memory = info.get("MemTotal", 0)
+    return platform.release() == info.get("KernelVersion") and abs(memory - memory_bytes()) < 1 << 28
+
+
 def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
@@ -222,8 +235,7 @@ def cpu_model() -> str:
 def machine() -> dict[str, str | int]:
     """What a number depends on and two runs must share to be compared. No host name, no path."""
     info = engine.client().info()
-    memory = info.get("MemTotal", 0)
-    here = platform.release() == info.get("KernelVersion") and abs(memory - memory_bytes()) < 1 << 28
+    here, memory = _is_here(info), info.get("MemTotal", 0)
     return {
         "architecture": platform.machine() if here else capabilities.architecture(info),
         "cpu_model": cpu_model() if here else "unknown",

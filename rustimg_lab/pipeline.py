@@ -11,6 +11,7 @@ from rich.console import Console
 from rustimg_lab import (
     bases,
     build,
+    capabilities,
     contents,
     disk,
     dockerfile,
@@ -181,8 +182,9 @@ def run_probes(
                 session.say(f"probing {cell} ({number} of {len(ready)})")
                 on = session.images.get(cell.base.name)
                 subject = probes.Subject(
-                    app, images[0], images[-1], server, images[1] if server else "", on.digest if on else "", tools
-                )
+                    app, images[0], images[-1], server, images[1] if server else "", on.digest if on else "", tools,
+                    capabilities.holds(session.run.environment, "limits_memory"),
+                )  # fmt: skip
                 rows, inventory = probes.measure(subject, own_registry)
                 if inventory:
                     disk.write_whole(session.run.path / SBOMS / f"{cell.slug}.spdx.json", inventory)
@@ -221,10 +223,25 @@ def _open(
                 if found := bases.resolve(name, sources, session.say, session.ca):
                     session.images[name] = found
                     session.say(str(found))
+                if name == BUILDER:
+                    _try_engine(session)
             _remember(session, app, sources.debian, command)
             yield session
         finally:
             engine.remove_containers()
+
+
+def _try_engine(session: Session) -> None:
+    """Tries what the engine can do and records it; says what that leaves out of the measurements."""
+    try:
+        found = capabilities.detect(session.images[BUILDER].image)
+    except LabError as error:
+        session.say(f"note: what the engine can do could not be tried ({error}); the lab takes it for granted")
+        return
+    session.run.save_environment(capabilities=found.as_dict())
+    for name, seen, loss in capabilities.lost(found):
+        if loss:
+            session.say(f"note: {name}: {seen}; {loss}")
 
 
 def _bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:

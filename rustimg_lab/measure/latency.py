@@ -31,7 +31,7 @@ def studies(
     load. Raises PlanError when there is none.
     """
     name = f"latency-{load.name}"
-    parameters = load.parameters()
+    parameters = load.parameters(run)
     before = run.environment.get("studies", {}).get(name, {"parameters": {}})["parameters"]
     parameters["requests_per_s"] = rate = before.get("requests_per_s") or _half_of_the_slowest(load, run)
     highest = metric(_told(rate * load.seconds)[-1])

@@ -6,17 +6,17 @@ is no latency: a closed loop asks less when the server is slow (coordinated omis
 """
 
 import json
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import docker.errors
 
-from rustimg_lab import engine
+from rustimg_lab import capabilities, engine, host
 from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S, PORT, Server, serving
 from rustimg_lab.measure.trials import Lost, PlanError
 from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.store import Run
 
 SPARE_S = ANSWER_TIMEOUT_S + 60  # what a trial may take beside its load before everything in it ends by itself
 
@@ -41,9 +41,11 @@ class Load:
         """After which server and generator end by themselves."""
         return self.warmup_s + self.seconds + SPARE_S
 
-    def parameters(self) -> dict[str, Any]:
-        """For a study's plan. Raises PlanError when this machine has too few CPUs."""
+    def parameters(self, run: Run) -> dict[str, Any]:
+        """For a study's plan in that run. Raises PlanError when the engine's machine has too few CPUs."""
         server_cpus, generator_cpus, warning = split_cpus(self.workers)
+        if not capabilities.holds(run.environment, "limits_cpus"):
+            warning = "this engine keeps no container to some CPUs: server and load generator share all"
         return {
             "workload": self.workload.name,
             "workers": self.workers,
@@ -64,7 +66,7 @@ def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, s
     Apart where there are enough: one for one worker thread, two for more. On fewer than four CPUs one or two worker
     threads can be measured, two of them only on CPUs shared with the generator. Raises PlanError where that is too few.
     """
-    cpus = sorted(os.sched_getaffinity(0)) if cpus is None else cpus
+    cpus = host.engine_cpus() if cpus is None else cpus
     if len(cpus) < 2:
         raise PlanError("one CPU cannot hold server and load generator apart; a load is measured on two or more")
     if workers > 1 and len(cpus) < 4:

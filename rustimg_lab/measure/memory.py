@@ -18,7 +18,7 @@ from statistics import median_high
 import docker.errors
 from docker.types import Ulimit
 
-from rustimg_lab import engine
+from rustimg_lab import capabilities, engine
 from rustimg_lab.measure import loading, trials
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.serving import hold
@@ -43,9 +43,10 @@ _LINES = ("VmHWM:", "Rss:", "Anonymous:")
 def studies(
     load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str
 ) -> Iterator[tuple[trials.Study, trials.Measure]]:
-    """The three studies of a server's memory, each with how a trial of it is measured. `tools` is the image that wrk is
-    in. Raises PlanError when this machine has too few CPUs, or the plan does not fit."""
-    parameters = load.parameters()
+    """The studies of a server's memory, each with how a trial of it is measured: under load, by connections, and the
+    smallest limit, which takes an engine that keeps containers to one. `tools` is the image that wrk is in. Raises
+    PlanError when this machine has too few CPUs, or the plan does not fit."""
+    parameters = load.parameters(run)
     yield (
         _plan("load", STEADY, parameters, f"memory-load-{load.name}", treatments, plan, run),
         partial(measure_load, load=load, tools=tools),
@@ -57,6 +58,8 @@ def studies(
         _plan("connections", f"rss_at_{CONNECTIONS[-1]}_bytes", held, called, treatments, plan, run),
         partial(measure_connections, load=load, tools=tools),
     )
+    if not capabilities.holds(run.environment, "limits_memory"):
+        return
     fewer = replace(plan, blocks=min(plan.blocks, LIMITS), width=None)
     if not engine.about().limits_swap:
         parameters["warning"] = "; ".join(filter(None, [parameters["warning"], "the engine cannot keep it from swap"]))

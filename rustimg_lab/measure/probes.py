@@ -63,6 +63,7 @@ class Subject:
     server: str
     base: str
     tools: str
+    limits_memory: bool = True  # whether the engine keeps a container to a memory limit
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
 
 
 def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
-    if not engine.about().limits_memory:
+    if not subject.limits_memory:
         for name in ("memory_limit", "oom"):
             yield name, (NOT_APPLICABLE, "this engine cannot limit memory")
         return
