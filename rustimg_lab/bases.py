@@ -89,16 +89,19 @@ def resolve(name: str, sources: Sources, say: Callable[[str], None], ca: Path | 
         return _of_registry(name, chosen, [chosen], "", "named by the user, not in the engine", say)
     if recorded and (not sources.registry or (recorded["manifest"] and recorded["reference"] == reference)):
         return _as_recorded(name, sources, recorded, say, ca)
-    if sources.registry:
-        return _of_registry(name, reference, _names(reference, sources), "", "asked for by --registry", say)
-    if image := engine.find_image(reference):
+    if not sources.registry and (image := engine.find_image(reference)):
         return _describe(name, image, reference, LOCAL, "the engine has it", reference)
+    why = "asked for by --registry" if sources.registry else "which answers"
     try:
-        return _of_registry(name, reference, _names(reference, sources), "", "which answers", say)
+        return _of_registry(name, reference, _names(reference, sources), "", why, say)
     except RegistryError as error:
-        if error.answered:
+        if error.answered or sources.registry:
             raise LabError(f"{error}; or take --base {name}=packages, an image or an archive") from None
-        return _of_packages(name, sources, f"since no registry answers: {error.cause}", say, ca)
+        try:
+            return _of_packages(name, sources, f"since no registry answers: {error.cause}", say, ca)
+        except LabError as no:
+            no.args = (f"{no}; before that, {error}",)
+            raise
 
 
 def parse_named(options: list[str]) -> dict[str, str]:
@@ -163,6 +166,8 @@ def _of_registry(
         if not (manifest and error.missing):
             raise
         with _way_to(host, candidates) as (_, serves):
+            if serves == manifest:  # what is missing is a part of it
+                raise error
             raise LabError(
                 f"{name}: this run recorded {reference} as {manifest}, {host} has it as {serves} and not the recorded "
                 "one; ask the registry that it came from, or begin a new run with --run NAME"
@@ -193,7 +198,8 @@ def _way_to(host: str, names: list[str]) -> Iterator[tuple[str, str]]:
                 through = stack.enter_context(registry.serve(upstream=host))
                 found = _first_known([f"{through.address}/{engine.split_host(each)[1]}" for each in names], host)
             except RegistryError as no:
-                raise (no if no.answered else error) from None
+                # What went wrong behind the lab's own registry is a fault of that one, in its words.
+                raise (no if no.answered and not no.failed else error) from None
             except LabError:
                 _silent[host] = error
                 raise error from None

@@ -21,8 +21,13 @@ from rustimg_lab.paths import ROOT, STATE
 BUILDX_MINIMUM = (0, 13)  # the first whose progress a program can read
 MEMORY_PER_BUILD_BYTES = 2 << 30
 REMEDIES = {
-    "mmdebstrap": "install it (on Debian and Ubuntu: sudo apt-get install mmdebstrap debian-archive-keyring), "
+    "mmdebstrap": "install it (on Debian and Ubuntu: sudo apt-get install mmdebstrap debian-archive-keyring uidmap), "
     "or name an image or an archive for what no registry gives: --base NAME=SOURCE",
+    "debian-archive-keyring": "install it (on Debian and Ubuntu: sudo apt-get install debian-archive-keyring; on "
+    "Fedora: sudo dnf install debian-keyring), or name an image or an archive: --base NAME=SOURCE",
+    "user namespace": "install uidmap and give the user a range of ids (sudo apt-get install uidmap; sudo usermod "
+    "--add-subuids 1000000-1065535 --add-subgids 1000000-1065535 USER), call the lab with sudo, or use a registry or "
+    "an archive (--registry HOST, --base NAME=SOURCE)",
     "docker-buildx": "install Docker's buildx plugin, 0.13 or newer (package docker-buildx or docker-buildx-plugin)",
     "chromium": "install Chromium or Chrome (on Debian and Ubuntu: sudo apt-get install chromium)",
     "docker-registry": "install the package docker-registry; without it, there are no sizes as pushed and no deploys",
@@ -55,7 +60,7 @@ def findings() -> list[Finding]:
         _architecture(),
         *_engine(),
         _tool("docker-buildx", buildx_version()),
-        _tool("mmdebstrap", shutil.which("mmdebstrap") and "found", optional=True),
+        _mmdebstrap(),
         _tool("docker-registry", registry_command() and "found", optional=True),
         Finding("browser", browser() or "none: no PDF of a report", True),
         Finding("cpu", f"{cpus()} of {cpu_model()}", True),
@@ -171,6 +176,29 @@ def install(packages: list[str], say: Callable[[str], None]) -> None:
     say(f"{as_root()}apt-get update; {shlex.join(command)}")
     engine.run(["apt-get", "update"])
     engine.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def user_namespace_refusal() -> str:
+    """Return why mmdebstrap cannot map this user's ids and mount in a user namespace, in its words; "" where it can.
+
+    It is tried for real: newuidmap, the ranges of /etc/subuid and /etc/subgid, the kernel, and AppArmor may refuse.
+    """
+    try:
+        engine.run(["mmdebstrap", "--unshare-helper", "mount", "-t", "tmpfs", "tmpfs", "/tmp"], cwd=Path("/"))
+    except engine.CommandError as error:
+        return error.stderr.partition("\n")[0].removeprefix("W: ").removeprefix("E: ")
+    return ""
+
+
+def _mmdebstrap() -> Finding:
+    """Whether it works for this user: root may use it, and gets it."""
+    if os.geteuid() == 0 or not shutil.which("mmdebstrap"):
+        return _tool("mmdebstrap", shutil.which("mmdebstrap") and "found", optional=True)
+    lacks, refusal = "debian-archive-keyring", "the keys of Debian's archive are missing"
+    if Path(KEYRING).exists():
+        lacks, refusal = "user namespace", user_namespace_refusal()
+    found = f"not without root here: {refusal}" if refusal else "found; runs without root, in a user namespace"
+    return Finding("mmdebstrap", found, not refusal, REMEDIES[lacks], required=False)
 
 
 def _unpacked(package: str) -> Path:
