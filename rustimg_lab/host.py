@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
-from rustimg_lab import disk, engine
+from rustimg_lab import capabilities, disk, engine
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
 
@@ -206,7 +207,19 @@ def free_port() -> int:
 
 
 def cpus() -> int:
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def engine_cpus() -> list[int]:
+    """The numbers of the CPUs that containers may be kept to: the lab's own, or all of another machine's."""
+    info = engine.client().info()
+    return sorted(os.sched_getaffinity(0)) if _is_here(info) else list(range(info.get("NCPU") or 1))
+
+
+def _is_here(info: dict[str, Any]) -> bool:
+    """Whether an engine's containers run on this machine's kernel, by what it says of its machine."""
+    memory = info.get("MemTotal", 0)
+    return platform.release() == info.get("KernelVersion") and abs(memory - memory_bytes()) < 1 << 28
 
 
 def memory_bytes() -> int:
@@ -214,21 +227,23 @@ def memory_bytes() -> int:
 
 
 def cpu_model() -> str:
-    names = re.findall(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    path = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else []
     return names[0] if names else "unknown"
 
 
 def machine() -> dict[str, str | int]:
     """What a number depends on and two runs must share to be compared. No host name, no path."""
     info = engine.client().info()
+    here, memory = _is_here(info), info.get("MemTotal", 0)
     return {
-        "architecture": platform.machine(),
-        "cpu_model": cpu_model(),
-        "cpus": cpus(),
-        "memory_gib": round(memory_bytes() / 2**30),
-        "kernel": info["KernelVersion"],
-        "engine": info["ServerVersion"],
-        "storage_driver": info["Driver"],
+        "architecture": platform.machine() if here else capabilities.architecture(info),
+        "cpu_model": cpu_model() if here else "unknown",
+        "cpus": cpus() if here else info.get("NCPU", 0),
+        "memory_gib": round((memory_bytes() if here else memory) / 2**30),
+        "kernel": info.get("KernelVersion", "unknown"),
+        "engine": info.get("ServerVersion", "unknown"),
+        "storage_driver": info.get("Driver", "unknown"),
         "cgroup_version": info.get("CgroupVersion", "unknown"),
     }
 
@@ -253,13 +268,29 @@ def _engine() -> list[Finding]:
         info = engine.client().info()
     except LabError as error:
         return [Finding("engine", "none", False, remedy=str(error))]
+    version, system, kernel = (info.get(key, "?") for key in ("ServerVersion", "OperatingSystem", "KernelVersion"))
+    architecture = capabilities.architecture(info)
     return [
-        Finding("engine", f"{info['ServerVersion']}, {info['OperatingSystem']}, kernel {info['KernelVersion']}", True),
-        Finding("storage driver", info["Driver"], True),
+        Finding("engine", f"{version}, {system}, kernel {kernel}", True),
+        Finding("storage driver", info.get("Driver", "unknown"), True),
         Finding("cgroup version", info.get("CgroupVersion", "unknown"), True),
-        Finding("engine's architecture", info["Architecture"], info["Architecture"] in ("x86_64", "amd64"),
+        Finding("engine's architecture", architecture, architecture == "x86_64",
                 remedy="the lab builds for x86_64 only"),
+        *_capabilities(),
     ]  # fmt: skip
+
+
+def _capabilities() -> list[Finding]:
+    """What the engine was seen to do, tried now where it has an image that the trials need."""
+    try:
+        with engine.readable_errors():
+            images = [engine.client().images.list(engine.repository(name)) for name in ("rust", "debian")]
+            if not any(images):
+                return [Finding("engine's abilities", "not tried yet: `./lab run` tries them", True)]
+            tried = capabilities.detect(next(filter(None, images))[0].id)
+    except LabError as error:
+        return [Finding("engine's abilities", "could not be tried", False, remedy=str(error), required=False)]
+    return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]
 
 
 def _tool(package: str, found: str | None, optional: bool = False) -> Finding:

@@ -14,7 +14,7 @@ from rustimg_lab.matrix import BUILDER, DEBIAN, WITHOUT_UPX
 SOURCE = "Debian packages"
 BUILDER_FOLDER = Path(__file__).parent / "builder"
 MADE_OF = {
-    "tools": "the load generator wrk, valgrind and dnsmasq, from Debian's packages; starter",
+    "tools": "the load generator wrk, valgrind, dnsmasq and Python, from Debian's packages; starter",
     "oha": "the load generator of an open loop, from the crate registry (some minutes, once)",
 }
 MEASURE_FOLDER = Path(__file__).parent / "measure"  # `tools` and `oha`: images of what measures
@@ -171,15 +171,23 @@ def _can_be_apart() -> bool:
 
 
 def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: Path | None) -> engine.Image:
-    """An image of what measures, by its folder's name, on an image of Debian, made when the engine has none; `rust`
-    compiles what is compiled. Raises LabError when packages or crates cannot be had."""
+    """Make an image of the benchmark tools, by its folder's name, on an image of Debian, when the engine has none;
+    `rust` compiles what is compiled. That of `oha` stands on that of `tools`. Raises LabError when packages or crates
+    cannot be had."""
+    argument = "DEBIAN_IMAGE"
+    if name != "tools":
+        base, argument = _tools_name(make_tools("tools", base, rust, say, ca)), "TOOLS_IMAGE"
     folder = MEASURE_FOLDER / name
-    made_of = (engine.find_image(base).id, engine.find_image(rust).id, _sources(folder))
+    made_of = (engine.contents_digest(base), engine.contents_digest(rust), _sources(folder))
     finished = f"{engine.repository(name)}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
     if image := engine.find_image(finished):
         return image
     say(f"{name}: {MADE_OF[name]}")
-    return build_folder(folder, finished, {"DEBIAN_IMAGE": base, "RUST_IMAGE": rust}, ca)
+    return build_folder(folder, finished, {argument: base, "RUST_IMAGE": rust}, ca)
+
+
+def _tools_name(image: engine.Image) -> str:
+    return next(name for name in image.tags if name.startswith(engine.repository("tools")))
 
 
 def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> engine.Image:
@@ -195,4 +203,4 @@ def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | 
 
 
 def _sources(folder: Path) -> str:
-    return "".join(path.read_text() for path in sorted(folder.iterdir()))
+    return "".join(path.read_text() for path in sorted(folder.iterdir()) if path.is_file())

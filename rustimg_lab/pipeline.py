@@ -11,6 +11,7 @@ from rich.console import Console
 from rustimg_lab import (
     bases,
     build,
+    capabilities,
     contents,
     disk,
     dockerfile,
@@ -68,7 +69,8 @@ def run_grid(
     container and a run that the same call continues.
     """
     studied, plan = study or ([], None)
-    with _open(_bases_of(cells, studied), app, run_name, sources, builder, console, command) as session:
+    with_tools = studied or (cells if working.needs_tools(app) else [])
+    with _open(_bases_of(cells, with_tools), app, run_name, sources, builder, console, command) as session:
         failures = _build_and_measure(cells, app, session)
         if plan:
             try:
@@ -180,10 +182,12 @@ def run_probes(
                 session.say(f"probing {cell} ({number} of {len(ready)})")
                 on = session.images.get(cell.base.name)
                 subject = probes.Subject(
-                    app, images[0], images[-1], server, images[1] if server else "", on.digest if on else "", tools
-                )
+                    app, images[0], images[-1], server, images[1] if server else "", on.digest if on else "", tools,
+                    capabilities.holds(session.run.environment, "limits_memory"),
+                )  # fmt: skip
                 rows, inventory = probes.measure(subject, own_registry)
-                disk.write_whole(session.run.path / SBOMS / f"{cell.slug}.spdx.json", inventory)
+                if inventory:
+                    disk.write_whole(session.run.path / SBOMS / f"{cell.slug}.spdx.json", inventory)
                 session.run.append(cell, subject.image, [*rows, told], study=survival.STUDY)
                 failures += [f"{cell}: {row.metric}: {row.reason}" for row in rows if not row.ok]
     return failures
@@ -219,10 +223,25 @@ def _open(
                 if found := bases.resolve(name, sources, session.say, session.ca):
                     session.images[name] = found
                     session.say(str(found))
+                if name == BUILDER:
+                    _try_engine(session)
             _remember(session, app, sources.debian, command)
             yield session
         finally:
             engine.remove_containers()
+
+
+def _try_engine(session: Session) -> None:
+    """Tries what the engine can do and records it; says what that leaves out of the measurements."""
+    try:
+        found = capabilities.detect(session.images[BUILDER].image)
+    except LabError as error:
+        session.say(f"note: what the engine can do could not be tried ({error}); the lab takes it for granted")
+        return
+    session.run.save_environment(capabilities=found.as_dict())
+    for name, seen, loss in capabilities.lost(found):
+        if loss:
+            session.say(f"note: {name}: {seen}; {loss}")
 
 
 def _bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
@@ -326,6 +345,7 @@ def _remember(session: Session, app: App, debian: str, command: str) -> None:
 def _build_and_measure(cells: list[Cell], app: App, session: Session) -> list[str]:
     failures = []
     measured = _measured(session.run, app)
+    tools = _tools("tools", session) if working.needs_tools(app) else ""
     with (
         registry.serve() if host.registry_command() else nullcontext() as own_registry,
         _building(cells, app, session) as outcomes,
@@ -335,7 +355,7 @@ def _build_and_measure(cells: list[Cell], app: App, session: Session) -> list[st
                 continue
             _keep_dockerfile(built, app, session)
             _weigh(session.images.get(built.cell.base.name), session.run)
-            observations = _observe(built, app, session.images, own_registry)
+            observations = _observe(built, app, session.images, own_registry, tools)
             session.run.append(built.cell, built.image, observations)
             for bad in (o for o in observations if not o.ok):
                 failures.append(f"{built.cell.slug}: {bad.reason}")
@@ -351,7 +371,7 @@ def _weigh(base: bases.Provenance | None, run: Run) -> None:
 
 
 def _observe(
-    built: Built, app: App, images: dict[str, bases.Provenance], own_registry: registry.Registry | None
+    built: Built, app: App, images: dict[str, bases.Provenance], own_registry: registry.Registry | None, tools: str
 ) -> list[Observation]:
     """All that is to know of a built cell: `runs` last, which says that the rest is there too."""
     base = images.get(built.cell.base.name)
@@ -374,7 +394,7 @@ def _observe(
     return [
         *made_of,
         *sizes.measure_image(built.image, base.digest if base else None, own_registry),
-        working.measure_runs(built.image, app),
+        working.measure_runs(built.image, app, tools),
     ]
 
 

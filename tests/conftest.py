@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rustimg_lab import apps, bases, build, engine, host, matrix, packages
+from rustimg_lab import apps, bases, build, engine, host, inspection, matrix, packages
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import working
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
@@ -28,6 +28,7 @@ from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root mounts a tmpfs")
+LAST_BYTES = 77 << 20  # a memory limit that no other container has
 TINY = Path(__file__).parent / "crates" / "tiny"
 
 
@@ -145,7 +146,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def least_privilege() -> Iterator[list[dict]]:
     """Looks at every container of this clone's that is made while the tests run, by the lab or by a test: none may ask
-    the engine for more than it needs."""
+    the engine for more than it needs. A last container shows that the watcher saw all until the end."""
     try:
         watcher, seen = engine.client(), []
     except LabError:
@@ -157,11 +158,21 @@ def least_privilege() -> Iterator[list[dict]]:
     def watch() -> None:
         for event in events:
             with suppress(engine.docker.errors.APIError):  # it is gone already
-                seen.append(watcher.api.inspect_container(event["id"])["HostConfig"])
+                seen.append(watcher.api.inspect_container(inspection.event_subject(event))["HostConfig"])
 
     threading.Thread(target=watch, daemon=True).start()
     yield seen
+    watcher.api.import_image_from_data(b"\0" * 1024, repository=(name := engine.repository("test-last")), tag="1")
+    last = watcher.containers.create(
+        f"{name}:1", ["nothing"], labels={engine.CONTAINER_LABEL: engine.lab_id()}, mem_limit=LAST_BYTES
+    )
+    deadline = time.monotonic() + 30
+    while not any(each["Memory"] == LAST_BYTES for each in seen) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    last.remove()
+    watcher.images.remove(f"{name}:1")
     events.close()
+    assert any(each["Memory"] == LAST_BYTES for each in seen), "the watcher of containers saw nothing of the last one"
     for host_config in seen:
         assert not host_config["Privileged"] and not host_config["CapAdd"] and not host_config["Devices"]
         assert not host_config["Binds"] and not host_config.get("Mounts") and not host_config["VolumesFrom"]

@@ -8,7 +8,7 @@ from conftest import measured
 from rustimg_lab import apps, build, comparison, engine, matrix, store
 from rustimg_lab.measure import loading, memory, workloads
 from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.trials import Lost, PlanError, Treatment
+from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.paths import MYIP, REPORTS
 
 pytestmark = pytest.mark.engine
@@ -98,19 +98,16 @@ def test_what_the_kernel_does_not_tell_is_absent_with_its_reason(server, tools, 
 
 
 def test_a_server_that_is_gone_takes_its_generator_along_and_is_lost(server, tools):
-    with (
-        loading.serve(server.image, LARGE) as found,
-        loading.generator(tools, LARGE, pid_mode=f"container:{found.container.id}") as generator,
-    ):
+    with loading.serve(server.image, LARGE, tools, shares_processes=True) as found:
         found.container.kill()
         found.container.wait()
         with pytest.raises(Lost, match="the server is gone"):
-            memory._resident(generator, memory._user(server.image))
+            memory._resident(found.client, memory._user(server.image))
         with pytest.raises(Lost, match=r"the load generator (is gone|failed)"):
-            loading.ask(generator, found, LARGE, 1)
+            loading.ask(found, LARGE, 1)
 
 
-def test_too_few_open_files_for_the_connections_are_told_before_anything_is_measured(monkeypatch):
-    monkeypatch.setattr(memory.resource, "getrlimit", lambda what: (256, 512))
-    with pytest.raises(PlanError, match=r"1100 open files are needed .* may have 512"):
-        next(memory.studies(LARGE, [], None, None, ""))
+def test_too_few_open_files_for_the_connections_are_told(server, tools, monkeypatch):
+    monkeypatch.setattr(memory, "OPEN_FILES", 50)
+    with pytest.raises(Lost, match=r"connection \d\d of 99 more: .*Too many open files"):
+        memory.measure_connections(server, LARGE, tools)

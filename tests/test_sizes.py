@@ -76,6 +76,12 @@ def test_compressed_bytes_are_the_images_and_within_5_percent_of_what_this_engin
             assert pushed["compressed_zstd_bytes"].value < 1.05 * compressed < pushed["unpacked_bytes"].value
 
 
+def _zstd(content: bytes) -> int:
+    compressor = cramjam.zstd.Compressor(level=3)
+    compressor.compress(content)
+    return len(compressor.finish())
+
+
 @pytest.mark.engine
 def test_each_layer_is_compressed_alone_by_the_pinned_library(image):
     made = image({"a": b"text " * 10_000, "b": os.urandom(10_000)})
@@ -83,7 +89,7 @@ def test_each_layer_is_compressed_alone_by_the_pinned_library(image):
         archives = [layer.read() for layer in layers]
     rows = {row.metric: row for row in sizes.measure_image(made, None, None)}
     assert rows["compressed_bytes"].value == sum(len(cramjam.gzip.compress(each, level=6)) for each in archives)
-    assert rows["compressed_zstd_bytes"].value == sum(len(cramjam.zstd.compress(each, level=3)) for each in archives)
+    assert rows["compressed_zstd_bytes"].value == sum(map(_zstd, archives))
     assert rows["compressed_bytes"].detail == f"gzip -6, each layer alone, by cramjam {metadata.version('cramjam')}"
 
 

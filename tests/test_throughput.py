@@ -1,12 +1,13 @@
 """Real servers under a real load, in containers."""
 
 import contextlib
-import http.server
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
@@ -173,70 +174,94 @@ def test_latency_without_a_throughput_study_of_the_load_is_refused(study, lab):
 
 def test_a_rate_that_is_not_kept_and_a_wrong_answer_are_lost(server, oha):
     load = Load(BATCH, 1, 8, 1, 1)
-    with loading.serve(server.image, load) as found, loading.generator(oha, load) as generator:
+    with loading.serve(server.image, load, oha) as found:
         with pytest.raises(Lost, match="20000 requests per second were not kept"):
-            latency._ask(generator, found, load, 20_000, 1)
+            latency._ask(found, load, 20_000, 1)
         longer = replace(found, body_bytes=found.body_bytes + 1)  # as if the first answer had been another
         with pytest.raises(Lost, match="some were wrong"):
-            latency._ask(generator, longer, load, 100, 1)
+            latency._ask(longer, load, 100, 1)
         other = replace(load, workload=replace(BATCH, body="no JSON"))
         with pytest.raises(Lost, match=r"requests failed .*'400': 100"):
-            latency._ask(generator, found, other, 100, 1)
+            latency._ask(found, other, 100, 1)
         found.container.kill()
         with pytest.raises(Lost, match="requests failed"):
-            latency._ask(generator, found, load, 100, 1)
+            latency._ask(found, load, 100, 1)
 
 
-def test_all_three_answers_are_the_right_ones(server):
+def test_all_three_answers_are_the_right_ones(server, tools):
     for workload in workloads.WORKLOADS.values():
-        with serving.serving(server.image, workload, workers=2, deadline_s=60) as found:
+        with serving.serving(server.image, workload, tools, workers=2, deadline_s=60) as found:
             assert found.answer_bytes > len(workload.answer)
 
 
-def test_a_server_ends_by_itself_after_its_deadline_and_at_once_on_sigterm(server):
-    with serving.serving(server.image, BATCH, workers=1, deadline_s=2) as found:
+def test_a_server_ends_by_itself_after_its_deadline_and_at_once_on_sigterm(server, tools):
+    with serving.serving(server.image, BATCH, tools, workers=1, deadline_s=2) as found:
         assert found.container.wait(timeout=20)["StatusCode"] == 1
         assert b"MYIP_DEADLINE_S is over" in found.container.logs()
-    with serving.serving(server.image, BATCH, workers=1, deadline_s=60) as found:
+    with serving.serving(server.image, BATCH, tools, workers=1, deadline_s=60) as found:
         found.container.kill("SIGTERM")
         assert found.container.wait(timeout=5)["StatusCode"] == 0
 
 
-def test_a_server_that_never_answers_is_told_with_its_last_words(image_of, monkeypatch):
+def test_a_server_that_never_answers_is_told_with_its_last_words(image_of, tools, monkeypatch):
     monkeypatch.setattr(serving, "ANSWER_TIMEOUT_S", 2)
     image = image_of(["sh", "-c", "echo still thinking; exec sleep 60"])
     with (
         pytest.raises(Lost, match="no answer within 2 s; still thinking"),
-        serving.serving(image, BATCH, workers=1, deadline_s=60),
+        serving.serving(image, BATCH, tools, workers=1, deadline_s=60),
     ):
         pass
 
 
-def test_a_server_that_ends_at_once_is_told_with_its_last_words(image_of):
+def test_a_server_that_ends_at_once_is_told_with_its_last_words(image_of, tools):
     image = image_of(["sh", "-c", "echo no such luck >&2; exit 3"])
     with (
         pytest.raises(Lost, match="ended before it answered; no such luck"),
-        serving.serving(image, BATCH, workers=1, deadline_s=60),
+        serving.serving(image, BATCH, tools, workers=1, deadline_s=60),
     ):
         pass
 
 
-def test_a_server_that_cannot_start_is_told(image_of):
+def test_a_server_that_cannot_start_is_told(image_of, tools):
     image = image_of(["/no/such/program"])
-    with pytest.raises(Lost, match="does not start"), serving.serving(image, BATCH, workers=1, deadline_s=60):
+    with pytest.raises(Lost, match="does not start"), serving.serving(image, BATCH, tools, workers=1, deadline_s=60):
         pass
 
 
-def test_a_port_that_another_listens_on(server, monkeypatch):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
-        monkeypatch.setattr(serving, "free_port", lambda: other.server_port)
-        with (
-            pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{other.server_port}: Address.* in use"),
-            serving.serving(server.image, BATCH, workers=1, deadline_s=60),
-        ):
+def test_servers_that_run_at_once_have_the_port_each_in_a_network_of_its_own(server, tools):
+    """What else listens on the engine's machine, or on the lab's, is in no server's way."""
+    with ExitStack() as running:
+        both = [
+            running.enter_context(serving.serving(server.image, BATCH, tools, workers=1, deadline_s=60)) for _ in "ab"
+        ]
+        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", serving.PORT), timeout=1):
             pass
-        other.shutdown()
+        for each in both:
+            assert serving.ask(each.client, "repeat", BATCH, count=3) == {"asked": 3}
+        both[0].container.kill()
+        assert "refused" in serving.ask(both[0].client, "repeat", BATCH, count=1)["failed"]
+        assert serving.ask(both[1].client, "repeat", BATCH, count=1) == {"asked": 1}
+
+
+def test_a_server_in_whose_network_another_has_the_port_is_told(server, tools):
+    """The program that has it answers in the server's place, and the server ends and says why."""
+    listen = f"""import socket, sys
+listener = socket.create_server(("127.0.0.1", {serving.PORT}))
+while True:
+    with listener.accept()[0] as client:
+        client.recv(1000)
+        client.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n")"""
+    with serving.started("other", tools, command=["python3", "-c", listen], network_mode="none") as other:
+        time.sleep(1)
+        arguments, environment = BATCH.serve.told(host="127.0.0.1", port=serving.PORT, workers=1, deadline_s=60)
+        where = {"network_mode": f"container:{other.id}", "environment": environment}
+        with (
+            serving.started(
+                "server", server.image, command=[*engine.command(server.image), *arguments], **where
+            ) as late,
+            pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{serving.PORT}: Address.* in use"),
+        ):
+            serving.first_answer(late, other, BATCH)
 
 
 def test_a_server_that_is_killed_in_the_middle_of_a_trial(server, tools):
@@ -259,8 +284,16 @@ def _kill_the_server() -> None:
                 return
 
 
-def test_a_load_generator_that_is_missing(server, images):
-    with pytest.raises(Lost, match=r"the load generator failed.*wrk"):
+def test_a_load_generator_that_is_missing(server, tools, images):
+    with serving.started("tools", tools, command=["rm", "/usr/bin/wrk"]) as without:
+        without.wait()
+        image = without.commit(engine.repository("test-without-wrk"), "test").id
+    try:
+        with pytest.raises(Lost, match=r"the load generator failed.*wrk"):
+            throughput.measure(server, Load(BATCH, 1, 8, 1, 1), image)
+    finally:
+        engine.client().images.remove(image, force=True)
+    with pytest.raises(Lost, match=r"the load generator failed.*python3"):
         throughput.measure(server, Load(BATCH, 1, 8, 1, 1), images["debian"].image)
 
 

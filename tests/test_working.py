@@ -38,26 +38,26 @@ def script(images):
         ("echo 127.0.0.1", "10001:10001", "printed '127.0.0.1', the server had answered"),
     ],
 )
-def test_an_image_that_does_not_do_its_job(text, user, reason, script, app):
-    row = working.measure_runs(script(text, user), app)
+def test_an_image_that_does_not_do_its_job(text, user, reason, script, app, tools):
+    row = working.measure_runs(script(text, user), app, tools)
     assert not row.ok and row.value is False
     assert row.reason.startswith(reason)
 
 
-def test_a_program_that_never_ends_is_ended(script, monkeypatch, app):
+def test_a_program_that_never_ends_is_ended(script, monkeypatch, app, tools):
     monkeypatch.setattr(working, "TIMEOUT_S", 2)
-    row = working.measure_runs(script("echo waiting; exec busybox sleep 60"), app)
+    row = working.measure_runs(script("echo waiting; exec busybox sleep 60"), app, tools)
     assert row.reason == "did not end within 2 s; waiting"
 
 
-def test_a_program_that_is_not_there_is_told(images, app):
+def test_a_program_that_is_not_there_is_told(images, app, tools):
     image = derived(images["alpine"].image, ["/not/there"])
     try:
-        assert working.measure_runs(image, app).reason.startswith("does not start: ")
+        assert working.measure_runs(image, app, tools).reason.startswith("does not start: ")
     finally:
         engine.client().images.remove(image, force=True)
 
 
-def test_no_container_is_left(script, app):
-    working.measure_runs(script("exit 1"), app)
+def test_no_container_is_left(script, app, tools):
+    working.measure_runs(script("exit 1"), app, tools)
     assert ours() == []

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from rustimg_lab import host
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import loading, serving, workloads
-from rustimg_lab.measure.trials import Lost
+from rustimg_lab.measure import loading, workloads
+from rustimg_lab.measure.tools import client
 
 ROOT = workloads.find("root")
 
@@ -40,13 +41,17 @@ def answers() -> Iterator[object]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
+def request(port: int) -> dict:
+    return {"port": port, **ROOT.request()}
+
+
 def response(body: bytes, status: str = "200 OK") -> bytes:
     return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
 
 def test_the_right_answer_has_its_bytes_counted(answers):
     right = response(ROOT.answer)
-    assert serving.ask(answers(right), ROOT) == (len(right), len(ROOT.answer))
+    assert client.ask(request(answers(right))) == (len(right), len(ROOT.answer))
 
 
 @pytest.mark.parametrize(
@@ -58,15 +63,15 @@ def test_the_right_answer_has_its_bytes_counted(answers):
     ],
 )
 def test_another_answer_loses_the_trial(answers, said, reason):
-    with pytest.raises(Lost, match=reason):
-        serving.ask(answers(said), ROOT)
+    with pytest.raises(client.WrongAnswer, match=reason):
+        client.ask(request(answers(said)))
 
 
 def test_an_answer_that_breaks_off_and_a_port_where_nobody_listens_can_be_asked_again(answers):
     with pytest.raises(OSError):
-        serving.ask(answers(response(ROOT.answer)[:-5]), ROOT)
+        client.ask(request(answers(response(ROOT.answer)[:-5])))
     with pytest.raises(OSError):
-        serving.ask(serving.free_port(), ROOT)
+        client.ask(request(host.free_port()))
 
 
 def test_a_batch_asks_for_addresses_of_both_kinds_no_two_alike():

@@ -5,15 +5,13 @@ command is that text's call of cargo. No network is there, no cache, and nothing
 program afterwards (strip, UPX) is not in it.
 """
 
-import os
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import docker.errors
 
-from rustimg_lab import build, disk, engine
-from rustimg_lab.errors import LabError
-from rustimg_lab.host import cpus
+from rustimg_lab import build, capabilities, disk, engine, host
 from rustimg_lab.measure import serving, trials
 from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.store import Observation, Run
@@ -27,18 +25,20 @@ def studies(
 ) -> Iterator[tuple[trials.Study, trials.Measure]]:
     """The one study, with how a trial of it is measured. `builders` are what cells are built in, `program` what comes
     out. Raises PlanError when the plan does not fit."""
-    parameters = {"program": program, "cpus": cpus(), "warning": ""}
-    yield trials.plan_study(KIND, KIND, CPU, parameters, builders, plan, run), measure
+    parameters = {"program": program, "cpus": len(host.engine_cpus()), "warning": ""}
+    counts_cpu = capabilities.holds(run.environment, "counts_cpu")
+    study = trials.plan_study(KIND, KIND, CPU if counts_cpu else WALL, parameters, builders, plan, run)
+    yield study, partial(measure, counts_cpu=counts_cpu)
 
 
-def measure(treatment: Treatment) -> list[Observation]:
+def measure(treatment: Treatment, counts_cpu: bool = True) -> list[Observation]:
     """One trial: a fresh container builds the program on the lab's own CPUs; the CPU time of all that ran in it, and
     the time until it was done, in seconds.
 
-    Raises Lost when cargo failed or the container is gone; LabError when the disk is full, or the engine tells no CPU
-    time.
+    The CPU time is absent, with the reason, where the engine does not tell it correctly. Raises Lost when cargo failed
+    or the container is gone; DiskFull when the disk is full.
     """
-    own_cpus, command = ",".join(map(str, sorted(os.sched_getaffinity(0)))), engine.command(treatment.image)
+    own_cpus, command = ",".join(map(str, host.engine_cpus())), engine.command(treatment.image)
     options = {"command": ["sleep", str(DEADLINE_S)], "network_mode": "none", "cpuset_cpus": own_cpus}
     with serving.started("builder", treatment.image, **options) as container:
         before, begun = serving.cpu_ns(container), time.monotonic()
@@ -53,6 +53,8 @@ def measure(treatment: Treatment) -> list[Observation]:
                 raise disk.DiskFull(f"{treatment.name} could not be built", engine.data_folders(), disk.GRID_BYTES)
             raise Lost(f"cargo failed with exit code {code}: {build.first_error([text]) or 'it said nothing'}")
         after = serving.cpu_ns(container)
-    if before is None or after is None:
-        raise LabError(serving.NO_CPU_TIME)
-    return [Observation(CPU, (after - before) / 1e9, "s"), Observation(WALL, took, "s")]
+    if before is None or after is None or not counts_cpu:
+        cpu = Observation(CPU, None, "s", ok=False, reason=serving.NO_CPU_TIME)
+    else:
+        cpu = Observation(CPU, (after - before) / 1e9, "s")
+    return [cpu, Observation(WALL, took, "s")]

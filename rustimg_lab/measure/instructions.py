@@ -6,13 +6,13 @@ by the clock (giving memory back) is left out.
 """
 
 import re
-import socket
 from functools import cache
 
+import docker.errors
 import requests
 
 from rustimg_lab import engine
-from rustimg_lab.measure.serving import Tool, ask_on, serving
+from rustimg_lab.measure.serving import Tool, ask, serving
 from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.store import Observation
@@ -46,15 +46,16 @@ def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observ
 def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
     """The instructions that a server executes from its start to its end, with `count` requests in between."""
     tool = Tool(_files(tools), COMMAND, ENVIRONMENT)
-    with serving(image, workload, workers=1, deadline_s=DEADLINE_S, under=tool) as server:
+    with serving(image, workload, tools, workers=1, deadline_s=DEADLINE_S, under=tool) as server:
+        told = ask(server.client, "repeat", workload, count=count)
+        reason = told.get("failed") or told.get("wrong")
         try:
-            with socket.create_connection(("127.0.0.1", server.port), timeout=END_TIMEOUT_S) as connection:
-                for _ in range(count):
-                    ask_on(connection, workload)
             server.container.kill("SIGTERM")
             server.container.wait(timeout=END_TIMEOUT_S)
-        except (OSError, requests.exceptions.RequestException) as error:
-            raise Lost(f"the server failed under callgrind ({error}){engine.last_words(server.container)}") from None
+        except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+            reason = reason or error
+        if reason:
+            raise Lost(f"the server failed under callgrind ({reason}){engine.last_words(server.container)}")
         said = server.container.logs().decode(errors="replace")
     found = re.search(r"Collected : (\d+)", said)
     if not found:

@@ -11,7 +11,7 @@ from functools import partial
 from rustimg_lab import comparison, engine, store
 from rustimg_lab.measure import loading, trials
 from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.serving import Server
+from rustimg_lab.measure.serving import PORT, Server
 from rustimg_lab.measure.throughput import REQUESTS_PER_S
 from rustimg_lab.measure.trials import Lost, PlanError, Treatment
 from rustimg_lab.store import Observation, Run
@@ -31,7 +31,7 @@ def studies(
     load. Raises PlanError when there is none.
     """
     name = f"latency-{load.name}"
-    parameters = load.parameters()
+    parameters = load.parameters(run)
     before = run.environment.get("studies", {}).get(name, {"parameters": {}})["parameters"]
     parameters["requests_per_s"] = rate = before.get("requests_per_s") or _half_of_the_slowest(load, run)
     highest = metric(_told(rate * load.seconds)[-1])
@@ -65,22 +65,22 @@ def _half_of_the_slowest(load: Load, run: Run) -> int:
 
 def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Observation]:
     """One trial: fresh containers, warm-up, then `load.seconds` that count, both at the rate. Raises Lost."""
-    with loading.serve(treatment.image, load) as server, loading.generator(tools, load) as generator:
-        _ask(generator, server, load, rate, load.warmup_s)
-        told = _ask(generator, server, load, rate, load.seconds)
+    with loading.serve(treatment.image, load, tools) as server:
+        _ask(server, load, rate, load.warmup_s)
+        told = _ask(server, load, rate, load.seconds)
     return [Observation(metric(name), told[name], "s") for name in _told(rate * load.seconds)]
 
 
-def _ask(generator: engine.Container, server: Server, load: Load, rate: int, seconds: int) -> dict[str, float]:
+def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[str, float]:
     """The latencies by percentile, in s. Raises Lost when an answer was an error or had the wrong size, or the rate was
     not kept."""
     workload, sent = load.workload, rate * seconds
     command = [
         "oha", "-n", str(sent), "-q", str(rate), "-c", str(load.connections), "--latency-correction", "--no-tui",
         "--output-format", "json", "-m", workload.method, "-T", "application/json",
-        *(["-d", workload.body] if workload.body else []), f"http://127.0.0.1:{server.port}{workload.path}",
+        *(["-d", workload.body] if workload.body else []), f"http://127.0.0.1:{PORT}{workload.path}",
     ]  # fmt: skip
-    told = loading.call(generator, server, command)
+    told = loading.call(server, command)
     if told["errorDistribution"] or set(told["statusCodeDistribution"]) != {"200"}:
         wrong = told["errorDistribution"] | told["statusCodeDistribution"]
         raise Lost(f"requests failed ({str(wrong)[:200]}){engine.last_words(server.container)}")

@@ -1,21 +1,22 @@
-"""A server under load: wrk (github.com/wg/wrk) asks it in a closed loop, in a container and on CPUs of its own.
+"""A server under load: wrk (github.com/wg/wrk) asks it in a closed loop, in a container and on CPUs of its own, in the
+network that the server has alone.
 
 wrk keeps so many connections open and asks on each as soon as it has an answer. What it tells of single requests' times
 is no latency: a closed loop asks less when the server is slow (coordinated omission), so none of it is kept.
 """
 
 import json
-import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import docker.errors
 
-from rustimg_lab import engine
-from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S, Server, serving, started
+from rustimg_lab import capabilities, engine, host
+from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S, PORT, Server, serving
 from rustimg_lab.measure.trials import Lost, PlanError
 from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.store import Run
 
 SPARE_S = ANSWER_TIMEOUT_S + 60  # what a trial may take beside its load before everything in it ends by itself
 
@@ -40,9 +41,11 @@ class Load:
         """After which server and generator end by themselves."""
         return self.warmup_s + self.seconds + SPARE_S
 
-    def parameters(self) -> dict[str, Any]:
-        """For a study's plan. Raises PlanError when this machine has too few CPUs."""
+    def parameters(self, run: Run) -> dict[str, Any]:
+        """For a study's plan in that run. Raises PlanError when the engine's machine has too few CPUs."""
         server_cpus, generator_cpus, warning = split_cpus(self.workers)
+        if not capabilities.holds(run.environment, "limits_cpus"):
+            warning = "this engine keeps no container to some CPUs: server and load generator share all"
         return {
             "workload": self.workload.name,
             "workers": self.workers,
@@ -51,6 +54,7 @@ class Load:
             "seconds": self.seconds,
             "server_cpus": server_cpus,
             "generator_cpus": generator_cpus,
+            "network": "loopback of the server's own",  # not the host's, as in runs before
             "warning": warning,
             **self.workload.parameters(),
         }
@@ -62,7 +66,7 @@ def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, s
     Apart where there are enough: one for one worker thread, two for more. On fewer than four CPUs one or two worker
     threads can be measured, two of them only on CPUs shared with the generator. Raises PlanError where that is too few.
     """
-    cpus = sorted(os.sched_getaffinity(0)) if cpus is None else cpus
+    cpus = host.engine_cpus() if cpus is None else cpus
     if len(cpus) < 2:
         raise PlanError("one CPU cannot hold server and load generator apart; a load is measured on two or more")
     if workers > 1 and len(cpus) < 4:
@@ -76,28 +80,18 @@ def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, s
     return _cpuset(cpus[-for_server:]), _cpuset(cpus[:-for_server][:2]), ""
 
 
-def serve(image: str, load: Load, memory_bytes: int = 0) -> AbstractContextManager[Server]:
-    """The image's server, as the load wants it; see `serving`."""
+def serve(image: str, load: Load, tools: str, **options: Any) -> AbstractContextManager[Server]:
+    """Start the image's server as the load wants it, and the container that asks on the CPUs of its own; `options` as
+    `serving` has them."""
+    server_cpus, client_cpus, _ = split_cpus(load.workers)
+    client = options.pop("client", {}) | {"cpuset_cpus": client_cpus}
     return serving(
-        image,
-        load.workload,
-        workers=load.workers,
-        deadline_s=load.deadline_s,
-        cpus=split_cpus(load.workers)[0],
-        memory_bytes=memory_bytes,
-    )
+        image, load.workload, tools, workers=load.workers, deadline_s=load.deadline_s, cpus=server_cpus, client=client,
+        **options,
+    )  # fmt: skip
 
 
-def generator(tools: str, load: Load, **options: Any) -> AbstractContextManager[engine.Container]:
-    """A container of the image `tools` in which wrk can be called; it ends by itself after the load's deadline.
-
-    `options` are for the container; see `started`.
-    """
-    command, cpus = ["sleep", str(load.deadline_s)], split_cpus(load.workers)[1]
-    return started("load generator", tools, command=command, network_mode="host", cpuset_cpus=cpus, **options)
-
-
-def ask(generator: engine.Container, server: Server, load: Load, seconds: int) -> tuple[int, float]:
+def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
     """Loads the server for so many seconds: how many requests it answered, and how many each second.
 
     Raises Lost when wrk failed, or when an answer was an error or not of the right size.
@@ -105,10 +99,10 @@ def ask(generator: engine.Container, server: Server, load: Load, seconds: int) -
     workload = load.workload
     command = [
         "wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s", "--script=/report.lua",
-        f"http://127.0.0.1:{server.port}{workload.path}", "--", workload.method,
+        f"http://127.0.0.1:{PORT}{workload.path}", "--", workload.method,
         *([workload.body] if workload.body else []),
     ]  # fmt: skip
-    told = call(generator, server, command)
+    told = call(server, command)
     if bad := told["socket_errors"] + told["status_errors"]:
         raise Lost(f"{bad} of {told['requests']} requests failed{engine.last_words(server.container)}")
     if not told["requests"]:
@@ -122,10 +116,10 @@ def ask(generator: engine.Container, server: Server, load: Load, seconds: int) -
     return told["requests"], told["requests"] / (told["duration_us"] / 1e6)
 
 
-def call(generator: engine.Container, server: Server, command: list[str]) -> dict[str, Any]:
+def call(server: Server, command: list[str]) -> dict[str, Any]:
     """Runs a load generator's command; the JSON object that is the last of what it prints. Raises Lost without one."""
     try:
-        code, said = generator.exec_run(command, demux=True)
+        code, said = server.client.exec_run(command, demux=True)
     except docker.errors.APIError as error:
         raise Lost(f"the load generator is gone: {error.explanation}{engine.last_words(server.container)}") from None
     out, err = (part.decode(errors="replace").strip() if part else "" for part in said)

@@ -7,30 +7,29 @@ may lag by some hundred KiB. Both count the binary's and the libraries' own page
 memory, which is heap and stacks, is told apart. Socket buffers are the kernel's and in none of them.
 """
 
-import resource
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from math import sqrt
 from statistics import median_high
 
 import docker.errors
+from docker.types import Ulimit
 
-from rustimg_lab import engine
+from rustimg_lab import capabilities, engine
 from rustimg_lab.measure import loading, trials
 from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S, Server, ask_on
+from rustimg_lab.measure.serving import hold
 from rustimg_lab.measure.throughput import REQUESTS_PER_S
-from rustimg_lab.measure.trials import Lost, PlanError, Treatment
+from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.store import Observation, Run
 
 STEADY, PEAK, ANONYMOUS = "steady_rss_bytes", "peak_rss_bytes", "steady_anonymous_bytes"
 LIMIT = "smallest_limit_bytes"
 CONNECTIONS = (1, 100, 1000)
+OPEN_FILES = CONNECTIONS[-1] + 100  # of the container that holds the connections
 LOOK_S = 0.1  # between two looks at a server under load
 LIMITS = 5  # blocks of the bisection: each trial of it is some eight loads
 SMALLEST_BYTES = 6 << 20  # the engine takes no smaller limit (moby, daemon/daemon_unix.go, linuxMinMemory)
@@ -44,21 +43,23 @@ _LINES = ("VmHWM:", "Rss:", "Anonymous:")
 def studies(
     load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str
 ) -> Iterator[tuple[trials.Study, trials.Measure]]:
-    """The three studies of a server's memory, each with how a trial of it is measured. `tools` is the image that wrk is
-    in. Raises PlanError when this machine has too few CPUs or open files, or the plan does not fit."""
-    _allow_files(max(CONNECTIONS) + 100)
-    parameters = load.parameters()
+    """The studies of a server's memory, each with how a trial of it is measured: under load, by connections, and the
+    smallest limit, which takes an engine that keeps containers to one. `tools` is the image that wrk is in. Raises
+    PlanError when this machine has too few CPUs, or the plan does not fit."""
+    parameters = load.parameters(run)
     yield (
         _plan("load", STEADY, parameters, f"memory-load-{load.name}", treatments, plan, run),
         partial(measure_load, load=load, tools=tools),
     )
-    held = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus")}
+    held = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
     held |= {"connections": list(CONNECTIONS), "warning": ""}
     called = f"memory-connections-{load.workload.name}-{load.workers}w"
     yield (
         _plan("connections", f"rss_at_{CONNECTIONS[-1]}_bytes", held, called, treatments, plan, run),
         partial(measure_connections, load=load, tools=tools),
     )
+    if not capabilities.holds(run.environment, "limits_memory"):
+        return
     fewer = replace(plan, blocks=min(plan.blocks, LIMITS), width=None)
     if not engine.about().limits_swap:
         parameters["warning"] = "; ".join(filter(None, [parameters["warning"], "the engine cannot keep it from swap"]))
@@ -85,17 +86,16 @@ def _plan(
 def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
     """One trial: resident before the load, while it lasts (the median of all looks), and the peak. Raises Lost."""
     with (
-        loading.serve(treatment.image, load) as server,
-        loading.generator(tools, load, pid_mode=f"container:{server.container.id}") as generator,
+        loading.serve(treatment.image, load, tools, shares_processes=True) as server,
         ThreadPoolExecutor(1) as pool,
     ):
         user = _user(treatment.image)
-        idle = _resident(generator, user)
-        loading.ask(generator, server, load, load.warmup_s)
-        asked = pool.submit(loading.ask, generator, server, load, load.seconds)
+        idle = _resident(server.client, user)
+        loading.ask(server, load, load.warmup_s)
+        asked = pool.submit(loading.ask, server, load, load.seconds)
         seen = []
         while not asked.done():
-            seen.append(_resident(generator, user))
+            seen.append(_resident(server.client, user))
             time.sleep(LOOK_S)
         asked.result()
     return [
@@ -108,30 +108,19 @@ def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observati
 
 def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
     """One trial: resident with no connection, and with so many open that have each had one answer. Raises Lost."""
-    with (
-        loading.serve(treatment.image, load) as server,
-        loading.generator(tools, load, pid_mode=f"container:{server.container.id}") as generator,
-        ExitStack() as opened,
-    ):
+    client = {"ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)]}
+    with loading.serve(treatment.image, load, tools, shares_processes=True, client=client) as server:
         user = _user(treatment.image)
-        found = [_observation("rss_at_0_bytes", none := _resident(generator, user).get("Rss:"))]
+        found = [_observation("rss_at_0_bytes", none := _resident(server.client, user).get("Rss:"))]
         held = 0
         for count in CONNECTIONS:
-            try:
-                for _ in range(count - held):
-                    ask_on(opened.enter_context(_connect(server)), load.workload)
-            except OSError as error:
-                raise Lost(f"connection {held + 1} to {count} of the server failed: {error}") from None
+            hold(server.client, load.workload, count - held, load.deadline_s)
             held = count
-            now = _resident(generator, user).get("Rss:")
+            now = _resident(server.client, user).get("Rss:")
             found.append(_observation(f"rss_at_{count}_bytes", now))
             each = None if None in (now, none) else (now - none) / count
             found.append(_observation(f"bytes_per_connection_at_{count}", each))
     return found
-
-
-def _connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=ANSWER_TIMEOUT_S)
 
 
 def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
@@ -168,8 +157,8 @@ def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observat
 
 def _rate(image: str, load: Load, tools: str, memory_bytes: int, needed: float) -> float:
     """The requests per second under a memory limit. Raises Lost when one fails, or when they are fewer than needed."""
-    with loading.serve(image, load, memory_bytes) as server, loading.generator(tools, load) as generator:
-        _, per_s = loading.ask(generator, server, load, load.seconds)
+    with loading.serve(image, load, tools, memory_bytes=memory_bytes) as server:
+        _, per_s = loading.ask(server, load, load.seconds)
     if per_s < needed:
         raise Lost(f"{per_s:.0f} requests per second, where {needed:.0f} are needed")
     return per_s
@@ -203,11 +192,3 @@ def _observation(metric: str, value: float | None) -> Observation:
     if value is None:
         return Observation(metric, None, "B", ok=False, reason="the kernel does not tell it of the server's process")
     return Observation(metric, value, "B")
-
-
-def _allow_files(wanted: int) -> None:
-    """Lets this process hold so many open files, connections included. Raises PlanError when it may not."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise PlanError(f"{wanted} open files are needed for the connections, this user may have {hard} (`ulimit -Hn`)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

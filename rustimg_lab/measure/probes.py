@@ -34,6 +34,7 @@ FOLDER = Path(__file__).parent / "probe"
 NAME = "rustimg-lab-probe"  # of the crate there
 TIMEOUT_S = 30
 SBOM_TIMEOUT_S = 300
+OF_SBOM = ("packages", "crates_seen", "sbom", "crates")  # what is read from it
 LIMIT_BYTES = 32 << 20
 TERM_S = 2.0
 PANICS = (101, 134, 139)  # unwinding; aborting; aborting as process 1, to which the kernel sends no SIGABRT
@@ -62,6 +63,7 @@ class Subject:
     server: str
     base: str
     tools: str
+    limits_memory: bool = True  # whether the engine keeps a container to a memory limit
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,18 @@ def load_app() -> App:
 def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observation], str]:
     """A row of each probe and each fact, and the image's SBOM (SPDX, as JSON).
 
-    A probe that cannot be made is a row that is not ok, with the reason; the others are made all the same. Raises
-    LabError where the image cannot be read, or no SBOM be made of it.
+    A probe that cannot be made is a row that is not ok, with the reason; the others are made all the same: without an
+    SBOM, what is read from it. Raises LabError where the image cannot be read.
     """
-    files, inventory = files_of(subject.image), sbom(subject.image)
+    files, inventory = files_of(subject.image), ""
     sizes_of = sizes.measure_image(subject.image, subject.base or None, registry)
-    rows = [each for each in sizes_of if each.metric in survival.FACTS] + inventory_of(subject.image, files, inventory)
+    rows = [each for each in sizes_of if each.metric in survival.FACTS]
+    try:
+        inventory = sbom(subject.image)
+        rows += inventory_of(subject.image, files, inventory)
+    except LabError as error:
+        rows += _counts(files)
+        rows += [Observation(name, None, ok=False, reason=f"no SBOM: {error}") for name in OF_SBOM]
     for group, probe in GROUPS.items():
         left = [name for name, each in survival.PROBES.items() if each.group == group]
         try:
@@ -111,20 +119,19 @@ def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observati
 
 
 def _tls(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
-    with working.address_server() as server:
+    with working.address_server(subject.tools) as server:
         address, trusted = server.url.removeprefix("https://").rstrip("/"), {"PROBE_EXTRA_CA": server.ca_pem}
 
         def fetch(roots: str, environment: dict[str, str], files: bytes = b"") -> Outcome:
             ended = call(
-                subject.probe, "fetch", address, roots, files=files, network_mode="host", environment=environment
-            )
-            if "Connection refused" in ended.errors:  # a rootless engine's host network is another than the lab's
-                raise Lost("on the engine's host network nothing of this machine's 127.0.0.1 is there")
+                subject.probe, "fetch", address, roots, files=files, network_mode=server.network,
+                environment=environment,
+            )  # fmt: skip
             return ended.passes()
 
         yield "tls_bundled", fetch("bundled", trusted)
         yield "tls_system", fetch("system", trusted)
-        bundle = _archive({"lab-ca.pem": server.ca_pem})
+        bundle = working.archive({"lab-ca.pem": server.ca_pem})
         yield "tls_cert_file", fetch("system", {"SSL_CERT_FILE": "/lab-ca.pem"}, bundle)
 
 
@@ -170,7 +177,7 @@ def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
 
 
 def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
-    if not engine.about().limits_memory:
+    if not subject.limits_memory:
         for name in ("memory_limit", "oom"):
             yield name, (NOT_APPLICABLE, "this engine cannot limit memory")
         return
@@ -188,7 +195,9 @@ def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         return
     program = engine.archive(subject.probe, f"/{NAME}")
     workload = workloads.own(subject.server_app) if subject.server_app.serve else workloads.find("root")
-    with serving.serving(subject.server, workload, workers=1, deadline_s=TIMEOUT_S, files=program) as server:
+    with serving.serving(
+        subject.server, workload, subject.tools, workers=1, deadline_s=TIMEOUT_S, files=program
+    ) as server:
         code, said = server.container.exec_run([f"/{NAME}/{NAME}", "zombies"])
         yield "zombies", (PASSED if code == 0 else FAILED, said.decode(errors="replace").strip())
         begun = time.monotonic()
@@ -224,15 +233,13 @@ def _contents(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
 def inventory_of(image: str, files: list[tarfile.TarInfo], inventory: str) -> list[Observation]:
     """What is counted in the image, and what an SBOM has of it: the packages that its own database names, and crates in
     its program."""
-    regular = [each for each in files if each.isfile()]
     named = {each["name"]: each for each in json.loads(inventory)["packages"]}
     packages, _ = contents.read_packages(image)
     unseen = [name for name in packages if name not in named]
     told = f"{len(packages)} packages; not in the SBOM: {' '.join(unseen[:5]) or 'none'}"
     crates = [name for name, each in named.items() if "pkg:cargo/" in json.dumps(each.get("externalRefs", []))]
     return [
-        Observation("files", len(regular)),
-        Observation("executables", sum(bool(each.mode & 0o111) for each in regular)),
+        *_counts(files),
         Observation("packages", len(packages)),
         Observation("crates_seen", len(crates)),
         Observation("sbom", FAILED if unseen else PASSED, detail=told),
@@ -246,14 +253,39 @@ GROUPS = {
 }  # fmt: skip
 
 
+def _counts(files: list[tarfile.TarInfo]) -> list[Observation]:
+    regular = [each for each in files if each.isfile()]
+    executables = sum(bool(each.mode & 0o111) for each in regular)
+    return [Observation("files", len(regular)), Observation("executables", executables)]
+
+
 def sbom(image: str) -> str:
-    """The software bill of materials of an image (SPDX, as JSON), as syft writes it. Raises LabError."""
-    # It would ask a host on the internet for newer ones; and it knows nothing of the docker client's contexts.
-    environment = {"SYFT_CHECK_FOR_APP_UPDATE": "false", "DOCKER_HOST": engine.host()}
-    return engine.run(
-        [str(Path(sys.executable).parent / "syft"), "scan", f"docker:{image}", "--output=spdx-json", "--quiet"],
-        env=environment, timeout=SBOM_TIMEOUT_S,
-    )  # fmt: skip
+    """The software bill of materials of an image (SPDX, as JSON), as syft writes it. Raises LabError.
+
+    syft reads an archive whose layers are all unpacked: of what an engine with containerd's store saves, where some are
+    compressed and some not, it makes an error.
+    """
+    with engine.work_folder() as folder, engine.saved(image) as (config, layers):
+        path = folder / "image.tar"
+        with tarfile.open(path, "w") as target:
+            names = [f"{number}/layer.tar" for number in range(len(layers))]
+            for name, layer in zip(names, layers, strict=True):
+                member = tarfile.TarInfo(name)
+                member.size = layer.seek(0, io.SEEK_END)
+                layer.seek(0)
+                target.addfile(member, layer)
+            manifest = [{"Config": "config.json", "RepoTags": [f"{NAME}:sbom"], "Layers": names}]
+            for name, content in (("config.json", config), ("manifest.json", manifest)):
+                text = json.dumps(content).encode()
+                member = tarfile.TarInfo(name)
+                member.size = len(text)
+                target.addfile(member, io.BytesIO(text))
+        # It would ask a host on the internet for newer versions of itself.
+        return engine.run(
+            [str(Path(sys.executable).parent / "syft"), "scan", f"docker-archive:{path}", "--output=spdx-json",
+             "--quiet"],
+            env={"SYFT_CHECK_FOR_APP_UPDATE": "false"}, timeout=SBOM_TIMEOUT_S,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -277,7 +309,7 @@ def resolver(tools: str) -> Iterator[str]:
         "--log-facility=-",
     ]
     with serving.started(
-        "name server", tools, _archive({"names": "\n".join(lines) + "\n"}),
+        "name server", tools, working.archive({"names": "\n".join(lines) + "\n"}),
         command=command, network_mode="none", dns=["127.0.0.1"], dns_search=[DOMAIN],
     ) as container:  # fmt: skip
         begun = time.monotonic()
@@ -307,23 +339,12 @@ def call(image: str, *arguments: str, files: bytes = b"", **options: Any) -> End
 
 
 def _works(subject: Subject, **options: Any) -> Outcome:
-    reason = working.why_not(subject.image, subject.app, **options)
+    reason = working.why_not(subject.image, subject.app, subject.tools, **options)
     return (FAILED, reason) if reason else (PASSED, working.in_words(subject.app))
 
 
 def _none_of(paths: list[str]) -> Outcome:
     return (FAILED, f"{len(paths)}: {' '.join(paths[:5])}") if paths else (PASSED, "none")
-
-
-def _archive(texts: dict[str, str]) -> bytes:
-    """A tar archive for /, of these files by name."""
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as files:
-        for name, text in texts.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(text.encode()), 0o644
-            files.addfile(member, io.BytesIO(text.encode()))
-    return held.getvalue()
 
 
 def files_of(image: str) -> list[tarfile.TarInfo]:

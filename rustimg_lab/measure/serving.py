@@ -1,24 +1,28 @@
-"""A server in a container of its own on 127.0.0.1, and what asks it. Nothing here needs a shell in the image."""
+"""A server in a container and a network of its own, and what asks it there. Nothing here needs a shell in the image.
 
-import re
-import socket
+The server has a loopback interface and no other. A second container, of the image of the benchmark tools, joins that
+network and asks on 127.0.0.1. So it is everywhere alike: where the engine is rootless, in a virtual machine, or on
+another machine, and whatever else listens on the engine's machine.
+"""
+
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import docker.errors
 import requests
 
-from rustimg_lab import engine
-from rustimg_lab.host import free_port
+from rustimg_lab import engine, inspection
 from rustimg_lab.measure.trials import Lost
 from rustimg_lab.measure.workloads import Workload
 
 ANSWER_TIMEOUT_S = 20
-POLL_S = 0.0005
-NO_CPU_TIME = "the engine tells no CPU time of a container (unknown cgroup layout)"
+PORT = 20_080  # of every server, in the network that it has alone
+CLIENT = ("python3", "/client/client.py")
+NO_CPU_TIME = "the engine does not tell the CPU time of a container, or tells it wrongly (see ./lab doctor)"
 LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
 
 
@@ -33,10 +37,11 @@ class Tool:
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers. `answer_bytes` is what it sends for one request, with headers; `body_bytes` without."""
+    """A server that answers, and the container of the benchmark tools in its network. `answer_bytes` is what it sends
+    for one request, with headers; `body_bytes` without."""
 
     container: engine.Container
-    port: int
+    client: engine.Container
     answer_bytes: int
     body_bytes: int
 
@@ -45,6 +50,7 @@ class Server:
 def serving(
     image: str,
     workload: Workload,
+    tools: str,
     *,
     workers: int,
     deadline_s: int,
@@ -52,27 +58,37 @@ def serving(
     memory_bytes: int = 0,
     under: Tool | None = None,
     files: bytes = b"",
+    client: dict[str, Any] | None = None,
+    shares_processes: bool = False,
     **options: Any,
 ) -> Iterator[Server]:
-    """Starts the image as its Dockerfile says, on the host's network, and removes it after the block.
+    """Start the image as its Dockerfile says, in a network of its own, and remove it after the block.
 
-    After `deadline_s` a server that knows of it ends by itself, whatever became of the lab; the next call of the lab
-    removes others. `memory_bytes` is its limit, without swap; 0 for none. `under` runs it under a tool; `files` (a tar
-    archive for /) are there beside it; `options` are the container's. Raises Lost, with the container's last log lines,
-    when it does not start, or does not give the one right answer.
+    `tools` is the image of the benchmark tools. After `deadline_s` a server that knows of it ends by itself, whatever
+    became of the lab; the next call of the lab removes others. `memory_bytes` is its limit, without swap; 0 for none.
+    `under` runs it under a tool; `files` (a tar archive for /) are there beside it; `options` are the container's,
+    `client` those of the one that asks, which is in the server's PID namespace too where it `shares_processes`. Raises
+    Lost, with the container's last log lines, when it does not start, or does not give the one right answer.
     """
-    port = free_port()
-    arguments, environment = workload.serve.told(host="127.0.0.1", port=port, workers=workers, deadline_s=deadline_s)
+    arguments, environment = workload.serve.told(host="127.0.0.1", port=PORT, workers=workers, deadline_s=deadline_s)
     command = [*engine.command(image), *arguments]
     if under:
         command = [*under.command, *command]
         environment |= under.environment
     limit = {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
-    with started(
-        "server", image, under.files if under else files,
-        command=command, network_mode="host", environment=environment, cpuset_cpus=cpus, **limit, **options,
-    ) as container:  # fmt: skip
-        yield Server(container, port, *first_answer(container, port, workload))
+    with ExitStack() as containers:
+        server = containers.enter_context(started(
+            "server", image, under.files if under else files,
+            command=command, network_mode="none", environment=environment, cpuset_cpus=cpus, **limit, **options,
+        ))  # fmt: skip
+        there = f"container:{server.id}"
+        beside = {"network_mode": there} | ({"pid_mode": there} if shares_processes else {}) | (client or {})
+        try:
+            generator = started("load generator", tools, command=["sleep", str(deadline_s)], **beside)
+            asking = containers.enter_context(generator)
+        except Lost as lost:
+            raise (lost if engine.is_running(server) else _ended(server)) from None
+        yield Server(server, asking, *first_answer(server, asking, workload))
 
 
 @contextmanager
@@ -96,70 +112,67 @@ def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterat
             engine.remove_container(container)
 
 
-def first_answer(container: engine.Container, port: int, workload: Workload) -> tuple[int, int]:
-    """Waits for the container's server to answer; the bytes of the answer, as `ask_on`. Raises Lost."""
-    begun = looked = time.monotonic()
+def first_answer(server: engine.Container, client: engine.Container, workload: Workload) -> tuple[int, int]:
+    """Wait for the server to answer. Returns the bytes of the answer, with headers and without. Raises Lost."""
+    begun = time.monotonic()
     while True:
         try:
-            return ask(port, workload)
+            told = ask(client, "ask", workload, seconds=LOOK_S)
         except Lost as lost:
-            # Of who listens there, which need not be the container: then that ends soon, and says why.
+            raise (lost if engine.is_running(server) else _ended(server)) from None
+        if "answer_bytes" in told:
+            return told["answer_bytes"], told["body_bytes"]
+        if wrong := told.get("wrong") or told.get("failed"):
             with suppress(requests.exceptions.RequestException):
-                container.wait(timeout=LOOK_S)
-            raise Lost(f"{lost}{engine.last_words(container)}") from None
-        except OSError:
-            now = time.monotonic()
-            if now - begun > ANSWER_TIMEOUT_S:
-                raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{engine.last_words(container)}") from None
-            if now - looked > LOOK_S:
-                looked = now
-                if not engine.is_running(container):
-                    raise Lost(f"the server ended before it answered{engine.last_words(container)}") from None
-            time.sleep(POLL_S)
+                server.wait(timeout=LOOK_S)  # one that ends soon says why
+            raise Lost(f"{wrong}{engine.last_words(server)}")
+        if not engine.is_running(server):
+            raise _ended(server)
+        if time.monotonic() - begun > ANSWER_TIMEOUT_S:
+            raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{engine.last_words(server)}")
 
 
-def ask(port: int, workload: Workload) -> tuple[int, int]:
-    """Asks once, on a connection of its own; see `ask_on`."""
-    with socket.create_connection(("127.0.0.1", port), timeout=ANSWER_TIMEOUT_S) as connection:
-        return ask_on(connection, workload)
+def _ended(server: engine.Container) -> Lost:
+    return Lost(f"the server ended before it answered{engine.last_words(server)}")
 
 
-def ask_on(connection: socket.socket, workload: Workload) -> tuple[int, int]:
-    """Asks once; the bytes of the answer, headers included, and without them. Raises Lost when it is not the right one,
-    OSError when the connection ends before the answer does."""
-    request = (
-        f"{workload.method} {workload.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(workload.body.encode())}\r\n\r\n{workload.body}"
-    )
-    connection.sendall(request.encode())
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += _receive(connection)
-    head, _, body = head.partition(b"\r\n\r\n")
-    length = re.search(rb"^content-length: (\d+)\r?$", head, re.IGNORECASE | re.MULTILINE)
-    while length and len(body) < int(length[1]):
-        body += _receive(connection)
-    status = head.partition(b"\r\n")[0].decode("latin-1")
-    if not re.match(r"HTTP/1\.1 200\b", status):
-        raise Lost(f"{workload.method} {workload.path} was answered with '{status[:40]}'")
-    if not length:
-        raise Lost(f"{workload.method} {workload.path} was answered without a Content-Length: its end cannot be told")
-    if workload.answer is not None and body != workload.answer:
-        raise Lost(f"{workload.method} {workload.path} was answered with the wrong body ({body[:40]!r}...)")
-    return len(head) + 4 + len(body), len(body)
+def ask(client: engine.Container, mode: str, workload: Workload, **more: Any) -> dict[str, Any]:
+    """Run `client.py` (see there) in the client's container; what it told. Raises Lost when it told nothing."""
+    try:
+        code, said = client.exec_run([*CLIENT, mode, request(workload, **more)])
+    except docker.errors.APIError as error:
+        raise Lost(f"the load generator is gone: {error.explanation}") from None
+    last = said.decode(errors="replace").strip().rpartition("\n")[2]
+    if code or not last.startswith("{"):
+        raise Lost(f"the load generator failed with exit code {code}: {last[:200]}")
+    return json.loads(last)
+
+
+def hold(client: engine.Container, workload: Workload, count: int, seconds: int) -> None:
+    """Open so many connections, each with one answer, which stay open for `seconds`, or as long as the client's
+    container is there. Raises Lost when one fails."""
+    try:
+        _, output = client.exec_run([*CLIENT, "hold", request(workload, count=count, seconds=seconds)], stream=True)
+        said = b""
+        while b"\n" not in said and (more := next(output, b"")):
+            said += more
+    except docker.errors.APIError as error:
+        raise Lost(f"the load generator is gone: {error.explanation}") from None
+    last = said.decode(errors="replace").strip()
+    told = json.loads(last) if last.startswith("{") else {"failed": last[:200]}
+    if "held" not in told:
+        raise Lost(told.get("failed") or told.get("wrong") or "the load generator held no connection")
+
+
+def request(workload: Workload, **more: Any) -> str:
+    """What `client.py` is to ask, as it takes it."""
+    return json.dumps({"port": PORT, **workload.request(), **more})
 
 
 def cpu_ns(container: engine.Container) -> int | None:
     """The CPU time that a container has used, user and system, from its cgroup (v1 or v2) as the engine reads it; None
     where it tells none. Raises Lost when the container is gone."""
     try:
-        told = container.stats(stream=False, one_shot=True)
+        return inspection.cpu_ns(container.stats(stream=False, one_shot=True))
     except docker.errors.APIError as error:
         raise Lost(f"the container is gone: {error.explanation}") from None
-    return told.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage") or None
-
-
-def _receive(connection: socket.socket) -> bytes:
-    if not (data := connection.recv(1 << 16)):
-        raise ConnectionResetError("the connection ended before the answer did")
-    return data

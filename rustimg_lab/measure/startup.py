@@ -11,14 +11,14 @@ bridge is known to the kernel as a neighbour that does not answer, for a second.
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 
 import docker.errors
 import requests
 
-from rustimg_lab import engine
-from rustimg_lab.host import cpus, free_port
+from rustimg_lab import capabilities, engine
+from rustimg_lab.host import engine_cpus, free_port
 from rustimg_lab.matrix import Check, Serve
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S
@@ -33,7 +33,7 @@ POLL_S = 0.0002
 STARTER = "/starter/starter"
 UNTIL = {"server": ("first-byte", "exec_to_first_byte_s"), "client": ("exit", "exec_to_exit_s")}
 FLOOR = "noop_exec_to_exit_s"
-NETWORKS = ("host", "bridge")
+NETWORKS = {"host": "host_network", "bridge": "publishes_here"}  # with what the engine must be able to do for each
 
 
 def studies(
@@ -46,8 +46,9 @@ def studies(
     tools: str,
 ) -> Iterator[tuple[trials.Study, trials.Measure]]:
     """The studies of a start, each with how a trial of it is measured: the server's and the client's process, and the
-    server's container. `workload` says how the server is started, `check` how the clients are called, where there are
-    any. `tools` is the image that `starter` is in. Raises PlanError when the plan does not fit."""
+    server's container, where the lab reaches it on the host's network or by a published port. `workload` says how the
+    server is started, `check` how the clients are called, where there are any. `tools` is the image that `starter` is
+    in. Raises PlanError when the plan does not fit."""
     serve = workload.serve
     programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
     if clients:
@@ -60,10 +61,14 @@ def studies(
             trials.plan_study(f"startup-{program}", "startup", metric, parameters, treatments, plan, run),
             partial(measure_process, program=program, told=told, tools=tools),
         )
+    networks = [name for name, needed in NETWORKS.items() if capabilities.holds(run.environment, needed)]
+    if not networks:
+        return
     parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
+    metric = f"{networks[0]}_first_byte_s"
     yield (
-        trials.plan_study("startup-container", "startup", "host_first_byte_s", parameters, servers, plan, run),
-        partial(measure_container, serve=serve, tools=tools),
+        trials.plan_study("startup-container", "startup", metric, parameters, servers, plan, run),
+        partial(measure_container, serve=serve, tools=tools, networks=networks),
     )
 
 
@@ -86,10 +91,10 @@ def measure_process(
     return found
 
 
-def measure_container(treatment: Treatment, serve: Serve, tools: str) -> list[Observation]:
+def measure_container(treatment: Treatment, serve: Serve, tools: str, networks: Sequence[str]) -> list[Observation]:
     """One trial: a container of the image on each network, and one in which a program does nothing. Raises Lost."""
     found = []
-    for network in NETWORKS:
+    for network in networks:
         found += _container(treatment.image, network, serve)
     begun = time.monotonic()
     _in_the_image(treatment.image, tools, ["noop"], {})
@@ -144,7 +149,7 @@ def _ended(container: engine.Container) -> float | None:
 
 def _fixed() -> dict[str, int]:
     """What every server is told at its start, for `Serve.told`."""
-    return {"workers": cpus(), "deadline_s": DEADLINE_S}
+    return {"workers": len(engine_cpus()), "deadline_s": DEADLINE_S}
 
 
 def first_byte(port: int) -> tuple[float | None, float]:

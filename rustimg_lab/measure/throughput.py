@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
+from rustimg_lab import capabilities
 from rustimg_lab.measure import instructions, loading, serving, trials
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Treatment
@@ -22,11 +23,11 @@ def studies(
     `tools` is the image that wrk and valgrind are in. Raises PlanError when this machine has too few CPUs for the load,
     or the plan does not fit the cells or the run.
     """
+    counts_cpu = capabilities.holds(run.environment, "counts_cpu")
+    metric = CPU_PER_REQUEST if counts_cpu else REQUESTS_PER_S
     yield (
-        trials.plan_study(
-            f"throughput-{load.name}", "throughput", CPU_PER_REQUEST, load.parameters(), treatments, plan, run
-        ),
-        partial(measure, load=load, tools=tools),
+        trials.plan_study(f"throughput-{load.name}", "throughput", metric, load.parameters(run), treatments, plan, run),
+        partial(measure, load=load, tools=tools, counts_cpu=counts_cpu),
     )
     counted = replace(plan, blocks=COUNTS, width=None)
     name = load.workload.name
@@ -39,17 +40,18 @@ def studies(
     )
 
 
-def measure(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
-    """One trial: fresh containers, warm-up, then `load.seconds` that count. `tools` is the image that wrk is in.
+def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = True) -> list[Observation]:
+    """One trial: fresh containers, warm-up, then `load.seconds` that count. `tools` is the image that wrk is in;
+    `counts_cpu` whether the engine tells CPU time correctly.
 
     Raises Lost when anything went wrong.
     """
-    with loading.serve(treatment.image, load) as server, loading.generator(tools, load) as generator:
-        _, warm = loading.ask(generator, server, load, load.warmup_s)
+    with loading.serve(treatment.image, load, tools) as server:
+        _, warm = loading.ask(server, load, load.warmup_s)
         before = serving.cpu_ns(server.container)
-        requests, per_s = loading.ask(generator, server, load, load.seconds)
+        requests, per_s = loading.ask(server, load, load.seconds)
         after = serving.cpu_ns(server.container)
-    if before is None or after is None:
+    if before is None or after is None or not counts_cpu:
         cpu = Observation(CPU_PER_REQUEST, None, "us", ok=False, reason=serving.NO_CPU_TIME)
     else:
         cpu = Observation(CPU_PER_REQUEST, (after - before) / 1e3 / requests, "us")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab import comparison, engine, store
+from rustimg_lab import capabilities, comparison, engine, store
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import Cell
 from rustimg_lab.store import Observation, Run
@@ -128,6 +128,7 @@ def run_study(
     has done, and which is next. Raises PlanError when the run has another plan for this study.
     """
     going_on(study, run)
+    here = capabilities.holds(run.environment, "same_kernel")
     attempts = _attempts(study, run)
     given_up: list[str] = []
     todo = {
@@ -146,7 +147,7 @@ def run_study(
             on_trial(done, planned, f"block {block + 1} of {study.blocks}, {treatment.name}")
             tried = attempts.get((block, treatment.name), [])
             while not _is_over(tried):
-                found = [replace(each, block=block, order=order) for each in _trial(measure, treatment)]
+                found = [replace(each, block=block, order=order) for each in _trial(measure, treatment, here)]
                 run.append(treatment.cell, treatment.image, found, study=study.name, name=treatment.name)
                 tried = [*tried, found[-1].ok]
             if not tried[-1]:
@@ -173,10 +174,11 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _trial(measure: Measure, treatment: Treatment) -> list[Observation]:
-    """The rows of one trial, the one that ends it last."""
+def _trial(measure: Measure, treatment: Treatment, here: bool) -> list[Observation]:
+    """The rows of one trial, the one that ends it last. What the machine did meanwhile is told only where the trial was
+    `here`, on the lab's own."""
     load = os.getloadavg()[0]
-    steal, before = _steal_s(), time.monotonic()
+    steal, before = _steal_s() if here else 0.0, time.monotonic()
     try:
         found, reason = measure(treatment), ""
     except Lost as lost:
@@ -184,11 +186,14 @@ def _trial(measure: Measure, treatment: Treatment) -> list[Observation]:
     took = time.monotonic() - before
     return [
         *found,
-        Observation("load_average", load),
-        Observation("steal_s", max(_steal_s() - steal, 0.0), "s"),
+        *(_machine(load, steal) if here else []),
         Observation("trial_s", took, "s"),
         Observation(TRIAL, not reason, ok=not reason, reason=reason),
     ]
+
+
+def _machine(load: float, steal_s: float) -> list[Observation]:
+    return [Observation("load_average", load), Observation("steal_s", max(_steal_s() - steal_s, 0.0), "s")]
 
 
 def _attempts(study: Study, run: Run) -> dict[tuple[int, str], list[bool]]:

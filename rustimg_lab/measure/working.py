@@ -1,14 +1,14 @@
 """Does an image do its job? Started without privileges, its program must do what the app's check says."""
 
-import http.server
+import io
 import ipaddress
 import json
 import secrets
-import ssl
-import threading
+import tarfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import requests
@@ -16,81 +16,98 @@ import trustme
 
 from rustimg_lab import engine
 from rustimg_lab.matrix import App, Check
-from rustimg_lab.measure import workloads
-from rustimg_lab.measure.serving import serving
+from rustimg_lab.measure import serving, workloads
 from rustimg_lab.measure.trials import Lost
 from rustimg_lab.store import Observation
 
 TIMEOUT_S = 30
+START_TIMEOUT_S = 30  # of the HTTPS server that a program fetches from
 USER = "10001:10001"  # as the Dockerfiles have it
 
 
-@dataclass
+@dataclass(frozen=True)
 class AddressServer:
-    """An HTTPS server on 127.0.0.1 that answers as api.myip.com does, with an address that nobody can guess. Its
-    certificate is signed as those of public hosts are: by an authority between it and the root in `ca_pem`."""
+    """An HTTPS server on 127.0.0.1 in a network of its own, which `network` lets another container join. It answers as
+    api.myip.com does, with an address that nobody can guess. Its certificate is signed as those of public hosts are: by
+    an authority between it and the root in `ca_pem`."""
 
     url: str
     ca_pem: str
     address: str
-    requests: int = field(default=0)
+    container: engine.Container
+
+    @property
+    def network(self) -> str:
+        """The mode by which a container gets into the server's network."""
+        return f"container:{self.container.id}"
+
+    def requests(self) -> int:
+        """How many requests were answered."""
+        return self.container.logs().count(b"request\n")
 
 
 @contextmanager
-def address_server() -> Iterator[AddressServer]:
-    """Serves for as long as the block lasts; a certificate authority made for it signs its certificate."""
+def address_server(tools: str) -> Iterator[AddressServer]:
+    """Serve for as long as the block lasts; a certificate authority made for it signs its certificate. `tools` is the
+    image of the benchmark tools. Raises Lost when it does not start."""
     authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.create_child_ca().issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    certificate = authority.create_child_ca().issue_cert("127.0.0.1", "localhost")
+    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
     # 2001:db8::/32 is for documentation (RFC 3849): no machine has such an address.
     address = str(ipaddress.IPv6Address("2001:db8::") + secrets.randbits(64))
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            state.requests += 1
-            body = json.dumps({"ip": address, "country": "Unknown", "cc": "XX"}).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass  # the lab's terminal is for the lab
-
-    class Server(http.server.ThreadingHTTPServer):
-        def handle_error(self, *args: object) -> None:
-            pass  # a client that breaks off is seen in its own exit code
-
-    server = Server(("127.0.0.1", 0), Handler)
-    # The handshake belongs to the connection's own thread: a client that stalls in it must not stall the server.
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-    state = AddressServer(
-        f"https://127.0.0.1:{server.server_port}/", authority.cert_pem.bytes().decode("ascii"), address
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield state
-    finally:
-        server.shutdown()
-        server.server_close()
+    answer = {"port": serving.PORT, "body": json.dumps({"ip": address, "country": "Unknown", "cc": "XX"})}
+    with serving.started(
+        "HTTPS server",
+        tools,
+        archive({
+            "client/certificate.pem": chain.decode(),
+            "client/key.pem": certificate.private_key_pem.bytes().decode(),
+        }),
+        command=[*serving.CLIENT, "https", json.dumps(answer)],
+        network_mode="none",
+    ) as container:  # fmt: skip
+        begun = time.monotonic()
+        while b"ready\n" not in container.logs():
+            if time.monotonic() - begun > START_TIMEOUT_S or not engine.is_running(container):
+                raise Lost(f"the HTTPS server does not start{engine.last_words(container)}")
+            time.sleep(0.05)
+        url = f"https://127.0.0.1:{serving.PORT}/"
+        yield AddressServer(url, authority.cert_pem.bytes().decode(), address, container)
 
 
-def measure_runs(image: str, app: App) -> Observation:
-    """Starts the image's program as its own user and checks what it does: a row `runs`, not ok with the reason."""
+def archive(texts: dict[str, str]) -> bytes:
+    """A tar archive for /, of these files by name."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as files:
+        for name, text in texts.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(text.encode()), 0o644
+            files.addfile(member, io.BytesIO(text.encode()))
+    return held.getvalue()
+
+
+def needs_tools(app: App) -> bool:
+    """Whether the check of an app takes the image of the benchmark tools: where something is asked over a network."""
+    return app.check is None or bool(app.check.https_url)
+
+
+def measure_runs(image: str, app: App, tools: str = "") -> Observation:
+    """Start the image's program as its own user and check what it does: a row `runs`, not ok with the reason.
+
+    `tools` is the image of the benchmark tools, where the app's check needs one (`needs_tools`)."""
     if (user := engine.inspect(image).user) != USER:
         reason = f"runs as '{user or 'root'}', not as user 10001"
     else:
-        reason = why_not(image, app)
+        reason = why_not(image, app, tools)
     return Observation("runs", not reason, ok=not reason, reason=reason, detail=in_words(app))
 
 
-def why_not(image: str, app: App, **options: Any) -> str:
+def why_not(image: str, app: App, tools: str, **options: Any) -> str:
     """Why the image's program does not do what the app's check says, in a container with `options`; "" when it does."""
     if app.check is None:
-        return _answers(image, app, **options)
+        return _answers(image, app, tools, **options)
     if app.check.https_url:
-        return _fetches(image, app.check, **options)
+        return _fetches(image, app.check, tools, **options)
     return _prints(image, app.check, **options)
 
 
@@ -104,26 +121,32 @@ def in_words(app: App) -> str:
     return f"{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'"
 
 
-def _answers(image: str, app: App, **options: Any) -> str:
+def _answers(image: str, app: App, tools: str, **options: Any) -> str:
     """Why the server does not answer what its app says it is asked; "" when it does."""
     try:
-        with serving(image, workloads.own(app), workers=1, deadline_s=TIMEOUT_S, **options):
+        with serving.serving(image, workloads.own(app), tools, workers=1, deadline_s=TIMEOUT_S, **options):
             return ""
     except Lost as lost:
         return str(lost)
 
 
-def _fetches(image: str, check: Check, **options: Any) -> str:
+def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:
     """Why the program did not fetch from a server of this call's and print what that had answered; "" when it did."""
-    with address_server() as server:
-        environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
-        said, reason = _ended(image, check, stderr=False, network_mode="host", environment=environment, **options)
+    try:
+        with address_server(tools) as server:
+            environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
+            said, reason = _ended(
+                image, check, stderr=False, network_mode=server.network, environment=environment, **options
+            )
+            requests_made = server.requests()
+    except Lost as lost:
+        return str(lost)
     if reason:
         return reason
     if said.strip() != server.address:
         return f"printed '{said.strip()[:80]}', the server had answered '{server.address}'"
-    if server.requests != 1:
-        return f"made {server.requests} requests in place of one"
+    if requests_made != 1:
+        return f"made {requests_made} requests in place of one"
     return ""
 
 

@@ -2,6 +2,7 @@
 the server; and the one question of a server of the user's own.
 """
 
+import hashlib
 import ipaddress
 import json
 from dataclasses import asdict, dataclass
@@ -26,6 +27,11 @@ class Workload:
     body: str
     answer: bytes | None
     serve: Serve
+
+    def request(self) -> dict[str, str | None]:
+        """What is asked, as `tools/client.py` takes it."""
+        right = None if self.answer is None else hashlib.sha256(self.answer).hexdigest()
+        return {"method": self.method, "path": self.path, "body": self.body, "sha256": right}
 
     def parameters(self) -> dict[str, str]:
         """For a study's plan: what `lab.toml` says of an own workload; nothing of myip's, which their names tell."""
