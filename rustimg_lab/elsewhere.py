@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,16 +26,17 @@ import docker
 import docker.errors
 import requests
 
-from rustimg_lab import engine
+from rustimg_lab import engine, inspection
 from rustimg_lab.errors import LabError
 
-NEEDED = ("ip", "nsenter", "unshare", "dockerd")
+NEEDED = ("ip", "nsenter", "unshare")
 START_TIMEOUT_S = 60
 NAMESPACES = Path("/run/netns")
 _PREFIX = "rustimg-lab-elsewhere-"
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SLICE_S = 0.005  # of the rate that is sent at once
-_HANDED_ON = ("Content-Type", "Content-Length", "Docker-Content-Digest", "ETag", "Location", "WWW-Authenticate")
+# A containerd of the machine's is hidden from the cold engine, which would keep its images there, among the machine's.
+_HIDE_CONTAINERD = 'mkdir -p /run/containerd && mount -t tmpfs tmpfs /run/containerd && exec "$@"'
 Found = TypeVar("Found")
 
 
@@ -111,18 +113,51 @@ class Elsewhere:
 
 
 def check() -> None:
-    """Raises LabError where this machine cannot have such an engine: it takes root, and `NEEDED`."""
+    """Raise LabError where this machine cannot have a cold engine that equals its own: that takes root, `NEEDED`, the
+    engine's `dockerd`, and an engine that reaches a registry on 127.0.0.1."""
     if os.geteuid() != 0:
         raise LabError("an engine of its own, in a network namespace, takes root: call this study as root")
     if missing := [name for name in NEEDED if not shutil.which(name)]:
-        raise LabError(f"{missing[0]} is missing: install it (iproute2, util-linux, docker) for an engine of its own")
+        raise LabError(f"{missing[0]} is missing: install it (iproute2, util-linux) for an engine of its own")
+    if not engine.host().startswith("unix://"):
+        raise LabError(f"the engine at {engine.host()} is not on this machine: call this study on the engine's machine")
+    find_dockerd()
+    connections: list[bool] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), lambda *_: connections.append(True)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        with suppress(engine.RegistryError):  # no registry is there: the engine only has to come
+            engine.manifest_digest(f"127.0.0.1:{server.server_address[1]}/rustimg-lab:none", "")
+        server.shutdown()
+    if not connections:
+        raise LabError(
+            f"the engine at {engine.host()} does not reach a registry on this machine's 127.0.0.1: call this study in "
+            "the engine's network namespace, or use an engine that is neither rootless nor in a virtual machine"
+        )
+
+
+def find_dockerd() -> Path:
+    """Return the path of the `dockerd` that the machine's engine runs: that of the process behind the engine's socket,
+    else the one in PATH. Raises LabError, with both versions, when neither has the engine's version."""
+    wanted = engine.about().version
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(engine.host().removeprefix("unix://"))
+        pid, *_ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    paths = {
+        engine.run([path, "--version"], timeout=START_TIMEOUT_S).partition("version ")[2].partition(",")[0]: Path(path)
+        for path in (shutil.which("dockerd") or "", os.path.realpath(f"/proc/{pid}/exe"))
+        if Path(path).name == "dockerd" and Path(path).exists()
+    }
+    if wanted not in paths:
+        others = ", ".join(f"{path} is {version}" for version, path in paths.items()) or "there is no dockerd here"
+        raise LabError(f"the engine is version {wanted}, but {others}: put the folder of its own dockerd first in PATH")
+    return paths[wanted]
 
 
 def remove_left() -> None:
-    """Removes what a lab that was killed has left: its engine ended with it. None of this process is in use."""
-    for path in NAMESPACES.glob(f"{_PREFIX}*"):
-        pid = path.name.removeprefix(_PREFIX)
-        if pid == str(os.getpid()) or not engine.lives(pid):
+    """Removes what killed labs of this clone have left: their engines ended with them. None of this one is in use."""
+    for path in NAMESPACES.glob(f"{_PREFIX}{engine.lab_id()}-*"):
+        owner = path.name.removeprefix(f"{_PREFIX}{engine.lab_id()}-")
+        if owner == engine.process_name() or not engine.lives(owner):
             engine.run(["ip", "netns", "delete", path.name])
 
 
@@ -134,29 +169,29 @@ def start(registry_address: str) -> Iterator[Elsewhere]:
     """
     check()
     remove_left()
-    name = f"{_PREFIX}{os.getpid()}"
+    name = f"{_PREFIX}{engine.lab_id()}-{engine.process_name()}"
     engine.run(["ip", "netns", "add", name])
     try:
         engine.run(["ip", "netns", "exec", name, "ip", "link", "set", "lo", "up"])
         with engine.work_folder() as folder:
-            about = engine.client().info()
-            # What keeps its images in containerd's store (the default of new engines) is told so; its driver has then
-            # the name of a snapshotter.
-            by_containerd = "io.containerd.snapshotter" in str(about["DriverStatus"])
-            settings = {"features": {"containerd-snapshotter": True}} if by_containerd else {}
+            hot, program = engine.about(), find_dockerd()
+            settings = {"features": {"containerd-snapshotter": hot.keeps_in_containerd}}
             (folder / "engine.json").write_text(json.dumps(settings))
             address = f"unix://{folder}/engine.sock"
             command = [
                 # Its mounts are in a namespace of their own too: they end with it.
-                "nsenter", f"--net={NAMESPACES / name}", "unshare", "--mount", "dockerd",
-                "--config-file", f"{folder}/engine.json",
+                "nsenter", f"--net={NAMESPACES / name}", "unshare", "--mount", "sh", "-c", _HIDE_CONTAINERD, "sh",
+                str(program), "--config-file", f"{folder}/engine.json",
                 "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/engine.pid",
                 "--host", address, "--bridge=none", "--iptables=false", "--ip6tables=false",
                 "--max-download-attempts=1",  # what was tried twice is no time of a pull
-                "--storage-driver", about["Driver"],
+                "--storage-driver", hot.driver,
             ]  # fmt: skip
-            with engine.background(command, {}) as process, _line(registry_address, name) as (port, line):
+            # Beside that dockerd are the containerd and runc that came with it.
+            beside = f"{program.parent}:{program.parents[1]}/bin:{program.parents[1]}/sbin:{os.environ['PATH']}"
+            with engine.background(command, {"PATH": beside}) as process, _line(registry_address, name) as (port, line):
                 client = _client(address, process)
+                _compare(client, hot)
                 try:
                     yield Elsewhere(
                         client, f"127.0.0.1:{port}", registry_address, line, lambda work: _inside(name, work)
@@ -181,6 +216,15 @@ def _client(address: str, process: engine.subprocess.Popen) -> docker.DockerClie
     raise LabError(f"an engine of its own does not start (exit code {process.poll()}); `dockerd --debug` may tell why")
 
 
+def _compare(client: docker.DockerClient, expected: inspection.EngineInfo) -> None:
+    """Raise LabError when a cold engine does not keep its images as the machine's engine does, or has any."""
+    cold, hot = ((each.driver, each.keeps_in_containerd) for each in (inspection.engine(client.info()), expected))
+    if cold != hot:
+        raise LabError(f"the cold engine keeps images by {cold}, not {hot} (driver, in containerd): see `docker info`")
+    if client.images.list():
+        raise LabError("the cold engine is not empty: it shares images with another engine; nothing was measured")
+
+
 @contextmanager
 def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
     """The proxy before the registry, on a port of the namespace."""
@@ -191,23 +235,26 @@ def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
 
         def handle(self) -> None:
             with suppress(ConnectionError):  # an engine that ends a connection which it kept has had all that it wanted
+                if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":  # a TLS hello (RFC 8446, 5.1)
+                    self.connection.recv(1 << 16)  # by this answer containerd learns that it is to speak plain HTTP
+                    self.connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                    return
                 super().handle()
 
         def do_GET(self) -> None:
             upstream = http.client.HTTPConnection(registry_address, timeout=engine.REGISTRY_TIMEOUT_S)
             try:
-                accept = {"Accept": ", ".join(self.headers.get_all("Accept", ["*/*"]))}
-                upstream.request(self.command, self.path, headers=accept)
+                upstream.request(self.command, self.path, headers=self.headers)
                 answer = upstream.getresponse()
-                self.send_response(answer.status)
-                for header in _HANDED_ON:
-                    if value := answer.headers[header]:
+                self.send_response_only(answer.status)
+                for header, value in answer.headers.items():
+                    if header != "Transfer-Encoding":  # it is decoded: the end of the connection is its end
                         self.send_header(header, value)
                 self.end_headers()
                 while piece := answer.read(line.piece()):
                     line.carry(len(piece), "/blobs/" in self.path)
                     self.wfile.write(piece)
-                self.close_connection = bool(answer.length)  # what is missing of it will not come
+                self.close_connection |= answer.length != 0  # what is missing of it will not come
             except (OSError, http.client.HTTPException):
                 self.close_connection = True  # the registry is gone, or the engine: the other learns it by that
             finally:

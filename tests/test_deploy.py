@@ -1,22 +1,31 @@
 """Deploys: for real, by an engine that starts empty and a slow line; and the model, on runs that are made up."""
 
+import contextlib
+import http.client
 import os
+import re
 import socket
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import adds_nothing, as_root, measured
+from conftest import adds_nothing, as_root, derived, measured
 
 from rustimg_lab import choice, comparison, deployment, elsewhere, engine, matrix, plots, registry, store, tables
 from rustimg_lab.choice import Wishes
 from rustimg_lab.errors import LabError
+from rustimg_lab.matrix import Serve
 from rustimg_lab.measure import deploy, trials, workloads
 from rustimg_lab.measure.trials import Lost, Study, Treatment
-from rustimg_lab.paths import REPORTS, RUNS
+from rustimg_lab.paths import REPORTS, ROOT, RUNS
 from rustimg_lab.store import Observation
 
 NAME = "test-deploy"
@@ -49,6 +58,7 @@ def test_what_is_pulled_is_what_the_manifest_says(study):
     distroless = warm.loc["distroless-optimized-system"]
     assert (distroless["pulled_bytes"] < 0.3 * distroless["manifest_bytes"]).all()
     assert (distroless["base_stored_bytes"] > 0.8 * distroless["stored_bytes"]).all()
+    assert (times.groupby("cell")["stored_bytes"].nunique() == 1).all()
     assert (REPORTS / NAME / "report.html").exists()
 
 
@@ -67,7 +77,7 @@ def test_a_slow_line_takes_its_time_and_no_more(study):
 @pytest.mark.engine
 def test_the_same_call_measures_nothing_again_and_leaves_nothing(study, lab):
     adds_nothing(lab, NAME, MEASURE)
-    assert not list(elsewhere.NAMESPACES.glob("rustimg-lab-elsewhere-*"))
+    assert not list(elsewhere.NAMESPACES.glob(f"rustimg-lab-elsewhere-{engine.lab_id()}-*"))
 
 
 @as_root
@@ -76,7 +86,8 @@ def test_a_registry_that_dies_in_the_middle_of_a_pull_is_one_line(images, machin
     """Of an image that is larger than what sockets hold, so that there is a middle."""
     own, far = machine
     cell, image = matrix.cell("debian", "optimized", "system"), images["debian"].digest
-    trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: own.push(image)}, "bases": {}}
+    trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: own.push(image)},
+             "stored": {image: 1}, "bases": {}}  # fmt: skip
     killed = threading.Timer(2, lambda: subprocess.run(["pkill", "--full", f"docker-registry.*work-{os.getpid()}-"]))
     killed.start()
     begun = time.monotonic()
@@ -94,7 +105,8 @@ def test_an_image_that_does_not_come_is_a_lost_trial(images, machine):
     _, far = machine
     cell, image = matrix.cell("debian", "optimized", "system"), images["debian"].digest
     unknown = registry.Pushed("no-such-tag", 1, [1])
-    trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: unknown}, "bases": {}}
+    trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: unknown},
+             "stored": {image: 1}, "bases": {}}  # fmt: skip
     with pytest.raises(Lost, match=r"the image did not come: .*not found"):
         deploy.measure(Treatment(cell, image, cell.slug), bits_per_s=0, **trial)
 
@@ -116,10 +128,216 @@ def test_the_line_is_not_the_machines_and_the_other_engine_begins_with_nothing(m
 def test_what_a_killed_lab_has_left_goes_with_the_next():
     ended = subprocess.Popen(["true"])
     ended.wait()
-    left = f"rustimg-lab-elsewhere-{ended.pid}"
+    left = f"rustimg-lab-elsewhere-{engine.lab_id()}-{ended.pid}-00000000"
     engine.run(["ip", "netns", "add", left])
     elsewhere.remove_left()
     assert not (elsewhere.NAMESPACES / left).exists()
+
+
+@pytest.fixture
+def two_layers(images) -> Iterator[tuple[str, str]]:
+    """An image of one layer, and one on it that serves a file of 1,000 bytes by busybox."""
+    base = images["alpine"].digest
+    program = ["/bin/busybox", "httpd", "-f", "-h", "/served", "-p"]
+    image = derived(base, program, files={"served/index.html": (0o644, "x" * 1000)})
+    yield base, image
+    engine.client().images.remove(image, force=True)
+
+
+@as_root
+@pytest.mark.engine
+def test_a_trial_counts_what_came_by_the_line_and_the_unpacked_files(two_layers, machine):
+    own, far = machine
+    base, image = two_layers
+    workload = replace(workloads.find("root"), serve=Serve(arguments=("{host}:{port}",)))
+    pushed, stored = ({each: work(each) for each in two_layers} for work in (own.push, deploy.stored_bytes))
+    assert stored[image] == stored[base] + 1000
+    trial = {"workload": workload, "machine": far, "bits_per_s": 0, "pushed": pushed, "stored": stored}
+    cell = matrix.cell("alpine", "optimized", "system")
+    for bases in ({}, {"alpine": base}):
+        rows = deploy.measure(Treatment(cell, image, cell.slug), **trial, bases=bases)
+        value = {row.metric: row.value for row in rows}
+        whole = pushed[image].config_bytes + sum(pushed[image].layer_bytes)
+        assert value["manifest_bytes"] == whole
+        assert value["pulled_bytes"] == (whole - pushed[base].layer_bytes[0] if bases else whole)
+        assert (value["stored_bytes"], value["base_stored_bytes"]) == (stored[image], stored[base] if bases else 0)
+
+
+@pytest.mark.engine
+def test_stored_bytes_are_of_the_files_of_every_layer(images):
+    once = derived(images["alpine"].digest, ["x"], files={"a": (0o644, "1" * 1000), "b": (0o600, "2" * 50)})
+    twice = derived(once, ["x"], files={"a": (0o644, "3" * 400)})
+    try:
+        base, first, second = map(deploy.stored_bytes, (images["alpine"].digest, once, twice))
+        files = engine.list_files(images["alpine"].digest)
+        made_by_the_engine = {".dockerenv", "etc/hosts", "etc/hostname", "etc/resolv.conf"}
+        assert base == sum(each.size for each in files if each.isfile() and each.name not in made_by_the_engine)
+        assert (first, second) == (base + 1050, base + 1450)
+    finally:
+        for image in (twice, once):
+            engine.client().images.remove(image, force=True)
+
+
+def asked(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers but for the date, and body of an answer."""
+    connection = http.client.HTTPConnection(address, timeout=10)
+    with contextlib.closing(connection):
+        connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, {k: v for k, v in answer.headers.items() if k != "Date"}, answer.read()
+
+
+@as_root
+@pytest.mark.engine
+def test_the_line_answers_a_tls_hello_as_plain_http_does(machine):
+    """By that status line, and by nothing else, containerd learns that the registry has no TLS."""
+    _, far = machine
+    port = int(far.address.rpartition(":")[2])
+
+    def hello() -> bytes:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01" + bytes(512))
+            return b"".join(iter(lambda: connection.recv(4096), b""))  # until it is closed, and not reset
+
+    assert far.inside(hello).startswith(b"HTTP/1.1 400 ")
+    assert far.inside(lambda: asked(far.address, "/v2/"))[0] == 200
+
+
+@as_root
+@pytest.mark.engine
+def test_the_line_hands_on_what_is_asked_and_answered(two_layers, machine):
+    own, far = machine
+    _, image = two_layers
+    tag = own.push(image).tag
+    manifest = f"/v2/rustimg-lab/manifests/{tag}"
+    accept = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+    digest = asked(own.address, manifest, Accept=accept)[1]["Docker-Content-Digest"]
+    layer = engine.json.loads(asked(own.address, manifest, Accept=accept)[2])["layers"][-1]
+    blob = f"/v2/rustimg-lab/blobs/{layer['digest']}"
+    for status, path, method, headers in (
+        (200, manifest, "GET", {"Accept": accept}),
+        (200, manifest, "HEAD", {"Accept": accept}),
+        (304, manifest, "GET", {"Accept": accept, "If_None_Match": f'"{digest}"'}),
+        (404, "/v2/rustimg-lab/manifests/none", "GET", {}),
+        (200, blob, "GET", {}),
+        (200, blob, "HEAD", {}),
+        (206, blob, "GET", {"Range": "bytes=10-"}),
+        (206, blob, "GET", {"Range": "bytes=10-19"}),
+    ):
+        straight = asked(own.address, path, method, **headers)
+        far.line.reset(0)
+        by_line = far.inside(
+            lambda path=path, method=method, headers=headers: asked(far.address, path, method, **headers)
+        )
+        assert by_line == straight and straight[0] == status
+        assert far.line.blob_bytes == len(straight[2]) * ("/blobs/" in path)
+
+
+@as_root
+@pytest.mark.engine
+def test_an_answer_of_no_length_told_ends_with_its_connection(machine):
+    class Chunked(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self.wfile.write(b"5\r\nfirst\r\n6\r\nsecond\r\n0\r\n\r\n")
+
+        def log_message(self, *_: object) -> None: ...
+
+    _, far = machine
+    (namespace,) = elsewhere.NAMESPACES.glob(f"rustimg-lab-elsewhere-{engine.lab_id()}-{engine.process_name()}")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chunked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with elsewhere._line(f"127.0.0.1:{server.server_port}", namespace.name) as (port, _):
+            status, headers, body = far.inside(lambda: asked(f"127.0.0.1:{port}", "/"))
+        server.shutdown()
+    assert (status, body) == (200, b"firstsecond") and "Transfer-Encoding" not in headers
+
+
+@as_root
+@pytest.mark.engine
+def test_the_cold_engine_is_the_machines_own_and_empty(machine):
+    _, far = machine
+    hot, cold = (elsewhere.inspection.engine(each.info()) for each in (engine.client(), far.client))
+    assert (hot.version, hot.driver, hot.keeps_in_containerd) == (cold.version, cold.driver, cold.keeps_in_containerd)
+    elsewhere._compare(far.client, hot)
+    for wrong in ({"driver": "vfs"}, {"keeps_in_containerd": not hot.keeps_in_containerd}):
+        with pytest.raises(LabError, match=r"the cold engine keeps images by \(.*\), not \(.*\) "):
+            elsewhere._compare(far.client, replace(hot, **wrong))
+    with pytest.raises(LabError, match="is not empty: it shares images with another engine"):
+        elsewhere._compare(engine.client(), hot)
+
+
+@as_root
+@pytest.mark.engine
+def test_a_containerd_of_the_machines_is_not_the_cold_engines(tmp_path, images):
+    """Where one listens at its usual place, an engine uses it, and would find the machine's images in it."""
+    script = """
+        mkdir -p /run/containerd && mount -t tmpfs tmpfs /run/containerd || exit 1
+        containerd --root "$1/root" --state "$1/state" --address /run/containerd/containerd.sock 2>"$1/log" &
+        until [ -S /run/containerd/containerd.sock ]; do sleep 0.1; kill -0 $! || exit 1; done
+        "$2" -c "$3"; code=$?; kill $!; wait $!; exit $code
+    """
+    code = """
+from pathlib import Path
+from rustimg_lab import elsewhere, registry
+with registry.serve() as own, elsewhere.start(own.address) as far:
+    print(len(list(Path(far.client.info()["DockerRootDir"]).parent.glob("exec/containerd/containerd.pid"))))
+"""
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path, sys.executable, code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
+
+
+@pytest.fixture
+def another_dockerd(tmp_path, monkeypatch) -> Path:
+    """A `dockerd` of another version, first in PATH."""
+    program = tmp_path / "bin" / "dockerd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'Docker version 1.2.3, build 0000000'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    return program
+
+
+@as_root
+@pytest.mark.engine
+def test_the_dockerd_is_that_of_the_engines_own_process(another_dockerd):
+    found = elsewhere.find_dockerd()
+    assert found != another_dockerd
+    assert f"version {engine.client().info()['ServerVersion']}," in engine.run([str(found), "--version"])
+
+
+@as_root
+@pytest.mark.engine
+def test_a_dockerd_of_another_version_is_refused_with_both_versions(another_dockerd, tmp_path, monkeypatch):
+    wanted = engine.client().info()["ServerVersion"]
+    with socket.socket(socket.AF_UNIX) as listener:  # as where the engine is started by a manager that listens for it
+        listener.bind(f"{tmp_path}/engine.sock")
+        listener.listen()
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
+        both = re.escape(f"the engine is version {wanted}, but {another_dockerd} is 1.2.3: ")
+        with pytest.raises(LabError, match=both + ".* first in PATH"):
+            elsewhere.find_dockerd()
+        another_dockerd.unlink()
+        assert f"version {wanted}," in engine.run([str(elsewhere.find_dockerd()), "--version"])
+
+
+@as_root
+@pytest.mark.engine
+def test_an_engine_of_another_machine_or_loopback_is_refused_before_anything_is_built(small_engine, lab, monkeypatch):
+    small_engine.start(100)
+    with pytest.raises(LabError, match=r"does not reach a registry on this machine's 127\.0\.0\.1: call"):
+        elsewhere.check()
+    done = lab("measure", "--study", "deploy", "--run", "test-deploy-refused")
+    assert done.returncode != 0 and not (RUNS / "test-deploy-refused").exists()
+    assert "does not reach a registry on this machine's 127.0.0.1" in done.stderr and "Traceback" not in done.stderr
+    monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2375")
+    with pytest.raises(LabError, match=r"the engine at tcp://192\.0\.2\.1:2375 is not on this machine"):
+        elsewhere.check()
 
 
 def test_a_line_carries_no_more_than_its_rate():

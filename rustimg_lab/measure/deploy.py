@@ -18,7 +18,7 @@ from rustimg_lab.disk import DiskFull
 from rustimg_lab.elsewhere import Elsewhere, start
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import cpus, free_port
-from rustimg_lab.measure import trials
+from rustimg_lab.measure import sizes, trials
 from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S
 from rustimg_lab.measure.startup import first_byte
 from rustimg_lab.measure.trials import Lost, Treatment
@@ -44,6 +44,7 @@ def studies(
     bases = {name: image for name, image in bases.items() if name in {each.cell.base.name for each in servers}}
     with registry.serve() as own_registry, start(own_registry.address) as machine:
         pushed = {image: own_registry.push(image) for image in {each.image for each in servers} | set(bases.values())}
+        stored = {image: stored_bytes(image) for image in pushed}
         for has, bandwidths in BANDWIDTHS.items():
             for bandwidth in bandwidths:
                 name = f"deploy-{'cold' if has == EMPTY else 'base'}-{bandwidth}mbit"
@@ -52,8 +53,17 @@ def studies(
                 yield (
                     trials.plan_study(name, KIND, METRIC, parameters, servers, plan, run),
                     partial(measure, workload=workload, machine=machine, bits_per_s=bandwidth * MEGABIT,
-                            pushed=pushed, bases=bases if has == BASE_THERE else {}),
+                            pushed=pushed, stored=stored, bases=bases if has == BASE_THERE else {}),
                 )  # fmt: skip
+
+
+def stored_bytes(image: str) -> int:
+    """Return the bytes that an image takes on a machine: the sum of the files' bytes over all its layers, unpacked.
+
+    Computed from the layers, it is equal on every engine. With containerd's image store an engine reports the size of
+    the compressed layers, which that store keeps beside the unpacked ones; they do not count here. A file that a higher
+    layer replaces counts in both layers, as on disk. Folders and links count 0."""
+    return sum(layer.file_bytes for layer in sizes.read_layers(image))
 
 
 def measure(
@@ -62,23 +72,25 @@ def measure(
     machine: Elsewhere,
     bits_per_s: float,
     pushed: dict[str, registry.Pushed],
+    stored: dict[str, int],
     bases: dict[str, str],
 ) -> list[Observation]:
     """One trial: the machine is emptied, gets the cell's base image where `bases` has one, and then the image, which is
-    started on it. `pushed` are the images as the registry has them. Raises Lost; LabError where machine or registry are
-    gone for good."""
+    started on it. `pushed` are the images as the registry has them, `stored` the `stored_bytes` of each. Raises Lost;
+    LabError where machine or registry are gone for good."""
     image = pushed[treatment.image]
     try:
+        command = engine.command(treatment.image)
         machine.empty()
         base = bases.get(treatment.cell.base.name)
         if base:
             machine.line.reset(0)
-            base_image = machine.pull(pushed[base].tag)
+            machine.pull(pushed[base].tag)
         machine.line.reset(bits_per_s)
         begun = time.monotonic()
         pulled_image = machine.pull(image.tag)
         pulled = time.monotonic()
-        created, answered = _first_response(machine, pulled_image, workload)
+        created, answered = _first_response(machine, pulled_image, command, workload)
         return [
             Observation(METRIC, answered - begun, "s"),
             Observation("pull_s", pulled - begun, "s"),
@@ -86,8 +98,8 @@ def measure(
             Observation("start_to_first_byte_s", answered - created, "s"),
             Observation("pulled_bytes", machine.line.blob_bytes, "B"),
             Observation("manifest_bytes", image.config_bytes + sum(image.layer_bytes), "B"),
-            Observation("stored_bytes", machine.client.images.get(pulled_image).attrs["Size"], "B"),
-            Observation("base_stored_bytes", machine.client.images.get(base_image).attrs["Size"] if base else 0, "B"),
+            Observation("stored_bytes", stored[treatment.image], "B"),
+            Observation("base_stored_bytes", stored[base] if base else 0, "B"),
         ]
     except DiskFull:
         raise
@@ -96,15 +108,14 @@ def measure(
         raise Lost(str(error)) from None
 
 
-def _first_response(machine: Elsewhere, image: str, workload: Workload) -> tuple[float, float]:
-    """When the image's container was made, and when it sent its first byte, on the monotonic clock. Raises Lost."""
+def _first_response(machine: Elsewhere, image: str, command: list[str], workload: Workload) -> tuple[float, float]:
+    """When a container of the image was made and when it sent its first byte, on the monotonic clock. Raises Lost."""
     port = machine.inside(free_port)
     arguments, environment = workload.serve.told(
         host="127.0.0.1", port=port, workers=cpus(), deadline_s=ANSWER_TIMEOUT_S
     )
-    command = [*machine.client.images.get(image).attrs["Config"]["Cmd"], *arguments]
     container = machine.client.containers.create(
-        image, command=command, environment=environment, network_mode="host", use_config_proxy=False,
+        image, command=[*command, *arguments], environment=environment, network_mode="host", use_config_proxy=False,
         labels={engine.CONTAINER_LABEL: engine.lab_id()},
     )  # fmt: skip
     try:
