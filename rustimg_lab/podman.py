@@ -92,7 +92,7 @@ def _build(name: str, target: dict) -> str:
     secrets = [dict(option.split("=", 1) for option in secret.split(",")) for secret in target["secret"]]
     extra = [(f"{_SECRET}{secret['id']}", Path(secret["src"]).read_text()) for secret in secrets]
     parameters = {
-        "dockerfile": _DOCKERFILE, "excludes": json.dumps([_DOCKERFILE]), "identitylabel": "false",
+        "dockerfile": _DOCKERFILE, "excludes": json.dumps([_DOCKERFILE]), "identitylabel": "false", "forcerm": "true",
         "secrets": json.dumps([f"id={secret['id']},src={_SECRET}{secret['id']}" for secret in secrets]),
         "buildargs": json.dumps(target["args"]), "labels": json.dumps(target["labels"]),
         "t": target["tags"], "target": target.get("target", ""),
