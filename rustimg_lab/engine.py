@@ -228,6 +228,11 @@ def client(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
         found.ping()
         return found
     except (docker.errors.DockerException, requests.exceptions.RequestException):
+        if shutil.which("nerdctl") and not shutil.which("docker"):
+            raise LabError(
+                f"nerdctl has no Docker API, and no engine answers at {address}: install and start Docker Engine or "
+                "Podman, and set DOCKER_HOST to its socket"
+            ) from None
         raise LabError(
             f"no Docker engine answers at {address}: start it (systemctl start docker), check that you may use it "
             "(group docker), or set DOCKER_HOST"
@@ -468,6 +473,8 @@ def last_words(container: Container) -> str:
 def remove_container(container: Container) -> None:
     """Removes a container, running or not; one that is gone already, or just being removed, is no error."""
     try:
+        with suppress(docker.errors.APIError):  # it does not run
+            container.kill()  # Podman's forced removal stops it first, which may take ten seconds
         container.remove(force=True)
     except docker.errors.APIError as error:
         if error.status_code not in (404, 409):  # 409: two labs clear up after a third that was killed
@@ -506,6 +513,11 @@ def lives(name: str) -> bool:
     return False
 
 
+def _plain_name(tag: str) -> str:
+    """An image's name as the lab gave it: Podman puts a host before it."""
+    return tag.removeprefix("docker.io/").removeprefix("localhost/")
+
+
 def remove_images() -> tuple[int, list[str]]:
     """Removes, by id, the images that carry this clone's label and have no name but ours; and what it pulled, by name.
 
@@ -515,8 +527,8 @@ def remove_images() -> tuple[int, list[str]]:
     api, ours = client().images, f"rustimg-lab-{lab_id()}/"
     removed, kept = 0, []
     for image in api.list(all=False, filters={"label": f"{IMAGE_LABEL}={lab_id()}"}):
-        foreign = [tag for tag in image.tags if not tag.startswith(ours)]
-        own = [tag for tag in image.tags if tag.startswith(ours)]
+        foreign = [tag for tag in image.tags if not _plain_name(tag).startswith(ours)]
+        own = [tag for tag in image.tags if tag not in foreign]
         try:
             for tag in own if foreign else own[1:]:
                 api.remove(tag, noprune=True)
@@ -531,7 +543,7 @@ def remove_images() -> tuple[int, list[str]]:
             kept.append(f"{(image.tags or [image.short_id])[0]}: {error.explanation}")
     for image in api.list(all=False, filters={"reference": f"{ours}*"}):
         if IMAGE_LABEL not in image.labels:  # the official one: what has another name too keeps that
-            for tag in (tag for tag in image.tags if tag.startswith(ours)):
+            for tag in (tag for tag in image.tags if _plain_name(tag).startswith(ours)):
                 api.remove(tag, noprune=True)
             removed += 1
     return removed, kept
