@@ -11,7 +11,7 @@ from pathlib import Path
 
 from docker.utils import parse_repository_tag
 
-from rustimg_lab import archives, contents, disk, engine, inspection, matrix, packages, registry
+from rustimg_lab import archives, contents, disk, engine, inspection, matrix, packages, podman, registry
 from rustimg_lab.engine import RegistryError
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import DEBIAN
@@ -161,7 +161,8 @@ def _of_registry(
             image = engine.find_image(own)
             if image is None:
                 say(f"{name}: pulling {reference} from {host} ({digest[:19]})")
-                image = engine.pull(f"{_repository(where)}@{digest}", own, host, _progress(name, say))
+                with podman.plain_http(where):
+                    image = engine.pull(f"{_repository(where)}@{digest}", own, host, _progress(name, say))
     except RegistryError as error:
         if not (manifest and error.missing):
             raise
@@ -208,14 +209,15 @@ def _way_to(host: str, names: list[str]) -> Iterator[tuple[str, str]]:
 
 def _first_known(names: list[str], host: str) -> tuple[str, str]:
     """The first of the names that the registry has, and the digest that it has it under. Raises RegistryError."""
+    digest_of = podman.manifest_digest if podman.is_engine() else engine.manifest_digest
     *others, last = names
     for name in others:
         try:
-            return name, engine.manifest_digest(name, host)
+            return name, digest_of(name, host)
         except RegistryError as error:
             if not error.missing:
                 raise
-    return last, engine.manifest_digest(last, host)
+    return last, digest_of(last, host)
 
 
 def _repository(reference: str) -> str:

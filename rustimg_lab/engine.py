@@ -251,6 +251,11 @@ def client(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
         found.ping()
         return found
     except (docker.errors.DockerException, requests.exceptions.RequestException):
+        if shutil.which("nerdctl") and not shutil.which("docker"):
+            raise LabError(
+                f"nerdctl has no Docker API, and no engine answers at {address}: install and start Docker Engine or "
+                "Podman, and set DOCKER_HOST to its socket"
+            ) from None
         raise LabError(
             f"no Docker engine answers at {address}: start it (systemctl start docker), check that you may use it "
             "(group docker), or set DOCKER_HOST"
@@ -491,6 +496,8 @@ def last_words(container: Container) -> str:
 def remove_container(container: Container) -> None:
     """Removes a container, running or not; one that is gone already, or just being removed, is no error."""
     try:
+        with suppress(docker.errors.APIError):  # it does not run
+            container.kill()  # Podman's forced removal stops it first, which may take ten seconds
         container.remove(force=True)
     except docker.errors.APIError as error:
         if error.status_code not in (404, 409):  # 409: two labs clear up after a third that was killed
@@ -565,8 +572,8 @@ def remove_images() -> tuple[int, list[str]]:
 
 
 def _is_ours(tag: str) -> bool:
-    """Whether this clone gave an image that name, which Podman puts `localhost/` before."""
-    return tag.removeprefix("localhost/").startswith(repository(""))
+    """Whether this clone gave an image that name, which Podman puts a host before."""
+    return tag.removeprefix("docker.io/").removeprefix("localhost/").startswith(repository(""))
 
 
 def _built_on(image: Image, labelled: list[Image]) -> str:

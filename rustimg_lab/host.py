@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab import capabilities, disk, engine
+from rustimg_lab import capabilities, disk, engine, podman
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
 
@@ -59,7 +59,7 @@ def findings() -> list[Finding]:
         Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
         _architecture(),
         *_engine(),
-        _tool("docker-buildx", buildx_version()),
+        _builder(),
         _mmdebstrap(),
         _tool("docker-registry", registry_command() and "found", optional=True),
         Finding("browser", browser() or "none: no PDF of a report", True),
@@ -80,7 +80,7 @@ def prepare(say: Callable[[str], None]) -> None:
     engine.client()
     if not (architecture := _architecture()).ok:
         raise LabError(f"architecture {architecture.found}: {architecture.remedy}")
-    if buildx_version() is None:
+    if buildx_version() is None and not podman.is_engine():
         fetch_package("docker-buildx", say)
         buildx_version.cache_clear()
         if buildx_version() is None:
@@ -270,7 +270,7 @@ def machine() -> dict[str, str | int]:
         "cpus": cpus() if here else info.get("NCPU", 0),
         "memory_gib": round((memory_bytes() if here else memory) / 2**30),
         "kernel": info.get("KernelVersion", "unknown"),
-        "engine": info.get("ServerVersion", "unknown"),
+        "engine": _engine_version(info),
         "storage_driver": info.get("Driver", "unknown"),
         "cgroup_version": info.get("CgroupVersion", "unknown"),
     }
@@ -296,10 +296,10 @@ def _engine() -> list[Finding]:
         info = engine.client().info()
     except LabError as error:
         return [Finding("engine", "none", False, remedy=str(error))]
-    version, system, kernel = (info.get(key, "?") for key in ("ServerVersion", "OperatingSystem", "KernelVersion"))
+    system, kernel = (info.get(key, "?") for key in ("OperatingSystem", "KernelVersion"))
     architecture = capabilities.architecture(info)
     return [
-        Finding("engine", f"{version}, {system}, kernel {kernel}", True),
+        Finding("engine", f"{_engine_version(info)}, {system}, kernel {kernel}", True),
         Finding("storage driver", info.get("Driver", "unknown"), True),
         Finding("cgroup version", info.get("CgroupVersion", "unknown"), True),
         Finding("engine's architecture", architecture, architecture == "x86_64",
@@ -319,6 +319,19 @@ def _capabilities() -> list[Finding]:
     except LabError as error:
         return [Finding("engine's abilities", "could not be tried", False, remedy=str(error), required=False)]
     return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]
+
+
+def _engine_version(info: dict) -> str:
+    return f"{'Podman ' if podman.is_engine() else ''}{info.get('ServerVersion', 'unknown')}"
+
+
+def _builder() -> Finding:
+    try:
+        if podman.is_engine():
+            return Finding("builder", "Podman's own: buildx is not needed, --builder does not apply", True)
+    except LabError:
+        pass  # another line says that there is no engine
+    return _tool("docker-buildx", buildx_version())
 
 
 def _tool(package: str, found: str | None, optional: bool = False) -> Finding:

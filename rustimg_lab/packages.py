@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rustimg_lab import engine, host, proxy
+from rustimg_lab import engine, host, podman, proxy
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, DEBIAN, WITHOUT_UPX
 
@@ -218,6 +218,9 @@ def _tools_name(image: engine.Image) -> str:
 
 def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> engine.Image:
     """The image `name` of a folder with a Dockerfile of the lab's own, with its label and `arguments` (build args)."""
+    if podman.is_engine():
+        podman.build_folder(folder, name, arguments, ca)
+        return engine.find_image(name)
     options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
     options += ["--secret", f"id=ca,src={ca}"] if ca else []
     engine.run(
