@@ -314,10 +314,10 @@ def _capabilities() -> list[Finding]:
         with engine.readable_errors():
             images = [engine.client().images.list(engine.repository(name)) for name in ("rust", "debian")]
             if not any(images):
-                return [Finding("engine's abilities", "not tried yet: `./lab run` tries them", True)]
+                return [Finding("engine's capabilities", "not tried yet: `./lab run` tries them", True)]
             tried = capabilities.detect(next(filter(None, images))[0].id)
     except LabError as error:
-        return [Finding("engine's abilities", "could not be tried", False, remedy=str(error), required=False)]
+        return [Finding("engine's capabilities", "could not be tried", False, remedy=str(error), required=False)]
     return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]
 
 
