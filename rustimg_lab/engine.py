@@ -579,6 +579,5 @@ def _is_ours(tag: str) -> bool:
 def _built_on(image: Image, labelled: list[Image]) -> str:
     """Return the user's name of an image that begins with the layers of `image`, and so inherited its label; or ""."""
     lower, *others = (inspection.image(each.attrs) for each in (image, *labelled))
-    depth = len(lower.layers)
-    above = (each for each in others if len(each.layers) > depth > 0 and each.layers[:depth] == lower.layers)
-    return next((name for each in above for name in each.names if not _is_ours(name)), "")
+    above = (each for each in others if each.id != lower.id and each.layers[: len(lower.layers)] == lower.layers)
+    return next((name for each in above if lower.layers for name in each.names if not _is_ours(name)), "")
