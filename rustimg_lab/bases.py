@@ -161,8 +161,7 @@ def _of_registry(
             image = engine.find_image(own)
             if image is None:
                 say(f"{name}: pulling {reference} from {host} ({digest[:19]})")
-                with podman.plain_http(where):
-                    image = engine.pull(f"{_repository(where)}@{digest}", own, host, _progress(name, say))
+                image = engine.pull(f"{_repository(where)}@{digest}", own, host, _progress(name, say))
     except RegistryError as error:
         if not (manifest and error.missing):
             raise

@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
-from docker.utils import create_archive, exclude_paths
+from docker.utils import create_archive, exclude_paths, parse_repository_tag
 
 from rustimg_lab import engine, proxy
+from rustimg_lab.engine import RegistryError
 from rustimg_lab.errors import LabError
 
 DEFINITION, METADATA = "bake.json", "metadata.json"
@@ -62,24 +63,32 @@ def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | 
 def manifest_digest(reference: str, host: str) -> str:
     """Return the digest of an image's manifest in a registry. Raises RegistryError, naming `host`.
 
-    Podman answers this only after a pull. The image stays, under a name of the lab's.
+    Podman answers this only after a pull, and names every digest that it ever knew the image by: the registry decides.
+    The image stays, under a name of the lab's.
     """
     name = f"{engine.repository('pulled')}:{hashlib.sha256(reference.encode()).hexdigest()[:12]}"
-    with plain_http(reference):
-        digests = engine.pull(reference, name, host, lambda done, total: None).attrs["RepoDigests"]
-    return digests[0].partition("@")[2]
+    image = engine.pull(reference, name, host, lambda done, total: None)
+    repository, tag = parse_repository_tag(reference)
+    digests = [tag] if "@" in reference else sorted({each.partition("@")[2] for each in image.attrs["RepoDigests"]})
+    for digest in digests:
+        try:
+            engine.pull(f"{repository}@{digest}", name, host, lambda done, total: None)
+            return digest
+        except RegistryError as error:
+            unknown = error
+    raise unknown
 
 
 @contextmanager
 def plain_http(reference: str) -> Iterator[None]:
-    """Let Podman use plain HTTP to a registry on loopback while the block runs, as Docker does by default. Raises
-    LabError when Podman refuses in a form that the docker SDK cannot read."""
+    """Let Podman push to a registry on loopback by plain HTTP while the block runs, as Docker does by default. Raises
+    LabError when Podman refuses the push: the docker SDK cannot read how."""
     parameters = engine.client().api.params
-    parameters |= {"tlsVerify": "false"} if reference.startswith(("127.", "localhost:", "[::1]:")) else {}
+    parameters |= {"tlsVerify": "false"} if reference.startswith("127.") else {}
     try:
         yield
     except KeyError as error:
-        raise LabError(f"Podman refused {reference}") from error
+        raise LabError(f"Podman did not push {reference}") from error
     finally:
         parameters.pop("tlsVerify", None)
 

@@ -43,6 +43,8 @@ service() {  # in the new namespaces: the root file system, with DIR in it under
     # A build asks for more open files than a machine without CAP_SYS_RESOURCE may give.
     printf '[containers]\ndefault_ulimits = ["nofile=%s:%s", "nproc=%s:%s"]\n' \
         "$(ulimit -Hn)" "$(ulimit -Hn)" "$(ulimit -Hu)" "$(ulimit -Hu)" > "$root/etc/containers/containers.conf"
+    # Docker speaks plain HTTP with every registry on loopback, Podman with those that are named.
+    printf '[[registry]]\nlocation = "127.0.0.1:5000"\ninsecure = true\n' > "$root/etc/containers/registries.conf.d/loopback.conf"
     mkdir -p "$root$dir" "$dir/data" "$root/run/netns" "$root/old"
     mount --bind "$dir" "$root$dir"
     cd "$root"

@@ -1,10 +1,15 @@
 """Podman: how its progress is read, what the lab refuses; and, where Podman is the engine, a real run."""
 
 import json
+import time
+import urllib.request
+import uuid
+from dataclasses import replace
 
 import pytest
+from conftest import adds_nothing, measured
 
-from rustimg_lab import build, podman
+from rustimg_lab import build, engine, host, matrix, podman, registry, store
 from rustimg_lab.errors import LabError
 
 SAID = [
@@ -50,3 +55,108 @@ def test_a_bake_file_is_written_without_the_escapes_of_bake_and_a_builder_is_ref
     assert written["target"]["cell"]["dockerfile-inline"] == text
     with pytest.raises(LabError, match="leave --builder out"):
         podman.build_command(tmp_path, {"target": {}}, "other")
+
+
+@pytest.fixture
+def by_podman() -> None:
+    if not podman.is_engine():
+        pytest.skip("the engine is not Podman: tests/engines_podman.sh starts one")
+
+
+@pytest.mark.engine
+def test_a_cell_that_fails_takes_no_other_with_it_and_nothing_is_built_twice(by_podman, tiny, builds, images, tmp_path):
+    cells = matrix.grid(["scratch", "alpine", "distroless"], ["baseline"], ["system"])
+    broken = images | {"alpine": replace(images["alpine"], image="localhost/rustimg-lab-none:none")}
+    outcomes = {built.cell.base.name: built for built in builds(cells, tiny, images=broken)}
+    assert "rustimg-lab-none" in outcomes["alpine"].reason and not outcomes["alpine"].image
+    for base in ("scratch", "distroless"):
+        assert outcomes[base].image and outcomes[base].linked.stat().st_size > 0 and outcomes[base].cpu_s > 0
+        # The secret, and what carries the Dockerfile to Podman, are in no layer of the builder, and in no history.
+        assert "BEGIN CERTIFICATE" not in (tmp_path / "logs" / f"{base}-baseline-system.log").read_text()
+    logs = {path: path.read_text() for path in (tmp_path / "logs").iterdir()}
+    again = {built.cell.base.name: built for built in builds([cells[0], cells[2]], tiny)}
+    assert {base: built.image for base, built in again.items()} == {
+        base: built.image for base, built in outcomes.items() if base in again
+    }
+    assert {path: path.read_text() for path in (tmp_path / "logs").iterdir()} == logs
+
+
+@pytest.mark.engine
+def test_a_context_reaches_podman_without_what_is_ignored_and_without_the_secret(by_podman, tiny, images, tmp_path):
+    (tiny.directory / ".dockerignore").write_text("# not sources\nleft-out\n")
+    (tiny.directory / "left-out").write_text("x")
+    secret = tmp_path / "ca"
+    secret.write_text("the secret")
+    name = f"{engine.repository('test-context')}:{uuid.uuid4().hex[:12]}"
+    text = f"FROM {images['rust'].image}\nCOPY . /src\nRUN --mount=type=secret,id=ca cp /run/secrets/ca /seen\n"
+    (tiny.directory / "Dockerfile").write_text(text)
+    podman.build_folder(tiny.directory, name, {}, secret)
+    try:
+        members = {member.name for member in engine.list_files(name)}
+        assert {path for path in members if path.startswith("src/")} == {
+            "src/.dockerignore", "src/Cargo.lock", "src/Cargo.toml", "src/Dockerfile", "src/lab.toml", "src/src",
+            "src/src/main.rs",
+        }  # fmt: skip
+        ((_, seen),) = engine.read_files(name, lambda member: member.name == "seen")
+        assert seen.read() == b"the secret"
+        assert engine.client().images.get(name).labels == {engine.IMAGE_LABEL: engine.lab_id()}
+    finally:
+        engine.client().images.remove(name)
+
+
+@pytest.mark.engine
+def test_a_registry_names_the_digest_of_its_manifest(by_podman, images, monkeypatch):
+    monkeypatch.setattr(host, "free_port", lambda: 5000)  # the one that Podman may speak plain HTTP with
+    with registry.serve() as own:
+        pushed = own.push(images["alpine"].digest)
+        reference = f"{own.address}/rustimg-lab:{pushed.tag}"
+        head = urllib.request.Request(f"http://{own.address}/v2/rustimg-lab/manifests/{pushed.tag}", method="HEAD")
+        head.add_header("Accept", "application/vnd.docker.distribution.manifest.v2+json")
+        with registry._direct.open(head) as answer:
+            assert podman.manifest_digest(reference, own.address) == answer.headers["Docker-Content-Digest"]
+        with pytest.raises(engine.RegistryError) as missing:
+            podman.manifest_digest(f"{own.address}/rustimg-lab:none", own.address)
+        assert missing.value.missing
+    with pytest.raises(engine.RegistryError) as silent:
+        podman.manifest_digest(reference, own.address)
+    assert not silent.value.answered
+
+
+@pytest.mark.engine
+def test_the_main_job_runs(by_podman, lab, tiny):
+    (tiny.directory / "lab.toml").write_text('binary = "tiny"\n[check]\nprints = "answer 42"\n')
+    options = ("run", "--app", str(tiny.directory), "--run", "test-podman", "--bases=scratch,alpine")
+    command = (*options, "--profiles=baseline", "--blocks=0")
+    with measured(lab, "test-podman", command):
+        rows = store.current(store.load("test-podman"))
+        assert rows["ok"].all() and set(rows["cell"]) == {"scratch-baseline-system", "alpine-baseline-system"}
+        sizes = rows[rows["metric"].isin(["unpacked_bytes", "compressed_bytes", "pushed_bytes"])]
+        assert len(sizes) == 6 and (sizes["value"].astype(float) > 0).all()
+        adds_nothing(lab, "test-podman", command)
+
+
+@pytest.mark.engine
+def test_clean_up_knows_the_names_that_podman_gives(by_podman, images, monkeypatch):
+    monkeypatch.setattr(engine, "lab_id", lambda: "0123abcd")
+    container = engine.create_container(images["alpine"].digest, command=["/bin/sh", "-c", "trap '' TERM; sleep 60"])
+    made = container.commit(engine.repository("test"), "made", changes=[f"LABEL {engine.IMAGE_LABEL}=0123abcd"])
+    container.start()
+    began = time.monotonic()
+    engine.remove_container(container)
+    assert time.monotonic() - began < 5  # Podman waits ten seconds for what ignores SIGTERM
+    made.tag("rustimg-lab-test-foreign", "kept")
+    removed, kept = engine.remove_images()
+    assert removed == 0 and len(kept) == 1 and "rustimg-lab-test-foreign:kept" in kept[0]
+    assert not engine.find_image(f"{engine.repository('test')}:made")
+    engine.client().images.remove("rustimg-lab-test-foreign:kept")
+
+
+def test_nerdctl_is_refused_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "nerdctl").write_text("#!/bin/sh\n")
+    (tmp_path / "nerdctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    engine.client.cache_clear()
+    with pytest.raises(LabError, match="nerdctl has no Docker API") as refused:
+        engine.client()
+    assert "\n" not in str(refused.value)
