@@ -6,7 +6,7 @@ An image of the local engine, a registry, an archive that the user names, or Deb
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from docker.utils import parse_repository_tag
@@ -37,7 +37,8 @@ class Sources:
 @dataclass(frozen=True)
 class Provenance:
     """Where an image came from, and why from there. `image` is what a build names; `digest` the engine's id of it;
-    `reference` what was asked for and `manifest` its digest in a registry, "" where there is none; `packages` by name.
+    `reference` what was asked for and `manifest` its digest in a registry, "" where there is none; `pulled` the name by
+    which others can pull it from there; `packages` by name.
     """
 
     name: str
@@ -51,6 +52,18 @@ class Provenance:
     reference: str
     manifest: str
     packages: dict[str, str]
+    pulled: str = ""
+
+    def for_builder(self, builder: str) -> "Provenance":
+        """Return the same image by the name under which a builder with a store of its own can pull it. Raises LabError
+        when it is in no registry."""
+        if not self.pulled:
+            raise LabError(
+                f"builder '{builder}' cannot see the engine's images, and {self.name} is from no registry that the "
+                f"builder could pull it from ({self.source}): push it to one and give --base {self.name}=HOST/NAME, or "
+                "leave --builder out"
+            )
+        return replace(self, image=self.pulled)
 
     def toolchain(self, debian: str) -> str:
         """For the Rust builder: "" for the one that a Dockerfile names by default, else a name for it."""
@@ -172,7 +185,9 @@ def _of_registry(
                 f"{name}: this run recorded {reference} as {manifest}, {host} has it as {serves} and not the recorded "
                 "one; ask the registry that it came from, or begin a new run with --run NAME"
             ) from None
-    return _describe(name, image, own, f"registry {host}", why, reference, digest)
+    # By way of a registry of the lab's own on 127.0.0.1 nobody else can pull it.
+    pulled = f"{_repository(where)}@{digest}" if engine.split_host(where)[0] == host else ""
+    return _describe(name, image, own, f"registry {host}", why, reference, digest, pulled)
 
 
 _silent: dict[str, RegistryError] = {}  # what did not answer is not asked again: each time may take seconds
@@ -261,7 +276,8 @@ def _as_recorded(
     if manifest:
         own = _own_name(name, manifest)
         if image := engine.find_image(own):
-            return _describe(name, image, own, recorded["source"], why, reference, manifest)
+            pulled = recorded.get("pulled", "")
+            return _describe(name, image, own, recorded["source"], why, reference, manifest, pulled)
         return _of_registry(name, reference, _names(reference, sources), manifest, why, say)
     build_name = recorded.get("image") or _own_name(name, reference, "archive-")
     image = engine.find_image(build_name)
@@ -281,8 +297,9 @@ def _of_packages(name: str, sources: Sources, why: str, say: Callable[[str], Non
 
 
 def _describe(
-    name: str, image: engine.Image, build_name: str, source: str, why: str, reference: str, manifest: str = ""
-) -> Provenance:
+    name: str, image: engine.Image, build_name: str, source: str, why: str, reference: str, manifest: str = "",
+    pulled: str = "",
+) -> Provenance:  # fmt: skip
     about = inspection.image(image.attrs)
     if about.architecture not in ("amd64", "x86_64"):
         raise LabError(f"{name}: {reference} is for {about.architecture}; the lab builds for x86_64 only")
@@ -306,4 +323,5 @@ def _describe(
         reference=reference,
         manifest=manifest,
         packages=installed,
+        pulled=pulled,
     )

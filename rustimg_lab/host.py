@@ -108,6 +108,14 @@ def buildx_command() -> list[str]:
     return ["docker", "buildx"]
 
 
+def sees_engine(builder: str | None) -> bool:
+    """Whether a buildx builder builds in the engine itself, and so sees its images; without a name, one does. Raises
+    LabError, as buildx says it, when there is no such builder."""
+    return builder is None or bool(
+        re.search(r"^Driver: +docker$", engine.run([*buildx_command(), "inspect", builder]), re.M)
+    )
+
+
 @cache
 def buildx_version() -> str | None:
     """The version of the buildx that `buildx_command` runs; None when it is missing or too old."""

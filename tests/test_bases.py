@@ -325,6 +325,7 @@ def test_a_base_is_pulled_by_tag_and_then_by_digest(path, own_registry, resolve,
     assert found.release == "Test Linux v1.2 (1.2.3)" and "image" not in found.as_dict()
     image = engine.client().images.get(found.digest)
     assert image.tags == [found.image] and image.attrs["RepoDigests"] == []
+    assert found.for_builder("elsewhere").image == f"{own_registry.address}/{path}@{first}"
 
     second = push(own_registry.address, f"{path}:{tag}", rootfs(tmp_path / "b.tar", ("content", b"second")))
     assert second != first and resolve("alpine", sources).manifest == second
