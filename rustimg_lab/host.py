@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from rustimg_lab import capabilities, disk, engine, podman
+from rustimg_lab import capabilities, disk, engine, inspection, podman
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
 
@@ -248,14 +247,13 @@ def cpus() -> int:
 
 def engine_cpus() -> list[int]:
     """The numbers of the CPUs that containers may be kept to: the lab's own, or all of another machine's."""
-    info = engine.client().info()
-    return sorted(os.sched_getaffinity(0)) if _is_here(info) else list(range(info.get("NCPU") or 1))
+    about = engine.about()
+    return sorted(os.sched_getaffinity(0)) if _is_here(about) else list(range(about.cpus))
 
 
-def _is_here(info: dict[str, Any]) -> bool:
+def _is_here(about: inspection.EngineInfo) -> bool:
     """Whether an engine's containers run on this machine's kernel, by what it says of its machine."""
-    memory = info.get("MemTotal", 0)
-    return platform.release() == info.get("KernelVersion") and abs(memory - memory_bytes()) < 1 << 28
+    return platform.release() == about.kernel and abs(about.memory_bytes - memory_bytes()) < 1 << 28
 
 
 def memory_bytes() -> int:
@@ -270,17 +268,17 @@ def cpu_model() -> str:
 
 def machine() -> dict[str, str | int]:
     """What a number depends on and two runs must share to be compared. No host name, no path."""
-    info = engine.client().info()
-    here, memory = _is_here(info), info.get("MemTotal", 0)
+    about = engine.about()
+    here = _is_here(about)
     return {
-        "architecture": platform.machine() if here else capabilities.architecture(info),
+        "architecture": about.architecture,
         "cpu_model": cpu_model() if here else "unknown",
-        "cpus": cpus() if here else info.get("NCPU", 0),
-        "memory_gib": round((memory_bytes() if here else memory) / 2**30),
-        "kernel": info.get("KernelVersion", "unknown"),
-        "engine": _engine_version(info),
-        "storage_driver": info.get("Driver", "unknown"),
-        "cgroup_version": info.get("CgroupVersion", "unknown"),
+        "cpus": cpus() if here else about.cpus,
+        "memory_gib": round((memory_bytes() if here else about.memory_bytes) / 2**30),
+        "kernel": about.kernel,
+        "engine": _engine_version(about),
+        "storage_driver": about.driver,
+        "cgroup_version": about.cgroup_version,
     }
 
 
@@ -301,16 +299,14 @@ def _architecture() -> Finding:
 
 def _engine() -> list[Finding]:
     try:
-        info = engine.client().info()
+        about = engine.about()
     except LabError as error:
         return [Finding("engine", "none", False, remedy=str(error))]
-    system, kernel = (info.get(key, "?") for key in ("OperatingSystem", "KernelVersion"))
-    architecture = capabilities.architecture(info)
     return [
-        Finding("engine", f"{_engine_version(info)}, {system}, kernel {kernel}", True),
-        Finding("storage driver", info.get("Driver", "unknown"), True),
-        Finding("cgroup version", info.get("CgroupVersion", "unknown"), True),
-        Finding("engine's architecture", architecture, architecture == "x86_64",
+        Finding("engine", f"{_engine_version(about)}, {about.system}, kernel {about.kernel}", True),
+        Finding("storage driver", about.driver, True),
+        Finding("cgroup version", about.cgroup_version, True),
+        Finding("engine's architecture", about.architecture, about.architecture == "x86_64",
                 remedy="the lab builds for x86_64 only"),
         *_capabilities(),
     ]  # fmt: skip
@@ -320,17 +316,20 @@ def _capabilities() -> list[Finding]:
     """What the engine was seen to do, tried now where it has an image that the trials need."""
     try:
         with engine.readable_errors():
-            images = [engine.client().images.list(engine.repository(name)) for name in ("rust", "debian")]
-            if not any(images):
+            names = [f"{engine.repository(name)}:" for name in ("rust", "debian")]  # Podman puts a host before them
+            images = [
+                each for each in engine.client().images.list() if any(n in tag for n in names for tag in each.tags)
+            ]
+            if not images:
                 return [Finding("engine's capabilities", "not tried yet: `./lab run` tries them", True)]
-            tried = capabilities.detect(next(filter(None, images))[0].id)
+            tried = capabilities.detect(images[0].id)
     except LabError as error:
         return [Finding("engine's capabilities", "could not be tried", False, remedy=str(error), required=False)]
     return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]
 
 
-def _engine_version(info: dict) -> str:
-    return f"{'Podman ' if podman.is_engine() else ''}{info.get('ServerVersion', 'unknown')}"
+def _engine_version(about: inspection.EngineInfo) -> str:
+    return f"{'Podman ' if podman.is_engine() else ''}{about.version}"
 
 
 def _builder() -> Finding:

@@ -19,7 +19,7 @@ from pathlib import Path
 import requests
 from docker.utils import create_archive, exclude_paths, parse_repository_tag
 
-from rustimg_lab import engine, proxy
+from rustimg_lab import engine, inspection, proxy
 from rustimg_lab.engine import RegistryError
 from rustimg_lab.errors import LabError
 
@@ -32,8 +32,7 @@ _RESULT = re.compile(r"--> [0-9a-f]+$|(\[\d+/\d+\] )?COMMIT\b|Successfully (buil
 
 def is_engine() -> bool:
     """Return whether the engine is Podman. Raises LabError when no engine answers."""
-    components = engine.client().version().get("Components") or []
-    return any(component.get("Name") == "Podman Engine" for component in components)
+    return inspection.is_podman(engine.client().version())
 
 
 def build_command(folder: Path, definition: dict, builder: str | None = None) -> list[str]:
@@ -69,7 +68,11 @@ def manifest_digest(reference: str, host: str) -> str:
     name = f"{engine.repository('pulled')}:{hashlib.sha256(reference.encode()).hexdigest()[:12]}"
     image = engine.pull(reference, name, host, lambda done, total: None)
     repository, tag = parse_repository_tag(reference)
-    digests = [tag] if "@" in reference else sorted({each.partition("@")[2] for each in image.attrs["RepoDigests"]})
+    digests = (
+        [tag]
+        if "@" in reference
+        else sorted({each.partition("@")[2] for each in inspection.image(image.attrs).digests})
+    )
     for digest in digests:
         try:
             engine.pull(f"{repository}@{digest}", name, host, lambda done, total: None)
