@@ -165,7 +165,9 @@ def least_privilege() -> Iterator[list[dict]]:
 
     threading.Thread(target=watch, daemon=True).start()
     yield seen
-    watcher.api.import_image_from_data(b"\0" * 1024, repository=(name := engine.repository("test-last")), tag="1")
+    watcher.api.import_image_from_data(
+        b"\0" * 1024, repository=(name := engine.repository(f"test-last-{os.getpid()}")), tag="1"
+    )
     last = watcher.containers.create(
         f"{name}:1", ["nothing"], labels={engine.CONTAINER_LABEL: engine.lab_id()}, mem_limit=LAST_BYTES
     )
