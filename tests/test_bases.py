@@ -144,6 +144,21 @@ def test_a_run_that_began_with_packages_goes_on_with_them_and_asks_no_registry(i
     assert said == []
 
 
+@pytest.mark.engine
+def test_a_run_goes_on_where_the_engine_calls_the_same_images_otherwise(resolve):
+    """As one does that has changed its image store: an id is then of another kind."""
+    bases._silent.clear()
+    held = registry_faults.Images()
+    digest = held.tag(held.image("amd64", b"of a registry"))
+    with registry_faults.serve(held.answer) as address:
+        pulled = resolve("alpine", Sources(registry=address))
+    made = resolve("alpine", Sources({"alpine": "packages"}))
+    for found in (pulled, made):
+        recorded = found.as_dict() | {"digest": f"sha256:{'0' * 64}"}
+        assert resolve("alpine", Sources(recorded={"alpine": recorded}), pytest.fail) == found
+    assert pulled.manifest == digest
+
+
 # Archives
 
 
