@@ -3,7 +3,6 @@
 `./lab test --engines` runs all of them and writes docs/engines.md; without it one is run, in a few minutes.
 """
 
-import json
 import os
 import re
 import shutil
@@ -16,11 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import engines
-import pandas as pd
 import pytest
 from conftest import TINY, forget
 
-from rustimg_lab import engine, stats, store
+from rustimg_lab import engine, host, inspection, packages, stats, store
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, RUNS
 
@@ -44,6 +42,14 @@ sys.exit(lab.main(sys.argv[1:]))
 """
 # By engine and feature, what it may lack and must say; whatever else is missing is a failure.
 LACKS: dict[tuple[str, str], str] = {}
+SIZES = {"unpacked_bytes", "base_bytes", "app_bytes", "layer_bytes", "compressed_bytes", "compressed_app_bytes",
+         "compressed_zstd_bytes", "binary_bytes", "binary_sha256"}  # fmt: skip
+# Uses one second of CPU time, tells it, and waits.
+BURN = (
+    "$| = 1; my $used = 0; while ($used < 1) { $used += (times)[0] + (times)[1] - $used } print qq($used\n); sleep 60"
+)
+TIED = ("setpriv", "--pdeathsig=INT", "--")
+SEEN: dict[str, "Subject"] = {}  # by engine, once it is done with
 
 
 @dataclass
@@ -52,8 +58,11 @@ class Subject:
 
     name: str
     engine: engines.Engine
+    version: str = ""
     seen: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
+    facts: dict[tuple, object] = field(default_factory=dict)
+    metrics: dict[str, set[str]] = field(default_factory=dict)  # by kind of study
 
     def run(self, kind: str) -> str:
         """The name of a run on this engine."""
@@ -69,17 +78,23 @@ class Subject:
         return done
 
     def command(self, *arguments: str, page: bool = False) -> list[str]:
-        return [sys.executable, *(("-m", "rustimg_lab") if page else ("-c", WITHOUT_PAGE)), *arguments]
+        return [*TIED, sys.executable, *(("-m", "rustimg_lab") if page else ("-c", WITHOUT_PAGE)), *arguments]
 
     def environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONPATH": str(ROOT), **self.engine.environment()}
 
-    def saw(self, feature: str, lack: str) -> None:
+    def see(self, feature: str, look: Callable[..., str], *arguments: object) -> None:
         """Note what a feature lacks, "" for nothing, and whether that is expected."""
-        self.seen[feature] = f"no: {lack}" if lack else "yes"
+        began = time.monotonic()
+        try:
+            lack = look(self, *arguments)
+        except Exception as error:  # the other features have their turn all the same
+            lack = f"{type(error).__name__}: {error}"
+        self.seen[feature] = lack if lack.startswith("yes") else f"no: {lack}" if lack else "yes"
         expected = LACKS.get((self.name, feature), "")
-        if bool(lack) != bool(expected) or not re.search(expected, lack):
+        if self.seen[feature].startswith(("no", "yes, without")) != bool(expected) or not re.search(expected, lack):
             self.wrong.append(f"{feature}: {lack or 'works, and was said not to'}")
+        print(f"{self.name}: {feature}: {self.seen[feature]} ({time.monotonic() - began:.0f} s)", flush=True)
 
 
 def missing(done: subprocess.CompletedProcess, run: str, studies: str = "") -> str:
@@ -111,19 +126,18 @@ def crate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def archive(images: dict, tools: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Saves images of the machine's engine, all but what only builds others, in one archive."""
-    folder = tmp_path_factory.mktemp("images")
+def archive(images: dict, tools: str) -> Iterator[Callable[..., Path]]:
+    """Saves the lab's images of the machine's engine, and others by name, in one archive on disk."""
+    with engine.work_folder() as folder:
 
-    def save(*also: str) -> Path:
-        names = [*(image.image for image in images.values()), *engine.find_image(tools).tags, *also]
-        path = folder / f"{len(names)}.tar"
-        if not path.exists():
-            engine.run(["docker", "save", "--output", str(path), *names])
-        return path
+        def save(*others: str) -> Path:
+            path = folder / f"{len(others)}.tar"
+            if not path.exists():
+                own = [*(image.image for image in images.values()), *engine.find_image(tools).tags]
+                engine.run(["docker", "save", "--output", str(path), *own, *others])
+            return path
 
-    yield save
-    shutil.rmtree(folder)
+        yield save
 
 
 @contextmanager
@@ -140,11 +154,14 @@ def started(name: str, archive: Callable[[], Path]) -> Iterator[Subject]:
             with archive().open("rb") as file:
                 found.client().images.load(file)
         subject = Subject(name, found)
-        try:
-            yield subject
-        finally:
-            for run in RUNS.glob(subject.run("*")):
-                forget(run.name)
+        forget_runs(subject)
+        yield subject
+        forget_runs(subject)
+
+
+def forget_runs(subject: Subject) -> None:
+    for run in RUNS.glob(subject.run("*")):
+        forget(run.name)
 
 
 def main_job(subject: Subject, crate: Path, *bases: str) -> str:
@@ -163,20 +180,29 @@ def main_job(subject: Subject, crate: Path, *bases: str) -> str:
     return ""
 
 
-def article_cells(subject: Subject) -> str:
-    """The two scratch cells of myip, which do what a client does: TLS to a server of ours."""
-    run = subject.run("myip")
-    return missing(subject.lab("run", "--run", run, "--bases", "scratch", "--blocks", "0"), run)
+def both_grids(subject: Subject, crate: Path) -> str:
+    """The tiny crate on four bases; and the two scratch cells of myip, which do a client's job: TLS to a server of the
+    lab's."""
+    run, bases = subject.run("myip"), ("scratch", "alpine", "distroless", "debian")
+    return main_job(subject, crate, *bases) or missing(
+        subject.lab("run", "--run", run, "--bases", "scratch", "--blocks", "0"), run
+    )
 
 
 def study(subject: Subject, kind: str, *arguments: str) -> str:
     """A short study of one block."""
     run = subject.run("studies")
     done = subject.lab("measure", "--study", kind, "--run", run, "--blocks", "1", *arguments)
-    lack = missing(done, run, studies=kind)
-    rows = store.load(run) if (RUNS / run / "rows.jsonl").exists() else pd.DataFrame({"study": []})
-    assert lack or rows["study"].str.startswith(kind).any(), done.stdout
-    return lack
+    if lack := missing(done, run, studies=kind):
+        return lack
+    rows = store.load(run)
+    own = subject.metrics[kind] = set(rows.loc[rows["study"].str.startswith(kind) & rows["value"].notna(), "metric"])
+    assert "trial" in own, done.stdout
+    absent = SEEN["machine"].metrics.get(kind, set()) - own if "machine" in SEEN else set()
+    if not absent:
+        return ""
+    notes = re.findall(r"^lab: note: (.*)$", done.stdout, re.MULTILINE)
+    return f"yes, without {', '.join(sorted(absent))}: {'; '.join(notes)}"
 
 
 def probes(subject: Subject, crate: Path) -> str:
@@ -226,23 +252,117 @@ def clean(subject: Subject) -> str:
     return f"left {' '.join(left)}" if left else ""
 
 
-def capabilities(subject: Subject, image: str) -> dict[str, object]:
-    """What the lab finds that the engine can do."""
-    code = f"import json\nfrom rustimg_lab import capabilities as c\nprint(json.dumps(c.detect({image!r}).as_dict()))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=subject.environment(), text=True,
-                          capture_output=True)  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def cpu_accounting(subject: Subject, image: str) -> str:
+    """A second of CPU time is a second in what the engine tells; or it is recorded that it is not."""
+    found = recorded(subject)
+    created = subject.engine.client().containers.create(image, ["perl", "-e", BURN], mem_limit=64 << 20)
+    with removed_after(created) as burner:
+        burner.start()
+        used = float(next(burner.logs(stream=True)))
+        told = burner.stats(stream=False)["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+    assert found["counts_cpu"] == (0.9 * used < told < 1.1 * used), f"{told} s told of {used:.2f}"
+    return "" if found["counts_cpu"] else "what the engine tells is not the container's: CPU time is not measured"
+
+
+def limits(subject: Subject) -> str:
+    found = recorded(subject)
+    ignored = [name for name in ("cpus", "memory", "swap") if not found[f"limits_{name}"]]
+    return f"limits of {' and '.join(ignored)} are ignored or refused" if ignored else ""
+
+
+def recorded(subject: Subject) -> dict[str, object]:
+    """What the lab found that the engine can do."""
+    return store.load(subject.run("tiny")).attrs["environment"]["capabilities"]
+
+
+@contextmanager
+def removed_after(container: engine.Container) -> Iterator[engine.Container]:
+    """A container that goes at the end."""
+    try:
+        yield container
+    finally:
+        container.remove(force=True)
+
+
+def image_store(subject: Subject) -> str:
+    about = inspection.engine(subject.engine.client().info())
+    return f"yes: {'containerd' if about.keeps_in_containerd else 'classic'} ({about.driver})"
+
+
+def sizes(subject: Subject) -> str:
+    """Every size and every binary's hash is that of the machine's engine."""
+    subject.facts = {**facts(subject.run("tiny")), **facts(subject.run("myip"))}
+    assert {metric for _, metric, _ in subject.facts} >= SIZES and None not in subject.facts.values()
+    reference = SEEN["machine"].facts if "machine" in SEEN else subject.facts
+    differ = [key for key in {**reference, **subject.facts} if reference.get(key) != subject.facts.get(key)]
+    return "; ".join(f"{key[0]} {key[1]}: {reference.get(key)}, here {subject.facts.get(key)}" for key in differ)
+
+
+@pytest.fixture(scope="module")
+def oha(images: dict) -> str:
+    """The image of the load generator of the latency study, by a name of it."""
+    made = packages.make_tools("oha", images["debian"].image, images["rust"].image, print, host.ca_bundle())
+    return made.tags[0]
 
 
 @pytest.mark.engine
+@pytest.mark.engines
+@pytest.mark.parametrize("name", engines.ENGINES)
+def test_every_engine(name, crate, archive, images, oha):
+    with started(name, lambda: archive(oha)) as subject:
+        about = subject.engine.client().version()
+        subject.version = f"{name} ({about['Version']}, API {about['ApiVersion']})"
+        subject.see("image store", image_store)
+        subject.see("main job", both_grids, crate)
+        subject.see("sizes", sizes)
+        subject.see("throughput", study, "throughput", *STUDY, *LOAD)
+        subject.see("latency", study, "latency", *STUDY, *LOAD)
+        subject.see("memory", study, "memory", *STUDY, *LOAD)
+        subject.see("startup", study, "startup", *STUDY)
+        subject.see("deploy", study, "deploy", *STUDY)
+        subject.see("build", study, "build", "--app", str(crate), "--bases", "scratch", "--profiles", "baseline")
+        subject.see("probes", probes, crate)
+        subject.see("kill and resume", kill_and_resume)
+        subject.see("CPU accounting", cpu_accounting, images["debian"].image)
+        subject.see("limits", limits)
+        subject.see("clean", clean)
+        SEEN[name] = subject
+    assert not subject.wrong, "\n".join(subject.wrong)
+
+
+@pytest.mark.engines
+def test_the_table_of_engines_is_written():
+    """Where all engines were there to be seen."""
+    if list(SEEN) != list(engines.ENGINES):
+        pytest.skip(f"not every engine was run: {', '.join(SEEN)}")
+    lines = ["| | " + " | ".join(subject.version for subject in SEEN.values()) + " |", "| --- " * (1 + len(SEEN)) + "|"]
+    for feature in FEATURES:
+        cells = [subject.seen[feature].removeprefix("yes: ").replace("|", "\\|") for subject in SEEN.values()]
+        lines.append(f"| {feature} | {' | '.join(cells)} |")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text("\n".join([before + BEGIN, *lines, END + rest.partition(END)[2]]))
+
+
+def test_the_page_of_engines_has_every_engine_and_feature():
+    table = PAGE.read_text().partition(BEGIN)[2].partition(END)[0].strip().splitlines()
+    assert all(name in table[0] for name in engines.ENGINES)
+    rows = [line.strip("| ").split(" | ") for line in table[2:]]
+    assert [row[0] for row in rows] == list(FEATURES)
+    assert all(
+        re.fullmatch("yes(, without .+)?|no: .+|(classic|containerd) .+", cell) for row in rows for cell in row[1:]
+    )
+
+
+@pytest.mark.engine
+@pytest.mark.builds
 def test_an_engine_with_containerds_store_is_reached_by_its_socket_alone(crate, archive):
     """28.5 in a network namespace: its 127.0.0.1 is not ours. What it measures is what the machine's engine does."""
-    name, bases = "28.5 containerd", ("scratch", "debian")
-    with started("machine", archive) as own, started(name, archive) as subject:
+    bases = ("scratch", "debian")
+    with started("machine", archive) as own, started("28.5 containerd", archive) as subject:
         for each in (own, subject):
             assert main_job(each, crate, *bases) == ""
         assert facts(subject.run("tiny")) == facts(own.run("tiny"))
+        assert not recorded(subject)["host_network"] and recorded(subject)["image_store"] == "containerd"
         assert study(subject, "throughput", *STUDY, *LOAD) == ""
         assert not containers(subject)
         assert clean(subject) == ""
