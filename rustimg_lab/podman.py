@@ -96,21 +96,21 @@ def plain_http(reference: str) -> Iterator[None]:
         parameters.pop("tlsVerify", None)
 
 
-def _build(name: str, target: dict) -> str:
+def _build(slug: str, target: dict) -> str:
     """Build a target of a bake file and return the id of its image. Raises LabError when Podman refuses."""
     context = Path(target["context"])
     ignored = context / ".dockerignore"
     patterns = [line.strip() for line in ignored.read_text().splitlines()] if ignored.exists() else []
-    secrets = [dict(option.split("=", 1) for option in secret.split(",")) for secret in target["secret"]]
-    extra = [(f"{_SECRET}{secret['id']}", Path(secret["src"]).read_text()) for secret in secrets]
+    secrets = dict(re.fullmatch(r"id=(\w+),src=(.*)", secret).groups() for secret in target["secret"])
+    extra = [(f"{_SECRET}{name}", Path(path).read_text("utf-8", "replace")) for name, path in secrets.items()]
     parameters = {
         "dockerfile": _DOCKERFILE, "excludes": json.dumps([_DOCKERFILE]), "identitylabel": "false", "forcerm": "true",
-        "secrets": json.dumps([f"id={secret['id']},src={_SECRET}{secret['id']}" for secret in secrets]),
+        "secrets": json.dumps([f"id={name},src={_SECRET}{name}" for name in secrets]),
         "buildargs": json.dumps(target["args"]), "labels": json.dumps(target["labels"]),
         "t": target["tags"], "target": target.get("target", ""),
         "nsoptions": json.dumps([{"Name": "network", "Host": True}] if proxy.on_this_machine() else []),
     }  # fmt: skip
-    vertex: dict = {"digest": name, "name": f"[{name} internal] build"}
+    vertex: dict = {"digest": slug, "name": f"[{slug} internal] build"}
     stages: dict[str, str] = {}
     rest, image, error, api = "", "", "", engine.client().api
     with tempfile.TemporaryFile() as archive:
@@ -122,7 +122,7 @@ def _build(name: str, target: dict) -> str:
             for event in map(json.loads, answer.iter_lines()):
                 *lines, rest = (rest + event.get("stream", "")).split("\n")
                 for line in lines:
-                    vertex = _read(line, name, stages, vertex)
+                    vertex = _read(line, slug, stages, vertex)
                 image = (event.get("aux") or {}).get("ID", image)
                 error = error or event.get("error", "") or event.get("message", "")
     if error or not image:
@@ -136,7 +136,7 @@ def _read(line: str, target: str, stages: dict[str, str], vertex: dict) -> dict:
     """Print the event that BuildKit has for a line of Podman's, and return the step that the next line belongs to.
     `stages` collects the names of the Dockerfile's stages."""
     if step := _STEP.match(line):
-        stage, number, instruction = step.groups()
+        stage, number, instruction = step.groups("1")
         if named := re.match(r"FROM .* AS (\S+)$", instruction, re.IGNORECASE):
             stages[stage] = named[1]
         name = f"[{target} {stages.get(stage, f'stage-{stage}')} {number}] {instruction}"
@@ -169,6 +169,8 @@ def main(folder: Path) -> int:
     except (LabError, requests.exceptions.RequestException) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # the lab was interrupted, and says so
+        return 130
     (folder / METADATA).write_text(json.dumps(images))
     return 0
 

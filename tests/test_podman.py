@@ -48,6 +48,13 @@ def test_progress_is_read_as_that_of_buildkit(monkeypatch, tmp_path):
     ]
 
 
+def test_a_dockerfile_of_one_stage_has_steps_too(monkeypatch):
+    events: list[dict] = []
+    monkeypatch.setattr(podman, "_tell", events.append)
+    podman._read("STEP 1/2: FROM rust", "image", {}, {})
+    assert [step["name"] for step in events[0]["vertexes"]] == ["[image stage-1 1/2] FROM rust"]
+
+
 def test_a_bake_file_is_written_without_the_escapes_of_bake_and_a_builder_is_refused(tmp_path):
     text = "FROM ${BASE} %{x} $${kept}"
     podman.build_command(tmp_path, build._escaped({"target": {"cell": {"dockerfile-inline": text}}}))
