@@ -126,3 +126,18 @@ def test_what_is_handed_out_is_built_by_what_rustup_and_apt_add(made, served, ti
         (tmp_path / "Dockerfile").write_text(dockerfile.render(matrix.cell("scratch", "baseline", allocator), tiny))
         assert run(made(tmp_path / "Dockerfile", tiny.directory).id) == "answer 42\n"
     assert archives(served, before) == [f"rust-std-{served.version}-{matrix.MUSL}.tar.gz"]
+
+
+def test_cargo_finds_the_sources_of_the_standard_library_that_rustup_adds(made, served, tiny, tmp_path):
+    """As far as cargo goes before it compiles, which takes minutes here."""
+    cell = matrix.cell("scratch", "std-size", "system")
+    branch = dockerfile.render(cell, tiny).partition("WORKDIR")[0]
+    (tmp_path / "Dockerfile").write_text(
+        f"{branch}\nWORKDIR /src\nCOPY . .\nRUN --mount=type=secret,id=ca,mode=0444 RUSTC_BOOTSTRAP=1 "
+        "CARGO_HOME=/cargo CARGO_HTTP_CAINFO=/run/secrets/ca "
+        f"cargo fetch --locked --target {cell.target} {' '.join(cell.profile.cargo)}\n"
+    )
+    before = len(served.served)
+    made(tmp_path / "Dockerfile", tiny.directory)
+    version = served.version
+    assert archives(served, before) == [f"rust-std-{version}-{matrix.MUSL}.tar.gz", f"rust-src-{version}.tar.gz"]
