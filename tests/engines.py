@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import docker
@@ -75,10 +75,12 @@ for file in subuid subgid; do echo lab:100000:65536 > "$1/etc/$file"; done
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine that runs: its address, and the folders of its client and daemon, which a lab has first in PATH."""
+    """An engine that runs: its address, the folders of its client and daemon, which a lab has first in PATH, and what a
+    command begins with that shares the 127.0.0.1 of a Docker Engine in a network namespace."""
 
     address: str
     folders: tuple[Path, ...] = ()
+    inside: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
         """Return what a process needs to use this engine."""
@@ -131,7 +133,7 @@ def dockerd(suite: str, containerd_store: bool = False) -> Iterator[Engine]:
             _way_out(first, folder),
         ):
             _wait(found, process, folder)
-            yield found
+            yield replace(found, inside=("nsenter", f"--net=/proc/{first}/ns/net", "--"))
 
 
 @contextmanager
