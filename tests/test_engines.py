@@ -43,6 +43,7 @@ sys.exit(lab.main(sys.argv[1:]))
 # By engine and feature, what it may lack and must say; whatever else is missing is a failure.
 LACKS: dict[tuple[str, str], str] = {
     ("28.5 rootless", "throughput"): "yes, without cpu_us_per_request: the engine does not tell the CPU time",
+    ("28.5 rootless", "kill and resume"): "yes, without cpu_us_per_request",
     ("28.5 rootless", "CPU accounting"): "CPU time is not measured",
     ("28.5 rootless", "memory"): "yes, without .*smallest_limit_bytes",
     ("28.5 rootless", "startup"): "yes, without .*host_first_byte_s",
