@@ -514,7 +514,8 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", doctor, "what this machine has, and what it lacks")
     command("notebook", notebook, "open JupyterLab on the notebooks; other options go to it, such as --no-browser")
     command("clean", clean, "remove this clone's containers and images, and nothing else")
-    about = "ruff and pytest, notebooks included; --faults for all tests of faults; other options go to pytest"
+    about = "ruff and pytest, notebooks included; --faults for all tests of faults; --engines for the tests on every "
+    about += "engine of docs/engines.md (root, 40 minutes); other options go to pytest"
     command("test", test, about)
     return parser
 

@@ -6,12 +6,12 @@ An image of the local engine, a registry, an archive that the user names, or Deb
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from docker.utils import parse_repository_tag
 
-from rustimg_lab import archives, contents, disk, engine, inspection, matrix, packages, registry
+from rustimg_lab import archives, contents, disk, engine, inspection, matrix, packages, podman, registry
 from rustimg_lab.engine import RegistryError
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.matrix import DEBIAN
@@ -37,7 +37,8 @@ class Sources:
 @dataclass(frozen=True)
 class Provenance:
     """Where an image came from, and why from there. `image` is what a build names; `digest` the engine's id of it;
-    `reference` what was asked for and `manifest` its digest in a registry, "" where there is none; `packages` by name.
+    `reference` what was asked for and `manifest` its digest in a registry, "" where there is none; `pulled` the name by
+    which others can pull it from there; `packages` by name.
     """
 
     name: str
@@ -51,6 +52,18 @@ class Provenance:
     reference: str
     manifest: str
     packages: dict[str, str]
+    pulled: str = ""
+
+    def for_builder(self, builder: str) -> "Provenance":
+        """Return the same image by the name under which a builder with a store of its own can pull it. Raises LabError
+        when it is in no registry."""
+        if not self.pulled:
+            raise LabError(
+                f"builder '{builder}' cannot see the engine's images, and {self.name} is from no registry that the "
+                f"builder could pull it from ({self.source}): push it to one and give --base {self.name}=HOST/NAME, or "
+                "leave --builder out"
+            )
+        return replace(self, image=self.pulled)
 
     def toolchain(self, debian: str) -> str:
         """For the Rust builder: "" for the one that a Dockerfile names by default, else a name for it."""
@@ -89,16 +102,19 @@ def resolve(name: str, sources: Sources, say: Callable[[str], None], ca: Path | 
         return _of_registry(name, chosen, [chosen], "", "named by the user, not in the engine", say)
     if recorded and (not sources.registry or (recorded["manifest"] and recorded["reference"] == reference)):
         return _as_recorded(name, sources, recorded, say, ca)
-    if sources.registry:
-        return _of_registry(name, reference, _names(reference, sources), "", "asked for by --registry", say)
-    if image := engine.find_image(reference):
+    if not sources.registry and (image := engine.find_image(reference)):
         return _describe(name, image, reference, LOCAL, "the engine has it", reference)
+    why = "asked for by --registry" if sources.registry else "which answers"
     try:
-        return _of_registry(name, reference, _names(reference, sources), "", "which answers", say)
+        return _of_registry(name, reference, _names(reference, sources), "", why, say)
     except RegistryError as error:
-        if error.answered:
+        if error.answered or sources.registry:
             raise LabError(f"{error}; or take --base {name}=packages, an image or an archive") from None
-        return _of_packages(name, sources, f"since no registry answers: {error.cause}", say, ca)
+        try:
+            return _of_packages(name, sources, f"since no registry answers: {error.cause}", say, ca)
+        except LabError as no:
+            no.args = (f"{no}; before that, {error}",)
+            raise
 
 
 def parse_named(options: list[str]) -> dict[str, str]:
@@ -163,11 +179,15 @@ def _of_registry(
         if not (manifest and error.missing):
             raise
         with _way_to(host, candidates) as (_, serves):
+            if serves == manifest:  # what is missing is a part of it
+                raise error
             raise LabError(
                 f"{name}: this run recorded {reference} as {manifest}, {host} has it as {serves} and not the recorded "
                 "one; ask the registry that it came from, or begin a new run with --run NAME"
             ) from None
-    return _describe(name, image, own, f"registry {host}", why, reference, digest)
+    # By way of a registry of the lab's own on 127.0.0.1 nobody else can pull it.
+    pulled = f"{_repository(where)}@{digest}" if engine.split_host(where)[0] == host else ""
+    return _describe(name, image, own, f"registry {host}", why, reference, digest, pulled)
 
 
 _silent: dict[str, RegistryError] = {}  # what did not answer is not asked again: each time may take seconds
@@ -193,7 +213,8 @@ def _way_to(host: str, names: list[str]) -> Iterator[tuple[str, str]]:
                 through = stack.enter_context(registry.serve(upstream=host))
                 found = _first_known([f"{through.address}/{engine.split_host(each)[1]}" for each in names], host)
             except RegistryError as no:
-                raise (no if no.answered else error) from None
+                # What went wrong behind the lab's own registry is a fault of that one, in its words.
+                raise (no if no.answered and not no.failed else error) from None
             except LabError:
                 _silent[host] = error
                 raise error from None
@@ -202,14 +223,15 @@ def _way_to(host: str, names: list[str]) -> Iterator[tuple[str, str]]:
 
 def _first_known(names: list[str], host: str) -> tuple[str, str]:
     """The first of the names that the registry has, and the digest that it has it under. Raises RegistryError."""
+    digest_of = podman.manifest_digest if podman.is_engine() else engine.manifest_digest
     *others, last = names
     for name in others:
         try:
-            return name, engine.manifest_digest(name, host)
+            return name, digest_of(name, host)
         except RegistryError as error:
             if not error.missing:
                 raise
-    return last, engine.manifest_digest(last, host)
+    return last, digest_of(last, host)
 
 
 def _repository(reference: str) -> str:
@@ -254,7 +276,8 @@ def _as_recorded(
     if manifest:
         own = _own_name(name, manifest)
         if image := engine.find_image(own):
-            return _describe(name, image, own, recorded["source"], why, reference, manifest)
+            pulled = recorded.get("pulled", "")
+            return _describe(name, image, own, recorded["source"], why, reference, manifest, pulled)
         return _of_registry(name, reference, _names(reference, sources), manifest, why, say)
     build_name = recorded.get("image") or _own_name(name, reference, "archive-")
     image = engine.find_image(build_name)
@@ -274,8 +297,9 @@ def _of_packages(name: str, sources: Sources, why: str, say: Callable[[str], Non
 
 
 def _describe(
-    name: str, image: engine.Image, build_name: str, source: str, why: str, reference: str, manifest: str = ""
-) -> Provenance:
+    name: str, image: engine.Image, build_name: str, source: str, why: str, reference: str, manifest: str = "",
+    pulled: str = "",
+) -> Provenance:  # fmt: skip
     about = inspection.image(image.attrs)
     if about.architecture not in ("amd64", "x86_64"):
         raise LabError(f"{name}: {reference} is for {about.architecture}; the lab builds for x86_64 only")
@@ -299,4 +323,5 @@ def _describe(
         reference=reference,
         manifest=manifest,
         packages=installed,
+        pulled=pulled,
     )

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rustimg_lab import apps, disk, dockerfile, engine, host, proxy
+from rustimg_lab import apps, disk, dockerfile, engine, host, podman, proxy
 from rustimg_lab.bases import Provenance
 from rustimg_lab.matrix import BUILDER, App, Binary, Cell
 
@@ -69,6 +69,8 @@ def cache_size() -> str:
     It is not asked for where the storage driver can tell a layer's size only by comparing it with those below: there
     the engine compares all layers of the cache at once, for a quarter of an hour and in ten gigabytes of memory.
     """
+    if podman.is_engine():
+        return "what `podman system df` shows as images without containers"
     about = engine.about()
     if about.driver_status.get("Native Overlay Diff") != "true" and not about.keeps_in_containerd:
         return f"what only a long comparison tells with storage driver {about.driver}: `docker buildx du`, when idle"
@@ -258,7 +260,8 @@ def _build_group(
     facts = work / binary.slug
     while cells:
         definition = bake_file(cells, app, images, context, facts, ca, cold)
-        command = _bake_command(work / f"{binary.slug}.bake", definition, builder)
+        files = work / f"{binary.slug}.bake"
+        command = (podman.build_command if podman.is_engine() else _bake_command)(files, definition, builder)
         code, steps, said = _bake(command, lambda text: on_step(binary, text))
         _keep_log(steps, said, [logs / f"{cell.slug}.log" for cell in cells])
         if code == 0:

@@ -15,16 +15,13 @@ from typing import Any
 
 import docker.errors
 
-from rustimg_lab import engine
+from rustimg_lab import engine, inspection
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import STATE
 
-ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # Podman's names -> the kernel's
 CPU_TOLERANCE = 0.1
 LIMIT = {"mem_limit": 32 << 20, "memswap_limit": 32 << 20}
 ROOM = {"mem_limit": 256 << 20}  # of a container that tries something else
-SETTINGS = ("ID", "Name", "ServerVersion", "KernelVersion", "Driver", "DriverStatus", "CgroupDriver", "CgroupVersion",
-            "NCPU", "SecurityOptions", "MemoryLimit", "SwapLimit", "CPUSet")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def holds(environment: dict[str, Any], name: str) -> bool:
 def lost(found: Capabilities) -> list[tuple[str, str, str]]:
     """Return the lines of `./lab doctor`: a name, what was found, and what a user loses ("" for nothing)."""
     limits, loopback = ("kept", "ignored or refused"), ("the lab's 127.0.0.1", "not the lab's 127.0.0.1")
-    unreached = "" if found.host_network else "studies of servers are not available"
+    unreached = "" if found.host_network else "how long a container takes to start is not measured"
     lines = [
         ("API", True, (found.api,), ""),
         ("image store", True, (found.image_store,), ""),
@@ -84,27 +81,22 @@ def lost(found: Capabilities) -> list[tuple[str, str, str]]:
     return [(name, words[0], "") if works else (name, words[1], loss) for name, works, words, loss in lines]
 
 
-def architecture(info: dict[str, Any]) -> str:
-    """Return the architecture of the engine's machine, in the kernel's words."""
-    return ARCHITECTURES.get(info.get("Architecture"), info.get("Architecture", "unknown"))
-
-
 @cache
 def _detect(client: docker.DockerClient, image: str) -> Capabilities:
-    info, path = client.info(), STATE / "capabilities.json"
-    key = json.dumps([engine.host(), *_here(), *(info.get(name) for name in SETTINGS)])
+    about, path = inspection.engine(client.info()), STATE / "capabilities.json"
+    key = json.dumps([engine.host(), *_here(), asdict(about)])
     entries: dict[str, dict] = {}
     with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or another version's
         entries = dict(json.loads(path.read_text()))
         return Capabilities(**entries[key])
-    found = _try(image, info)
+    found = _try(image, about)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.write_text(json.dumps(entries | {key: found.as_dict()}, indent=1))
     part.replace(path)
     return found
 
 
-def _try(image: str, info: dict[str, Any]) -> Capabilities:
+def _try(image: str, about: inspection.EngineInfo) -> Capabilities:
     token, published = uuid.uuid4().hex, {"network_mode": "default", "ports": {"8080/tcp": ("127.0.0.1",)}}
     with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]  # the first uses a second of CPU time; the others end meanwhile
@@ -117,26 +109,26 @@ def _try(image: str, info: dict[str, Any]) -> Capabilities:
         if "done" not in seen:
             raise LabError(f"a trial of the engine failed in {image}, which needs perl{engine.last_words(loop)}")
         limits_memory = killed and "begun" in taken and "allocated" not in taken
-        limits_swap = info.get("SwapLimit") and taken.get("swap_limit") in ("0", str(LIMIT["memswap_limit"]))  # v2, v1
+        limits_swap = about.limits_swap and taken.get("swap_limit") in ("0", str(LIMIT["memswap_limit"]))  # v2, v1
         listener.setblocking(False)
-        reported: dict[str, Any] = {}
+        reported_ns = None
         with suppress(docker.errors.DockerException):
-            reported = (loop.stats(stream=False, one_shot=True).get("cpu_stats") or {}).get("cpu_usage") or {}
+            reported_ns = inspection.cpu_ns(loop.stats(stream=False, one_shot=True))
         return Capabilities(
-            engine=info.get("ServerVersion") or "unknown",
-            api=engine.client().version().get("ApiVersion") or "unknown",
-            image_store="containerd" if "io.containerd.snapshotter" in str(info.get("DriverStatus")) else "classic",
-            cgroup=info.get("CgroupVersion") or "unknown",
-            rootless="name=rootless" in (info.get("SecurityOptions") or []),
-            architecture=architecture(info),
-            cpus=info.get("NCPU") or 1,
+            engine=about.version,
+            api=inspection.api_version(engine.client().version()),
+            image_store="containerd" if about.keeps_in_containerd else "classic",
+            cgroup=about.cgroup_version,
+            rootless=about.rootless,
+            architecture=about.architecture,
+            cpus=about.cpus,
             same_kernel=seen.get("boot_id") == (_here()[0] or None),
             host_network=_reads(lambda: listener.accept()[0], token),
             publishes_here=publishes_here,
-            limits_cpus=loop.attrs.get("HostConfig", {}).get("CpusetCpus") == seen.get("Cpus_allowed_list:") == "0",
+            limits_cpus=inspection.cpuset(loop.attrs) == seen.get("Cpus_allowed_list:") == "0",
             limits_memory=limits_memory,
-            limits_swap=limits_memory and bool(limits_swap),
-            counts_cpu=abs(reported.get("total_usage", 0) / 1e9 / float(seen["used_s"]) - 1) <= CPU_TOLERANCE,
+            limits_swap=limits_memory and limits_swap,
+            counts_cpu=abs((reported_ns or 0) / 1e9 / float(seen["used_s"]) - 1) <= CPU_TOLERANCE,
         )
 
 
@@ -171,8 +163,7 @@ def _answers(server: engine.Container, token: str) -> bool:
     """Whether that container answers at the port that the engine published for it."""
     _lines(server, "listening 1")
     server.reload()
-    (binding, *_) = ((server.attrs.get("NetworkSettings") or {}).get("Ports") or {}).get("8080/tcp") or [{}]
-    address = "127.0.0.1", int(binding.get("HostPort") or 0)
+    address = "127.0.0.1", inspection.published_port(server.attrs, "8080/tcp")
     for _ in range(10):  # a virtual machine forwards a port a moment later
         if _reads(lambda: socket.create_connection(address, 1), token):
             return True

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats as scipy_stats
 
-from rustimg_lab import comparison, deployment, matrix, stats
+from rustimg_lab import comparison, deployment, matrix, stats, store
 from rustimg_lab.errors import LabError, unknown
 
 DRAWS = 4000
@@ -105,11 +105,11 @@ def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Dr
         raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to choose from")
     found = table[["base", "profile", "allocator", "stand_in", "unpacked_bytes", "shell"]].assign(
         unstable=table["unstable"].eq(True),
-        transfer=table["compressed_bytes"].fillna(table["compressed_estimate_bytes"]),
+        transfer=table["compressed_bytes"],
     )
     notes = []
-    if table["compressed_bytes"].isna().any():
-        notes.append("transfer sizes are estimates where no registry told the exact ones")
+    if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or store.ESTIMATE in ways:
+        notes.append(f"transfer sizes are estimates, compressed in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator = Draws(), np.random.default_rng(0)
     for name, kind, metric in (
         *((name, each.kind, each.metric) for name, each in CRITERIA.items() if each.kind),

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -45,6 +46,25 @@ TIMEOUT_S = 600
 REGISTRY_TIMEOUT_S = 30
 DOCKER_HUB = "docker.io"
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# What a registry's answer is: the HTTP status that it gave, what engines say of it, and what a user reads.
+_ANSWERS = {
+    "elsewhere": ((), "no matching manifest|no match for platform",
+        "has {reference} for other machines only, not for linux/amd64"),
+    "limited": ((429,), "toomanyrequests|rate limit",
+        "refuses {reference} for now, since its rate limit is reached ({cause}); wait, log in with "
+        "`docker login {host}`, or name a mirror with --registry HOST"),
+    "strange": ((511,), "invalid character|unexpected end of JSON|unmarshalling|missing signature key|<html|<!DOCTYPE|"
+        "unexpected media type|^unknown:$|HTTP response to HTTPS client|does not look like a TLS handshake",
+        "did not give {reference}: what answers there is no registry ({cause}); check whether the network wants a "
+        "login, and the registry's name"),
+    "missing": ((404,), "manifest unknown|name unknown", "has no {reference}"),
+    "refused": ((401, 403), "unauthorized|denied|no basic auth",
+        "refuses {reference} ({cause}); log in with `docker login {host}`"),
+    "failed": (range(500, 600), "error from registry|unknown blob|not found$",
+        "did not give {reference}, by a fault of its own ({cause}); call again later"),
+    "silent": ((), "",
+        "did not give {reference}: it does not answer ({cause}); check the network, or name another: --registry HOST"),
+}  # fmt: skip
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -60,23 +80,26 @@ class CommandError(LabError):
 
 
 class RegistryError(LabError):
-    """A registry that did not give an image. `answered`: it said no, in place of nothing; `missing`: it has no such
-    name; `cause`: what was said last."""
+    """A registry that did not give an image. `answered`: it said no, or that it failed, in place of nothing; `missing`:
+    it has no such name; `failed`: by a fault of its own; `cause`: what was said last."""
 
     def __init__(self, host: str, reference: str, error: docker.errors.APIError | requests.exceptions.RequestException):
-        said = proxy.redact(str(getattr(error, "explanation", "") or error))
-        status = getattr(error, "status_code", None)
-        self.missing = status == 404 or any(words in said for words in ("manifest unknown", "name unknown"))
-        refused = status in (401, 403) or any(words in said for words in ("unauthorized", "denied", "no basic auth"))
-        self.answered = self.missing or refused or "toomanyrequests" in said
-        self.cause = said.rpartition(": ")[2]
-        super().__init__(
-            f"registry {host} has no {reference}"
-            if self.missing
-            else f"registry {host} refuses {reference} ({self.cause}); log in with `docker login {host}`"
-            if refused
-            else f"registry {host} did not give {reference} ({self.cause})"
+        said = " ".join(proxy.redact(str(getattr(error, "explanation", "") or error)).split())
+        passed_on = re.findall(r"(?:HTTP(?: status:)?|unexpected status.*:) (\d{3})\b", said)
+        engines = getattr(error, "status_code", None) or 500  # 500 is of any fault
+        status = int(passed_on[-1]) if passed_on else engines if engines < 500 else 0
+        kinds = (
+            kind for kind, (codes, words, _) in _ANSWERS.items() if status in codes or re.search(words, said, re.I)
         )
+        kind = next(kinds)
+        self.answered = kind not in ("strange", "silent")
+        self.missing, self.failed = kind == "missing", kind == "failed"
+        last = said.rpartition(": ")[2].strip('"')
+        self.cause = "a web page" if last.startswith("<") else last or "no reason given"
+        if isinstance(error, requests.exceptions.Timeout):
+            self.cause = f"not within {REGISTRY_TIMEOUT_S} s"
+        text = _ANSWERS[kind][2].format(host=host, reference=reference, cause=self.cause)
+        super().__init__(f"registry {host} {text}")
 
 
 def run(
@@ -228,6 +251,11 @@ def client(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
         found.ping()
         return found
     except (docker.errors.DockerException, requests.exceptions.RequestException):
+        if shutil.which("nerdctl") and not shutil.which("docker"):
+            raise LabError(
+                f"nerdctl has no Docker API, and no engine answers at {address}: install and start Docker Engine or "
+                "Podman, and set DOCKER_HOST to its socket"
+            ) from None
         raise LabError(
             f"no Docker engine answers at {address}: start it (systemctl start docker), check that you may use it "
             "(group docker), or set DOCKER_HOST"
@@ -468,6 +496,8 @@ def last_words(container: Container) -> str:
 def remove_container(container: Container) -> None:
     """Removes a container, running or not; one that is gone already, or just being removed, is no error."""
     try:
+        with suppress(docker.errors.APIError):  # it does not run
+            container.kill()  # Podman's forced removal stops it first, which may take ten seconds
         container.remove(force=True)
     except docker.errors.APIError as error:
         if error.status_code not in (404, 409):  # 409: two labs clear up after a third that was killed
@@ -512,12 +542,15 @@ def remove_images() -> tuple[int, list[str]]:
     An image that a user built on one of ours inherits its label; it has a name of the user's and stays.
     Returns the number removed, and a line on each that was kept.
     """
-    api, ours = client().images, f"rustimg-lab-{lab_id()}/"
-    removed, kept = 0, []
-    for image in api.list(all=False, filters={"label": f"{IMAGE_LABEL}={lab_id()}"}):
-        foreign = [tag for tag in image.tags if not tag.startswith(ours)]
-        own = [tag for tag in image.tags if tag.startswith(ours)]
+    api, removed, kept = client().images, 0, []
+    labelled = api.list(all=False, filters={"label": f"{IMAGE_LABEL}={lab_id()}"})
+    for image in labelled:
+        foreign = [tag for tag in image.tags if not _is_ours(tag)]
+        own = [tag for tag in image.tags if _is_ours(tag)]
         try:
+            if not foreign and (users := _built_on(image, labelled)):  # not every engine refuses to remove it
+                kept.append(f"{(own or [image.short_id])[0]}: {users} is built on it")
+                continue
             for tag in own if foreign else own[1:]:
                 api.remove(tag, noprune=True)
             if foreign:
@@ -529,9 +562,22 @@ def remove_images() -> tuple[int, list[str]]:
             removed += 1  # it went with the last image that stood on it
         except docker.errors.APIError as error:
             kept.append(f"{(image.tags or [image.short_id])[0]}: {error.explanation}")
-    for image in api.list(all=False, filters={"reference": f"{ours}*"}):
-        if IMAGE_LABEL not in image.labels:  # the official one: what has another name too keeps that
-            for tag in (tag for tag in image.tags if tag.startswith(ours)):
+    for summary in client().api.images():
+        pulled = [tag for tag in summary.get("RepoTags") or [] if _is_ours(tag)]
+        if pulled and IMAGE_LABEL not in (summary.get("Labels") or {}):  # the official one: other names of it stay
+            for tag in pulled:
                 api.remove(tag, noprune=True)
             removed += 1
     return removed, kept
+
+
+def _is_ours(tag: str) -> bool:
+    """Whether this clone gave an image that name, which Podman puts a host before."""
+    return tag.removeprefix("docker.io/").removeprefix("localhost/").startswith(repository(""))
+
+
+def _built_on(image: Image, labelled: list[Image]) -> str:
+    """Return the user's name of an image that begins with the layers of `image`, and so inherited its label; or ""."""
+    lower, *others = (inspection.image(each.attrs) for each in (image, *labelled))
+    above = (each for each in others if each.id != lower.id and each.layers[: len(lower.layers)] == lower.layers)
+    return next((name for each in above if lower.layers for name in each.names if not _is_ours(name)), "")

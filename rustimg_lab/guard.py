@@ -9,7 +9,7 @@ from html import escape
 
 import pandas as pd
 
-from rustimg_lab import comparison, stats
+from rustimg_lab import comparison, stats, store
 from rustimg_lab.choice import CRITERIA
 from rustimg_lab.errors import LabError, unknown
 
@@ -143,10 +143,9 @@ def check(
     broken = [Broken(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
     if limits.max_transfer:
         for each in table[table["ok"]].itertuples():
-            exact = not pd.isna(each.compressed_bytes)
-            transfer = each.compressed_bytes if exact else each.compressed_estimate_bytes
+            transfer = each.compressed_bytes
             if not transfer <= limits.max_transfer:
-                about = "" if exact else "about "
+                about = "about " if each.compressed_with == store.ESTIMATE else ""
                 broken.append(
                     Broken(each.cell, f"transfer {about}{_mb(transfer)}, more than {_mb(limits.max_transfer)}")
                 )
@@ -217,8 +216,11 @@ def markdown(name: str, after: pd.DataFrame, broken: list[Broken], before: pd.Da
     for cell in table.itertuples():
         told = [
             _with_change(cell.unpacked_bytes, was.get((cell.cell, SIZES["unpacked_bytes"]))),
-            _with_change(cell.compressed_bytes, was.get((cell.cell, SIZES["compressed_bytes"])))
-            or _with_change(cell.compressed_estimate_bytes, None, "about "),
+            _with_change(
+                cell.compressed_bytes,
+                was.get((cell.cell, SIZES["compressed_bytes"])),
+                "about " if cell.compressed_with == store.ESTIMATE else "",
+            ),
         ]
         works = "yes" if cell.ok else f"NO: {_text(cell.reason)}"
         lines.append(f"| {' | '.join([comparison.in_words(cell.cell, attrs), *told, works])} |")

@@ -12,17 +12,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from rustimg_lab import capabilities, disk, engine
+from rustimg_lab import capabilities, disk, engine, inspection, podman
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT, STATE
 
 BUILDX_MINIMUM = (0, 13)  # the first whose progress a program can read
 MEMORY_PER_BUILD_BYTES = 2 << 30
 REMEDIES = {
-    "mmdebstrap": "install it (on Debian and Ubuntu: sudo apt-get install mmdebstrap debian-archive-keyring), "
+    "mmdebstrap": "install it (on Debian and Ubuntu: sudo apt-get install mmdebstrap debian-archive-keyring uidmap), "
     "or name an image or an archive for what no registry gives: --base NAME=SOURCE",
+    "debian-archive-keyring": "install it (on Debian and Ubuntu: sudo apt-get install debian-archive-keyring; on "
+    "Fedora: sudo dnf install debian-keyring), or name an image or an archive: --base NAME=SOURCE",
+    "user namespace": "install uidmap and give the user a range of ids (sudo apt-get install uidmap; sudo usermod "
+    "--add-subuids 1000000-1065535 --add-subgids 1000000-1065535 USER), call the lab with sudo, or use a registry or "
+    "an archive (--registry HOST, --base NAME=SOURCE)",
     "docker-buildx": "install Docker's buildx plugin, 0.13 or newer (package docker-buildx or docker-buildx-plugin)",
     "chromium": "install Chromium or Chrome (on Debian and Ubuntu: sudo apt-get install chromium)",
     "docker-registry": "install the package docker-registry; without it, there are no sizes as pushed and no deploys",
@@ -54,8 +58,8 @@ def findings() -> list[Finding]:
         Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
         _architecture(),
         *_engine(),
-        _tool("docker-buildx", buildx_version()),
-        _tool("mmdebstrap", shutil.which("mmdebstrap") and "found", optional=True),
+        _builder(),
+        _mmdebstrap(),
         _tool("docker-registry", registry_command() and "found", optional=True),
         Finding("browser", browser() or "none: no PDF of a report", True),
         Finding("cpu", f"{cpus()} of {cpu_model()}", True),
@@ -75,7 +79,7 @@ def prepare(say: Callable[[str], None]) -> None:
     engine.client()
     if not (architecture := _architecture()).ok:
         raise LabError(f"architecture {architecture.found}: {architecture.remedy}")
-    if buildx_version() is None:
+    if buildx_version() is None and not podman.is_engine():
         fetch_package("docker-buildx", say)
         buildx_version.cache_clear()
         if buildx_version() is None:
@@ -101,6 +105,14 @@ def buildx_command() -> list[str]:
     if buildx_version() is None:
         raise LabError(f"the docker client has no buildx (or one older than 0.13); {REMEDIES['docker-buildx']}")
     return ["docker", "buildx"]
+
+
+def sees_engine(builder: str | None) -> bool:
+    """Whether a buildx builder builds in the engine itself, and so sees its images; without a name, one does. Raises
+    LabError, as buildx says it, when there is no such builder."""
+    return builder is None or bool(
+        re.search(r"^Driver: +docker$", engine.run([*buildx_command(), "inspect", builder]), re.M)
+    )
 
 
 @cache
@@ -173,6 +185,29 @@ def install(packages: list[str], say: Callable[[str], None]) -> None:
     engine.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
+def user_namespace_refusal() -> str:
+    """Return why mmdebstrap cannot map this user's ids and mount in a user namespace, in its words; "" where it can.
+
+    It is tried for real: newuidmap, the ranges of /etc/subuid and /etc/subgid, the kernel, and AppArmor may refuse.
+    """
+    try:
+        engine.run(["mmdebstrap", "--unshare-helper", "mount", "-t", "tmpfs", "tmpfs", "/tmp"], cwd=Path("/"))
+    except engine.CommandError as error:
+        return error.stderr.partition("\n")[0].removeprefix("W: ").removeprefix("E: ")
+    return ""
+
+
+def _mmdebstrap() -> Finding:
+    """Whether it works for this user: root may use it, and gets it."""
+    if os.geteuid() == 0 or not shutil.which("mmdebstrap"):
+        return _tool("mmdebstrap", shutil.which("mmdebstrap") and "found", optional=True)
+    lacks, refusal = "debian-archive-keyring", "the keys of Debian's archive are missing"
+    if Path(KEYRING).exists():
+        lacks, refusal = "user namespace", user_namespace_refusal()
+    found = f"not without root here: {refusal}" if refusal else "found; runs without root, in a user namespace"
+    return Finding("mmdebstrap", found, not refusal, REMEDIES[lacks], required=False)
+
+
 def _unpacked(package: str) -> Path:
     """Where `fetch_package` lays a package."""
     return STATE / "packages" / package
@@ -212,14 +247,13 @@ def cpus() -> int:
 
 def engine_cpus() -> list[int]:
     """The numbers of the CPUs that containers may be kept to: the lab's own, or all of another machine's."""
-    info = engine.client().info()
-    return sorted(os.sched_getaffinity(0)) if _is_here(info) else list(range(info.get("NCPU") or 1))
+    about = engine.about()
+    return sorted(os.sched_getaffinity(0)) if _is_here(about) else list(range(about.cpus))
 
 
-def _is_here(info: dict[str, Any]) -> bool:
+def _is_here(about: inspection.EngineInfo) -> bool:
     """Whether an engine's containers run on this machine's kernel, by what it says of its machine."""
-    memory = info.get("MemTotal", 0)
-    return platform.release() == info.get("KernelVersion") and abs(memory - memory_bytes()) < 1 << 28
+    return platform.release() == about.kernel and abs(about.memory_bytes - memory_bytes()) < 1 << 28
 
 
 def memory_bytes() -> int:
@@ -234,17 +268,17 @@ def cpu_model() -> str:
 
 def machine() -> dict[str, str | int]:
     """What a number depends on and two runs must share to be compared. No host name, no path."""
-    info = engine.client().info()
-    here, memory = _is_here(info), info.get("MemTotal", 0)
+    about = engine.about()
+    here = _is_here(about)
     return {
-        "architecture": platform.machine() if here else capabilities.architecture(info),
+        "architecture": about.architecture,
         "cpu_model": cpu_model() if here else "unknown",
-        "cpus": cpus() if here else info.get("NCPU", 0),
-        "memory_gib": round((memory_bytes() if here else memory) / 2**30),
-        "kernel": info.get("KernelVersion", "unknown"),
-        "engine": info.get("ServerVersion", "unknown"),
-        "storage_driver": info.get("Driver", "unknown"),
-        "cgroup_version": info.get("CgroupVersion", "unknown"),
+        "cpus": cpus() if here else about.cpus,
+        "memory_gib": round((memory_bytes() if here else about.memory_bytes) / 2**30),
+        "kernel": about.kernel,
+        "engine": _engine_version(about),
+        "storage_driver": about.driver,
+        "cgroup_version": about.cgroup_version,
     }
 
 
@@ -265,16 +299,14 @@ def _architecture() -> Finding:
 
 def _engine() -> list[Finding]:
     try:
-        info = engine.client().info()
+        about = engine.about()
     except LabError as error:
         return [Finding("engine", "none", False, remedy=str(error))]
-    version, system, kernel = (info.get(key, "?") for key in ("ServerVersion", "OperatingSystem", "KernelVersion"))
-    architecture = capabilities.architecture(info)
     return [
-        Finding("engine", f"{version}, {system}, kernel {kernel}", True),
-        Finding("storage driver", info.get("Driver", "unknown"), True),
-        Finding("cgroup version", info.get("CgroupVersion", "unknown"), True),
-        Finding("engine's architecture", architecture, architecture == "x86_64",
+        Finding("engine", f"{_engine_version(about)}, {about.system}, kernel {about.kernel}", True),
+        Finding("storage driver", about.driver, True),
+        Finding("cgroup version", about.cgroup_version, True),
+        Finding("engine's architecture", about.architecture, about.architecture == "x86_64",
                 remedy="the lab builds for x86_64 only"),
         *_capabilities(),
     ]  # fmt: skip
@@ -284,13 +316,29 @@ def _capabilities() -> list[Finding]:
     """What the engine was seen to do, tried now where it has an image that the trials need."""
     try:
         with engine.readable_errors():
-            images = [engine.client().images.list(engine.repository(name)) for name in ("rust", "debian")]
-            if not any(images):
-                return [Finding("engine's abilities", "not tried yet: `./lab run` tries them", True)]
-            tried = capabilities.detect(next(filter(None, images))[0].id)
+            names = [f"{engine.repository(name)}:" for name in ("rust", "debian")]  # Podman puts a host before them
+            images = [
+                each for each in engine.client().images.list() if any(n in tag for n in names for tag in each.tags)
+            ]
+            if not images:
+                return [Finding("engine's capabilities", "not tried yet: `./lab run` tries them", True)]
+            tried = capabilities.detect(images[0].id)
     except LabError as error:
-        return [Finding("engine's abilities", "could not be tried", False, remedy=str(error), required=False)]
+        return [Finding("engine's capabilities", "could not be tried", False, remedy=str(error), required=False)]
     return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]
+
+
+def _engine_version(about: inspection.EngineInfo) -> str:
+    return f"{'Podman ' if podman.is_engine() else ''}{about.version}"
+
+
+def _builder() -> Finding:
+    try:
+        if podman.is_engine():
+            return Finding("builder", "Podman's own: buildx is not needed, --builder does not apply", True)
+    except LabError:
+        pass  # another line says that there is no engine
+    return _tool("docker-buildx", buildx_version())
 
 
 def _tool(package: str, found: str | None, optional: bool = False) -> Finding:

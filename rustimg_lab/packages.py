@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rustimg_lab import engine, host, proxy
+from rustimg_lab import engine, host, podman, proxy
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import BUILDER, DEBIAN, WITHOUT_UPX
 
@@ -57,6 +57,10 @@ ln -s busybox "$1/usr/bin/sh"
 # mmdebstrap copies the first two from the machine that it runs on.
 _CLEAN = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/fstab"'
 
+
+# Two folders are owned by apt's user, which is root in any mode so: a layer does not depend on who made it. mmdebstrap
+# removes this file at the end.
+_AS_ROOT = """echo 'APT::Sandbox::User "root";' >> "$1/etc/apt/apt.conf.d/00mmdebstrap\""""
 
 # As root, mmdebstrap mounts what programs of packages need. In namespaces of its own no process and no mount is left of
 # it, however the lab ends; what it wrote is in a folder that the next lab removes.
@@ -135,8 +139,13 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     finished = f"{engine.repository(name)}:{tag}"
     if engine.find_image(finished):
         return finished
-    if not shutil.which("mmdebstrap"):
-        host.install(["mmdebstrap", "debian-archive-keyring"], say)
+    there = {"mmdebstrap": shutil.which("mmdebstrap"), "debian-archive-keyring": Path(host.KEYRING).exists()}
+    if missing := [package for package, found in there.items() if not found]:
+        host.install(missing, say)
+    if os.geteuid() and (refusal := host.user_namespace_refusal()):
+        raise LabError(
+            f"{name}: mmdebstrap cannot run without root here ({refusal}): {host.REMEDIES['user namespace']}"
+        )
 
     say(f"{name}: {host.as_root()}mmdebstrap makes a root file system of Debian packages ({debian})")
     rootfs_name = f"{name}-rootfs" if name == BUILDER else name
@@ -144,12 +153,7 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
         archive = folder / "rootfs.tar"
         # A fixed time makes the archive, and with it the image's layer, the same whenever the packages are.
         include = [f"--include={','.join(names)}"] if names else []
-        apart = _can_be_apart()
-        engine.run(
-            [*(_APART if apart else ()), "mmdebstrap", f"--variant={recipe.variant}", "--quiet", "--skip=output/dev",
-             *include, *options, debian, str(archive)],
-            env={"SOURCE_DATE_EPOCH": "0"} | ({"TMPDIR": str(folder)} if apart else {}),
-        )  # fmt: skip
+        _mmdebstrap(name, [f"--variant={recipe.variant}", *include, *options, debian, str(archive)], folder)
         engine.import_rootfs(archive, archive.stat().st_size, rootfs_name, tag, changes)
     if name != BUILDER:
         return finished
@@ -157,6 +161,28 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     say(f"{name}: compiling the standard library for musl (about a minute)")
     build_folder(BUILDER_FOLDER, finished, {"ROOTFS": f"{engine.repository(rootfs_name)}:{tag}"}, ca)
     return finished
+
+
+def _mmdebstrap(name: str, arguments: list[str], folder: Path) -> None:
+    """Run mmdebstrap, as root or in a user namespace. Raises LabError with what it printed as the cause.
+
+    In a user namespace its ids are others, which a user's home is closed to: it works where programs put what is
+    temporary, and only its output, which it writes as the user, goes into the lab's `folder`.
+    """
+    apart, mode = _can_be_apart(), ["--mode=unshare"] if os.geteuid() else []
+    command = [*(_APART if apart else ()), "mmdebstrap", *mode, f"--setup-hook={_AS_ROOT}", "--skip=output/dev"]
+    try:
+        engine.run(
+            [*command, *arguments],
+            env={"SOURCE_DATE_EPOCH": "0"} | ({"TMPDIR": str(folder)} if apart else {}),
+            cwd=Path("/") if mode else None,
+        )
+    except engine.CommandError as error:  # what failed is said first; then comes all that failed with it
+        said = [line.removeprefix("E: ") for line in error.stderr.splitlines() if line.startswith("E: ")]
+        raise LabError(
+            f"{name}: mmdebstrap could not make a root file system ({proxy.redact(said[0]) if said else error}); name "
+            f"a registry, an image or an archive: --registry HOST, --base {name}=SOURCE"
+        ) from None
 
 
 def _can_be_apart() -> bool:
@@ -192,6 +218,9 @@ def _tools_name(image: engine.Image) -> str:
 
 def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> engine.Image:
     """The image `name` of a folder with a Dockerfile of the lab's own, with its label and `arguments` (build args)."""
+    if podman.is_engine():
+        podman.build_folder(folder, name, arguments, ca)
+        return engine.find_image(name)
     options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
     options += ["--secret", f"id=ca,src={ca}"] if ca else []
     engine.run(

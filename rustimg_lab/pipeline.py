@@ -275,6 +275,9 @@ def _building(
     """The cells as they are built; their logs go to that folder of the run's logs."""
     logs = session.run.path / "logs" / folder
     logs.mkdir(exist_ok=True)
+    images = session.images
+    if not host.sees_engine(session.builder):
+        images = {name: image.for_builder(session.builder) for name, image in images.items()}
     with (
         engine.work_folder() as work,
         progress.building(list(dict.fromkeys(cell.binary for cell in cells)), session.console) as on_step,
@@ -282,7 +285,7 @@ def _building(
             build.build(
                 cells,
                 app,
-                session.images,
+                images,
                 logs,
                 work,
                 builder=session.builder,

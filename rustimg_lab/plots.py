@@ -66,11 +66,9 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
 
 
 def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
-    """Bytes on disk against bytes over the network, per cell; an estimate where no registry told."""
+    """Bytes on disk against bytes over the network, per cell."""
     rows = range(len(table))
-    told = table["compressed_bytes"].notna().any()
-    column = "compressed_bytes" if told else "compressed_estimate_bytes"
-    label = "compressed" if told else "compressed, estimated"
+    column, label = "compressed_bytes", "compressed"
     axes.barh([row - 0.2 for row in rows], table["unpacked_bytes"] / MEGABYTE, 0.36, color=BLUE, label="unpacked")
     axes.barh([row + 0.2 for row in rows], table[column] / MEGABYTE, 0.36, color=GREEN, label=label)
     axes.set_xlim(0, _room(table["unpacked_bytes"]))

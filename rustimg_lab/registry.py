@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rustimg_lab import engine, host, proxy
+from rustimg_lab import engine, host, podman, proxy
 from rustimg_lab.errors import LabError
 
 START_TIMEOUT_S = 10
@@ -46,9 +46,10 @@ class Registry:
         repository, tag = f"{self.address}/rustimg-lab", uuid.uuid4().hex[:12]
         engine.client().images.get(image).tag(repository, tag)
         try:
-            for event in engine.client().images.push(repository, tag, stream=True, decode=True):
-                if "error" in event:
-                    raise LabError(f"the registry at {self.address} did not take an image: {event['error']}")
+            with podman.plain_http(repository):
+                events = list(engine.client().images.push(repository, tag, stream=True, decode=True))
+            if refused := [event["error"] for event in events if "error" in event]:
+                raise LabError(f"the registry at {self.address} did not take an image: {refused[0]}")
         finally:
             engine.client().images.remove(f"{repository}:{tag}", noprune=True)
         try:

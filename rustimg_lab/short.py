@@ -183,5 +183,5 @@ SHORT = {
 
 def _compressed(cell: dict) -> str:
     """Of a row of `stats.cells`; an estimate says so."""
-    told, guess = (stats.megabytes(cell.get(f"compressed_{kind}")) for kind in ("bytes", "estimate_bytes"))
-    return told or (f"about {guess}" if guess else "")
+    told = stats.megabytes(cell.get("compressed_bytes"))
+    return f"about {told}" if told and cell.get("compressed_with") == store.ESTIMATE else told

@@ -13,7 +13,7 @@ from rustimg_lab.store import PARTS, current
 METRICS = (
     "base_digest", "binary_sha256", "build_cpu_s", "binary_bytes", "linkage", "pie", "stripped", "needed_libraries",
     "glibc_needed", "rustc", "linked_allocator", "base_satisfies", "unpacked_bytes", "base_bytes", "app_bytes",
-    "compressed_bytes", "compressed_app_bytes", "compressed_estimate_bytes", "compressed_zstd_bytes", "pushed_bytes",
+    "compressed_bytes", "compressed_app_bytes", "compressed_zstd_bytes", "pushed_bytes",
     "shell", "unstable", "runs",
 )  # fmt: skip
 
@@ -135,17 +135,15 @@ def composition(rows: pd.DataFrame, cell: str) -> pd.DataFrame:
 
 def ladder(table: pd.DataFrame) -> pd.DataFrame:
     """Every profile beside `baseline` on the same base with the same allocator: cell, base, base_source, stand_in,
-    profile, allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, compressed_estimate_bytes, build_cpu_s,
-    and both sizes as ratios to the baseline's (`unpacked`, `compressed`: of estimates where no registry told), in the
-    order of `table` (`cells`).
+    profile, allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, build_cpu_s, and both
+    sizes as ratios to the baseline's (`unpacked`, `compressed`), in the order of `table` (`cells`).
 
     Bases on which fewer than three profiles were built are no ladder and not in it.
     """
     columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", "unstable", "ok", "reason"]
-    sizes = ["unpacked_bytes", "compressed_bytes", "compressed_estimate_bytes"]
+    sizes = ["unpacked_bytes", "compressed_bytes"]
     found = table[[*columns, *sizes]].assign(build_cpu_s=pd.to_numeric(table["build_cpu_s"]))
-    compressed = found["compressed_bytes"].fillna(found["compressed_estimate_bytes"])
-    for ratio, size in (("unpacked", found["unpacked_bytes"]), ("compressed", compressed)):
+    for ratio, size in (("unpacked", found["unpacked_bytes"]), ("compressed", found["compressed_bytes"])):
         of = size[found["profile"] == "baseline"]
         of.index = pd.MultiIndex.from_frame(found.loc[of.index, ["base", "allocator"]])
         found[ratio] = size / of.reindex(pd.MultiIndex.from_frame(found[["base", "allocator"]])).to_numpy()

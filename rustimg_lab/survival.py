@@ -17,8 +17,7 @@ from rustimg_lab.paths import PROBES_FILE
 STUDY = "probes"
 PASSED, FAILED, NOT_APPLICABLE = OUTCOMES = ("passed", "failed", "not applicable")
 FACTS = (
-    "unpacked_bytes", "compressed_bytes", "compressed_estimate_bytes", "files", "executables", "packages",
-    "crates_seen",
+    "unpacked_bytes", "compressed_bytes", "files", "executables", "packages", "crates_seen",
 )  # fmt: skip
 
 
@@ -79,10 +78,9 @@ def facts(rows: pd.DataFrame) -> pd.DataFrame:
 
 def costs(rows: pd.DataFrame) -> pd.DataFrame:
     """What additions cost: one row per cell that has some and whose like without was probed too: cell, without, bytes
-    unpacked and compressed more (`unpacked_bytes`, `compressed_bytes`; of estimates where no registry told), the probes
-    that it passes more (`mended`), and that still fail (`left`)."""
+    unpacked and compressed more (`unpacked_bytes`, `compressed_bytes`), the probes that it passes more (`mended`), and
+    that still fail (`left`)."""
     table, outcomes = facts(rows), matrix(rows)
-    compressed = table["compressed_bytes"].fillna(table["compressed_estimate_bytes"])
     found = []
     for cell in table.index:
         without = cell.partition(WITH)[0]
@@ -95,7 +93,7 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
                 "cell": cell,
                 "without": without,
                 "unpacked_bytes": int(table["unpacked_bytes"][cell] - table["unpacked_bytes"][without]),
-                "compressed_bytes": compressed[cell] - compressed[without],
+                "compressed_bytes": table["compressed_bytes"][cell] - table["compressed_bytes"][without],
                 "mended": ", ".join(mended),
                 "left": ", ".join(outcomes.index[outcomes[cell].eq(FAILED)]),
             }

@@ -91,7 +91,6 @@ def breakdown(table: pd.DataFrame) -> Styler:
         ("compressed_app_bytes", "of it the app's, MB"),
         ("compressed_zstd_bytes", "compressed by zstd, MB"),
         ("pushed_bytes", "as this engine pushes it, MB"),
-        ("compressed_estimate_bytes", "compressed, estimate, MB"),
     ):
         if table[column].notna().any():
             shown[name] = table[column] / MEGABYTE
@@ -127,10 +126,7 @@ def ladder(found: pd.DataFrame) -> Styler:
     shown["flags"] = found["unstable"].map({True: "unstable", False: "stable"}).fillna("")
     shown["unpacked, MB"] = found["unpacked_bytes"] / MEGABYTE
     shown["/ baseline"] = found["unpacked"]
-    told, guessed = "compressed, MB", "compressed, estimate, MB"
-    for column, name in (("compressed_bytes", told), ("compressed_estimate_bytes", guessed)):
-        if found[column].notna().any():
-            shown[name] = found[column] / MEGABYTE
+    shown["compressed, MB"] = found["compressed_bytes"] / MEGABYTE
     shown["compressed / baseline"] = found["compressed"]
     shown["cargo, CPU s"] = found["build_cpu_s"]
     for column, name in (("gain", "said to gain"), ("cost", "at the cost of")):
@@ -460,7 +456,6 @@ def survival_facts(rows: pd.DataFrame) -> Styler:
     for column, name in (
         ("unpacked_bytes", "unpacked, MB"),
         ("compressed_bytes", "compressed, MB"),
-        ("compressed_estimate_bytes", "compressed, estimate, MB"),
     ):
         if found[column].notna().any():
             shown[name] = found[column] / MEGABYTE

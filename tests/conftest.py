@@ -114,11 +114,14 @@ def small_builder(image: str, cargo: str, path: Path) -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="the tests of faults alone, each in its full number")
+    parser.addoption("--engines", action="store_true", help="the tests on every engine alone; writes docs/engines.md")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--faults"):
         items[:] = [item for item in items if item.get_closest_marker("faults")]
+    every_engine = config.getoption("--engines")
+    items[:] = [item for item in items if bool(item.get_closest_marker("engines")) == every_engine]
     # Last, since where they run beside the studies, those have made the base images by then.
     items.sort(key=lambda item: bool(item.get_closest_marker("builds")))
 
@@ -162,7 +165,9 @@ def least_privilege() -> Iterator[list[dict]]:
 
     threading.Thread(target=watch, daemon=True).start()
     yield seen
-    watcher.api.import_image_from_data(b"\0" * 1024, repository=(name := engine.repository("test-last")), tag="1")
+    watcher.api.import_image_from_data(
+        b"\0" * 1024, repository=(name := engine.repository(f"test-last-{os.getpid()}")), tag="1"
+    )
     last = watcher.containers.create(
         f"{name}:1", ["nothing"], labels={engine.CONTAINER_LABEL: engine.lab_id()}, mem_limit=LAST_BYTES
     )

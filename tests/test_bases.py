@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import socket
 import struct
 import sys
@@ -17,9 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import registry_faults
 import requests
+from registry_faults import HTML, RATE_LIMIT, refusal
 
-from rustimg_lab import bases, engine, host, matrix, registry
+from rustimg_lab import bases, engine, host, inspection, matrix, packages, registry
 from rustimg_lab.bases import Sources
 from rustimg_lab.errors import LabError
 
@@ -139,6 +142,21 @@ def test_a_run_that_began_with_packages_goes_on_with_them_and_asks_no_registry(i
     said = []
     assert bases.resolve("distroless", Sources(recorded=recorded), said.append) == images["distroless"]
     assert said == []
+
+
+@pytest.mark.engine
+def test_a_run_goes_on_where_the_engine_calls_the_same_images_otherwise(resolve):
+    """As one does that has changed its image store: an id is then of another kind."""
+    bases._silent.clear()
+    held = registry_faults.Images()
+    digest = held.tag(held.image("amd64", b"of a registry"))
+    with registry_faults.serve(held.answer) as address:
+        pulled = resolve("alpine", Sources(registry=address))
+    made = resolve("alpine", Sources({"alpine": "packages"}))
+    for found in (pulled, made):
+        recorded = found.as_dict() | {"digest": f"sha256:{'0' * 64}"}
+        assert resolve("alpine", Sources(recorded={"alpine": recorded}), pytest.fail) == found
+    assert pulled.manifest == digest
 
 
 # Archives
@@ -322,6 +340,7 @@ def test_a_base_is_pulled_by_tag_and_then_by_digest(path, own_registry, resolve,
     assert found.release == "Test Linux v1.2 (1.2.3)" and "image" not in found.as_dict()
     image = engine.client().images.get(found.digest)
     assert image.tags == [found.image] and image.attrs["RepoDigests"] == []
+    assert found.for_builder("elsewhere").image == f"{own_registry.address}/{path}@{first}"
 
     second = push(own_registry.address, f"{path}:{tag}", rootfs(tmp_path / "b.tar", ("content", b"second")))
     assert second != first and resolve("alpine", sources).manifest == second
@@ -392,6 +411,142 @@ def test_a_no_is_told_from_no_answer(status, said, answered, missing):
     error = engine.RegistryError("r", "r/alpine:1", engine.docker.errors.APIError("x", response, explanation=said))
     assert (error.answered, error.missing) == (answered, missing)
     assert "\n" not in str(error) and "r/alpine:1" in str(error)
+
+
+NOT_FOUND = refusal(404, "MANIFEST_UNKNOWN", "manifest unknown")
+FAULTS = {  # what is answered to /v2/ and to all else; what is said of it; `answered`
+    "a name that it lacks": (None, NOT_FOUND, "registry R has no X", True),
+    "Docker Hub's rate limit": (
+        None, refusal(429, "TOOMANYREQUESTS", RATE_LIMIT),
+        rf"its rate limit is reached \({RATE_LIMIT}\); wait, log in with `docker login R`, or name a mirror", True),
+    "another's rate limit": (None, (429, "text/plain", b"Too Many Requests"), "its rate limit is reached", True),
+    "a fault of its own": (
+        None, refusal(500, "UNKNOWN", "unknown error"),
+        r"did not give X, by a fault of its own \(500 Internal Server Error\); call again", True),
+    "a gateway before it": (None, (502, "text/html", HTML), r"by a fault of its own \(502 Bad Gateway\)", True),
+    "a login that is wanted": (
+        None, refusal(401, "UNAUTHORIZED", "unauthorized"), "refuses X .*log in with `docker login R`", True),
+    "a captive portal": (
+        (200, "text/html", HTML), (200, "text/html", HTML), "what answers there is no registry .*wants a login", False),
+    "a captive portal that refuses": (
+        (403, "text/html", HTML), (403, "text/html", HTML), "what answers there is no registry .*wants a login", False),
+    "a captive portal by its status": ((511, "text/html", HTML), (511, "text/html", HTML), "is no registry", False),
+    "another web server": ((404, "text/html", HTML), (404, "text/html", HTML), "is no registry", False),
+    "what is no manifest": (None, (200, "application/json", b'{"a": 1}'), "is no registry", False),
+    "a connection that is closed": (None, "closed", "did not give X: it does not answer .*check the network", False),
+}  # fmt: skip
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_of_a_registry_is_one_line_that_says_what_to_do(fault, monkeypatch):
+    """As the engine passes it on: each has its own words. Where one answered, packages do not take its place."""
+    ping, answer, line, answered = FAULTS[fault]
+    bases._silent.clear()
+
+    def play(path: str) -> registry_faults.Answer:
+        if path == "/v2/":
+            return ping or (200, "application/json", b"{}")
+        return None if answer == "closed" else answer
+
+    with registry_faults.serve(play) as address:
+        with pytest.raises(engine.RegistryError) as error:
+            engine.manifest_digest(f"{address}/alpine:3", address)
+        monkeypatch.setattr(matrix, "reference", lambda name, debian: f"{address}/alpine:3")
+        monkeypatch.setattr(packages, "make", raises("packages"))
+        with pytest.raises(LabError) as default:
+            bases.resolve("alpine", Sources(), print)
+        monkeypatch.setattr(matrix, "reference", lambda name, debian: "alpine:3")
+        with pytest.raises(LabError) as asked:
+            bases.resolve("alpine", Sources(registry=address), print)
+    assert error.value.answered is answered
+    for caught in (error, default, asked):
+        said = re.sub(rf"{address}(/library)?/alpine:3", "X", str(caught.value)).replace(address, "R")
+        assert re.search(line, said), said
+        assert "\n" not in said and "<body>" not in said
+    assert ("or take --base alpine=packages" in str(default.value)) is answered
+    assert str(default.value).startswith("no packages; before that, registry") is not answered
+    assert "or take --base alpine=packages" in str(asked.value)
+
+
+def raises(said: str) -> Callable:
+    """A function that raises what packages raise that cannot be had."""
+
+    def run(*arguments: object) -> None:
+        raise LabError(f"no {said}")
+
+    return run
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("kind", ["one platform", "two platforms", "a provenance attestation"])
+def test_of_an_index_the_image_for_this_machine_is_taken_and_the_index_recorded(kind, resolve):
+    bases._silent.clear()
+    held = registry_faults.Images()
+    own = held.image("amd64", kind.encode())
+    beside = {
+        "one platform": [],
+        "two platforms": [held.image("arm64", b"other")],
+        "a provenance attestation": [held.attestation(own)],
+    }[kind]
+    digest = held.tag(*beside[:1], own)
+    with registry_faults.serve(held.answer) as address:
+        found = resolve("alpine", Sources(registry=address))
+        assert resolve("alpine", Sources(recorded={"alpine": found.as_dict()}), pytest.fail) == found
+    assert found.manifest == digest
+    layers = inspection.image(engine.client().images.get(found.image).attrs).layers
+    config = next(json.loads(blob) for blob in held.blobs.values() if b'"amd64"' in blob)
+    assert list(layers) == config["rootfs"]["diff_ids"]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("kind", ["for others", "one for others", "cut"])
+def test_an_index_without_an_image_for_this_machine_is_one_line(kind, resolve):
+    bases._silent.clear()
+    held = registry_faults.Images()
+    other = held.image("arm64", b"other")
+    own = held.image("amd64", b"cut")
+    held.tag(*{"for others": [other], "one for others": [other], "cut": [other, own]}[kind])
+    if kind == "one for others":
+        held.tagged = other["digest"]
+    del held.manifests[own["digest"]]
+    line = {
+        "for others": "has .*for other machines only, not for linux/amd64",
+        "one for others": "is for arm64; the lab builds for x86_64 only|for other machines only",
+        "cut": f"has no .*@{held.tagged}|by a fault of its own .*not found",
+    }
+    with registry_faults.serve(held.answer) as address:
+        with pytest.raises(LabError, match=line[kind]) as caught:
+            resolve("alpine", Sources(registry=address))
+        recorded = {"manifest": held.tagged, "reference": "alpine:3", "source": f"registry {address}", "why": "x"}
+        with pytest.raises(LabError, match=line[kind]) as again:
+            resolve("alpine", Sources({}, address, recorded={"alpine": recorded}))
+    assert "\n" not in f"{caught.value}{again.value}"
+
+
+@pytest.mark.engine
+@pytest.mark.builds
+def test_a_second_name_of_a_base_that_is_removed_during_a_build_is_not_what_it_is_built_from(images, tiny, builds):
+    """It sorts before the lab's own: a user's, or one that a test beside these gives for a push."""
+    if images["debian"].source != "Debian packages":
+        pytest.skip("this engine has the official debian")
+    api, second = engine.client().images, f"000-test/{uuid.uuid4().hex[:8]}"
+    api.get(images["debian"].digest).tag(second, "1")
+
+    def remove(*step: object) -> None:
+        if engine.find_image(f"{second}:1"):
+            api.remove(f"{second}:1", noprune=True)
+
+    try:
+        found = bases.resolve("debian", Sources({"debian": "packages"}), pytest.fail)
+        named = images | {"debian": found}
+        first = builds(matrix.grid(["debian"], ["baseline"], ["system"]), tiny, images=named, on_step=remove)
+        assert engine.find_image(f"{second}:1") is None  # it went while that was built
+        then = builds(matrix.grid(["debian"], ["optimized"], ["system"]), tiny, images=named)
+    finally:
+        remove()
+    assert all(built.image for built in [*first, *then]), [built.reason for built in [*first, *then]]
+    assert found.image.startswith(engine.repository("debian"))
 
 
 @pytest.mark.engine

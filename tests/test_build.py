@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from conftest import forget
 
 from rustimg_lab import apps, build, disk, dockerfile, engine, host, matrix
 from rustimg_lab.errors import LabError
@@ -208,6 +209,21 @@ def test_the_text_that_is_built_is_the_text_that_is_handed_out(tiny, images, tmp
     bake.write_text(json.dumps(build.bake_file([cell], tiny, images, tiny.directory, tmp_path / "facts", None)))
     printed = json.loads(engine.run([*host.buildx_command(), "bake", "--print", "--file", str(bake), cell.slug]))
     assert printed["target"][cell.slug]["dockerfile-inline"] == dockerfile.render(cell, tiny)
+
+
+def test_a_builder_that_cannot_see_a_base_is_refused_in_one_line(lab, images):
+    name = f"rustimg-lab-test-{os.getpid()}"
+    command = ("run", "--run", name, "--bases", "scratch", "--profiles", "baseline", "--builder", name)
+    done = lab(*command)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and name in done.stderr
+    engine.run([*host.buildx_command(), "create", "--name", name, "--driver", "remote", "tcp://127.0.0.1:1"])
+    try:
+        done = lab(*command)
+    finally:
+        engine.run([*host.buildx_command(), "rm", name])
+        forget(name)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert f"builder '{name}' cannot see the engine's images, and rust is from no registry" in done.stderr
 
 
 @pytest.mark.parametrize(("missing", "message"), [("Cargo.toml", "no Cargo.toml"), ("Cargo.lock", "no Cargo.lock")])

@@ -6,6 +6,7 @@ import platform
 import re
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -25,7 +26,7 @@ Edit = Callable[[bytes], bytes]
 
 
 class Between(Proxy):
-    """Changes what is sent to the engine (`request`) and what it answers (`answer`, at addresses that contain `at`);
+    """Changes what is sent to the engine (`request`) and what it answers (`answer`, at addresses that match `at`);
     counts the containers that it was told to make. Edits keep the length."""
 
     request: Edit = staticmethod(lambda sent: sent)
@@ -47,7 +48,7 @@ class Between(Proxy):
                 return
             upstream.connect(self._engine)
             upstream.sendall(head + b"\r\nConnection: close\r\n\r\n" + self.request(body))
-            if self.at not in address:
+            if not re.search(self.at, address):
                 return _pump(upstream, client)
             client.sendall(self.answer(b"".join(iter(lambda: upstream.recv(1 << 16), b""))))
 
@@ -121,18 +122,20 @@ def test_what_is_detected_holds_by_other_means(here, image):
     info, version = engine.client().info(), engine.client().version()
     assert (here.engine, here.api) == (info["ServerVersion"], version["ApiVersion"])
     assert (here.image_store == "containerd") == ("io.containerd" in str(info.get("DriverStatus")))
-    assert here.limits_cpus == (info["CPUSet"] and prints(image, "nproc", cpuset_cpus="0") == "1")
+    assert here.limits_cpus == (bool(info.get("CPUSet")) and prints(image, "nproc", cpuset_cpus="0") == "1")
     assert here.cpus == int(prints(image, "nproc"))
-    assert (here.limits_memory, here.limits_swap) == (info["MemoryLimit"], info["MemoryLimit"] and info["SwapLimit"])
-    assert here.architecture == platform.machine() and here.cgroup == info["CgroupVersion"]
-    assert here.counts_cpu == (info["CgroupDriver"] != "none")
+    memory, swap = bool(info.get("MemoryLimit")), bool(info.get("SwapLimit"))
+    assert (here.limits_memory, here.limits_swap) == (memory, memory and swap)
+    assert here.architecture == platform.machine() and here.cgroup == info.get("CgroupVersion", "unknown")
+    assert here.counts_cpu == (info.get("CgroupDriver") != "none")
     if info["Name"] == platform.node() and not here.rootless:
         assert here.same_kernel and here.host_network and here.publishes_here
     assert not ours()
 
 
 @pytest.mark.parametrize(("request_edit", "answer_edit", "refused", "differs"), [
-    (edit(rb'("CpusetCpus": )("0")', lambda _: b'""'), None, None, {"limits_cpus": False}),
+    (edit(rb'("CpusetCpus": )("0")', lambda _: b'"1"'), edit(rb'("CpusetCpus":)("1")', lambda _: b'"0"'), None,
+     {"limits_cpus": False}),
     (None, None, b'"CpusetCpus": "0"', {"limits_cpus": False}),
     (edit(rb'("Memory(?:Swap)?": )(\d+)', lambda _: b"0"), None, None, {"limits_memory": False, "limits_swap": False}),
     (None, None, b'"MemorySwap": 33554432', {"limits_memory": False, "limits_swap": False}),
@@ -150,9 +153,38 @@ def test_one_fault_of_the_engine_is_one_difference(here, between, image, request
     nothing else changes."""
     between.request = request_edit or between.request
     between.refused = refused or between.refused
-    between.at, between.answer = "/stats", answer_edit or between.answer
+    between.at, between.answer = "/stats|/json", answer_edit or between.answer
     assert capabilities.detect(image) == replace(here, **differs)
     assert not ours()
+
+
+def test_swap_that_is_not_limited_is_seen_although_memory_is(here, between, image):
+    between.request = edit(rb'("MemorySwap": )(33554432)', lambda _: b"-1")
+    found = capabilities.detect(image)
+    assert not found.limits_swap
+    if re.search(r"^SwapTotal: +0 kB", Path("/proc/meminfo").read_text(), re.MULTILINE):
+        assert found.limits_memory == here.limits_memory  # with swap it need not be killed
+
+
+def test_another_program_at_the_published_port_is_not_the_container(here, between, image):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = b'"%d"' % other.getsockname()[1]
+        between.at, between.answer = "/json", edit(rb'("HostPort":)("\d+")', lambda _: port)
+        threading.Thread(target=_greet, args=(other,), daemon=True).start()
+        assert capabilities.detect(image) == replace(here, publishes_here=False)
+
+
+def _greet(listener: socket.socket) -> None:
+    with suppress(OSError):
+        while True:
+            with listener.accept()[0] as connection:
+                connection.sendall(b"x" * 32)
+
+
+@pytest.mark.parametrize("boot", ["", "2f0c1a6e-0000-4000-8000-000000000000"], ids=["no /proc", "another kernel"])
+def test_an_engine_in_another_kernel_is_seen(here, own_state, image, monkeypatch, boot):
+    monkeypatch.setattr(capabilities, "_here", lambda: (boot, ""))
+    assert capabilities.detect(image) == replace(here, same_kernel=False)
 
 
 SCRIPT = """
@@ -248,13 +280,13 @@ def test_the_doctor_lists_what_the_engine_can_do(here, between, image, own_state
 
 def test_the_doctor_makes_no_container_where_the_lab_has_no_image_yet(between, monkeypatch):
     monkeypatch.setattr(engine, "repository", lambda name: f"rustimg-lab-none/{name}")
-    (line,) = [each for each in host.findings() if "abilities" in each.name]
+    (line,) = [each for each in host.findings() if "capabilities" in each.name]
     assert line.ok and "not tried yet" in line.found and between.made == 0
 
 
 def test_the_doctor_says_why_the_engine_could_not_be_tried(between):
     between.refused = b'"Image": '
-    (line,) = [each for each in host.findings() if "abilities" in each.name]
+    (line,) = [each for each in host.findings() if "capabilities" in each.name]
     assert line.mark == "note" and "not on this engine" in line.remedy and "\n" not in line.remedy
 
 

@@ -166,7 +166,7 @@ def test_what_a_run_does_not_tell_is_not_taken_for_absent(service):
 def test_an_estimate_stands_in_only_where_nothing_exact_is(service):
     rows = service()
     slow = (rows["cell"] == SLOW) & (rows["metric"] == "compressed_bytes")
-    rows.loc[slow, "metric"] = "compressed_estimate_bytes"
+    rows.loc[slow, "detail"] = store.ESTIMATE
     table, _, notes = choice.candidates(rows)
     assert table["transfer"].notna().all() and "estimates" in notes[0]
 

@@ -60,12 +60,32 @@ def test_only_this_clones_images_and_containers_go(another_clone):
     assert any(line.startswith(ours) for line in kept)  # a container of the user's stands on it
     container.remove()
     removed, kept = engine.remove_images()
-    assert removed == 0 and len(kept) == 2  # the user's image still stands on it
+    assert removed == 0 and len(kept) == 2  # the user's image still stands on it, which not every engine minds
+    assert f"{ours}: {derived} is built on it" in kept
     assert engine.find_image(derived)
     engine.client().images.remove(derived, noprune=True)
     assert engine.remove_images() == (1, [])
     assert not engine.find_image(ours)
     assert engine.find_image(another_clones) and engine.find_image(the_users)
+
+
+def test_what_the_lab_itself_built_on_its_image_keeps_neither(another_clone):
+    ours = image(NAMES[0], "testtest")
+    container = engine.client().containers.create(ours, ["nothing"], name="rustimg-lab-test-derived")
+    own = container.commit("rustimg-lab-testtest/derived", "1", changes=["CMD nothing else"])
+    container.remove()
+    try:
+        assert engine.inspect(own.id).layers == engine.inspect(ours).layers
+        assert engine.remove_images() == (2, [])
+    finally:
+        if engine.find_image("rustimg-lab-testtest/derived:1"):
+            engine.client().images.remove("rustimg-lab-testtest/derived:1")
+
+
+def test_a_name_that_podman_lengthens_is_the_labs_and_one_that_only_begins_alike_is_not(another_clone):
+    assert engine._is_ours("localhost/rustimg-lab-testtest/cell:1") and engine._is_ours("rustimg-lab-testtest/cell:1")
+    for name in ("rustimg-lab-testtesu/cell:1", "localhost/me/rustimg-lab-testtest/cell:1", "rustimg-lab-testtest:1"):
+        assert not engine._is_ours(name)
 
 
 def test_a_container_of_a_lab_that_runs_is_left_and_one_of_a_lab_that_died_is_not(another_clone, monkeypatch):

@@ -82,15 +82,44 @@ def _zstd(content: bytes) -> int:
     return len(compressor.finish())
 
 
+def without_times(layer) -> bytes:
+    with sizes._without_times(layer) as plain:
+        return plain.read()
+
+
 @pytest.mark.engine
 def test_each_layer_is_compressed_alone_by_the_pinned_library(image):
     made = image({"a": b"text " * 10_000, "b": os.urandom(10_000)})
     with engine.saved(made) as (_, layers):
-        archives = [layer.read() for layer in layers]
+        archives = [without_times(layer) for layer in layers]
     rows = {row.metric: row for row in sizes.measure_image(made, None, None)}
     assert rows["compressed_bytes"].value == sum(len(cramjam.gzip.compress(each, level=6)) for each in archives)
     assert rows["compressed_zstd_bytes"].value == sum(map(_zstd, archives))
     assert rows["compressed_bytes"].detail == f"gzip -6, each layer alone, by cramjam {metadata.version('cramjam')}"
+
+
+def test_when_and_by_whom_a_file_was_written_changes_no_compressed_size():
+    """BuildKit gives a file the time of its build, and each engine writes an archive in its own way."""
+
+    def layer(content: bytes, **attributes: object) -> bytes:
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w", format=attributes.pop("format", tarfile.PAX_FORMAT)) as tar:
+            member = tarfile.TarInfo("usr/bin/app")
+            member.size, member.mode = len(content), 0o755
+            for name, value in attributes.items():
+                setattr(member, name, value)
+            tar.addfile(member, io.BytesIO(content))
+        archive.seek(0)
+        return without_times(archive)
+
+    plain = layer(b"app" * 1000)
+    assert plain == layer(b"app" * 1000, mtime=1_795_000_000.25, uname="root", format=tarfile.PAX_FORMAT)
+    assert plain == layer(b"app" * 1000, mtime=1_795_000_000, gname="root", format=tarfile.GNU_FORMAT)
+    for other in (layer(b"apq" * 1000), layer(b"app" * 1000, mode=0o700), layer(b"app" * 1000, uid=65532)):
+        assert plain != other
+    assert layer(b"", pax_headers={"SCHILY.xattr.user.a": "b"}) != layer(b"")
+    with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+        assert archive.extractfile("usr/bin/app").read() == b"app" * 1000
 
 
 @pytest.mark.parametrize("compress", [bytes, gzip.compress, cramjam.zstd.compress])

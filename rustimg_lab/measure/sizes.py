@@ -8,6 +8,9 @@ the engine's own gzip by 1 to 2.5%, and with how a base image came to it; that i
 
 import re
 import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -193,13 +196,31 @@ _known_compressed: dict[str, tuple[int, int]] = {}  # by DiffID: cells share the
 
 
 def _compressed(diff_id: str, layer: IO[bytes]) -> tuple[int, int]:
-    """The bytes of a layer's archive as gzip and as zstd make them."""
+    """The bytes of a layer's archive, its times left out, as gzip and as zstd make them."""
     if diff_id not in _known_compressed:
-        layer.seek(0)
         compressors = cramjam.gzip.Compressor(level=GZIP_LEVEL), cramjam.zstd.Compressor(level=ZSTD_LEVEL)
-        for block in iter(lambda: layer.read(1 << 20), b""):
-            for compressor in compressors:
-                compressor.compress(block)
+        with _without_times(layer) as plain:
+            for block in iter(lambda: plain.read(1 << 20), b""):
+                for compressor in compressors:
+                    compressor.compress(block)
         gzip_bytes, zstd_bytes = (len(compressor.finish()) for compressor in compressors)
         _known_compressed[diff_id] = gzip_bytes, zstd_bytes
     return _known_compressed[diff_id]
+
+
+@contextmanager
+def _without_times(layer: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A copy of a layer's archive with all times 0 and no names of users: these differ from one build to the next, and
+    with each engine's way to write an archive, by some compressed bytes."""
+    layer.seek(0)
+    with tempfile.TemporaryFile() as plain:
+        with (
+            tarfile.open(fileobj=layer) as archive,
+            tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as copy,
+        ):
+            for member in archive:
+                member.mtime, member.uname, member.gname = 0, "", ""
+                member.pax_headers = {name: text for name, text in member.pax_headers.items() if "xattr" in name}
+                copy.addfile(member, archive.extractfile(member) if member.isreg() else None)
+        plain.seek(0)
+        yield plain
