@@ -154,10 +154,11 @@ def find_dockerd() -> Path:
 
 
 def remove_left() -> None:
-    """Removes what killed labs of this clone have left: their engines ended with them. None of this one is in use."""
+    """Removes what killed labs of this clone have left, once their engines have ended. None of this lab is in use."""
     for path in NAMESPACES.glob(f"{_PREFIX}{engine.lab_id()}-*"):
         owner = path.name.removeprefix(f"{_PREFIX}{engine.lab_id()}-")
-        if owner == engine.process_name() or not engine.lives(owner):
+        is_used = engine.lives(owner) or engine.run(["ip", "netns", "pids", path.name]).strip()
+        if owner == engine.process_name() or not is_used:
             engine.run(["ip", "netns", "delete", path.name])
 
 

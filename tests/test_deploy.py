@@ -130,6 +130,12 @@ def test_what_a_killed_lab_has_left_goes_with_the_next():
     ended.wait()
     left = f"rustimg-lab-elsewhere-{engine.lab_id()}-{ended.pid}-00000000"
     engine.run(["ip", "netns", "add", left])
+    with subprocess.Popen(["ip", "netns", "exec", left, "sleep", "60"]) as engine_that_ends:
+        while not engine.run(["ip", "netns", "pids", left]).strip():
+            time.sleep(0.05)
+        elsewhere.remove_left()
+        assert (elsewhere.NAMESPACES / left).exists()
+        engine_that_ends.kill()
     elsewhere.remove_left()
     assert not (elsewhere.NAMESPACES / left).exists()
 
