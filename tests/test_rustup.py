@@ -14,7 +14,7 @@ import distribution
 import pytest
 from conftest import add_file
 
-from rustimg_lab import dockerfile, engine, host, matrix, proxy
+from rustimg_lab import dockerfile, engine, host, matrix, packages, proxy
 
 pytestmark = [pytest.mark.engine, pytest.mark.builds]
 
@@ -141,3 +141,10 @@ def test_cargo_finds_the_sources_of_the_standard_library_that_rustup_adds(made, 
     made(tmp_path / "Dockerfile", tiny.directory)
     version = served.version
     assert archives(served, before) == [f"rust-std-{version}-{matrix.MUSL}.tar.gz", f"rust-src-{version}.tar.gz"]
+
+
+def test_what_measures_is_compiled_by_what_rustup_adds(made, images):
+    folder = packages.MEASURE_FOLDER / "tools"
+    options = ("--target", "builder", "--build-arg", f"DEBIAN_IMAGE={images['debian'].image}")
+    image = made(folder / "Dockerfile", folder, *options)
+    assert "starter" in run(image.id, "ls", "/starter")
