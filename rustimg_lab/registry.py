@@ -3,6 +3,7 @@ as the engine's way through a proxy, or past a certificate authority, that only 
 """
 
 import json
+import re
 import time
 import urllib.request
 import uuid
@@ -29,12 +30,13 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.
 
 @dataclass(frozen=True)
 class Pushed:
-    """An image in a registry: its tag, and the bytes of its configuration and its compressed layers, the base's first,
-    as its manifest has them."""
+    """An image in a registry: its tag, and the bytes of its configuration and its layers, the base's first, as its
+    manifest has them; and how the layers are compressed: `gzip`, `zstd`, or `nothing`."""
 
     tag: str
     config_bytes: int
     layer_bytes: list[int]
+    compressed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class Registry:
         try:
             manifest = self._manifest(tag)
             sizes = [layer["size"] for layer in manifest["layers"]]
-            return Pushed(tag, manifest["config"]["size"], sizes)
+            ways = {re.split(r"[.+]", layer["mediaType"])[-1] for layer in manifest["layers"]}
+            known = {way if way in ("gzip", "zstd") else "nothing" for way in ways}
+            return Pushed(tag, manifest["config"]["size"], sizes, tuple(sorted(known)))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise LabError(f"the registry at {self.address} has no manifest of the pushed image ({error!r})") from None
 

@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import json
 import os
 import shutil
 import tarfile
+import urllib.request
 from contextlib import ExitStack
 from importlib import metadata
 
@@ -148,6 +150,41 @@ def test_a_push_leaves_no_name_behind_and_the_registry_ends(image):
     assert engine.client().images.get(made).tags == before
     with pytest.raises(OSError):
         registry._direct.open(f"http://{own.address}/v2/", timeout=2)
+
+
+@pytest.mark.engine
+def test_an_index_in_a_registry_stands_for_the_image_in_it_and_not_for_its_attestation(image):
+    """As an engine with containerd's store pushes an image that was built with one."""
+    made = image({"a": os.urandom(1000)})
+    with registry.serve() as own:
+        pushed = own.push(made)
+        url = f"http://{own.address}/v2/rustimg-lab/manifests/"
+        asked = urllib.request.Request(url + pushed.tag, headers={"Accept": registry._MANIFESTS[0]})
+        with registry._direct.open(asked) as answer:
+            kind, digest, size = (answer.headers[name] for name in
+                                  ("Content-Type", "Docker-Content-Digest", "Content-Length"))  # fmt: skip
+        about = {"mediaType": kind, "digest": digest, "size": int(size)}
+        attestation = about | {"platform": {"os": "unknown", "architecture": "unknown"}, "size": 1}
+        index = {"schemaVersion": 2, "mediaType": registry._MANIFESTS[-1], "manifests": [
+            attestation, about | {"platform": {"os": "linux", "architecture": "amd64"}},
+        ]}  # fmt: skip
+        put = urllib.request.Request(url + "index", json.dumps(index).encode(), method="PUT",
+                                     headers={"Content-Type": registry._MANIFESTS[-1]})  # fmt: skip
+        registry._direct.open(put).close()
+        manifest = own._manifest("index")
+        assert [layer["size"] for layer in manifest["layers"]] == pushed.layer_bytes
+        assert pushed.compressed_by == ("gzip",) or engine.about().keeps_in_containerd
+
+
+@pytest.mark.engine
+def test_a_registry_without_the_pushed_manifest_is_one_line(image, monkeypatch):
+    made = image({"a": b"x"})
+    with registry.serve() as own:
+        monkeypatch.setattr(registry.Registry, "_manifest", lambda self, tag, usual=own._manifest: usual("none"))
+        with pytest.raises(
+            LabError, match=r"the registry at 127\.0\.0\.1:\d+ has no manifest of the pushed .*404"
+        ):
+            own.push(made)
 
 
 @pytest.mark.engine

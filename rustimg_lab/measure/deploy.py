@@ -45,10 +45,12 @@ def studies(
     with registry.serve() as own_registry, start(own_registry.address) as machine:
         pushed = {image: own_registry.push(image) for image in {each.image for each in servers} | set(bases.values())}
         stored = {image: stored_bytes(image) for image in pushed}
+        ways = " and ".join(sorted({way for each in pushed.values() for way in each.compressed_by}))
+        warning = "" if ways == "gzip" else f"this engine pushes layers compressed by {ways}: pulls take as long"
         for has, bandwidths in BANDWIDTHS.items():
             for bandwidth in bandwidths:
                 name = f"deploy-{'cold' if has == EMPTY else 'base'}-{bandwidth}mbit"
-                parameters = {"bandwidth_mbit": bandwidth, "has": has, "compression": "gzip", "warning": "",
+                parameters = {"bandwidth_mbit": bandwidth, "has": has, "compression": ways, "warning": warning,
                               **workload.parameters()}  # fmt: skip
                 yield (
                     trials.plan_study(name, KIND, METRIC, parameters, servers, plan, run),

@@ -47,6 +47,9 @@ def studies(
     smallest limit, which takes an engine that keeps containers to one. `tools` is the image that wrk is in. Raises
     PlanError when this machine has too few CPUs, or the plan does not fit."""
     parameters = load.parameters(run)
+    limits_memory = capabilities.holds(run.environment, "limits_memory")
+    told = "" if limits_memory else "this engine keeps no container to a memory limit: the smallest is not measured"
+    parameters["warning"] = "; ".join(filter(None, [parameters["warning"], told]))
     yield (
         _plan("load", STEADY, parameters, f"memory-load-{load.name}", treatments, plan, run),
         partial(measure_load, load=load, tools=tools),
@@ -58,7 +61,7 @@ def studies(
         _plan("connections", f"rss_at_{CONNECTIONS[-1]}_bytes", held, called, treatments, plan, run),
         partial(measure_connections, load=load, tools=tools),
     )
-    if not capabilities.holds(run.environment, "limits_memory"):
+    if not limits_memory:
         return
     fewer = replace(plan, blocks=min(plan.blocks, LIMITS), width=None)
     if not engine.about().limits_swap:

@@ -50,18 +50,19 @@ def studies(
     server is started, `check` how the clients are called, where there are any. `tools` is the image that `starter` is
     in. Raises PlanError when the plan does not fit."""
     serve = workload.serve
+    networks = [name for name, needed in NETWORKS.items() if capabilities.holds(run.environment, needed)]
+    warning = "" if networks else "the lab reaches no container on this engine's networks: its start is not measured"
     programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
     if clients:
         environment = {check.https_url: "{url}"} if check.https_url else {}
         programs.append(("client", clients, (list(check.arguments), environment)))
     for program, treatments, told in programs:
         until, metric = UNTIL[program]
-        parameters = {"program": program, "starts": STARTS, "until": until, "warning": "", **workload.parameters()}
+        parameters = {"program": program, "starts": STARTS, "until": until, "warning": warning, **workload.parameters()}
         yield (
             trials.plan_study(f"startup-{program}", "startup", metric, parameters, treatments, plan, run),
             partial(measure_process, program=program, told=told, tools=tools),
         )
-    networks = [name for name, needed in NETWORKS.items() if capabilities.holds(run.environment, needed)]
     if not networks:
         return
     parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
