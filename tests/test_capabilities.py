@@ -263,8 +263,8 @@ def test_each_capability_that_is_missing_costs_something(here):
         losses = [loss for _, _, loss in capabilities.lost(replace(everything, **{name: False})) if loss]
         assert len(losses) == 1, name
     unreached = capabilities.lost(replace(everything, host_network=False, publishes_here=False))
-    assert "studies of servers" in str(unreached) and "--study deploy" in str(unreached)
-    assert "studies of servers" not in str(capabilities.lost(replace(everything, publishes_here=False)))
+    assert "a container takes to start" in str(unreached) and "--study deploy" in str(unreached)
+    assert "a container takes to start" not in str(capabilities.lost(replace(everything, publishes_here=False)))
 
 
 def test_the_doctor_lists_what_the_engine_can_do(here, between, image, own_state):
