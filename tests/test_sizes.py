@@ -181,9 +181,7 @@ def test_a_registry_without_the_pushed_manifest_is_one_line(image, monkeypatch):
     made = image({"a": b"x"})
     with registry.serve() as own:
         monkeypatch.setattr(registry.Registry, "_manifest", lambda self, tag, usual=own._manifest: usual("none"))
-        with pytest.raises(
-            LabError, match=r"the registry at 127\.0\.0\.1:\d+ has no manifest of the pushed .*404"
-        ):
+        with pytest.raises(LabError, match=r"the registry at 127\.0\.0\.1:\d+ has no manifest of the pushed .*404"):
             own.push(made)
 
 
