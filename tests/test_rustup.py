@@ -16,7 +16,7 @@ from conftest import add_file
 
 from rustimg_lab import dockerfile, engine, host, matrix, packages, proxy
 
-pytestmark = [pytest.mark.engine, pytest.mark.builds]
+pytestmark = [pytest.mark.engine, pytest.mark.builds, pytest.mark.engines]
 
 # The variables and the places of the official image, and what its Dockerfile installs. Its rustup is rust-lang's, this
 # one Debian's.
