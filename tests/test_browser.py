@@ -265,7 +265,7 @@ def _saved(page: Page, path: Path) -> list[nbformat.NotebookNode]:
     before = path.stat().st_mtime_ns
     page.keyboard.press("Control+s")
     for _ in range(100):
-        if path.stat().st_mtime_ns != before:
+        if path.stat().st_mtime_ns != before and path.stat().st_size:  # empty for a moment while it is written
             break
         page.wait_for_timeout(100)
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]

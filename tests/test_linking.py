@@ -80,8 +80,9 @@ def test_a_newer_builders_binary_that_asks_for_more_is_found_before_a_container_
     cell = matrix.cell("debian", "baseline", "system")
     (built,) = builds([cell], tiny, images=images | {"debian": bookworm["debian"]})
     assert built.image, built.reason
-    monkeypatch.setattr(pipeline.working, "measure_runs", lambda image, app: pytest.fail("it was started"))
-    rows = {row.metric: row for row in pipeline._observe(built, tiny, images | {"debian": bookworm["debian"]}, None)}
+    monkeypatch.setattr(pipeline.working, "measure_runs", lambda *about: pytest.fail("it was started"))
+    older = images | {"debian": bookworm["debian"]}
+    rows = {row.metric: row for row in pipeline._observe(built, tiny, older, None, "")}
     reason = rows["base_satisfies"].reason
     assert not rows["base_satisfies"].ok and "runs" not in rows and "unpacked_bytes" not in rows
     assert "needs GLIBC_2.38 of libc.so.6 (for __isoc23_strtol)" in reason and "\n" not in reason
