@@ -202,11 +202,15 @@ def tools(images: dict) -> str:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> matrix.App:
-    """A copy of the tiny crate with a lockfile of its own, and so with a target directory that nothing was built in."""
+    """A copy of the tiny crate with a lockfile of its own, and so with a target directory that nothing was built in.
+
+    Its program is one of its own too: of two equal ones BuildKit may take the layer of either, and so its time."""
     folder = tmp_path / "tiny"
     shutil.copytree(TINY, folder)
     with (folder / "Cargo.lock").open("a") as lock:
         lock.write(f"# {uuid.uuid4()}\n")
+    with (folder / "src" / "main.rs").open("a") as program:
+        program.write(f'\n#[used]\nstatic TEST: [u8; 32] = *b"{uuid.uuid4().hex}";\n')
     return apps.load(folder)
 
 
