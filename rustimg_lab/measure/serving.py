@@ -22,7 +22,7 @@ from rustimg_lab.measure.workloads import Workload
 ANSWER_TIMEOUT_S = 20
 PORT = 20_080  # of every server, in the network that it has alone
 CLIENT = ("python3", "/client/client.py")
-NO_CPU_TIME = "the engine does not tell the CPU time of a container, or tells it wrongly (see ./lab doctor)"
+NO_CPU_TIME = "the engine does not tell the CPU time of a container from its cgroup, or wrongly (see ./lab doctor)"
 LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
 
 
