@@ -102,7 +102,7 @@ def measure_runs(image: str, app: App, tools: str = "") -> Observation:
     return Observation("runs", not reason, ok=not reason, reason=reason, detail=in_words(app))
 
 
-def why_not(image: str, app: App, tools: str, **options: Any) -> str:
+def why_not(image: str, app: App, tools: str = "", **options: Any) -> str:
     """Why the image's program does not do what the app's check says, in a container with `options`; "" when it does."""
     if app.check is None:
         return _answers(image, app, tools, **options)
