@@ -65,7 +65,8 @@ def stored_bytes(image: str) -> int:
     Computed from the layers, it is equal on every engine. With containerd's image store an engine reports the size of
     the compressed layers, which that store keeps beside the unpacked ones; they do not count here. A file that a higher
     layer replaces counts in both layers, as on disk. Folders and links count 0."""
-    return sum(layer.file_bytes for layer in sizes.read_layers(image))
+    with engine.saved(image) as (_, layers):
+        return sum(sizes.files_of_layer(layer)[0] for layer in layers)
 
 
 def measure(

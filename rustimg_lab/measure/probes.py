@@ -312,11 +312,7 @@ def resolver(tools: str) -> Iterator[str]:
         "name server", tools, working.archive({"names": "\n".join(lines) + "\n"}),
         command=command, network_mode="none", dns=["127.0.0.1"], dns_search=[DOMAIN],
     ) as container:  # fmt: skip
-        begun = time.monotonic()
-        while b"started" not in container.logs():
-            if time.monotonic() - begun > TIMEOUT_S or not engine.is_running(container):
-                raise Lost(f"the name server does not start{engine.last_words(container)}")
-            time.sleep(0.05)
+        serving.wait_for(b"started", container, "name server", TIMEOUT_S)
         yield f"container:{container.id}"
 
 

@@ -112,6 +112,16 @@ def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterat
             engine.remove_container(container)
 
 
+def wait_for(word: bytes, container: engine.Container, what: str, timeout_s: float) -> None:
+    """Wait until a container has printed `word`. Raises Lost, naming `what` it is, when it ends before, or takes longer
+    than `timeout_s` seconds."""
+    begun = time.monotonic()
+    while word not in container.logs():
+        if time.monotonic() - begun > timeout_s or not engine.is_running(container):
+            raise Lost(f"the {what} does not start{engine.last_words(container)}")
+        time.sleep(0.05)
+
+
 def first_answer(server: engine.Container, client: engine.Container, workload: Workload) -> tuple[int, int]:
     """Wait for the server to answer. Returns the bytes of the answer, with headers and without. Raises Lost."""
     begun = time.monotonic()

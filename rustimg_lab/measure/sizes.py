@@ -113,7 +113,7 @@ def read_layers(image: str) -> list[Layer]:
             instructions = ["unknown"] * len(diff_ids)
         found = []
         for diff_id, instruction, archive in zip(diff_ids, instructions, archives, strict=True):
-            file_bytes, shell = _files(archive)
+            file_bytes, shell = files_of_layer(archive)
             found.append(Layer(diff_id, instruction, file_bytes, *_compressed(diff_id, archive), shell))
         return found
 
@@ -184,7 +184,7 @@ def glibc_version(name: str) -> list[int]:
     return [int(part) for part in name.removeprefix("GLIBC_").split(".")]
 
 
-def _files(layer: IO[bytes]) -> tuple[int, str]:
+def files_of_layer(layer: IO[bytes]) -> tuple[int, str]:
     """The sum of the bytes of a layer's files, and the path of a shell in it, "" for none."""
     with tarfile.open(fileobj=layer) as files:
         members = files.getmembers()

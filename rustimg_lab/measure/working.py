@@ -5,7 +5,6 @@ import ipaddress
 import json
 import secrets
 import tarfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,11 +65,7 @@ def address_server(tools: str) -> Iterator[AddressServer]:
         command=[*serving.CLIENT, "https", json.dumps(answer)],
         network_mode="none",
     ) as container:  # fmt: skip
-        begun = time.monotonic()
-        while b"ready\n" not in container.logs():
-            if time.monotonic() - begun > START_TIMEOUT_S or not engine.is_running(container):
-                raise Lost(f"the HTTPS server does not start{engine.last_words(container)}")
-            time.sleep(0.05)
+        serving.wait_for(b"ready\n", container, "HTTPS server", START_TIMEOUT_S)
         url = f"https://127.0.0.1:{serving.PORT}/"
         yield AddressServer(url, authority.cert_pem.bytes().decode(), address, container)
 
