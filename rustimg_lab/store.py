@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -144,6 +144,14 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
         yield run
 
 
+class Environment(dict):
+    """A run's environment, read and never changed: pandas copies `attrs` deeply with each frame that it derives, which
+    took half the time of a report."""
+
+    def __deepcopy__(self, memo: dict) -> "Environment":
+        return self
+
+
 def load(name: str) -> pd.DataFrame:
     """All rows of a run, one per observation, with the columns of `COLUMNS`, in the order they were written.
 
@@ -151,6 +159,13 @@ def load(name: str) -> pd.DataFrame:
     rest is loaded). Raises LabError when there is no such run, or when it was written by a newer lab.
     """
     path = run_path(name)
+    stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in files(name))
+    return _loaded(path, stamps).copy(deep=False)  # pandas copies what is changed then
+
+
+@lru_cache(maxsize=16)  # a report asks a dozen times
+def _loaded(path: Path, stamps: tuple) -> pd.DataFrame:
+    """The rows in a run's folder. `stamps` are of the files: what has changed is read again."""
     environment = _environment(path)
     rows, broken = [], []
     if (path / "rows.jsonl").exists():
@@ -162,7 +177,7 @@ def load(name: str) -> pd.DataFrame:
                     broken.append(f"{path.name}/rows.jsonl:{number}: {error}; left out")
     exact = {column: types[0] for column, types in COLUMNS.items() if types in ((bool,), (int,))}
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(exact)  # also where there is no row to tell
-    frame.attrs = {"environment": environment, "broken": broken}
+    frame.attrs = {"environment": Environment(environment), "broken": broken}
     return frame
 
 
