@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats as scipy_stats
+from scipy.special import stdtrit
 
 from rustimg_lab import comparison, deployment, matrix, stats, store
 from rustimg_lab.errors import LabError, unknown
@@ -340,7 +340,7 @@ def _drawn(
 ) -> np.ndarray:
     """Values about geometric means with 95% t-intervals over so many trials; NaN where there is no interval."""
     freedom = (count - 1).clip(lower=1).fillna(1)
-    errors = np.log(high / low) / 2 / scipy_stats.t.ppf((1 + comparison.CONFIDENCE) / 2, freedom)
+    errors = np.log(high / low) / 2 / stdtrit(freedom, (1 + comparison.CONFIDENCE) / 2)
     noise = generator.standard_t(freedom, (DRAWS, len(means)))
     # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
     return means.to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))

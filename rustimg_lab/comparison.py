@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats as scipy_stats
+from scipy.special import stdtrit
 
 from rustimg_lab.errors import LabError
 
@@ -267,7 +267,7 @@ def _judged(
 ) -> dict:
     """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
     alone, together = _quantile(freedom, 1), _quantile(freedom, comparisons)
-    detectable = np.exp(max(floor, (together + scipy_stats.t.ppf(POWER, freedom)) * error))
+    detectable = np.exp(max(floor, (together + stdtrit(freedom, POWER)) * error))
     apart = abs(mean) > max(together * error, floor)
     if apart:
         verdict = words[0] if (mean < 0) == lower_is_better else words[1]
@@ -318,4 +318,4 @@ def _standard_error(logs: np.ndarray) -> float:
 def _quantile(freedom: float, comparisons: int) -> float:
     """Student's t for two-sided intervals that hold together for so many comparisons; NaN without a degree of
     freedom."""
-    return scipy_stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * comparisons), freedom) if freedom > 0 else np.nan
+    return stdtrit(freedom, 1 - (1 - CONFIDENCE) / (2 * comparisons)) if freedom > 0 else np.nan

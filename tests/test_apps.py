@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, forget
 
-from rustimg_lab import apps, choice, comparison, dockerfile, engine, matrix, stats, store
+from rustimg_lab import apps, choice, comparison, disk, dockerfile, engine, host, matrix, proxy, stats, store
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import Check
 from rustimg_lab.paths import MYIP, REPORTS
@@ -252,7 +252,7 @@ def own_server(own_run):
 
 
 @pytest.mark.engine
-def test_an_own_server_is_built_asked_and_measured(lab, own_server):
+def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_path):
     folder, name = own_server
     cells = ["--app", str(folder), "--run", name, "--bases", "scratch", "--profiles", "optimized"]
     done = lab("run", *cells, "--blocks", "2")
@@ -266,6 +266,23 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_server):
     chosen = choice.choose(store.load(name), choice.Wishes(min_throughput=0.1))
     assert chosen.table[["transfer", "startup", "cpu", choice.THROUGHPUT]].notna().all().all()
     assert not [note for note in chosen.notes if "servers" in note]  # sizes and speeds are of the same images
+    built_again_from_what_choose_prints(folder, name, images, tmp_path)
+
+
+def built_again_from_what_choose_prints(folder: Path, name: str, images: dict, tmp_path: Path) -> None:
+    """With the sources, the recorded text and the recorded builder, in a folder that has nothing else: the same binary.
+    It has C code in it."""
+    recorded = stats.cells(store.load(name)).set_index("cell").loc["scratch-optimized-mimalloc"]
+    assert recorded["ok"] and store.load(name).attrs["environment"]["bases"]["rust"] == images["rust"].digest
+    again, out = tmp_path / "again", tmp_path / "out"
+    shutil.copytree(folder, again, ignore=shutil.ignore_patterns("target", apps.FILE))
+    (again / "Dockerfile").write_text(store.dockerfile(name, "scratch-optimized-mimalloc"))
+    secret = ["--secret", f"id=ca,src={ca}"] if (ca := host.ca_bundle()) else []
+    engine.run(
+        [*host.buildx_command(), "build", "--builder=default", "--no-cache", *secret, *proxy.build_options(),
+         "--build-arg", f"RUST_IMAGE={images['rust'].image}", f"--output=type=local,dest={out}", str(again)]
+    )  # fmt: skip
+    assert disk.sha256(out / "answers" / "answers") == recorded["binary_sha256"]
 
 
 @pytest.mark.engine

@@ -15,7 +15,7 @@ from rustimg_lab.measure import probes, serving, working
 from rustimg_lab.paths import MYIP, RUNS
 
 RUN = "test-probes"
-SCRATCH, DEBIAN = "scratch-strip-system", "debian-baseline-system"  # what compiles soonest, stripped and not
+SCRATCH, DEBIAN = "scratch-optimized-jemalloc", "debian-baseline-system"  # of the article: other tests build them too
 WITH = f"{matrix.WITH}ca-certificates_init_tmp_tzdata"
 NOTHING = ["/bin/sh", "-c", "exit 1"]
 
