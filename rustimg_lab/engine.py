@@ -544,6 +544,8 @@ def remove_images() -> tuple[int, list[str]]:
     """
     api, removed, kept = client().images, 0, []
     labelled = api.list(all=False, filters={"label": f"{IMAGE_LABEL}={lab_id()}"})
+    # What stands on another is newer, and goes first. The engine's own order is by the second.
+    labelled.sort(key=lambda image: inspection.image(image.attrs).created, reverse=True)
     for image in labelled:
         foreign = [tag for tag in image.tags if not _is_ours(tag)]
         own = [tag for tag in image.tags if _is_ours(tag)]

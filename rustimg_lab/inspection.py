@@ -13,9 +13,11 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # Podman's names -> the
 @dataclass(frozen=True)
 class ImageInfo:
     """An image. `id` is the engine's: of the configuration, or with containerd's store of the manifest. `layers` are
-    the SHA-256 digests of the unpacked layers (DiffIDs), the lowest first."""
+    the SHA-256 digests of the unpacked layers (DiffIDs), the lowest first; `created` is a UTC time whose order is that
+    of the text."""
 
     id: str
+    created: str
     names: tuple[str, ...]
     digests: tuple[str, ...]  # by which registries have it, each as NAME@DIGEST
     architecture: str
@@ -54,6 +56,7 @@ def image(attributes: dict[str, Any]) -> ImageInfo:
     config = attributes.get("Config") or {}
     return ImageInfo(
         id=attributes.get("Id") or "",
+        created=(attributes.get("Created") or "").rstrip("Z"),
         names=tuple(attributes.get("RepoTags") or ()),
         digests=tuple(attributes.get("RepoDigests") or ()),
         architecture=attributes.get("Architecture") or "unknown",

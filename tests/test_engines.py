@@ -206,7 +206,7 @@ def both_grids(subject: Subject, crate: Path) -> str:
 
 def study(subject: Subject, kind: str, *arguments: str) -> str:
     """A short study of one block."""
-    run = subject.run("studies")
+    run = subject.run("builds" if kind == "build" else "studies")  # of another crate
     done = subject.lab("measure", "--study", kind, "--run", run, "--blocks", "1", *arguments)
     if lack := missing(done, run, studies=kind):
         return lack
