@@ -159,7 +159,7 @@ def load(name: str) -> pd.DataFrame:
     rest is loaded). Raises LabError when there is no such run, or when it was written by a newer lab.
     """
     path = run_path(name)
-    stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in files(name))
+    stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
     return _loaded(path, stamps).copy(deep=False)  # pandas copies what is changed then
 
 
@@ -183,7 +183,11 @@ def _loaded(path: Path, stamps: tuple) -> pd.DataFrame:
 
 def files(name: str) -> list[Path]:
     """What a run's rows are read from. Raises LabError as `load` does."""
-    return [path for path in (run_path(name) / each for each in ("rows.jsonl", "environment.json")) if path.exists()]
+    return _files(run_path(name))
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in (path / "rows.jsonl", path / "environment.json") if file.exists()]
 
 
 def dockerfile(name: str, cell: str) -> str:

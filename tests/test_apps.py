@@ -266,10 +266,10 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_
     chosen = choice.choose(store.load(name), choice.Wishes(min_throughput=0.1))
     assert chosen.table[["transfer", "startup", "cpu", choice.THROUGHPUT]].notna().all().all()
     assert not [note for note in chosen.notes if "servers" in note]  # sizes and speeds are of the same images
-    built_again_from_what_choose_prints(folder, name, images, tmp_path)
+    built_again_from_its_record(folder, name, images, tmp_path)
 
 
-def built_again_from_what_choose_prints(folder: Path, name: str, images: dict, tmp_path: Path) -> None:
+def built_again_from_its_record(folder: Path, name: str, images: dict, tmp_path: Path) -> None:
     """With the sources, the recorded text and the recorded builder, in a folder that has nothing else: the same binary.
     It has C code in it."""
     recorded = stats.cells(store.load(name)).set_index("cell").loc["scratch-optimized-mimalloc"]
