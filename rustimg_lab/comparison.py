@@ -39,6 +39,7 @@ class Metric:
     words: tuple[str, str] = ("faster", "slower")
 
 
+TIME = Metric("time", True)
 LESS = ("less", "more")
 METRICS = {
     "cpu_us_per_request": Metric("server CPU per request, µs", True),
@@ -96,14 +97,8 @@ def of_study(rows: pd.DataFrame, study: str, metric: str = "", baseline: str = "
     another of its cells."""
     plan = rows.attrs["environment"]["studies"][study]
     metric = metric or plan["metric"]
-    about = METRICS[metric]
-    return compare(
-        samples(rows, study, metric),
-        baseline or plan["baseline"],
-        cells=plan["cells"],
-        lower_is_better=about.lower_is_better,
-        words=about.words,
-    )
+    trials = samples(rows, study, metric)
+    return compare(trials, baseline or plan["baseline"], cells=plan["cells"], about=METRICS[metric])
 
 
 def samples(rows: pd.DataFrame, study: str, metric: str) -> pd.DataFrame:
@@ -134,14 +129,7 @@ def stand_ins(environment: dict[str, Any]) -> list[str]:
     return [name for name, digest in environment.get("bases", {}).items() if images[digest]["stand_in"]]
 
 
-def compare(
-    samples: pd.DataFrame,
-    baseline: str,
-    *,
-    cells: Iterable[str] = (),
-    lower_is_better: bool = True,
-    words: tuple[str, str] = ("faster", "slower"),
-) -> pd.DataFrame:
+def compare(samples: pd.DataFrame, baseline: str, *, cells: Iterable[str] = (), about: Metric = TIME) -> pd.DataFrame:
     """One row per cell other than `baseline`, as ratios cell / baseline; and one for the twin, as twin / its original.
 
     `samples` has the columns cell, block and value (> 0), one row per trial; only blocks with both of a pair count.
@@ -153,36 +141,31 @@ def compare(
     those of `cells`, by which the rows are ordered, that have no trial at all.
     Raises LabError when the baseline has no trial, or a value is not above 0.
     """
-    table = samples.pivot(index="block", columns="cell", values="value")
-    if baseline not in table:
-        raise LabError(f"the baseline {baseline} has no trial in this study; choose one of {', '.join(table)}")
-    if not (samples["value"] > 0).all():
-        raise LabError("a value of 0 or below has no ratio; the trials cannot be compared")
-    table = np.log(table)
+    known = sorted(samples["cell"].unique())
+    if baseline not in known:
+        raise LabError(f"the baseline {baseline} has no trial in this study; choose one of {', '.join(known)}")
+    table = _logarithms(samples)
     differences = {}
     for cell in (cell for cell in dict.fromkeys([*cells, *samples["cell"]]) if cell != baseline):
         against = cell.removesuffix(TWIN) if cell.endswith(TWIN) else baseline
         both = {cell, against} <= set(table)
         differences[cell] = (table[cell] - table[against]).dropna().to_numpy() if both else np.array([])
     floor = _floor(next((logs for cell, logs in differences.items() if cell.endswith(TWIN)), np.array([])))
-    found = pd.DataFrame(
-        [
-            {"cell": cell, "is_twin": cell.endswith(TWIN)}
-            | _row(logs, len(differences), 0 if cell.endswith(TWIN) else floor, lower_is_better, words)
-            for cell, logs in differences.items()
-        ],
-        columns=["cell", "is_twin", "pairs", *_NUMBERS, "verdict"],
-    )
-    notes = [samples.attrs.get("warning"), _short(found)]
-    found.attrs = {
-        "floor": float(np.exp(floor)), "baseline": baseline, **samples.attrs, "warning": "; ".join(filter(None, notes))
-    }  # fmt: skip
+    rows = []
+    for cell, logs in differences.items():
+        is_twin = cell.endswith(TWIN)
+        row = {"cell": cell, "is_twin": is_twin, "pairs": len(logs), **_NOTHING}
+        if len(logs) > 1:
+            own_floor = 0 if is_twin else floor
+            row |= _judged(logs.mean(), _standard_error(logs), len(logs) - 1, len(differences), own_floor, about)
+        rows.append(row)
+    found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", *_NUMBERS, "verdict"])
+    warning = "; ".join(filter(None, [samples.attrs.get("warning"), _short(found)]))
+    found.attrs = {"floor": float(np.exp(floor)), "baseline": baseline, **samples.attrs, "warning": warning}
     return found
 
 
-def between(
-    before: pd.DataFrame, after: pd.DataFrame, *, lower_is_better: bool = True, words: tuple[str, str] = LESS
-) -> pd.DataFrame:
+def between(before: pd.DataFrame, after: pd.DataFrame, about: Metric = TIME) -> pd.DataFrame:
     """One row per cell that two studies have both, as ratios after / before: cell, trials (of the two together), and
     what `compare` tells of a ratio.
 
@@ -190,33 +173,35 @@ def between(
     difference of the mean logarithms: it knows the noise within each study, and not what the machine did in between.
     `attrs` has the floor, the larger of those of the two twins. Raises LabError when a value is not above 0.
     """
-    if not all((each["value"] > 0).all() for each in (before, after)):
-        raise LabError("a value of 0 or below has no ratio; the trials cannot be compared")
-    logs = [
-        {cell: np.log(values.to_numpy()) for cell, values in each.groupby("cell", sort=False)["value"]}
-        for each in (before, after)
-    ]
-    floor = max(_floor_of(each) for each in (before, after))
-    cells = [cell for cell in logs[0] if cell in logs[1] and not cell.endswith(TWIN)]
+    tables = [_logarithms(each) for each in (before, after)]
+    floor = max(map(_floor_of, tables))
+    cells = [cell for cell in before["cell"].unique() if cell in tables[1] and not cell.endswith(TWIN)]
     rows = []
     for cell in cells:
-        one, other = logs[0][cell], logs[1][cell]
-        found = {"cell": cell, "trials": len(one) + len(other), **_NOTHING}
-        if min(len(one), len(other)) > 1:
-            variances = [each.var(ddof=1) / len(each) for each in (one, other)]
-            parts = sum(v**2 / (len(each) - 1) for v, each in zip(variances, (one, other), strict=True))
-            freedom = sum(variances) ** 2 / parts if parts else len(one) + len(other) - 2
-            mean, error = other.mean() - one.mean(), np.sqrt(sum(variances))
-            found |= _judged(mean, error, freedom, len(cells), floor, lower_is_better, words)
-        rows.append(found)
+        both = [table[cell].dropna().to_numpy() for table in tables]
+        counts = [len(logs) for logs in both]
+        row = {"cell": cell, "trials": sum(counts), **_NOTHING}
+        if min(counts) > 1:
+            variances = [_standard_error(logs) ** 2 for logs in both]
+            parts = sum(variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True))
+            freedom = sum(variances) ** 2 / parts if parts else sum(counts) - 2
+            mean = both[1].mean() - both[0].mean()
+            row |= _judged(mean, np.sqrt(sum(variances)), freedom, len(cells), floor, about)
+        rows.append(row)
     table = pd.DataFrame(rows, columns=["cell", "trials", *_NUMBERS, "verdict"])
     table.attrs = {"floor": float(np.exp(floor))}
     return table
 
 
-def _floor_of(samples: pd.DataFrame) -> float:
-    """The noise floor of a study, as a logarithm; infinite without a twin, or its original."""
-    table = np.log(samples.pivot(index="block", columns="cell", values="value"))
+def _logarithms(samples: pd.DataFrame) -> pd.DataFrame:
+    """The logarithms of the values, by block and cell. Raises LabError when a value is not above 0."""
+    if not (samples["value"] > 0).all():
+        raise LabError("a value of 0 or below has no ratio; the trials cannot be compared")
+    return np.log(samples.pivot(index="block", columns="cell", values="value"))
+
+
+def _floor_of(table: pd.DataFrame) -> float:
+    """The noise floor of a study, of `_logarithms`, as a logarithm; infinite without a twin, or its original."""
     twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
     return _floor((table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy()) if twin else np.inf
 
@@ -231,6 +216,11 @@ def in_words(cell: str, attrs: dict[str, Any]) -> str:
     base, _, rest = cell.removesuffix(TWIN).partition("-")
     mark = " (stand-in)" if base in attrs.get("stand_ins", ()) else ""
     return f"{base}{mark}-{rest}{' again (A/A twin)' if cell.endswith(TWIN) else ''}"
+
+
+def names(found: pd.DataFrame) -> list[str]:
+    """The cells of a frame as a reader sees them."""
+    return [in_words(cell, found.attrs) for cell in found["cell"]]
 
 
 def summarize(samples: pd.DataFrame) -> pd.DataFrame:
@@ -248,40 +238,18 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _row(logs: np.ndarray, comparisons: int, floor: float, lower_is_better: bool, words: tuple[str, str]) -> dict:
-    pairs = len(logs)
-    if pairs < 2:
-        return {"pairs": pairs, **_NOTHING}
-    judged = _judged(logs.mean(), _standard_error(logs), pairs - 1, comparisons, floor, lower_is_better, words)
-    return {"pairs": pairs, **judged}
-
-
-def _judged(
-    mean: float,
-    error: float,
-    freedom: float,
-    comparisons: int,
-    floor: float,
-    lower_is_better: bool,
-    words: tuple[str, str],
-) -> dict:
+def _judged(mean: float, error: float, freedom: float, comparisons: int, floor: float, about: Metric) -> dict:
     """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
     alone, together = _quantile(freedom, 1), _quantile(freedom, comparisons)
     detectable = np.exp(max(floor, (together + stdtrit(freedom, POWER)) * error))
-    apart = abs(mean) > max(together * error, floor)
-    if apart:
-        verdict = words[0] if (mean < 0) == lower_is_better else words[1]
+    if abs(mean) > max(together * error, floor):
+        is_better = (mean < 0) == about.lower_is_better
+        verdict = about.words[0] if is_better else about.words[1]
     else:
         verdict = NO_DIFFERENCE if detectable <= NOISY_RATIO else TOO_NOISY
-    return {
-        "ratio": np.exp(mean),
-        "low": np.exp(mean - alone * error),
-        "high": np.exp(mean + alone * error),
-        "low_all": np.exp(mean - together * error),
-        "high_all": np.exp(mean + together * error),
-        "detectable": detectable,
-        "verdict": verdict,
-    }
+    ends = [-alone * error, alone * error, -together * error, together * error]
+    ratios = np.exp([mean, *(mean + end for end in ends)])
+    return dict(zip(_NUMBERS, [*ratios, detectable], strict=True)) | {"verdict": verdict}
 
 
 def _short(found: pd.DataFrame) -> str:
@@ -291,11 +259,9 @@ def _short(found: pd.DataFrame) -> str:
     pairs, detectable = int(found["pairs"].max()), float(found["detectable"].max())
     if pairs >= SHORT_BLOCKS or detectable <= FINE_RATIO:
         return ""
-    told = (
-        f"only {detectable - 1:.0%} or more is sure to be seen"
-        if detectable <= HUGE_RATIO
-        else "it tells no difference"
-    )
+    told = "it tells no difference"
+    if detectable <= HUGE_RATIO:
+        told = f"only {detectable - 1:.0%} or more is sure to be seen"
     return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {told}"
 
 

@@ -15,9 +15,7 @@ from rustimg_lab.errors import LabError, unknown
 
 SIZES = {"unpacked_bytes": "unpacked", "app_bytes": "of it the app", "compressed_bytes": "compressed"}
 # What may grow by a share at most: the name on the command line, and the metric that it is of.
-GUARDED = {"size": "unpacked_bytes", "transfer": "compressed_bytes"} | {
-    name: each.metric for name, each in CRITERIA.items() if each.kind
-}
+GUARDED = {"size": "unpacked_bytes"} | {name: each.metric for name, each in CRITERIA.items()}
 # What of a study's parameters its numbers do not depend on, or is told beside them.
 _BESIDE = ("warning", "server_cpus", "generator_cpus")
 
@@ -60,13 +58,13 @@ def sizes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         else:
             for metric, label in SIZES.items():
                 was, now = one.loc[cell, metric], other.loc[cell, metric]
-                unknown_in = [run for run, size in (("before", was), ("after", now)) if pd.isna(size)]
                 ways = one.loc[cell, "compressed_with"], other.loc[cell, "compressed_with"]
-                if metric == "compressed_bytes" and all(ways) and ways[0] != ways[1]:
-                    rows.append((cell, label, None, None, f"not known: before by {ways[0]}, after by {ways[1]}"))
-                    continue
                 verdict = "same" if was == now else "smaller" if now < was else "larger"
-                rows.append((cell, label, was, now, f"not known {unknown_in[0]}" if unknown_in else verdict))
+                if metric == "compressed_bytes" and all(ways) and ways[0] != ways[1]:
+                    was, now, verdict = None, None, f"not known: before by {ways[0]}, after by {ways[1]}"
+                elif pd.isna(was) or pd.isna(now):
+                    verdict = f"not known {'before' if pd.isna(was) else 'after'}"
+                rows.append((cell, label, was, now, verdict))
     found = pd.DataFrame(rows, columns=["cell", "what", "before", "after", "verdict"])
     found[["before", "after"]] = found[["before", "after"]].astype(float)
     found = found.assign(change=found["after"] - found["before"], ratio=found["after"] / found["before"])
@@ -94,7 +92,7 @@ def speeds(before: pd.DataFrame, after: pd.DataFrame, across_machines: bool = Fa
         for metric, about in comparison.METRICS.items():
             one, other = (comparison.samples(rows, study, metric) for rows in (before, after))
             if len(one) and len(other):
-                each = comparison.between(one, other, lower_is_better=about.lower_is_better, words=about.words)
+                each = comparison.between(one, other, about)
                 found.append(each.assign(study=study, metric=metric, what=about.label))
                 notes += [f"{study}: {trials.attrs['warning']}" for trials in (one, other) if trials.attrs["warning"]]
                 stand_ins |= {*one.attrs["stand_ins"], *other.attrs["stand_ins"]}
@@ -120,8 +118,8 @@ def inputs(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
     locks = [each.get("app", {}).get("lockfile_sha256", "")[:12] for each in (one, other)]
     compilers = [" and ".join(sorted(set(stats.cells(rows)["rustc"].dropna()))) for rows in (before, after)]
     pairs = [("Cargo.lock", *locks), ("rustc", *compilers)]
-    pairs += [(name, digest[:19], other.get("bases", {}).get(name, "")[:19])
-              for name, digest in one.get("bases", {}).items()]  # fmt: skip
+    bases = [each.get("bases", {}) for each in (one, other)]
+    pairs += [(name, digest[:19], bases[1].get(name, "")[:19]) for name, digest in bases[0].items()]
     return [f"{what} {was} -> {now}" for what, was, now in pairs if was and now and was != now]
 
 
@@ -143,12 +141,9 @@ def check(
     broken = [Broken(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
     if limits.max_transfer:
         for each in table[table["ok"]].itertuples():
-            transfer = each.compressed_bytes
-            if not transfer <= limits.max_transfer:
-                about = "about " if each.compressed_with == store.ESTIMATE else ""
-                broken.append(
-                    Broken(each.cell, f"transfer {about}{_mb(transfer)}, more than {_mb(limits.max_transfer)}")
-                )
+            if not each.compressed_bytes <= limits.max_transfer:
+                transfer = _about(each) + _mb(each.compressed_bytes)
+                broken.append(Broken(each.cell, f"transfer {transfer}, more than {_mb(limits.max_transfer)}"))
     if before is None:
         return broken
     exact = sizes(before, after)
@@ -187,18 +182,14 @@ def _slower(measured: pd.DataFrame, had: pd.DataFrame, metric: str, share: float
     """Cells that cost more by a share or more, by the verdict of `comparison`, or that only the other run has."""
     about = comparison.METRICS[metric]
     own = measured[(measured["metric"] == metric) & measured["ratio"].notna()]
-    broken = [
-        Broken(cell, f"{study}: {about.label}: not measured in both runs alike")
-        for study, cell in had.itertuples(index=False)
-        if not ((own["study"] == study) & (own["cell"] == cell)).any()
-    ]
-    return broken + [
-        Broken(
-            each.cell,
-            f"{each.study}: {about.label}: {_more(each.ratio, share)} (95% interval {each.low:.3f} to {each.high:.3f})",
-        )
-        for each in own[(own["ratio"] > 1 + share) & (own["verdict"] == about.words[1])].itertuples()
-    ]
+    both = set(own[["study", "cell"]].itertuples(index=False, name=None))
+    lost = [each for each in had.itertuples(index=False, name=None) if each not in both]
+    broken = [Broken(cell, f"{study}: {about.label}: not measured in both runs alike") for study, cell in lost]
+    grown = own[(own["ratio"] > 1 + share) & (own["verdict"] == about.words[1])]
+    for each in grown.itertuples():
+        interval = f"95% interval {each.low:.3f} to {each.high:.3f}"
+        broken.append(Broken(each.cell, f"{each.study}: {about.label}: {_more(each.ratio, share)} ({interval})"))
+    return broken
 
 
 def markdown(name: str, after: pd.DataFrame, broken: list[Broken], before: pd.DataFrame | None = None) -> str:
@@ -214,22 +205,21 @@ def markdown(name: str, after: pd.DataFrame, broken: list[Broken], before: pd.Da
     if before is not None:
         was = sizes(before, after).set_index(["cell", "what"])["ratio"].to_dict()
     for cell in table.itertuples():
-        told = [
-            _with_change(cell.unpacked_bytes, was.get((cell.cell, SIZES["unpacked_bytes"]))),
-            _with_change(
-                cell.compressed_bytes,
-                was.get((cell.cell, SIZES["compressed_bytes"])),
-                "about " if cell.compressed_with == store.ESTIMATE else "",
-            ),
-        ]
+        unpacked = _with_change(cell.unpacked_bytes, was.get((cell.cell, SIZES["unpacked_bytes"])))
+        compressed = _with_change(cell.compressed_bytes, was.get((cell.cell, SIZES["compressed_bytes"])), _about(cell))
         works = "yes" if cell.ok else f"NO: {_text(cell.reason)}"
-        lines.append(f"| {' | '.join([comparison.in_words(cell.cell, attrs), *told, works])} |")
+        lines.append(f"| {comparison.in_words(cell.cell, attrs)} | {unpacked} | {compressed} | {works} |")
     return "\n".join(lines) + "\n"
 
 
 def _text(said: str) -> str:
     """What a program may have said, so that it stays one cell of a table and one line, and is no HTML."""
     return escape(" ".join(said.split())).replace("|", "&#124;")
+
+
+def _about(cell: tuple) -> str:
+    """Of a row of `stats.cells`: what stands before its compressed size."""
+    return "about " if cell.compressed_with == store.ESTIMATE else ""
 
 
 def _more(ratio: float, share: float) -> str:

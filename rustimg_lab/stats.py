@@ -13,11 +13,11 @@ from rustimg_lab.store import PARTS, current
 METRICS = (
     "base_digest", "binary_sha256", "build_cpu_s", "binary_bytes", "linkage", "pie", "stripped", "needed_libraries",
     "glibc_needed", "rustc", "linked_allocator", "base_satisfies", "unpacked_bytes", "base_bytes", "app_bytes",
-    "compressed_bytes", "compressed_app_bytes", "compressed_zstd_bytes", "pushed_bytes",
-    "shell", "unstable", "runs",
+    "compressed_bytes", "compressed_app_bytes", "compressed_zstd_bytes", "pushed_bytes", "shell", "unstable", "runs",
 )  # fmt: skip
 
 
+MEGABYTE = 1e6
 ARTICLES_APP = "myip"  # of which the article has figures
 
 
@@ -65,15 +65,11 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
 
     images = rows.attrs["environment"].get("images", {})
     digest = table["base_digest"].astype(object).fillna("")
-    table["base_label"] = [
-        images[d]["label"] if d in images else BASES[b].label if b in BASES else b
-        for b, d in zip(table["base"], digest, strict=True)
-    ]
-    table["base_source"] = [
-        images[d]["source"] if d in images else "empty" if b == "scratch" else "not recorded"
-        for b, d in zip(table["base"], digest, strict=True)
-    ]
-    table["stand_in"] = [d in images and images[d]["stand_in"] for d in digest]
+    bases = [(base, images.get(one)) for base, one in zip(table["base"], digest, strict=True)]
+    labels, sources = {name: base.label for name, base in BASES.items()}, {"scratch": "empty"}
+    table["base_label"] = [image["label"] if image else labels.get(base, base) for base, image in bases]
+    table["base_source"] = [image["source"] if image else sources.get(base, "not recorded") for base, image in bases]
+    table["stand_in"] = [image["stand_in"] if image else False for _, image in bases]
     figures = article().set_index(["base", "profile"])["size_bytes"]
     if app(rows) != ARTICLES_APP:
         figures = figures.iloc[:0]
@@ -87,11 +83,7 @@ def layers(rows: pd.DataFrame) -> pd.DataFrame:
     newest = current(rows)
     found = works.merge(newest.loc[newest["metric"] == "layer_bytes", ["cell", "order", "value", "detail"]], on="cell")
     detail = found.pop("detail").astype(str).str.split(": ", n=1)
-    return found.assign(
-        file_bytes=found.pop("value").astype("int64"),
-        owner=detail.str[0],
-        instruction=detail.str[1],
-    )
+    return found.assign(file_bytes=found.pop("value").astype("int64"), owner=detail.str[0], instruction=detail.str[1])
 
 
 def smallest(table: pd.DataFrame) -> str:
@@ -105,10 +97,9 @@ def parts(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     (int)."""
     newest = current(rows)
     works = cells(rows).query("ok")["cell"]
-    found = newest[(newest["metric"] == metric) & newest["cell"].isin(works)]
-    return pd.DataFrame(
-        {"cell": found["cell"], "name": found["detail"], "size_bytes": found["value"].astype("int64")}
-    ).reset_index(drop=True)
+    found = newest.loc[(newest["metric"] == metric) & newest["cell"].isin(works), ["cell", "detail", "value"]]
+    found = found.rename(columns={"detail": "name", "value": "size_bytes"})
+    return found.astype({"size_bytes": "int64"}).reset_index(drop=True)
 
 
 def composition(rows: pd.DataFrame, cell: str) -> pd.DataFrame:
@@ -170,15 +161,11 @@ def drawn(table: pd.DataFrame, grid: pd.DataFrame) -> tuple[pd.DataFrame, list[s
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     """By profile as first written, then base in the order of the article, then allocator as first written."""
-    ranks = pd.DataFrame(
-        {
-            "profile": pd.Categorical(table["profile"], table["profile"].unique()).codes,
-            "base": table["base"].map({name: rank for rank, name in enumerate(BASES)}).fillna(len(BASES)),
-            "allocator": pd.Categorical(table["allocator"], table["allocator"].unique()).codes,
-        },
-        index=table.index,
-    )
-    return table.loc[ranks.sort_values(["profile", "base", "allocator"]).index]
+    ranks = table[["profile", "base", "allocator"]].copy()
+    for factor in ("profile", "allocator"):
+        ranks[factor] = pd.Categorical(table[factor], table[factor].unique()).codes
+    ranks["base"] = table["base"].map({name: rank for rank, name in enumerate(BASES)}).fillna(len(BASES))
+    return table.loc[ranks.sort_values(list(ranks)).index]
 
 
 def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
@@ -188,15 +175,12 @@ def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
     said = [f"Run **{run}**, of {of}: {len(works)} of {len(table)} cells built, started and measured."]
     if len(works):
         best = works.loc[works["unpacked_bytes"].idxmin()]
-        said.append(
-            f"The smallest image is **{best['base']}, {best['profile']}, {best['allocator']}**: "
-            f"{_mb(best['unpacked_bytes'])} MB."
-        )
+        smallest = ", ".join(best[["base", "profile", "allocator"]])
+        said.append(f"The smallest image is **{smallest}**: {_mb(best['unpacked_bytes'])} MB.")
     said += [f"{cell.cell} has no number: {escape(cell.reason)}." for cell in table[~table["ok"]].itertuples()]
     for base, label in table.loc[table["stand_in"], ["base", "base_label"]].drop_duplicates().itertuples(index=False):
-        said.append(
-            f"**{base} is a {escape(label)}**, not the official image: its figures are not {base.capitalize()}'s."
-        )
+        own = f"its figures are not {base.capitalize()}'s"
+        said.append(f"**{base} is a {escape(label)}**, not the official image: {own}.")
     return " ".join(said)
 
 
@@ -238,10 +222,8 @@ def ladder_findings(found: pd.DataFrame) -> str:
             if len(those):
                 one = those.loc[those["unpacked_bytes"].idxmin()]
                 than = "" if pd.isna(one["unpacked"]) else f", {one['unpacked']:.2f} times the baseline"
-                said.append(
-                    f"**{name}**: the smallest with {kind} flags is **{one.name}**: "
-                    f"{_mb(one['unpacked_bytes'])} MB{than}."
-                )
+                size = f"{_mb(one['unpacked_bytes'])} MB{than}"
+                said.append(f"**{name}**: the smallest with {kind} flags is **{one.name}**: {size}.")
         if grown := [f"{each} ({by.loc[each, 'unpacked'] - 1:.1%})" for each in by.index[by["unpacked"] > 1.0005]]:
             said.append(f"**{name}**: larger than the baseline: {', '.join(grown)}.")
         for profile, of in (("upx", "optimized"), ("opt-z", "baseline"), ("lto-thin", "baseline")):

@@ -14,18 +14,7 @@ import pytest
 from conftest import forget, ours, work_folders
 from test_bases import rootfs
 
-from rustimg_lab import (
-    apps,
-    build,
-    comparison,
-    engine,
-    host,
-    matrix,
-    registry,
-    short,
-    stats,
-    store,
-)
+from rustimg_lab import apps, build, comparison, engine, host, matrix, registry, short, stats, store
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 
 pytestmark = pytest.mark.engine

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from rustimg_lab import matrix, short, stats, store, tables
+from rustimg_lab import matrix, stats, store, tables
 from rustimg_lab.store import Observation
 
 GOOD = [
@@ -82,7 +82,7 @@ def test_the_articles_figures_are_whole():
     assert pd.api.types.is_integer_dtype(stats.article()["size_bytes"])
 
 
-def test_the_ladder_in_markdown_has_a_column_set_per_base(tmp_path, monkeypatch):
+def test_the_ladder_holds_each_profile_against_the_baseline_of_its_base(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "RUNS", tmp_path)
     with store.open_run("a", {}) as run:
         for base in ("scratch", "debian"):
@@ -94,8 +94,8 @@ def test_the_ladder_in_markdown_has_a_column_set_per_base(tmp_path, monkeypatch)
                 observations = [Observation(key, value) for key, value in facts.items()]
                 run.append(matrix.cell(base, name, "system"), "sha256:1", observations)
         run.append(matrix.cell("debian", "opt-s", "system"), "", [Observation("built", False, ok=False, reason="no")])
-    lines = short.ladder("a").splitlines()
-    assert lines[0].startswith("| profile | flags | scratch, system | / baseline | compressed | cargo, CPU s | debian,")
-    assert lines[3] == "| strip |  | 3.00 | 0.75 | 1.00 | 100 |  |  |  |  |"
-    assert "| smallest-unstable | unstable | 2.00 | 0.50 | 1.00 | 100 | 2.00 | 0.50 | 1.00 | 100 |" in lines
-    assert "| opt-s |  |  |  |  |  | no image that works |  |  |  |" in lines
+    found = stats.ladder(stats.cells(store.load("a"))).set_index("cell")
+    assert found.loc[["scratch-baseline-system", "scratch-strip-system"], "unpacked"].tolist() == [1, 0.75]
+    assert found["unpacked"].get("debian-smallest-unstable-system") == 0.5
+    assert not found["ok"]["debian-opt-s-system"] and pd.isna(found["unpacked"]["debian-opt-s-system"])
+    assert found["unstable"].eq(True).sum() == 2
