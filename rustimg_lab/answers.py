@@ -58,11 +58,12 @@ def allocator(runs: dict[str, pd.DataFrame]) -> str:
     """The article's sentence on allocators against the study with the most blocks that holds musl malloc beside
     jemalloc, and what jemalloc takes in memory, as Markdown; "" where no run can tell."""
     told = []
-    for kind, of, verdict in (("throughput", "", findings.allocator_verdict), ("memory", "load", _memory_verdict)):
+    verdicts = ("throughput", {}, findings.allocator_verdict), ("memory", {"of": "load"}, _memory_verdict)
+    for kind, of, verdict in verdicts:
         studies = [
             (rows, name)
             for rows in runs.values()
-            for name in comparison.find_studies(rows, kind, **({"of": of} if of else {}))
+            for name in comparison.find_studies(rows, kind, **of)
             if findings.holds_musl_beside_jemalloc(rows, name) and _blocks(rows, name) > 1
         ]
         if studies:
@@ -105,11 +106,9 @@ def _measured(found: choice.Choice) -> int:
 
 def _answer(goal: str, run: str, found: choice.Choice) -> Answer:
     table = found.table
-    attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
     others = table[table["meets"] & (table.index != found.picked)].sort_values("score")
-    beaten = f"{comparison.in_words(others.index[0], attrs)}: {others['reason'].iloc[0]}" if len(others) else ""
-    name = comparison.in_words(found.picked, attrs)
-    one = table.loc[found.picked]
+    beaten = f"{found.name(others.index[0])}: {others['reason'].iloc[0]}" if len(others) else ""
+    name, one = found.name(found.picked), table.loc[found.picked]
     measured = {about.label: choice.in_words(key, one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])}
     return Answer(goal, run, found.picked, name, choice.facts(found), measured, choice.sure(found), beaten)
 
@@ -117,9 +116,8 @@ def _answer(goal: str, run: str, found: choice.Choice) -> Answer:
 def _memory_verdict(rows: pd.DataFrame, study: str) -> str:
     load = rows.attrs["environment"]["studies"][study]["parameters"]
     same = {key: load[key] for key in ("workload", "workers", "connections")}
-    return findings.memory_verdict(
-        rows, study, next(iter(comparison.find_studies(rows, "memory", of="limit", **same)), "")
-    )
+    limits = comparison.find_studies(rows, "memory", of="limit", **same)
+    return findings.memory_verdict(rows, study, limits[0] if limits else "")
 
 
 def _blocks(rows: pd.DataFrame, study: str) -> int:

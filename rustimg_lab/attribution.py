@@ -79,15 +79,17 @@ def everything(rows: pd.DataFrame, start: str = "", workload: str = "") -> tuple
     found, reasons, table = [], {}, _works(rows)
     for name in QUANTITIES:
         try:
-            found.append(_of(rows, table, name, start, workload))
+            found.append(of(rows, name, start, workload, table))
         except LabError as error:
             reasons[name] = str(error)
     return found, reasons
 
 
-def of(rows: pd.DataFrame, quantity: str, start: str = "", workload: str = "") -> Factorial:
+def of(
+    rows: pd.DataFrame, quantity: str, start: str = "", workload: str = "", table: pd.DataFrame | None = None
+) -> Factorial:
     """The factorial that the cells of a run are of, by one of `QUANTITIES`; what was not measured is predicted, where a
-    fraction of the cells allows that.
+    fraction of the cells allows that. `table` is `_works`, where it is there already.
 
     `start` is the cell that knobs are turned from; unless one is named the largest image with the fewest profiles in
     it and the system's allocator. Of a study only blocks count in which every cell has a value. Raises LabError when
@@ -96,17 +98,7 @@ def of(rows: pd.DataFrame, quantity: str, start: str = "", workload: str = "") -
     """
     if quantity not in QUANTITIES:
         raise unknown("quantity", quantity, QUANTITIES)
-    return _of(rows, _works(rows), quantity, start, workload)
-
-
-def _works(rows: pd.DataFrame) -> pd.DataFrame:
-    """The cells that work, by cell; what is added to an image is no knob."""
-    table = stats.cells(rows).query("ok").set_index("cell")
-    return table[~table.index.str.contains(WITH)]
-
-
-def _of(rows: pd.DataFrame, table: pd.DataFrame, quantity: str, start: str, workload: str) -> Factorial:
-    """The same; `table` is `_works`."""
+    table = _works(rows) if table is None else table
     about, run = QUANTITIES[quantity], rows.attrs["environment"]["run"]
     base_bytes, floor, warning = {}, 1.0, ""
     if about.kind:
@@ -197,10 +189,8 @@ def effects(found: Factorial) -> pd.DataFrame:
             own = pd.Series(signs * logs.mean(axis=1), turned.index)
             differences = own.groupby(settings).sum() if settings else own.sum()
             low, high, verdict = _interval(found, each, comb(len(found.knobs), order), np.log(found.floor))
-            lines.append((
-                " x ".join(chosen), order, np.exp(each.mean()), np.exp(low), np.exp(high), np.exp(np.min(differences)),
-                np.exp(np.max(differences)), verdict,
-            ))  # fmt: skip
+            ratios = np.exp([each.mean(), low, high, np.min(differences), np.max(differences)])
+            lines.append((" x ".join(chosen), order, *ratios, verdict))
     table = pd.DataFrame(lines, columns=["knobs", "order", "ratio", "low", "high", "least", "most", "verdict"])
     by = np.log(table["ratio"]).abs()
     table = table.assign(by=-by).sort_values(["order", "by"], ignore_index=True).drop(columns="by")
@@ -245,16 +235,14 @@ def in_words(found: pd.DataFrame) -> str:
     about, of_all = found.attrs["quantity"], found.attrs
     start, target = (escape(comparison.in_words(of_all[name], of_all)) for name in ("start", "target"))
     if found.empty:
-        return f"**{about.label}**: none is below that of {start}, {_shown(about, of_all['from'])}."
+        return f"**{about.label}**: none is below that of {start}, {about.in_words(of_all['from'])}."
     told = "; ".join(
         f"{escape(name)} {signed(about, each.share)}"
         + ("" if pd.isna(each.low) else f" ({signed(about, each.low)} to {signed(about, each.high)}; {each.verdict})")
         for name, each in zip(turned(found), found.itertuples(), strict=True)
     )
-    return (
-        f"**{about.label}**, from {_shown(about, of_all['from'])} ({start}) to {_shown(about, of_all['to'])} "
-        f"({target}): {told}."
-    )
+    first, last = about.in_words(of_all["from"]), about.in_words(of_all["to"])
+    return f"**{about.label}**, from {first} ({start}) to {last} ({target}): {told}."
 
 
 def score_in_words(found: pd.DataFrame) -> str:
@@ -270,19 +258,19 @@ def score_in_words(found: pd.DataFrame) -> str:
 
 def turned(found: pd.DataFrame) -> list[str]:
     """What each knob of `shares` is turned to, as a reader sees it."""
-    return [
-        knob if level == "on" else f"without {knob}" if level == "off" else f"{knob}: {level}"
-        for knob, level in zip(found["knob"], found["level"], strict=True)
-    ]
+    levels = {"on": "{0}", "off": "without {0}"}
+    return [levels.get(each.level, "{0}: {1}").format(each.knob, each.level) for each in found.itertuples()]
 
 
 def signed(about: Criterion, value: float) -> str:
     """A difference in a quantity, with its sign and its unit."""
-    return ("+" if value > 0 else "\u2212" if value < 0 else "") + _shown(about, abs(value))
+    return ("+" if value > 0 else "\u2212" if value < 0 else "") + about.in_words(abs(value))
 
 
-def _shown(about: Criterion, value: float) -> str:
-    return about.shown.format(value / about.divisor)
+def _works(rows: pd.DataFrame) -> pd.DataFrame:
+    """The cells that work, by cell; what is added to an image is no knob."""
+    table = stats.cells(rows).query("ok").set_index("cell")
+    return table[~table.index.str.contains(WITH)]
 
 
 def _of_study(rows: pd.DataFrame, about: Criterion, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
@@ -315,8 +303,8 @@ def _knobs(factors: pd.DataFrame, start: str, run: str) -> tuple[dict[str, tuple
     if {"base", "allocator"} & every:
         raise LabError(f"run '{run}' is of no factorial: a profile in it is called base or allocator")
     levels = {"base": factors["base"]}
-    levels |= {name: parts.map(lambda own, name=name: "on" if name in own else "off")
-               for name in factorial.in_order(every)}  # fmt: skip
+    for name in factorial.in_order(every):
+        levels[name] = pd.Series(["on" if name in own else "off" for own in parts], parts.index)
     levels["allocator"] = factors["allocator"]
     knobs, turned = {}, {}
     for name, own in levels.items():
@@ -386,15 +374,13 @@ def _fraction(found: Factorial) -> list[str]:
         raise LabError("what is measured in blocks is not predicted")
     by = {tuple(own): cell for cell, own in zip(found.turned.index, found.turned.to_numpy().tolist(), strict=True)}
     chosen = factorial.fraction(len(found.knobs))
-    begins = [chosen ^ np.array(origin) for origin in [(False,) * len(found.knobs), *by]]
-    lacking = [[each for each in map(tuple, rows.tolist()) if each not in by] for rows in begins]
-    least = min(range(len(begins)), key=lambda number: len(lacking[number]))
-    if lacking[least]:
-        raise LabError(
-            f"the fraction lacks {len(lacking[least])} of {len(chosen)} cells, {found.name_of(lacking[least][0])} the "
-            "first of them"
-        )
-    return [by[tuple(row)] for row in begins[least].tolist()]
+    origins = [(False,) * len(found.knobs), *by]
+    fractions = [list(map(tuple, (chosen ^ np.array(origin)).tolist())) for origin in origins]
+    nearest = min(fractions, key=lambda cells: sum(each not in by for each in cells))
+    if lacking := [each for each in nearest if each not in by]:
+        first = found.name_of(lacking[0])
+        raise LabError(f"the fraction lacks {len(lacking)} of {len(chosen)} cells, {first} the first of them")
+    return [by[each] for each in nearest]
 
 
 def _terms(turned: pd.DataFrame) -> np.ndarray:

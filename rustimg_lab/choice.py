@@ -30,6 +30,14 @@ class Criterion:
     shown: str
     divisor: float
 
+    @property
+    def unit(self) -> str:
+        return self.shown.rpartition(" ")[2]
+
+    def in_words(self, value: float) -> str:
+        """A value in the unit of the metric, as a reader sees it."""
+        return self.shown.format(value / self.divisor)
+
 
 # Less is better in all of them, and so the Pareto front is of them.
 CRITERIA = {
@@ -38,6 +46,7 @@ CRITERIA = {
     "cpu": Criterion("CPU per request", "throughput", "cpu_us_per_request", "{:.1f} µs", 1),
     "memory": Criterion("resident memory under load", "memory", "steady_rss_bytes", "{:.1f} MB", 1e6),
 }
+MEASURED = {name: each for name, each in CRITERIA.items() if each.kind}  # in blocks; the others are exact
 THROUGHPUT = "requests_per_s"
 # What a day takes, where a user says what it brings: of a host that waits for an image, and of a CPU that answers.
 DAY = "day"
@@ -72,12 +81,15 @@ class Wishes:
         return [*(name for name in names if name != DAY), *([THROUGHPUT] if self.min_throughput else [])]
 
 
+Values = dict[str, np.ndarray]  # by what was measured, arrays (draws, cells)
+
+
 @dataclass(frozen=True)
 class Draws:
-    """By what was measured, values as arrays (`DRAWS`, cells): about the own means, and by the ratios to a baseline."""
+    """`DRAWS` draws of each cell: about the own means, and by the ratios to a baseline."""
 
-    own: dict[str, np.ndarray] = field(default_factory=dict)
-    paired: dict[str, np.ndarray] = field(default_factory=dict)
+    own: Values = field(default_factory=dict)
+    paired: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,6 +104,10 @@ class Choice:
     sureness: dict[str, float]
     notes: list[str]
 
+    def name(self, cell: str) -> str:
+        """A cell as a reader sees it: a stand-in is called so."""
+        return comparison.in_words(cell, {"stand_ins": set(self.table.loc[self.table["stand_in"], "base"])})
+
 
 def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
     """The cells that work, by cell: base, profile, allocator, stand_in, shell (its path, "" for none, NaN where the run
@@ -104,22 +120,18 @@ def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Dr
     if table.empty:
         raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to choose from")
     found = table[["base", "profile", "allocator", "stand_in", "unpacked_bytes", "shell"]].assign(
-        unstable=table["unstable"].eq(True),
-        transfer=table["compressed_bytes"],
+        unstable=table["unstable"].eq(True), transfer=table["compressed_bytes"]
     )
     notes = []
     if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or store.ESTIMATE in ways:
         notes.append(f"transfer sizes are estimates, compressed in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator = Draws(), np.random.default_rng(0)
-    for name, kind, metric in (
-        *((name, each.kind, each.metric) for name, each in CRITERIA.items() if each.kind),
-        (THROUGHPUT, "throughput", THROUGHPUT),
-    ):
+    studies = {name: (each.kind, each.metric) for name, each in MEASURED.items()}
+    for name, (kind, metric) in {**studies, THROUGHPUT: ("throughput", THROUGHPUT)}.items():
         found[name] = np.nan
         if study := study_of(rows, kind, metric, workload):
-            found[name], draws.own[name], draws.paired[name], warning = _measured(
-                rows, study, metric, found.index, generator
-            )
+            mean, own, paired, warning = _measured(rows, study, metric, found.index, generator)
+            found[name], draws.own[name], draws.paired[name] = mean, own, paired
             notes += [f"{study}: {warning}"] if warning else []
             measured = rows.loc[(rows["study"] == study) & rows["cell"].isin(found.index), ["cell", "image"]]
             if (measured["image"] != measured["cell"].map(table["image"])).any():
@@ -157,20 +169,18 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
     table["reason"] = [_reason(table, cell, picked, wishes) for cell in table.index]
     own, paired = values | draws.own, values | draws.paired
     sureness = {}
-    named = [*wishes.needed, *([DAY] if DAY in wishes.weights else [])]
-    if picked and not any(np.isnan(each[name][:, table.index.get_loc(picked)]).any()
-                          for each in (own, paired) for name in named):  # fmt: skip
-        sureness = _sureness(table, own, paired, wishes)
+    if picked:
+        named = [*wishes.needed, *([DAY] if DAY in wishes.weights else [])]
+        drawn = [each[name][:, table.index.get_loc(picked)] for each in (own, paired) for name in named]
+        if not np.isnan(np.concatenate([[], *drawn])).any():
+            sureness = _sureness(table, own, paired, wishes)
     return Choice(table, wishes, picked, sureness, notes)
 
 
 def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> Choice:
     """The same with fewer cells, of these bases, profiles and allocators, and the Pareto front of those; nothing is
     picked."""
-    table = found.table
-    kept = table[
-        table["base"].isin(bases) & table["profile"].isin(profiles) & table["allocator"].isin(allocators)
-    ].copy()
+    kept = found.table.query("base in @bases and profile in @profiles and allocator in @allocators").copy()
     kept["on_front"] = _front(kept) if len(kept) else False
     return replace(found, table=kept, picked="", sureness={})
 
@@ -183,10 +193,8 @@ def evidence(found: Choice) -> list[str]:
     weights = ", ".join(f"{ALL[name].label} x {weight:g}" for name, weight in found.wishes.weights.items())
     said = [f"Wanted: {'; '.join(wanted) or 'anything that works'}. Picked by the least {weights}."]
     if day := found.wishes.day:
-        said.append(
-            f"A day brings {day.deploys:,.0f} deploys to machines that lack the image, at {day.bandwidth_mbit:g} "
-            f"Mbit/s, and {day.requests:,.0f} requests."
-        )
+        deploys = f"{day.deploys:,.0f} deploys to machines that lack the image, at {day.bandwidth_mbit:g} Mbit/s"
+        said.append(f"A day brings {deploys}, and {day.requests:,.0f} requests.")
     said += [f"Note: {note}." for note in found.notes]
     if not found.picked:
         table = found.table.assign(failed=found.table["reason"].str.count(";")).sort_values(["failed", "transfer"])
@@ -197,11 +205,8 @@ def evidence(found: Choice) -> list[str]:
 def facts(found: Choice) -> str:
     """What was measured of the cell that was picked."""
     one = found.table.loc[found.picked]
-    said = [
-        f"{each.label} {in_words(name, one[name])}"
-        for name, each in ALL.items()
-        if name in one and not np.isnan(one[name])
-    ]
+    known = [name for name in ALL if name in one and not np.isnan(one[name])]
+    said = [f"{ALL[name].label} {in_words(name, one[name])}" for name in known]
     return ", ".join(said + ["unstable flags"] * bool(one["unstable"]))
 
 
@@ -244,34 +249,29 @@ def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def daily_cost(table: pd.DataFrame, pulls: np.ndarray, requests: np.ndarray, prices: dict[str, float]) -> pd.DataFrame:
-    """What each cell costs a day: a column per cell, a row per pair of `pulls` and `requests` (equal shapes).
-
-    `prices`: `gb` per 1e9 bytes transferred, `cpu_hour` per hour of one CPU, which is taken to be busy during a start
-    (one for each pull) and for requests, `gb_hour` per 1e9 bytes of memory and hour, all day. `table` is that of
-    `candidates`, with no criterion missing.
-    """
-    costs = {}
-    for cell in table.itertuples():
-        cpu_s = requests.ravel() * cell.cpu / 1e6 + pulls.ravel() * cell.startup
-        costs[cell.Index] = (
-            pulls.ravel() * cell.transfer / 1e9 * prices["gb"]
-            + cpu_s / 3600 * prices["cpu_hour"]
-            + cell.memory / 1e9 * 24 * prices["gb_hour"]
-        )
-    return pd.DataFrame(costs)
+def deploy_seconds(rows: pd.DataFrame, table: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
+    """The seconds of one deploy of each cell to a machine that lacks its image: columns as `deployment.first_response`
+    has them. `table` is that of `candidates`. `attrs["lacking"]` has the cells of which no deploy was measured; where
+    there is one, the seconds of all cells are those of their transfer alone, without an interval."""
+    columns = ["trials", "mean", "low", "high"]
+    found = pd.DataFrame(np.nan, table.index, columns)
+    if deployment.is_measured(rows):
+        found = deployment.first_response(rows, bandwidth_mbit).reindex(table.index)
+    lacking = list(found.index[found["mean"].isna()])
+    if lacking:
+        by_transfer = deployment.on_line_s(table["transfer"], bandwidth_mbit)
+        found = pd.DataFrame({"mean": by_transfer}, table.index, columns, float)
+    found.attrs = {"lacking": lacking}
+    return found
 
 
-def parse_prices(text: str) -> dict[str, float]:
-    """Prices as `daily_cost` takes them, of `gb NUMBER, cpu_hour NUMBER, gb_hour NUMBER`. Raises LabError."""
-    found = dict(each.split(maxsplit=1) for each in text.split(",") if len(each.split()) == 2)
-    try:
-        prices = {name: float(found.pop(name)) for name in ("gb", "cpu_hour", "gb_hour")}
-    except (KeyError, ValueError):
-        prices = {}
-    if found or not prices or min(prices.values()) < 0 or text.count(",") != 2:
-        raise LabError(f"prices '{text}': give them as gb 0.09, cpu_hour 0.04, gb_hour 0.004")
-    return prices
+def daily_seconds(table: pd.DataFrame, deploy_s: pd.Series, deploys: np.ndarray, requests: np.ndarray) -> pd.DataFrame:
+    """The seconds that a day takes: of all deploys, each of which takes `deploy_s` (the mean of `deploy_seconds`), and
+    of a CPU that answers all requests. A column per cell of which both are known, a row per pair of `deploys` and
+    `requests` (equal shapes)."""
+    known = table.index[table["cpu"].notna() & deploy_s.notna()]
+    cpu_s = np.outer(requests, table.loc[known, "cpu"] / 1e6)
+    return pd.DataFrame(np.outer(deploys, deploy_s[known]) + cpu_s, columns=known)
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -283,9 +283,7 @@ def in_words(name: str, value: float) -> str:
     """A criterion's value with its unit; "not measured" for none."""
     if np.isnan(value):
         return "not measured"
-    if name == THROUGHPUT:
-        return f"{value:,.0f} requests/s"
-    return ALL[name].shown.format(value / ALL[name].divisor)
+    return ALL[name].in_words(value)
 
 
 def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
@@ -293,26 +291,20 @@ def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
     that workload where one is named; "" for none."""
     plans = rows.attrs["environment"].get("studies", {})
     measured = rows[(rows["metric"] == metric) & rows["ok"]].groupby("study")["cell"].nunique()
-    names = [
-        name for name in comparison.find_studies(rows, kind)
-        if name in measured and workload in ("", plans[name]["parameters"].get("workload", workload))
-    ]  # fmt: skip
-    return max(names, key=lambda name: measured[name], default="")
+    names = [name for name in comparison.find_studies(rows, kind) if name in measured]
+    fit = [name for name in names if workload in ("", plans[name]["parameters"].get("workload", workload))]
+    return max(fit, key=lambda name: measured[name], default="")
 
 
 def _day(rows: pd.DataFrame, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.Series, np.ndarray, str]:
     """The seconds of a day per cell, draws of them, and what a reader must know of them."""
-    first, drawn = pd.Series(np.nan, table.index), np.full((1, len(table)), np.nan)
+    one = deploy_seconds(rows, table, day.bandwidth_mbit)
     note = "deploys are of the same cells' servers, by a model of each block; how far models are off is in 08_deploy"
-    if deployment.is_measured(rows):
-        found = deployment.first_response(rows, day.bandwidth_mbit).reindex(table.index)
-        first, generator = found["mean"], np.random.default_rng(1)
-        drawn = _drawn(first, found["low"], found["high"], found["trials"], generator)
-    if lacking := list(first.index[first.isna()]):
-        first, drawn = deployment.on_line_s(table["transfer"], day.bandwidth_mbit), np.full((1, len(table)), np.nan)
+    if lacking := one.attrs["lacking"]:
         note = f"deploys go by the transfer alone, with no unpacking and no start: none was measured of {lacking[0]}"
         note += f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
-    seconds, drawn = day.deploys * first, day.deploys * drawn
+    drawn = day.deploys * _drawn(one, np.random.default_rng(1))
+    seconds = day.deploys * one["mean"]
     if day.requests:
         seconds = seconds + day.requests * table["cpu"] / 1e6
         drawn = drawn + day.requests * draws.paired.get("cpu", np.nan) / 1e6
@@ -328,27 +320,24 @@ def _measured(
     baseline, warning = ratios.attrs["baseline"], ratios.attrs["warning"]
     own, mean = everything.reindex(cells), everything.loc[baseline, "mean"]
     ratios = ratios[~ratios["is_twin"]].set_index("cell").reindex(cells)
-    about_own = _drawn(own["mean"], own["low"], own["high"], own["trials"], generator)
-    paired = mean * _drawn(ratios["ratio"], ratios["low"], ratios["high"], ratios["pairs"], generator)
+    about_own = _drawn(own, generator)
+    paired = mean * _drawn(ratios.rename(columns={"ratio": "mean", "pairs": "trials"}), generator)
     if baseline in cells:
         paired[:, cells.get_loc(baseline)] = mean
     return own["mean"], about_own, paired, warning
 
 
-def _drawn(
-    means: pd.Series, low: pd.Series, high: pd.Series, count: pd.Series, generator: np.random.Generator
-) -> np.ndarray:
-    """Values about geometric means with 95% t-intervals over so many trials; NaN where there is no interval."""
-    freedom = (count - 1).clip(lower=1).fillna(1)
-    errors = np.log(high / low) / 2 / stdtrit(freedom, (1 + comparison.CONFIDENCE) / 2)
-    noise = generator.standard_t(freedom, (DRAWS, len(means)))
+def _drawn(found: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
+    """Values about geometric means with 95% t-intervals over so many trials, by the columns of `comparison.summarize`;
+    NaN where there is no interval."""
+    freedom = (found["trials"] - 1).clip(lower=1).fillna(1)
+    errors = np.log(found["high"] / found["low"]) / 2 / stdtrit(freedom, (1 + comparison.CONFIDENCE) / 2)
+    noise = generator.standard_t(freedom, (DRAWS, len(found)))
     # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
-    return means.to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
+    return found["mean"].to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
 
 
-def _judge(
-    table: pd.DataFrame, own: dict[str, np.ndarray], paired: dict[str, np.ndarray], wishes: Wishes
-) -> tuple[np.ndarray, np.ndarray]:
+def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> tuple[np.ndarray, np.ndarray]:
     """Whether each cell meets the wishes, and its weighted sum, by draw and cell."""
     meets = np.ones((1, len(table)), bool)
     for name, limit in wishes.limits.items():
@@ -369,16 +358,12 @@ def _front(table: pd.DataFrame) -> np.ndarray:
     names = [name for name in CRITERIA if table[name].notna().any()]
     values = table[names].to_numpy(float)
     complete = ~np.isnan(values).any(axis=1)
-    beaten = [
-        any(complete[k] and (values[k] <= own).all() and (values[k] < own).any() for k in range(len(values)))
-        for own in values
-    ]
+    others = values[complete]
+    beaten = [((others <= own).all(axis=1) & (others < own).any(axis=1)).any() for own in values]
     return complete & ~np.array(beaten)
 
 
-def _sureness(
-    table: pd.DataFrame, own: dict[str, np.ndarray], paired: dict[str, np.ndarray], wishes: Wishes
-) -> dict[str, float]:
+def _sureness(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> dict[str, float]:
     meets, score = _judge(table, own, paired, wishes)
     score = np.where(meets, score, np.inf)
     best = np.where(np.isfinite(score).any(axis=1), score.argmin(axis=1), -1)
@@ -391,12 +376,11 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
     if cell == picked:
         return ""
     own = table.loc[cell]
-    said = [
-        f"{CRITERIA[name].label} {in_words(name, own[name])}"
-        + ("" if np.isnan(own[name]) else f", more than {in_words(name, limit)}")
-        for name, limit in wishes.limits.items()
-        if not own[name] <= limit
-    ]
+    said = []
+    for name, limit in wishes.limits.items():
+        if not own[name] <= limit:
+            more = "" if np.isnan(own[name]) else f", more than {in_words(name, limit)}"
+            said.append(f"{CRITERIA[name].label} {in_words(name, own[name])}{more}")
     if wishes.min_throughput:
         best = table[THROUGHPUT].max()
         if np.isnan(own[THROUGHPUT]):
@@ -409,8 +393,8 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
         said.append("no shell")
     if wishes.stable and own["unstable"]:
         said.append("unstable flags")
-    said += [f"{ALL[name].label} not measured" for name in wishes.weights
-             if np.isnan(own[name]) and name not in wishes.limits]  # fmt: skip
+    unmeasured = [name for name in wishes.weights if np.isnan(own[name]) and name not in wishes.limits]
+    said += [f"{ALL[name].label} not measured" for name in unmeasured]
     if said:
         return "; ".join(said)
     worse = [name for name in wishes.weights if own[name] > table.loc[picked, name]]

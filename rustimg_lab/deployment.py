@@ -34,22 +34,15 @@ def times(rows: pd.DataFrame) -> pd.DataFrame:
     run = rows.attrs["environment"]["run"]
     if not is_measured(rows):
         raise LabError(f"run '{run}' has no study of deploys; `./lab measure --run {run} --study deploy` makes one")
-    names = comparison.find_studies(rows, KIND)
     found = []
-    for name in names:
+    for name in comparison.find_studies(rows, KIND):
         about = rows.attrs["environment"]["studies"][name]["parameters"]
         own = comparison.samples(rows, name, METRIC)
         table = comparison.summarize(own).rename(columns={"mean": "seconds"})
-        table = table[~table["cell"].str.endswith(comparison.TWIN)]
-        others = {
-            metric: comparison.samples(rows, name, metric).groupby("cell")["value"].mean()
-            for metric in ("pull_s", "pulled_bytes", "manifest_bytes", "stored_bytes", "base_stored_bytes")
-        }
-        found.append(table.assign(
-            study=name, has=about["has"], bandwidth_mbit=about["bandwidth_mbit"],
-            base=table["cell"].map(own.drop_duplicates("cell").set_index("cell")["base"]),
-            **{metric: table["cell"].map(values) for metric, values in others.items()},
-        ))  # fmt: skip
+        table = table[~table["cell"].str.endswith(comparison.TWIN)].merge(own[["cell", "base"]].drop_duplicates("cell"))
+        for metric in ("pull_s", "pulled_bytes", "manifest_bytes", "stored_bytes", "base_stored_bytes"):
+            table[metric] = table["cell"].map(comparison.samples(rows, name, metric).groupby("cell")["value"].mean())
+        found.append(table.assign(study=name, has=about["has"], bandwidth_mbit=about["bandwidth_mbit"]))
     result = pd.concat(found, ignore_index=True)
     result = result.sort_values(["has", "bandwidth_mbit"], ascending=[False, True], kind="stable", ignore_index=True)
     result.attrs = {"stand_ins": comparison.stand_ins(rows.attrs["environment"])}
@@ -73,10 +66,8 @@ def model(table: pd.DataFrame, held_out: int = HELD_OUT_MBIT) -> pd.DataFrame:
         if len(apart):
             measured, predicted = apart.iloc[0], fixed + factor * on_line_s(size, held_out)
         lines.append((cell, base, has, size, fixed, factor, measured, predicted, predicted / measured - 1))
-    found = pd.DataFrame(
-        lines,
-        columns=["cell", "base", "has", "bytes", "fixed_s", "factor", "held_out_s", "predicted_s", "error"],
-    )
+    columns = ["cell", "base", "has", "bytes", "fixed_s", "factor", "held_out_s", "predicted_s", "error"]
+    found = pd.DataFrame(lines, columns=columns)
     found.attrs = {**table.attrs, "held_out": held_out}
     return found
 
@@ -156,32 +147,25 @@ def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
     for cell, own in table.groupby("cell", sort=False):
         cold, warm = (own[own["has"] == has] for has in (EMPTY, BASE_THERE))
         whole, base = own["stored_bytes"].mean(), warm["base_stored_bytes"].mean() if len(warm) else 0.0
-        line = {"cell": cell, "pulled_cold": 1000 * cold["pulled_bytes"].mean(),
-                "pulled_warm": 1000 * (warm if len(warm) else cold)["pulled_bytes"].mean()}  # fmt: skip
+        pulled_cold, pulled_warm = (1000 * each["pulled_bytes"].mean() for each in (cold, warm if len(warm) else cold))
+        line = {"cell": cell, "pulled_cold": pulled_cold, "pulled_warm": pulled_warm}
         lines.append(line | {f"stored_{count}": base + count * (whole - base) for count in services})
     found = pd.DataFrame(lines)
     found.attrs = dict(table.attrs)
     return found
 
 
-def pair(rows: pd.DataFrame, baseline: str = "", cell: str = "") -> tuple[str, str]:
-    """The cells to hold against each other: the studies' baseline, and the one that pulls the most, unless they are
-    named. Raises LabError for one that was not measured."""
-    table = times(rows)
-    cold = table[table["has"] == EMPTY]
-    plan = rows.attrs["environment"]["studies"][cold["study"].iloc[0]]
-    names = baseline or plan["baseline"], cell or cold.loc[cold["pulled_bytes"].idxmax(), "cell"]
-    for name in names:
+def against(rows: pd.DataFrame, baseline: str = "", cell: str = "") -> pd.DataFrame:
+    """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, seconds and
+    baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. Unless they are named these are the
+    one that pulls the most, and the studies' baseline. `attrs` has the stand-ins and the warnings. Raises LabError for
+    a cell that was not measured."""
+    cold = times(rows).query("has == @EMPTY")
+    baseline = baseline or rows.attrs["environment"]["studies"][cold["study"].iloc[0]]["baseline"]
+    cell = cell or cold.loc[cold["pulled_bytes"].idxmax(), "cell"]
+    for name in (baseline, cell):
         if name.removesuffix(comparison.TWIN) not in set(cold["cell"]):
             raise unknown("cell that was deployed", name, cold["cell"].unique())
-    return names
-
-
-def against(rows: pd.DataFrame, baseline: str, cell: str) -> pd.DataFrame:
-    """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, seconds and
-    baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. `attrs` has the stand-ins and the
-    warnings. Raises LabError as `pair` does."""
-    baseline, cell = pair(rows, baseline, cell)
     found, warnings = [], []
     for name in comparison.find_studies(rows, KIND, has=EMPTY):
         plan = rows.attrs["environment"]["studies"][name]
@@ -189,9 +173,8 @@ def against(rows: pd.DataFrame, baseline: str, cell: str) -> pd.DataFrame:
         if baseline not in means:
             continue
         ratios = comparison.of_study(rows, name, METRIC, baseline)
-        found.append(ratios[ratios["cell"] == cell].assign(
-            bandwidth_mbit=plan["parameters"]["bandwidth_mbit"], seconds=means.get(cell), baseline_s=means[baseline]
-        ))  # fmt: skip
+        own = ratios[ratios["cell"] == cell].assign(seconds=means.get(cell), baseline_s=means[baseline])
+        found.append(own.assign(bandwidth_mbit=plan["parameters"]["bandwidth_mbit"]))
         warnings.append(ratios.attrs["warning"])
     result = pd.concat(found, ignore_index=True).sort_values("bandwidth_mbit", ignore_index=True)
     result.attrs = {

@@ -24,25 +24,22 @@ def of_profiles(rows: pd.DataFrame, workload: str = "", reference: str = REFEREN
     table = stats.cells(rows).query("ok").set_index("cell")
     if table.empty:
         raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to compare")
-    of = table[table["profile"] == reference].reset_index().set_index(["base", "allocator"])["cell"]
-    studies = {name: choice.study_of(rows, each.kind, each.metric, workload)
-               for name, each in choice.CRITERIA.items() if each.kind}  # fmt: skip
+    is_reference = table["profile"] == reference
+    studies = [(each, choice.study_of(rows, each.kind, each.metric, workload)) for each in choice.MEASURED.values()]
     found, notes = [], []
-    for base, allocator in of.index:
-        against = of[base, allocator]
-        others = table[(table["base"] == base) & (table["allocator"] == allocator) & (table["profile"] != reference)]
+    for against, one in table[is_reference].iterrows():
+        others = table[table["base"].eq(one["base"]) & table["allocator"].eq(one["allocator"]) & ~is_reference]
         for column, label in _EXACT.items():
-            for cell, ratio in (others[column] / table.loc[against, column]).dropna().items():
+            for cell, ratio in (others[column] / one[column]).dropna().items():
                 verdict = "less" if ratio < 1 else "more" if ratio > 1 else "the same"
                 found.append((cell, label, ratio, np.nan, np.nan, verdict))
-        for name, study in studies.items():
-            about = choice.CRITERIA[name]
+        for about, study in studies:
             if not study or against not in set(comparison.samples(rows, study, about.metric)["cell"]):
                 continue
             ratios = comparison.of_study(rows, study, about.metric, against)
             notes.append(f"{about.label}: {ratios.attrs['warning']}" if ratios.attrs["warning"] else "")
-            for one in ratios[ratios["cell"].isin(others.index) & (ratios["pairs"] > 1)].itertuples():
-                found.append((one.cell, about.label, one.ratio, one.low, one.high, one.verdict))
+            ratios = ratios[ratios["cell"].isin(others.index) & (ratios["pairs"] > 1)].assign(criterion=about.label)
+            found += ratios[["cell", *COLUMNS[4:]]].itertuples(index=False, name=None)
     result = pd.DataFrame(found, columns=["cell", *COLUMNS[4:]])
     result = table[COLUMNS[:4]].merge(result, left_index=True, right_on="cell")[COLUMNS].reset_index(drop=True)
     result.attrs = {"reference": reference, "notes": list(dict.fromkeys(filter(None, notes)))}
@@ -58,10 +55,8 @@ def in_words(found: pd.DataFrame) -> str:
             low, high = each["ratio"].min(), each["ratio"].max()
             times = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
             counts = each["verdict"].value_counts()
-            verdict = ", ".join(
-                f"{name} in {n} of {len(each)}" if n < len(each) else name for name, n in counts.items()
-            )
-            told.append(f"{criterion} {times} times ({verdict})")
+            verdicts = [f"{name} in {n} of {len(each)}" if n < len(each) else name for name, n in counts.items()]
+            told.append(f"{criterion} {times} times ({', '.join(verdicts)})")
         pairs = own.groupby(["base", "allocator"]).ngroups
         said.append(f"- **{profile}** beside {found.attrs['reference']}, {pairs} pairs of cells: {'; '.join(told)}.")
     return "\n".join(said)

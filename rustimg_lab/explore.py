@@ -20,9 +20,8 @@ def trade_off(rows: pd.DataFrame, workload: str = "") -> widgets.Widget:
     factors = {}
     for factor in ("base", "profile", "allocator"):
         names = list(found.table[factor].unique())
-        factors[factor] = widgets.SelectMultiple(
-            options=names, value=names, description=factor, rows=min(len(names), 6)
-        )
+        height = min(len(names), 6)
+        factors[factor] = widgets.SelectMultiple(options=names, value=names, description=factor, rows=height)
     across, up = (
         widgets.Dropdown(options=measured, value=list(measured.values())[place], description=word)
         for place, word in ((0, "across"), (1, "up"))

@@ -44,7 +44,6 @@ MANY_CELLS = 8  # of a factorial: from there on what its knobs do is read sooner
 ONE_BY_ONE = {SIZES: "", STARTUP: "startup", UNDER_LOAD: "throughput", MEMORY: "memory"}
 CHOOSE, ATTRIBUTION, DEPLOY = "05_choose", "07_attribution", "08_deploy"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
-MEASURED = [each for each in choice.CRITERIA.values() if each.kind]
 # Without the line that a kernel may log when it is told to end.
 QUIET = {"extra_arguments": ["--log-level=CRITICAL"]}
 # What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
@@ -62,17 +61,14 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     apps = {each: stats.app(rows) for each, rows in runs.items()}
     if len(set(apps.values())) > 1:
         raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
-    wanted = sorted(
-        ((n, run, p) for run, rows in runs.items() for n, p in _parts_of_page(run, rows)), key=lambda each: each[0]
-    )
+    wanted = [(n, run, p) for run, rows in runs.items() for n, p in _parts_of_page(run, rows)]
     if not wanted:
         raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
     made = []
-    for number, (notebook, run, parameters) in enumerate(wanted, 1):
-        told = ", ".join(f"{key} {value}" for key, value in parameters.items())
-        on_part(f"{number} of {len(wanted)}: {notebook}, run {run}{f', {told}' if told else ''}")
-        document = _without_sentinel(execute(run, notebook, parameters))
-        made.append(page.Part(document, f"run {run}{f', {told}' if told else ''}"))
+    for number, (notebook, run, parameters) in enumerate(sorted(wanted, key=lambda part: part[0]), 1):
+        of = ", ".join([f"run {run}", *(f"{key} {value}" for key, value in parameters.items())])
+        on_part(f"{number} of {len(wanted)}: {notebook}, {of}")
+        made.append(page.Part(_without_sentinel(execute(run, notebook, parameters)), of))
 
     folder = REPORTS / (name if name in runs or name == store.RECORDED_RUN else "+".join(runs).replace("/", "-"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,7 +166,8 @@ def parts(run: str) -> list[tuple[str, dict]]:
             found.append((STARTUP, {}))
         elif plan["kind"] == "build":
             found.append((BUILD, {}))
-    if stats.cells(rows)["ok"].any() and any(choice.study_of(rows, each.kind, each.metric, "") for each in MEASURED):
+    measured = (choice.study_of(rows, each.kind, each.metric, "") for each in choice.MEASURED.values())
+    if stats.cells(rows)["ok"].any() and any(measured):
         found.append((CHOOSE, {}))
     asked = any(f" {KNOBS}" in command for command in rows.attrs["environment"].get("commands", []))
     if asked or attribution.everything(rows)[0]:  # of one that was asked for, also why there is none
@@ -188,12 +185,9 @@ def _parts_of_page(run: str, rows: pd.DataFrame) -> list[tuple[str, dict]]:
     if ATTRIBUTION not in dict(found):
         return found
     told = {each.quantity.kind for each in attribution.everything(rows)[0] if len(each.values) >= MANY_CELLS}
-    few = [
-        plan["kind"]
-        for plan in rows.attrs["environment"].get("studies", {}).values()
-        if len(plan["cells"]) - 1 < MANY_CELLS  # the twin is one of them
-    ]
-    left_out = {notebook for notebook, kind in ONE_BY_ONE.items() if kind in told - set(few)}
+    plans = rows.attrs["environment"].get("studies", {}).values()
+    few = {plan["kind"] for plan in plans if len(plan["cells"]) - 1 < MANY_CELLS}  # the twin is one of the cells
+    left_out = {notebook for notebook, kind in ONE_BY_ONE.items() if kind in told - few}
     return [each for each in found if each[0] not in left_out]
 
 
@@ -212,10 +206,9 @@ def _lead(runs: dict[str, pd.DataFrame]) -> page.Lead:
         text = _or_why_not(store.dockerfile, each.run, each.cell)
         profile = _or_why_not(choice.cargo_profile, *factors)
         shipped[each.run, each.cell] = page.Shipped(each.run, each.cell, each.name, text, profile)
-    return page.Lead(
-        best, answers.allocator(runs), answers.article(runs), answers.notes(runs), list(shipped.values()),
-        [_source(name, rows) for name, rows in runs.items()], host.lab(),
-    )  # fmt: skip
+    of_article = answers.allocator(runs), answers.article(runs), answers.notes(runs)
+    sources = [_source(name, rows) for name, rows in runs.items()]
+    return page.Lead(best, *of_article, list(shipped.values()), sources, host.lab())
 
 
 def _or_why_not(make: Callable[..., str], *arguments: str) -> str:
@@ -228,16 +221,11 @@ def _or_why_not(make: Callable[..., str], *arguments: str) -> str:
 
 def _source(name: str, rows: pd.DataFrame) -> page.Source:
     found = rows.attrs["environment"]
-    images = [
-        f"{image['name']}: {image['label']}, {image['source']}, {image['digest']}"
-        for image in found.get("images", {}).values()
-    ]
+    bases = found.get("images", {}).values()
+    images = [f"{image['name']}: {image['label']}, {image['source']}, {image['digest']}" for image in bases]
     blocks = rows[rows["ok"]].groupby("study")["block"].nunique()
-    studies = [
-        f"Study {study}: {blocks[study]} blocks, seed {plan['seed']}"
-        for study, plan in found.get("studies", {}).items()
-        if study in blocks
-    ]
+    seeds = {study: plan["seed"] for study, plan in found.get("studies", {}).items() if study in blocks}
+    studies = [f"Study {study}: {blocks[study]} blocks, seed {seed}" for study, seed in seeds.items()]
     own = name.replace("/", "-")
     files = {f"{own}-{path.name}.xz": lzma.compress(path.read_bytes(), preset=9) for path in store.files(name)}
     facts = {**found.get("machine", {}), **found.get("tools", {})}
@@ -251,13 +239,13 @@ def _print(written: Path) -> Path:
     """The page as a PDF, by a browser of this machine."""
     browser = host.browser()
     if not browser:
-        raise LabError("a PDF is made by Chromium or Chrome, and neither is here: "
-                       f"{host.REMEDIES['chromium']}, or print {written} from any browser")  # fmt: skip
+        remedy = f"{host.REMEDIES['chromium']}, or print {written} from any browser"
+        raise LabError(f"a PDF is made by Chromium or Chrome, and neither is here: {remedy}")
     part = written.with_name(".report.pdf.part")
     part.unlink(missing_ok=True)
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which a browser refuses to have as root
-    engine.run([browser, "--headless", *sandbox, "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}",
-                written.as_uri()], timeout=PDF_TIMEOUT_S)  # fmt: skip
+    flags = ["--headless", *sandbox, "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}"]
+    engine.run([browser, *flags, written.as_uri()], timeout=PDF_TIMEOUT_S)
     if not part.exists():
         raise LabError(f"{browser} made no PDF of {written}; print it from any browser")
     part.replace(written.with_suffix(".pdf"))

@@ -204,13 +204,24 @@ def test_the_profile_is_as_cargo_reads_it():
     )
 
 
-def test_a_days_cost_worked_by_hand(service):
-    table = choice.candidates(service(noise=0.0))[0].loc[[FAST, SLOW]]
-    prices = {"gb": 0.1, "cpu_hour": 0.05, "gb_hour": 0.005}
-    cost = choice.daily_cost(table, np.array([1000.0, 0.0]), np.array([0.0, 3.6e9]), prices)
-    memory = 0.009 * 24 * 0.005
-    assert cost[FAST].tolist() == pytest.approx([1000 * 0.0017 * 0.1 + 1.1 / 3600 * 0.05 + memory, 64 * 0.05 + memory])
-    assert (cost.idxmin(axis=1) == [SLOW, FAST]).all()
+def test_the_seconds_of_a_day_worked_by_hand(service):
+    rows = service(noise=0.0)
+    table = choice.candidates(rows)[0]
+    one = choice.deploy_seconds(rows, table, 100)
+    assert one.attrs["lacking"] == list(table.index) and one["low"].isna().all()
+    assert one.loc[[FAST, SLOW], "mean"].tolist() == pytest.approx([8 * 1.7 / 100, 8 * 1.1 / 100])
+    seconds = choice.daily_seconds(table, one["mean"], np.array([1000.0, 1.0]), np.array([0.0, 1e6]))
+    assert seconds[FAST].tolist() == pytest.approx([136.0, 0.136 + 64.0])
+    assert (seconds.idxmin(axis=1) == [SLOW, FAST]).all()
+    assert UNMEASURED not in seconds
+
+
+def test_the_map_has_the_seconds_that_a_choice_goes_by(service):
+    rows = service()
+    found = choice.choose(rows, Wishes(weights={choice.DAY: 1.0}, day=choice.Day(10, 50, 1e5)))
+    one = choice.deploy_seconds(rows, found.table, 50)
+    (seconds,) = choice.daily_seconds(found.table, one["mean"], np.array([10]), np.array([1e5])).to_dict("records")
+    assert seconds == pytest.approx(found.table[choice.DAY].dropna().to_dict())
 
 
 def test_the_tables_name_what_was_picked(service):
@@ -220,12 +231,6 @@ def test_the_tables_name_what_was_picked(service):
     assert set(CRITERIA[name].label for name in CRITERIA) <= set(shown)
     assert short.candidates("service", found).row_count == 4
     assert "PICKED" in tables.candidates(found).to_html()
-
-
-@pytest.mark.parametrize("text", ["", "gb 1", "gb 1, cpu_hour 2, gb_hour x", "gb 1, cpu_hour 2, gb_hour 3, more 4"])
-def test_prices_that_cannot_be_read_are_told(text):
-    with pytest.raises(LabError, match="give them as gb 0"):
-        choice.parse_prices(text)
 
 
 @pytest.mark.parametrize(
@@ -250,12 +255,12 @@ def test_bad_input_is_one_line(lab, arguments, said):
 
 def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
     """The same calls as in 05_choose, on a run that has everything."""
-    found = choice.choose(service(), Wishes(min_throughput=0.95))
+    rows = service()
+    found = choice.choose(rows, Wishes(min_throughput=0.95))
     for across, up in choice.pairs(found.table):
         plots.front(found, plt.figure().add_subplot(), across, up, "front")
-    prices = choice.parse_prices("gb 0.09, cpu_hour 0.04, gb_hour 0.004")
-    complete = found.table[found.table[list(CRITERIA)].notna().all(axis=1)]
-    axes = plots.break_even(complete, plt.figure().add_subplot(), prices)
+    deploy_s = choice.deploy_seconds(rows, found.table, 100)
+    axes = plots.break_even(found, plt.figure().add_subplot(), deploy_s, 100)
     assert FAST in [text.get_text() for text in axes.get_legend().get_texts()] and FAST in axes.get_label()
     assert len(choice.pairs(found.table)) == 3
     plt.close("all")
