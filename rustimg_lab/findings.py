@@ -1,6 +1,6 @@
 """What a study found, in sentences, with every number from its data."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -16,22 +16,15 @@ CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d" 
 
 def allocator_verdict(rows: pd.DataFrame, study: str) -> str:
     """The article's sentence on allocators, held against a study, as Markdown: musl malloc against jemalloc."""
-    metric = "cpu_us_per_request"
-    workload = rows.attrs["environment"]["studies"][study]["parameters"]["workload"]
-    said = []
-    for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(rows, study, metric)):
-        found = comparison.of_study(rows, study, metric, baseline=musl)
-        one = found.set_index("cell").loc[jemalloc]
-        if one["pairs"] < 2:
-            said.append(f"On {base} musl malloc and jemalloc share too few blocks to say anything.")
-            continue
-        said.append(
-            f"The article says that {CLAIM} and takes jemalloc. Measured on {base}, workload "
-            f"**{workload}**, over {one['pairs']} blocks: with jemalloc a request costs **{one['ratio']:.2f}** times "
-            f"the CPU time that it costs with musl malloc (95% interval {one['low']:.2f} to {one['high']:.2f}): "
-            f"**{one['verdict']}**.{_note(found)}"
+
+    def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
+        return (
+            f"The article says that {CLAIM} and takes jemalloc. Measured on {where}: with jemalloc a request costs "
+            f"**{one['ratio']:.2f}** times the CPU time that it costs with musl malloc (95% interval "
+            f"{one['low']:.2f} to {one['high']:.2f}): **{one['verdict']}**.{note}"
         )
-    return "\n\n".join(said) or f"Study **{study}** does not hold musl malloc against jemalloc."
+
+    return _jemalloc_against_musl(rows, study, "cpu_us_per_request", sentence)
 
 
 def holds_musl_beside_jemalloc(rows: pd.DataFrame, study: str) -> bool:
@@ -43,30 +36,38 @@ def holds_musl_beside_jemalloc(rows: pd.DataFrame, study: str) -> bool:
 def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str = "") -> str:
     """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names; of the
     smallest limits only where there is one of them."""
-    held = comparison.samples(rows, under_load, "steady_rss_bytes")
-    means = _means(held)
+    means = _means(comparison.samples(rows, under_load, "steady_rss_bytes"))
     smallest = _means(comparison.samples(rows, limits, "smallest_limit_bytes")) if limits else {}
-    workload = rows.attrs["environment"]["studies"][under_load]["parameters"]["workload"]
-    said = []
-    for base, musl, jemalloc in _musl_and_jemalloc(held):
-        found = comparison.of_study(rows, under_load, "steady_rss_bytes", baseline=musl)
-        one = found.set_index("cell").loc[jemalloc]
-        if one["pairs"] < 2:
-            said.append(f"On {base} musl malloc and jemalloc share too few blocks to say anything.")
-            continue
-        said.append(
-            f"On {base}, workload **{workload}**, over {one['pairs']} blocks: under load the server with jemalloc "
-            f"holds **{one['ratio']:.2f}** times the memory that it holds with musl malloc (95% interval "
-            f"{one['low']:.2f} to {one['high']:.2f}; {means[jemalloc] / 1e6:.2f} MB against {means[musl] / 1e6:.2f}): "
-            f"**{one['verdict']}**.{_note(found)}"
+
+    def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
+        said = (
+            f"On {where}: under load the server with jemalloc holds **{one['ratio']:.2f}** times the memory that it "
+            f"holds with musl malloc (95% interval {one['low']:.2f} to {one['high']:.2f}; "
+            f"{means[one.name] / 1e6:.2f} MB against {means[musl] / 1e6:.2f}): **{one['verdict']}**.{note}"
         )
-        if {musl, jemalloc} <= set(smallest):
-            limit = comparison.of_study(rows, limits, baseline=musl).set_index("cell").loc[jemalloc]
-            said[-1] += (
-                f" The smallest limit that the whole load is answered under is {smallest[jemalloc] / MEBIBYTE:.1f} MiB "
+        if {musl, one.name} <= set(smallest):
+            limit = comparison.of_study(rows, limits, baseline=musl).set_index("cell").loc[one.name]
+            said += (
+                f" The smallest limit that the whole load is answered under is {smallest[one.name] / MEBIBYTE:.1f} MiB "
                 f"with jemalloc and {smallest[musl] / MEBIBYTE:.1f} MiB with musl malloc (**{limit['verdict']}**)."
             )
-    return "\n\n".join(said) or f"Study **{under_load}** does not hold musl malloc against jemalloc."
+        return said
+
+    return _jemalloc_against_musl(rows, under_load, "steady_rss_bytes", sentence)
+
+
+def _jemalloc_against_musl(rows: pd.DataFrame, study: str, metric: str, sentence: Callable[..., str]) -> str:
+    """A paragraph for each base on which a study has both, as Markdown: what `sentence` makes of the base with the
+    workload, jemalloc's row of `comparison.compare`, the cell with musl malloc, and the study's note."""
+    workload = rows.attrs["environment"]["studies"][study]["parameters"]["workload"]
+    said = []
+    for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(rows, study, metric)):
+        found = comparison.of_study(rows, study, metric, baseline=musl)
+        one = found.set_index("cell").loc[jemalloc]
+        where = f"{base}, workload **{workload}**, over {one['pairs']} blocks"
+        too_few = f"On {base} musl malloc and jemalloc share too few blocks to say anything."
+        said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found)))
+    return "\n\n".join(said) or f"Study **{study}** does not hold musl malloc against jemalloc."
 
 
 def _means(samples: pd.DataFrame) -> dict[str, float]:
@@ -75,11 +76,8 @@ def _means(samples: pd.DataFrame) -> dict[str, float]:
 
 def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     """Per base and profile on musl the base in words, and the cells with musl malloc and with jemalloc."""
-    on_musl = [
-        matrix.links_musl(base, profile)
-        for base, profile in samples[["base", "profile"]].itertuples(index=False, name=None)
-    ]
-    own = samples[~samples["cell"].str.endswith(comparison.TWIN) & pd.Series(on_musl, samples.index, dtype=bool)]
+    on_musl = [matrix.links_musl(*factors) for factors in samples[["base", "profile"]].to_numpy()]
+    own = samples[~samples["cell"].str.endswith(comparison.TWIN) & np.array(on_musl, dtype=bool)]
     for (base, _), group in own.groupby(["base", "profile"]):
         cells = group.drop_duplicates("allocator").set_index("allocator")["cell"]
         if {"system", "jemalloc"} <= set(cells.index):
@@ -93,15 +91,10 @@ def _note(found: pd.DataFrame) -> str:
 
 def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
     """What the image changes of a start, as Markdown: of the program's own, and of the container's."""
-    process = comparison.of_study(rows, "startup-server", "exec_to_first_byte_s", baseline)
-    container = comparison.of_study(rows, "startup-container", "host_first_byte_s", baseline)
-    means = [
-        np.exp(np.log(comparison.samples(rows, study, metric)["value"]).mean()) * 1e3
-        for study, metric in (
-            ("startup-server", "exec_to_first_byte_s"),
-            ("startup-container", "host_first_byte_s"),
-        )
-    ]
+    studies = {"startup-server": "exec_to_first_byte_s", "startup-container": "host_first_byte_s"}.items()
+    process, container = (comparison.of_study(rows, study, metric, baseline) for study, metric in studies)
+    trials = [comparison.samples(rows, study, metric) for study, metric in studies]
+    means = [np.exp(np.log(each["value"]).mean()) * 1e3 for each in trials]
     said = (
         f"Over all cells, the server answers {means[0]:.2f} ms after its exec inside its image; in a container it "
         f"takes {means[1]:.0f} ms, of which the program is {means[0] / means[1]:.1%}."
@@ -112,17 +105,13 @@ def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
     far = others.iloc[-1]
     same = container.set_index("cell").loc[far["cell"]]
     against, name = (comparison.in_words(cell, process.attrs) for cell in (process.attrs["baseline"], far["cell"]))
-    hidden = same["verdict"] in (NO_DIFFERENCE, TOO_NOISY)
+    engine = "The difference is seen through the engine's own work too."
+    if same["verdict"] in (NO_DIFFERENCE, TOO_NOISY):
+        engine = "The engine's own work, which is many times as long, hides what the image changes."
     return (
         f"{said} The farthest from {against} is **{name}**: {far['ratio']:.2f} times as long inside the image "
         f"({far['low']:.2f} to {far['high']:.2f}, **{far['verdict']}**), and {same['ratio']:.2f} times with the engine "
-        f"({same['low']:.2f} to {same['high']:.2f}, **{same['verdict']}**). "
-        + (
-            "The engine's own work, which is many times as long, hides what the image changes."
-            if hidden
-            else "The difference is seen through the engine's own work too."
-        )
-        + _note(process)
+        f"({same['low']:.2f} to {same['high']:.2f}, **{same['verdict']}**). {engine}{_note(process)}"
     )
 
 

@@ -5,7 +5,7 @@ import hashlib
 import io
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +80,13 @@ class Lead:
     """What the page begins and ends with: the answers, and how to reproduce them. `allocator` is Markdown, `article` a
     table as `stats.article_grid`; `source` says which lab made it."""
 
-    best: list[Answer]
-    allocator: str
-    article: pd.DataFrame
-    notes: list[str]
-    shipped: list[Shipped]
-    runs: list[Source]
-    source: str
+    best: list[Answer] = field(default_factory=list)
+    allocator: str = ""
+    article: pd.DataFrame = field(default_factory=pd.DataFrame)
+    notes: list[str] = field(default_factory=list)
+    shipped: list[Shipped] = field(default_factory=list)
+    runs: list[Source] = field(default_factory=list)
+    source: str = ""
 
 
 def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) -> str:
@@ -96,22 +96,20 @@ def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) ->
         {"id": f"part-{number}", "title": part.title, "of": part.of, "body": Markup(_body(part.document, number))}
         for number, part in enumerate(parts, 1)
     ]
-    then_and_now = article(lead.article) if lead else pd.DataFrame()
-    places = {(each.run, each.cell): f"ship-{number}" for number, each in enumerate(lead.shipped if lead else [], 1)}
+    own = lead or Lead()
+    then_and_now = article(own.article)
+    places = {(each.run, each.cell): f"ship-{number}" for number, each in enumerate(own.shipped, 1)}
     return _JINJA.get_template("page.html.j2").render(
+        vars(own),
         title=title,
         about=about,
         sections=sections,
         lead=lead is not None,
-        best=lead.best if lead else [],
-        goals=Markup(_linked(lead.best, places)) if lead and lead.best else "",
+        goals=Markup(_linked(own.best, places)) if own.best else "",
         places=places,
-        notes=lead.notes if lead else [],
-        shipped=lead.shipped if lead else [],
-        source=lead.source if lead else "",
-        allocator=Markup(_tidy(markdown2html(lead.allocator), 0)) if lead and lead.allocator else "",
+        allocator=Markup(_tidy(markdown2html(own.allocator), 0)) if own.allocator else "",
         article=Markup(_tidy(then_and_now.to_html(index=False, border=0), 0)) if len(then_and_now) else None,
-        runs=[_source(run) for run in lead.runs] if lead else [],
+        runs=list(map(_source, own.runs)),
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
@@ -159,18 +157,11 @@ def article(table: pd.DataFrame) -> pd.DataFrame:
 
 def _goals(best: list[Answer]) -> pd.DataFrame:
     """The best image per goal, as text, with a column per quantity that was measured of any."""
-    return pd.DataFrame(
-        [
-            {
-                "goal": each.goal,
-                "ship": each.name,
-                **{label: value.replace(" ", "\N{NO-BREAK SPACE}") for label, value in each.measured.items()},
-                "how sure": each.sure,
-                "of run": each.run,
-            }
-            for each in best
-        ]
-    ).fillna("")
+    lines = []
+    for each in best:
+        measured = {label: value.replace(" ", "\N{NO-BREAK SPACE}") for label, value in each.measured.items()}
+        lines.append({"goal": each.goal, "ship": each.name, **measured, "how sure": each.sure, "of run": each.run})
+    return pd.DataFrame(lines).fillna("")
 
 
 def _pipes(table: pd.DataFrame) -> str:
@@ -192,10 +183,8 @@ def _linked(best: list[Answer], places: dict[tuple[str, str], str]) -> str:
 
 
 def _body(document: nbformat.NotebookNode, number: int) -> str:
-    exporter = HTMLExporter(
-        template_name="basic", embed_images=True, exclude_input=True, exclude_input_prompt=True,
-        exclude_output_prompt=True,
-    )  # fmt: skip
+    hidden = dict.fromkeys(("exclude_input", "exclude_input_prompt", "exclude_output_prompt"), True)
+    exporter = HTMLExporter(template_name="basic", embed_images=True, **hidden)
     fragment, _ = exporter.from_notebook_node(nbformat.from_dict({**document, "cells": _shown(document)}))
     return _tidy(fragment, number)
 
@@ -281,14 +270,10 @@ def _smaller(source: str) -> bytes:
 
 
 def _source(run: Source) -> dict[str, Any]:
-    files = [
-        {
-            "name": name,
-            "data": f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}",
-            "size": f"{len(content) / 1e3:.0f} kB",
-        }
-        for name, content in run.files.items()
-    ]
+    files = []
+    for name, content in run.files.items():
+        data = f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}"
+        files.append({"name": name, "data": data, "size": f"{len(content) / 1e3:.0f} kB"})
     return {**vars(run), "files": files}
 
 

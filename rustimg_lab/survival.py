@@ -16,9 +16,7 @@ from rustimg_lab.paths import PROBES_FILE
 
 STUDY = "probes"
 PASSED, FAILED, NOT_APPLICABLE = OUTCOMES = ("passed", "failed", "not applicable")
-FACTS = (
-    "unpacked_bytes", "compressed_bytes", "files", "executables", "packages", "crates_seen",
-)  # fmt: skip
+FACTS = ("unpacked_bytes", "compressed_bytes", "files", "executables", "packages", "crates_seen")
 
 
 @dataclass(frozen=True)
@@ -53,17 +51,11 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     found = newest(rows)
     found = found[found["metric"].isin(PROBES) & (found["value"].eq(FAILED) | ~found["ok"])]
     found = found.sort_values("metric", key=lambda names: names.map(list(PROBES).index), kind="stable")
-    about = [PROBES[name] for name in found["metric"]]
-    return pd.DataFrame(
-        {
-            "cell": found["cell"],
-            "probe": found["metric"],
-            "question": [each.question for each in about],
-            "evidence": found["detail"].where(found["ok"], "could not be made: " + found["reason"]),
-            "remedy": [each.remedy for each in about],
-            "addition": [each.addition for each in about],
-        }
-    ).reset_index(drop=True)
+    evidence = found["detail"].where(found["ok"], "could not be made: " + found["reason"])
+    table = pd.DataFrame({"cell": found["cell"], "probe": found["metric"], "evidence": evidence})
+    for about in ("question", "remedy", "addition"):
+        table[about] = [getattr(PROBES[name], about) for name in found["metric"]]
+    return table.reset_index(drop=True)
 
 
 def facts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -88,16 +80,10 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
         if without == cell or pair.notna().sum() < 2:
             continue
         mended = outcomes.index[outcomes[cell].eq(PASSED) & outcomes[without].eq(FAILED)]
-        found.append(
-            {
-                "cell": cell,
-                "without": without,
-                "unpacked_bytes": int(table["unpacked_bytes"][cell] - table["unpacked_bytes"][without]),
-                "compressed_bytes": table["compressed_bytes"][cell] - table["compressed_bytes"][without],
-                "mended": ", ".join(mended),
-                "left": ", ".join(outcomes.index[outcomes[cell].eq(FAILED)]),
-            }
-        )
+        more = table.loc[cell] - table.loc[without]
+        left = outcomes.index[outcomes[cell].eq(FAILED)]
+        sizes = int(more["unpacked_bytes"]), more["compressed_bytes"]
+        found.append((cell, without, *sizes, ", ".join(mended), ", ".join(left)))
     return pd.DataFrame(found, columns=["cell", "without", "unpacked_bytes", "compressed_bytes", "mended", "left"])
 
 
