@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +49,8 @@ from rustimg_lab.paths import MYIP, NOTEBOOKS, ROOT
 
 FORMATS = ("html", "pdf", "md")
 PYTEST = (sys.executable, "-m", "pytest")
+
+Option = Callable[..., object]  # adds an option to a command, as `add_argument` does
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
@@ -94,11 +96,7 @@ def run(options: argparse.Namespace) -> int:
         if app.serve:
             load = replace(load, workload=workloads.own(app))
         study = studies.short(*grid, options.debian), studies.planner("throughput", [load], plan, app)
-    failures = pipeline.run_grid(
-        cells, app, options.run, study=study,
-        sources=_sources(options), builder=options.builder, console=console, command=options.told,
-    )  # fmt: skip
-    return _ended(options.run, failures)
+    return _ended(options.run, pipeline.run_grid(cells, app, options.run, study=study, **_building(options)))
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -116,12 +114,10 @@ def measure(options: argparse.Namespace) -> int:
     apps.refuse_allocators(app, cells)
     plan = trials.Plan(options.blocks, options.width, options.baseline, options.seed)
     measured = app if options.app else app.server
-    failures = pipeline.run_studies(
-        cells, [measured, app] if kind.of_clients and not app.serve else [measured], options.run,
-        studies.planner(options.study, loads, plan, measured), kind.tools, cold=kind.of_builds,
-        sources=_sources(options), builder=options.builder, console=console, command=options.told,
-    )  # fmt: skip
-    return _ended(options.run, failures)
+    programs = [measured, app] if kind.of_clients and not app.serve else [measured]
+    planner = studies.planner(options.study, loads, plan, measured)
+    building = {"cold": kind.of_builds, **_building(options)}
+    return _ended(options.run, pipeline.run_studies(cells, programs, options.run, planner, kind.tools, **building))
 
 
 def probe(options: argparse.Namespace) -> int:
@@ -131,11 +127,8 @@ def probe(options: argparse.Namespace) -> int:
     if options.additions:  # beside those without: what they cost, and what they mend, is the difference
         cells += [replace(cell, additions=options.additions) for cell in cells]
     apps.refuse_allocators(app, cells)
-    failures = pipeline.run_probes(
-        cells, [app, app.server] if app.serve or not options.app else [app], options.run,
-        sources=_sources(options), builder=options.builder, console=console, command=options.told,
-    )  # fmt: skip
-    return _ended(options.run, failures)
+    programs = [app, app.server] if app.serve or not options.app else [app]
+    return _ended(options.run, pipeline.run_probes(cells, programs, options.run, **_building(options)))
 
 
 def show_report(options: argparse.Namespace) -> int:
@@ -149,10 +142,8 @@ def choose(options: argparse.Namespace) -> int:
         raise LabError("what a day brings is told by --deploys and --bandwidth together, and --requests beside them")
     day = choice.Day(options.deploys, options.bandwidth, options.requests) if options.deploys else None
     weights = options.weights or {choice.DAY if day else "transfer": 1.0}
-    wishes = choice.Wishes(
-        {name: limit for name, limit in limits.items() if limit}, options.min_throughput, options.shell, options.stable,
-        weights, day,
-    )  # fmt: skip
+    limits = {name: limit for name, limit in limits.items() if limit}
+    wishes = choice.Wishes(limits, options.min_throughput, options.shell, options.stable, weights, day)
     found = choice.choose(_rows(options.run), wishes, options.workload)
     console.print(short.candidates(options.run, found))
     for line in choice.evidence(found):
@@ -171,11 +162,10 @@ def compare(options: argparse.Namespace) -> int:
     names = f"{options.before} -> {options.after}"
     sizes, differs = guard.sizes(before, after), guard.other_machine(before, after)
     changed = store.changed_dockerfiles(options.before, options.after)
-    for line in [
-        *guard.inputs(before, after),
-        *([f"machine: {', '.join(differs)}"] if differs else []),
-        *([f"Dockerfiles of {', '.join(changed)}"] if changed else []),
-    ]:
+    inputs = guard.inputs(before, after)
+    inputs += [f"machine: {', '.join(differs)}"] if differs else []
+    inputs += [f"Dockerfiles of {', '.join(changed)}"] if changed else []
+    for line in inputs:
         print(f"differs: {line}")
     if sizes.empty:
         print(f"{names}: no cell has a size in either run")
@@ -370,12 +360,9 @@ def _loads(options: argparse.Namespace, kind: studies.Kind, app: App) -> list[Lo
         asked = list(map(workloads.find, options.workload or [usual.workload.name]))
     if len(asked) > 1 and kind.load != studies.LOAD_OPTIONS:
         raise LabError(f"--workload: a study of {options.study} asks one; name one of {', '.join(options.workload)}")
-    return [
-        Load(workload, workers, options.connections or usual.connections, options.warmup or usual.warmup_s,
-             options.seconds or usual.seconds)
-        for workload in asked
-        for workers in options.workers or [usual.workers]
-    ]  # fmt: skip
+    connections, warmup_s = options.connections or usual.connections, options.warmup or usual.warmup_s
+    several = [(workload, workers) for workload in asked for workers in options.workers or [usual.workers]]
+    return [Load(*each, connections, warmup_s, options.seconds or usual.seconds) for each in several]
 
 
 def _rows(run: str) -> pd.DataFrame:
@@ -384,6 +371,11 @@ def _rows(run: str) -> pd.DataFrame:
     for line in rows.attrs["broken"]:
         print(f"lab: {line}", file=sys.stderr)
     return rows
+
+
+def _building(options: argparse.Namespace) -> dict[str, object]:
+    """What `pipeline` takes of every command that builds."""
+    return {"sources": _sources(options), "builder": options.builder, "console": console, "command": options.told}
 
 
 def _sources(options: argparse.Namespace) -> bases.Sources:
@@ -402,114 +394,103 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab", description="What base image, build profile and allocator cost.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function: object, text: str) -> argparse.ArgumentParser:
+    def command(name: str, function: object, text: str) -> Option:
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         added.set_defaults(command=function)
-        return added
+        return added.add_argument
 
-    added = command("run", run, "build every cell, measure it, write the report")
-    added.add_argument("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
-    _app_option(added)
-    _cell_options(added, store.DEFAULT_RUN)
-    _knob_options(added)
-    added.add_argument("--blocks", type=values.blocks, default=5, metavar="N",
-                       help="of the short study of the servers under load that comes last; 0 for none")  # fmt: skip
+    add = command("run", run, "build every cell, measure it, write the report")
+    add("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
+    _app_option(add)
+    _cell_options(add, store.DEFAULT_RUN)
+    _knob_options(add)
+    about = "of the short study of the servers under load that comes last; 0 for none"
+    add("--blocks", type=values.blocks, default=5, metavar="N", help=about)
 
-    added = command("measure", measure, "measure the cells in a study of randomized blocks")
-    _app_option(added)
-    _cell_options(added, store.STUDIES_RUN)
-    _knob_options(added)
-    added.add_argument("--study", choices=studies.KINDS, default="throughput",
-                       help="what is measured; each has cells of its own unless some are named")  # fmt: skip
+    add = command("measure", measure, "measure the cells in a study of randomized blocks")
+    _app_option(add)
+    _cell_options(add, store.STUDIES_RUN)
+    _knob_options(add)
+    about = "what is measured; each has cells of its own unless some are named"
+    add("--study", choices=studies.KINDS, default="throughput", help=about)
     usual = studies.USUAL_LOAD
     kinds = "; ".join(f"{each.name}: {each.summary}" for each in workloads.WORKLOADS.values())
-    added.add_argument("--workload", type=values.names, metavar="NAME[,NAME...]",
-                       help=f"what is asked; {usual.workload.name} unless given; {kinds}")  # fmt: skip
-    added.add_argument("--blocks", type=values.count, default=20, metavar="N",
-                       help="how many; with --width at most so many")  # fmt: skip
-    added.add_argument("--width", type=values.percent, metavar="PERCENT",
-                       help="end as soon as every 95%% interval is narrower, as high / low - 1")  # fmt: skip
+    about = f"what is asked; {usual.workload.name} unless given; {kinds}"
+    add("--workload", type=values.names, metavar="NAME[,NAME...]", help=about)
+    add("--blocks", type=values.count, default=20, metavar="N", help="how many; with --width at most so many")
+    about = "end as soon as every 95%% interval is narrower, as high / low - 1"
+    add("--width", type=values.percent, metavar="PERCENT", help=about)
     under_load = "; of studies under load"
-    added.add_argument("--seconds", type=values.count, metavar="N",
-                       help=f"of load in a trial that count; {usual.seconds} unless given{under_load}")  # fmt: skip
-    added.add_argument("--warmup", type=values.count, metavar="N",
-                       help=f"seconds of load before those; {usual.warmup_s} unless given{under_load}")  # fmt: skip
+    about = f"of load in a trial that count; {usual.seconds} unless given{under_load}"
+    add("--seconds", type=values.count, metavar="N", help=about)
+    about = f"seconds of load before those; {usual.warmup_s} unless given{under_load}"
+    add("--warmup", type=values.count, metavar="N", help=about)
     about = f"the server's worker threads; {usual.workers} unless given{under_load}"
-    added.add_argument("--workers", type=values.counts, metavar="N[,N...]", help=about)
+    add("--workers", type=values.counts, metavar="N[,N...]", help=about)
     about = f"that the load generator keeps open; {usual.connections} unless given{under_load}"
-    added.add_argument("--connections", type=values.count, metavar="N", help=about)
-    added.add_argument(
-        "--baseline", default="", metavar="CELL", help="BASE-PROFILE-ALLOCATOR; the first cell unless given"
-    )
-    added.add_argument(
-        "--seed", type=int, metavar="N", help="of the order in the blocks; drawn and recorded unless given"
-    )
+    add("--connections", type=values.count, metavar="N", help=about)
+    add("--baseline", default="", metavar="CELL", help="BASE-PROFILE-ALLOCATOR; the first cell unless given")
+    add("--seed", type=int, metavar="N", help="of the order in the blocks; drawn and recorded unless given")
 
-    added = command("probe", probe, "what an image survives: TLS, DNS, time zones, signals, limits, what is in it")
-    _app_option(added)
-    _cell_options(added, store.PROBES_RUN, "that, behind the name of its package")
-    _additions_option(added)
+    add = command("probe", probe, "what an image survives: TLS, DNS, time zones, signals, limits, what is in it")
+    _app_option(add)
+    _cell_options(add, store.PROBES_RUN, "that, behind the name of its package")
+    _additions_option(add)
 
-    added = command("report", show_report, "write the page of a run to share; needs no engine")
+    add = command("report", show_report, "write the page of a run to share; needs no engine")
     about = f"'{store.RECORDED_RUN}' for all that is recorded of myip; '{store.DEFAULT_RUN}' unless given"
-    added.add_argument("named", nargs="?", metavar="RUN", help=f"a run, or several with commas between; {about}")
-    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the same")
-    added.add_argument("--format", choices=FORMATS, default="html", help="a PDF needs Chromium or Chrome")
+    add("named", nargs="?", metavar="RUN", help=f"a run, or several with commas between; {about}")
+    add("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the same")
+    add("--format", choices=FORMATS, default="html", help="a PDF needs Chromium or Chrome")
 
-    added = command("choose", choose, "pick the cell to ship, say why, and print its Dockerfile; needs no engine")
+    add = command("choose", choose, "pick the cell to ship, say why, and print its Dockerfile; needs no engine")
     about = f"a run with sizes and studies of the same cells; '{store.CHOICE_RUN}' unless given"
-    added.add_argument("--run", default=store.CHOICE_RUN, metavar="NAME", help=about)
-    added.add_argument("--max-transfer", type=values.size, metavar="SIZE", help="compressed, as 3MB")
-    added.add_argument("--max-memory", type=values.size, metavar="SIZE", help="resident under load, as 32MB")
-    added.add_argument("--max-startup", type=values.milliseconds, metavar="TIME", help="exec to first byte, as 5ms")
-    added.add_argument(
-        "--min-throughput", type=values.share, default=0, metavar="SHARE", help="of the best cell's, as 0.95"
-    )
-    added.add_argument("--shell", action="store_true", help="it must have a shell")
-    added.add_argument("--stable", action="store_true", help="no unstable compiler flags")
-    added.add_argument("--deploys", type=values.count, metavar="N", help="a day, to machines that lack the image")
-    added.add_argument("--bandwidth", type=values.bandwidth, metavar="RATE", help="of theirs, as 100Mbit or 1Gbit")
-    added.add_argument("--requests", type=values.count, default=0, metavar="N", help="a day, beside the deploys")
+    add("--run", default=store.CHOICE_RUN, metavar="NAME", help=about)
+    add("--max-transfer", type=values.size, metavar="SIZE", help="compressed, as 3MB")
+    add("--max-memory", type=values.size, metavar="SIZE", help="resident under load, as 32MB")
+    add("--max-startup", type=values.milliseconds, metavar="TIME", help="exec to first byte, as 5ms")
+    add("--min-throughput", type=values.share, default=0, metavar="SHARE", help="of the best cell's, as 0.95")
+    add("--shell", action="store_true", help="it must have a shell")
+    add("--stable", action="store_true", help="no unstable compiler flags")
+    add("--deploys", type=values.count, metavar="N", help="a day, to machines that lack the image")
+    add("--bandwidth", type=values.bandwidth, metavar="RATE", help="of theirs, as 100Mbit or 1Gbit")
+    add("--requests", type=values.count, default=0, metavar="N", help="a day, beside the deploys")
     about = f"of {', '.join(choice.CRITERIA)}, and with --deploys {choice.DAY}: what the one is picked by; "
     about += f"transfer=1 unless given, or with --deploys {choice.DAY}=1"
-    added.add_argument("--weights", type=values.weights, metavar="NAME=NUMBER[,...]", help=about)
-    added.add_argument("--workload", choices=[*workloads.WORKLOADS, workloads.OWN], default="", help="of the studies")
+    add("--weights", type=values.weights, metavar="NAME=NUMBER[,...]", help=about)
+    add("--workload", choices=[*workloads.WORKLOADS, workloads.OWN], default="", help="of the studies")
 
-    added = command("compare", compare, "what changed between two runs; needs no engine")
-    added.add_argument("before", metavar="RUN_A")
-    added.add_argument("after", metavar="RUN_B")
-    _across_option(added)
+    add = command("compare", compare, "what changed between two runs; needs no engine")
+    add("before", metavar="RUN_A")
+    add("after", metavar="RUN_B")
+    _across_option(add)
 
-    added = command("check", check, "exit code 1 when a run breaks a limit, and a summary in Markdown; needs no engine")
-    added.add_argument("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the run; 'article' unless given")
-    added.add_argument("--against", default="", metavar="NAME", help="the run that it may not grow over")
-    added.add_argument("--max-transfer", type=values.size, metavar="SIZE", help="compressed, of every cell, as 2MB")
+    add = command("check", check, "exit code 1 when a run breaks a limit, and a summary in Markdown; needs no engine")
+    add("--run", default=store.DEFAULT_RUN, metavar="NAME", help="the run; 'article' unless given")
+    add("--against", default="", metavar="NAME", help="the run that it may not grow over")
+    add("--max-transfer", type=values.size, metavar="SIZE", help="compressed, of every cell, as 2MB")
     about = f"by how much each of {', '.join(guard.GUARDED)} may grow, as size=1%%,cpu=5%%"
-    added.add_argument(
-        "--max-regression", type=values.regressions, default={}, metavar="NAME=PERCENT[,...]", help=about
-    )
-    _across_option(added)
+    add("--max-regression", type=values.regressions, default={}, metavar="NAME=PERCENT[,...]", help=about)
+    _across_option(add)
 
-    added = command("batch", make_batch, "make the report pages of a grid of parameters; needs no engine")
-    added.add_argument("file", type=Path, metavar="FILE", help="in YAML, as notebooks/batch.yaml")
-    added.add_argument("--timeout", type=values.count, default=900, metavar="SECONDS", help="for each page")
+    add = command("batch", make_batch, "make the report pages of a grid of parameters; needs no engine")
+    add("file", type=Path, metavar="FILE", help="in YAML, as notebooks/batch.yaml")
+    add("--timeout", type=values.count, default=900, metavar="SECONDS", help="for each page")
 
-    added = command("dockerfile", show_dockerfile, "print the Dockerfile of one cell")
-    added.add_argument("base", help="one of " + ", ".join(matrix.BASES))
-    added.add_argument(
-        "--profile", default="optimized", help=f"one of {', '.join(profiles.everything())}, or some joined by +"
-    )
+    add = command("dockerfile", show_dockerfile, "print the Dockerfile of one cell")
+    add("base", help="one of " + ", ".join(matrix.BASES))
+    add("--profile", default="optimized", help=f"one of {', '.join(profiles.everything())}, or some joined by +")
     names = ", ".join((matrix.ARTICLE, *matrix.ALLOCATORS))
     about = f"one of {names}; {matrix.ARTICLE} unless given, or with --app system"
-    added.add_argument("--allocator", help=about)
-    added.add_argument("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
-    _additions_option(added)
-    _app_option(added)
+    add("--allocator", help=about)
+    add("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
+    _additions_option(add)
+    _app_option(add)
 
-    added = command("init", init, "write the lab.toml that `./lab run --app PATH` needs, from what cargo says")
-    added.add_argument("path", type=Path, metavar="PATH", help="a crate's folder, or a workspace member's")
-    added.add_argument("--binary", default="", metavar="NAME", help="which, where the crate has several")
-    _source_options(added)
+    add = command("init", init, "write the lab.toml that `./lab run --app PATH` needs, from what cargo says")
+    add("path", type=Path, metavar="PATH", help="a crate's folder, or a workspace member's")
+    add("--binary", default="", metavar="NAME", help="which, where the crate has several")
+    _source_options(add)
 
     command("doctor", doctor, "what this machine has, and what it lacks")
     command("notebook", notebook, "open JupyterLab on the notebooks; other options go to it, such as --no-browser")
@@ -520,53 +501,47 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _across_option(added: argparse.ArgumentParser) -> None:
+def _across_option(add: Option) -> None:
     about = "hold speeds of two machines against each other too"
-    added.add_argument("--across-machines", action="store_true", help=about)
+    add("--across-machines", action="store_true", help=about)
 
 
-def _app_option(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--app", type=Path, metavar="PATH", help="a crate of your own, in which `./lab init` was called")
+def _app_option(add: Option) -> None:
+    add("--app", type=Path, metavar="PATH", help="a crate of your own, in which `./lab init` was called")
 
 
-def _additions_option(added: argparse.ArgumentParser) -> None:
-    told = "; ".join(f"{name}: {each.summary}" for name, each in additions.ADDITIONS.items())
-    added.add_argument(
-        "--with", dest="additions", type=values.additions, default=(), metavar="NAME[,...]", help=f"added to it; {told}"
-    )
+def _additions_option(add: Option) -> None:
+    about = "; ".join(["added to it", *(f"{name}: {each.summary}" for name, each in additions.ADDITIONS.items())])
+    add("--with", dest="additions", type=values.additions, default=(), metavar="NAME[,...]", help=about)
 
 
-def _cell_options(added: argparse.ArgumentParser, run: str, of_app: str = "the name of its package") -> None:
+def _cell_options(add: Option, run: str, of_app: str = "the name of its package") -> None:
     allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
     about = f"the run to write to or go on with; '{run}' unless given, or with --app {of_app}"
-    added.add_argument("--run", metavar="NAME", help=about)
-    added.add_argument("--bases", type=values.names, help="of " + ",".join(matrix.BASES))
-    added.add_argument(
-        "--profiles", type=values.names, help=f"of {','.join(profiles.everything())}, or some joined by +"
-    )
-    added.add_argument("--allocators", type=values.names, help=f"of {allocators}")
-    _source_options(added)
-    added.add_argument("--builder", metavar="NAME", help="the buildx builder to use, passed through")
+    add("--run", metavar="NAME", help=about)
+    add("--bases", type=values.names, help="of " + ",".join(matrix.BASES))
+    add("--profiles", type=values.names, help=f"of {','.join(profiles.everything())}, or some joined by +")
+    add("--allocators", type=values.names, help=f"of {allocators}")
+    _source_options(add)
+    add("--builder", metavar="NAME", help="the buildx builder to use, passed through")
 
 
-def _knob_options(added: argparse.ArgumentParser) -> None:
+def _knob_options(add: Option) -> None:
+    usual = f"{','.join(factorial.BASES)}; {','.join(factorial.ALLOCATORS)}"
     about = "profiles to turn on and off in every combination, on two bases and with two allocators unless fewer are "
-    about += (
-        f"named ({','.join(factorial.BASES)}; {','.join(factorial.ALLOCATORS)}): what each bought is then told, in "
-    )
-    about += "the place of the short study"
-    added.add_argument("--knobs", type=values.names, default=[], metavar="PROFILE[,...]", help=about)
+    about += f"named ({usual}): what each bought is then told, in the place of the short study"
+    add("--knobs", type=values.names, default=[], metavar="PROFILE[,...]", help=about)
     about = "of those combinations build a fraction, and N more by which what it predicts of the others is scored"
-    added.add_argument("--fraction", type=values.blocks, metavar="N", help=about)
+    add("--fraction", type=values.blocks, metavar="N", help=about)
 
 
-def _source_options(added: argparse.ArgumentParser) -> None:
-    added.add_argument("--base", action="append", default=[], metavar="NAME=SOURCE",
-                       help="for a base or the builder (rust), take this image, archive or `packages`")  # fmt: skip
-    added.add_argument("--registry", metavar="HOST[:PORT][/PREFIX]",
-                       help="ask this registry for the official images, in place of their own")  # fmt: skip
-    added.add_argument("--debian", default=matrix.DEBIAN, metavar="RELEASE",
-                       help="for builder, slim and distroless, of " + ",".join(matrix.RELEASES))  # fmt: skip
+def _source_options(add: Option) -> None:
+    about = "for a base or the builder (rust), take this image, archive or `packages`"
+    add("--base", action="append", default=[], metavar="NAME=SOURCE", help=about)
+    about = "ask this registry for the official images, in place of their own"
+    add("--registry", metavar="HOST[:PORT][/PREFIX]", help=about)
+    about = "for builder, slim and distroless, of " + ",".join(matrix.RELEASES)
+    add("--debian", default=matrix.DEBIAN, metavar="RELEASE", help=about)
 
 
 if __name__ == "__main__":

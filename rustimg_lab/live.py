@@ -29,10 +29,9 @@ def build(base_names: list[str], profiles: list[str], allocators: list[str], run
     drawing = threading.Thread(target=_draw, args=(run_name, shown, over), daemon=True)
     drawing.start()
     try:
-        failures = pipeline.run_grid(
-            cells, app, run_name, study=study, sources=bases.Sources(), builder=None, console=Console(),
-            command=f"# in 00_start_here.ipynb: {', '.join(map(str, cells))}; {blocks} blocks",
-        )  # fmt: skip
+        command = f"# in 00_start_here.ipynb: {', '.join(map(str, cells))}; {blocks} blocks"
+        usual = {"sources": bases.Sources(), "builder": None, "console": Console()}
+        failures = pipeline.run_grid(cells, app, run_name, study=study, command=command, **usual)
     except KeyboardInterrupt:
         print("lab: interrupted; run this cell again to go on")
         return []

@@ -62,9 +62,8 @@ def trials(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 
         yield line
         return
-    with Progress(
-        SpinnerColumn(finished_text="."), BarColumn(30), TextColumn("{task.description}"), console=console
-    ) as bar:
+    columns = SpinnerColumn(finished_text="."), BarColumn(30), TextColumn("{task.description}")
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, planned, what: bar.update(
             task, total=planned, completed=done, description=escape(text(done, planned, what))

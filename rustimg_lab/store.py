@@ -124,9 +124,8 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
     Raises LabError when another lab writes to it, or when it was begun on another `machine`.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == RECORDED_RUN:
-        raise LabError(
-            f"'{name}' cannot be a run's name: use letters, digits, dots and dashes, and not '{RECORDED_RUN}'"
-        )
+        rule = f"use letters, digits, dots and dashes, and not '{RECORDED_RUN}'"
+        raise LabError(f"'{name}' cannot be a run's name: {rule}")
     path = RUNS / name
     _refuse_foreign(path)
     for folder in ("dockerfiles", "logs"):
@@ -203,14 +202,10 @@ def dockerfile(name: str, cell: str) -> str:
 
 def changed_dockerfiles(before: str, after: str) -> list[str]:
     """The cells that two runs have built from two texts. Raises LabError as `load` does."""
-    one, other = (
-        {
-            path.name.removeprefix("Dockerfile."): path.read_bytes()
-            for path in (run_path(run) / "dockerfiles").glob("D*")
-        }
-        for run in (before, after)
-    )
-    return [cell for cell, text in one.items() if other.get(cell, text) != text]
+    folders = [run_path(run) / "dockerfiles" for run in (before, after)]
+    one, other = ({path.name: path.read_bytes() for path in folder.glob("D*")} for folder in folders)
+    changed = [name for name, text in one.items() if other.get(name, text) != text]
+    return [name.removeprefix("Dockerfile.") for name in changed]
 
 
 def current(rows: pd.DataFrame) -> pd.DataFrame:
@@ -261,14 +256,9 @@ def _environment(path: Path) -> dict[str, Any]:
         if file.stat().st_size > ENVIRONMENT_LIMIT:
             raise ValueError(f"longer than {ENVIRONMENT_LIMIT:,} bytes")
         environment = _parsed(file.read_text(encoding="utf-8"))
-        if (
-            isinstance(environment, dict)
-            and isinstance(environment.get("schema"), int)
-            and environment["schema"] > SCHEMA
-        ):
-            raise LabError(
-                f"run '{path.name}' has schema {environment['schema']}, this lab reads {SCHEMA}; update the lab"
-            )
+        schema = environment.get("schema") if isinstance(environment, dict) else None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise LabError(f"run '{path.name}' has schema {schema}, this lab reads {SCHEMA}; update the lab")
         _validator()(environment)
     except fastjsonschema.JsonSchemaValueException as error:
         where = "/".join(map(str, error.path[1:])) or "it"
@@ -276,10 +266,9 @@ def _environment(path: Path) -> dict[str, Any]:
         raise LabError(f"{path.name}/environment.json cannot be used: {where[:80]}: {said[:120]}") from None
     except (OSError, ValueError) as error:
         raise LabError(f"{path.name}/environment.json cannot be read ({error}); the run has no environment") from None
-    if missing := [
-        base for base, digest in environment.get("bases", {}).items() if digest not in environment["images"]
-    ]:
-        raise LabError(f"{path.name}/environment.json cannot be used: base {missing[0]!r} is none of its images")
+    for base, digest in environment.get("bases", {}).items():
+        if digest not in environment["images"]:
+            raise LabError(f"{path.name}/environment.json cannot be used: base {base!r} is none of its images")
     return environment
 
 

@@ -34,26 +34,27 @@ def percent(text: str) -> float:
 _UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
+def _quantity(text: str, units: dict[str, float], what: str) -> float:
+    """A number above 0 with one of these units, each a factor."""
+    found = re.fullmatch(rf"(\d+(?:\.\d+)?)({'|'.join(units)})", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"'{text}' is no {what}")
+    return float(found[1]) * units[found[2]]
+
+
 def size(text: str) -> float:
     """In bytes."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMG]i?B|B)", text)
-    if not found or found[2] not in _UNITS or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"'{text}' is no size, as 3MB or 512KiB")
-    return float(found[1]) * _UNITS[found[2]]
+    return _quantity(text, _UNITS, "size, as 3MB or 512KiB")
 
 
 def milliseconds(text: str) -> float:
     """In seconds."""
-    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)ms", text)) or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"'{text}' is no time in milliseconds, as 5ms")
-    return float(found[1]) / 1e3
+    return _quantity(text, {"ms": 1e-3}, "time in milliseconds, as 5ms")
 
 
 def bandwidth(text: str) -> float:
     """In Mbit/s."""
-    if not (found := re.fullmatch(r"(\d+(?:\.\d+)?)([MG])bit", text)) or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"'{text}' is no bandwidth, as 100Mbit or 1Gbit")
-    return float(found[1]) * {"M": 1, "G": 1000}[found[2]]
+    return _quantity(text, {"Mbit": 1, "Gbit": 1000}, "bandwidth, as 100Mbit or 1Gbit")
 
 
 def share(text: str) -> float:
