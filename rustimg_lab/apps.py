@@ -81,19 +81,12 @@ def load(directory: Path) -> App:
     check = told.get("check", {})
     arguments = tuple(check.get("arguments", []))
     return App(
-        name,
-        root,
-        sha256(root / "Cargo.lock"),
-        package,
-        features=tuple(told.get("features", [])),
-        default_features=told.get("default_features", True),
-        allocators=tuple(told.get("allocators", {}).items()),
-        member=root != directory or "package" in told,
-        system_packages=tuple(told.get("packages", [])),
-        strips=_strips(root),
-        check=None if serve and "check" not in told else Check(**check | {"arguments": arguments}),
-        serve=serve,
-    )
+        name, root, sha256(root / "Cargo.lock"), package,
+        features=tuple(told.get("features", [])), default_features=told.get("default_features", True),
+        allocators=tuple(told.get("allocators", {}).items()), member=root != directory or "package" in told,
+        system_packages=tuple(told.get("packages", [])), strips=_strips(root),
+        check=None if serve and "check" not in told else Check(**check | {"arguments": arguments}), serve=serve,
+    )  # fmt: skip
 
 
 def _beside_manifest(directory: Path) -> Path:
@@ -105,8 +98,8 @@ def _beside_manifest(directory: Path) -> Path:
 
 def _serve(told: dict[str, Any]) -> Serve:
     environment = told.get("environment", {})
-    texts = [*told.get("arguments", []), *environment.values()]
-    if not any("{port}" in text for text in texts if isinstance(text, str)):
+    arguments = told.get("arguments", [])
+    if not any("{port}" in text for text in (*arguments, *environment.values()) if isinstance(text, str)):
         raise LabError("[serve] has no {port} in its arguments or environment: the port is another at each start")
     if not all(isinstance(text, str) for text in environment.values()):
         raise LabError("[serve] 'environment' has something in it that is no text")
@@ -114,9 +107,7 @@ def _serve(told: dict[str, Any]) -> Serve:
         raise LabError(f"[serve] 'method': '{told['method']}' is not one of GET, POST, PUT")
     if not told.get("path", "/").startswith("/"):
         raise LabError(f"[serve] 'path': '{told['path']}' does not begin with /")
-    return Serve(
-        **told | {"arguments": tuple(told.get("arguments", [])), "environment": tuple(sorted(environment.items()))}
-    )
+    return Serve(**told | {"arguments": tuple(arguments), "environment": tuple(sorted(environment.items()))})
 
 
 def allocators(app: App) -> list[str]:
@@ -145,12 +136,13 @@ def init(directory: Path, binary: str, builder: str) -> Path:
     if path.exists():
         raise LabError(f"{path} is there already; edit it, or move it away")
     root = _root(directory)
-    told = _metadata(root, _manifest(root, directory), builder)
+    manifest = str(Path("/app") / directory.relative_to(root) / "Cargo.toml")  # in the container that cargo runs in
+    told = _metadata(root, manifest, builder)
     found = {
         target["name"]: package
         for package in told["packages"]
         for target in package["targets"]
-        if "bin" in target["kind"] and (root == directory or package["manifest_path"] == _manifest(root, directory))
+        if "bin" in target["kind"] and (root == directory or package["manifest_path"] == manifest)
     }
     if not found:
         raise LabError(f"{directory}: no package there has a binary")
@@ -161,7 +153,7 @@ def init(directory: Path, binary: str, builder: str) -> Path:
     if chosen not in found:
         raise unknown("binary", chosen, found)
     package = found[chosen]
-    alone = len(told["packages"]) == 1 and package["manifest_path"] == _manifest(root, directory)
+    alone = len(told["packages"]) == 1 and package["manifest_path"] == manifest
     write_whole(path, _text(chosen, "" if alone else package["name"], package["features"]))
     return path
 
@@ -170,11 +162,8 @@ def _text(binary: str, package: str, features: dict[str, list[str]]) -> str:
     """The file's text. An allocator that is on by default is so for its own cells only."""
     # An optional dependency is a feature too, but sources ask for the one that their author named, if there is one.
     by_author = sorted(features, key=lambda name: (features[name] == [f"dep:{name}"], name))
-    found = {
-        name: next(feature for feature in by_author if name in feature)
-        for name in ALLOCATORS
-        if name != "system" and any(name in feature for feature in features)
-    }
+    named = {name: [feature for feature in by_author if name in feature] for name in ALLOCATORS if name != "system"}
+    found = {name: those[0] for name, those in named.items() if those}
 
     def brings(feature: str) -> set[str]:
         return {feature}.union(*(brings(each) for each in features.get(feature, []) if each in features))
@@ -182,48 +171,37 @@ def _text(binary: str, package: str, features: dict[str, list[str]]) -> str:
     defaults = features.get("default", [])
     kept = [feature for feature in defaults if not brings(feature) & set(found.values())]
     off = kept != defaults
+    lines = "".join(f"{name} = {json.dumps(feature)}\n" for name, feature in found.items())
     return _TEMPLATE.format(
         package=f"package = {json.dumps(package)}\n" if package else "",
         binary=json.dumps(binary),
         features=json.dumps(kept if off else []),
         default_features="false" if off else "true",
-        allocators="".join(f"{name} = {json.dumps(feature)}\n" for name, feature in found.items())
-        or '# jemalloc = "FEATURE"\n# mimalloc = "FEATURE"\n',
+        allocators=lines or '# jemalloc = "FEATURE"\n# mimalloc = "FEATURE"\n',
     )
-
-
-def _manifest(root: Path, directory: Path) -> str:
-    """Where a crate's Cargo.toml is in the container that cargo reads it in."""
-    return str(Path("/app") / directory.relative_to(root) / "Cargo.toml")
 
 
 def _metadata(root: Path, manifest: str, builder: str) -> dict[str, Any]:
     """What `cargo metadata` says of the crate's own packages. Raises LabError with cargo's words."""
-    container = engine.create_container(
-        builder, network_mode="none",
-        command=["cargo", "metadata", "--no-deps", "--offline", "--format-version=1", f"--manifest-path={manifest}"],
-    )  # fmt: skip
-    try:
-        container.put_archive("/", _archive(root))
+    command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1", f"--manifest-path={manifest}"]
+    with engine.created(builder, _archive(root), command=command, network_mode="none") as container:
         container.start()
-        code = container.wait(timeout=METADATA_TIMEOUT_S)["StatusCode"]
-        if code:
+        if container.wait(timeout=METADATA_TIMEOUT_S)["StatusCode"]:
             said = container.logs(stdout=False).decode(errors="replace").split("Caused by:")
             raise LabError(f"{root}: cargo cannot read it: {' '.join(' '.join(said).split())[:400]}")
         return json.loads(container.logs(stderr=False))
-    finally:
-        container.remove(force=True)
 
 
 def _archive(root: Path) -> bytes:
     """The crate's sources, without what cargo made, as a tar archive of a folder `app`."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
-        archive.add(
-            root, "app",
-            filter=lambda member: None if member.name == "app/target" or Path(member.name).name in LEFT_OUT else member,
-        )  # fmt: skip
+        archive.add(root, "app", filter=lambda each: None if _is_left_out(Path(each.name)) else each)
     return file.getvalue()
+
+
+def _is_left_out(path: Path) -> bool:
+    return path == Path("app/target") or path.name in LEFT_OUT
 
 
 def _root(directory: Path) -> Path:

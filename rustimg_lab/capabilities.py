@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import docker.errors
+import docker
 
 from rustimg_lab import engine, inspection
 from rustimg_lab.errors import LabError
@@ -112,7 +112,7 @@ def _try(image: str, about: inspection.EngineInfo) -> Capabilities:
         limits_swap = about.limits_swap and taken.get("swap_limit") in ("0", str(LIMIT["memswap_limit"]))  # v2, v1
         listener.setblocking(False)
         reported_ns = None
-        with suppress(docker.errors.DockerException):
+        with suppress(engine.DockerException):
             reported_ns = inspection.cpu_ns(loop.stats(stream=False, one_shot=True))
         return Capabilities(
             engine=about.version,
@@ -143,7 +143,7 @@ def _start(stack: ExitStack, image: str, options: list[dict[str, Any]], *argumen
                 stack.callback(engine.remove_container, container)
                 container.start()
                 return container
-            except docker.errors.APIError as error:
+            except engine.APIError as error:
                 refusal = engine.explained(error)
     raise LabError(f"the engine starts no container of {image} ({refusal}); see what `docker run` of it says")
 

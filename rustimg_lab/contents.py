@@ -10,40 +10,32 @@ import tarfile
 from collections import Counter
 from collections.abc import Callable
 
-import docker.errors
-
 from rustimg_lab import engine
 
 UNPACKAGED = "(no package)"
+_DATABASES = (
+    "/var/lib/dpkg/status", "/var/lib/dpkg/status.d", "/lib/apk/db/installed", "/usr/lib/os-release", "/etc/os-release",
+)  # fmt: skip
 _LISTS = re.compile(r"var/lib/dpkg/(?:info/([^/:]+)(?::\w+)?\.list|status\.d/([^/]+)\.md5sums)")
 
 
 def read_packages(image: str) -> tuple[dict[str, str], str]:
     """The packages that an image's own database names (version by name), and its release as in os-release."""
-    container = engine.create_container(image, command=["nothing"])
-    try:
-        status, status_d, apk, release, release_etc = (
-            _read(container, path)
-            for path in (
-                "/var/lib/dpkg/status",
-                "/var/lib/dpkg/status.d",
-                "/lib/apk/db/installed",
-                "/usr/lib/os-release",
-                "/etc/os-release",
-            )
-        )
-    finally:
-        container.remove(force=True)
-    found = {}
-    for paragraph in f"{status}\n\n{status_d}".split("\n\n"):
-        fields = dict(line.split(": ", 1) for line in paragraph.splitlines() if ": " in line and line[0] != " ")
-        if "Package" in fields and "Version" in fields:
-            found[fields["Package"]] = fields["Version"]
-    for paragraph in apk.split("\n\n"):
-        fields = dict(line.split(":", 1) for line in paragraph.splitlines() if ":" in line)
-        if "P" in fields and "V" in fields:
-            found[fields["P"]] = fields["V"]
+    with engine.created(image, command=["nothing"]) as container:
+        status, status_d, apk, release, release_etc = (_read(container, path) for path in _DATABASES)
+    found = _versions(f"{status}\n\n{status_d}", ": ", "Package", "Version") | _versions(apk, ":", "P", "V")
     return dict(sorted(found.items())), _release(release or release_etc)
+
+
+def _versions(database: str, separator: str, name: str, version: str) -> dict[str, str]:
+    """The versions by package of a database that has a paragraph for each, with these two fields in it."""
+    found = {}
+    for paragraph in database.split("\n\n"):
+        lines = [line for line in paragraph.splitlines() if separator in line and line[0] != " "]
+        fields = dict(line.split(separator, 1) for line in lines)
+        if name in fields and version in fields:
+            found[fields[name]] = fields[version]
+    return found
 
 
 def package_bytes(image: str) -> dict[str, int]:
@@ -107,7 +99,7 @@ def _read(container: engine.Container, path: str) -> str:
     """The text of a file in a container, or of all files of a folder with an empty line between; "" if absent."""
     try:
         archive = io.BytesIO(b"".join(container.get_archive(path)[0]))
-    except docker.errors.NotFound:
+    except engine.NotFound:
         return ""
     with tarfile.open(fileobj=archive) as files:
         texts = [files.extractfile(member).read().decode(errors="replace") for member in files if member.isfile()]

@@ -2,8 +2,11 @@
 
 import errno
 import hashlib
+import io
 import shutil
+import tarfile
 from pathlib import Path
+from typing import IO
 
 from rustimg_lab.errors import LabError
 
@@ -44,6 +47,14 @@ def write_whole(path: Path, text: str) -> None:
         if is_full(error):
             raise DiskFull(f"{path.name} could not be written", [path.parent], len(text.encode())) from error
         raise
+
+
+def add_file(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
+    """Add a file to an archive that is open for writing. `content` is read from its begin to its end."""
+    member = tarfile.TarInfo(name)
+    member.size = content.seek(0, io.SEEK_END)
+    content.seek(0)
+    archive.addfile(member, content)
 
 
 def sha256(path: Path) -> str:

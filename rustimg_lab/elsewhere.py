@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
 import docker
-import docker.errors
-import requests
 
 from rustimg_lab import engine, inspection
 from rustimg_lab.errors import LabError
@@ -95,7 +94,7 @@ class Elsewhere:
             self.client.ping()
             host, _, port = self.registry_address.partition(":")
             socket.create_connection((host, int(port)), timeout=engine.REGISTRY_TIMEOUT_S).close()
-        except (docker.errors.DockerException, requests.exceptions.RequestException):
+        except (engine.DockerException, engine.RequestException):
             raise LabError("the engine of the lab's own has ended; the same call goes on from here") from None
         except OSError:
             raise LabError("the registry of the lab's own has ended; the same call goes on from here") from None
@@ -108,7 +107,7 @@ class Elsewhere:
                 if "error" in event:
                     raise LabError(f"the image did not come: {event['error']}")
             return self.client.images.get(f"{name}:{tag}").id
-        except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        except engine.RequestException as error:
             raise LabError(f"the image did not come: {getattr(error, 'explanation', '') or error}") from None
 
 
@@ -194,12 +193,10 @@ def start(registry_address: str) -> Iterator[Elsewhere]:
                 client = _client(address, process)
                 _compare(client, hot)
                 try:
-                    yield Elsewhere(
-                        client, f"127.0.0.1:{port}", registry_address, line, lambda work: _inside(name, work)
-                    )
+                    yield Elsewhere(client, f"127.0.0.1:{port}", registry_address, line, partial(_inside, name))
                 finally:
                     # One that has ended has ended its containers.
-                    with suppress(docker.errors.APIError, requests.exceptions.RequestException):
+                    with suppress(engine.RequestException):
                         for container in client.containers.list(all=True):
                             engine.remove_container(container)
     finally:
@@ -209,7 +206,7 @@ def start(registry_address: str) -> Iterator[Elsewhere]:
 def _client(address: str, process: engine.subprocess.Popen) -> docker.DockerClient:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
-        with suppress(docker.errors.DockerException, requests.exceptions.RequestException):
+        with suppress(engine.DockerException, engine.RequestException):
             client = docker.DockerClient(address, timeout=engine.TIMEOUT_S)
             client.ping()
             return client
@@ -266,11 +263,9 @@ def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
-    server.daemon_threads = True
     server.socket.close()
     server.socket = _inside(namespace, lambda: socket.create_server(("127.0.0.1", 0), backlog=64))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server.socket.getsockname()[1], line
     finally:

@@ -18,19 +18,19 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import IO, Any
 
 import cramjam
 import docker
-import docker.errors
-import requests
 from docker.auth import INDEX_NAME, load_config, resolve_repository_name
 from docker.context import ContextAPI
+from docker.errors import APIError, DockerException, ImageLoadError, ImageNotFound, NotFound, NullResource
 from docker.models.containers import Container
 from docker.models.images import Image
 from docker.utils import parse_repository_tag
+from requests.exceptions import RequestException, Timeout  # docker's APIError is a RequestException too
 
 from rustimg_lab import disk, inspection, proxy
 from rustimg_lab.errors import LabError
@@ -83,23 +83,23 @@ class RegistryError(LabError):
     """A registry that did not give an image. `answered`: it said no, or that it failed, in place of nothing; `missing`:
     it has no such name; `failed`: by a fault of its own; `cause`: what was said last."""
 
-    def __init__(self, host: str, reference: str, error: docker.errors.APIError | requests.exceptions.RequestException):
+    def __init__(self, host: str, reference: str, error: RequestException):
         said = " ".join(proxy.redact(str(getattr(error, "explanation", "") or error)).split())
         passed_on = re.findall(r"(?:HTTP(?: status:)?|unexpected status.*:) (\d{3})\b", said)
         engines = getattr(error, "status_code", None) or 500  # 500 is of any fault
         status = int(passed_on[-1]) if passed_on else engines if engines < 500 else 0
-        kinds = (
-            kind for kind, (codes, words, _) in _ANSWERS.items() if status in codes or re.search(words, said, re.I)
+        kind, text = next(
+            (kind, text)
+            for kind, (codes, words, text) in _ANSWERS.items()
+            if status in codes or re.search(words, said, re.I)
         )
-        kind = next(kinds)
         self.answered = kind not in ("strange", "silent")
         self.missing, self.failed = kind == "missing", kind == "failed"
         last = said.rpartition(": ")[2].strip('"')
         self.cause = "a web page" if last.startswith("<") else last or "no reason given"
-        if isinstance(error, requests.exceptions.Timeout):
+        if isinstance(error, Timeout):
             self.cause = f"not within {REGISTRY_TIMEOUT_S} s"
-        text = _ANSWERS[kind][2].format(host=host, reference=reference, cause=self.cause)
-        super().__init__(f"registry {host} {text}")
+        super().__init__(f"registry {host} {text.format(host=host, reference=reference, cause=self.cause)}")
 
 
 def run(
@@ -125,7 +125,7 @@ def run(
 def background(args: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen]:
     """A command that runs as long as the block does, its output thrown away."""
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(_tied(args), start_new_session=True, env={**os.environ, **env}, **quiet)
+    process = _start(args, env={**os.environ, **env}, **quiet)
     try:
         yield process
     finally:
@@ -141,14 +141,7 @@ def stream(args: list[str], on_line: Callable[[str], None]) -> int:
     """
     if _stopping.is_set():
         return -signal.SIGINT
-    process = subprocess.Popen(
-        _tied(args),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    process = _start(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     _running.add(process)
     try:
         for line in process.stdout:
@@ -175,9 +168,11 @@ def stopping() -> Iterator[None]:
         _stopping.clear()
 
 
-def _tied(args: list[str]) -> list[str]:
-    """The command, made to end when the lab does, however that ends: by the kernel, where util-linux can ask it to."""
-    return ["setpriv", "--pdeathsig=TERM", "--", *args] if shutil.which("setpriv") else args
+def _start(args: list[str], **options: Any) -> subprocess.Popen:
+    """Start a command in a session of its own. It ends when the lab does, however that ends: by the kernel, where
+    util-linux can ask it to."""
+    tied = ["setpriv", "--pdeathsig=TERM", "--"] if shutil.which("setpriv") else []
+    return subprocess.Popen([*tied, *args], start_new_session=True, **options)
 
 
 @contextmanager
@@ -242,15 +237,13 @@ def builder() -> str:
 def client(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
     """The engine. Raises LabError, in one line, when none answers."""
     address = host()
+    connect = docker.DockerClient.from_env if "DOCKER_HOST" in os.environ else partial(docker.DockerClient, address)
     try:
         # Importing a root file system of more than a gigabyte is one call, and may take minutes.
-        if "DOCKER_HOST" in os.environ:
-            found = docker.DockerClient.from_env(timeout=timeout_s)
-        else:
-            found = docker.DockerClient(address, timeout=timeout_s)
+        found = connect(timeout=timeout_s)
         found.ping()
         return found
-    except (docker.errors.DockerException, requests.exceptions.RequestException):
+    except (DockerException, RequestException):
         if shutil.which("nerdctl") and not shutil.which("docker"):
             raise LabError(
                 f"nerdctl has no Docker API, and no engine answers at {address}: install and start Docker Engine or "
@@ -267,15 +260,15 @@ def readable_errors() -> Iterator[None]:
     """What the engine refuses, as one line."""
     try:
         yield
-    except docker.errors.APIError as error:
+    except APIError as error:
         if disk.is_full(str(error.explanation)):
             raise disk.DiskFull("the Docker engine refused", data_folders(), disk.GRID_BYTES) from error
         raise LabError(f"the Docker engine refused: {error.explanation or error}") from error
-    except requests.exceptions.RequestException as error:
+    except RequestException as error:
         raise LabError(f"the Docker engine at {host()} stopped answering ({error}); start it and call again") from error
 
 
-def explained(error: docker.errors.APIError) -> str:
+def explained(error: APIError) -> str:
     """What the engine refused, in its words. Raises what an engine raises that answers nothing else either: that is no
     fault of what it was asked for."""
     client().ping()
@@ -302,7 +295,7 @@ def find_image(reference: str) -> Image | None:
     """The image of that name or id in the local engine, if it is there."""
     try:
         return client().images.get(reference)
-    except (docker.errors.ImageNotFound, docker.errors.NullResource):
+    except (ImageNotFound, NullResource):
         return None
 
 
@@ -340,7 +333,7 @@ def _room_for(what: str, needed_bytes: int) -> Iterator[None]:
     """Raises DiskFull where the engine's disk is full before all of it is there."""
     try:
         yield
-    except (docker.errors.APIError, docker.errors.ImageLoadError) as error:
+    except (APIError, ImageLoadError) as error:
         if not disk.is_full(str(error)):
             raise LabError(f"{what} could not be imported: {str(error).splitlines()[0][:200]}") from error
         raise disk.DiskFull(f"{what} could not be imported", data_folders(), needed_bytes) from error
@@ -356,7 +349,7 @@ def manifest_digest(reference: str, host: str) -> str:
     """The digest that a registry has an image under, asked for by the engine. Raises RegistryError, naming `host`."""
     try:
         return client(REGISTRY_TIMEOUT_S).images.get_registry_data(reference).id
-    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+    except RequestException as error:
         raise RegistryError(host, reference, error) from error
 
 
@@ -370,12 +363,12 @@ def pull(reference: str, name: str, host: str, on_progress: Callable[[int, int],
     try:
         for event in client().api.pull(*parse_repository_tag(reference), stream=True, decode=True):
             if "error" in event:
-                raise docker.errors.APIError(event["error"])
+                raise APIError(event["error"])
             detail = event.get("progressDetail") or {}
             if event.get("status") == "Downloading" and "total" in detail:
                 layers[event["id"]] = detail["current"], detail["total"]
                 on_progress(*map(sum, zip(*layers.values(), strict=True)))
-    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+    except RequestException as error:
         raise RegistryError(host, reference, error) from error
     client().images.get(reference).tag(*name.rsplit(":", 1))
     if not was_there:
@@ -403,16 +396,11 @@ def list_files(image: str) -> list[tarfile.TarInfo]:
 
 @contextmanager
 def _exported(image: str) -> Iterator[tarfile.TarFile]:
-    container = create_container(image, command=["nothing"])
-    try:
-        with tempfile.TemporaryFile() as file:
-            for chunk in container.export():
-                file.write(chunk)
-            file.seek(0)
-            with tarfile.open(fileobj=file) as archive:
-                yield archive
-    finally:
-        container.remove(force=True)
+    with created(image, command=["nothing"]) as container, tempfile.TemporaryFile() as file:
+        file.writelines(container.export())
+        file.seek(0)
+        with tarfile.open(fileobj=file) as archive:
+            yield archive
 
 
 @contextmanager
@@ -423,8 +411,7 @@ def saved(image: str) -> Iterator[tuple[dict[str, Any], list[IO[bytes]]]]:
     An engine with containerd's store saves layers as they came: some compressed, some not.
     """
     with tempfile.TemporaryFile() as file, ExitStack() as opened:
-        for chunk in client().images.get(image).save():
-            file.write(chunk)
+        file.writelines(client().images.get(image).save())
         file.seek(0)
         archive = opened.enter_context(tarfile.open(fileobj=file))
         try:
@@ -459,13 +446,23 @@ def _unpacked(opened: ExitStack, layer: IO[bytes]) -> IO[bytes]:
     return file
 
 
+@lru_cache(8)
 def archive(image: str, path: str) -> bytes:
-    """A folder of an image, as a tar archive that begins with the folder's own name."""
-    container = create_container(image, command=["nothing"])
-    try:
+    """A folder of an image, which is named by its id, as a tar archive that begins with the folder's own name."""
+    with created(image, command=["nothing"]) as container:
         return b"".join(container.get_archive(path)[0])
+
+
+@contextmanager
+def created(image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
+    """A container for as long as the block lasts, not yet started, with `files` (a tar archive for /) in it."""
+    container = create_container(image, **options)
+    try:
+        if files:
+            container.put_archive("/", files)
+        yield container
     finally:
-        container.remove(force=True)
+        remove_container(container)
 
 
 def create_container(image: str, **options: Any) -> Container:
@@ -475,11 +472,19 @@ def create_container(image: str, **options: Any) -> Container:
     return client().containers.create(image, labels=labels, use_config_proxy=False, **options)
 
 
+def exit_code(container: Container, timeout_s: float) -> int | None:
+    """The exit code of a container, for whose end is waited; None for one that does not end in time, or is gone."""
+    try:
+        return container.wait(timeout=timeout_s)["StatusCode"]
+    except RequestException:
+        return None
+
+
 def is_running(container: Container) -> bool:
     """Whether a container runs; one that is gone does not."""
     try:
         container.reload()
-    except docker.errors.NotFound:
+    except NotFound:
         return False
     return container.status == "running"
 
@@ -488,7 +493,7 @@ def last_words(container: Container) -> str:
     """The last lines that a container printed, to be put behind the reason why it failed; "" when it is gone."""
     try:
         lines = container.logs(tail=8).decode(errors="replace").split("\n")
-    except docker.errors.NotFound:
+    except NotFound:
         return ""
     return "".join(f"; {line.strip()}" for line in lines if line.strip())
 
@@ -496,10 +501,10 @@ def last_words(container: Container) -> str:
 def remove_container(container: Container) -> None:
     """Removes a container, running or not; one that is gone already, or just being removed, is no error."""
     try:
-        with suppress(docker.errors.APIError):  # it does not run
+        with suppress(APIError):  # it does not run
             container.kill()  # Podman's forced removal stops it first, which may take ten seconds
         container.remove(force=True)
-    except docker.errors.APIError as error:
+    except APIError as error:
         if error.status_code not in (404, 409):  # 409: two labs clear up after a third that was killed
             raise
 
@@ -510,9 +515,8 @@ def remove_containers(all_of_ours: bool = False) -> int:
     With `all_of_ours` also those of a lab that is running now. Returns how many there were.
     """
     removed = 0
-    for container in client().containers.list(
-        all=True, ignore_removed=True, filters={"label": f"{CONTAINER_LABEL}={lab_id()}"}
-    ):
+    filters = {"label": f"{CONTAINER_LABEL}={lab_id()}"}
+    for container in client().containers.list(all=True, ignore_removed=True, filters=filters):
         owner = container.labels.get(PID_LABEL, "")
         if all_of_ours or owner == process_name() or not lives(owner):
             remove_container(container)
@@ -550,19 +554,20 @@ def remove_images() -> tuple[int, list[str]]:
         foreign = [tag for tag in image.tags if not _is_ours(tag)]
         own = [tag for tag in image.tags if _is_ours(tag)]
         try:
-            if not foreign and (users := _built_on(image, labelled)):  # not every engine refuses to remove it
-                kept.append(f"{(own or [image.short_id])[0]}: {users} is built on it")
-                continue
-            for tag in own if foreign else own[1:]:
-                api.remove(tag, noprune=True)
             if foreign:
+                for tag in own:
+                    api.remove(tag, noprune=True)
                 kept.append(f"{foreign[0]}: carries the lab's label, but a name that the lab did not give")
-                continue
-            api.remove(image.id, noprune=True)  # without: nameless images below it would go too, whosever they are
-            removed += 1
-        except docker.errors.ImageNotFound:
+            elif users := _built_on(image, labelled):  # not every engine refuses to remove it
+                kept.append(f"{(own or [image.short_id])[0]}: {users} is built on it")
+            else:
+                for tag in own[1:]:
+                    api.remove(tag, noprune=True)
+                api.remove(image.id, noprune=True)  # else nameless images below it would go too, whosever they are
+                removed += 1
+        except ImageNotFound:
             removed += 1  # it went with the last image that stood on it
-        except docker.errors.APIError as error:
+        except APIError as error:
             kept.append(f"{(image.tags or [image.short_id])[0]}: {error.explanation}")
     for summary in client().api.images():
         pulled = [tag for tag in summary.get("RepoTags") or [] if _is_ours(tag)]

@@ -1,12 +1,13 @@
 """What memory real servers take, in containers with and without a limit."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from conftest import measured
 
 from rustimg_lab import apps, build, comparison, engine, matrix, store
-from rustimg_lab.measure import loading, memory, workloads
+from rustimg_lab.measure import loading, memory, trials, workloads
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.paths import MYIP, REPORTS
@@ -85,8 +86,10 @@ def test_an_engine_that_limits_no_memory_is_told(server, tools, monkeypatch):
     """No engine here is one: its answer is replaced."""
     info = engine.client().info()
     monkeypatch.setattr(engine.client(), "info", lambda: info | {"MemoryLimit": False})
-    with pytest.raises(Lost, match="cannot limit a container's memory"):
-        memory.measure_limit(server, LARGE, tools)
+    run = SimpleNamespace(environment={})
+    planned = [study.parameters for study, _ in memory.studies(LARGE, [server], trials.Plan(1), run, tools)]
+    assert [each["of"] for each in planned] == ["load", "connections"]
+    assert "this engine keeps no container to a memory limit: the smallest is not measured" in planned[0]["warning"]
 
 
 def test_what_the_kernel_does_not_tell_is_absent_with_its_reason(server, tools, monkeypatch):

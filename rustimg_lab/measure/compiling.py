@@ -6,10 +6,7 @@ program afterwards (strip, UPX) is not in it.
 """
 
 import time
-from collections.abc import Iterator
 from functools import partial
-
-import docker.errors
 
 from rustimg_lab import build, capabilities, disk, engine, host
 from rustimg_lab.measure import serving, trials
@@ -20,9 +17,7 @@ KIND, CPU, WALL = "build", "cold_build_cpu_s", "cold_build_s"
 DEADLINE_S = 4 * 3600  # after which a container ends by itself, whatever became of the lab
 
 
-def studies(
-    builders: list[Treatment], program: str, plan: trials.Plan, run: Run
-) -> Iterator[tuple[trials.Study, trials.Measure]]:
+def studies(builders: list[Treatment], program: str, plan: trials.Plan, run: Run) -> trials.Studies:
     """The one study, with how a trial of it is measured. `builders` are what cells are built in, `program` what comes
     out. Raises PlanError when the plan does not fit."""
     parameters = {"program": program, "cpus": len(host.engine_cpus()), "warning": ""}
@@ -42,19 +37,12 @@ def measure(treatment: Treatment, counts_cpu: bool = True) -> list[Observation]:
     options = {"command": ["sleep", str(DEADLINE_S)], "network_mode": "none", "cpuset_cpus": own_cpus}
     with serving.started("builder", treatment.image, **options) as container:
         before, begun = serving.cpu_ns(container), time.monotonic()
-        try:
-            code, said = container.exec_run(command)
-        except docker.errors.APIError as error:
-            raise Lost(f"cargo cannot be called: {error.explanation}") from None
+        code, said = serving.run_in(container, "cargo cannot be called", command)
         took = time.monotonic() - begun
         if code != 0:
             text = said.decode(errors="replace")
             if disk.is_full(text):
                 raise disk.DiskFull(f"{treatment.name} could not be built", engine.data_folders(), disk.GRID_BYTES)
             raise Lost(f"cargo failed with exit code {code}: {build.first_error([text]) or 'it said nothing'}")
-        after = serving.cpu_ns(container)
-    if before is None or after is None or not counts_cpu:
-        cpu = Observation(CPU, None, "s", ok=False, reason=serving.NO_CPU_TIME)
-    else:
-        cpu = Observation(CPU, (after - before) / 1e9, "s")
-    return [cpu, Observation(WALL, took, "s")]
+        after = serving.cpu_ns(container) if counts_cpu else None
+    return [serving.cpu_row(CPU, "s", before, after, 1e9), Observation(WALL, took, "s")]

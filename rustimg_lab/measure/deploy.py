@@ -6,11 +6,7 @@ on which another service stands on it.
 """
 
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
-
-import docker.errors
-import requests
 
 from rustimg_lab import engine, registry
 from rustimg_lab.deployment import BASE_THERE, EMPTY, KIND, MEGABIT, METRIC
@@ -30,12 +26,8 @@ BANDWIDTHS = {EMPTY: (10, 30, 100, 1000), BASE_THERE: (10, 1000)}
 
 
 def studies(
-    servers: list[Treatment],
-    workload: Workload,
-    bases: dict[str, str],
-    plan: trials.Plan,
-    run: Run,
-) -> Iterator[tuple[trials.Study, trials.Measure]]:
+    servers: list[Treatment], workload: Workload, bases: dict[str, str], plan: trials.Plan, run: Run
+) -> trials.Studies:
     """The studies, one for each bandwidth and for what the machine has before, each with how a trial of it is measured.
 
     `workload` says how the server is started; `bases` are the images of the bases by name, none for scratch. Raises
@@ -50,13 +42,12 @@ def studies(
         for has, bandwidths in BANDWIDTHS.items():
             for bandwidth in bandwidths:
                 name = f"deploy-{'cold' if has == EMPTY else 'base'}-{bandwidth}mbit"
-                parameters = {"bandwidth_mbit": bandwidth, "has": has, "compression": ways, "warning": warning,
-                              **workload.parameters()}  # fmt: skip
-                yield (
-                    trials.plan_study(name, KIND, METRIC, parameters, servers, plan, run),
-                    partial(measure, workload=workload, machine=machine, bits_per_s=bandwidth * MEGABIT,
-                            pushed=pushed, stored=stored, bases=bases if has == BASE_THERE else {}),
-                )  # fmt: skip
+                parameters = {"bandwidth_mbit": bandwidth, "has": has, "compression": ways, "warning": warning}
+                parameters |= workload.parameters()
+                study = trials.plan_study(name, KIND, METRIC, parameters, servers, plan, run)
+                there = {"pushed": pushed, "stored": stored, "bases": bases if has == BASE_THERE else {}}
+                bits_per_s = bandwidth * MEGABIT
+                yield study, partial(measure, workload=workload, machine=machine, bits_per_s=bits_per_s, **there)
 
 
 def stored_bytes(image: str) -> int:
@@ -106,7 +97,7 @@ def measure(
         ]
     except DiskFull:
         raise
-    except (LabError, docker.errors.APIError, requests.exceptions.RequestException) as error:
+    except (LabError, engine.RequestException) as error:
         machine.check()
         raise Lost(str(error)) from None
 
@@ -117,15 +108,13 @@ def _first_response(machine: Elsewhere, image: str, command: list[str], workload
     arguments, environment = workload.serve.told(
         host="127.0.0.1", port=port, workers=cpus(), deadline_s=ANSWER_TIMEOUT_S
     )
-    container = machine.client.containers.create(
-        image, command=[*command, *arguments], environment=environment, network_mode="host", use_config_proxy=False,
-        labels={engine.CONTAINER_LABEL: engine.lab_id()},
-    )  # fmt: skip
+    options = {"command": [*command, *arguments], "environment": environment, "network_mode": "host"}
+    labels = {engine.CONTAINER_LABEL: engine.lab_id()}
+    container = machine.client.containers.create(image, labels=labels, use_config_proxy=False, **options)
     try:
         created = time.monotonic()
         container.start()
-        ask: Callable[[], tuple[float | None, float]] = partial(first_byte, port)
-        answered, _ = machine.inside(ask)
+        answered, _ = machine.inside(partial(first_byte, port))
         if answered is None:
             raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{engine.last_words(container)}")
         return created, answered

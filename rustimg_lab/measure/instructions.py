@@ -6,10 +6,6 @@ by the clock (giving memory back) is left out.
 """
 
 import re
-from functools import cache
-
-import docker.errors
-import requests
 
 from rustimg_lab import engine
 from rustimg_lab.measure.serving import Tool, ask, serving
@@ -45,14 +41,14 @@ def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observ
 
 def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
     """The instructions that a server executes from its start to its end, with `count` requests in between."""
-    tool = Tool(_files(tools), COMMAND, ENVIRONMENT)
+    tool = Tool(engine.archive(tools, FOLDER), COMMAND, ENVIRONMENT)
     with serving(image, workload, tools, workers=1, deadline_s=DEADLINE_S, under=tool) as server:
         told = ask(server.client, "repeat", workload, count=count)
         reason = told.get("failed") or told.get("wrong")
         try:
             server.container.kill("SIGTERM")
             server.container.wait(timeout=END_TIMEOUT_S)
-        except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        except engine.RequestException as error:
             reason = reason or error
         if reason:
             raise Lost(f"the server failed under callgrind ({reason}){engine.last_words(server.container)}")
@@ -61,8 +57,3 @@ def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
     if not found:
         raise Lost(f"callgrind told no count: {said.strip().rpartition(chr(10))[2][:200]}")
     return int(found[1])
-
-
-@cache
-def _files(tools: str) -> bytes:
-    return engine.archive(tools, FOLDER)

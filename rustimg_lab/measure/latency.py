@@ -5,7 +5,6 @@ request had its turn, not from when a connection was free for it (`--latency-cor
 cannot hide the requests that it made wait (coordinated omission; Tene, "How NOT to Measure Latency").
 """
 
-from collections.abc import Iterator
 from functools import partial
 
 from rustimg_lab import comparison, engine, store
@@ -22,9 +21,7 @@ OF_CAPACITY = 0.5  # the rate, as a part of what the slowest cell answers in a c
 SLACK_S, SLACK = 0.5, 1.1  # what a trial may take longer, and how often as long, before the rate was not kept
 
 
-def studies(
-    load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str
-) -> Iterator[tuple[trials.Study, trials.Measure]]:
+def studies(load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str) -> trials.Studies:
     """The study of a load at a fixed rate, and how a trial of it is measured. `tools` is the image that oha is in.
 
     The rate is what the run's study has, or half of what the slowest cell answers in the run's throughput study of this
@@ -35,10 +32,8 @@ def studies(
     before = run.environment.get("studies", {}).get(name, {"parameters": {}})["parameters"]
     parameters["requests_per_s"] = rate = before.get("requests_per_s") or _half_of_the_slowest(load, run)
     highest = metric(_told(rate * load.seconds)[-1])
-    yield (
-        trials.plan_study(name, "latency", highest, parameters, treatments, plan, run),
-        partial(measure, load=load, rate=rate, tools=tools),
-    )
+    study = trials.plan_study(name, "latency", highest, parameters, treatments, plan, run)
+    yield study, partial(measure, load=load, rate=rate, tools=tools)
 
 
 def metric(percentile: str) -> str:
@@ -75,12 +70,10 @@ def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[str, float
     """The latencies by percentile, in s. Raises Lost when an answer was an error or had the wrong size, or the rate was
     not kept."""
     workload, sent = load.workload, rate * seconds
-    command = [
-        "oha", "-n", str(sent), "-q", str(rate), "-c", str(load.connections), "--latency-correction", "--no-tui",
-        "--output-format", "json", "-m", workload.method, "-T", "application/json",
-        *(["-d", workload.body] if workload.body else []), f"http://127.0.0.1:{PORT}{workload.path}",
-    ]  # fmt: skip
-    told = loading.call(server, command)
+    command = ["oha", "-n", str(sent), "-q", str(rate), "-c", str(load.connections), "--latency-correction"]
+    command += ["--no-tui", "--output-format", "json", "-m", workload.method, "-T", "application/json"]
+    command += ["-d", workload.body] if workload.body else []
+    told = loading.call(server, [*command, f"http://127.0.0.1:{PORT}{workload.path}"])
     if told["errorDistribution"] or set(told["statusCodeDistribution"]) != {"200"}:
         wrong = told["errorDistribution"] | told["statusCodeDistribution"]
         raise Lost(f"requests failed ({str(wrong)[:200]}){engine.last_words(server.container)}")

@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import docker.errors
-
 from rustimg_lab import capabilities, engine, host
 from rustimg_lab.measure.serving import ANSWER_TIMEOUT_S, PORT, Server, serving
 from rustimg_lab.measure.trials import Lost, PlanError
@@ -46,18 +44,10 @@ class Load:
         server_cpus, generator_cpus, warning = split_cpus(self.workers)
         if not capabilities.holds(run.environment, "limits_cpus"):
             warning = "this engine keeps no container to some CPUs: server and load generator share all"
-        return {
-            "workload": self.workload.name,
-            "workers": self.workers,
-            "connections": self.connections,
-            "warmup_s": self.warmup_s,
-            "seconds": self.seconds,
-            "server_cpus": server_cpus,
-            "generator_cpus": generator_cpus,
-            "network": "loopback of the server's own",  # not the host's, as in runs before
-            "warning": warning,
-            **self.workload.parameters(),
-        }
+        network = "loopback of the server's own"  # not the host's, as in runs before
+        cpus = {"server_cpus": server_cpus, "generator_cpus": generator_cpus}
+        shown = vars(self) | {"workload": self.workload.name} | cpus | {"network": network, "warning": warning}
+        return shown | self.workload.parameters()
 
 
 def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, str]:
@@ -71,9 +61,8 @@ def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, s
         raise PlanError("one CPU cannot hold server and load generator apart; a load is measured on two or more")
     if workers > 1 and len(cpus) < 4:
         if workers > 2:
-            raise PlanError(
-                f"{workers} worker threads are measured on four CPUs or more, here are {len(cpus)}; use 1 or 2"
-            )
+            needed = f"{workers} worker threads are measured on four CPUs or more"
+            raise PlanError(f"{needed}, here are {len(cpus)}; use 1 or 2")
         both = _cpuset(cpus)
         return both, both, f"server and load generator share the CPUs {both}: they slow each other"
     for_server = 1 if workers == 1 else 2
@@ -85,10 +74,8 @@ def serve(image: str, load: Load, tools: str, **options: Any) -> AbstractContext
     `serving` has them."""
     server_cpus, client_cpus, _ = split_cpus(load.workers)
     client = options.pop("client", {}) | {"cpuset_cpus": client_cpus}
-    return serving(
-        image, load.workload, tools, workers=load.workers, deadline_s=load.deadline_s, cpus=server_cpus, client=client,
-        **options,
-    )  # fmt: skip
+    options |= {"workers": load.workers, "deadline_s": load.deadline_s, "cpus": server_cpus, "client": client}
+    return serving(image, load.workload, tools, **options)
 
 
 def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
@@ -97,12 +84,9 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
     Raises Lost when wrk failed, or when an answer was an error or not of the right size.
     """
     workload = load.workload
-    command = [
-        "wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s", "--script=/report.lua",
-        f"http://127.0.0.1:{PORT}{workload.path}", "--", workload.method,
-        *([workload.body] if workload.body else []),
-    ]  # fmt: skip
-    told = call(server, command)
+    command = ["wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s"]
+    command += ["--script=/report.lua", f"http://127.0.0.1:{PORT}{workload.path}", "--", workload.method]
+    told = call(server, [*command, workload.body] if workload.body else command)
     if bad := told["socket_errors"] + told["status_errors"]:
         raise Lost(f"{bad} of {told['requests']} requests failed{engine.last_words(server.container)}")
     if not told["requests"]:
@@ -110,9 +94,8 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
     # What was still on its way when wrk stopped is in its bytes and not in its requests.
     unfinished = told["bytes"] - told["requests"] * server.answer_bytes
     if not 0 <= unfinished <= load.connections * server.answer_bytes:
-        raise Lost(
-            f"{told['requests']} answers had {told['bytes']} bytes, of {server.answer_bytes} each: some were wrong"
-        )
+        answers = f"{told['requests']} answers had {told['bytes']} bytes, of {server.answer_bytes} each"
+        raise Lost(f"{answers}: some were wrong")
     return told["requests"], told["requests"] / (told["duration_us"] / 1e6)
 
 
@@ -120,7 +103,7 @@ def call(server: Server, command: list[str]) -> dict[str, Any]:
     """Runs a load generator's command; the JSON object that is the last of what it prints. Raises Lost without one."""
     try:
         code, said = server.client.exec_run(command, demux=True)
-    except docker.errors.APIError as error:
+    except engine.APIError as error:
         raise Lost(f"the load generator is gone: {error.explanation}{engine.last_words(server.container)}") from None
     out, err = (part.decode(errors="replace").strip() if part else "" for part in said)
     begin = f"\n{out}".rfind("\n{")

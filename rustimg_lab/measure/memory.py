@@ -8,24 +8,24 @@ memory, which is heap and stacks, is told apart. Socket buffers are the kernel's
 """
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from math import sqrt
 from statistics import median_high
+from typing import Any
 
-import docker.errors
 from docker.types import Ulimit
 
 from rustimg_lab import capabilities, engine
 from rustimg_lab.measure import loading, trials
 from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.serving import hold
+from rustimg_lab.measure.serving import hold, run_in
 from rustimg_lab.measure.throughput import REQUESTS_PER_S
 from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.store import Observation, Run
 
+KIND = "memory"
 STEADY, PEAK, ANONYMOUS = "steady_rss_bytes", "peak_rss_bytes", "steady_anonymous_bytes"
 LIMIT = "smallest_limit_bytes"
 CONNECTIONS = (1, 100, 1000)
@@ -40,58 +40,40 @@ _FILES = ["/proc/1/status", "/proc/1/smaps_rollup"]
 _LINES = ("VmHWM:", "Rss:", "Anonymous:")
 
 
-def studies(
-    load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str
-) -> Iterator[tuple[trials.Study, trials.Measure]]:
+def studies(load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str) -> trials.Studies:
     """The studies of a server's memory, each with how a trial of it is measured: under load, by connections, and the
     smallest limit, which takes an engine that keeps containers to one. `tools` is the image that wrk is in. Raises
     PlanError when this machine has too few CPUs, or the plan does not fit."""
+    planned = partial(trials.plan_study, treatments=treatments, run=run)
+    asked, about = {"load": load, "tools": tools}, engine.about()
+    limits_memory = about.limits_memory and capabilities.holds(run.environment, "limits_memory")
     parameters = load.parameters(run)
-    limits_memory = capabilities.holds(run.environment, "limits_memory")
-    told = "" if limits_memory else "this engine keeps no container to a memory limit: the smallest is not measured"
-    parameters["warning"] = "; ".join(filter(None, [parameters["warning"], told]))
-    yield (
-        _plan("load", STEADY, parameters, f"memory-load-{load.name}", treatments, plan, run),
-        partial(measure_load, load=load, tools=tools),
-    )
-    held = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
-    held |= {"connections": list(CONNECTIONS), "warning": ""}
-    called = f"memory-connections-{load.workload.name}-{load.workers}w"
-    yield (
-        _plan("connections", f"rss_at_{CONNECTIONS[-1]}_bytes", held, called, treatments, plan, run),
-        partial(measure_connections, load=load, tools=tools),
-    )
+    if not limits_memory:
+        _warn(parameters, "this engine keeps no container to a memory limit: the smallest is not measured")
+    under_load = {"of": "load", **parameters}
+    yield planned(f"memory-load-{load.name}", KIND, STEADY, under_load, plan=plan), partial(measure_load, **asked)
+
+    shared = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
+    held = {"of": "connections", **shared, "connections": list(CONNECTIONS), "warning": ""}
+    name, metric = f"memory-connections-{load.workload.name}-{load.workers}w", f"rss_at_{CONNECTIONS[-1]}_bytes"
+    yield planned(name, KIND, metric, held, plan=plan), partial(measure_connections, **asked)
     if not limits_memory:
         return
+
+    if not about.limits_swap:
+        _warn(parameters, "the engine cannot keep it from swap")
+    bisected = {"of": "limit", **parameters, "step": STEP, "kept": KEPT}
     fewer = replace(plan, blocks=min(plan.blocks, LIMITS), width=None)
-    if not engine.about().limits_swap:
-        parameters["warning"] = "; ".join(filter(None, [parameters["warning"], "the engine cannot keep it from swap"]))
-    yield (
-        _plan(
-            "limit",
-            LIMIT,
-            parameters | {"step": STEP, "kept": KEPT},
-            f"memory-limit-{load.name}",
-            treatments,
-            fewer,
-            run,
-        ),
-        partial(measure_limit, load=load, tools=tools),
-    )
+    yield planned(f"memory-limit-{load.name}", KIND, LIMIT, bisected, plan=fewer), partial(measure_limit, **asked)
 
 
-def _plan(
-    of: str, metric: str, parameters: dict, name: str, treatments: list[Treatment], plan: trials.Plan, run: Run
-) -> trials.Study:
-    return trials.plan_study(name, "memory", metric, {"of": of, **parameters}, treatments, plan, run)
+def _warn(parameters: dict[str, Any], warning: str) -> None:
+    parameters["warning"] = "; ".join(filter(None, [parameters["warning"], warning]))
 
 
 def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
     """One trial: resident before the load, while it lasts (the median of all looks), and the peak. Raises Lost."""
-    with (
-        loading.serve(treatment.image, load, tools, shares_processes=True) as server,
-        ThreadPoolExecutor(1) as pool,
-    ):
+    with loading.serve(treatment.image, load, tools, shares_processes=True) as server, ThreadPoolExecutor(1) as pool:
         user = _user(treatment.image)
         idle = _resident(server.client, user)
         loading.ask(server, load, load.warmup_s)
@@ -133,8 +115,6 @@ def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observat
     A server that fails or slows to less than `KEPT` of its own rate has too little: long before it is killed, it waits
     for its own code, which the kernel drops and reads again. Raises Lost.
     """
-    if not engine.about().limits_memory:
-        raise Lost("the engine cannot limit a container's memory (its kernel has no such cgroup controller)")
     free = _rate(treatment.image, load, tools, 0, 0)
     needed = KEPT * free
     too_small, enough, told = 0, SMALLEST_BYTES, 0.0
@@ -175,10 +155,7 @@ def _user(image: str) -> str:
 def _resident(beside: engine.Container, user: str) -> dict[str, int]:
     """Bytes by the lines of `_LINES`, of the server in whose PID namespace the container `beside` is; without those
     that the kernel does not tell. Raises Lost when the server is gone."""
-    try:
-        _, said = beside.exec_run(["cat", *_FILES], user=user)
-    except docker.errors.APIError as error:
-        raise Lost(f"the server is gone: {error.explanation}") from None
+    _, said = run_in(beside, "the server is gone", ["cat", *_FILES], user=user)
     lines = (line.split() for line in said.decode(errors="replace").splitlines())
     told = {words[0]: int(words[1]) << 10 for words in lines if len(words) == 3 and words[0] in _LINES}
     if not told:
@@ -192,6 +169,5 @@ def _median(seen: list[dict[str, int]], key: str) -> int | None:
 
 
 def _observation(metric: str, value: float | None) -> Observation:
-    if value is None:
-        return Observation(metric, None, "B", ok=False, reason="the kernel does not tell it of the server's process")
-    return Observation(metric, value, "B")
+    reason = "the kernel does not tell it of the server's process" if value is None else ""
+    return Observation(metric, value, "B", ok=not reason, reason=reason)

@@ -17,11 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import docker.errors
-import requests
 from docker.types import Ulimit
 
-from rustimg_lab import apps, contents, engine, inspection, survival
+from rustimg_lab import apps, contents, disk, engine, inspection, survival
 from rustimg_lab.errors import LabError
 from rustimg_lab.matrix import App
 from rustimg_lab.measure import serving, sizes, working, workloads
@@ -83,7 +81,7 @@ class Ended:
 
     def passes(self, good: bool = True) -> Outcome:
         """Passed where it ended well, and `good` holds."""
-        return (PASSED if self.code == 0 and good else FAILED), str(self)
+        return _outcome(self.code == 0 and good, str(self))
 
 
 def load_app() -> App:
@@ -112,7 +110,7 @@ def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observati
             for name, (outcome, evidence) in probe(subject, files):
                 rows.append(Observation(name, outcome, detail=evidence))
                 left.remove(name)
-        except (LabError, Lost, docker.errors.APIError) as error:
+        except (LabError, Lost, engine.APIError) as error:
             engine.client().ping()  # an engine that does not answer is no finding of this image
             rows += [Observation(name, None, ok=False, reason=str(error)) for name in left]
     return rows, inventory
@@ -123,11 +121,8 @@ def _tls(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         address, trusted = server.url.removeprefix("https://").rstrip("/"), {"PROBE_EXTRA_CA": server.ca_pem}
 
         def fetch(roots: str, environment: dict[str, str], files: bytes = b"") -> Outcome:
-            ended = call(
-                subject.probe, "fetch", address, roots, files=files, network_mode=server.network,
-                environment=environment,
-            )  # fmt: skip
-            return ended.passes()
+            options = {"network_mode": server.network, "environment": environment}
+            return call(subject.probe, "fetch", address, roots, files=files, **options).passes()
 
         yield "tls_bundled", fetch("bundled", trusted)
         yield "tls_system", fetch("system", trusted)
@@ -141,8 +136,8 @@ def _dns(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         def resolve(name: str, *, of: int = 1, at_least: int | None = None) -> Outcome:
             ended = call(subject.probe, "resolve", name, network_mode=network)
             addresses = len(ended.said.split()) if ended.code == 0 else 0
-            outcome = PASSED if addresses >= (at_least or of) else FAILED
-            return outcome, f"{addresses} of {of} addresses" if addresses and of > 1 else str(ended)
+            told = f"{addresses} of {of} addresses" if addresses and of > 1 else str(ended)
+            return _outcome(addresses >= (at_least or of), told)
 
         yield "dns_plain", resolve(f"plain.{DOMAIN}")
         yield "dns_many", resolve(f"many.{DOMAIN}", of=MANY)
@@ -165,13 +160,11 @@ def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     identity = call(subject.probe, "identity", user=user)
     told = dict(line.split(" ", 1) for line in identity.said.splitlines() if " " in line)
     apart = re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", user) and told.get("CapEff:", "?").strip("0") == ""
-    yield "user", (PASSED if apart else FAILED, f"USER {user or '(none: root)'}; CapEff {told.get('CapEff:', '?')}")
+    yield "user", _outcome(apart, f"USER {user or '(none: root)'}; CapEff {told.get('CapEff:', '?')}")
     ended = call(subject.probe, "writable", user=user)
     beyond = [path for path in ended.said.split() if not _is_below(path, WRITABLE)]
-    found = (
-        f"{len(beyond)} beside folders for temporary files: {' '.join(beyond[:5])}" if beyond else ended.said.strip()
-    )
-    yield "writable", (FAILED if ended.code != 0 or beyond else PASSED, found or "nothing")
+    found = f"{len(beyond)} beside folders for temporary files: {' '.join(beyond[:5])}" if beyond else ended.said
+    yield "writable", _outcome(ended.code == 0 and not beyond, found.strip() or "nothing")
     setuid = [each.name for each in files if each.isfile() and each.mode & 0o6000]
     yield "setuid", _none_of(setuid)
 
@@ -185,7 +178,7 @@ def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     yield "memory_limit", _works(subject, **limit)
     ended = call(subject.probe, "allocate", str(4 * LIMIT_BYTES >> 20), **limit)
     killed = "the engine says out of memory" if ended.out_of_memory else "the engine does not say why"
-    yield "oom", (PASSED if ended.code == 137 and ended.out_of_memory else FAILED, f"exit code {ended.code}; {killed}")
+    yield "oom", _outcome(ended.code == 137 and ended.out_of_memory, f"exit code {ended.code}; {killed}")
 
 
 def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
@@ -195,32 +188,29 @@ def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         return
     program = engine.archive(subject.probe, f"/{NAME}")
     workload = workloads.own(subject.server_app) if subject.server_app.serve else workloads.find("root")
-    with serving.serving(
-        subject.server, workload, subject.tools, workers=1, deadline_s=TIMEOUT_S, files=program
-    ) as server:
+    options = {"workers": 1, "deadline_s": TIMEOUT_S, "files": program}
+    with serving.serving(subject.server, workload, subject.tools, **options) as server:
         code, said = server.container.exec_run([f"/{NAME}/{NAME}", "zombies"])
-        yield "zombies", (PASSED if code == 0 else FAILED, said.decode(errors="replace").strip())
+        yield "zombies", _outcome(code == 0, said.decode(errors="replace").strip())
         begun = time.monotonic()
         server.container.kill("SIGTERM")
-        try:
-            code = server.container.wait(timeout=TERM_S)["StatusCode"]
-            yield "sigterm", (PASSED, f"{1000 * (time.monotonic() - begun):.0f} ms, exit code {code}")
-        except requests.exceptions.RequestException:
-            yield "sigterm", (FAILED, f"still there after {TERM_S:.0f} s")
+        code = engine.exit_code(server.container, TERM_S)
+        ended = f"{1000 * (time.monotonic() - begun):.0f} ms, exit code {code}"
+        yield "sigterm", _outcome(code is not None, f"still there after {TERM_S:.0f} s" if code is None else ended)
 
 
 def _failures(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     ended = call(subject.probe, "panic", environment={"RUST_BACKTRACE": "1"})
     said = re.search(r"panicked at \S*src/main\.rs:[1-9]\d*.*\n.*", ended.errors)
     told = f"exit code {ended.code}; {' '.join(said[0].split()) if said else 'no message with its place'}"
-    yield "panic", (PASSED if said and ended.code in PANICS else FAILED, told)
+    yield "panic", _outcome(said and ended.code in PANICS, told)
     named = len(re.findall(r"^ +\d+: .*\brustimg_lab_probe::", ended.errors, re.MULTILINE))
     frames = len(re.findall(r"^ +\d+: ", ended.errors, re.MULTILINE))
-    yield "backtrace", (PASSED if named else FAILED, f"{frames} frames, {named} of them named as the program's own")
+    yield "backtrace", _outcome(named, f"{frames} frames, {named} of them named as the program's own")
     for name, arguments in (("stack_overflow", ["stack", "1000000"]), ("stack_overflow_main", ["overflow"])):
         ended = call(subject.probe, *arguments)
         told = "has overflowed its stack" in ended.errors
-        yield name, (PASSED if told and ended.code else FAILED, str(ended))
+        yield name, _outcome(told and ended.code, str(ended))
     yield "thread_stack", call(subject.probe, "stack", "1024").passes()
 
 
@@ -270,22 +260,15 @@ def sbom(image: str) -> str:
         with tarfile.open(path, "w") as target:
             names = [f"{number}/layer.tar" for number in range(len(layers))]
             for name, layer in zip(names, layers, strict=True):
-                member = tarfile.TarInfo(name)
-                member.size = layer.seek(0, io.SEEK_END)
-                layer.seek(0)
-                target.addfile(member, layer)
+                disk.add_file(target, name, layer)
             manifest = [{"Config": "config.json", "RepoTags": [f"{NAME}:sbom"], "Layers": names}]
             for name, content in (("config.json", config), ("manifest.json", manifest)):
-                text = json.dumps(content).encode()
-                member = tarfile.TarInfo(name)
-                member.size = len(text)
-                target.addfile(member, io.BytesIO(text))
+                disk.add_file(target, name, io.BytesIO(json.dumps(content).encode()))
+        syft = str(Path(sys.executable).parent / "syft")
         # It would ask a host on the internet for newer versions of itself.
-        return engine.run(
-            [str(Path(sys.executable).parent / "syft"), "scan", f"docker-archive:{path}", "--output=spdx-json",
-             "--quiet"],
-            env={"SYFT_CHECK_FOR_APP_UPDATE": "false"}, timeout=SBOM_TIMEOUT_S,
-        )  # fmt: skip
+        quiet = {"SYFT_CHECK_FOR_APP_UPDATE": "false"}
+        command = [syft, "scan", f"docker-archive:{path}", "--output=spdx-json", "--quiet"]
+        return engine.run(command, env=quiet, timeout=SBOM_TIMEOUT_S)
 
 
 @contextmanager
@@ -296,22 +279,12 @@ def resolver(tools: str) -> Iterator[str]:
     lines += [f"198.51.100.{n} many.{DOMAIN}" for n in range(MANY)]
     lines += [f"203.0.113.{n} toomany.{DOMAIN}" for n in range(TOO_MANY)]
     command = [
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--user=root",
-        "--no-resolv",
-        "--no-hosts",
-        "--addn-hosts=/names",
-        f"--local=/{DOMAIN}/",
-        "--listen-address=127.0.0.1",
-        "--bind-interfaces",
-        "--pid-file=",
-        "--log-facility=-",
-    ]
-    with serving.started(
-        "name server", tools, working.archive({"names": "\n".join(lines) + "\n"}),
-        command=command, network_mode="none", dns=["127.0.0.1"], dns_search=[DOMAIN],
-    ) as container:  # fmt: skip
+        "dnsmasq", "--keep-in-foreground", "--user=root", "--no-resolv", "--no-hosts", "--addn-hosts=/names",
+        f"--local=/{DOMAIN}/", "--listen-address=127.0.0.1", "--bind-interfaces", "--pid-file=", "--log-facility=-",
+    ]  # fmt: skip
+    names = working.archive({"names": "\n".join(lines) + "\n"})
+    options = {"command": command, "network_mode": "none", "dns": ["127.0.0.1"], "dns_search": [DOMAIN]}
+    with serving.started("name server", tools, names, **options) as container:
         serving.wait_for(b"started", container, "name server", TIMEOUT_S)
         yield f"container:{container.id}"
 
@@ -320,15 +293,10 @@ def call(image: str, *arguments: str, files: bytes = b"", **options: Any) -> End
     """Calls the image's program, in a container without network unless `options` say otherwise, and waits for its end.
     Raises Lost when it does not start."""
     # Some end by a crash, which is to leave no core on the machine, and one uses all the stack that it can get.
-    usual = {"network_mode": "none", "ulimits": [Ulimit(name="core", soft=0, hard=0),
-                                                 Ulimit(name="stack", soft=8 << 20, hard=8 << 20)]}  # fmt: skip
-    with serving.started(
-        "probe", image, files, command=[*engine.command(image), *arguments], **usual | options
-    ) as container:
-        try:
-            code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
-        except requests.exceptions.RequestException:
-            code = None
+    limits = [Ulimit(name=name, soft=most, hard=most) for name, most in (("core", 0), ("stack", 8 << 20))]
+    options = {"network_mode": "none", "ulimits": limits, "command": [*engine.command(image), *arguments]} | options
+    with serving.started("probe", image, files, **options) as container:
+        code = engine.exit_code(container, TIMEOUT_S)
         said, errors = (container.logs(stdout=out, stderr=not out).decode(errors="replace") for out in (True, False))
         container.reload()
         return Ended(code, said, errors, inspection.is_out_of_memory(container.attrs))
@@ -340,7 +308,11 @@ def _works(subject: Subject, **options: Any) -> Outcome:
 
 
 def _none_of(paths: list[str]) -> Outcome:
-    return (FAILED, f"{len(paths)}: {' '.join(paths[:5])}") if paths else (PASSED, "none")
+    return _outcome(not paths, f"{len(paths)}: {' '.join(paths[:5])}" if paths else "none")
+
+
+def _outcome(passes: object, evidence: str) -> Outcome:
+    return (PASSED if passes else FAILED), evidence
 
 
 def files_of(image: str) -> list[tarfile.TarInfo]:

@@ -12,12 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import docker.errors
-import requests
-
 from rustimg_lab import engine, inspection
 from rustimg_lab.measure.trials import Lost
 from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.store import Observation
 
 ANSWER_TIMEOUT_S = 20
 PORT = 20_080  # of every server, in the network that it has alone
@@ -75,12 +73,11 @@ def serving(
     if under:
         command = [*under.command, *command]
         environment |= under.environment
-    limit = {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
+        files = under.files
+    options |= {"command": command, "network_mode": "none", "environment": environment, "cpuset_cpus": cpus}
+    options |= {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
     with ExitStack() as containers:
-        server = containers.enter_context(started(
-            "server", image, under.files if under else files,
-            command=command, network_mode="none", environment=environment, cpuset_cpus=cpus, **limit, **options,
-        ))  # fmt: skip
+        server = containers.enter_context(started("server", image, files, **options))
         there = f"container:{server.id}"
         beside = {"network_mode": there} | ({"pid_mode": there} if shares_processes else {}) | (client or {})
         try:
@@ -97,19 +94,13 @@ def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterat
 
     Raises Lost, naming `what` it is, when the engine makes or starts none.
     """
-    container = None
-    try:
+    with ExitStack() as stack:
         try:
-            container = engine.create_container(image, **options)
-            if files:
-                container.put_archive("/", files)
+            container = stack.enter_context(engine.created(image, files, **options))
             container.start()
-        except docker.errors.APIError as error:
+        except engine.APIError as error:
             raise Lost(f"the {what} does not start: {engine.explained(error)}") from None
         yield container
-    finally:
-        if container:
-            engine.remove_container(container)
 
 
 def wait_for(word: bytes, container: engine.Container, what: str, timeout_s: float) -> None:
@@ -133,7 +124,7 @@ def first_answer(server: engine.Container, client: engine.Container, workload: W
         if "answer_bytes" in told:
             return told["answer_bytes"], told["body_bytes"]
         if wrong := told.get("wrong") or told.get("failed"):
-            with suppress(requests.exceptions.RequestException):
+            with suppress(engine.RequestException):
                 server.wait(timeout=LOOK_S)  # one that ends soon says why
             raise Lost(f"{wrong}{engine.last_words(server)}")
         if not engine.is_running(server):
@@ -148,10 +139,7 @@ def _ended(server: engine.Container) -> Lost:
 
 def ask(client: engine.Container, mode: str, workload: Workload, **more: Any) -> dict[str, Any]:
     """Run `client.py` (see there) in the client's container; what it told. Raises Lost when it told nothing."""
-    try:
-        code, said = client.exec_run([*CLIENT, mode, request(workload, **more)])
-    except docker.errors.APIError as error:
-        raise Lost(f"the load generator is gone: {error.explanation}") from None
+    code, said = run_in(client, "the load generator is gone", [*CLIENT, mode, request(workload, **more)])
     last = said.decode(errors="replace").strip().rpartition("\n")[2]
     if code or not last.startswith("{"):
         raise Lost(f"the load generator failed with exit code {code}: {last[:200]}")
@@ -161,17 +149,24 @@ def ask(client: engine.Container, mode: str, workload: Workload, **more: Any) ->
 def hold(client: engine.Container, workload: Workload, count: int, seconds: int) -> None:
     """Open so many connections, each with one answer, which stay open for `seconds`, or as long as the client's
     container is there. Raises Lost when one fails."""
-    try:
-        _, output = client.exec_run([*CLIENT, "hold", request(workload, count=count, seconds=seconds)], stream=True)
-        said = b""
-        while b"\n" not in said and (more := next(output, b"")):
-            said += more
-    except docker.errors.APIError as error:
-        raise Lost(f"the load generator is gone: {error.explanation}") from None
+    command = [*CLIENT, "hold", request(workload, count=count, seconds=seconds)]
+    _, output = run_in(client, "the load generator is gone", command, stream=True)
+    said = b""
+    while b"\n" not in said and (more := next(output, b"")):
+        said += more
     last = said.decode(errors="replace").strip()
     told = json.loads(last) if last.startswith("{") else {"failed": last[:200]}
     if "held" not in told:
         raise Lost(told.get("failed") or told.get("wrong") or "the load generator held no connection")
+
+
+def run_in(container: engine.Container, gone: str, command: list[str], **options: Any) -> tuple[int, Any]:
+    """Run a command in a container: its exit code, and its output as docker's `exec_run` has it with the `options`.
+    Raises Lost, which begins with `gone`, when the engine does not run it."""
+    try:
+        return container.exec_run(command, **options)
+    except engine.APIError as error:
+        raise Lost(f"{gone}: {error.explanation}") from None
 
 
 def request(workload: Workload, **more: Any) -> str:
@@ -184,5 +179,13 @@ def cpu_ns(container: engine.Container) -> int | None:
     where it tells none. Raises Lost when the container is gone."""
     try:
         return inspection.cpu_ns(container.stats(stream=False, one_shot=True))
-    except docker.errors.APIError as error:
+    except engine.APIError as error:
         raise Lost(f"the container is gone: {error.explanation}") from None
+
+
+def cpu_row(metric: str, unit: str, before_ns: int | None, after_ns: int | None, per_ns: float) -> Observation:
+    """A row of the CPU time between two calls of `cpu_ns`, divided by `per_ns`; without a value, and with the reason,
+    where one of the two is None."""
+    if before_ns is None or after_ns is None:
+        return Observation(metric, None, unit, ok=False, reason=NO_CPU_TIME)
+    return Observation(metric, (after_ns - before_ns) / per_ns, unit)

@@ -12,10 +12,8 @@ bridge is known to the kernel as a neighbour that does not answer, for a second.
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
-
-import docker.errors
-import requests
+from contextlib import contextmanager
+from functools import partial
 
 from rustimg_lab import capabilities, engine
 from rustimg_lab.host import engine_cpus, free_port
@@ -30,47 +28,39 @@ STARTS = 6  # of the program in one trial; the first is the warm-up
 DEADLINE_S = 60
 EXIT_TIMEOUT_S = 10
 POLL_S = 0.0002
-STARTER = "/starter/starter"
+STARTER_FOLDER = "/starter"
+STARTER = f"{STARTER_FOLDER}/starter"
 UNTIL = {"server": ("first-byte", "exec_to_first_byte_s"), "client": ("exit", "exec_to_exit_s")}
 FLOOR = "noop_exec_to_exit_s"
 NETWORKS = {"host": "host_network", "bridge": "publishes_here"}  # with what the engine must be able to do for each
 
 
 def studies(
-    servers: list[Treatment],
-    clients: list[Treatment],
-    workload: Workload,
-    check: Check | None,
-    plan: trials.Plan,
-    run: Run,
-    tools: str,
-) -> Iterator[tuple[trials.Study, trials.Measure]]:
+    built: list[list[Treatment]], workload: Workload, check: Check | None, plan: trials.Plan, run: Run, tools: str
+) -> trials.Studies:
     """The studies of a start, each with how a trial of it is measured: the server's and the client's process, and the
-    server's container, where the lab reaches it on the host's network or by a published port. `workload` says how the
-    server is started, `check` how the clients are called, where there are any. `tools` is the image that `starter` is
-    in. Raises PlanError when the plan does not fit."""
+    server's container, where the lab reaches it on the host's network or by a published port. `built` are the servers,
+    and behind them the clients where there are any; `workload` says how the server is started, `check` how the clients
+    are called. `tools` is the image that `starter` is in. Raises PlanError when the plan does not fit."""
+    servers, *clients = built
     serve = workload.serve
     networks = [name for name, needed in NETWORKS.items() if capabilities.holds(run.environment, needed)]
     warning = "" if networks else "the lab reaches no container on this engine's networks: its start is not measured"
     programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
-    if clients:
+    for treatments in filter(None, clients):
         environment = {check.https_url: "{url}"} if check.https_url else {}
-        programs.append(("client", clients, (list(check.arguments), environment)))
+        programs.append(("client", treatments, (list(check.arguments), environment)))
     for program, treatments, told in programs:
         until, metric = UNTIL[program]
         parameters = {"program": program, "starts": STARTS, "until": until, "warning": warning, **workload.parameters()}
-        yield (
-            trials.plan_study(f"startup-{program}", "startup", metric, parameters, treatments, plan, run),
-            partial(measure_process, program=program, told=told, tools=tools),
-        )
+        study = trials.plan_study(f"startup-{program}", "startup", metric, parameters, treatments, plan, run)
+        yield study, partial(measure_process, program=program, told=told, tools=tools)
     if not networks:
         return
     parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
     metric = f"{networks[0]}_first_byte_s"
-    yield (
-        trials.plan_study("startup-container", "startup", metric, parameters, servers, plan, run),
-        partial(measure_container, serve=serve, tools=tools, networks=networks),
-    )
+    study = trials.plan_study("startup-container", "startup", metric, parameters, servers, plan, run)
+    yield study, partial(measure_container, serve=serve, tools=tools, networks=networks)
 
 
 def measure_process(
@@ -99,10 +89,8 @@ def measure_container(treatment: Treatment, serve: Serve, tools: str, networks: 
         found += _container(treatment.image, network, serve)
     begun = time.monotonic()
     _in_the_image(treatment.image, tools, ["noop"], {})
-    return [
-        *found,
-        Observation("noop_container_s", time.monotonic() - begun, "s", detail="create, start, exit, remove"),
-    ]
+    took = time.monotonic() - begun
+    return [*found, Observation("noop_container_s", took, "s", detail="create, start, exit, remove")]
 
 
 def _container(image: str, network: str, serve: Serve) -> list[Observation]:
@@ -112,9 +100,8 @@ def _container(image: str, network: str, serve: Serve) -> list[Observation]:
     arguments, environment = serve.told(host=host, port=port, **_fixed())
     command = [*engine.command(image), *arguments]
     begun = time.monotonic()
-    container = engine.create_container(image, command=command, environment=environment, **reach)
-    created = time.monotonic()
-    try:
+    with engine.created(image, command=command, environment=environment, **reach) as container, _failing(container):
+        created = time.monotonic()
         asked = time.monotonic()
         container.start()
         started = time.monotonic()
@@ -123,29 +110,16 @@ def _container(image: str, network: str, serve: Serve) -> list[Observation]:
             raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{engine.last_words(container)}")
         ending = time.monotonic()
         container.kill("SIGTERM")
-        ended = _ended(container)
-    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
-        raise Lost(f"the container failed: {error}{engine.last_words(container)}") from None
-    finally:
-        engine.remove_container(container)
+        has_ended = engine.exit_code(container, EXIT_TIMEOUT_S) is not None
+        exit_s = time.monotonic() - ending if has_ended else None
+        reason = "" if has_ended else f"not within {EXIT_TIMEOUT_S} s of SIGTERM"
     return [
         Observation(f"{network}_create_s", created - begun, "s"),
         Observation(f"{network}_start_call_s", started - asked, "s"),
         Observation(f"{network}_first_byte_s", answered - asked, "s"),
-        Observation(f"{network}_exit_s", ended - ending, "s")
-        if ended
-        else Observation(f"{network}_exit_s", None, "s", ok=False, reason=f"not within {EXIT_TIMEOUT_S} s of SIGTERM"),
+        Observation(f"{network}_exit_s", exit_s, "s", ok=exit_s is not None, reason=reason),
         Observation(f"{network}_longest_poll_s", longest, "s"),
     ]
-
-
-def _ended(container: engine.Container) -> float | None:
-    """When a container ended, on the monotonic clock; None for one that takes no notice of SIGTERM."""
-    try:
-        container.wait(timeout=EXIT_TIMEOUT_S)
-    except requests.exceptions.RequestException:
-        return None
-    return time.monotonic()
 
 
 def _fixed() -> dict[str, int]:
@@ -174,22 +148,19 @@ def first_byte(port: int) -> tuple[float | None, float]:
 
 def _in_the_image(image: str, tools: str, arguments: list[str], environment: dict[str, str]) -> str:
     """What `starter` prints in a container of the image. Raises Lost when it fails."""
-    container = engine.create_container(
-        image, command=[STARTER, *arguments], environment=environment, network_mode="none"
-    )
-    try:
-        container.put_archive("/", _starter(tools))
+    options = {"command": [STARTER, *arguments], "environment": environment, "network_mode": "none"}
+    with engine.created(image, **options) as container, _failing(container):
+        container.put_archive("/", engine.archive(tools, STARTER_FOLDER))
         container.start()
-        code = container.wait(timeout=2 * DEADLINE_S)["StatusCode"]
-        if code:
+        if code := container.wait(timeout=2 * DEADLINE_S)["StatusCode"]:
             raise Lost(f"the starter ended with exit code {code}{engine.last_words(container)}")
         return container.logs(stderr=False).decode()
-    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+
+
+@contextmanager
+def _failing(container: engine.Container) -> Iterator[None]:
+    """Raises Lost, with the container's last log lines, when the engine fails it in the block."""
+    try:
+        yield
+    except engine.RequestException as error:
         raise Lost(f"the container failed: {error}{engine.last_words(container)}") from None
-    finally:
-        engine.remove_container(container)
-
-
-@cache
-def _starter(tools: str) -> bytes:
-    return engine.archive(tools, STARTER.rpartition("/")[0])

@@ -1,15 +1,14 @@
 """The studies that can be asked for by name: the cells of each unless it is told others, and how it is planned."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rustimg_lab import matrix
 from rustimg_lab.measure import compiling, deploy, latency, memory, startup, throughput, workloads
 from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.trials import Measure, Plan, Study, Treatment
+from rustimg_lab.measure.trials import Plan, Studies, Treatment
 from rustimg_lab.store import Run
 
-Studies = Iterator[tuple[Study, Measure]]
 # From the servers' images, the clients' (where they are measured), the run, and the image of what measures.
 Planner = Callable[[list[list[Treatment]], Run, str], Studies]
 
@@ -31,20 +30,14 @@ class Kind:
 
 
 _ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
+_COMPILED = ("baseline", "lto-thin", "lto-fat", "unit-1", "optimized", "opt-z")
 KINDS = {
     "throughput": _ALLOCATORS,
     "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True, load=("workload",)),
     "memory": _ALLOCATORS,
     "latency": replace(_ALLOCATORS, tools="oha"),
     "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools="", load=("workload",)),
-    compiling.KIND: Kind(
-        ("scratch",),
-        ("baseline", "lto-thin", "lto-fat", "unit-1", "optimized", "opt-z"),
-        ("system",),
-        of_builds=True,
-        tools="",
-        load=(),
-    ),
+    compiling.KIND: Kind(("scratch",), _COMPILED, ("system",), of_builds=True, tools="", load=()),
 }
 _UNDER_LOAD = {"throughput": throughput, "memory": memory, "latency": latency}
 # What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.
@@ -66,16 +59,13 @@ def planner(kind: str, loads: list[Load], plan: Plan, app: matrix.App) -> Planne
 
     def studies(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
         if kind == "startup":
-            servers, clients = (*built, [])[:2]
-            yield from startup.studies(servers, clients, loads[0].workload, app.check, plan, run, tools)
-            return
-        if kind == "deploy":
+            yield from startup.studies(built, loads[0].workload, app.check, plan, run, tools)
+        elif kind == "deploy":
             yield from deploy.studies(built[0], loads[0].workload, run.environment["bases"], plan, run)
-            return
-        if kind == compiling.KIND:
+        elif kind == compiling.KIND:
             yield from compiling.studies(built[0], app.name, plan, run)
-            return
-        for load in loads:
-            yield from _UNDER_LOAD[kind].studies(load, *built, plan, run, tools)
+        else:
+            for load in loads:
+                yield from _UNDER_LOAD[kind].studies(load, *built, plan, run, tools)
 
     return studies

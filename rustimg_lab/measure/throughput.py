@@ -1,6 +1,5 @@
 """How many requests a server answers, and what CPU time each costs it, in a closed loop (see `loading.py`)."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -15,29 +14,22 @@ REQUESTS_PER_S = "requests_per_s"
 COUNTS = 2  # of instructions, per cell: the second shows that they repeat
 
 
-def studies(
-    load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str
-) -> Iterator[tuple[trials.Study, trials.Measure]]:
+def studies(load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str) -> trials.Studies:
     """The two studies of a load, each with how a trial of it is measured: under wrk, and instructions per request.
 
     `tools` is the image that wrk and valgrind are in. Raises PlanError when this machine has too few CPUs for the load,
     or the plan does not fit the cells or the run.
     """
+    planned = partial(trials.plan_study, treatments=treatments, run=run)
     counts_cpu = capabilities.holds(run.environment, "counts_cpu")
     metric = CPU_PER_REQUEST if counts_cpu else REQUESTS_PER_S
-    yield (
-        trials.plan_study(f"throughput-{load.name}", "throughput", metric, load.parameters(run), treatments, plan, run),
-        partial(measure, load=load, tools=tools, counts_cpu=counts_cpu),
-    )
-    counted = replace(plan, blocks=COUNTS, width=None)
-    name = load.workload.name
+    study = planned(f"throughput-{load.name}", "throughput", metric, load.parameters(run), plan=plan)
+    yield study, partial(measure, load=load, tools=tools, counts_cpu=counts_cpu)
+
+    name, counted = load.workload.name, replace(plan, blocks=COUNTS, width=None)
     parameters = {"workload": name, "workers": 1, "requests": [instructions.FEW, instructions.MANY], "warning": ""}
-    yield (
-        trials.plan_study(
-            f"instructions-{name}", "instructions", instructions.INSTRUCTIONS, parameters, treatments, counted, run
-        ),
-        partial(instructions.measure, workload=load.workload, tools=tools),
-    )
+    study = planned(f"instructions-{name}", "instructions", instructions.INSTRUCTIONS, parameters, plan=counted)
+    yield study, partial(instructions.measure, workload=load.workload, tools=tools)
 
 
 def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = True) -> list[Observation]:
@@ -50,14 +42,10 @@ def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = Tru
         _, warm = loading.ask(server, load, load.warmup_s)
         before = serving.cpu_ns(server.container)
         requests, per_s = loading.ask(server, load, load.seconds)
-        after = serving.cpu_ns(server.container)
-    if before is None or after is None or not counts_cpu:
-        cpu = Observation(CPU_PER_REQUEST, None, "us", ok=False, reason=serving.NO_CPU_TIME)
-    else:
-        cpu = Observation(CPU_PER_REQUEST, (after - before) / 1e3 / requests, "us")
+        after = serving.cpu_ns(server.container) if counts_cpu else None
     return [
         Observation(REQUESTS_PER_S, warm, "1/s", is_warmup=True),
         Observation(REQUESTS_PER_S, per_s, "1/s"),
         Observation("requests", requests),
-        cpu,
+        serving.cpu_row(CPU_PER_REQUEST, "us", before, after, 1e3 * requests),
     ]

@@ -7,7 +7,7 @@ that goes on is the one that it began with. A trial that is lost is repeated onc
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
 
 
 Measure = Callable[["Treatment"], list[Observation]]  # the numbers of one trial; raises Lost
+Studies = Iterator[tuple["Study", Measure]]  # each with how a trial of it is measured
 
 
 class PlanError(LabError):
@@ -131,14 +132,10 @@ def run_study(
     here = capabilities.holds(run.environment, "same_kernel")
     attempts = _attempts(study, run)
     given_up: list[str] = []
-    todo = {
-        block: [
-            (order, treatment)
-            for order, treatment in enumerate(study.order(block))
-            if not _is_over(attempts.get((block, treatment.name), []))
-        ]
-        for block in range(study.blocks)
-    }
+    todo: dict[int, list[tuple[int, Treatment]]] = {}
+    for block in range(study.blocks):
+        turns = enumerate(study.order(block))
+        todo[block] = [each for each in turns if not _is_over(attempts.get((block, each[1].name), []))]
     done, planned = 0, sum(map(len, todo.values()))
     for block, turns in todo.items():
         if _narrow(study, run, block):
@@ -178,22 +175,16 @@ def _trial(measure: Measure, treatment: Treatment, here: bool) -> list[Observati
     """The rows of one trial, the one that ends it last. What the machine did meanwhile is told only where the trial was
     `here`, on the lab's own."""
     load = os.getloadavg()[0]
-    steal, before = _steal_s() if here else 0.0, time.monotonic()
+    stolen, before = _steal_s() if here else 0.0, time.monotonic()
     try:
         found, reason = measure(treatment), ""
     except Lost as lost:
         found, reason = [], str(lost)
     took = time.monotonic() - before
-    return [
-        *found,
-        *(_machine(load, steal) if here else []),
-        Observation("trial_s", took, "s"),
-        Observation(TRIAL, not reason, ok=not reason, reason=reason),
-    ]
-
-
-def _machine(load: float, steal_s: float) -> list[Observation]:
-    return [Observation("load_average", load), Observation("steal_s", max(_steal_s() - steal_s, 0.0), "s")]
+    if here:
+        found = [*found, Observation("load_average", load), Observation("steal_s", max(_steal_s() - stolen, 0.0), "s")]
+    ending = Observation(TRIAL, not reason, ok=not reason, reason=reason)
+    return [*found, Observation("trial_s", took, "s"), ending]
 
 
 def _attempts(study: Study, run: Run) -> dict[tuple[int, str], list[bool]]:

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import requests
 import trustme
 
-from rustimg_lab import engine
+from rustimg_lab import disk, engine
 from rustimg_lab.matrix import App, Check
 from rustimg_lab.measure import serving, workloads
 from rustimg_lab.measure.trials import Lost
@@ -55,16 +54,10 @@ def address_server(tools: str) -> Iterator[AddressServer]:
     # 2001:db8::/32 is for documentation (RFC 3849): no machine has such an address.
     address = str(ipaddress.IPv6Address("2001:db8::") + secrets.randbits(64))
     answer = {"port": serving.PORT, "body": json.dumps({"ip": address, "country": "Unknown", "cc": "XX"})}
-    with serving.started(
-        "HTTPS server",
-        tools,
-        archive({
-            "client/certificate.pem": chain.decode(),
-            "client/key.pem": certificate.private_key_pem.bytes().decode(),
-        }),
-        command=[*serving.CLIENT, "https", json.dumps(answer)],
-        network_mode="none",
-    ) as container:  # fmt: skip
+    key = certificate.private_key_pem.bytes()
+    files = archive({"client/certificate.pem": chain.decode(), "client/key.pem": key.decode()})
+    command = [*serving.CLIENT, "https", json.dumps(answer)]
+    with serving.started("HTTPS server", tools, files, command=command, network_mode="none") as container:
         serving.wait_for(b"ready\n", container, "HTTPS server", START_TIMEOUT_S)
         url = f"https://127.0.0.1:{serving.PORT}/"
         yield AddressServer(url, authority.cert_pem.bytes().decode(), address, container)
@@ -75,9 +68,7 @@ def archive(texts: dict[str, str]) -> bytes:
     held = io.BytesIO()
     with tarfile.open(fileobj=held, mode="w") as files:
         for name, text in texts.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(text.encode()), 0o644
-            files.addfile(member, io.BytesIO(text.encode()))
+            disk.add_file(files, name, io.BytesIO(text.encode()))
     return held.getvalue()
 
 
@@ -156,16 +147,13 @@ def _prints(image: str, check: Check, **options: Any) -> str:
 def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[str, str]:
     """What the image's program printed, called as the check says, to stderr too where that counts, and why it did not
     end with the check's code; `options` are the container's."""
-    container = engine.create_container(image, command=[*engine.command(image), *check.arguments], **options)
-    try:
+    with engine.created(image, command=[*engine.command(image), *check.arguments], **options) as container:
         try:
             container.start()
             code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
-        except engine.docker.errors.APIError as error:
+        except engine.APIError as error:
             return "", f"does not start: {engine.explained(error)}"
-        except requests.exceptions.RequestException:
+        except engine.RequestException:
             return "", f"did not end within {TIMEOUT_S} s{engine.last_words(container)}"
         said = container.logs(stderr=stderr).decode(errors="replace")
         return said, "" if code == check.exit_code else f"exit code {code}{engine.last_words(container)}"
-    finally:
-        container.remove(force=True)
