@@ -196,7 +196,8 @@ def _labs_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
         logs.mkdir(exist_ok=True)
         work.mkdir()
         _own_cargo_home(cargo_home)
-        found = build.build(cells, apps.load(app.directory), images, logs, work, ca=host.ca_bundle())
+        context = build.BuildContext(apps.load(app.directory), images, logs, work, ca=host.ca_bundle())
+        found = build.build(cells, context)
         if failed := [built.reason for built in found if built.reason]:
             raise SystemExit(f"the lab's grid failed: {failed}")
 

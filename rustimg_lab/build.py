@@ -32,6 +32,7 @@ _LIBRARY_PACKAGES = {
     "sqlite3": "libsqlite3-dev", "libpq": "libpq-dev", "dbus-1": "libdbus-1-dev", "libudev": "libudev-dev",
     "alsa": "libasound2-dev", "liblzma": "liblzma-dev", "bzip2": "libbz2-dev", "bz2": "libbz2-dev",
 }  # fmt: skip
+_LINKER = re.compile(r"\b(ld|lld)(\.\w+)?: ")  # before what a linker prints
 _IMAGE_LOST = "the image was built, but the engine has it no longer: something removed it; call again"
 FACTS = "facts"  # the bake target that brings the builder's results out, beside the cells'
 
@@ -51,6 +52,23 @@ class Built:
     symbols: Path | None = None
     shipped: Path | None = None
     cpu_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What all builds of a call have in common. `images` are the base images by name, the builder's among them; `logs`
+    receives a log per cell, `work` the binaries; `builder` names a buildx builder other than the engine's own; `ca` is
+    a CA bundle. With `cold`, a cell's image is the one that its binary is built in, with nothing compiled
+    (`dockerfile.cold_stage`). `on_step` hears what each binary's build is doing."""
+
+    app: App
+    images: dict[str, Provenance]
+    logs: Path
+    work: Path
+    builder: str | None = None
+    ca: Path | None = None
+    cold: bool = False
+    on_step: Callable[[Binary, str], None] = lambda binary, text: None
 
 
 @dataclass
@@ -77,34 +95,17 @@ def cache_size() -> str:
     return engine.run([*host.buildx_command(), "du", f"--builder={engine.builder()}"]).rsplit("Total:", 1)[-1].strip()
 
 
-def build(
-    cells: list[Cell],
-    app: App,
-    images: dict[str, Provenance],
-    logs: Path,
-    work: Path,
-    *,
-    builder: str | None = None,
-    ca: Path | None = None,
-    cold: bool = False,
-    on_step: Callable[[Binary, str], None] = lambda binary, text: None,
-) -> Iterator[Built]:
-    """Builds the cells and yields each as it is done, failures included; with `cold`, as a cell's image, what its
-    binary is built in from nothing compiled (`dockerfile.cold_stage`).
-
-    `images` are the base images by name, the builder's among them. `logs` receives a log per cell, `work` the binaries.
-    `on_step` hears what each binary's build is doing. On Ctrl-C all builds are stopped before the interrupt goes on.
-    """
-    context = _context(app.directory, work)
+def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:
+    """Build the cells and yield each as it is done, failures included. On Ctrl-C all builds are stopped before the
+    interrupt goes on."""
+    sources = _copy_sources(context.app.directory, context.work)
     groups: dict[Binary, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.binary, []).append(cell)
 
-    def one(binary: Binary) -> list[Built]:
-        return _build_group(binary, groups[binary], app, images, context, logs, work, builder, ca, cold, on_step)
-
     with ThreadPoolExecutor(host.parallel_builds()) as pool:
-        futures = [pool.submit(one, binary) for binary in _in_turn(groups, app)]
+        turn = _in_turn(groups, context.app)
+        futures = [pool.submit(_build_group, binary, groups[binary], context, sources) for binary in turn]
         try:
             for future in as_completed(futures):
                 yield from future.result()
@@ -119,21 +120,13 @@ def image_tag(cell: Cell, app: App, cold: bool = False) -> str:
     return f"{engine.repository(app.name.lower() + ('-cold' if cold else ''))}:{cell.slug}"
 
 
-def bake_file(
-    cells: list[Cell],
-    app: App,
-    images: dict[str, Provenance],
-    context: Path,
-    facts: Path,
-    ca: Path | None,
-    cold: bool = False,
-) -> dict:
-    """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out; with
-    `cold` as `build` has it."""
-    shared = {"context": str(context), "secret": [f"id=ca,src={ca}"] if ca else []}
+def bake_file(cells: list[Cell], context: BuildContext, sources: Path) -> dict:
+    """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out."""
+    app, images = context.app, context.images
+    shared = {"context": str(sources), "secret": [f"id=ca,src={context.ca}"] if context.ca else []}
     toolchain = images[BUILDER].toolchain(cells[0].debian)
     texts = {cell: dockerfile.render(cell, app, toolchain) for cell in cells}
-    if cold:
+    if context.cold:
         texts = {cell: text + dockerfile.cold_stage(cell, app) for cell, text in texts.items()}
     targets = {
         cell.slug: shared
@@ -141,7 +134,7 @@ def bake_file(
             "dockerfile-inline": texts[cell],
             "args": {"RUST_IMAGE": images[BUILDER].image, **proxy.variables()}
             | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.image else {}),
-            "tags": [image_tag(cell, app, cold)],
+            "tags": [image_tag(cell, app, context.cold)],
             "labels": {engine.IMAGE_LABEL: engine.lab_id()},
             # With an attestation, an unchanged image would have another id each time it is built, and the old id would
             # be gone (engines with containerd's store).
@@ -150,15 +143,15 @@ def bake_file(
         }
         for cell in cells
     }
-    if cold:
+    if context.cold:
         for cell, text in texts.items():
-            made_of = hashlib.sha256(f"{text}\0{images[BUILDER].digest}\0{context.name}".encode()).hexdigest()
+            made_of = hashlib.sha256(f"{text}\0{images[BUILDER].digest}\0{sources.name}".encode()).hexdigest()
             own = targets[cell.slug]
             own |= {"target": dockerfile.COLD, "labels": own["labels"] | {engine.MADE_OF_LABEL: made_of}}
     first = targets[cells[0].slug]
-    facts_stage = dockerfile.FACTS_STAGE.format(app=app.name)
-    targets[FACTS] = {**first, "dockerfile-inline": first["dockerfile-inline"] + facts_stage,
-                      "target": FACTS, "tags": [], "labels": {}, "output": [f"type=local,dest={facts}"]}  # fmt: skip
+    text = first["dockerfile-inline"] + dockerfile.FACTS_STAGE.format(app=app.name)
+    output = [f"type=local,dest={context.work / cells[0].binary.slug}"]
+    targets[FACTS] = first | {"dockerfile-inline": text, "target": FACTS, "tags": [], "labels": {}, "output": output}
     return _escaped({"target": targets})
 
 
@@ -168,8 +161,7 @@ def _bake_command(files: Path, definition: dict, builder: str | None) -> list[st
     bake = files / "bake.json"
     bake.write_text(json.dumps(definition))
     command = [*host.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
-    command += ["--metadata-file", str(files / METADATA)]
-    command += [f"--builder={builder or engine.builder()}"]
+    command += ["--metadata-file", str(files / METADATA), f"--builder={builder or engine.builder()}"]
     if proxy.on_this_machine():
         # A proxy on loopback is there on the host's network only, which bake takes from a compose file alone (0.13).
         network = files / "network.yaml"
@@ -231,8 +223,7 @@ def _first_error(output: list[str]) -> str:
         if re.match(r"error(\[E\d+\])?: ", line):
             if line.startswith("error: linking with"):
                 said = [each.strip().removeprefix("= note: ") for each in lines[number:]]
-                own = [place for place, each in enumerate(said)
-                       if re.search(r"\b(ld|lld)(\.\w+)?: ", each) and "warning: " not in each]  # fmt: skip
+                own = [place for place, each in enumerate(said) if _LINKER.search(each) and "warning: " not in each]
                 words = said[own[0] : own[0] + 1 + said[own[0]].endswith(":")] if own else []
                 return " ".join([line, *words])
             place = lines[number + 1].strip() if number + 1 < len(lines) else ""
@@ -242,28 +233,15 @@ def _first_error(output: list[str]) -> str:
     return lines[-1].strip() if lines else ""
 
 
-def _build_group(
-    binary: Binary,
-    cells: list[Cell],
-    app: App,
-    images: dict[str, Provenance],
-    context: Path,
-    logs: Path,
-    work: Path,
-    builder: str | None,
-    ca: Path | None,
-    cold: bool,
-    on_step: Callable[[Binary, str], None],
-) -> list[Built]:
+def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, sources: Path) -> list[Built]:
     """Builds the cells of one binary; called again without those that failed by themselves, until none does."""
     failed: list[Built] = []
-    facts = work / binary.slug
+    app, facts, files = context.app, context.work / binary.slug, context.work / f"{binary.slug}.bake"
+    build_command = podman.build_command if podman.is_engine() else _bake_command
     while cells:
-        definition = bake_file(cells, app, images, context, facts, ca, cold)
-        files = work / f"{binary.slug}.bake"
-        command = (podman.build_command if podman.is_engine() else _bake_command)(files, definition, builder)
-        code, steps, said = _bake(command, lambda text: on_step(binary, text))
-        _keep_log(steps, said, [logs / f"{cell.slug}.log" for cell in cells])
+        command = build_command(files, bake_file(cells, context, sources), context.builder)
+        code, steps, said = _bake(command, lambda text: context.on_step(binary, text))
+        _keep_log(steps, said, [context.logs / f"{cell.slug}.log" for cell in cells])
         if code == 0:
             break
         if any(disk.is_full(text) for step in steps.values() if step.error for text in (step.error, *step.output)):
@@ -271,16 +249,15 @@ def _build_group(
         culprits = _culprits(steps, cells) or {cell: (said or ["buildx failed and said nothing"])[-1] for cell in cells}
         failed += [Built(cell, reason=reason) for cell, reason in culprits.items()]
         cells = [cell for cell in cells if cell not in culprits]
-    on_step(binary, "failed" if failed else "built")
+    context.on_step(binary, "failed" if failed else "built")
     if not cells:
         return failed
     linked, shipped = facts / "out" / app.name, facts / "rootfs" / app.name / app.name
-    symbols = facts / "symbols"
     cpu_s = cpu_seconds((facts / "out" / "times").read_text())
-    told = json.loads((work / f"{binary.slug}.bake" / METADATA).read_text())
-    found = {cell: _image_id(told, cell, image_tag(cell, app, cold)) for cell in cells}
+    told = json.loads((files / METADATA).read_text())
+    found = {cell: _image_id(told, cell, image_tag(cell, app, context.cold)) for cell in cells}
     return failed + [
-        Built(cell, image, "", linked, symbols, shipped, cpu_s) if image else Built(cell, reason=_IMAGE_LOST)
+        Built(cell, image, "", linked, facts / "symbols", shipped, cpu_s) if image else Built(cell, reason=_IMAGE_LOST)
         for cell, image in found.items()
     ]
 
@@ -354,7 +331,7 @@ def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:
     return sorted(groups, key=turn.__getitem__)
 
 
-def _context(sources: Path, work: Path) -> Path:
+def _copy_sources(sources: Path, work: Path) -> Path:
     """A copy of the sources for the builds, in a folder that is named by what is in it.
 
     buildx tells BuildKit no more of a context than its folder's last name, by which BuildKit takes up what it kept of

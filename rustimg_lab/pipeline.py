@@ -36,6 +36,19 @@ TOOLS_BASE = "debian"  # what measures stands on this base, whichever the cells 
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a call asks for: the run of that name, of an app; where base images come from; the buildx builder (None for
+    the engine's own); whom to tell; and what the user typed, which is recorded."""
+
+    app: App
+    run_name: str
+    sources: bases.Sources
+    builder: str | None
+    console: Console
+    command: str
+
+
+@dataclass(frozen=True)
 class Session:
     """What a call works with: a run that is open, the images that cells stand on, how to build, and whom to tell."""
 
@@ -48,6 +61,17 @@ class Session:
     def say(self, text: str) -> None:
         """Prints a line of the lab's own."""
         self.console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells of an app that are built together. Their Dockerfiles and logs go to that folder of the run's; `cold` as
+    `build.BuildContext` has it."""
+
+    cells: list[Cell]
+    app: App
+    folder: str = ""
+    cold: bool = False
 
 
 def run_grid(
@@ -70,12 +94,13 @@ def run_grid(
     """
     studied, plan = study or ([], None)
     with_tools = studied or (cells if working.needs_tools(app) else [])
-    with _open(_bases_of(cells, with_tools), app, run_name, sources, builder, console, command) as session:
-        failures = _build_and_measure(cells, app, session)
+    request = Request(app, run_name, sources, builder, console, command)
+    with _open(request, _bases_of(cells, with_tools)) as session:
+        failures = _build_and_measure(Batch(cells, app), session)
         if plan:
             try:
                 with engine.readable_errors():
-                    _run_studies(studied, [app.server], session, plan, failures)
+                    _run_studies([Batch(studied, app.server, app.server.name)], session, plan, failures)
             except trials.PlanError as error:
                 session.say(f"note: no study: {error}")
             except LabError as error:  # what was measured before is there, and has its report
@@ -104,26 +129,20 @@ def run_studies(
     a study of that name with another plan.
     """
     bases_needed = _bases_of([], cells) if tools_name else _bases_of(cells, [])
-    with _open(bases_needed, apps[0], run_name, sources, builder, console, command) as session:
-        failures: list[str] = []
-        _run_studies(cells, apps, session, plan, failures, tools_name, cold)
-        return failures
+    failures: list[str] = []
+    with _open(Request(apps[0], run_name, sources, builder, console, command), bases_needed) as session:
+        _run_studies([Batch(cells, app, app.name, cold) for app in apps], session, plan, failures, tools_name)
+    return failures
 
 
 def _run_studies(
-    cells: list[Cell],
-    apps: list[App],
-    session: Session,
-    plan: Planner,
-    failures: list[str],
-    tools_name: str = "tools",
-    cold: bool = False,
+    batches: list[Batch], session: Session, plan: Planner, failures: list[str], tools_name: str = "tools"
 ) -> None:
     """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
     tools = _tools(tools_name, session) if tools_name else ""
     built, failed = [], []
-    for app in apps:
-        treatments, own = _build_treatments(cells, app, session, app.name, app.name, cold)
+    for batch in batches:
+        treatments, own = _build_treatments(batch, session, study=batch.app.name)
         built.append(treatments)
         failed += own
     if not built[0]:
@@ -156,21 +175,20 @@ def run_probes(
     What was probed before in the same images is not probed again. Raises LabError as `run_grid` does.
     """
     app, prober, server = apps[0], probes.load_app(), apps[1] if len(apps) > 1 else None
-    with _open(_bases_of([], cells), app, run_name, sources, builder, console, command) as session:
+    failures: list[str] = []
+    with _open(Request(app, run_name, sources, builder, console, command), _bases_of([], cells)) as session:
         tools = _tools("tools", session)
-        failures: list[str] = []
         made: list[dict[Cell, str]] = []
         for each in [*apps, prober]:
-            built, failed = _build_treatments(
-                cells, each, session, "" if each == app else each.name, study=survival.STUDY
-            )
+            batch = Batch(cells, each, "" if each == app else each.name)
+            built, failed = _build_treatments(batch, session, survival.STUDY)
             made.append({treatment.cell: treatment.image for treatment in built})
             failures += failed
         ready = [cell for cell in cells if all(cell in images for images in made)]
-        asked = [
-            working.in_words(app),
-            *([workloads.own(server).parameters()["asked"]] if server and server.serve else []),
-        ]
+        asked = [working.in_words(app)]
+        if server and server.serve:
+            asked.append(workloads.own(server).parameters()["asked"])
+        limits_memory = capabilities.holds(session.run.environment, "limits_memory")
         before = survival.newest(store.load(session.run.name))
         (session.run.path / SBOMS).mkdir(exist_ok=True)
         with registry.serve() if host.registry_command() else nullcontext() as own_registry:
@@ -180,11 +198,9 @@ def run_probes(
                 if _is_probed(cell, told, before):
                     continue
                 session.say(f"probing {cell} ({number} of {len(ready)})")
-                on = session.images.get(cell.base.name)
-                subject = probes.Subject(
-                    app, images[0], images[-1], server, images[1] if server else "", on.digest if on else "", tools,
-                    capabilities.holds(session.run.environment, "limits_memory"),
-                )  # fmt: skip
+                on, of_server = session.images.get(cell.base.name), images[1] if server else ""
+                stand = {"base": on.digest if on else "", "tools": tools, "limits_memory": limits_memory}
+                subject = probes.Subject(app, images[0], images[-1], server, of_server, **stand)
                 rows, inventory = probes.measure(subject, own_registry)
                 if inventory:
                     disk.write_whole(session.run.path / SBOMS / f"{cell.slug}.spdx.json", inventory)
@@ -207,15 +223,12 @@ def _tools(name: str, session: Session) -> str:
 
 
 @contextmanager
-def _open(
-    base_names: list[str], app: App, run_name: str, sources: bases.Sources, builder: str | None, console: Console,
-    command: str,
-) -> Iterator[Session]:  # fmt: skip
+def _open(request: Request, base_names: list[str]) -> Iterator[Session]:
     """The run, open for writing, with its base images; no container of ours is left afterwards."""
     engine.client()
-    with store.open_run(run_name, host.machine()) as run, engine.readable_errors():
-        sources = _going_on(sources, run)
-        session = Session(run, {}, builder, host.ca_bundle(), console)
+    with store.open_run(request.run_name, host.machine()) as run, engine.readable_errors():
+        sources = _going_on(request.sources, run)
+        session = Session(run, {}, request.builder, host.ca_bundle(), request.console)
         host.prepare(session.say)
         engine.remove_containers()  # what a lab that was killed has left
         try:
@@ -225,7 +238,7 @@ def _open(
                     session.say(str(found))
                 if name == BUILDER:
                     _try_engine(session)
-            _remember(session, app, sources.debian, command)
+            _remember(session, request)
             yield session
         finally:
             engine.remove_containers()
@@ -250,58 +263,40 @@ def _bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
     return list(dict.fromkeys([*names, TOOLS_BASE] if studied else names))
 
 
-def _build_treatments(
-    cells: list[Cell], app: App, session: Session, folder: str, study: str, cold: bool = False
-) -> tuple[list[trials.Treatment], list[str]]:
-    """The images of an app as treatments, in the order of `cells`, and a line on each that there is none of, which is a
-    row of `study` too; their Dockerfiles and logs go to that folder of the run's."""
+def _build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[trials.Treatment], list[str]]:
+    """The images of a batch as treatments, in the order of its cells, and a line on each that there is none of, which
+    is a row of `study` too."""
     made, failures = {}, []
-    with _building(cells, app, session, folder, cold) as outcomes:
+    with _building(batch, session) as outcomes:
         for built in outcomes:
-            _keep_dockerfile(built, app, session, folder)
+            _keep_dockerfile(built, batch, session)
             if reason := built.reason or _not_as_asked(built, session.images):
                 failed = Observation("built", False, ok=False, reason=reason)
                 session.run.append(built.cell, built.image, [failed], study=study)
-                failures.append(f"{app.name} {built.cell.slug}: {reason}")
+                failures.append(f"{batch.app.name} {built.cell.slug}: {reason}")
             else:
                 made[built.cell] = trials.Treatment(built.cell, built.image, built.cell.slug)
-    return [made[cell] for cell in cells if cell in made], failures
+    return [made[cell] for cell in batch.cells if cell in made], failures
 
 
 @contextmanager
-def _building(
-    cells: list[Cell], app: App, session: Session, folder: str = "", cold: bool = False
-) -> Iterator[Iterator[Built]]:
-    """The cells as they are built; their logs go to that folder of the run's logs."""
-    logs = session.run.path / "logs" / folder
+def _building(batch: Batch, session: Session) -> Iterator[Iterator[Built]]:
+    """The cells of a batch as they are built."""
+    logs, images, builder = session.run.path / "logs" / batch.folder, session.images, session.builder
     logs.mkdir(exist_ok=True)
-    images = session.images
-    if not host.sees_engine(session.builder):
-        images = {name: image.for_builder(session.builder) for name, image in images.items()}
-    with (
-        engine.work_folder() as work,
-        progress.building(list(dict.fromkeys(cell.binary for cell in cells)), session.console) as on_step,
-        closing(
-            build.build(
-                cells,
-                app,
-                images,
-                logs,
-                work,
-                builder=session.builder,
-                ca=session.ca,
-                cold=cold,
-                on_step=on_step,
-            )
-        ) as outcomes,
-    ):
-        yield outcomes
+    if not host.sees_engine(builder):
+        images = {name: image.for_builder(builder) for name, image in images.items()}
+    binaries = list(dict.fromkeys(cell.binary for cell in batch.cells))
+    with engine.work_folder() as work, progress.building(binaries, session.console) as on_step:
+        context = build.BuildContext(batch.app, images, logs, work, builder, session.ca, batch.cold, on_step)
+        with closing(build.build(batch.cells, context)) as outcomes:
+            yield outcomes
 
 
-def _keep_dockerfile(built: Built, app: App, session: Session, folder: str = "") -> None:
-    texts = session.run.path / "dockerfiles" / folder
+def _keep_dockerfile(built: Built, batch: Batch, session: Session) -> None:
+    texts = session.run.path / "dockerfiles" / batch.folder
     texts.mkdir(exist_ok=True)
-    text = dockerfile.render(built.cell, app, session.images[BUILDER].toolchain(built.cell.debian))
+    text = dockerfile.render(built.cell, batch.app, session.images[BUILDER].toolchain(built.cell.debian))
     disk.write_whole(texts / f"Dockerfile.{built.cell.slug}", text)
 
 
@@ -324,9 +319,9 @@ def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
     return replace(sources, recorded=known)
 
 
-def _remember(session: Session, app: App, debian: str, command: str) -> None:
+def _remember(session: Session, request: Request) -> None:
     """Records what the run is of, and what it was called with. Raises LabError when it was begun with another app."""
-    run, images = session.run, session.images
+    run, images, app, command = session.run, session.images, request.app, request.command
     if (before := run.environment.get("app", {}).get("name", app.package)) != app.package:
         raise LabError(
             f"run '{run.name}' is of {before}, not of {app.package}: choose another with --run NAME, or name the app "
@@ -339,24 +334,24 @@ def _remember(session: Session, app: App, debian: str, command: str) -> None:
         commands=[*commands, command] if command and command not in commands else commands,
         images=known,
         bases=now,
-        debian=debian,
+        debian=request.sources.debian,
         app={"name": app.package, "lockfile_sha256": app.lock_sha256},
         tools={"buildx": host.buildx_version(), "lab": host.lab()},
     )
 
 
-def _build_and_measure(cells: list[Cell], app: App, session: Session) -> list[str]:
-    failures = []
+def _build_and_measure(batch: Batch, session: Session) -> list[str]:
+    app, failures = batch.app, []
     measured = _measured(session.run, app)
     tools = _tools("tools", session) if working.needs_tools(app) else ""
     with (
         registry.serve() if host.registry_command() else nullcontext() as own_registry,
-        _building(cells, app, session) as outcomes,
+        _building(batch, session) as outcomes,
     ):
         for built in outcomes:
             if built.image and (built.cell.slug, built.image) in measured:
                 continue
-            _keep_dockerfile(built, app, session)
+            _keep_dockerfile(built, batch, session)
             _weigh(session.images.get(built.cell.base.name), session.run)
             observations = _observe(built, app, session.images, own_registry, tools)
             session.run.append(built.cell, built.image, observations)
@@ -378,27 +373,22 @@ def _observe(
 ) -> list[Observation]:
     """All that is to know of a built cell: `runs` last, which says that the rest is there too."""
     base = images.get(built.cell.base.name)
-    made_of = [
-        Observation("base_digest", base.digest if base else ""),
-        Observation("builder_digest", images[BUILDER].digest),
-    ]
+    base_id = base.digest if base else ""
+    rows = [Observation("base_digest", base_id), Observation("builder_digest", images[BUILDER].digest)]
     if built.reason:
-        return [*made_of, Observation("built", False, ok=False, reason=built.reason)]
-    made_of += [
+        return [*rows, Observation("built", False, ok=False, reason=built.reason)]
+    rows += [
         Observation("binary_sha256", disk.sha256(built.shipped)),
         Observation("build_cpu_s", built.cpu_s, "s"),
         Observation("unstable", built.cell.profile.unstable),
         *sizes.measure_binary(built.linked, built.shipped, built.cell.allocator),
         *anatomy.measure_parts(built.linked, built.shipped, built.symbols),
-        (satisfied := linking.measure_base(built.linked, base)),
+        satisfied := linking.measure_base(built.linked, base),
     ]
-    if not satisfied.ok:
-        return made_of
-    return [
-        *made_of,
-        *sizes.measure_image(built.image, base.digest if base else None, own_registry),
-        working.measure_runs(built.image, app, tools),
-    ]
+    if satisfied.ok:
+        rows += sizes.measure_image(built.image, base_id or None, own_registry)
+        rows.append(working.measure_runs(built.image, app, tools))
+    return rows
 
 
 def _measured(run: Run, app: App) -> set[tuple[str, str]]:

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rustimg_lab import apps, bases, build, engine, host, inspection, matrix, packages
+from rustimg_lab import apps, bases, build, engine, host, matrix, packages
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import working
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
@@ -161,7 +161,8 @@ def least_privilege() -> Iterator[list[dict]]:
     def watch() -> None:
         for event in events:
             with suppress(engine.docker.errors.APIError):  # it is gone already
-                seen.append(watcher.api.inspect_container(inspection.event_subject(event))["HostConfig"])
+                container = (event.get("Actor") or {}).get("ID") or event.get("id")  # which older engines called it
+                seen.append(watcher.api.inspect_container(container)["HostConfig"])
 
     threading.Thread(target=watch, daemon=True).start()
     yield seen
@@ -231,7 +232,7 @@ def builds(images: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         (tmp_path / "logs").mkdir(exist_ok=True)
         options = {"images": images, "ca": host.ca_bundle()} | options
         made.extend(build.image_tag(cell, app) for cell in cells)
-        return list(build.build(cells, app, logs=tmp_path / "logs", work=work, **options))
+        return list(build.build(cells, build.BuildContext(app, logs=tmp_path / "logs", work=work, **options)))
 
     yield run
     for tag in dict.fromkeys(made):

@@ -52,7 +52,7 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
 def test_a_context_is_named_by_what_is_in_it(tiny, tmp_path):
     def name(call: str) -> str:
         (tmp_path / call).mkdir()
-        return build._context(tiny.directory, tmp_path / call).name
+        return build._copy_sources(tiny.directory, tmp_path / call).name
 
     (tiny.directory / "link").symlink_to("nowhere")
     first = name("first")
@@ -206,7 +206,8 @@ def test_the_text_that_is_built_is_the_text_that_is_handed_out(tiny, images, tmp
     """bake reads `${` as an expression; what it makes of ours must be ours again."""
     cell = matrix.cell("alpine", "optimized", "system")
     bake = tmp_path / "bake.json"
-    bake.write_text(json.dumps(build.bake_file([cell], tiny, images, tiny.directory, tmp_path / "facts", None)))
+    context = build.BuildContext(tiny, images, tmp_path / "logs", tmp_path)
+    bake.write_text(json.dumps(build.bake_file([cell], context, tiny.directory)))
     printed = json.loads(engine.run([*host.buildx_command(), "bake", "--print", "--file", str(bake), cell.slug]))
     assert printed["target"][cell.slug]["dockerfile-inline"] == dockerfile.render(cell, tiny)
 
