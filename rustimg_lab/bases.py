@@ -35,6 +35,17 @@ class Sources:
 
 
 @dataclass(frozen=True)
+class _Origin:
+    """Where an image was found, in the words of `Provenance`."""
+
+    source: str
+    why: str
+    reference: str
+    manifest: str = ""
+    pulled: str = ""
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where an image came from, and why from there. `image` is what a build names; `digest` the engine's id of it;
     `reference` what was asked for and `manifest` its digest in a registry, "" where there is none; `pulled` the name by
@@ -98,15 +109,15 @@ def resolve(name: str, sources: Sources, say: Callable[[str], None], ca: Path | 
         return _of_archive(name, Path(chosen).expanduser(), say)
     if chosen:
         if image := engine.find_image(chosen):
-            return _describe(name, image, chosen, LOCAL, "named by the user", chosen)
-        return _of_registry(name, chosen, [chosen], "", "named by the user, not in the engine", say)
+            return _describe(name, image, chosen, _Origin(LOCAL, "named by the user", chosen))
+        return _of_registry(name, [chosen], _Origin("", "named by the user, not in the engine", chosen), say)
     if recorded and (not sources.registry or (recorded["manifest"] and recorded["reference"] == reference)):
         return _as_recorded(name, sources, recorded, say, ca)
     if not sources.registry and (image := engine.find_image(reference)):
-        return _describe(name, image, reference, LOCAL, "the engine has it", reference)
+        return _describe(name, image, reference, _Origin(LOCAL, "the engine has it", reference))
     why = "asked for by --registry" if sources.registry else "which answers"
     try:
-        return _of_registry(name, reference, _names(reference, sources), "", why, say)
+        return _of_registry(name, _names(reference, sources), _Origin("", why, reference), say)
     except RegistryError as error:
         if error.answered or sources.registry:
             raise LabError(f"{error}; or take --base {name}=packages, an image or an archive") from None
@@ -162,18 +173,17 @@ def _names(reference: str, sources: Sources) -> list[str]:
     return [f"{where}/{path}", f"{where}/{host}/{path}"]
 
 
-def _of_registry(
-    name: str, reference: str, candidates: list[str], manifest: str, why: str, say: Callable[[str], None]
-) -> Provenance:
-    """The image that a registry has under the first of the names that it knows, or with `manifest` as its digest."""
-    host = engine.split_host(candidates[0])[0]
-    wanted = [f"{_repository(each)}@{manifest}" for each in candidates] if manifest else candidates
+def _of_registry(name: str, candidates: list[str], origin: _Origin, say: Callable[[str], None]) -> Provenance:
+    """The image that a registry has under the first of the names that it knows, or with the origin's `manifest`, where
+    there is one, as its digest."""
+    host, manifest = engine.split_host(candidates[0])[0], origin.manifest
+    names = [f"{_repository(each)}@{manifest}" for each in candidates] if manifest else candidates
     try:
-        with _way_to(host, wanted) as (where, digest):
+        with _way_to(host, names) as (where, digest):
             own = _own_name(name, digest)
             image = engine.find_image(own)
             if image is None:
-                say(f"{name}: pulling {reference} from {host} ({digest[:19]})")
+                say(f"{name}: pulling {origin.reference} from {host} ({digest[:19]})")
                 image = engine.pull(f"{_repository(where)}@{digest}", own, host, _progress(name, say))
     except RegistryError as error:
         if not (manifest and error.missing):
@@ -182,12 +192,12 @@ def _of_registry(
             if serves == manifest:  # what is missing is a part of it
                 raise error
             raise LabError(
-                f"{name}: this run recorded {reference} as {manifest}, {host} has it as {serves} and not the recorded "
-                "one; ask the registry that it came from, or begin a new run with --run NAME"
+                f"{name}: this run recorded {origin.reference} as {manifest}, {host} has it as {serves} and not the "
+                "recorded one; ask the registry that it came from, or begin a new run with --run NAME"
             ) from None
     # By way of a registry of the lab's own on 127.0.0.1 nobody else can pull it.
     pulled = f"{_repository(where)}@{digest}" if engine.split_host(where)[0] == host else ""
-    return _describe(name, image, own, f"registry {host}", why, reference, digest, pulled)
+    return _describe(name, image, own, replace(origin, source=f"registry {host}", manifest=digest, pulled=pulled))
 
 
 _silent: dict[str, RegistryError] = {}  # what did not answer is not asked again: each time may take seconds
@@ -263,65 +273,49 @@ def _of_archive(name: str, path: Path, say: Callable[[str], None]) -> Provenance
     if image is None:
         say(f"{name}: importing {path.name}")
         image = archives.load(path, name, own.rpartition(":")[2])
-    return _describe(name, image, own, f"archive {path.name}", "named by the user", f"sha256:{digest}")
+    return _describe(name, image, own, _Origin(f"archive {path.name}", "named by the user", f"sha256:{digest}"))
 
 
 def _as_recorded(
     name: str, sources: Sources, recorded: dict, say: Callable[[str], None], ca: Path | None
 ) -> Provenance:
     """What a run that goes on began with, and nothing else in its place."""
-    reference, manifest, why = recorded["reference"], recorded["manifest"], recorded["why"]
-    if recorded["source"] == packages.SOURCE:
-        return _of_packages(name, sources, why, say, ca)
-    if manifest:
-        own = _own_name(name, manifest)
+    origin = _Origin(*(recorded[each] for each in ("source", "why", "reference", "manifest")))
+    if origin.source == packages.SOURCE:
+        return _of_packages(name, sources, origin.why, say, ca)
+    if origin.manifest:
+        own = _own_name(name, origin.manifest)
         if image := engine.find_image(own):
-            pulled = recorded.get("pulled", "")
-            return _describe(name, image, own, recorded["source"], why, reference, manifest, pulled)
-        return _of_registry(name, reference, _names(reference, sources), manifest, why, say)
-    build_name = recorded.get("image") or _own_name(name, reference, "archive-")
+            return _describe(name, image, own, replace(origin, pulled=recorded.get("pulled", "")))
+        return _of_registry(name, _names(origin.reference, sources), origin, say)
+    build_name = recorded.get("image") or _own_name(name, origin.reference, "archive-")
     image = engine.find_image(build_name)
     if image is None or image.id != recorded["digest"]:
         now = f"has as {image.id[7:19]} now" if image else "has no longer"
         raise LabError(
-            f"{name}: this run began with {recorded['label']} ({recorded['source']}, {recorded['digest'][7:19]}), "
+            f"{name}: this run began with {recorded['label']} ({origin.source}, {recorded['digest'][7:19]}), "
             f"which the engine {now}; give it again with --base {name}=SOURCE, or begin a new run with --run NAME"
         )
-    return _describe(name, image, build_name, recorded["source"], why, reference)
+    return _describe(name, image, build_name, origin)
 
 
 def _of_packages(name: str, sources: Sources, why: str, say: Callable[[str], None], ca: Path | None) -> Provenance:
     made = packages.make(name, sources.debian, say, ca)
-    image = engine.find_image(made)
-    return _describe(name, image, made, packages.SOURCE, why, matrix.reference(name, sources.debian))
+    origin = _Origin(packages.SOURCE, why, matrix.reference(name, sources.debian))
+    return _describe(name, engine.find_image(made), made, origin)
 
 
-def _describe(
-    name: str, image: engine.Image, build_name: str, source: str, why: str, reference: str, manifest: str = "",
-    pulled: str = "",
-) -> Provenance:  # fmt: skip
+def _describe(name: str, image: engine.Image, build_name: str, origin: _Origin) -> Provenance:
     about = inspection.image(image.attrs)
     if about.architecture not in ("amd64", "x86_64"):
-        raise LabError(f"{name}: {reference} is for {about.architecture}; the lab builds for x86_64 only")
+        raise LabError(f"{name}: {origin.reference} is for {about.architecture}; the lab builds for x86_64 only")
     installed, release = contents.read_packages(image.id)
     stand_in = about.labels.get(engine.STAND_IN_LABEL, "")
     if stand_in:
         label = stand_in
-    elif source == packages.SOURCE:
+    elif origin.source == packages.SOURCE:
         label = f"{packages.RECIPES[name].label}, {release}"
     else:
-        label = release if source.startswith("archive ") and release else reference.partition("@")[0]
-    return Provenance(
-        name=name,
-        image=build_name,
-        digest=image.id,
-        source=source,
-        why=why,
-        label=label,
-        release=release or UNKNOWN,
-        stand_in=bool(stand_in),
-        reference=reference,
-        manifest=manifest,
-        packages=installed,
-        pulled=pulled,
-    )
+        label = release if origin.source.startswith("archive ") and release else origin.reference.partition("@")[0]
+    about_it = {"label": label, "release": release or UNKNOWN, "stand_in": bool(stand_in), "packages": installed}
+    return Provenance(name, build_name, image.id, **vars(origin), **about_it)
