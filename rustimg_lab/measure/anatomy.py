@@ -26,11 +26,9 @@ _IN_FILE = "tTrRdDwWvVu"  # nm's letters of what has bytes in the file; b and B,
 def measure_parts(linked: Path, shipped: Path, symbols: Path) -> list[Observation]:
     """Rows `section_bytes` of the binary as it is shipped (none where UPX packed them), and `crate_bytes` of all that
     is loaded of the binary as it was linked, each with the section or crate as its detail."""
-    return [
-        *(Observation("section_bytes", size, "B", detail=name) for name, size in sections(shipped).items()),
-        *(Observation("crate_bytes", size, "B", detail=name)
-          for name, size in crates(symbols.read_text(errors="replace"), loaded_bytes(linked)).items()),
-    ]  # fmt: skip
+    by_crate = crates(symbols.read_text(errors="replace"), loaded_bytes(linked))
+    rows = [Observation("section_bytes", size, "B", detail=name) for name, size in sections(shipped).items()]
+    return rows + [Observation("crate_bytes", size, "B", detail=name) for name, size in by_crate.items()]
 
 
 def sections(path: Path) -> dict[str, int]:

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerDefSection, GNUVerNeedSection, GNUVerSymSection
+from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
 
 from rustimg_lab import engine
 from rustimg_lab.bases import Provenance
-from rustimg_lab.measure.sizes import glibc_version
+from rustimg_lab.measure.sizes import dynamic_tags, glibc_version, needed_versions
 from rustimg_lab.store import Observation
 
 _WEAK = 0x2  # VER_FLG_WEAK
@@ -55,19 +55,14 @@ def read_needs(path: Path) -> Needs:
     """What the headers of an executable ask for. A static one asks for nothing."""
     with path.open("rb") as file:
         elf = ELFFile(file)
-        dynamic = elf.get_section_by_name(".dynamic")
-        libraries = [tag.needed for tag in dynamic.iter_tags("DT_NEEDED")] if dynamic else []
+        libraries = [tag.needed for tag in dynamic_tags(elf, "DT_NEEDED")]
         loaders = [s.get_interp_name() for s in elf.iter_segments() if s["p_type"] == "PT_INTERP"]
         libraries += [PurePosixPath(loader).name for loader in loaders]
         users = _symbols_by_version(elf)
         versions: dict[str, dict[str, tuple[str, ...]]] = {}
-        for section in elf.iter_sections():
-            if isinstance(section, GNUVerNeedSection):
-                for library, wanted in section.iter_versions():
-                    for version in wanted:
-                        if not version["vna_flags"] & _WEAK:
-                            names = tuple(users.get(version["vna_other"], ()))
-                            versions.setdefault(library.name, {})[version.name] = names
+        for library, version in needed_versions(elf):
+            if not version["vna_flags"] & _WEAK:
+                versions.setdefault(library, {})[version.name] = tuple(users.get(version["vna_other"], ()))
         return Needs(tuple(dict.fromkeys(libraries)), versions)
 
 
@@ -78,8 +73,7 @@ def defined_versions(image: str) -> dict[str, frozenset[str]]:
     for _, file in engine.read_files(image, _may_be_library):
         try:
             elf = ELFFile(file)
-            dynamic = elf.get_section_by_name(".dynamic")
-            soname = next((tag.soname for tag in dynamic.iter_tags("DT_SONAME")), None) if dynamic else None
+            soname = next((tag.soname for tag in dynamic_tags(elf, "DT_SONAME")), None)
             if soname and elf["e_machine"] == "EM_X86_64":
                 found[soname] = frozenset(_defined(elf))
         except ELFError:
@@ -96,10 +90,8 @@ def missing(needs: Needs, defined: dict[str, frozenset[str]], base: str) -> str:
             "(distroless, debian), or build for musl (bases scratch, alpine)"
         )
     if libraries:
-        return (
-            f"needs {', '.join(libraries)}, which {base} lacks: take a base that has it, or build for musl "
-            "(bases scratch, alpine)"
-        )
+        remedy = "take a base that has it, or build for musl (bases scratch, alpine)"
+        return f"needs {', '.join(libraries)}, which {base} lacks: {remedy}"
     lacking = [
         f"{version} of {library}{f' (for {_some(symbols)})' if symbols else ''}"
         for library, versions in needs.versions.items()

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import cramjam
 from elftools.elf.elffile import ELFFile
@@ -67,10 +67,8 @@ def measure_image(image: str, base: str | None, registry: Registry | None) -> li
         Observation("shell", next((layer.shell for layer in layers if layer.shell), "")),
     ]
     for order, layer in enumerate(layers):
-        owner = "base" if order < of_base else "app"
-        rows.append(
-            Observation("layer_bytes", layer.file_bytes, "B", order=order, detail=f"{owner}: {layer.instruction}")
-        )
+        detail = f"{'base' if order < of_base else 'app'}: {layer.instruction}"
+        rows.append(Observation("layer_bytes", layer.file_bytes, "B", order=order, detail=detail))
     return rows
 
 
@@ -126,26 +124,31 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
     """
     with path.open("rb") as file:
         elf = _elf(file, path)
-        dynamic = elf.get_section_by_name(".dynamic")
-        needed = [tag.needed for tag in dynamic.iter_tags("DT_NEEDED")] if dynamic else []
-        flags = next((tag["d_val"] for tag in dynamic.iter_tags("DT_FLAGS_1")), 0) if dynamic else 0
+        flags = next((tag["d_val"] for tag in dynamic_tags(elf, "DT_FLAGS_1")), 0)
         interpreted = any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
-        versions = [
-            auxiliary.name
-            for section in elf.iter_sections()
-            if isinstance(section, GNUVerNeedSection)
-            for _, auxiliaries in section.iter_versions()
-            for auxiliary in auxiliaries
-            if auxiliary.name.startswith("GLIBC_2")
-        ]
+        versions = [version.name for _, version in needed_versions(elf) if version.name.startswith("GLIBC_2")]
         return {
             "linkage": "dynamic" if interpreted else "static",
             "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & 0x08000000)),  # DF_1_PIE
             "stripped": elf.get_section_by_name(".symtab") is None,
-            "needed_libraries": " ".join(needed),
+            "needed_libraries": " ".join(tag.needed for tag in dynamic_tags(elf, "DT_NEEDED")),
             "glibc_needed": max(versions, key=glibc_version, default=""),
             "rustc": _rustc(elf),
         }
+
+
+def dynamic_tags(elf: ELFFile, name: str) -> list[Any]:
+    """The entries of that name in an object's dynamic section; none where it has no such section."""
+    dynamic = elf.get_section_by_name(".dynamic")
+    return list(dynamic.iter_tags(name)) if dynamic else []
+
+
+def needed_versions(elf: ELFFile) -> Iterator[tuple[str, Any]]:
+    """The versions that an object needs of libraries, each with the library's name."""
+    for section in elf.iter_sections():
+        if isinstance(section, GNUVerNeedSection):
+            for library, versions in section.iter_versions():
+                yield from ((library.name, version) for version in versions)
 
 
 def linked_allocator(path: Path) -> str:
