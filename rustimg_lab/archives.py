@@ -34,10 +34,8 @@ def load(path: Path, name: str, tag: str) -> engine.Image:
     except _UNREADABLE as error:
         if isinstance(error, OSError) and disk.is_full(error):
             raise disk.DiskFull(f"{path} could not be unpacked", [STATE], path.stat().st_size) from error
-        said = str(error).splitlines()[0]
-        raise LabError(
-            f"{path}: not a whole tar archive, plain or compressed with gzip, bzip2 or xz ({said})"
-        ) from None
+        whole, said = "a whole tar archive, plain or compressed with gzip, bzip2 or xz", str(error).splitlines()[0]
+        raise LabError(f"{path}: not {whole} ({said})") from None
     return engine.import_rootfs(path, sum(member.size for member in members), name, tag, [packages.PATH])
 
 
@@ -68,9 +66,8 @@ def _load_saved(archive: tarfile.TarFile, path: Path, name: str, tag: str) -> en
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise LabError(f"{path}: its manifest.json is none; `docker save` writes one") from None
     if len(manifest) != 1:
-        raise LabError(
-            f"{path}: holds {len(manifest)} images ({', '.join(map(str, names))}); save the one that is meant"
-        )
+        held = f"{len(manifest)} images ({', '.join(map(str, names))})"
+        raise LabError(f"{path}: holds {held}; save the one that is meant")
     own = f"{engine.repository(name)}:{tag}"
     manifest[0]["RepoTags"] = [own]
     with engine.work_folder() as folder:

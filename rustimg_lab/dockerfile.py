@@ -9,10 +9,8 @@ from rustimg_lab.matrix import BUILDER, MUSL, RUST_VERSION, App, Cell, reference
 
 CARGO_AUDITABLE = "0.6.6"  # the version of the crate
 
-_templates = Environment(
-    loader=PackageLoader("rustimg_lab"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    keep_trailing_newline=True,
-)  # fmt: skip
+_layout = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+_templates = Environment(loader=PackageLoader("rustimg_lab"), undefined=StrictUndefined, **_layout)
 
 # Stages of the lab's own, put behind the measured text, by which it reads what the builder stage made. They change
 # nothing of that text: BuildKit shares the builder stage between the two.

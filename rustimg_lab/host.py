@@ -54,7 +54,7 @@ class Finding:
 def findings() -> list[Finding]:
     """Everything that a run depends on, found or missing. Never raises: what cannot be asked is a finding."""
     memory, free = memory_bytes(), shutil.disk_usage(ROOT).free
-    found = [
+    return [
         Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
         _architecture(),
         *_engine(),
@@ -68,7 +68,6 @@ def findings() -> list[Finding]:
         Finding("disk", f"{free / 2**30:.0f} GiB free", free >= disk.GRID_BYTES, required=False,
                 remedy="builder, images and build cache take about 10 GiB"),
     ]  # fmt: skip
-    return found
 
 
 def prepare(say: Callable[[str], None]) -> None:
@@ -110,9 +109,9 @@ def buildx_command() -> list[str]:
 def sees_engine(builder: str | None) -> bool:
     """Whether a buildx builder builds in the engine itself, and so sees its images; without a name, one does. Raises
     LabError, as buildx says it, when there is no such builder."""
-    return builder is None or bool(
-        re.search(r"^Driver: +docker$", engine.run([*buildx_command(), "inspect", builder]), re.M)
-    )
+    if builder is None:
+        return True
+    return bool(re.search(r"^Driver: +docker$", engine.run([*buildx_command(), "inspect", builder]), re.M))
 
 
 @cache
@@ -316,10 +315,9 @@ def _capabilities() -> list[Finding]:
     """What the engine was seen to do, tried now where it has an image that the trials need."""
     try:
         with engine.readable_errors():
-            names = [f"{engine.repository(name)}:" for name in ("rust", "debian")]  # Podman puts a host before them
-            images = [
-                each for each in engine.client().images.list() if any(n in tag for n in names for tag in each.tags)
-            ]
+            # Podman puts a host before the name.
+            named = re.compile("|".join(f"{engine.repository(name)}:" for name in ("rust", "debian")))
+            images = [each for each in engine.client().images.list() if named.search(" ".join(each.tags))]
             if not images:
                 return [Finding("engine's capabilities", "not tried yet: `./lab run` tries them", True)]
             tried = capabilities.detect(images[0].id)
@@ -352,9 +350,8 @@ def _debian_mirror(options: list[str]) -> str:
     uris = engine.run(["apt-get", *options, "--print-uris", "update"])
     mirror = re.search(r"'([^']+)/dists/bookworm/(?:In)?Release'", uris)
     if not mirror:
-        raise LabError(
-            "apt names no source for Debian 12 (bookworm) to take docker-buildx from; install buildx yourself"
-        )
+        lacks = "apt names no source for Debian 12 (bookworm) to take docker-buildx from"
+        raise LabError(f"{lacks}; install buildx yourself")
     return mirror.group(1)
 
 

@@ -120,8 +120,3 @@ def is_out_of_memory(container: dict[str, Any]) -> bool:
 def cpu_ns(stats: dict[str, Any]) -> int | None:
     """The CPU time that a container has used, in ns, as the engine's stats tell it; None where they tell none."""
     return ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or None
-
-
-def event_subject(event: dict[str, Any]) -> str:
-    """The id of what an event is about: `Actor.ID`, which older engines called `id` too."""
-    return (event.get("Actor") or {}).get("ID") or event.get("id") or ""

@@ -143,9 +143,8 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     if missing := [package for package, found in there.items() if not found]:
         host.install(missing, say)
     if os.geteuid() and (refusal := host.user_namespace_refusal()):
-        raise LabError(
-            f"{name}: mmdebstrap cannot run without root here ({refusal}): {host.REMEDIES['user namespace']}"
-        )
+        remedy = host.REMEDIES["user namespace"]
+        raise LabError(f"{name}: mmdebstrap cannot run without root here ({refusal}): {remedy}")
 
     say(f"{name}: {host.as_root()}mmdebstrap makes a root file system of Debian packages ({debian})")
     rootfs_name = f"{name}-rootfs" if name == BUILDER else name
@@ -171,12 +170,9 @@ def _mmdebstrap(name: str, arguments: list[str], folder: Path) -> None:
     """
     apart, mode = _can_be_apart(), ["--mode=unshare"] if os.geteuid() else []
     command = [*(_APART if apart else ()), "mmdebstrap", *mode, f"--setup-hook={_AS_ROOT}", "--skip=output/dev"]
+    environment = {"SOURCE_DATE_EPOCH": "0"} | ({"TMPDIR": str(folder)} if apart else {})
     try:
-        engine.run(
-            [*command, *arguments],
-            env={"SOURCE_DATE_EPOCH": "0"} | ({"TMPDIR": str(folder)} if apart else {}),
-            cwd=Path("/") if mode else None,
-        )
+        engine.run([*command, *arguments], env=environment, cwd=Path("/") if mode else None)
     except engine.CommandError as error:  # what failed is said first; then comes all that failed with it
         said = [line.removeprefix("E: ") for line in error.stderr.splitlines() if line.startswith("E: ")]
         raise LabError(
@@ -202,7 +198,8 @@ def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: 
     cannot be had."""
     argument = "DEBIAN_IMAGE"
     if name != "tools":
-        base, argument = _tools_name(make_tools("tools", base, rust, say, ca)), "TOOLS_IMAGE"
+        tools = make_tools("tools", base, rust, say, ca)
+        base, argument = next(tag for tag in tools.tags if tag.startswith(engine.repository("tools"))), "TOOLS_IMAGE"
     folder = MEASURE_FOLDER / name
     made_of = (engine.contents_digest(base), engine.contents_digest(rust), _sources(folder))
     finished = f"{engine.repository(name)}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
@@ -212,22 +209,17 @@ def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: 
     return build_folder(folder, finished, {argument: base, "RUST_IMAGE": rust}, ca)
 
 
-def _tools_name(image: engine.Image) -> str:
-    return next(name for name in image.tags if name.startswith(engine.repository("tools")))
-
-
 def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> engine.Image:
     """The image `name` of a folder with a Dockerfile of the lab's own, with its label and `arguments` (build args)."""
+    secrets = [f"id=ca,src={ca}"] if ca else []
     if podman.is_engine():
-        podman.build_folder(folder, name, arguments, ca)
-        return engine.find_image(name)
-    options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
-    options += ["--secret", f"id=ca,src={ca}"] if ca else []
-    engine.run(
-        [*host.buildx_command(), "build", f"--builder={engine.builder()}", "--provenance=false", "--output=type=docker",
-         "--tag", name, *options,
-         *proxy.build_options(), "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}", str(folder)],
-    )  # fmt: skip
+        podman.build_folder(folder, name, arguments, secrets)
+    else:
+        options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
+        options += [option for secret in secrets for option in ("--secret", secret)]
+        options += [*proxy.build_options(), "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}"]
+        command = [*host.buildx_command(), "build", f"--builder={engine.builder()}", "--provenance=false"]
+        engine.run([*command, "--output=type=docker", "--tag", name, *options, str(folder)])
     return engine.find_image(name)
 
 

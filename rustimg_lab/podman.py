@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import requests
 from docker.utils import create_archive, exclude_paths, parse_repository_tag
 
 from rustimg_lab import engine, inspection, proxy
@@ -48,12 +47,12 @@ def build_command(folder: Path, definition: dict, builder: str | None = None) ->
     return [sys.executable, "-m", "rustimg_lab.podman", str(folder)]
 
 
-def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> None:
+def build_folder(folder: Path, name: str, arguments: dict[str, str], secrets: list[str]) -> None:
     """Build the image `name`, with the lab's label, of a folder with a Dockerfile. Raises LabError when it fails."""
     target = {
         "context": str(folder), "dockerfile-inline": (folder / "Dockerfile").read_text(), "tags": [name],
-        "secret": [f"id=ca,src={ca}"] if ca else [], "args": {**arguments, **proxy.variables()},
-        "labels": {engine.IMAGE_LABEL: engine.lab_id()}, "output": ["type=docker"],
+        "secret": secrets, "args": {**arguments, **proxy.variables()}, "output": ["type=docker"],
+        "labels": {engine.IMAGE_LABEL: engine.lab_id()},
     }  # fmt: skip
     with engine.work_folder() as work:
         engine.run(build_command(work, {"target": {"image": target}}))
@@ -68,12 +67,8 @@ def manifest_digest(reference: str, host: str) -> str:
     name = f"{engine.repository('pulled')}:{hashlib.sha256(reference.encode()).hexdigest()[:12]}"
     image = engine.pull(reference, name, host, lambda done, total: None)
     repository, tag = parse_repository_tag(reference)
-    digests = (
-        [tag]
-        if "@" in reference
-        else sorted({each.partition("@")[2] for each in inspection.image(image.attrs).digests})
-    )
-    for digest in digests:
+    known = {each.partition("@")[2] for each in inspection.image(image.attrs).digests}
+    for digest in [tag] if "@" in reference else sorted(known):
         try:
             engine.pull(f"{repository}@{digest}", name, host, lambda done, total: None)
             return digest
@@ -166,7 +161,7 @@ def main(folder: Path) -> int:
                     file = Path(destination[1]) / path
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(content.read())
-    except (LabError, requests.exceptions.RequestException) as error:
+    except (LabError, engine.RequestException) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # the lab was interrupted, and says so

@@ -14,6 +14,7 @@ _KEYS: dict[str, tuple[type, ...]] = {
     "summary": (str,), "gain": (str,), "cost": (str,), "of": (list,), "settings": (dict,), "rustflags": (list,),
     "cargo": (list,), "strip": (bool,), "upx": (bool,), "glibc": (bool,), "auditable": (bool,),
 }  # fmt: skip
+_SWITCHES = ("strip", "upx", "glibc", "auditable")
 _WORD = re.compile(r"[\w.,:/=+@%-]+", re.ASCII)
 _LINK_ARGUMENT = "-Clink-arg="
 
@@ -105,11 +106,10 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
         raise LabError(f"{str(wrong[0])[:40]!r} is no name, value or option that cargo takes")
     if len(entry["summary"].splitlines()) > 1:
         raise LabError("its summary has several lines")
-    own = Profile(
-        name, entry["summary"], entry.get("gain", ""), entry.get("cost", ""), tuple(settings.items()),
-        tuple(rustflags), tuple(cargo),
-        entry.get("strip", False), entry.get("upx", False), entry.get("glibc", False), entry.get("auditable", False),
-    )  # fmt: skip
+    texts = {key: entry.get(key, "") for key in ("summary", "gain", "cost")}
+    switches = {key: entry.get(key, False) for key in _SWITCHES}
+    options = {"rustflags": tuple(rustflags), "cargo": tuple(cargo)}
+    own = Profile(name, **texts, settings=tuple(settings.items()), **options, **switches)
     for part in of:
         if part not in known:
             raise unknown("profile before it", part, known)
@@ -122,11 +122,9 @@ def _combined(one: Profile, other: Profile) -> Profile:
     for key, value in other.settings:
         if settings.setdefault(key, value) != value:
             raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {key} is {settings[key]} and {value}")
-    return replace(
-        one, settings=tuple(sorted(settings.items())), rustflags=_both(one, other, "rustflags"),
-        cargo=_both(one, other, "cargo"), strip=one.strip or other.strip, upx=one.upx or other.upx,
-        glibc=one.glibc or other.glibc, auditable=one.auditable or other.auditable,
-    )  # fmt: skip
+    switches = {key: getattr(one, key) or getattr(other, key) for key in _SWITCHES}
+    options = {key: _both(one, other, key) for key in ("rustflags", "cargo")}
+    return replace(one, settings=tuple(sorted(settings.items())), **options, **switches)
 
 
 def _both(one: Profile, other: Profile, kind: str) -> tuple[str, ...]:

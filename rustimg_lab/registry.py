@@ -89,12 +89,8 @@ def serve(upstream: str = "") -> Iterator[Registry]:
         raise LabError(f"docker-registry is missing; {host.REMEDIES['docker-registry']}")
     address = f"127.0.0.1:{host.free_port()}"
     with engine.work_folder() as folder:
-        settings = {
-            "version": 0.1,
-            "log": {"level": "error"},
-            "storage": {"filesystem": {"rootdirectory": f"{folder}/data"}},
-            "http": {"addr": address},
-        }
+        storage = {"filesystem": {"rootdirectory": f"{folder}/data"}}
+        settings = {"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": {"addr": address}}
         if upstream:
             settings["proxy"] = {"remoteurl": f"https://{_API_HOSTS.get(upstream, upstream)}", **engine.login(upstream)}
         config = folder / "config.json"

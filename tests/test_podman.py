@@ -97,7 +97,7 @@ def test_a_context_reaches_podman_without_what_is_ignored_and_without_the_secret
     name = f"{engine.repository('test-context')}:{uuid.uuid4().hex[:12]}"
     text = f"FROM {images['rust'].image}\nCOPY . /src\nRUN --mount=type=secret,id=ca cp /run/secrets/ca /seen\n"
     (tiny.directory / "Dockerfile").write_text(text)
-    podman.build_folder(tiny.directory, name, {}, secret)
+    podman.build_folder(tiny.directory, name, {}, [f"id=ca,src={secret}"])
     try:
         members = {member.name for member in engine.list_files(name)}
         assert {path for path in members if path.startswith("src/")} == {

@@ -77,11 +77,8 @@ def _json(value: object) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
-_MYIP = Serve(
-    environment=(
-        ("MYIP_LISTEN", "{host}:{port}"), ("MYIP_WORKERS", "{workers}"), ("MYIP_DEADLINE_S", "{deadline_s}"),
-    ),
-)  # fmt: skip
+_TOLD = {"MYIP_LISTEN": "{host}:{port}", "MYIP_WORKERS": "{workers}", "MYIP_DEADLINE_S": "{deadline_s}"}
+_MYIP = Serve(environment=tuple(_TOLD.items()))
 WORKLOADS = {
     workload.name: workload
     for workload in (

@@ -47,11 +47,8 @@ def ask_on(connection: socket.socket, request: dict[str, Any]) -> tuple[int, int
     Raises WrongAnswer, or OSError when the connection ends before the answer does.
     """
     asked, sent = f"{request['method']} {request['path']}", request["body"].encode()
-    connection.sendall(
-        f"{asked} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(sent)}\r\n\r\n".encode()
-        + sent
-    )
+    headers = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
+    connection.sendall(f"{asked} HTTP/1.1\r\n{headers}".encode() + sent)
     head = b""
     while b"\r\n\r\n" not in head:
         head += _receive(connection)
