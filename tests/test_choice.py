@@ -241,10 +241,7 @@ def test_the_tables_name_what_was_picked(service):
         (["--max-transfer", "0MB"], "'0MB' is no size"),
         (["--max-startup", "5"], "'5' is no time in milliseconds"),
         (["--min-throughput", "95"], "'95' is no share between 0 and 1"),
-        (
-            ["--weights", "transfr=1"],
-            "'transfr=1' is no weight, as transfer=1; known are transfer, startup, cpu",
-        ),
+        (["--weights", "transfr=1"], "'transfr=1' is no weight, as transfer=1; known are transfer, startup, cpu"),
         (["--run", "nosuch"], "unknown run 'nosuch'"),
     ],
 )

@@ -45,10 +45,7 @@ RECORDED = [
         (("run", "--knobs", "strip", "--profiles", "upx"), "lab: --knobs make the profiles: leave --profiles out"),
         (("run", "--fraction", "3"), "lab: --fraction is of the cells that --knobs make"),
         (("measure", "--study", "build", "--workers", "2"), "lab: --workers says nothing to a study of build"),
-        (
-            ("measure", "--study", "startup", "--connections", "2"),
-            "lab: --connections says nothing to a study",
-        ),
+        (("measure", "--study", "startup", "--connections", "2"), "lab: --connections says nothing to a study"),
         (("measure", "--study", "startup", "--workload", "root,batch"), "lab: --workload: a study of startup asks one"),
         (("report", "--run", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
         (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
