@@ -71,10 +71,11 @@ _stopping = threading.Event()
 
 
 class CommandError(LabError):
-    """A command that failed: `args_`, `code`, `stdout`, `stderr`."""
+    """A command that failed: `args_`, `code`, `stdout`, `stderr`; `disk_full`: it said that a disk is full."""
 
     def __init__(self, args: list[str], code: int, stdout: str, stderr: str):
         self.args_, self.code, self.stdout, self.stderr = args, code, stdout, stderr
+        self.disk_full = disk.is_full(stderr)
         said = proxy.redact(stderr.strip() or stdout.strip() or "it printed nothing").splitlines()
         super().__init__(f"'{shlex.join(args[:3])} ...' failed with exit code {code}: {said[-1]}")
 
@@ -115,8 +116,6 @@ def run(
     except FileNotFoundError:
         raise LabError(f"there is no command '{args[0]}' on this machine; install it, or see ./lab doctor") from None
     if done.returncode:
-        if disk.is_full(done.stderr):
-            raise disk.DiskFull(f"'{args[0]}' failed", [STATE, *data_folders()], disk.GRID_BYTES)
         raise CommandError(args, done.returncode, done.stdout, done.stderr)
     return done.stdout
 
@@ -257,9 +256,13 @@ def client(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """What the engine refuses, as one line."""
+    """What the engine refuses, as one line; and a command that failed since a disk is full, with which disk that is."""
     try:
         yield
+    except CommandError as error:
+        if error.disk_full:
+            raise disk.DiskFull(f"'{error.args_[0]}' failed", [STATE, *data_folders()], disk.GRID_BYTES) from error
+        raise
     except APIError as error:
         if disk.is_full(str(error.explanation)):
             raise disk.DiskFull("the Docker engine refused", data_folders(), disk.GRID_BYTES) from error

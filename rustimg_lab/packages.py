@@ -174,6 +174,8 @@ def _mmdebstrap(name: str, arguments: list[str], folder: Path) -> None:
     try:
         engine.run([*command, *arguments], env=environment, cwd=Path("/") if mode else None)
     except engine.CommandError as error:  # what failed is said first; then comes all that failed with it
+        if error.disk_full:
+            raise
         said = [line.removeprefix("E: ") for line in error.stderr.splitlines() if line.startswith("E: ")]
         raise LabError(
             f"{name}: mmdebstrap could not make a root file system ({proxy.redact(said[0]) if said else error}); name "

@@ -12,6 +12,7 @@ from rustimg_lab import (
     bases,
     build,
     capabilities,
+    comparison,
     contents,
     disk,
     dockerfile,
@@ -31,6 +32,7 @@ from rustimg_lab.measure.studies import Planner
 from rustimg_lab.store import Observation, Run
 
 PROBED_WITH = "probed_with"  # the metric that has the images of a cell that was probed
+MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
 SBOMS = "sboms"  # the folder of a run
 TOOLS_BASE = "debian"  # what measures stands on this base, whichever the cells stand on
 
@@ -156,7 +158,16 @@ def _run_studies(
             if warning := study.parameters["warning"]:
                 session.say(f"note: {warning}")
             with progress.trials(session.console) as on_trial:
-                failures += trials.run_study(study, session.run, measure, on_trial)
+                failures += trials.run_study(study, session.run, measure, on_trial, is_narrow)
+
+
+def is_narrow(study: trials.Study, run: Run, blocks: int) -> bool:
+    """Whether after so many blocks every comparison's 95% interval is narrower than was asked for."""
+    if study.width is None or blocks < MINIMUM_BLOCKS:
+        return False
+    samples = comparison.samples(store.load(run.name), study.name, study.metric)
+    found = comparison.compare(samples, study.baseline)
+    return bool((found["high"] / found["low"] - 1 < study.width).all())
 
 
 def run_probes(

@@ -31,7 +31,8 @@ from rustimg_lab.paths import ENVIRONMENT_SCHEMA, RECORDED, RUNS
 
 SCHEMA = 2  # 1 had no `study`
 # A row has some hundred letters, an environment some ten thousand; a run may come from a stranger.
-LINE_LIMIT, NUMBER_LIMIT, ENVIRONMENT_LIMIT = 1 << 20, 1 << 63, 64 << 20
+LINE_LIMIT, NUMBER_LIMIT = 1 << 20, 1 << 63
+ENVIRONMENT_LIMIT = 64 << 20
 DEFAULT_RUN = "article"
 STUDIES_RUN = "studies"  # what is measured in blocks, unless another is named
 PROBES_RUN = "survival"

@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from rustimg_lab import comparison, matrix, store
+from rustimg_lab import comparison, matrix, pipeline, store
 from rustimg_lab.comparison import TWIN
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
@@ -147,14 +147,14 @@ def test_trials_of_two_plans_are_not_mixed(run, changes, said):
     assert len(trial_rows()) == 15
 
 
-@pytest.mark.parametrize(("width", "blocks"), [(0.5, trials.MINIMUM_BLOCKS), (1e-9, 9)])
+@pytest.mark.parametrize(("width", "blocks"), [(0.5, pipeline.MINIMUM_BLOCKS), (1e-9, 9)])
 def test_a_study_ends_when_its_intervals_are_narrow_or_at_its_cap(run, width, blocks):
     random_ = random.Random(1)
 
     def measure(treatment: Treatment) -> list[Observation]:
         return [Observation("cpu_us_per_request", random_.uniform(5.0, 5.1), "us")]
 
-    trials.run_study(study(blocks=9, width=width), run, measure)
+    trials.run_study(study(blocks=9, width=width), run, measure, is_enough=pipeline.is_narrow)
     assert trial_rows()["block"].nunique() == blocks
     assert run.environment["studies"]["s"]["stopping"] == {"width": width, "at_most": 9}
 

@@ -13,7 +13,8 @@ from rustimg_lab.measure import serving, trials
 from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.store import Observation, Run
 
-KIND, CPU, WALL = "build", "cold_build_cpu_s", "cold_build_s"
+KIND = "build"
+CPU, WALL = "cold_build_cpu_s", "cold_build_s"
 DEADLINE_S = 4 * 3600  # after which a container ends by itself, whatever became of the lab
 
 

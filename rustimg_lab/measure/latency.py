@@ -7,33 +7,32 @@ cannot hide the requests that it made wait (coordinated omission; Tene, "How NOT
 
 from functools import partial
 
-from rustimg_lab import comparison, engine, store
+from rustimg_lab import engine
 from rustimg_lab.measure import loading, trials
 from rustimg_lab.measure.loading import Load
 from rustimg_lab.measure.serving import PORT, Server
-from rustimg_lab.measure.throughput import REQUESTS_PER_S
-from rustimg_lab.measure.trials import Lost, PlanError, Treatment
+from rustimg_lab.measure.trials import Lost, Treatment
 from rustimg_lab.store import Observation, Run
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 BEYOND = 10  # samples that a percentile has above it, or it is not told
-OF_CAPACITY = 0.5  # the rate, as a part of what the slowest cell answers in a closed loop
 SLACK_S, SLACK = 0.5, 1.1  # what a trial may take longer, and how often as long, before the rate was not kept
 
 
-def studies(load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str) -> trials.Studies:
-    """The study of a load at a fixed rate, and how a trial of it is measured. `tools` is the image that oha is in.
-
-    The rate is what the run's study has, or half of what the slowest cell answers in the run's throughput study of this
-    load. Raises PlanError when there is none.
-    """
-    name = f"latency-{load.name}"
-    parameters = load.parameters(run)
-    before = run.environment.get("studies", {}).get(name, {"parameters": {}})["parameters"]
-    parameters["requests_per_s"] = rate = before.get("requests_per_s") or _half_of_the_slowest(load, run)
+def studies(
+    load: Load, treatments: list[Treatment], plan: trials.Plan, run: Run, tools: str, rate: int
+) -> trials.Studies:
+    """The study of a load at a fixed rate (requests per second), and how a trial of it is measured. `tools` is the
+    image that oha is in. Raises PlanError when this machine has too few CPUs, or the plan does not fit."""
+    parameters = load.parameters(run) | {"requests_per_s": rate}
     highest = metric(_told(rate * load.seconds)[-1])
-    study = trials.plan_study(name, "latency", highest, parameters, treatments, plan, run)
+    study = trials.plan_study(study_name(load), "latency", highest, parameters, treatments, plan, run)
     yield study, partial(measure, load=load, rate=rate, tools=tools)
+
+
+def study_name(load: Load) -> str:
+    """The name of the study of a load."""
+    return f"latency-{load.name}"
 
 
 def metric(percentile: str) -> str:
@@ -44,18 +43,6 @@ def metric(percentile: str) -> str:
 def _told(samples: int) -> list[str]:
     """The percentiles that so many samples tell, in rising order; the median always."""
     return [name for name, part in PERCENTILES.items() if samples - part * samples > BEYOND - 0.5] or ["p50"]
-
-
-def _half_of_the_slowest(load: Load, run: Run) -> int:
-    rows = store.load(run.name)
-    study = f"throughput-{load.name}"
-    if study not in run.environment.get("studies", {}) or not rows["study"].eq(study).any():
-        raise PlanError(
-            "latency is measured at half of what the slowest cell answers in a closed loop, and run "
-            f"'{run.name}' has no throughput study of that load: call `./lab measure --study throughput` with the same "
-            "options first"
-        )
-    return int(OF_CAPACITY * comparison.summarize(comparison.samples(rows, study, REQUESTS_PER_S))["mean"].min())
 
 
 def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Observation]:

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from rustimg_lab import matrix
+from rustimg_lab import comparison, matrix, store
 from rustimg_lab.measure import compiling, deploy, latency, memory, startup, throughput, workloads
 from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.trials import Plan, Studies, Treatment
+from rustimg_lab.measure.trials import Plan, PlanError, Studies, Treatment
 from rustimg_lab.store import Run
 
 # From the servers' images, the clients' (where they are measured), the run, and the image of what measures.
@@ -39,7 +39,7 @@ KINDS = {
     "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools="", load=("workload",)),
     compiling.KIND: Kind(("scratch",), _COMPILED, ("system",), of_builds=True, tools="", load=()),
 }
-_UNDER_LOAD = {"throughput": throughput, "memory": memory, "latency": latency}
+OF_CAPACITY = 0.5  # the rate of latency, as a part of what the slowest cell answers in a closed loop
 # What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.
 USUAL_LOAD = Load(workloads.find("batch"), workers=1, connections=16, warmup_s=1, seconds=2)
 
@@ -53,6 +53,24 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
     return [cell for cell in found if cell in asked or cell.target == matrix.MUSL]
 
 
+def _rate(load: Load, run: Run) -> int:
+    """The rate at which latency is measured: that of the run's own study, or half of what the slowest cell answers in
+    the run's throughput study of this load. Raises PlanError when there is none."""
+    before = run.environment.get("studies", {}).get(latency.study_name(load), {"parameters": {}})["parameters"]
+    if "requests_per_s" in before:
+        return before["requests_per_s"]
+    rows = store.load(run.name)
+    study = f"throughput-{load.name}"
+    if study not in run.environment.get("studies", {}) or not rows["study"].eq(study).any():
+        raise PlanError(
+            "latency is measured at half of what the slowest cell answers in a closed loop, and run "
+            f"'{run.name}' has no throughput study of that load: call `./lab measure --study throughput` with the same "
+            "options first"
+        )
+    found = comparison.summarize(comparison.samples(rows, study, throughput.REQUESTS_PER_S))
+    return int(OF_CAPACITY * found["mean"].min())
+
+
 def planner(kind: str, loads: list[Load], plan: Plan, app: matrix.App) -> Planner:
     """How a study of that kind is planned once its images are there; `loads` are what servers are put under, and how
     they are started, which is the same in all; `app` has how its client is called, and what a build study builds."""
@@ -64,8 +82,12 @@ def planner(kind: str, loads: list[Load], plan: Plan, app: matrix.App) -> Planne
             yield from deploy.studies(built[0], loads[0].workload, run.environment["bases"], plan, run)
         elif kind == compiling.KIND:
             yield from compiling.studies(built[0], app.name, plan, run)
-        else:
+        elif kind == "latency":
             for load in loads:
-                yield from _UNDER_LOAD[kind].studies(load, *built, plan, run, tools)
+                yield from latency.studies(load, built[0], plan, run, tools, _rate(load, run))
+        else:
+            of_kind = {"throughput": throughput, "memory": memory}[kind]
+            for load in loads:
+                yield from of_kind.studies(load, built[0], plan, run, tools)
 
     return studies

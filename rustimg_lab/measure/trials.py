@@ -19,8 +19,6 @@ from rustimg_lab.store import Observation, Run
 
 ATTEMPTS = 2
 TRIAL = "trial"  # the metric of the row that ends a trial: there, and ok, when the trial has its numbers
-MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
-
 
 Measure = Callable[["Treatment"], list[Observation]]  # the numbers of one trial; raises Lost
 Studies = Iterator[tuple["Study", Measure]]  # each with how a trial of it is measured
@@ -122,11 +120,13 @@ def run_study(
     run: Run,
     measure: Measure,
     on_trial: Callable[[int, int, str], None] = lambda done, planned, what: None,
+    is_enough: Callable[[Study, Run, int], bool] = lambda study, run, blocks: False,
 ) -> list[str]:
     """Runs what of the study is not in the run yet, and returns a line on each trial that was given up.
 
     `measure` returns the numbers of one trial or raises Lost. `on_trial` hears how many trials of how many this call
-    has done, and which is next. Raises PlanError when the run has another plan for this study.
+    has done, and which is next. `is_enough` says before each block whether those that are there, so many, suffice.
+    Raises PlanError when the run has another plan for this study.
     """
     going_on(study, run)
     here = capabilities.holds(run.environment, "same_kernel")
@@ -138,7 +138,7 @@ def run_study(
         todo[block] = [each for each in turns if not _is_over(attempts.get((block, each[1].name), []))]
     done, planned = 0, sum(map(len, todo.values()))
     for block, turns in todo.items():
-        if _narrow(study, run, block):
+        if is_enough(study, run, block):
             break
         for order, treatment in turns:
             on_trial(done, planned, f"block {block + 1} of {study.blocks}, {treatment.name}")
@@ -194,15 +194,6 @@ def _attempts(study: Study, run: Run) -> dict[tuple[int, str], list[bool]]:
     for row in rows[(rows["study"] == study.name) & (rows["metric"] == TRIAL)].itertuples():
         found.setdefault((row.block, row.cell), []).append(row.ok)
     return found
-
-
-def _narrow(study: Study, run: Run, blocks: int) -> bool:
-    """Whether after so many blocks every comparison's 95% interval is narrower than was asked for."""
-    if study.width is None or blocks < MINIMUM_BLOCKS:
-        return False
-    samples = comparison.samples(store.load(run.name), study.name, study.metric)
-    found = comparison.compare(samples, study.baseline)
-    return bool((found["high"] / found["low"] - 1 < study.width).all())
 
 
 def _steal_s() -> float:
