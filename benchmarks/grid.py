@@ -8,7 +8,7 @@ A call that was stopped goes on after the last round that it finished.
 The article's way is one `docker build` after another, its four Dockerfiles (`article/`) with each of its two profiles.
 They are the article's text but for what both sides must share to be compared: images by build argument, the CA bundle
 as a secret, `--locked`, the one program and its allocator; useradd for adduser, which the builder lacks; and without
-rustup, apt and update-ca-certificates, since it has what those bring. The lab's way is `build.build` of the same eight
+rustup, apt and update-ca-certificates, since it has what those bring. The lab's way is `bake.build` of the same eight
 cells. Each round begins with a lockfile that no build has seen, so that no layer and no cache mount of an earlier one
 serves; nothing is pruned.
 
@@ -28,9 +28,16 @@ import time
 import uuid
 from pathlib import Path
 
-from rustimg_lab import __main__, apps, bases, build, dockerfile, engine, host, matrix
-from rustimg_lab.matrix import ARTICLE, PROFILES, App
-from rustimg_lab.matrix import ARTICLE_BASES as BASES
+from rustimg_lab.build import bake, bases, dockerfile, lab_toml
+from rustimg_lab.cli import main as cli_main
+from rustimg_lab.cli import selection
+from rustimg_lab.engine import client, doctor
+from rustimg_lab.engine.images import find_image
+from rustimg_lab.host import machine, process, tools
+from rustimg_lab.model import matrix
+from rustimg_lab.model.app import App
+from rustimg_lab.model.matrix import ARTICLE, PROFILES
+from rustimg_lab.model.matrix import ARTICLE_BASES as BASES
 from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS
 
 ROUNDS = 3
@@ -77,7 +84,7 @@ def _measure() -> int:
     begun = len(results["steps"]) // STEPS_PER_ROUND
     try:
         for number in range(begun + 1, ROUNDS + 1):
-            with engine.work_folder() as work:
+            with process.work_folder() as work:
                 sides = [_articles_way(work / "article", images), _labs_way(work / "lab", images)]
                 for step, action in _interleaved(*sides, first=number % 2):
                     print(f"round {number} of {ROUNDS}: {step} ...", end=" ", flush=True)
@@ -127,16 +134,16 @@ def table(results: dict) -> str:
 
 
 def _images() -> dict[str, bases.Provenance]:
-    host.prepare(print)
-    found = [bases.resolve(name, bases.Sources(), print, host.ca_bundle()) for name in (matrix.BUILDER, *BASES)]
+    doctor.prepare(print)
+    found = [bases.resolve(name, bases.Sources(), print, machine.ca_bundle()) for name in (matrix.BUILDER, *BASES)]
     return {image.name: image for image in found if image}
 
 
 def _environment(images: dict[str, bases.Provenance]) -> dict:
     return {
-        "commit": engine.run(["git", "rev-parse", "HEAD"], cwd=ROOT).strip(),
-        "machine": host.machine(),
-        "buildx": host.buildx_version(),
+        "commit": process.run(["git", "rev-parse", "HEAD"], cwd=ROOT).strip(),
+        "machine": client.machine(),
+        "buildx": tools.buildx_version(),
         "load_average_before": os.getloadavg()[0],
         "images": {name: {"label": i.label, "source": i.source, "digest": i.digest} for name, i in images.items()},
     }
@@ -167,11 +174,11 @@ def _articles_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
                 arguments = ["--build-arg", f"RUST_IMAGE={images[matrix.BUILDER].image}"]
                 if base.image:
                     arguments += ["--build-arg", f"BASE_IMAGE={images[base.name].image}"]
-                secret = ["--secret", f"id=ca,src={ca}"] if (ca := host.ca_bundle()) else []
-                engine.run(
-                    [*host.buildx_command(), "build", "--builder=default", "--output=type=docker", *secret, *arguments,
-                     "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}", *options,
-                     "--tag", f"{engine.repository('benchmark-article')}:{base.name}-{profile}",
+                secret = ["--secret", f"id=ca,src={ca}"] if (ca := machine.ca_bundle()) else []
+                process.run(
+                    [*tools.buildx_command(), "build", "--builder=default", "--output=type=docker", *secret, *arguments,
+                     "--label", f"{client.IMAGE_LABEL}={client.lab_id()}", *options,
+                     "--tag", f"{client.repository('benchmark-article')}:{base.name}-{profile}",
                      "--file", str(source), str(app.directory)]
                 )  # fmt: skip
 
@@ -196,8 +203,8 @@ def _labs_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
         logs.mkdir(exist_ok=True)
         work.mkdir()
         _own_cargo_home(cargo_home)
-        context = build.BuildContext(apps.load(app.directory), images, logs, work, ca=host.ca_bundle())
-        found = build.build(cells, context)
+        context = bake.BuildContext(lab_toml.load(app.directory), images, logs, work, ca=machine.ca_bundle())
+        found = bake.build(cells, context)
         if failed := [built.reason for built in found if built.reason]:
             raise SystemExit(f"the lab's grid failed: {failed}")
 
@@ -217,9 +224,9 @@ def _labs_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
 
 def _call(directory: str, cargo_home: str, *arguments: str) -> int:
     """`./lab ...` on a copy of the app, with a cargo home of its own."""
-    __main__.MYIP = Path(directory)
+    selection.MYIP = Path(directory)
     _own_cargo_home(cargo_home)
-    return __main__.main(list(arguments))
+    return cli_main.main(list(arguments))
 
 
 def _own_cargo_home(name: str) -> None:
@@ -228,7 +235,7 @@ def _own_cargo_home(name: str) -> None:
 
 def _sources(folder: Path) -> App:
     shutil.copytree(MYIP, folder, ignore=shutil.ignore_patterns("target"))
-    _unseen(app := apps.load(folder))
+    _unseen(app := lab_toml.load(folder))
     return app
 
 
@@ -256,13 +263,13 @@ def _forget() -> None:
     """The benchmark's own run and images."""
     for folder in (RUNS / RUN, REPORTS / RUN):
         shutil.rmtree(folder, ignore_errors=True)
-    names = [f"{engine.repository('benchmark-article')}:{base}-{profile}" for base in BASES for profile in PROFILES]
-    for name in (*names, *(build.image_tag(cell, apps.load(MYIP)) for cell in MORE_CELLS)):
-        if engine.find_image(name):
-            engine.client().images.remove(name, noprune=True)
-    for image in engine.client().images.list(filters={"label": f"{engine.IMAGE_LABEL}={engine.lab_id()}"}):
+    names = [f"{client.repository('benchmark-article')}:{base}-{profile}" for base in BASES for profile in PROFILES]
+    for name in (*names, *(bake.image_tag(cell, lab_toml.load(MYIP)) for cell in MORE_CELLS)):
+        if find_image(name):
+            client.connect().images.remove(name, noprune=True)
+    for image in client.connect().images.list(filters={"label": f"{client.IMAGE_LABEL}={client.lab_id()}"}):
         if not image.tags:  # of the rounds before the last
-            engine.client().images.remove(image.id, noprune=True)
+            client.connect().images.remove(image.id, noprune=True)
 
 
 if __name__ == "__main__":

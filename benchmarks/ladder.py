@@ -22,9 +22,13 @@ from pathlib import Path
 
 from grid import machine_cpu_s
 
-from rustimg_lab import apps, dockerfile, engine, host, matrix, store
-from rustimg_lab.matrix import Cell
+from rustimg_lab.build import dockerfile, lab_toml
+from rustimg_lab.engine import client
+from rustimg_lab.host import process
+from rustimg_lab.model import matrix
+from rustimg_lab.model.matrix import Cell
 from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS
+from rustimg_lab.store import runs
 
 AGAIN = "benchmark-ladder"
 RESULTS = Path(__file__).parent / "ladder.json"
@@ -34,7 +38,7 @@ _COMPILING = re.compile(r"^ *Compiling (\S+ v\S+)", re.MULTILINE)
 
 
 def main(run: str) -> int:
-    rows = store.current(store.load(run))
+    rows = runs.current(runs.load(run))
     told = rows[rows["metric"] == "build_cpu_s"].set_index("cell")["value"].astype(float)
     grid = matrix.usual("ladder")
     cells = {cell.slug: cell for cell in matrix.grid(grid.bases, grid.profiles, grid.allocators)}
@@ -58,8 +62,8 @@ def main(run: str) -> int:
     if any(map(_CARGO_STEP_RUN.search, logs)):
         raise SystemExit("a cargo step was not in the engine's layer cache: the run is not the newest of these cells")
     results = {
-        "commit": engine.run(["git", "rev-parse", "HEAD"], cwd=ROOT).strip(),
-        "machine": host.machine(),
+        "commit": process.run(["git", "rev-parse", "HEAD"], cwd=ROOT).strip(),
+        "machine": client.machine(),
         "cells": len(cells),
         "cargo_steps": len(cargo_s),
         "cargo_steps_run": sum(steps.values()),
@@ -92,7 +96,7 @@ def _forget() -> None:
 
 
 def _directory(cell: Cell) -> str:
-    return dockerfile.cache_id(cell, apps.load(MYIP))
+    return dockerfile.cache_id(cell, lab_toml.load(MYIP))
 
 
 if __name__ == "__main__":

@@ -13,34 +13,39 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from rustimg_lab import apps, build, engine, host, matrix, pipeline, store
-from rustimg_lab.bases import Sources
-from rustimg_lab.measure import studies, throughput, trials
+from rustimg_lab.build import bake, lab_toml
+from rustimg_lab.build.bases import Sources
+from rustimg_lab.engine import client, images
+from rustimg_lab.measure import plan, trials
+from rustimg_lab.measure.studies import throughput
+from rustimg_lab.model import matrix
 from rustimg_lab.paths import MYIP, REPORTS, RUNS
+from rustimg_lab.pipeline import planner, studies
+from rustimg_lab.store import runs
 
 RUN = "benchmark-overhead"
-PLAN = trials.Plan(blocks=12, seed=1)
-LOAD = studies.USUAL_LOAD
+PLAN = plan.Plan(blocks=12, seed=1)
+LOAD = planner.USUAL_LOAD
 LIMIT = 1.35
 
 
 def main() -> int:
     cells = matrix.grid(["scratch"], ["optimized"], ["system", "jemalloc", "mimalloc"])
-    app = apps.load(MYIP)
+    app = lab_toml.load(MYIP)
     _forget()
     try:
         once = replace(PLAN, blocks=1)
-        pipeline.run_studies(
+        studies.run_studies(
             cells, [app.server], RUN,
             lambda built, run, tools: throughput.studies(LOAD, *built, once, run, tools), "tools",
             sources=Sources(), builder=None, console=Console(stderr=True),
         )  # fmt: skip
-        with store.open_run(RUN, host.machine()) as run:
+        with runs.open_run(RUN, client.machine()) as run:
             treatments = [
-                trials.Treatment(cell, engine.find_image(build.image_tag(cell, app.server)).id, cell.slug)
+                plan.Treatment(cell, images.find_image(bake.image_tag(cell, app.server)).id, cell.slug)
                 for cell in cells
             ]
-            tools = engine.client().images.list(name=engine.repository("tools"))[0].id
+            tools = client.connect().images.list(name=client.repository("tools"))[0].id
             study, measure = next(throughput.studies(LOAD, treatments, PLAN, run, tools))
             begun = time.monotonic()
             lost = trials.run_study(study, run, measure)

@@ -17,11 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import docker
 import pytest
+from docker.models.containers import Container
 
-from rustimg_lab import apps, bases, build, engine, host, matrix, packages
+from rustimg_lab.build import bake, bases, lab_toml, mmdebstrap
+from rustimg_lab.engine import client, containers, doctor
+from rustimg_lab.engine.images import find_image
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import working
+from rustimg_lab.host import machine
+from rustimg_lab.host import process as host_process
+from rustimg_lab.host import tools as host_tools
+from rustimg_lab.measure import smoke
+from rustimg_lab.model import matrix
+from rustimg_lab.model.app import App
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 
 # A shell starts what is in the background with SIGINT ignored, and so would be every lab that a test interrupts.
@@ -32,11 +41,11 @@ LAST_BYTES = 77 << 20  # a memory limit that no other container has
 TINY = Path(__file__).parent / "crates" / "tiny"
 
 
-def ours() -> list[engine.Container]:
+def ours() -> list[Container]:
     """This clone's containers, running or not, but for those of tests that run beside these."""
-    filters = {"label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
-    found = engine.client().containers.list(all=True, ignore_removed=True, filters=filters)
-    return [each for each in found if _is_ours(each.labels[engine.PID_LABEL].partition("-")[0])]
+    filters = {"label": f"{client.CONTAINER_LABEL}={client.lab_id()}"}
+    found = client.connect().containers.list(all=True, ignore_removed=True, filters=filters)
+    return [each for each in found if _is_ours(each.labels[client.PID_LABEL].partition("-")[0])]
 
 
 def work_folders() -> list[Path]:
@@ -79,17 +88,17 @@ def adds_nothing(lab: Callable, run: str, command: tuple[str, ...]) -> None:
     assert not ours()
 
 
-def derived(image: str, command: list[str], user: str = working.USER, files: dict | None = None) -> str:
+def derived(image: str, command: list[str], user: str = smoke.USER, files: dict | None = None) -> str:
     """An image on another, by its id, with a command, and with files (mode and text by path) in it. It is a container
     committed: no build, and so no buildx, stands between a test and what it is about."""
-    container = engine.create_container(image, command=["nothing"])
+    container = containers.create_container(image, command=["nothing"])
     for path, (mode, text) in (files or {}).items():
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as out:
             add_file(out, path, mode, text.encode())
         container.put_archive("/", archive.getvalue())
     changes = [f"USER {user}"] * bool(user) + [f"CMD {json.dumps(command)}"]
-    made = container.commit(engine.repository("test-derived"), uuid.uuid4().hex[:12], changes=changes)
+    made = container.commit(client.repository("test-derived"), uuid.uuid4().hex[:12], changes=changes)
     container.remove()
     return made.id
 
@@ -103,7 +112,7 @@ def add_file(archive: tarfile.TarFile, path: str, mode: int, content: bytes) -> 
 
 def small_builder(image: str, cargo: str, path: Path) -> Path:
     """The archive of a builder that is small enough for a small disk: busybox, and in cargo's place a script."""
-    container = engine.create_container(image, command=["nothing"])
+    container = containers.create_container(image, command=["nothing"])
     with path.open("wb") as file:
         file.writelines(container.export())
     container.remove()
@@ -133,13 +142,13 @@ def many(request: pytest.FixtureRequest) -> Callable[[int], int]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("browser") and not host.browser():
+    if item.get_closest_marker("browser") and not host_tools.browser():
         if os.environ.get("CI"):
             pytest.fail("CI needs a browser: Chromium or Chrome")
         pytest.skip("no Chromium or Chrome")
     if item.get_closest_marker("engine"):
         try:
-            engine.client()
+            client.connect()
         except LabError as error:
             if os.environ.get("CI"):
                 pytest.fail(f"CI needs an engine: {error}")
@@ -151,26 +160,26 @@ def least_privilege() -> Iterator[list[dict]]:
     """Looks at every container of this clone's that is made while the tests run, by the lab or by a test: none may ask
     the engine for more than it needs. A last container shows that the watcher saw all until the end."""
     try:
-        watcher, seen = engine.client(), []
+        watcher, seen = client.connect(), []
     except LabError:
         yield []
         return
-    label = {"type": "container", "event": "create", "label": f"{engine.CONTAINER_LABEL}={engine.lab_id()}"}
+    label = {"type": "container", "event": "create", "label": f"{client.CONTAINER_LABEL}={client.lab_id()}"}
     events = watcher.events(filters=label, decode=True)
 
     def watch() -> None:
         for event in events:
-            with suppress(engine.docker.errors.APIError):  # it is gone already
+            with suppress(docker.errors.APIError):  # it is gone already
                 container = (event.get("Actor") or {}).get("ID") or event.get("id")  # which older engines called it
                 seen.append(watcher.api.inspect_container(container)["HostConfig"])
 
     threading.Thread(target=watch, daemon=True).start()
     yield seen
     watcher.api.import_image_from_data(
-        b"\0" * 1024, repository=(name := engine.repository(f"test-last-{os.getpid()}")), tag="1"
+        b"\0" * 1024, repository=(name := client.repository(f"test-last-{os.getpid()}")), tag="1"
     )
     last = watcher.containers.create(
-        f"{name}:1", ["nothing"], labels={engine.CONTAINER_LABEL: engine.lab_id()}, mem_limit=LAST_BYTES
+        f"{name}:1", ["nothing"], labels={client.CONTAINER_LABEL: client.lab_id()}, mem_limit=LAST_BYTES
     )
     deadline = time.monotonic() + 30
     while not any(each["Memory"] == LAST_BYTES for each in seen) and time.monotonic() < deadline:
@@ -190,19 +199,21 @@ def least_privilege() -> Iterator[list[dict]]:
 @pytest.fixture(scope="session")
 def images() -> dict[str, bases.Provenance]:
     """Every base image and the builder, by name."""
-    host.prepare(print)
-    found = [bases.resolve(name, bases.Sources(), print, host.ca_bundle()) for name in (matrix.BUILDER, *matrix.BASES)]
+    doctor.prepare(print)
+    found = [
+        bases.resolve(name, bases.Sources(), print, machine.ca_bundle()) for name in (matrix.BUILDER, *matrix.BASES)
+    ]
     return {image.name: image for image in found if image}
 
 
 @pytest.fixture(scope="session")
 def tools(images: dict) -> str:
     """The image of what measures."""
-    return packages.make_tools("tools", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
+    return mmdebstrap.make_tools("tools", images["debian"].image, images["rust"].image, print, machine.ca_bundle()).id
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> matrix.App:
+def tiny(tmp_path: Path) -> App:
     """A copy of the tiny crate with a lockfile of its own, and so with a target directory that nothing was built in.
 
     Its program is one of its own too: of two equal ones BuildKit may take the layer of either, and so its time."""
@@ -212,32 +223,32 @@ def tiny(tmp_path: Path) -> matrix.App:
         lock.write(f"# {uuid.uuid4()}\n")
     with (folder / "src" / "main.rs").open("a") as program:
         program.write(f'\n#[used]\nstatic TEST: [u8; 32] = *b"{uuid.uuid4().hex}";\n')
-    return apps.load(folder)
+    return lab_toml.load(folder)
 
 
 @pytest.fixture
-def builds(images: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[build.Built]]:
+def builds(images: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[bake.Built]]:
     """Builds cells of an app; the images, which have names of their own, are removed afterwards. Logs lie in
     `tmp_path / "logs"`."""
-    word, usual = uuid.uuid4().hex[:8], build.image_tag
-    monkeypatch.setattr(build, "image_tag", lambda *about: usual(*about).replace(":", f"-{word}:"))
+    word, usual = uuid.uuid4().hex[:8], bake.image_tag
+    monkeypatch.setattr(bake, "image_tag", lambda *about: usual(*about).replace(":", f"-{word}:"))
     made: list[str] = []
     calls: list[Path] = []
 
-    def run(cells: list[matrix.Cell], app: matrix.App, **options: object) -> list[build.Built]:
-        app = replace(app, lock_sha256=apps.load(app.directory).lock_sha256)  # a test may have changed it
+    def run(cells: list[matrix.Cell], app: App, **options: object) -> list[bake.Built]:
+        app = replace(app, lock_sha256=lab_toml.load(app.directory).lock_sha256)  # a test may have changed it
         work = tmp_path / f"work{len(calls)}"
         calls.append(work)
         work.mkdir()
         (tmp_path / "logs").mkdir(exist_ok=True)
-        options = {"images": images, "ca": host.ca_bundle()} | options
-        made.extend(build.image_tag(cell, app) for cell in cells)
-        return list(build.build(cells, build.BuildContext(app, logs=tmp_path / "logs", work=work, **options)))
+        options = {"images": images, "ca": machine.ca_bundle()} | options
+        made.extend(bake.image_tag(cell, app) for cell in cells)
+        return list(bake.build(cells, bake.BuildContext(app, logs=tmp_path / "logs", work=work, **options)))
 
     yield run
     for tag in dict.fromkeys(made):
-        if engine.find_image(tag):
-            engine.client().images.remove(tag)
+        if find_image(tag):
+            client.connect().images.remove(tag)
 
 
 @pytest.fixture(scope="session")
@@ -256,12 +267,12 @@ def lab() -> Callable[..., subprocess.CompletedProcess]:
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for tools that is empty, as on a new machine."""
-    for module in (host, engine):
+    for module in (host_tools, client, host_process):
         monkeypatch.setattr(module, "STATE", tmp_path / STATE.name)
     (tmp_path / STATE.name).mkdir()
-    host.buildx_version.cache_clear()
+    host_tools.buildx_version.cache_clear()
     yield tmp_path / STATE.name
-    host.buildx_version.cache_clear()
+    host_tools.buildx_version.cache_clear()
 
 
 @pytest.fixture
@@ -272,13 +283,13 @@ def tmpfs(tmp_path: Path) -> Callable[[str, int], Path]:
     def mount(name: str, size_mb: int) -> Path:
         path = tmp_path / name
         path.mkdir()
-        engine.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(path)])
+        host_process.run(["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(path)])
         mounted.append(path)
         return path
 
     yield mount
     for path in mounted:
-        engine.run(["umount", "--lazy", str(path)])
+        host_process.run(["umount", "--lazy", str(path)])
 
 
 @pytest.fixture
@@ -294,26 +305,26 @@ def small_engine(tmpfs, tmp_path, monkeypatch) -> SimpleNamespace:
     def start(size_mb: int, driver: str = "") -> Path:
         data = tmpfs("engine", size_mb)
         (tmp_path / "engine.json").write_text("{}")
-        engine.run(["ip", "netns", "add", namespace])
-        engine.run(["ip", "netns", "exec", namespace, "ip", "link", "set", "lo", "up"])
+        host_process.run(["ip", "netns", "add", namespace])
+        host_process.run(["ip", "netns", "exec", namespace, "ip", "link", "set", "lo", "up"])
         command[:] = [
             "nsenter", f"--net=/run/netns/{namespace}", "dockerd", "--config-file", tmp_path / "engine.json",
             "--data-root", data, "--exec-root", tmp_path / "exec", "--pidfile", tmp_path / "engine.pid",
             "--host", f"unix://{socket}", "--iptables=false", "--ip6tables=false",
-            "--storage-driver", driver or engine.client().info()["Driver"],
+            "--storage-driver", driver or client.connect().info()["Driver"],
         ]  # fmt: skip
         monkeypatch.setenv("DOCKER_HOST", f"unix://{socket}")
         again()
-        assert engine.client().info()["DockerRootDir"] == str(data), (tmp_path / "engine.log").read_text()
+        assert client.connect().info()["DockerRootDir"] == str(data), (tmp_path / "engine.log").read_text()
         return data
 
     def again() -> None:
         with (tmp_path / "engine.log").open("a") as log:
             processes.append(subprocess.Popen([str(part) for part in command], stdout=log, stderr=log))
-        engine.client.cache_clear()
+        client.connect.cache_clear()
         for _ in range(300):
             try:
-                engine.client()
+                client.connect()
                 return
             except LabError:
                 time.sleep(0.1)
@@ -334,4 +345,4 @@ def small_engine(tmpfs, tmp_path, monkeypatch) -> SimpleNamespace:
     if processes:
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
     monkeypatch.undo()
-    engine.client.cache_clear()
+    client.connect.cache_clear()

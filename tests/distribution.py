@@ -15,8 +15,8 @@ from pathlib import Path
 
 import trustme
 
-from rustimg_lab import engine
-from rustimg_lab.matrix import MUSL
+from rustimg_lab.engine import containers
+from rustimg_lab.model.matrix import MUSL
 
 HOST = "x86_64-unknown-linux-gnu"
 # What rustup unpacks: per component, a folder with the list of its files. Debian has LLVM and other libraries of rustc
@@ -111,14 +111,16 @@ def _served(folder: Path, version: str) -> Iterator[Distribution]:
 
 
 def _make_components(builder: str, folder: Path) -> str:
-    container = engine.create_container(builder, command=["sh", "-c", _COMPONENTS], network_mode="none", mem_limit="2g")
+    container = containers.create_container(
+        builder, command=["sh", "-c", _COMPONENTS], network_mode="none", mem_limit="2g"
+    )
     try:
         container.start()
         assert container.wait()["StatusCode"] == 0, container.logs().decode()
         with tarfile.open(fileobj=io.BytesIO(b"".join(container.get_archive("/dist")[0]))) as archive:
             archive.extractall(folder, filter="data")
     finally:
-        engine.remove_container(container)
+        containers.remove_container(container)
     return (folder / "dist" / "version").read_text().strip()
 
 

@@ -18,8 +18,10 @@ from pathlib import Path
 import docker
 import requests
 
-from rustimg_lab import engine, host
+from rustimg_lab.engine.client import TIMEOUT_S, engine_address
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import tools
+from rustimg_lab.host.process import run, work_folder
 from rustimg_lab.paths import STATE
 
 KEPT = STATE / "engines"
@@ -89,7 +91,7 @@ class Engine:
 
     def client(self) -> docker.DockerClient:
         """Return a client of this engine."""
-        return docker.DockerClient(self.address, timeout=engine.TIMEOUT_S)
+        return docker.DockerClient(self.address, timeout=TIMEOUT_S)
 
 
 def check() -> None:
@@ -99,14 +101,14 @@ def check() -> None:
     if missing := [name for name in NEEDED if not shutil.which(name)]:
         raise LabError(f"{missing[0]} is missing: install it (apt, iproute2, util-linux, runc)")
     if absent := [name for name in ("slirp4netns", "mmdebstrap") if not shutil.which(name)]:
-        host.install([*absent, "debian-archive-keyring"], print)
+        tools.install([*absent, "debian-archive-keyring"], print)
     _mirror()
 
 
 @contextmanager
 def machine() -> Iterator[Engine]:
     """Return the machine's own engine, which is neither started nor ended."""
-    yield Engine(engine.host())
+    yield Engine(engine_address())
 
 
 @contextmanager
@@ -118,7 +120,7 @@ def dockerd(suite: str, containerd_store: bool = False) -> Iterator[Engine]:
     """
     root = _packages(suite)
     folders = (root / "usr/sbin", root / "usr/bin")
-    with engine.work_folder() as folder:
+    with work_folder() as folder:
         store = '{"features": {"containerd-snapshotter": true}}' if containerd_store else "{}"
         (folder / "daemon.json").write_text(store)
         address = f"unix://{folder}/docker.sock"
@@ -141,7 +143,7 @@ def rootless(suite: str) -> Iterator[Engine]:
     """Run rootless Docker of a Debian suite for as long as the block lasts, as a user in a root file system of that
     suite. Ports that it publishes are on our 127.0.0.1. Raises LabError as `dockerd` does."""
     root, client = _root(suite, "rootless", ROOTLESS_PACKAGES), _packages(suite)
-    with engine.work_folder() as folder:
+    with work_folder() as folder:
         folder.chmod(0o755)
         for name in ("home", "run"):
             (folder / name).mkdir(mode=0o700)
@@ -165,7 +167,7 @@ def podman(suite: str) -> Iterator[Engine]:
     """Run Podman's service of a Debian suite, as root, for as long as the block lasts, in a root file system of that
     suite. As with `dockerd` only its socket is ours. Raises LabError as `dockerd` does."""
     root = _root(suite, "podman", PODMAN_PACKAGES)
-    with engine.work_folder() as folder:
+    with work_folder() as folder:
         # A build asks for more open files and processes than a process in namespaces may give.
         (folder / "containers.conf").write_text(
             '[containers]\ndefault_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]\n'
@@ -264,7 +266,7 @@ def _wait(found: Engine, process: subprocess.Popen, folder: Path) -> None:
 
 def _mirror() -> str:
     """The address of Debian's packages, as apt's own sources have it."""
-    uris = engine.run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]).split()
+    uris = run(["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]).split()
     mirror = next((uri.rstrip("/") for uri in uris if uri.rstrip("/").endswith("debian")), "")
     if not mirror:
         raise LabError("apt names no source of Debian packages to take other engines from")
@@ -279,16 +281,16 @@ def _packages(suite: str) -> Path:
     part = _fresh(KEPT / f".{suite}.part")
     for name in ("apt/lists/partial", "apt/archives/partial", "root"):
         (part / name).mkdir(parents=True)
-    part.joinpath("sources.list").write_text(f"deb [signed-by={host.KEYRING}] {_mirror()} {suite} main\n")
+    part.joinpath("sources.list").write_text(f"deb [signed-by={tools.KEYRING}] {_mirror()} {suite} main\n")
     options = [
         "-o", f"Dir::Etc::SourceList={part}/sources.list", "-o", "Dir::Etc::SourceParts=/dev/null",
         "-o", f"Dir::State::Lists={part}/apt/lists", "-o", f"Dir::Cache={part}/apt",
         "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root",
     ]  # fmt: skip
-    engine.run(["apt-get", *options, "update"])
-    engine.run(["apt-get", *options, "download", *PACKAGES], cwd=part)
+    run(["apt-get", *options, "update"])
+    run(["apt-get", *options, "download", *PACKAGES], cwd=part)
     for archive in part.glob("*.deb"):
-        engine.run(["dpkg-deb", "--extract", str(archive), str(part / "root")])
+        run(["dpkg-deb", "--extract", str(archive), str(part / "root")])
     (part / "root").rename(target)
     shutil.rmtree(part)
     return target
@@ -300,7 +302,7 @@ def _root(suite: str, name: str, packages: tuple[str, ...]) -> Path:
     if target.exists():
         return target
     part = _fresh(KEPT / f".{name}-{suite}.part")
-    engine.run(
+    run(
         [*_APART, "mmdebstrap", "--variant=minbase", "--quiet", "--skip=output/dev", f"--include={','.join(packages)}",
          '--aptopt=Acquire::Check-Valid-Until "false"', f"--customize-hook={_USER}", suite, str(part), _mirror()],
         env={"TMPDIR": str(KEPT)},

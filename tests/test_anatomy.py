@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from rustimg_lab import engine, matrix
-from rustimg_lab.measure import anatomy
+from rustimg_lab.host import process
+from rustimg_lab.measure import bloat
+from rustimg_lab.model import matrix
 
 NM = """\
 0000000000001000 0000000000000800 T main
@@ -22,26 +23,26 @@ NM = """\
 
 
 def test_a_symbol_counts_for_the_crate_that_it_names_first():
-    found = anatomy.crates(NM, 0x4000)
+    found = bloat.crates(NM, 0x4000)
     assert found == {
-        "reqwest": 0x1000, "jemalloc": 0xC00, anatomy.OTHER: 0x800, "alloc": 0x800, "core": 0x400, "hyper": 0x400,
-        anatomy.SMALL_CRATES: 0x10, anatomy.NO_SYMBOL: 0x4000 - 0x3410,
+        "reqwest": 0x1000, "jemalloc": 0xC00, bloat.OTHER: 0x800, "alloc": 0x800, "core": 0x400, "hyper": 0x400,
+        bloat.SMALL_CRATES: 0x10, bloat.NO_SYMBOL: 0x4000 - 0x3410,
     }  # fmt: skip
     assert next(iter(found)) == "reqwest" and sum(found.values()) == 0x4000
 
 
 def test_a_binary_without_symbols_is_all_of_no_crate():
-    assert anatomy.crates("", 1000) == {anatomy.NO_SYMBOL: 1000}
+    assert bloat.crates("", 1000) == {bloat.NO_SYMBOL: 1000}
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="gcc makes the programs")
 def test_sections_sum_up_to_the_file(tmp_path):
     (tmp_path / "a.c").write_text("char zeroes[100000]; int main(void) { return zeroes[9]; }")
-    engine.run(["gcc", str(tmp_path / "a.c"), "-o", str(tmp_path / "a")])
-    found = anatomy.sections(tmp_path / "a")
+    process.run(["gcc", str(tmp_path / "a.c"), "-o", str(tmp_path / "a")])
+    found = bloat.sections(tmp_path / "a")
     assert sum(found.values()) == (tmp_path / "a").stat().st_size
     assert found[".text"] > 0 and ".bss" not in found and ".symtab" in found
-    assert anatomy.loaded_bytes(tmp_path / "a") < sum(found.values())
+    assert bloat.loaded_bytes(tmp_path / "a") < sum(found.values())
 
 
 @pytest.mark.builds
@@ -51,13 +52,13 @@ def test_the_parts_of_a_built_cell_sum_up(builds, tiny):
     found = {built.cell.profile.name: built for built in builds(cells, tiny)}
     assert {name: built.reason for name, built in found.items() if built.reason} == {}
     for name, built in found.items():
-        rows = anatomy.measure_parts(built.linked, built.shipped, built.symbols)
+        rows = bloat.measure_parts(built.linked, built.shipped, built.symbols)
         sections, crates = (
             {row.detail: row.value for row in rows if row.metric == metric}
             for metric in ("section_bytes", "crate_bytes")
         )
-        assert {"std", "core", "mimalloc", anatomy.NO_SYMBOL} <= set(crates)
-        assert sum(crates.values()) == anatomy.loaded_bytes(built.linked)
+        assert {"std", "core", "mimalloc", bloat.NO_SYMBOL} <= set(crates)
+        assert sum(crates.values()) == bloat.loaded_bytes(built.linked)
         if name == "upx":
             assert sections == {}
             assert built.shipped.stat().st_size < 0.6 * found["optimized"].shipped.stat().st_size

@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 from conftest import TINY, forget
 
-from rustimg_lab import apps, choice, comparison, disk, dockerfile, engine, host, matrix, proxy, stats, store
+from rustimg_lab.analysis import comparison, recommendation
+from rustimg_lab.analysis.cells import cell_table
+from rustimg_lab.build import dockerfile, lab_toml
+from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
-from rustimg_lab.matrix import Check
+from rustimg_lab.host import machine, process, proxy, tools
+from rustimg_lab.host.files import sha256
+from rustimg_lab.model import matrix, metrics
+from rustimg_lab.model.app import Check
 from rustimg_lab.paths import MYIP, REPORTS
+from rustimg_lab.store import runs
 
 SERVER = TINY.with_name("server")
 MANIFEST = (TINY / "Cargo.toml").read_text()
@@ -22,7 +29,7 @@ CHECK = '\n[check]\narguments = ["--version"]\nprints = "answer 42"\n'
 
 def crate(folder: Path, **files: str) -> Path:
     """A copy of the tiny crate with a lockfile of its own and no lab.toml, and some files in place of its own."""
-    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns(apps.FILE))
+    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns(lab_toml.FILE))
     with (folder / "Cargo.lock").open("a") as lock:
         lock.write(f"# {uuid.uuid4()}\n")
     for name, text in files.items():
@@ -35,10 +42,10 @@ def hashes(folder: Path) -> dict[Path, str]:
 
 
 def test_myip_is_an_app_like_others():
-    app = apps.load(MYIP)
+    app = lab_toml.load(MYIP)
     assert (app.name, app.package, app.directory, app.member) == ("myip", "myip", MYIP, False)
     assert app.check == Check(https_url="MYIP_URL", https_ca="MYIP_EXTRA_CA")
-    assert apps.allocators(app) == list(matrix.ALLOCATORS)
+    assert lab_toml.allocators(app) == list(matrix.ALLOCATORS)
 
 
 def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
@@ -47,7 +54,7 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         lab_toml='package = "tiny"\nbinary = "two"\nfeatures = ["x"]\ndefault_features = false\n'
         'packages = ["libssl-dev"]\n[allocators]\njemalloc = "use-jemalloc"\n',
     )
-    app = apps.load(folder)
+    app = lab_toml.load(folder)
     text = dockerfile.render(matrix.cell("debian", "opt-s", "jemalloc"), app)
     assert (
         "cargo build --locked --release --target x86_64-unknown-linux-gnu --package tiny --bin two "
@@ -57,7 +64,7 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
     plain = dockerfile.render(matrix.cell("debian", "opt-s", "system"), app)
     assert "--features x; \\\n" in plain
     with pytest.raises(LabError, match=r"two has no feature for mimalloc: name it in lab\.toml"):
-        apps.refuse_allocators(app, [matrix.cell("debian", "opt-s", "mimalloc")])
+        lab_toml.refuse_allocators(app, [matrix.cell("debian", "opt-s", "mimalloc")])
 
 
 @pytest.mark.parametrize(
@@ -85,25 +92,25 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
 def test_a_file_that_cannot_be_used_is_told_with_the_key(tmp_path, text, said):
     folder = crate(tmp_path / "a", lab_toml=text)
     with pytest.raises(LabError) as told:
-        apps.load(folder)
+        lab_toml.load(folder)
     assert str(told.value).startswith(str(folder / "lab.toml")) and said in str(told.value)
 
 
 def test_what_is_missing_is_told_with_what_makes_it(tmp_path):
     with pytest.raises(LabError, match=r"no Cargo\.toml there"):
-        apps.load(tmp_path)
+        lab_toml.load(tmp_path)
     folder = crate(tmp_path / "a")
     with pytest.raises(LabError, match=r"no lab\.toml there; `./lab init .*` writes one"):
-        apps.load(folder)
+        lab_toml.load(folder)
     (folder / "Cargo.lock").unlink()
-    (folder / apps.FILE).write_text('binary = "tiny"\n')
+    (folder / lab_toml.FILE).write_text('binary = "tiny"\n')
     with pytest.raises(LabError, match=r"no Cargo\.lock there; make one with `cargo generate-lockfile`"):
-        apps.load(folder)
+        lab_toml.load(folder)
 
 
 def test_what_an_app_strips_by_itself_is_left_to_the_profile(tmp_path):
-    plain = apps.load(crate(tmp_path / "a", lab_toml=""))
-    own = apps.load(crate(tmp_path / "b", lab_toml="", Cargo_toml=f"{MANIFEST}\n[profile.release]\nstrip = true\n"))
+    plain = lab_toml.load(crate(tmp_path / "a", lab_toml=""))
+    own = lab_toml.load(crate(tmp_path / "b", lab_toml="", Cargo_toml=f"{MANIFEST}\n[profile.release]\nstrip = true\n"))
     cell = matrix.cell("scratch", "baseline", "system")
     assert "CARGO_PROFILE_RELEASE_STRIP" not in dockerfile.render(cell, plain)
     assert "export CARGO_PROFILE_RELEASE_STRIP=debuginfo; \\\n" in dockerfile.render(cell, own)
@@ -112,8 +119,8 @@ def test_what_an_app_strips_by_itself_is_left_to_the_profile(tmp_path):
 def test_a_workspace_member_is_built_in_its_workspace(tmp_path):
     root = crate(tmp_path / "root", lab_toml="")
     shutil.copytree(root, root / "crates" / "inner", ignore=shutil.ignore_patterns("Cargo.lock", "crates"))
-    app = apps.load(root / "crates" / "inner")
-    assert app.directory == root and app.member and not apps.load(root).member
+    app = lab_toml.load(root / "crates" / "inner")
+    assert app.directory == root and app.member and not lab_toml.load(root).member
 
 
 def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
@@ -121,7 +128,7 @@ def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
         tmp_path / "a",
         lab_toml='[serve]\narguments = ["--bind={host}:{port}"]\nenvironment = { N = "{workers} of {x}" }\n',
     )
-    app = apps.load(folder)
+    app = lab_toml.load(folder)
     assert app.check is None and app.server is app
     assert app.serve.told(host="::1", port=80, workers=2) == (["--bind=::1:80"], {"N": "2 of {x}"})
 
@@ -131,10 +138,10 @@ def test_what_init_writes_has_an_allocator_that_is_on_by_default_in_its_own_cell
         "default": ["use-jemalloc", "completions"], "completions": [], "use-jemalloc": ["tikv-jemallocator"],
         "tikv-jemallocator": ["dep:tikv-jemallocator"],
     }  # fmt: skip
-    told = tomllib.loads(apps._text("fd", "fd-find", features))
+    told = tomllib.loads(lab_toml._text("fd", "fd-find", features))
     assert told["package"] == "fd-find" and told["allocators"] == {"jemalloc": "use-jemalloc"}
     assert told["features"] == ["completions"] and told["default_features"] is False
-    plain = tomllib.loads(apps._text("a", "", {"default": ["b"], "b": []}))
+    plain = tomllib.loads(lab_toml._text("a", "", {"default": ["b"], "b": []}))
     assert plain["features"] == [] and plain["default_features"] is True and plain["allocators"] == {}
     assert "package" not in plain
 
@@ -149,30 +156,30 @@ class TestInit:
     def test_it_writes_what_cargo_says_and_that_can_be_loaded(self, tmp_path, builder):
         folder = crate(tmp_path / "mit Leerzeichen und ä")
         before = hashes(folder)
-        path = apps.init(folder, "", builder)
+        path = lab_toml.init(folder, "", builder)
         assert {key: value for key, value in hashes(folder).items() if key != path} == before
-        app = apps.load(folder)
+        app = lab_toml.load(folder)
         assert (app.name, app.package, app.member) == ("tiny", "tiny", False)
-        assert apps.allocators(app) == ["system", "jemalloc", "mimalloc"]
+        assert lab_toml.allocators(app) == ["system", "jemalloc", "mimalloc"]
         assert app.check == Check(arguments=("--version",))
         with pytest.raises(LabError, match="is there already"):
-            apps.init(folder, "", builder)
+            lab_toml.init(folder, "", builder)
 
     def test_several_binaries_are_listed(self, tmp_path, builder):
         folder = crate(tmp_path / "a")
         (folder / "src" / "bin").mkdir()
         (folder / "src" / "bin" / "other.rs").write_text("fn main() {}\n")
         with pytest.raises(LabError, match=r"several binaries, choose one with --binary NAME: .*other"):
-            apps.init(folder, "", builder)
+            lab_toml.init(folder, "", builder)
         with pytest.raises(LabError, match="unknown binary 'othr': did you mean 'other'"):
-            apps.init(folder, "othr", builder)
-        apps.init(folder, "other", builder)
-        assert apps.load(folder).name == "other"
+            lab_toml.init(folder, "othr", builder)
+        lab_toml.init(folder, "other", builder)
+        assert lab_toml.load(folder).name == "other"
 
     def test_what_cargo_cannot_read_is_told_in_its_words(self, tmp_path, builder):
         folder = crate(tmp_path / "a", Cargo_toml="[package]\nname = 1\n")
         with pytest.raises(LabError, match="cargo cannot read it: error"):
-            apps.init(folder, "", builder)
+            lab_toml.init(folder, "", builder)
 
 
 @pytest.fixture
@@ -182,13 +189,13 @@ def own_run(tmp_path):
     yield tmp_path / "eine Kiste mit ä", name
     forget(name)
     for repository in ("tiny", "answers"):
-        for image in engine.client().images.list(engine.repository(repository)):
-            engine.client().images.remove(image.id, force=True)
+        for image in client.connect().images.list(client.repository(repository)):
+            client.connect().images.remove(image.id, force=True)
 
 
 def call(lab, folder: Path, name: str, *options: str) -> tuple[subprocess.CompletedProcess, dict]:
     done = lab("run", "--app", str(folder), "--run", name, "--bases", "scratch", "--allocators", "system", *options)
-    return done, stats.cells(store.load(name)).set_index("profile").to_dict("index")
+    return done, cell_table(runs.load(name)).set_index("profile").to_dict("index")
 
 
 @pytest.mark.engine
@@ -257,14 +264,14 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_
     cells = ["--app", str(folder), "--run", name, "--bases", "scratch", "--profiles", "optimized"]
     done = lab("run", *cells, "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = store.load(name)
+    rows = runs.load(name)
     found = comparison.of_study(rows, comparison.find_study(rows, "throughput", workload="own"))
     assert set(found["cell"]) == {"scratch-optimized-mimalloc", "scratch-optimized-system~twin"}
     assert found["pairs"].eq(2).all()
     done = lab("measure", *cells, "--study", "startup", "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    chosen = choice.choose(store.load(name), choice.Wishes(min_throughput=0.1))
-    assert chosen.table[["transfer", "startup", "cpu", choice.THROUGHPUT]].notna().all().all()
+    chosen = recommendation.choose(runs.load(name), recommendation.Wishes(min_throughput=0.1))
+    assert chosen.table[["transfer", "startup", "cpu", metrics.THROUGHPUT]].notna().all().all()
     assert not [note for note in chosen.notes if "servers" in note]  # sizes and speeds are of the same images
     built_again_from_its_record(folder, name, images, tmp_path)
 
@@ -272,24 +279,24 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_
 def built_again_from_its_record(folder: Path, name: str, images: dict, tmp_path: Path) -> None:
     """With the sources, the recorded text and the recorded builder, in a folder that has nothing else: the same binary.
     It has C code in it."""
-    recorded = stats.cells(store.load(name)).set_index("cell").loc["scratch-optimized-mimalloc"]
-    assert recorded["ok"] and store.load(name).attrs["environment"]["bases"]["rust"] == images["rust"].digest
+    recorded = cell_table(runs.load(name)).set_index("cell").loc["scratch-optimized-mimalloc"]
+    assert recorded["ok"] and runs.load(name).attrs["environment"]["bases"]["rust"] == images["rust"].digest
     again, out = tmp_path / "again", tmp_path / "out"
-    shutil.copytree(folder, again, ignore=shutil.ignore_patterns("target", apps.FILE))
-    (again / "Dockerfile").write_text(store.dockerfile(name, "scratch-optimized-mimalloc"))
-    secret = ["--secret", f"id=ca,src={ca}"] if (ca := host.ca_bundle()) else []
-    engine.run(
-        [*host.buildx_command(), "build", "--builder=default", "--no-cache", *secret, *proxy.build_options(),
+    shutil.copytree(folder, again, ignore=shutil.ignore_patterns("target", lab_toml.FILE))
+    (again / "Dockerfile").write_text(runs.dockerfile(name, "scratch-optimized-mimalloc"))
+    secret = ["--secret", f"id=ca,src={ca}"] if (ca := machine.ca_bundle()) else []
+    process.run(
+        [*tools.buildx_command(), "build", "--builder=default", "--no-cache", *secret, *proxy.build_options(),
          "--build-arg", f"RUST_IMAGE={images['rust'].image}", f"--output=type=local,dest={out}", str(again)]
     )  # fmt: skip
-    assert disk.sha256(out / "answers" / "answers") == recorded["binary_sha256"]
+    assert sha256(out / "answers" / "answers") == recorded["binary_sha256"]
 
 
 @pytest.mark.engine
 def test_a_server_that_listens_elsewhere_is_a_row_with_its_last_words(lab, own_server):
     folder, name = own_server
-    told = (folder / apps.FILE).read_text()
-    (folder / apps.FILE).write_text(told.replace("ANSWERS_ON", "ANSWER_ON"))
+    told = (folder / lab_toml.FILE).read_text()
+    (folder / lab_toml.FILE).write_text(told.replace("ANSWERS_ON", "ANSWER_ON"))
     done, cells = call(lab, folder, name, "--profiles", "baseline", "--blocks", "0")
     assert done.returncode == 1
     assert cells["baseline"]["reason"].startswith("no answer within 20 s; listening on 127.0.0.1:")

@@ -17,14 +17,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import docker
 import pytest
 import registry_faults
 import requests
 from registry_faults import HTML, RATE_LIMIT, refusal
 
-from rustimg_lab import bases, engine, host, inspection, matrix, packages, registry
-from rustimg_lab.bases import Sources
+from rustimg_lab.build import bases, mmdebstrap
+from rustimg_lab.build.bases import Sources
+from rustimg_lab.engine import client as engine_client
+from rustimg_lab.engine import containers, inspection, local_registry
+from rustimg_lab.engine import images as engine_images
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import tools
+from rustimg_lab.host.process import background
+from rustimg_lab.model import matrix
 
 PROGRAM = Path(sys.executable).resolve()
 OS_RELEASE = 'NAME="Test"\nVERSION_ID=1.2.3\nPRETTY_NAME="Test Linux v1.2"\n'
@@ -78,11 +85,13 @@ def test_what_is_made_of_packages_says_so(images):
     for image in images.values():
         if image.source != "Debian packages":
             continue  # this engine has the official one
-        assert image.image.startswith(f"rustimg-lab-{engine.lab_id()}/")
+        assert image.image.startswith(f"rustimg-lab-{engine_client.lab_id()}/")
         assert image.packages and all(image.packages.values())
         assert image.digest.startswith("sha256:")
         assert image.why.startswith("since no registry answers: ")
-        assert engine.client().images.get(image.digest).labels[engine.IMAGE_LABEL] == engine.lab_id()
+        assert (
+            engine_client.connect().images.get(image.digest).labels[engine_client.IMAGE_LABEL] == engine_client.lab_id()
+        )
         assert "image" not in image.as_dict()
     if images["alpine"].source == "Debian packages":
         assert images["alpine"].stand_in and "stand-in" in images["alpine"].label
@@ -96,11 +105,11 @@ def test_what_is_made_of_packages_says_so(images):
 def test_an_image_of_the_engine_is_a_base_with_its_own_provenance(images):
     """Not made of packages by the lab in this call, but found under the user's own name."""
     name = "rustimg-lab-test-of-the-users:1"
-    engine.client().images.get(images["debian"].digest).tag(*name.split(":"))
+    engine_client.connect().images.get(images["debian"].digest).tag(*name.split(":"))
     try:
         found = bases.resolve("debian", Sources({"debian": name}), pytest.fail)
     finally:
-        engine.client().images.remove(name, noprune=True)
+        engine_client.connect().images.remove(name, noprune=True)
     assert (found.source, found.label, found.reference) == ("local image", name, name)
     assert not found.stand_in and found.manifest == ""
     assert found.packages == images["debian"].packages and found.release.startswith("Debian GNU/Linux")
@@ -111,17 +120,17 @@ def test_a_stand_in_stays_one_under_any_name(images):
     if not images["alpine"].stand_in:
         pytest.skip("this engine has the official alpine")
     name = "rustimg-lab-test-of-the-users:2"
-    engine.client().images.get(images["alpine"].digest).tag(*name.split(":"))
+    engine_client.connect().images.get(images["alpine"].digest).tag(*name.split(":"))
     try:
         found = bases.resolve("alpine", Sources({"alpine": name}), pytest.fail)
     finally:
-        engine.client().images.remove(name, noprune=True)
+        engine_client.connect().images.remove(name, noprune=True)
     assert found.stand_in and found.label == images["alpine"].label
 
 
 @pytest.mark.engine
 def test_the_builder_has_both_targets_and_no_trace_of_how_it_was_made(images):
-    container = engine.create_container(
+    container = containers.create_container(
         images["rust"].image,
         command=["sh", "-c", "ls $(rustc --print sysroot)/lib/rustlib; ls -A /tmp; ls -A /root | grep cargo; true"],
     )
@@ -137,7 +146,7 @@ def test_the_builder_has_both_targets_and_no_trace_of_how_it_was_made(images):
 
 @pytest.mark.engine
 def test_a_run_that_began_with_packages_goes_on_with_them_and_asks_no_registry(images, monkeypatch):
-    monkeypatch.setattr(engine, "manifest_digest", lambda *arguments: pytest.fail("a registry was asked"))
+    monkeypatch.setattr(engine_images, "manifest_digest", lambda *arguments: pytest.fail("a registry was asked"))
     recorded = {name: image.as_dict() for name, image in images.items()}
     said = []
     assert bases.resolve("distroless", Sources(recorded=recorded), said.append) == images["distroless"]
@@ -164,8 +173,8 @@ def test_a_run_goes_on_where_the_engine_calls_the_same_images_otherwise(resolve)
 
 def names() -> list[str]:
     """The images that this clone has, by name."""
-    filters = {"reference": f"{engine.repository('*')}"}
-    return sorted(tag for image in engine.client().images.list(filters=filters) for tag in image.tags)
+    filters = {"reference": f"{engine_client.repository('*')}"}
+    return sorted(tag for image in engine_client.connect().images.list(filters=filters) for tag in image.tags)
 
 
 def rootfs(path: Path, *files: tuple[str, bytes], release: str = OS_RELEASE) -> Path:
@@ -189,7 +198,7 @@ def resolve() -> Iterator[Callable[..., bases.Provenance]]:
 
     yield run
     for name in set(names()) - set(before):
-        engine.client().images.remove(name, noprune=True)
+        engine_client.connect().images.remove(name, noprune=True)
 
 
 @pytest.mark.engine
@@ -201,7 +210,7 @@ def test_an_archive_is_shown_as_the_release_that_it_holds(ending, resolve, tmp_p
     assert found.source == f"archive mine.{ending}" and not found.stand_in
     assert found.packages == {"musl": "1.2.5-r0", "zlib": "1.3-r1"}
     assert str(tmp_path) not in str(found.as_dict()) and "image" not in found.as_dict()
-    assert engine.client().images.get(found.digest).labels[engine.IMAGE_LABEL] == engine.lab_id()
+    assert engine_client.connect().images.get(found.digest).labels[engine_client.IMAGE_LABEL] == engine_client.lab_id()
     assert resolve("alpine", Sources({"alpine": str(path)}), pytest.fail) == found  # imported once
 
 
@@ -209,12 +218,12 @@ def test_an_archive_is_shown_as_the_release_that_it_holds(ending, resolve, tmp_p
 def test_what_docker_save_wrote_is_a_base_and_takes_no_name_of_the_users(resolve, tmp_path):
     """Its own name in the archive is one that the user's engine has for another image by now."""
     name = f"rustimg-lab-test-saved-{uuid.uuid4().hex[:8]}"
-    api = engine.client().images
+    api = engine_client.connect().images
     saved = tmp_path / "saved.tar"
     try:
         for content in (b"first", b"second"):
             path = rootfs(tmp_path / "rootfs.tar", ("content", content))
-            engine.client().api.import_image_from_file(str(path), repository=name, tag="1")
+            engine_client.connect().api.import_image_from_file(str(path), repository=name, tag="1")
             if content == b"first":
                 first = api.get(f"{name}:1").id
                 with saved.open("wb") as file:
@@ -283,13 +292,13 @@ def test_a_run_goes_on_with_what_it_began_with_or_not_at_all(resolve, tmp_path):
     archive = rootfs(tmp_path / "a.tar")
     name = "rustimg-lab-test-of-the-users:3"
     from_archive = resolve("alpine", Sources({"alpine": str(archive)}))
-    api = engine.client().images
+    api = engine_client.connect().images
     api.get(from_archive.digest).tag(*name.split(":"))
     try:
         local = resolve("alpine", Sources({"alpine": name}))
         for found in (from_archive, local):
             assert resolve("alpine", Sources(recorded={"alpine": found.as_dict()}), pytest.fail) == found
-        engine.client().api.import_image_from_file(
+        engine_client.connect().api.import_image_from_file(
             str(rootfs(tmp_path / "b.tar", ("other", b""))), repository=name.split(":")[0], tag=name.split(":")[1]
         )
         with pytest.raises(LabError, match=f"began with {name} .*which the engine has as .* now; give it again"):
@@ -307,16 +316,16 @@ def test_a_run_goes_on_with_what_it_began_with_or_not_at_all(resolve, tmp_path):
 
 
 @pytest.fixture
-def own_registry() -> Iterator[registry.Registry]:
+def own_registry() -> Iterator[local_registry.Registry]:
     bases._silent.clear()
-    with registry.serve() as own:
+    with local_registry.serve() as own:
         yield own
     bases._silent.clear()
 
 
 def push(address: str, name: str, path: Path) -> str:
     """Pushes the archive of a root file system as an image, and returns its digest there."""
-    api = engine.client()
+    api = engine_client.connect()
     repository, tag = f"{address}/{name}".rsplit(":", 1)
     api.api.import_image_from_file(str(path), repository=repository, tag=tag)
     try:
@@ -338,7 +347,7 @@ def test_a_base_is_pulled_by_tag_and_then_by_digest(path, own_registry, resolve,
     assert found.manifest == first and found.reference == matrix.reference("alpine")
     assert found.source == f"registry {own_registry.address}" and found.label == matrix.reference("alpine")
     assert found.release == "Test Linux v1.2 (1.2.3)" and "image" not in found.as_dict()
-    image = engine.client().images.get(found.digest)
+    image = engine_client.connect().images.get(found.digest)
     assert image.tags == [found.image] and image.attrs["RepoDigests"] == []
     assert found.for_builder("elsewhere").image == f"{own_registry.address}/{path}@{first}"
 
@@ -347,7 +356,7 @@ def test_a_base_is_pulled_by_tag_and_then_by_digest(path, own_registry, resolve,
     recorded = Sources(registry=own_registry.address, recorded={"alpine": found.as_dict()})
     assert resolve("alpine", recorded) == found
     assert resolve("alpine", Sources(recorded={"alpine": found.as_dict()})) == found  # as the same command goes on
-    engine.client().images.remove(found.image, noprune=True)
+    engine_client.connect().images.remove(found.image, noprune=True)
     assert resolve("alpine", recorded) == found  # pulled anew, by its digest
     by_digest = f"{own_registry.address}/{path}:{tag}@{first}"
     assert resolve("alpine", Sources({"alpine": by_digest})).digest == found.digest
@@ -376,8 +385,8 @@ def test_a_mirror_that_differs_from_what_was_recorded_is_refused_with_both_diges
     # What is here already needs no registry, be it down or another.
     down = Sources(registry="127.0.0.1:1", recorded={"alpine": found.as_dict()})
     assert resolve("alpine", down, pytest.fail) == found
-    engine.client().images.remove(found.image, noprune=True)
-    with registry.serve() as mirror:
+    engine_client.connect().images.remove(found.image, noprune=True)
+    with local_registry.serve() as mirror:
         other = push(mirror.address, f"library/{reference}", rootfs(tmp_path / "b.tar", ("a", b"2")))
         with pytest.raises(LabError) as caught:
             resolve("alpine", Sources(registry=mirror.address, recorded={"alpine": found.as_dict()}))
@@ -408,7 +417,7 @@ def test_a_no_is_told_from_no_answer(status, said, answered, missing):
     """By what engines say of registries that cannot all be had here."""
     response = requests.Response()
     response.status_code = status
-    error = engine.RegistryError("r", "r/alpine:1", engine.docker.errors.APIError("x", response, explanation=said))
+    error = engine_images.RegistryError("r", "r/alpine:1", docker.errors.APIError("x", response, explanation=said))
     assert (error.answered, error.missing) == (answered, missing)
     assert "\n" not in str(error) and "r/alpine:1" in str(error)
 
@@ -450,10 +459,10 @@ def test_each_fault_of_a_registry_is_one_line_that_says_what_to_do(fault, monkey
         return None if answer == "closed" else answer
 
     with registry_faults.serve(play) as address:
-        with pytest.raises(engine.RegistryError) as error:
-            engine.manifest_digest(f"{address}/alpine:3", address)
+        with pytest.raises(engine_images.RegistryError) as error:
+            engine_images.manifest_digest(f"{address}/alpine:3", address)
         monkeypatch.setattr(matrix, "reference", lambda name, debian: f"{address}/alpine:3")
-        monkeypatch.setattr(packages, "make", raises("packages"))
+        monkeypatch.setattr(mmdebstrap, "make", raises("packages"))
         with pytest.raises(LabError) as default:
             bases.resolve("alpine", Sources(), print)
         monkeypatch.setattr(matrix, "reference", lambda name, debian: "alpine:3")
@@ -494,7 +503,7 @@ def test_of_an_index_the_image_for_this_machine_is_taken_and_the_index_recorded(
         found = resolve("alpine", Sources(registry=address))
         assert resolve("alpine", Sources(recorded={"alpine": found.as_dict()}), pytest.fail) == found
     assert found.manifest == digest
-    layers = inspection.image(engine.client().images.get(found.image).attrs).layers
+    layers = inspection.image(engine_client.connect().images.get(found.image).attrs).layers
     config = next(json.loads(blob) for blob in held.blobs.values() if b'"amd64"' in blob)
     assert list(layers) == config["rootfs"]["diff_ids"]
 
@@ -530,23 +539,23 @@ def test_a_second_name_of_a_base_that_is_removed_during_a_build_is_not_what_it_i
     """It sorts before the lab's own: a user's, or one that a test beside these gives for a push."""
     if images["debian"].source != "Debian packages":
         pytest.skip("this engine has the official debian")
-    api, second = engine.client().images, f"000-test/{uuid.uuid4().hex[:8]}"
+    api, second = engine_client.connect().images, f"000-test/{uuid.uuid4().hex[:8]}"
     api.get(images["debian"].digest).tag(second, "1")
 
     def remove(*step: object) -> None:
-        if engine.find_image(f"{second}:1"):
+        if engine_images.find_image(f"{second}:1"):
             api.remove(f"{second}:1", noprune=True)
 
     try:
         found = bases.resolve("debian", Sources({"debian": "packages"}), pytest.fail)
         named = images | {"debian": found}
         first = builds(matrix.grid(["debian"], ["baseline"], ["system"]), tiny, images=named, on_step=remove)
-        assert engine.find_image(f"{second}:1") is None  # it went while that was built
+        assert engine_images.find_image(f"{second}:1") is None  # it went while that was built
         then = builds(matrix.grid(["debian"], ["optimized"], ["system"]), tiny, images=named)
     finally:
         remove()
     assert all(built.image for built in [*first, *then]), [built.reason for built in [*first, *then]]
-    assert found.image.startswith(engine.repository("debian"))
+    assert found.image.startswith(engine_client.repository("debian"))
 
 
 @pytest.mark.engine
@@ -630,11 +639,11 @@ def logged_in(tmp_path, monkeypatch) -> Callable[[str, str], None]:
         auth = base64.b64encode(f"reader:{password}".encode()).decode()
         (tmp_path / "config.json").write_text(json.dumps({"auths": {address: {"auth": auth}} if password else {}}))
         monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-        engine.client.cache_clear()
+        engine_client.connect.cache_clear()
 
     yield log_in
     monkeypatch.undo()
-    engine.client.cache_clear()
+    engine_client.connect.cache_clear()
 
 
 @contextmanager
@@ -647,7 +656,7 @@ def registry_on(folder: Path, **settings: dict) -> Iterator[str]:
     config = folder / "registry.json"
     http = {**settings.pop("http", {}), "addr": address}
     config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": http, **settings}))
-    with engine.background([host.registry_command(), "serve", str(config)], {}) as process:
+    with background([tools.registry_command(), "serve", str(config)], {}) as process:
         for _ in range(200):
             with suppress(OSError), socket.create_connection(("127.0.0.1", int(address.partition(":")[2])), 1):
                 break

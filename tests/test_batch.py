@@ -7,9 +7,10 @@ import sys
 import nbformat
 import pytest
 
-from rustimg_lab import batch, report
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
+from rustimg_lab.report import batch
+from rustimg_lab.report import notebooks as report_notebooks
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 
@@ -29,7 +30,7 @@ def test_pages_that_are_made_at_once_take_each_others_kernels_for_none_of_theirs
     started = []
     for run in ("recorded/fd", "recorded/bat", "recorded/miniserve", "recorded/ladder"):
         (REPORTS / run / "01_sizes.ipynb").unlink(missing_ok=True)  # or it would not be executed again
-        command = [sys.executable, "-m", "rustimg_lab.batch", run, "01_sizes", "{}"]
+        command = [sys.executable, "-m", "rustimg_lab.report.batch", run, "01_sizes", "{}"]
         started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))
     for process in started:
         said = process.communicate(timeout=300)[1]
@@ -48,7 +49,7 @@ def notebooks(tmp_path, monkeypatch):
         document.cells = [*document.cells[:3], nbformat.v4.new_code_cell(line), *document.cells[4:last]]
         nbformat.write(document, copy / f"{name}.ipynb")
     monkeypatch.setattr(batch, "NOTEBOOKS", copy)
-    monkeypatch.setattr(report, "NOTEBOOKS", copy)
+    monkeypatch.setattr(report_notebooks, "NOTEBOOKS", copy)
     return copy
 
 

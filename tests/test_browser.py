@@ -17,8 +17,10 @@ import nbformat
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from rustimg_lab import host, report, survival
+from rustimg_lab.host import machine, tools
+from rustimg_lab.model import probes
 from rustimg_lab.paths import NOTEBOOKS, RECORDED, REPORTS, ROOT, RUNS
+from rustimg_lab.report import notebooks, publish
 
 pytestmark = pytest.mark.browser
 
@@ -34,14 +36,14 @@ def browser() -> Iterator[Browser]:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
         sandbox = [] if os.geteuid() else ["--no-sandbox"]
-        opened = playwright.chromium.launch(executable_path=host.browser(), args=sandbox)
+        opened = playwright.chromium.launch(executable_path=tools.browser(), args=sandbox)
         yield opened
         opened.close()
 
 
 @pytest.fixture(scope="module")
 def written() -> Path:
-    return report.whole("recorded")
+    return publish.whole("recorded")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -113,7 +115,7 @@ def test_tables_sort_and_are_copied(browser, written):
 
 
 def test_the_pdf_has_the_whole_page():
-    pdf = report.whole("recorded/article", "pdf").read_bytes()
+    pdf = publish.whole("recorded/article", "pdf").read_bytes()
     assert pdf.startswith(b"%PDF-") and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 5
 
 
@@ -137,8 +139,8 @@ def hostile() -> Iterator[str]:
         row["detail"] = markup if row["detail"] else ""
         if row["cell"].startswith("debian-optimized") and row["metric"] == "runs":
             row |= {"ok": False, "reason": markup}
-    probed = rows[0] | {"study": survival.STUDY, "cell": markup, "image": "x", "ok": True, "detail": markup, "unit": ""}
-    rows += [probed | {"metric": name, "value": survival.FAILED} for name in survival.PROBES]
+    probed = rows[0] | {"study": probes.STUDY, "cell": markup, "image": "x", "ok": True, "detail": markup, "unit": ""}
+    rows += [probed | {"metric": name, "value": probes.FAILED} for name in probes.PROBES]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     yield folder.name
     shutil.rmtree(folder)
@@ -151,7 +153,7 @@ def test_markup_in_a_strangers_run_is_text(browser, hostile):
         asked, dialogs = [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        written = report.whole(hostile)
+        written = publish.whole(hostile)
         page.goto(written.as_uri())
         page.wait_for_load_state("networkidle")
         assert dialogs == [] and [url for url in asked if not url.startswith("data:")] == [written.as_uri()]
@@ -165,7 +167,7 @@ def jupyterlab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """`./lab notebook` on a copy of the notebooks: its address, and the copy."""
     folder = tmp_path_factory.mktemp("jupyter") / "notebooks"
     shutil.copytree(NOTEBOOKS, folder)
-    port = host.free_port()
+    port = machine.free_port()
     command = [
         sys.executable,
         "-m",
@@ -199,7 +201,7 @@ def test_jupyterlab_runs_a_notebook_from_top_to_bottom(browser, jupyterlab, name
         page = context.new_page()
         outputs = _restart_and_run_all(page, jupyterlab, name, workspace=name)
         assert not [output for output in outputs if output.output_type == "error"]
-        assert report.SENTINEL in outputs[-1].text
+        assert notebooks.SENTINEL in outputs[-1].text
         if name != "00_start_here":  # its plot is a widget's
             assert any("image/png" in output.get("data", {}) for output in outputs)
         page.screenshot(path=SCREENSHOTS / f"jupyterlab-{name}.png")
@@ -243,7 +245,7 @@ def _restart_and_run_all(
     for _ in range(RUN_TIMEOUT_S // QUIET_S):
         _wait_until_quiet(page)
         outputs = _saved(page, path)
-        if outputs and (report.SENTINEL in outputs[-1].get("text", "") or outputs[-1].output_type == "error"):
+        if outputs and (notebooks.SENTINEL in outputs[-1].get("text", "") or outputs[-1].output_type == "error"):
             return outputs
     raise AssertionError(f"{name} did not run to its end")
 

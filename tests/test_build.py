@@ -13,9 +13,13 @@ from dataclasses import replace
 import pytest
 from conftest import forget
 
-from rustimg_lab import apps, build, disk, dockerfile, engine, host, matrix
+from rustimg_lab.build import dockerfile, lab_toml
+from rustimg_lab.build.bake import BuildContext, _copy_sources, bake_file
+from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import sizes
+from rustimg_lab.host import files, machine, process, tools
+from rustimg_lab.measure.binary import linked_allocator
+from rustimg_lab.model import matrix
 
 pytestmark = [pytest.mark.engine, pytest.mark.builds]
 
@@ -32,14 +36,14 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
     assert all(b.image for b in built), [b.reason for b in built]
     assert sorted(compiled(tmp_path)) == sorted(["itoa", "tiny"] * 2)  # once for musl, once for gnu
 
-    hashes = {b.cell.base.name: disk.sha256(b.shipped) for b in built}
+    hashes = {b.cell.base.name: files.sha256(b.shipped) for b in built}
     assert hashes["scratch"] == hashes["alpine"] == hashes["static"] != hashes["distroless"] == hashes["debian"]
     assert all(0 < b.cpu_s < 600 for b in built)
 
     more = builds(matrix.grid(["scratch", "alpine"], ["baseline"], ["system", "mimalloc"]), tiny)
     assert all(b.image for b in more)
     for outcome in more:
-        assert sizes.linked_allocator(outcome.linked) == outcome.cell.allocator
+        assert linked_allocator(outcome.linked) == outcome.cell.allocator
     added = compiled(tmp_path)
     assert added.count("itoa") == 2 and added.count("mimalloc") == added.count("libmimalloc-sys") == 1
 
@@ -52,7 +56,7 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
 def test_a_context_is_named_by_what_is_in_it(tiny, tmp_path):
     def name(call: str) -> str:
         (tmp_path / call).mkdir()
-        return build._copy_sources(tiny.directory, tmp_path / call).name
+        return _copy_sources(tiny.directory, tmp_path / call).name
 
     (tiny.directory / "link").symlink_to("nowhere")
     first = name("first")
@@ -72,13 +76,13 @@ def test_a_changed_source_with_an_older_time_gives_a_new_binary(tiny, builds):
     main.write_text(main.read_text().replace("42", "43"))
     os.utime(main, (0, 0))
     (second,) = builds([cell], tiny)
-    assert disk.sha256(first.shipped) != disk.sha256(second.shipped)
-    output = engine.client().containers.run(second.image, ["/tiny/tiny"], remove=True, network_mode="none")
+    assert files.sha256(first.shipped) != files.sha256(second.shipped)
+    output = client.connect().containers.run(second.image, ["/tiny/tiny"], remove=True, network_mode="none")
     assert output == b"answer 43\n"
 
 
 def test_builds_in_different_target_directories_overlap(tiny, builds, monkeypatch):
-    monkeypatch.setattr(host, "parallel_builds", lambda: 2)  # whatever this machine's cores would allow
+    monkeypatch.setattr(machine, "parallel_builds", lambda: 2)  # whatever this machine's cores would allow
     (tiny.directory / "build.rs").write_text("fn main() { std::thread::sleep(std::time::Duration::from_secs(8)); }")
     spans: dict[str, list[float]] = {}
     lock = threading.Lock()
@@ -111,14 +115,14 @@ def test_a_final_stage_that_fails_is_set_aside_and_its_sibling_is_built(tiny, bu
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         tar.addfile(tarfile.TarInfo("etc"))  # a file where the image needs a folder
-    repository = engine.repository("test-broken-base")
-    engine.client().api.import_image_from_data(archive.getvalue(), repository=repository, tag="test")
+    repository = client.repository("test-broken-base")
+    client.connect().api.import_image_from_data(archive.getvalue(), repository=repository, tag="test")
     try:
         broken = images | {"alpine": replace(images["alpine"], image=f"{repository}:test")}
         cells = matrix.grid(["scratch", "alpine"], ["baseline"], ["system"])
         built = {b.cell.base.name: b for b in builds(cells, tiny, images=broken)}
     finally:
-        engine.client().images.remove(f"{repository}:test")
+        client.connect().images.remove(f"{repository}:test")
     assert built["scratch"].image
     assert not built["alpine"].image and "etc" in built["alpine"].reason
 
@@ -164,35 +168,35 @@ def test_without_a_ca_bundle_no_secret_is_there(looked, tiny, builds):
 
 def test_the_ca_bundle_reaches_the_build_and_is_in_no_layer_and_no_history(looked, tiny, builds, images, tmp_path):
     bundle = tmp_path / "ca.pem"
-    bundle.write_bytes((host.ca_bundle().read_bytes() if host.ca_bundle() else b"") + f"\n# {CANARY}\n".encode())
+    bundle.write_bytes((machine.ca_bundle().read_bytes() if machine.ca_bundle() else b"") + f"\n# {CANARY}\n".encode())
     text = looked(f"grep -c '{CANARY[:12]}' /run/secrets/ca")
     (built,) = builds([matrix.cell("scratch", "baseline", "system")], tiny, ca=bundle)
     assert built.image, built.reason
 
     # The builder stage too: it stays on the machine that builds, and may be pushed as a cache.
-    tag = f"{engine.repository('test-builder-stage')}:test"
+    tag = f"{client.repository('test-builder-stage')}:test"
     source = tmp_path / "Dockerfile"
     source.write_text(text)
-    engine.run(
-        [*host.buildx_command(), "build", "--quiet", "--output=type=docker", "--target=builder", "--tag", tag,
+    process.run(
+        [*tools.buildx_command(), "build", "--quiet", "--output=type=docker", "--target=builder", "--tag", tag,
          "--secret", f"id=ca,src={bundle}", "--build-arg", f"RUST_IMAGE={images['rust'].image}", "--file", str(source),
          str(tiny.directory)]
     )  # fmt: skip
     try:
         for image, skip in ((built.image, 0), (tag, len(_layers(images["rust"].image)))):
-            assert CANARY not in str(engine.client().images.get(image).history())
+            assert CANARY not in str(client.connect().images.get(image).history())
             assert CANARY.encode() not in _saved(image, skip)
     finally:
-        engine.client().images.remove(tag)
+        client.connect().images.remove(tag)
 
 
 def _layers(image: str) -> list[str]:
-    return engine.client().images.get(image).attrs["RootFS"]["Layers"]
+    return client.connect().images.get(image).attrs["RootFS"]["Layers"]
 
 
 def _saved(image: str, skip: int) -> bytes:
     """The configuration and the layers of an image, but for its first `skip`, as bytes."""
-    archive = io.BytesIO(b"".join(engine.client().images.get(image).save()))
+    archive = io.BytesIO(b"".join(client.connect().images.get(image).save()))
     with tarfile.open(fileobj=archive) as tar:
         manifest = tar.extractfile("manifest.json").read()
         names = re.findall(r'"([^"]+layer\.tar|blobs/[^"]+)"', manifest.decode())
@@ -206,9 +210,9 @@ def test_the_text_that_is_built_is_the_text_that_is_handed_out(tiny, images, tmp
     """bake reads `${` as an expression; what it makes of ours must be ours again."""
     cell = matrix.cell("alpine", "optimized", "system")
     bake = tmp_path / "bake.json"
-    context = build.BuildContext(tiny, images, tmp_path / "logs", tmp_path)
-    bake.write_text(json.dumps(build.bake_file([cell], context, tiny.directory)))
-    printed = json.loads(engine.run([*host.buildx_command(), "bake", "--print", "--file", str(bake), cell.slug]))
+    context = BuildContext(tiny, images, tmp_path / "logs", tmp_path)
+    bake.write_text(json.dumps(bake_file([cell], context, tiny.directory)))
+    printed = json.loads(process.run([*tools.buildx_command(), "bake", "--print", "--file", str(bake), cell.slug]))
     assert printed["target"][cell.slug]["dockerfile-inline"] == dockerfile.render(cell, tiny)
 
 
@@ -217,11 +221,11 @@ def test_a_builder_that_cannot_see_a_base_is_refused_in_one_line(lab, images):
     command = ("run", "--run", name, "--bases", "scratch", "--profiles", "baseline", "--builder", name)
     done = lab(*command)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and name in done.stderr
-    engine.run([*host.buildx_command(), "create", "--name", name, "--driver", "remote", "tcp://127.0.0.1:1"])
+    process.run([*tools.buildx_command(), "create", "--name", name, "--driver", "remote", "tcp://127.0.0.1:1"])
     try:
         done = lab(*command)
     finally:
-        engine.run([*host.buildx_command(), "rm", name])
+        process.run([*tools.buildx_command(), "rm", name])
         forget(name)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"builder '{name}' cannot see the engine's images, and rust is from no registry" in done.stderr
@@ -231,7 +235,7 @@ def test_a_builder_that_cannot_see_a_base_is_refused_in_one_line(lab, images):
 def test_a_folder_that_is_no_app_is_refused(missing, message, tiny):
     (tiny.directory / missing).unlink()
     with pytest.raises(LabError, match=message):
-        apps.load(tiny.directory)
+        lab_toml.load(tiny.directory)
 
 
 def test_the_branch_for_the_official_image_installs_what_it_lacks(tiny, images, tmp_path):
@@ -247,8 +251,8 @@ def test_the_branch_for_the_official_image_installs_what_it_lacks(tiny, images, 
         'RUN test -z "$(ls /var/lib/apt/lists)"\n'
         f"RUN grep -qx 'rustup target add {matrix.MUSL}' /said\n"
     )
-    secret = ["--secret", f"id=ca,src={host.ca_bundle()}"] if host.ca_bundle() else []
-    engine.run(
-        [*host.buildx_command(), "build", "--no-cache", "--output=type=cacheonly", *secret,
+    secret = ["--secret", f"id=ca,src={machine.ca_bundle()}"] if machine.ca_bundle() else []
+    process.run(
+        [*tools.buildx_command(), "build", "--no-cache", "--output=type=cacheonly", *secret,
          "--build-arg", f"RUST_IMAGE={images['rust'].image}", "--file", str(source), str(tiny.directory)]
     )  # fmt: skip

@@ -16,10 +16,13 @@ import pytest
 from conftest import as_root, ours
 from test_faults import Proxy, _pump
 
-from rustimg_lab import capabilities, engine, host, store
-from rustimg_lab.capabilities import Capabilities
+from rustimg_lab.engine import capabilities, containers, doctor
+from rustimg_lab.engine import client as engine_client
+from rustimg_lab.engine.capabilities import Capabilities
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import machine, process
 from rustimg_lab.paths import ROOT
+from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 Edit = Callable[[bytes], bytes]
@@ -91,11 +94,11 @@ def own_state(tmp_path, monkeypatch) -> Path:
 def between(own_state, tmp_path, monkeypatch) -> Iterator[Between]:
     proxy = Between(tmp_path / "between.sock")
     monkeypatch.setenv("DOCKER_HOST", proxy.address)
-    engine.client.cache_clear()
+    engine_client.connect.cache_clear()
     yield proxy
     proxy.close()
     monkeypatch.undo()
-    engine.client.cache_clear()
+    engine_client.connect.cache_clear()
 
 
 @pytest.fixture(scope="module")
@@ -108,18 +111,20 @@ def here(images, tmp_path_factory) -> Capabilities:
 
 
 def prints(image: str, *command: str, **options: object) -> str:
-    container = engine.create_container(image, command=list(command), network_mode="none", mem_limit="64m", **options)
+    container = containers.create_container(
+        image, command=list(command), network_mode="none", mem_limit="64m", **options
+    )
     try:
         container.start()
         container.wait(timeout=60)
         return container.logs().decode().strip()
     finally:
-        engine.remove_container(container)
+        containers.remove_container(container)
 
 
 def test_what_is_detected_holds_by_other_means(here, image):
     """`nproc`, the engine's own words, and that the lab's studies use the host's network on this engine."""
-    info, version = engine.client().info(), engine.client().version()
+    info, version = engine_client.connect().info(), engine_client.connect().version()
     assert (here.engine, here.api) == (info["ServerVersion"], version["ApiVersion"])
     assert (here.image_store == "containerd") == ("io.containerd" in str(info.get("DriverStatus")))
     assert here.limits_cpus == (bool(info.get("CPUSet")) and prints(image, "nproc", cpuset_cpus="0") == "1")
@@ -200,9 +205,9 @@ print(json.dumps(capabilities.detect(sys.argv[2]).as_dict()))
 def test_a_loopback_that_is_not_the_engines_is_seen(here, image, tmp_path):
     """The lab in a network namespace of its own, which reaches the engine through its socket alone."""
     command = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-c", SCRIPT]
-    outside = json.loads(engine.run([*command, str(tmp_path), image], cwd=ROOT))
+    outside = json.loads(process.run([*command, str(tmp_path), image], cwd=ROOT))
     assert outside == replace(here, host_network=False, publishes_here=False).as_dict()
-    inside = json.loads(engine.run([sys.executable, "-c", SCRIPT, str(tmp_path), image], cwd=ROOT))
+    inside = json.loads(process.run([sys.executable, "-c", SCRIPT, str(tmp_path), image], cwd=ROOT))
     assert inside == here.as_dict(), "what one namespace has found is not for another"
 
 
@@ -268,54 +273,54 @@ def test_each_capability_that_is_missing_costs_something(here):
 
 
 def test_the_doctor_lists_what_the_engine_can_do(here, between, image, own_state):
-    found = {each.name: each for each in host.findings()}
+    found = {each.name: each for each in doctor.findings()}
     for name, seen, loss in capabilities.lost(here):
         assert (found[name].found, found[name].ok, found[name].required) == (seen, not loss, False)
     between.at, between.answer = "/stats", total_usage(lambda ns: 0)
     capabilities._detect.cache_clear()
     (own_state / "capabilities.json").unlink()
-    (line,) = [each for each in host.findings() if each.name == "CPU accounting"]
+    (line,) = [each for each in doctor.findings() if each.name == "CPU accounting"]
     assert (line.mark, line.remedy) == ("note", "CPU time per request is not measured")
 
 
 def test_the_doctor_makes_no_container_where_the_lab_has_no_image_yet(between, monkeypatch):
-    monkeypatch.setattr(engine, "repository", lambda name: f"rustimg-lab-none/{name}")
-    (line,) = [each for each in host.findings() if "capabilities" in each.name]
+    monkeypatch.setattr(engine_client, "repository", lambda name: f"rustimg-lab-none/{name}")
+    (line,) = [each for each in doctor.findings() if "capabilities" in each.name]
     assert line.ok and "not tried yet" in line.found and between.made == 0
 
 
 def test_the_doctor_says_why_the_engine_could_not_be_tried(between):
     between.refused = b'"Image": '
-    (line,) = [each for each in host.findings() if "capabilities" in each.name]
+    (line,) = [each for each in doctor.findings() if "capabilities" in each.name]
     assert line.mark == "note" and "not on this engine" in line.remedy and "\n" not in line.remedy
 
 
 def test_a_machine_is_the_engines_where_that_is_another(between):
-    usual, between.at = host.machine(), "/info"
-    assert (usual["cpus"], usual["cpu_model"]) == (host.cpus(), host.cpu_model())
+    usual, between.at = engine_client.machine(), "/info"
+    assert (usual["cpus"], usual["cpu_model"]) == (machine.cpus(), machine.cpu_model())
     between.answer = edit(rb'("(?:KernelVersion|Architecture)":|"NCPU":)("[^"]+"|\d+)',
                           lambda old: b'"arm64"' if old.startswith(b'"') else b"7")  # fmt: skip
-    elsewhere = host.machine()
+    elsewhere = engine_client.machine()
     assert elsewhere == usual | {"kernel": "arm64", "architecture": "aarch64", "cpus": 7, "cpu_model": "unknown"}
     between.answer = edit(
         rb'("MemTotal":)(\d+)', lambda old: b"%d" % (3 << 30)
     )  # the same release on a smaller machine
-    assert host.machine() == usual | {"memory_gib": 3, "cpu_model": "unknown"}
+    assert engine_client.machine() == usual | {"memory_gib": 3, "cpu_model": "unknown"}
 
 
 def test_the_cpu_is_described_without_linux(monkeypatch):
     """As on macOS: no affinity of a process, no /proc."""
     monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(host, "Path", lambda path: Path("/nonexistent") / path.lstrip("/"))
-    assert host.cpus() == os.cpu_count() and host.cpu_model() == "unknown"
+    monkeypatch.setattr(machine, "Path", lambda path: Path("/nonexistent") / path.lstrip("/"))
+    assert machine.cpus() == os.cpu_count() and machine.cpu_model() == "unknown"
 
 
 def test_capabilities_stand_in_the_environment_of_a_run(here, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("a", {"kernel": "6"}) as run:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("a", {"kernel": "6"}) as run:
         run.save_environment(images={}, capabilities=here.as_dict())
-    assert Capabilities(**store.load("a").attrs["environment"]["capabilities"]) == here
+    assert Capabilities(**runs.load("a").attrs["environment"]["capabilities"]) == here
     path = tmp_path / "a" / "environment.json"
     path.write_text(path.read_text().replace('"counts_cpu": true', '"counts_cpu": []'))
     with pytest.raises(LabError, match="capabilities"):
-        store.load("a")
+        runs.load("a")

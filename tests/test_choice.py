@@ -5,12 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rustimg_lab import choice, comparison, matrix, plots, short, store, tables
-from rustimg_lab.choice import CRITERIA, Wishes
+from rustimg_lab.analysis import comparison, recommendation
+from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
-from rustimg_lab.measure.trials import Study, Treatment
-from rustimg_lab.store import Observation
+from rustimg_lab.measure.plan import Study, Treatment
+from rustimg_lab.model import cargo_profile, matrix, metrics, names
+from rustimg_lab.model.metrics import CRITERIA
+from rustimg_lab.report import plots, terminal, views
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import ESTIMATE, Observation
 
 FAST, SLOW, LARGE = "scratch-optimized-jemalloc", "scratch-smallest-system", "debian-optimized-system"
 UNMEASURED = "scratch-smallest-unstable-system"
@@ -41,12 +45,12 @@ def sizes(slug: str) -> list[Observation]:
 @pytest.fixture
 def service(tmp_path, monkeypatch):
     """Makes the run, with so much noise on what is measured (a factor), and returns its rows."""
-    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
 
     def make(noise: float = 0.01, kinds: tuple = ("throughput", "startup", "memory")) -> object:
         generator = np.random.default_rng(7)
         treatments = [Treatment(CELLS[slug], "sha256:1", slug) for slug in VALUES]
-        treatments.append(Treatment(CELLS[FAST], "sha256:1", FAST + comparison.TWIN))
+        treatments.append(Treatment(CELLS[FAST], "sha256:1", FAST + names.TWIN))
         contents = dict.fromkeys(VALUES, "0")
 
         def observe(treatment: Treatment) -> list[Observation]:
@@ -62,7 +66,7 @@ def service(tmp_path, monkeypatch):
         main = {
             "throughput": "cpu_us_per_request", "startup": "exec_to_first_byte_s", "memory": "steady_rss_bytes"
         }  # fmt: skip
-        with store.open_run("service", {}) as run:
+        with runs.open_run("service", {}) as run:
             for slug, cell in CELLS.items():
                 run.append(cell, "sha256:1", sizes(slug))
             for kind in kinds:
@@ -73,7 +77,7 @@ def service(tmp_path, monkeypatch):
         folder = tmp_path / "service" / "dockerfiles"
         folder.mkdir(exist_ok=True)
         (folder / f"Dockerfile.{FAST}").write_text("FROM scratch\n")
-        return store.load("service")
+        return runs.load("service")
 
     return make
 
@@ -92,35 +96,39 @@ def service(tmp_path, monkeypatch):
     ],
 )
 def test_the_one_that_meets_the_wishes_at_the_least_is_picked(service, wishes, picked):
-    found = choice.choose(service(), wishes)
+    found = recommendation.choose(service(), wishes)
     assert found.picked == picked
     assert found.sureness[picked] > 0.99
     assert found.table.loc[picked, "reason"] == "" and found.table.drop(picked)["reason"].ne("").all()
 
 
 def test_why_the_others_lost_is_told_with_figures(service):
-    reasons = choice.choose(service(), Wishes({"transfer": 3e6}, min_throughput=0.95, stable=True)).table["reason"]
+    reasons = recommendation.choose(service(), Wishes({"transfer": 3e6}, min_throughput=0.95, stable=True)).table[
+        "reason"
+    ]
     assert reasons[SLOW] == "22% of the best throughput"
     assert reasons[LARGE] == "transfer 32.00 MB, more than 3.00 MB"
     assert reasons[UNMEASURED] == "throughput not measured; unstable flags"
-    assert choice.choose(service(), Wishes()).table["reason"][FAST] == "transfer 1.89 times that of the one picked"
+    assert (
+        recommendation.choose(service(), Wishes()).table["reason"][FAST] == "transfer 1.89 times that of the one picked"
+    )
 
 
 def test_the_pareto_front_has_those_that_nothing_beats(service):
-    front = choice.choose(service(), Wishes()).table["on_front"]
+    front = recommendation.choose(service(), Wishes()).table["on_front"]
     assert front[[FAST, SLOW, LARGE]].tolist() == [True, True, True]  # the large one needs less memory than the fast
     assert not front[UNMEASURED]
-    table = choice.candidates(service())[0]
+    table = recommendation.candidates(service())[0]
     table.loc[LARGE, "memory"] = 9.5e6  # more than the fast one, which is better in all else too
-    assert not dict(zip(table.index, choice._front(table), strict=True))[LARGE]
+    assert not dict(zip(table.index, recommendation._front(table), strict=True))[LARGE]
 
 
 def test_noise_makes_a_choice_unsure(service):
     wishes = Wishes({"memory": 9.0e6}, min_throughput=0.5)
-    found = choice.choose(service(noise=0.1), wishes)
+    found = recommendation.choose(service(noise=0.1), wishes)
     assert found.picked in (FAST, LARGE)
     assert 0.02 < found.sureness[FAST] < 0.98
-    assert choice.evidence(found)[-1].startswith("Not sure")
+    assert views.recommendation.evidence(found)[-1].startswith("Not sure")
 
 
 def test_of_two_studies_the_one_of_more_cells_counts(service):
@@ -130,87 +138,90 @@ def test_of_two_studies_the_one_of_more_cells_counts(service):
     both = pd.concat([few, rows], ignore_index=True)
     studies = {"short": environment["studies"]["throughput"], **environment["studies"]}
     both.attrs = {"environment": environment | {"studies": studies}}
-    assert choice.study_of(both, "throughput", "cpu_us_per_request", "") == "throughput"
+    assert comparison.study_of(both, "throughput", "cpu_us_per_request", "") == "throughput"
 
 
 def test_a_choice_by_sizes_alone_says_so(service):
-    assert choice.evidence(choice.choose(service(), Wishes({"transfer": 3e6})))[-1].startswith("Sure: it goes by sizes")
+    assert views.recommendation.evidence(recommendation.choose(service(), Wishes({"transfer": 3e6})))[-1].startswith(
+        "Sure: it goes by sizes"
+    )
 
 
 def test_when_none_meets_the_wishes_the_nearest_is_named(service):
-    found = choice.choose(service(), Wishes({"transfer": 3e6}, needs_shell=True))
+    found = recommendation.choose(service(), Wishes({"transfer": 3e6}, needs_shell=True))
     assert found.picked == "" and found.sureness == {}
-    assert choice.evidence(found)[-1].startswith(
+    assert views.recommendation.evidence(found)[-1].startswith(
         f"No cell meets this. {UNMEASURED} fails in the fewest wishes: no shell"
     )
 
 
 def test_a_cell_that_keeps_all_limits_but_was_not_measured_has_its_reason(service):
-    found = choice.choose(service(), Wishes({"transfer": 1e6}, weights={"cpu": 1.0}))
+    found = recommendation.choose(service(), Wishes({"transfer": 1e6}, weights={"cpu": 1.0}))
     assert found.picked == "" and found.table["reason"][UNMEASURED] == "CPU per request not measured"
 
 
 def test_with_one_block_nothing_is_said_of_how_sure(service):
     rows = service()
-    found = choice.choose(rows[(rows["study"] == "") | (rows["block"] == 0)], Wishes(min_throughput=0.95))
+    found = recommendation.choose(rows[(rows["study"] == "") | (rows["block"] == 0)], Wishes(min_throughput=0.95))
     assert found.picked == FAST and found.sureness == {}
-    assert "cannot be said" in choice.evidence(found)[-1]
+    assert "cannot be said" in views.recommendation.evidence(found)[-1]
 
 
 def test_what_a_run_does_not_tell_is_not_taken_for_absent(service):
     rows = service()
-    found = choice.choose(rows[rows["metric"] != "shell"], Wishes(needs_shell=True))
+    found = recommendation.choose(rows[rows["metric"] != "shell"], Wishes(needs_shell=True))
     assert found.picked == "" and (found.table["reason"] == "not recorded whether it has a shell").all()
 
 
 def test_an_estimate_stands_in_only_where_nothing_exact_is(service):
     rows = service()
     slow = (rows["cell"] == SLOW) & (rows["metric"] == "compressed_bytes")
-    rows.loc[slow, "detail"] = store.ESTIMATE
-    table, _, notes = choice.candidates(rows)
+    rows.loc[slow, "detail"] = ESTIMATE
+    table, _, notes = recommendation.candidates(rows)
     assert table["transfer"].notna().all() and "estimates" in notes[0]
 
 
 def test_a_wish_for_what_was_not_measured_is_told_with_what_measures_it(service):
     rows = service(kinds=("startup",))
     with pytest.raises(LabError, match=r"has not measured memory of any .* --study memory` does"):
-        choice.choose(rows, Wishes({"memory": 1e6}))
+        recommendation.choose(rows, Wishes({"memory": 1e6}))
     with pytest.raises(LabError, match=r"has not measured requests per s of any .* --study throughput` does"):
-        choice.choose(rows, Wishes(min_throughput=0.5))
+        recommendation.choose(rows, Wishes(min_throughput=0.5))
     with pytest.raises(LabError, match="unknown criterion 'transfr': did you mean 'transfer'"):
-        choice.choose(rows, Wishes({"transfr": 1}))
+        recommendation.choose(rows, Wishes({"transfr": 1}))
 
 
 def test_a_run_in_which_nothing_works_has_nothing_to_choose_from(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("none", {}) as run:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("none", {}) as run:
         run.append(CELLS[FAST], "", [Observation("built", False, ok=False, reason="no")])
     with pytest.raises(LabError, match="run 'none' has no cell that works"):
-        choice.choose(store.load("none"), Wishes())
+        recommendation.choose(runs.load("none"), Wishes())
 
 
 def test_the_profile_is_as_cargo_reads_it():
-    assert choice.cargo_profile("scratch", "smallest", "system").splitlines() == [
+    assert cargo_profile.cargo_profile("scratch", "smallest", "system").splitlines() == [
         "# Cargo.toml", "[profile.release]", "codegen-units = 1", "lto = true", 'opt-level = "z"', 'panic = "abort"',
         "strip = true", "", "# .cargo/config.toml", "[build]", 'target = "x86_64-unknown-linux-musl"',
         'rustflags = ["-Cforce-unwind-tables=no", "-Clink-arg=-Wl,-z,pack-relative-relocs"]',
     ]  # fmt: skip
-    said = choice.cargo_profile("debian", "std-size+cpu-v3+upx", "system")
+    said = cargo_profile.cargo_profile("debian", "std-size+cpu-v3+upx", "system")
     assert 'target = "x86_64-unknown-linux-gnu"' in said
     assert 'rustflags = ["-Ctarget-cpu=x86-64-v3", "-Zfmt-debug=none", "-Zlocation-detail=none"]' in said
     assert "# RUSTC_BOOTSTRAP=1 cargo build --release -Zbuild-std" in said and "# then: upx" in said
     assert (
-        "feature for jemalloc" in choice.cargo_profile("debian", "optimized", "jemalloc") and "feature for" not in said
+        "feature for jemalloc" in cargo_profile.cargo_profile("debian", "optimized", "jemalloc")
+        and "feature for" not in said
     )
 
 
 def test_the_seconds_of_a_day_worked_by_hand(service):
     rows = service(noise=0.0)
-    table = choice.candidates(rows)[0]
-    one = choice.deploy_seconds(rows, table, 100)
+    table = recommendation.candidates(rows)[0]
+    one = recommendation.deploy_seconds(rows, table, 100)
     assert one.attrs["lacking"] == list(table.index) and one["low"].isna().all()
     assert one.loc[[FAST, SLOW], "mean"].tolist() == pytest.approx([8 * 1.7 / 100, 8 * 1.1 / 100])
-    seconds = choice.daily_seconds(table, one["mean"], np.array([1000.0, 1.0]), np.array([0.0, 1e6]))
+    seconds = recommendation.daily_seconds(table, one["mean"], np.array([1000.0, 1.0]), np.array([0.0, 1e6]))
     assert seconds[FAST].tolist() == pytest.approx([136.0, 0.136 + 64.0])
     assert (seconds.idxmin(axis=1) == [SLOW, FAST]).all()
     assert UNMEASURED not in seconds
@@ -218,19 +229,21 @@ def test_the_seconds_of_a_day_worked_by_hand(service):
 
 def test_the_map_has_the_seconds_that_a_choice_goes_by(service):
     rows = service()
-    found = choice.choose(rows, Wishes(weights={choice.DAY: 1.0}, day=choice.Day(10, 50, 1e5)))
-    one = choice.deploy_seconds(rows, found.table, 50)
-    (seconds,) = choice.daily_seconds(found.table, one["mean"], np.array([10]), np.array([1e5])).to_dict("records")
-    assert seconds == pytest.approx(found.table[choice.DAY].dropna().to_dict())
+    found = recommendation.choose(rows, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(10, 50, 1e5)))
+    one = recommendation.deploy_seconds(rows, found.table, 50)
+    (seconds,) = recommendation.daily_seconds(found.table, one["mean"], np.array([10]), np.array([1e5])).to_dict(
+        "records"
+    )
+    assert seconds == pytest.approx(found.table[metrics.DAY].dropna().to_dict())
 
 
 def test_the_tables_name_what_was_picked(service):
-    found = choice.choose(service(), Wishes(min_throughput=0.95))
-    shown = tables.candidates_in_words(found)
+    found = recommendation.choose(service(), Wishes(min_throughput=0.95))
+    shown = views.recommendation.candidates_in_words(found)
     assert shown["verdict"].tolist().count("PICKED") == 1 and shown["cell"].iloc[0] == FAST
     assert set(CRITERIA[name].label for name in CRITERIA) <= set(shown)
-    assert short.candidates("service", found).row_count == 4
-    assert "PICKED" in tables.candidates(found).to_html()
+    assert terminal.candidates("service", found).row_count == 4
+    assert "PICKED" in views.recommendation.candidates(found).to_html()
 
 
 @pytest.mark.parametrize(
@@ -253,11 +266,11 @@ def test_bad_input_is_one_line(lab, arguments, said):
 def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
     """The same calls as in 05_choose, on a run that has everything."""
     rows = service()
-    found = choice.choose(rows, Wishes(min_throughput=0.95))
-    for across, up in choice.pairs(found.table):
-        plots.front(found, plt.figure().add_subplot(), across, up, "front")
-    deploy_s = choice.deploy_seconds(rows, found.table, 100)
-    axes = plots.break_even(found, plt.figure().add_subplot(), deploy_s, 100)
+    found = recommendation.choose(rows, Wishes(min_throughput=0.95))
+    for across, up in recommendation.pairs(found.table):
+        plots.recommendation.front(found, plt.figure().add_subplot(), across, up, "front")
+    deploy_s = recommendation.deploy_seconds(rows, found.table, 100)
+    axes = plots.recommendation.break_even(found, plt.figure().add_subplot(), deploy_s, 100)
     assert FAST in [text.get_text() for text in axes.get_legend().get_texts()] and FAST in axes.get_label()
-    assert len(choice.pairs(found.table)) == 3
+    assert len(recommendation.pairs(found.table)) == 3
     plt.close("all")

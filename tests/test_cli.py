@@ -5,23 +5,12 @@ import sys
 
 import pytest
 
-from rustimg_lab import (
-    attribution,
-    choice,
-    comparison,
-    deployment,
-    effects,
-    findings,
-    matrix,
-    report,
-    short,
-    stats,
-    store,
-    survival,
-    tables,
-)
-from rustimg_lab.choice import Wishes
+from rustimg_lab.analysis import attribution, cells, comparison, deploy, profile_effects, recommendation, robustness
+from rustimg_lab.analysis.recommendation import Wishes
+from rustimg_lab.model import matrix, metrics, probes, studies
 from rustimg_lab.paths import MYIP, ROOT
+from rustimg_lab.report import format, sections, terminal, views
+from rustimg_lab.store import runs
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 DOCUMENTS = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
@@ -73,21 +62,21 @@ def test_who_reads_may_have_enough():
 
 
 def test_the_readmes_verdicts_are_those_of_the_recorded_studies():
-    allocators = findings.allocator_verdict(store.load("recorded/allocators"), "throughput-batch-1w-16c")
-    memory = findings.memory_verdict(
-        store.load("recorded/memory"), "memory-load-batch-1w-1000c", "memory-limit-batch-1w-1000c"
+    allocators = views.verdicts.allocator_verdict(runs.load("recorded/allocators"), "throughput-batch-1w-16c")
+    memory = views.verdicts.memory_verdict(
+        runs.load("recorded/memory"), "memory-load-batch-1w-1000c", "memory-limit-batch-1w-1000c"
     )
-    rows = store.load("recorded/allocators-intel")
+    rows = runs.load("recorded/allocators-intel")
     other = comparison.of_study(rows, "throughput-batch-1w-16c", "cpu_us_per_request")
     one = other.set_index("cell").loc["scratch-optimized-jemalloc"]
     elsewhere = f"on an Intel Xeon it is **{one['ratio']:.2f}** times ({one['low']:.2f} to {one['high']:.2f})"
-    for verdict in (allocators, elsewhere, memory, findings.startup_verdict(store.load("recorded/startup"))):
+    for verdict in (allocators, elsewhere, memory, views.verdicts.startup_verdict(runs.load("recorded/startup"))):
         assert verdict in DOCUMENTS, f"README.md or docs/ should say:\n{verdict}"
 
 
 def test_both_machines_executed_as_many_instructions():
     here, there = (
-        comparison.samples(store.load(f"recorded/{run}"), "instructions-batch", "instructions_per_request")
+        comparison.samples(runs.load(f"recorded/{run}"), "instructions-batch", "instructions_per_request")
         .groupby("cell")["value"]
         .mean()
         for run in ("allocators", "allocators-intel")
@@ -97,8 +86,8 @@ def test_both_machines_executed_as_many_instructions():
 
 @pytest.mark.parametrize("run", RECORDED[:5])
 def test_the_readmes_tables_are_the_recorded_runs(run):
-    for notebook, parameters in report.parts(run):
-        table = short.markdown(run, notebook, parameters)
+    for notebook, parameters in sections.parts(run):
+        table = terminal.markdown(run, notebook, parameters)
         assert table in DOCUMENTS, f"README.md or docs/ should have this table:\n{table}"
 
 
@@ -112,20 +101,20 @@ def test_the_readmes_tables_are_the_recorded_runs(run):
     ],
 )
 def test_the_readmes_choices_are_those_of_the_recorded_runs(run, wishes):
-    for line in choice.evidence(choice.choose(store.load(f"recorded/{run}"), wishes))[1:]:
+    for line in views.recommendation.evidence(recommendation.choose(runs.load(f"recorded/{run}"), wishes))[1:]:
         assert line in DOCUMENTS, f"README.md or docs/ should say:\n{line}"
-    for notebook, parameters in report.parts(f"recorded/{run}") if run != "service" else ():
-        assert notebook not in short.SHORT or short.markdown(f"recorded/{run}", notebook, parameters) in DOCUMENTS
+    for notebook, parameters in sections.parts(f"recorded/{run}") if run != "service" else ():
+        assert notebook not in terminal.SHORT or terminal.markdown(f"recorded/{run}", notebook, parameters) in DOCUMENTS
 
 
 def test_the_readme_says_what_images_survive():
-    rows = store.load("recorded/survival")
-    for text in (short.markdown("recorded/survival", short.SURVIVAL), findings.survival(rows)):
+    rows = runs.load("recorded/survival")
+    for text in (terminal.markdown("recorded/survival", studies.SURVIVAL), views.robustness.survival(rows)):
         assert text in DOCUMENTS, f"README.md or docs/ should have this:\n{text}"
-    assert f"makes {len(survival.PROBES)} probes of every image" in DOCUMENTS
-    outcomes, sizes = survival.matrix(rows), survival.facts(rows)["unpacked_bytes"].astype(int)
-    best = outcomes.eq(survival.FAILED).sum().idxmin()
-    assert list(outcomes.index[outcomes[best] == survival.FAILED]) == ["stack_overflow_main"]
+    assert f"makes {len(probes.PROBES)} probes of every image" in DOCUMENTS
+    outcomes, sizes = robustness.matrix(rows), robustness.facts(rows)["unpacked_bytes"].astype(int)
+    best = outcomes.eq(probes.FAILED).sum().idxmin()
+    assert list(outcomes.index[outcomes[best] == probes.FAILED]) == ["stack_overflow_main"]
     said = "passes all but `stack_overflow_main`, which no image changes, and costs {:,} bytes more than the article's"
     assert said.format(sizes[best] - sizes["scratch-optimized-jemalloc"]) in " ".join(DOCUMENTS.split())
 
@@ -133,7 +122,7 @@ def test_the_readme_says_what_images_survive():
 def profiles_in_markdown(run: str) -> str:
     """The profiles of a run in Markdown: what their images take on each base in MB (1e6 bytes), unpacked and
     compressed, and the CPU seconds that cargo had for each."""
-    found = stats.ladder(stats.cells(store.load(run)))
+    found = cells.ladder(cells.cell_table(runs.load(run)))
     rungs = dict(list(found.groupby(["base", "allocator"], sort=False)))
     lines = [["profile", "flags"]]
     for (base, allocator), own in rungs.items():
@@ -144,14 +133,14 @@ def profiles_in_markdown(run: str) -> str:
         lines.append([profile, "unstable" if any(cell and cell["unstable"] is True for cell in own) else ""])
         for cell in own:
             lines[-1] += (
-                [stats.megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}", short._compressed(cell),
+                [format.megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}", terminal._compressed(cell),
                  f"{cell['build_cpu_s']:.0f}"] if cell else [""] * 4
             )  # fmt: skip
-    return tables.in_markdown(lines[0], lines[1:], range(2, len(lines[0])))
+    return format.in_markdown(lines[0], lines[1:], range(2, len(lines[0])))
 
 
 def test_the_recorded_ladder_is_in_the_readme_and_has_every_profile_at_work():
-    table = stats.cells(store.load("recorded/ladder"))
+    table = cells.cell_table(runs.load("recorded/ladder"))
     assert table["ok"].all()
     for base in ("scratch", "debian"):
         assert set(matrix.usual("ladder").profiles) <= set(table.loc[table["base"] == base, "profile"])
@@ -166,37 +155,37 @@ def test_the_recorded_ladder_is_in_the_readme_and_has_every_profile_at_work():
 
 
 def test_the_readme_says_where_profiles_gain_and_lose():
-    text = effects.in_words(effects.of_profiles(store.load("recorded/service")))
+    text = views.profile_effects.in_words(profile_effects.of_profiles(runs.load("recorded/service")))
     assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
 
 
 def test_the_documents_say_which_knob_bought_what():
-    rows = store.load("recorded/factorial")
+    rows = runs.load("recorded/factorial")
     found, reasons = attribution.everything(rows)
-    assert not {attribution.IMAGE, attribution.APP, "transfer"} & set(reasons)
-    scored = attribution.score(attribution.of(rows, attribution.APP))
-    told = [attribution.in_words(attribution.shares(each)) for each in found]
-    for text in (*told, attribution.score_in_words(scored)):
+    assert not {metrics.IMAGE, metrics.APP, "transfer"} & set(reasons)
+    scored = attribution.score(attribution.of(rows, metrics.APP))
+    told = [views.attribution.in_words(attribution.shares(each)) for each in found]
+    for text in (*told, views.attribution.score_in_words(scored)):
         assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
     assert scored["error"].abs().median() < 0.03 and scored["inside"].mean() >= 0.9
 
 
 def test_the_documents_say_which_knob_bought_which_time_and_memory():
-    rows = store.load("recorded/knobs")
+    rows = runs.load("recorded/knobs")
     found, reasons = attribution.everything(rows)
-    assert set(reasons) == {attribution.IMAGE, attribution.APP, "transfer"}
-    told = [attribution.in_words(attribution.shares(each)) for each in found]
-    for text in (*told, short.markdown("recorded/knobs", short.BUILD)):
+    assert set(reasons) == {metrics.IMAGE, metrics.APP, "transfer"}
+    told = [views.attribution.in_words(attribution.shares(each)) for each in found]
+    for text in (*told, terminal.markdown("recorded/knobs", studies.BUILD)):
         assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
 
 
 def test_the_documents_say_what_a_deploy_takes():
-    rows = store.load("recorded/deploy")
-    text = deployment.in_words(deployment.against(rows, "", ""))
+    rows = runs.load("recorded/deploy")
+    text = views.deploy.in_words(deploy.against(rows, "", ""))
     assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
-    times = deployment.times(rows)
-    cold = times[times["has"] == deployment.EMPTY]
+    times = deploy.times(rows)
+    cold = times[times["has"] == studies.EMPTY]
     assert (cold["pulled_bytes"] == cold["manifest_bytes"]).all()
-    model = deployment.model(times)
+    model = deploy.model(times)
     assert model["error"].abs().max() < 0.1
-    assert deployment.off_in_words(model) in DOCUMENTS
+    assert views.deploy.off_in_words(model) in DOCUMENTS

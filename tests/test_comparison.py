@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rustimg_lab import comparison
-from rustimg_lab.comparison import NO_DIFFERENCE, TOO_NOISY, TWIN
+from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis.comparison import NO_DIFFERENCE, TOO_NOISY
 from rustimg_lab.errors import LabError
+from rustimg_lab.model import metrics
+from rustimg_lab.model.names import TWIN
 
 SPECIAL = ["base", "one", "two", "three", "four", f"base{TWIN}"]
 
@@ -49,7 +51,7 @@ def test_a_ratio_and_its_interval_worked_by_hand():
 @pytest.mark.parametrize(("lower_is_better", "words"), [(True, ("slower", "faster")), (False, ("faster", "slower"))])
 def test_what_is_faster_depends_on_what_is_measured(lower_is_better, words):
     frame = samples(a=[1.0] * 4, up=[2.0, 2.01, 1.99, 2], down=[0.5] * 4, **{f"a{TWIN}": [1, 1.01, 0.99, 1]})
-    found = comparison.compare(frame, "a", about=comparison.Metric("", lower_is_better)).set_index("cell")
+    found = comparison.compare(frame, "a", about=metrics.Metric("", lower_is_better)).set_index("cell")
     assert (found.loc["up", "verdict"], found.loc["down", "verdict"]) == words
 
 

@@ -7,10 +7,13 @@ import time
 import pytest
 from conftest import TINY, adds_nothing, derived, forget, measured, ours
 
-from rustimg_lab import apps, comparison, dockerfile, matrix, store
-from rustimg_lab.measure import compiling
-from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.analysis import comparison
+from rustimg_lab.build import dockerfile, lab_toml
+from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.studies import cold_build
+from rustimg_lab.model import matrix
 from rustimg_lab.paths import REPORTS
+from rustimg_lab.store import runs
 
 NAME = "test-compiling"
 MEASURE = (
@@ -28,11 +31,11 @@ def study(lab):
 
 @pytest.mark.engine
 def test_every_build_is_from_cold_and_has_its_page(study):
-    rows = store.load(NAME)
+    rows = runs.load(NAME)
     assert rows["ok"].all()
     about = rows.attrs["environment"]["studies"]["build"]
     assert about["parameters"]["program"] == "tiny" and len(about["cells"]) == 3
-    cpu, wall = (comparison.samples(rows, "build", metric) for metric in (compiling.CPU, compiling.WALL))
+    cpu, wall = (comparison.samples(rows, "build", metric) for metric in (cold_build.CPU, cold_build.WALL))
     assert len(cpu) == len(wall) == 3 * 2
     # What is compiled already takes cargo some hundredths of a second.
     assert cpu["value"].min() > 0.2 and cpu["value"].max() < 3 * cpu["value"].min()
@@ -52,7 +55,7 @@ def test_an_app_that_cannot_be_built_is_one_line_with_the_reason(tiny, lab):
     forget("test-broken")
     done = lab("measure", "--study", "build", "--run", "test-broken", "--app", str(tiny.directory), "--blocks", "1",
                "--profiles", "baseline")  # fmt: skip
-    rows = store.load("test-broken")
+    rows = runs.load("test-broken")
     forget("test-broken")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "so there is nothing to measure; tiny scratch-baseline-system: error: not today" in done.stderr
@@ -68,7 +71,7 @@ def test_a_build_that_fails_or_goes_away_is_a_lost_trial(images):
 
     failing = "echo 'error: could not compile `tiny`' >&2; exit 101"
     with pytest.raises(Lost, match="cargo failed with exit code 101: error: could not compile `tiny`"):
-        compiling.measure(treatment(failing))
+        cold_build.measure(treatment(failing))
 
     slow = treatment("sleep 60")
 
@@ -82,14 +85,14 @@ def test_a_build_that_fails_or_goes_away_is_a_lost_trial(images):
     killed = threading.Thread(target=kill)
     killed.start()
     with pytest.raises(Lost, match=r"cargo cannot be called|cargo failed with exit code 137: it said nothing"):
-        compiling.measure(slow)
+        cold_build.measure(slow)
     killed.join()
     assert not ours()
 
 
 @pytest.mark.parametrize("profile", ["baseline", "optimized", "no-unwind", "smallest", "auditable", "cpu-v3"])
 def test_the_stage_calls_cargo_as_the_dockerfile_does(profile):
-    cell, app = matrix.cell("scratch", profile, "jemalloc"), apps.load(TINY)
+    cell, app = matrix.cell("scratch", profile, "jemalloc"), lab_toml.load(TINY)
     text, stage = dockerfile.render(cell, app), dockerfile.cold_stage(cell, app)
     (called,) = re.findall(r"^    (cargo (?:auditable )?build .*); \\$", text, re.MULTILINE)
     assert called.replace('"', r"\"") in stage

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import socket
@@ -19,14 +20,23 @@ import numpy as np
 import pytest
 from conftest import adds_nothing, as_root, derived, measured
 
-from rustimg_lab import choice, comparison, deployment, elsewhere, engine, matrix, plots, registry, store, tables
-from rustimg_lab.choice import Wishes
+from rustimg_lab.analysis import comparison, recommendation
+from rustimg_lab.analysis import deploy as analysis_deploy
+from rustimg_lab.analysis.recommendation import Wishes
+from rustimg_lab.engine import client, cold_engine, inspection, local_registry
+from rustimg_lab.engine.images import list_files
 from rustimg_lab.errors import LabError
-from rustimg_lab.matrix import Serve
-from rustimg_lab.measure import deploy, trials, workloads
-from rustimg_lab.measure.trials import Lost, Study, Treatment
+from rustimg_lab.host import process
+from rustimg_lab.measure import trials, workloads
+from rustimg_lab.measure.plan import Lost, Study, Treatment
+from rustimg_lab.measure.studies.deploy import BANDWIDTHS, measure, stored_bytes
+from rustimg_lab.model import matrix, metrics, studies
+from rustimg_lab.model.app import Serve
+from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import REPORTS, ROOT, RUNS
-from rustimg_lab.store import Observation
+from rustimg_lab.report import plots, views
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
 
 NAME = "test-deploy"
 MEASURE = ("measure", "--study", "deploy", "--run", NAME, "--bases", "scratch,distroless", "--blocks", "2")
@@ -41,20 +51,20 @@ def study(lab):
 
 @pytest.fixture
 def machine():
-    with registry.serve() as own, elsewhere.start(own.address) as found:
+    with local_registry.serve() as own, cold_engine.start(own.address) as found:
         yield own, found
 
 
 @as_root
 @pytest.mark.engine
 def test_what_is_pulled_is_what_the_manifest_says(study):
-    rows = store.load(NAME)
+    rows = runs.load(NAME)
     assert rows["ok"].all() and (RUNS / NAME / "rows.jsonl").exists()
-    times = deployment.times(rows)
+    times = analysis_deploy.times(rows)
     assert len(times) == 2 * (4 + 2)
-    cold = times[times["has"] == deployment.EMPTY]
+    cold = times[times["has"] == studies.EMPTY]
     assert (cold["pulled_bytes"] == cold["manifest_bytes"]).all() and (cold["pulled_bytes"] > 5e5).all()
-    warm = times[times["has"] == deployment.BASE_THERE].set_index(["cell", "bandwidth_mbit"])
+    warm = times[times["has"] == studies.BASE_THERE].set_index(["cell", "bandwidth_mbit"])
     distroless = warm.loc["distroless-optimized-system"]
     assert (distroless["pulled_bytes"] < 0.3 * distroless["manifest_bytes"]).all()
     assert (distroless["base_stored_bytes"] > 0.8 * distroless["stored_bytes"]).all()
@@ -65,11 +75,11 @@ def test_what_is_pulled_is_what_the_manifest_says(study):
 @as_root
 @pytest.mark.engine
 def test_a_slow_line_takes_its_time_and_no_more(study):
-    times = deployment.times(store.load(NAME))
+    times = analysis_deploy.times(runs.load(NAME))
     on_line = 8 * times["pulled_bytes"] / (times["bandwidth_mbit"] * 1e6)
     assert (times["pull_s"] > 0.97 * on_line).all()
-    slow = times[(times["bandwidth_mbit"] == 10) & (times["has"] == deployment.EMPTY)].set_index("base")["seconds"]
-    fast = times[(times["bandwidth_mbit"] == 1000) & (times["has"] == deployment.EMPTY)].set_index("base")["seconds"]
+    slow = times[(times["bandwidth_mbit"] == 10) & (times["has"] == studies.EMPTY)].set_index("base")["seconds"]
+    fast = times[(times["bandwidth_mbit"] == 1000) & (times["has"] == studies.EMPTY)].set_index("base")["seconds"]
     assert slow["distroless"] > 2 * slow["scratch"] and (slow > fast).all()
 
 
@@ -77,7 +87,7 @@ def test_a_slow_line_takes_its_time_and_no_more(study):
 @pytest.mark.engine
 def test_the_same_call_measures_nothing_again_and_leaves_nothing(study, lab):
     adds_nothing(lab, NAME, MEASURE)
-    assert not list(elsewhere.NAMESPACES.glob(f"rustimg-lab-elsewhere-{engine.lab_id()}-*"))
+    assert not list(cold_engine.NAMESPACES.glob(f"rustimg-lab-elsewhere-{client.lab_id()}-*"))
 
 
 @as_root
@@ -92,7 +102,7 @@ def test_a_registry_that_dies_in_the_middle_of_a_pull_is_one_line(images, machin
     killed.start()
     begun = time.monotonic()
     with pytest.raises(LabError, match="the registry of the lab's own has ended; the same call goes on from here"):
-        deploy.measure(Treatment(cell, image, cell.slug), bits_per_s=20e6, **trial)
+        measure(Treatment(cell, image, cell.slug), bits_per_s=20e6, **trial)
     killed.join()
     assert time.monotonic() - begun < 60
     far.empty()
@@ -104,11 +114,11 @@ def test_a_registry_that_dies_in_the_middle_of_a_pull_is_one_line(images, machin
 def test_an_image_that_does_not_come_is_a_lost_trial(images, machine):
     _, far = machine
     cell, image = matrix.cell("debian", "optimized", "system"), images["debian"].digest
-    unknown = registry.Pushed("no-such-tag", 1, [1])
+    unknown = local_registry.Pushed("no-such-tag", 1, [1])
     trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: unknown},
              "stored": {image: 1}, "bases": {}}  # fmt: skip
     with pytest.raises(Lost, match=r"the image did not come: .*not found"):
-        deploy.measure(Treatment(cell, image, cell.slug), bits_per_s=0, **trial)
+        measure(Treatment(cell, image, cell.slug), bits_per_s=0, **trial)
 
 
 @as_root
@@ -119,7 +129,7 @@ def test_the_line_is_not_the_machines_and_the_other_engine_begins_with_nothing(m
     far.inside(lambda: socket.create_connection(("127.0.0.1", port), timeout=1).close())
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=1)
-    roots = {each.info()["DockerRootDir"] for each in (far.client, engine.client())}
+    roots = {each.info()["DockerRootDir"] for each in (far.client, client.connect())}
     assert far.client.images.list() == [] and len(roots) == 2
 
 
@@ -128,16 +138,16 @@ def test_the_line_is_not_the_machines_and_the_other_engine_begins_with_nothing(m
 def test_what_a_killed_lab_has_left_goes_with_the_next():
     ended = subprocess.Popen(["true"])
     ended.wait()
-    left = f"rustimg-lab-elsewhere-{engine.lab_id()}-{ended.pid}-00000000"
-    engine.run(["ip", "netns", "add", left])
+    left = f"rustimg-lab-elsewhere-{client.lab_id()}-{ended.pid}-00000000"
+    process.run(["ip", "netns", "add", left])
     with subprocess.Popen(["ip", "netns", "exec", left, "sleep", "60"]) as engine_that_ends:
-        while not engine.run(["ip", "netns", "pids", left]).strip():
+        while not process.run(["ip", "netns", "pids", left]).strip():
             time.sleep(0.05)
-        elsewhere.remove_left()
-        assert (elsewhere.NAMESPACES / left).exists()
+        cold_engine.remove_left()
+        assert (cold_engine.NAMESPACES / left).exists()
         engine_that_ends.kill()
-    elsewhere.remove_left()
-    assert not (elsewhere.NAMESPACES / left).exists()
+    cold_engine.remove_left()
+    assert not (cold_engine.NAMESPACES / left).exists()
 
 
 @pytest.fixture
@@ -147,7 +157,7 @@ def two_layers(images) -> Iterator[tuple[str, str]]:
     program = ["/bin/busybox", "httpd", "-f", "-h", "/served", "-p"]
     image = derived(base, program, files={"served/index.html": (0o644, "x" * 1000)})
     yield base, image
-    engine.client().images.remove(image, force=True)
+    client.connect().images.remove(image, force=True)
 
 
 @as_root
@@ -156,12 +166,12 @@ def test_a_trial_counts_what_came_by_the_line_and_the_unpacked_files(two_layers,
     own, far = machine
     base, image = two_layers
     workload = replace(workloads.find("root"), serve=Serve(arguments=("{host}:{port}",)))
-    pushed, stored = ({each: work(each) for each in two_layers} for work in (own.push, deploy.stored_bytes))
+    pushed, stored = ({each: work(each) for each in two_layers} for work in (own.push, stored_bytes))
     assert stored[image] == stored[base] + 1000
     trial = {"workload": workload, "machine": far, "bits_per_s": 0, "pushed": pushed, "stored": stored}
     cell = matrix.cell("alpine", "optimized", "system")
     for bases in ({}, {"alpine": base}):
-        rows = deploy.measure(Treatment(cell, image, cell.slug), **trial, bases=bases)
+        rows = measure(Treatment(cell, image, cell.slug), **trial, bases=bases)
         value = {row.metric: row.value for row in rows}
         whole = pushed[image].config_bytes + sum(pushed[image].layer_bytes)
         assert value["manifest_bytes"] == whole
@@ -174,14 +184,14 @@ def test_stored_bytes_are_of_the_files_of_every_layer(images):
     once = derived(images["alpine"].digest, ["x"], files={"a": (0o644, "1" * 1000), "b": (0o600, "2" * 50)})
     twice = derived(once, ["x"], files={"a": (0o644, "3" * 400)})
     try:
-        base, first, second = map(deploy.stored_bytes, (images["alpine"].digest, once, twice))
-        files = engine.list_files(images["alpine"].digest)
+        base, first, second = map(stored_bytes, (images["alpine"].digest, once, twice))
+        files = list_files(images["alpine"].digest)
         made_by_the_engine = {".dockerenv", "etc/hosts", "etc/hostname", "etc/resolv.conf"}
         assert base == sum(each.size for each in files if each.isfile() and each.name not in made_by_the_engine)
         assert (first, second) == (base + 1050, base + 1450)
     finally:
         for image in (twice, once):
-            engine.client().images.remove(image, force=True)
+            client.connect().images.remove(image, force=True)
 
 
 def asked(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -218,7 +228,7 @@ def test_the_line_hands_on_what_is_asked_and_answered(two_layers, machine):
     manifest = f"/v2/rustimg-lab/manifests/{tag}"
     accept = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
     digest = asked(own.address, manifest, Accept=accept)[1]["Docker-Content-Digest"]
-    layer = engine.json.loads(asked(own.address, manifest, Accept=accept)[2])["layers"][-1]
+    layer = json.loads(asked(own.address, manifest, Accept=accept)[2])["layers"][-1]
     blob = f"/v2/rustimg-lab/blobs/{layer['digest']}"
     for status, path, method, headers in (
         (200, manifest, "GET", {"Accept": accept}),
@@ -254,10 +264,10 @@ def test_an_answer_of_no_length_told_ends_with_its_connection(machine):
         def log_message(self, *_: object) -> None: ...
 
     _, far = machine
-    (namespace,) = elsewhere.NAMESPACES.glob(f"rustimg-lab-elsewhere-{engine.lab_id()}-{engine.process_name()}")
+    (namespace,) = cold_engine.NAMESPACES.glob(f"rustimg-lab-elsewhere-{client.lab_id()}-{process.process_name()}")
     with ThreadingHTTPServer(("127.0.0.1", 0), Chunked) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with elsewhere._line(f"127.0.0.1:{server.server_port}", namespace.name) as (port, _):
+        with cold_engine._line(f"127.0.0.1:{server.server_port}", namespace.name) as (port, _):
             status, headers, body = far.inside(lambda: asked(f"127.0.0.1:{port}", "/"))
         server.shutdown()
     assert (status, body) == (200, b"firstsecond") and "Transfer-Encoding" not in headers
@@ -267,14 +277,14 @@ def test_an_answer_of_no_length_told_ends_with_its_connection(machine):
 @pytest.mark.engine
 def test_the_cold_engine_is_the_machines_own_and_empty(machine):
     _, far = machine
-    hot, cold = (elsewhere.inspection.engine(each.info()) for each in (engine.client(), far.client))
+    hot, cold = (inspection.engine(each.info()) for each in (client.connect(), far.client))
     assert (hot.version, hot.driver, hot.keeps_in_containerd) == (cold.version, cold.driver, cold.keeps_in_containerd)
-    elsewhere._compare(far.client, hot)
+    cold_engine._compare(far.client, hot)
     for wrong in ({"driver": "vfs"}, {"keeps_in_containerd": not hot.keeps_in_containerd}):
         with pytest.raises(LabError, match=r"the cold engine keeps images by \(.*\), not \(.*\) "):
-            elsewhere._compare(far.client, replace(hot, **wrong))
+            cold_engine._compare(far.client, replace(hot, **wrong))
     with pytest.raises(LabError, match="is not empty: it shares images with another engine"):
-        elsewhere._compare(engine.client(), hot)
+        cold_engine._compare(client.connect(), hot)
 
 
 @as_root
@@ -312,24 +322,24 @@ def another_dockerd(tmp_path, monkeypatch) -> Path:
 @as_root
 @pytest.mark.engine
 def test_the_dockerd_is_that_of_the_engines_own_process(another_dockerd):
-    found = elsewhere.find_dockerd()
+    found = cold_engine.find_dockerd()
     assert found != another_dockerd
-    assert f"version {engine.client().info()['ServerVersion']}," in engine.run([str(found), "--version"])
+    assert f"version {client.connect().info()['ServerVersion']}," in process.run([str(found), "--version"])
 
 
 @as_root
 @pytest.mark.engine
 def test_a_dockerd_of_another_version_is_refused_with_both_versions(another_dockerd, tmp_path, monkeypatch):
-    wanted = engine.client().info()["ServerVersion"]
+    wanted = client.connect().info()["ServerVersion"]
     with socket.socket(socket.AF_UNIX) as listener:  # as where the engine is started by a manager that listens for it
         listener.bind(f"{tmp_path}/engine.sock")
         listener.listen()
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/engine.sock")
         both = re.escape(f"the engine is version {wanted}, but {another_dockerd} is 1.2.3: ")
         with pytest.raises(LabError, match=both + ".* first in PATH"):
-            elsewhere.find_dockerd()
+            cold_engine.find_dockerd()
         another_dockerd.unlink()
-        assert f"version {wanted}," in engine.run([str(elsewhere.find_dockerd()), "--version"])
+        assert f"version {wanted}," in process.run([str(cold_engine.find_dockerd()), "--version"])
 
 
 @as_root
@@ -337,17 +347,17 @@ def test_a_dockerd_of_another_version_is_refused_with_both_versions(another_dock
 def test_an_engine_of_another_machine_or_loopback_is_refused_before_anything_is_built(small_engine, lab, monkeypatch):
     small_engine.start(100)
     with pytest.raises(LabError, match=r"does not reach a registry on this machine's 127\.0\.0\.1: call"):
-        elsewhere.check()
+        cold_engine.check()
     done = lab("measure", "--study", "deploy", "--run", "test-deploy-refused")
     assert done.returncode != 0 and not (RUNS / "test-deploy-refused").exists()
     assert "does not reach a registry on this machine's 127.0.0.1" in done.stderr and "Traceback" not in done.stderr
     monkeypatch.setenv("DOCKER_HOST", "tcp://192.0.2.1:2375")
     with pytest.raises(LabError, match=r"the engine at tcp://192\.0\.2\.1:2375 is not on this machine"):
-        elsewhere.check()
+        cold_engine.check()
 
 
 def test_a_line_carries_no_more_than_its_rate():
-    line = elsewhere.Line()
+    line = cold_engine.Line()
     line.reset(8e6)
     begun = time.monotonic()
     threads = [threading.Thread(target=lambda: [line.carry(line.piece(), True) for _ in range(20)]) for _ in range(2)]
@@ -361,30 +371,30 @@ def test_a_line_carries_no_more_than_its_rate():
 
 def test_without_root_the_reason_is_told(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(LabError, match="takes root"), elsewhere.start("127.0.0.1:1"):
+    with pytest.raises(LabError, match="takes root"), cold_engine.start("127.0.0.1:1"):
         pass
 
 
 CELLS = {base: matrix.cell(base, "optimized", "system") for base in ("scratch", "debian")}
-BYTES = {("scratch", deployment.EMPTY): 1.5e6, ("debian", deployment.EMPTY): 32e6,
-         ("scratch", deployment.BASE_THERE): 1.5e6, ("debian", deployment.BASE_THERE): 1.2e6}  # fmt: skip
-FIXED = {("scratch", deployment.EMPTY): 0.5, ("debian", deployment.EMPTY): 2.5,
-         ("scratch", deployment.BASE_THERE): 0.5, ("debian", deployment.BASE_THERE): 0.4}  # fmt: skip
+BYTES = {("scratch", studies.EMPTY): 1.5e6, ("debian", studies.EMPTY): 32e6,
+         ("scratch", studies.BASE_THERE): 1.5e6, ("debian", studies.BASE_THERE): 1.2e6}  # fmt: skip
+FIXED = {("scratch", studies.EMPTY): 0.5, ("debian", studies.EMPTY): 2.5,
+         ("scratch", studies.BASE_THERE): 0.5, ("debian", studies.BASE_THERE): 0.4}  # fmt: skip
 
 
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
     """A run whose times are a fixed part and a line that carries 3% more than the bytes, with noise of 1%."""
-    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
     generator = np.random.default_rng(3)
     treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in CELLS.values()]
-    treatments.append(Treatment(CELLS["scratch"], "sha256:1", treatments[0].name + comparison.TWIN))
-    with store.open_run("d", {}) as run:
+    treatments.append(Treatment(CELLS["scratch"], "sha256:1", treatments[0].name + TWIN))
+    with runs.open_run("d", {}) as run:
         for cell in CELLS.values():
-            size = int(BYTES[cell.base.name, deployment.EMPTY])
+            size = int(BYTES[cell.base.name, studies.EMPTY])
             sizes = {"compressed_bytes": size, "unpacked_bytes": 2 * size, "app_bytes": size, "runs": True}
             run.append(cell, "sha256:1", [Observation(name, value) for name, value in sizes.items()])
-        for has, bandwidths in deploy.BANDWIDTHS.items():
+        for has, bandwidths in BANDWIDTHS.items():
             for bandwidth in bandwidths:
 
                 def observe(treatment: Treatment, has=has, bandwidth=bandwidth) -> list[Observation]:
@@ -393,113 +403,115 @@ def rows(tmp_path, monkeypatch):
                     pull = 1.03 * 8 * size / bandwidth / 1e6
                     noise = float(np.exp(0.01 * generator.standard_normal()))
                     return [
-                        Observation(deployment.METRIC, (FIXED[base, has] + pull) * noise),
+                        Observation(studies.FIRST_RESPONSE, (FIXED[base, has] + pull) * noise),
                         Observation("pull_s", pull * 1.05), Observation("pulled_bytes", size),
-                        Observation("manifest_bytes", BYTES[base, deployment.EMPTY]),
+                        Observation("manifest_bytes", BYTES[base, studies.EMPTY]),
                         Observation("stored_bytes", 3e6 if base == "scratch" else 83e6),
-                        Observation("base_stored_bytes", 80e6 * (base == "debian" and has != deployment.EMPTY)),
+                        Observation("base_stored_bytes", 80e6 * (base == "debian" and has != studies.EMPTY)),
                     ]  # fmt: skip
 
-                name = f"deploy-{'cold' if has == deployment.EMPTY else 'base'}-{bandwidth}mbit"
+                name = f"deploy-{'cold' if has == studies.EMPTY else 'base'}-{bandwidth}mbit"
                 about = {"bandwidth_mbit": bandwidth, "has": has, "warning": ""}
                 names = dict.fromkeys((each.name for each in treatments), "0")
-                plan = Study(name, deployment.KIND, about, tuple(treatments), treatments[0].name, deployment.METRIC,
+                plan = Study(name, studies.DEPLOY, about, tuple(treatments), treatments[0].name, studies.FIRST_RESPONSE,
                              10, 1, contents=names)  # fmt: skip
                 trials.run_study(plan, run, observe)
-    return store.load("d")
+    return runs.load("d")
 
 
 def test_the_model_finds_what_was_put_in_and_is_near_where_it_was_not_fitted(rows):
-    found = deployment.model(deployment.times(rows))
+    found = analysis_deploy.model(analysis_deploy.times(rows))
     for each in found.itertuples():
         assert each.fixed_s == pytest.approx(FIXED[each.base, each.has], rel=0.05)
         assert each.factor == pytest.approx(1.03, rel=0.05)
-    cold = found[found["has"] == deployment.EMPTY]
+    cold = found[found["has"] == studies.EMPTY]
     assert (cold["error"].abs() < 0.03).all() and found["error"].notna().sum() == 2
 
 
 def test_services_share_what_their_base_is(rows):
-    found = deployment.model(deployment.times(rows))
-    one, many = (deployment.seconds(found, np.array([10.0]), np.array([count])).iloc[0] for count in (1, 1000))
+    found = analysis_deploy.model(analysis_deploy.times(rows))
+    one, many = (analysis_deploy.seconds(found, np.array([10.0]), np.array([count])).iloc[0] for count in (1, 1000))
     assert one["scratch-optimized-system"] < one["debian-optimized-system"]
     assert many["scratch-optimized-system"] > many["debian-optimized-system"]
-    stored = deployment.stored(deployment.times(rows), [1, 10]).set_index("cell")
+    stored = analysis_deploy.stored(analysis_deploy.times(rows), [1, 10]).set_index("cell")
     assert stored.loc["debian-optimized-system", ["stored_1", "stored_10"]].tolist() == [83e6, 80e6 + 10 * 3e6]
     assert stored.loc["scratch-optimized-system", "stored_10"] == 30e6
 
 
 def test_where_it_stops_to_matter_is_said(rows):
-    found = deployment.against(rows, "", "")
+    found = analysis_deploy.against(rows, "", "")
     assert (found.attrs["baseline"], found.attrs["cell"]) == ("scratch-optimized-system", "debian-optimized-system")
-    told = deployment.in_words(found)
+    told = views.deploy.in_words(found)
     assert (
         "; 100 Mbit/s 5.1" in told
         and " s against 0.6" in told
         and "They differ at every bandwidth that was measured, up to 1,000 Mbit/s" in told
     )
-    assert "slower" in tables.ratios(found, {"Mbit/s": found["bandwidth_mbit"]}).to_html()
-    alike = deployment.in_words(deployment.against(rows, "", "scratch-optimized-system" + comparison.TWIN))
+    assert "slower" in views.studies.ratios(found, {"Mbit/s": found["bandwidth_mbit"]}).to_html()
+    alike = views.deploy.in_words(analysis_deploy.against(rows, "", "scratch-optimized-system" + TWIN))
     assert "From 10 Mbit/s on there is **no difference detectable**" in alike
     noisy = found.assign(verdict=comparison.TOO_NOISY)
     noisy.attrs = found.attrs
-    assert "From 10 Mbit/s on it was **too noisy** to tell" in deployment.in_words(noisy)
+    assert "From 10 Mbit/s on it was **too noisy** to tell" in views.deploy.in_words(noisy)
     with pytest.raises(LabError, match="unknown cell that was deployed 'debian-optimized-sytem': did you mean"):
-        deployment.against(rows, "", "debian-optimized-sytem")
+        analysis_deploy.against(rows, "", "debian-optimized-sytem")
 
 
 def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(rows):
     one = rows[rows["study"].isin(["", "deploy-cold-10mbit"])]
-    assert not deployment.is_measured(one)
-    wishes = Wishes(weights={choice.DAY: 1.0}, day=choice.Day(100, 1000))
-    assert any("transfer alone" in note for note in choice.choose(one, wishes).notes)
+    assert not analysis_deploy.is_measured(one)
+    wishes = Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 1000))
+    assert any("transfer alone" in note for note in recommendation.choose(one, wishes).notes)
     two = rows[rows["study"].isin(["", "deploy-cold-10mbit", "deploy-cold-100mbit"])]
-    found = deployment.model(deployment.times(two))
-    assert found.empty and "how far it is off is not told" in deployment.off_in_words(found)
-    assert deployment.shared(found).empty
+    found = analysis_deploy.model(analysis_deploy.times(two))
+    assert found.empty and "how far it is off is not told" in views.deploy.off_in_words(found)
+    assert analysis_deploy.shared(found).empty
 
 
 def test_a_run_without_deploys_says_how_to_measure_them():
     with pytest.raises(LabError, match=r"has no study of deploys; `./lab measure --run article --study deploy`"):
-        deployment.times(store.load("recorded/article"))
+        analysis_deploy.times(runs.load("recorded/article"))
 
 
 def test_plots_say_what_they_show(rows):
-    times = deployment.times(rows)
-    found = deployment.model(times)
+    times = analysis_deploy.times(rows)
+    found = analysis_deploy.model(times)
     figure, (above, below) = plt.subplots(2)
-    assert "scratch-optimized-system at 10 1." in plots.deploys(times, found, above, deployment.EMPTY, "a").get_label()
-    label = plots.soonest(deployment.shared(found), below).get_label()
+    assert (
+        "scratch-optimized-system at 10 1." in plots.deploy.deploys(times, found, above, studies.EMPTY, "a").get_label()
+    )
+    label = plots.deploy.soonest(analysis_deploy.shared(found), below).get_label()
     assert "by bandwidth, Mbit/s and services on the machine" in label
     assert "scratch-optimized-system" in label and "debian-optimized-system" in label
     plt.close(figure)
 
 
 def test_a_choice_goes_by_what_a_day_brings(rows):
-    wishes = Wishes(weights={choice.DAY: 1.0}, day=choice.Day(100, 10))
-    found = choice.choose(rows, wishes)
+    wishes = Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 10))
+    found = recommendation.choose(rows, wishes)
     assert found.picked == "scratch-optimized-system" and any(
         "deploys are of the same cells' servers" in each for each in found.notes
     )
     seconds = 100 * (0.5 + 1.03 * 8 * 1.5e6 / 10e6)
-    assert found.table.loc[found.picked, choice.DAY] == pytest.approx(seconds, rel=0.03)
-    told = "\n".join(choice.evidence(found))
+    assert found.table.loc[found.picked, metrics.DAY] == pytest.approx(seconds, rel=0.03)
+    told = "\n".join(views.recommendation.evidence(found))
     assert "A day brings 100 deploys to machines that lack the image, at 10 Mbit/s, and 0 requests." in told
     assert (
         "seconds a day 17" in told
         and "Sure: with values drawn from the measured intervals it is picked in 100%." in told
     )
-    measured = deployment.first_response(rows, 10).loc[found.picked]
+    measured = analysis_deploy.first_response(rows, 10).loc[found.picked]
     assert measured["trials"] == 10 and measured["low"] < seconds / 100 < measured["high"]
-    unweighted = Wishes(day=choice.Day(100, 10, 1e6))
-    assert choice.choose(rows, unweighted).picked == "scratch-optimized-system"
+    unweighted = Wishes(day=recommendation.Day(100, 10, 1e6))
+    assert recommendation.choose(rows, unweighted).picked == "scratch-optimized-system"
     with pytest.raises(LabError, match="has not measured cpu"):
-        choice.choose(rows, Wishes(weights={choice.DAY: 1.0}, day=choice.Day(100, 10, 1e6)))
+        recommendation.choose(rows, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 10, 1e6)))
 
 
 def test_deploys_and_requests_are_weighed_against_each_other():
-    rows = store.load("recorded/service")
+    rows = runs.load("recorded/service")
     few, many = (
-        choice.choose(rows, Wishes(weights={choice.DAY: 1.0}, day=choice.Day(deploys, 10, 1e7)))
+        recommendation.choose(rows, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(deploys, 10, 1e7)))
         for deploys in (1, 100_000)
     )
     assert few.picked != many.picked

@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from rustimg_lab import apps, dockerfile, matrix, profiles
+from rustimg_lab.build import dockerfile, lab_toml
+from rustimg_lab.model import matrix, profiles
 from rustimg_lab.paths import MYIP
 
 CELLS = matrix.grid(matrix.BASES, matrix.PROFILES, matrix.ALLOCATORS)
@@ -12,7 +13,7 @@ EVERY_CELL = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.slug)
 
 @pytest.fixture(scope="module")
 def app():
-    return apps.load(MYIP)
+    return lab_toml.load(MYIP)
 
 
 @pytest.mark.parametrize("base", matrix.BASES)

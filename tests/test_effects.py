@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
-from rustimg_lab import comparison, effects, matrix, store, tables
+from rustimg_lab.analysis import comparison, profile_effects
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
-from rustimg_lab.measure.trials import Study, Treatment
-from rustimg_lab.store import Observation
+from rustimg_lab.measure.plan import Study, Treatment
+from rustimg_lab.model import matrix, names
+from rustimg_lab.report import views
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
 
 #           on disk, in transfer, exec to first byte, CPU per request
 COST = {"optimized": (1000, 500, 1.0, 60.0), "upx": (400, 510, 10.0, 60.0), "opt-2": (950, 450, 1.0, 90.0)}
@@ -16,11 +19,11 @@ CELLS = {(base, name): matrix.cell(base, name, "system") for base in ("scratch",
 
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
     generator = np.random.default_rng(3)
     treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in CELLS.values()]
     baseline = treatments[0]
-    treatments.append(Treatment(baseline.cell, "sha256:1", baseline.cell.slug + comparison.TWIN))
+    treatments.append(Treatment(baseline.cell, "sha256:1", baseline.cell.slug + names.TWIN))
 
     def observe(treatment: Treatment) -> list[Observation]:
         _, _, start, cpu = COST[treatment.cell.profile.name]
@@ -29,7 +32,7 @@ def rows(tmp_path, monkeypatch):
             Observation("cpu_us_per_request", cpu * float(np.exp(0.01 * generator.standard_normal()))),
         ]
 
-    with store.open_run("a", {}) as run:
+    with runs.open_run("a", {}) as run:
         for (base, name), cell in CELLS.items():
             disk, transfer, _, _ = COST[name]
             below = 0 if base == "scratch" else 10_000
@@ -41,11 +44,11 @@ def rows(tmp_path, monkeypatch):
             plan = Study(kind, kind, load, tuple(treatments), baseline.name, metric, 12,
                          1, contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
             trials.run_study(plan, run, observe)
-    return store.load("a")
+    return runs.load("a")
 
 
 def test_each_profile_is_held_against_the_reference_on_its_own_base(rows):
-    found = effects.of_profiles(rows)
+    found = profile_effects.of_profiles(rows)
     assert len(found) == 2 * 2 * 4 and set(found["profile"]) == {"upx", "opt-2"}
     by = found.set_index(["profile", "base", "criterion"])
     for base in ("scratch", "debian"):
@@ -59,22 +62,22 @@ def test_each_profile_is_held_against_the_reference_on_its_own_base(rows):
 
 
 def test_where_a_profile_gains_and_loses_is_a_sentence(rows):
-    upx, opt_2 = effects.in_words(effects.of_profiles(rows)).splitlines()
+    upx, opt_2 = views.profile_effects.in_words(profile_effects.of_profiles(rows)).splitlines()
     assert upx.startswith("- **upx** beside optimized, 2 pairs of cells: the app's bytes on disk 0.40 times (less); ")
     assert "the app's bytes in transfer 1.02 times (more)" in upx and "(slower)" in upx
     assert opt_2.startswith("- **opt-2**") and opt_2.endswith(" times (slower).")
-    html = tables.effects(effects.of_profiles(rows)).to_html()
+    html = views.profile_effects.effects(profile_effects.of_profiles(rows)).to_html()
     assert "0.40 less" in html and "slower" in html
 
 
 def test_without_the_reference_there_is_nothing_to_say(rows):
-    found = effects.of_profiles(rows, reference="smallest")
-    assert found.empty and effects.in_words(found) == ""
+    found = profile_effects.of_profiles(rows, reference="smallest")
+    assert found.empty and views.profile_effects.in_words(found) == ""
 
 
 def test_a_run_in_which_nothing_works_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("none", {}) as run:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("none", {}) as run:
         run.append(next(iter(CELLS.values())), "", [Observation("built", False, ok=False, reason="no")])
     with pytest.raises(LabError, match="run 'none' has no cell that works"):
-        effects.of_profiles(store.load("none"))
+        profile_effects.of_profiles(runs.load("none"))

@@ -17,10 +17,17 @@ from pathlib import Path
 import engines
 import pytest
 from conftest import TINY, forget
+from docker.models.containers import Container
 
-from rustimg_lab import engine, host, inspection, packages, stats, store
+from rustimg_lab.analysis.cells import cell_table
+from rustimg_lab.build import mmdebstrap
+from rustimg_lab.engine import client, inspection
+from rustimg_lab.engine.images import find_image
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import machine
+from rustimg_lab.host import process as host_process
 from rustimg_lab.paths import ROOT, RUNS
+from rustimg_lab.store import runs
 
 PAGE = ROOT / "docs" / "engines.md"
 BEGIN, END = "<!-- written by ./lab test --engines -->", "<!-- end -->"
@@ -36,9 +43,9 @@ SAME = re.compile(r"binary_sha256|(?!pushed_)\w+_bytes")
 # The lab without its page at the end, which takes ten seconds; the main job has it.
 WITHOUT_PAGE = """
 import sys
-from rustimg_lab import __main__ as lab
-lab._report = print
-sys.exit(lab.main(sys.argv[1:]))
+from rustimg_lab.cli import main, measure
+measure.make_report = print
+sys.exit(main.main(sys.argv[1:]))
 """
 # By engine and feature, what it may lack and must say; whatever else is missing is a failure.
 LACKS: dict[tuple[str, str], str] = {
@@ -110,7 +117,7 @@ def missing(done: subprocess.CompletedProcess, run: str, studies: str = "") -> s
     """What a call could not do, in its own words, "" for nothing: its last line, or what its rows lack."""
     if done.returncode == 2 or not (RUNS / run / "rows.jsonl").exists():
         return done.stderr.strip().splitlines()[-1].removeprefix("lab: ")
-    rows = store.load(run)
+    rows = runs.load(run)
     # The server of the studies has no handler for SIGTERM: as process 1 it does not end by it, on any engine.
     bad = rows[~rows["ok"] & rows["study"].str.startswith(studies) & ~rows["metric"].str.endswith("_exit_s")]
     told = [f"{metric}: {reason}" for metric, reason in zip(bad["metric"], bad["reason"], strict=True)]
@@ -122,7 +129,7 @@ def missing(done: subprocess.CompletedProcess, run: str, studies: str = "") -> s
 
 def facts(run: str) -> dict[tuple[str, str, int, str], object]:
     """What a run says of its images that no engine may change, by cell and metric."""
-    rows = store.load(run)
+    rows = runs.load(run)
     rows = rows[rows["study"].eq("") & rows["metric"].map(lambda name: bool(SAME.fullmatch(name)))]
     order = rows.groupby(["cell", "metric"]).cumcount()
     return dict(zip(zip(rows["cell"], rows["metric"], order, strict=True), rows["value"], strict=True))
@@ -141,13 +148,13 @@ def crate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def archive(images: dict, tools: str) -> Iterator[Callable[..., Path]]:
     """Saves the lab's images of the machine's engine, and others by name, in one archive on disk."""
-    with engine.work_folder() as folder:
+    with host_process.work_folder() as folder:
 
         def save(*others: str) -> Path:
             path = folder / f"{len(others)}.tar"
             if not path.exists():
-                own = [*(image.image for image in images.values()), *engine.find_image(tools).tags]
-                engine.run(["docker", "save", "--output", str(path), *own, *others])
+                own = [*(image.image for image in images.values()), *find_image(tools).tags]
+                host_process.run(["docker", "save", "--output", str(path), *own, *others])
             return path
 
         yield save
@@ -187,7 +194,7 @@ def main_job(subject: Subject, crate: Path, *bases: str) -> str:
     if lack := missing(done, run):
         return lack
     assert f"report: reports/{run}/report.html" in done.stdout
-    assert stats.cells(store.load(run))["ok"].tolist() == [True] * len(bases)
+    assert cell_table(runs.load(run))["ok"].tolist() == [True] * len(bases)
     before = (RUNS / run / "rows.jsonl").read_text()
     again = subject.lab(*call)
     assert again.returncode == 0, again.stderr
@@ -210,7 +217,7 @@ def study(subject: Subject, kind: str, *arguments: str) -> str:
     done = subject.lab("measure", "--study", kind, "--run", run, "--blocks", "1", *arguments)
     if lack := missing(done, run, studies=kind):
         return lack
-    rows = store.load(run)
+    rows = runs.load(run)
     own = subject.metrics[kind] = set(rows.loc[rows["study"].str.startswith(kind) & rows["value"].notna(), "metric"])
     assert "trial" in own, done.stdout
     absent = SEEN["machine"].metrics.get(kind, set()) - own if "machine" in SEEN else set()
@@ -245,7 +252,7 @@ def kill_and_resume(subject: Subject) -> str:
 
 
 def containers(subject: Subject) -> list[str]:
-    label = f"{engine.CONTAINER_LABEL}={engine.lab_id()}"
+    label = f"{client.CONTAINER_LABEL}={client.lab_id()}"
     found = subject.engine.client().containers.list(all=True, ignore_removed=True, filters={"label": label})
     return [each.name for each in found] if subject.name != "machine" else []  # others' labs may use that one
 
@@ -253,16 +260,16 @@ def containers(subject: Subject) -> list[str]:
 def clean(subject: Subject) -> str:
     """Clean-up takes what is the lab's and leaves what is the user's. On the machine's engine it is a lab that owns
     one image and no more."""
-    owner = "testtest" if subject.name == "machine" else engine.lab_id()
+    owner = "testtest" if subject.name == "machine" else client.lab_id()
     api = subject.engine.client()
     for name, label in ((f"rustimg-lab-{owner}/own", owner), ("rustimg-lab-test-user/own", "nobody")):
-        changes = [f"LABEL {engine.IMAGE_LABEL}={label}"]
+        changes = [f"LABEL {client.IMAGE_LABEL}={label}"]
         api.api.import_image_from_data(bytes(1024), repository=name, tag="1", changes=changes)
-    script = f"from rustimg_lab import engine\nengine.lab_id = lambda: {owner!r}{WITHOUT_PAGE}"
+    script = f"from rustimg_lab.engine import client\nclient.lab_id = lambda: {owner!r}{WITHOUT_PAGE}"
     done = subprocess.run([sys.executable, "-c", script, "clean"], cwd=ROOT, env=subject.environment(), text=True,
                           capture_output=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    left = [tag for image in api.images.list(filters={"label": f"{engine.IMAGE_LABEL}={owner}"}) for tag in image.tags]
+    left = [tag for image in api.images.list(filters={"label": f"{client.IMAGE_LABEL}={owner}"}) for tag in image.tags]
     api.images.remove("rustimg-lab-test-user/own:1")  # it is still there
     return f"left {' '.join(left)}" if left else ""
 
@@ -287,11 +294,11 @@ def limits(subject: Subject) -> str:
 
 def recorded(subject: Subject) -> dict[str, object]:
     """What the lab found that the engine can do."""
-    return store.load(subject.run("tiny")).attrs["environment"]["capabilities"]
+    return runs.load(subject.run("tiny")).attrs["environment"]["capabilities"]
 
 
 @contextmanager
-def removed_after(container: engine.Container) -> Iterator[engine.Container]:
+def removed_after(container: Container) -> Iterator[Container]:
     """A container that goes at the end."""
     try:
         yield container
@@ -316,7 +323,7 @@ def sizes(subject: Subject) -> str:
 @pytest.fixture(scope="module")
 def oha(images: dict) -> str:
     """The image of the load generator of the latency study, by a name of it."""
-    made = packages.make_tools("oha", images["debian"].image, images["rust"].image, print, host.ca_bundle())
+    made = mmdebstrap.make_tools("oha", images["debian"].image, images["rust"].image, print, machine.ca_bundle())
     return made.tags[0]
 
 

@@ -4,13 +4,16 @@ import json
 
 import pytest
 
-from rustimg_lab import build, host, matrix
-from rustimg_lab.build import Step
+from rustimg_lab.build import bake, diagnosis
+from rustimg_lab.build.bake import Step
+from rustimg_lab.host import machine
+from rustimg_lab.model import matrix
+from rustimg_lab.model.app import App
 
 
 def test_events_are_read_on_one_line_and_on_many_with_text_between():
     events, texts = [], []
-    read = build.read_events(events.append, texts.append)
+    read = bake.read_events(events.append, texts.append)
     first, second = {"vertexes": [{"digest": "a", "name": "}"}]}, {"logs": [{"data": "e30K"}]}
     for line in [*json.dumps(first, indent=2).splitlines(True), "ERROR: failed\n", json.dumps(second) + "\n"]:
         read(line)
@@ -19,7 +22,7 @@ def test_events_are_read_on_one_line_and_on_many_with_text_between():
 
 
 def test_cpu_seconds_are_the_sum_of_all_that_times_prints():
-    assert build.cpu_seconds("0m0.01s 0m0.02s\n1m30.50s 0m4.47s\n") == pytest.approx(95.0)
+    assert bake.cpu_seconds("0m0.01s 0m0.02s\n1m30.50s 0m4.47s\n") == pytest.approx(95.0)
 
 
 def test_the_reason_is_the_compilers_first_error_with_its_place():
@@ -28,8 +31,8 @@ def test_the_reason_is_the_compilers_first_error_with_its_place():
         "error[E0425]: cannot find value `x`\n --> src/main.rs:2:5\n  |\n",
         "error: aborting\n",
     ]
-    assert build.first_error(output) == "error[E0425]: cannot find value `x` (src/main.rs:2:5)"
-    assert build.first_error(["one\n", "last words\n\n"]) == "last words"
+    assert diagnosis.first_error(output) == "error[E0425]: cannot find value `x` (src/main.rs:2:5)"
+    assert diagnosis.first_error(["one\n", "last words\n\n"]) == "last words"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def test_the_reason_is_the_compilers_first_error_with_its_place():
 )  # fmt: skip
 def test_of_a_failed_link_the_linkers_first_error_is_told(said, told):
     lines = f'error: linking with `cc` failed: exit status: 1\n  |\n  = note:  "cc" "-m64"\n  = note: {said}\n'
-    reason = build.first_error([lines, 'error: could not compile `x` (bin "x")\n'])
+    reason = diagnosis.first_error([lines, 'error: could not compile `x` (bin "x")\n'])
     assert reason.startswith(f"error: linking with `cc` failed: exit status: 1 {told}".rstrip())
 
 
@@ -55,21 +58,21 @@ def test_a_failed_builder_stage_fails_every_cell_of_the_binary_and_a_final_stage
     of_all = Step(f"[{cells[0].slug} builder 4/6] RUN cargo", error="exit code: 101", output=["error: no\n"])
     of_one = Step(f"[{slug} stage-1 2/2] COPY", error="not a directory")
     cancelled = Step(f"[{cells[0].slug} stage-1 2/2] COPY", error="context canceled")
-    assert build._culprits({"1": of_all}, cells) == dict.fromkeys(cells, "error: no")
-    assert build._culprits({"1": cancelled, "2": of_one}, cells) == {cells[1]: "not a directory"}
+    assert bake._culprits({"1": of_all}, cells) == dict.fromkeys(cells, "error: no")
+    assert bake._culprits({"1": cancelled, "2": of_one}, cells) == {cells[1]: "not a directory"}
 
 
 def test_binaries_that_share_a_target_directory_take_turns(tmp_path):
-    app = matrix.App("myip", tmp_path, "0" * 64, "myip")
+    app = App("myip", tmp_path, "0" * 64, "myip")
     groups = {}
     for cell in matrix.grid(["scratch", "debian"], ["baseline"], ["system", "jemalloc"]):
         groups.setdefault(cell.binary, []).append(cell)
-    turn = [binary.slug for binary in build._in_turn(groups, app)]
+    turn = [binary.slug for binary in bake._in_turn(groups, app)]
     assert turn == ["musl-baseline-system", "gnu-baseline-system", "musl-baseline-jemalloc", "gnu-baseline-jemalloc"]
 
 
 @pytest.mark.parametrize(("cpus", "gibibytes", "builds"), [(8, 64, 4), (8, 4, 2), (2, 24, 1), (1, 24, 1), (4, 1, 1)])
 def test_no_more_builds_at_once_than_cores_and_memory_allow(cpus, gibibytes, builds, monkeypatch):
-    monkeypatch.setattr(host, "cpus", lambda: cpus)
-    monkeypatch.setattr(host, "memory_bytes", lambda: gibibytes << 30)
-    assert host.parallel_builds() == builds
+    monkeypatch.setattr(machine, "cpus", lambda: cpus)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: gibibytes << 30)
+    assert machine.parallel_builds() == builds

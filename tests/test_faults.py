@@ -20,14 +20,20 @@ import pytest
 from conftest import as_root, ours, small_builder, work_folders
 from short_study import CELLS
 
-from rustimg_lab import comparison, engine, matrix, store
+from rustimg_lab.engine import images as engine_images
+from rustimg_lab.engine.client import connect, engine_address
+from rustimg_lab.host.process import work_folder
 from rustimg_lab.measure import trials
+from rustimg_lab.measure.plan import Plan, Treatment, plan_study
+from rustimg_lab.model import matrix, names
 from rustimg_lab.paths import ROOT
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
 
 pytestmark = [pytest.mark.engine, pytest.mark.faults]
 
 SEED, KILLS = 20261125, 100
-NAMES = {*(cell.slug for cell in CELLS), CELLS[0].slug + comparison.TWIN}
+NAMES = {*(cell.slug for cell in CELLS), CELLS[0].slug + names.TWIN}
 HOW = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
@@ -58,7 +64,7 @@ def whole(folder: Path, blocks: int) -> None:
 def test_a_lab_that_is_ended_at_random_moments_goes_on_and_counts_nothing_twice(images, tmp_path, many):
     """The moments, and the signals, are drawn from a recorded seed; the run is long enough for all of them."""
     drawn, image, blocks = random.Random(SEED), images["alpine"].image, 3 * many(KILLS)
-    networks = {each.id for each in engine.client().networks.list()}
+    networks = {each.id for each in connect().networks.list()}
     for number in range(many(KILLS)):
         process, how = study(tmp_path, image, blocks), drawn.choice(HOW)
         time.sleep(drawn.uniform(0.2, 4))
@@ -67,7 +73,7 @@ def test_a_lab_that_is_ended_at_random_moments_goes_on_and_counts_nothing_twice(
         process.communicate(timeout=60)
         assert process.returncode != 0
     finish(tmp_path, image, blocks)
-    assert {each.id for each in engine.client().networks.list()} == networks
+    assert {each.id for each in connect().networks.list()} == networks
 
 
 def test_two_labs_at_once_do_not_take_each_others_containers(images, tmp_path):
@@ -90,7 +96,7 @@ class Proxy:
 
     def __init__(self, path: Path):
         self.address, self.fault, self.after = f"unix://{path}", "", 0
-        self._engine = engine.host().removeprefix("unix://")
+        self._engine = engine_address().removeprefix("unix://")
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen(64)
@@ -185,7 +191,7 @@ def test_an_engine_that_ends_in_the_middle_of_a_study_and_of_a_build(small_engin
     cargo = "#!/bin/sh\n[ -e /target/slow ] || { busybox touch /target/slow; busybox sleep 60; }\nexec busybox false\n"
     rootfs = small_builder(images["alpine"].image, cargo, tmp_path / "rootfs.tar")
     small_engine.start(300)
-    image = engine.import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
+    image = engine_images.import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
 
     process = study(tmp_path, image.id, 4)
     _wait_for(lambda: (tmp_path / "short" / "rows.jsonl").exists())
@@ -216,8 +222,8 @@ def _wait_for(holds: Callable[[], bool]) -> None:
 
 @as_root
 def test_a_lab_that_is_killed_while_a_base_is_made_leaves_no_process_no_mount_and_no_file(tmp_path):
-    code = ("from rustimg_lab import packages, engine; engine.find_image = lambda name: None; "
-            "packages.make('debian', 'trixie', print, None)")  # fmt: skip
+    code = ("from rustimg_lab.build import mmdebstrap as m; from rustimg_lab.engine import images; "
+            "images.find_image = lambda name: None; m.make('debian', 'trixie', print, None)")  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
     _wait_for(lambda: any("/mmdebstrap." in line for line in _mounts(process.pid)))
     process.kill()
@@ -225,7 +231,7 @@ def test_a_lab_that_is_killed_while_a_base_is_made_leaves_no_process_no_mount_an
     time.sleep(1)
     assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "mmdebstrap" in line]
     assert subprocess.run(["pgrep", "--full", f"work-{process.pid}-"], stdout=subprocess.DEVNULL).returncode == 1
-    with engine.work_folder():
+    with work_folder():
         assert len(work_folders()) == 1
 
 
@@ -240,13 +246,13 @@ def _mounts(pid: int) -> list[str]:
 
 
 def test_a_clock_that_jumps_back_in_the_middle_of_a_study_makes_no_time_negative(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
     clock = iter(range(10_000, 0, -60))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
-    treatments = [trials.Treatment(cell, "sha256:0", cell.slug) for cell in CELLS]
-    monkeypatch.setattr(engine, "contents_digest", lambda image: image)
-    with store.open_run("short", {}) as run:
-        plan = trials.plan_study("short", "startup", "x", {"warning": ""}, treatments, trials.Plan(3), run)
-        trials.run_study(plan, run, lambda treatment: [store.Observation("x", 1)])
-    rows = store.load("short").query("metric == 'trial_s'")
+    treatments = [Treatment(cell, "sha256:0", cell.slug) for cell in CELLS]
+    monkeypatch.setattr(engine_images, "contents_digest", lambda image: image)
+    with runs.open_run("short", {}) as run:
+        plan = plan_study("short", "startup", "x", {"warning": ""}, treatments, Plan(3), run)
+        trials.run_study(plan, run, lambda treatment: [Observation("x", 1)])
+    rows = runs.load("short").query("metric == 'trial_s'")
     assert len(rows) == 9 and (rows["value"] >= 0).all() and (rows["value"] < 60).all()

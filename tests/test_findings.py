@@ -4,12 +4,15 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from rustimg_lab import comparison, findings, matrix, plots, report, short, store, tables
-from rustimg_lab.comparison import TWIN
+from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
-from rustimg_lab.measure.trials import Lost, Study, Treatment
-from rustimg_lab.store import Observation
+from rustimg_lab.measure.plan import Lost, Study, Treatment
+from rustimg_lab.model import matrix
+from rustimg_lab.model.names import TWIN
+from rustimg_lab.report import plots, sections, terminal, views
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
 
 CPU = "cpu_us_per_request"
 CELLS = matrix.grid(["scratch"], ["optimized"], ["system", "jemalloc", "mimalloc"])
@@ -23,7 +26,7 @@ def study(tmp_path, monkeypatch):
     """Makes a run with a study of six blocks in which jemalloc costs a quarter, and mimalloc is given up once."""
 
     def make(warning: str = "", blocks: int = 6) -> tuple:
-        monkeypatch.setattr(store, "RUNS", tmp_path)
+        monkeypatch.setattr(runs, "RUNS", tmp_path)
         treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in CELLS]
         treatments.append(Treatment(CELLS[0], "sha256:1", BASELINE + TWIN))
         parameters = {"workload": "batch", "workers": 2, "connections": 16, "warning": warning}
@@ -38,16 +41,16 @@ def study(tmp_path, monkeypatch):
             noise = 1 + 0.01 * (turn % 3)
             return [Observation(CPU, COST[treatment.cell.allocator] * noise, "us"), Observation("requests_per_s", 1e4)]
 
-        with store.open_run("a", {}) as run:
+        with runs.open_run("a", {}) as run:
             trials.run_study(plan, run, measure)
-        return store.load("a"), comparison.of_study(store.load("a"), "s", CPU)
+        return runs.load("a"), comparison.of_study(runs.load("a"), "s", CPU)
 
     return make
 
 
 def test_the_articles_sentence_has_its_verdict_with_a_ratio_and_an_interval(study):
     rows, found = study()
-    said = findings.allocator_verdict(rows, "s")
+    said = views.verdicts.allocator_verdict(rows, "s")
     one = found.set_index("cell").loc["scratch-optimized-jemalloc"]
     assert f"**{one['ratio']:.2f}** times" in said and f"interval {one['low']:.2f} to {one['high']:.2f}" in said
     assert "**faster**" in said and "6 blocks" in said
@@ -55,7 +58,7 @@ def test_the_articles_sentence_has_its_verdict_with_a_ratio_and_an_interval(stud
 
 def test_every_comparison_has_its_sentence_the_twin_included(study):
     _, found = study()
-    lines = findings.ratios(found, "CPU time per request").splitlines()
+    lines = views.verdicts.ratios(found, "CPU time per request").splitlines()
     assert len(lines) == len(found) == 3
     by_cell = dict(zip(found["cell"], lines, strict=True))
     assert "**faster**" in by_cell["scratch-optimized-jemalloc"]
@@ -67,17 +70,17 @@ def test_glibcs_malloc_is_not_called_musls(study):
     """A program with glibc linked in stands on scratch too."""
     rows, _ = study()
     rows["profile"] = "glibc-static"
-    assert "does not hold musl malloc against jemalloc" in findings.allocator_verdict(rows, "s")
+    assert "does not hold musl malloc against jemalloc" in views.verdicts.allocator_verdict(rows, "s")
 
 
 def test_how_well_counts_repeat_is_a_sentence_and_no_reason_to_have_no_report():
     counts = pd.DataFrame({"cell": ["a", "a", "b", "b"], "value": [1000.0, 1000.0, 500.0, 510.0]})
-    assert "at most **2.000%** (b)" in findings.repeatability(counts)
-    assert "not known" in findings.repeatability(counts.drop_duplicates("cell"))
+    assert "at most **2.000%** (b)" in views.verdicts.repeatability(counts)
+    assert "not known" in views.verdicts.repeatability(counts.drop_duplicates("cell"))
 
 
 def test_recorded_counts_repeat_within_a_thousandth():
-    rows = store.load("recorded/allocators")
+    rows = runs.load("recorded/allocators")
     (name,) = comparison.find_studies(rows, "instructions", workload="batch")
     counts = comparison.samples(rows, name, "instructions_per_request").groupby("cell")["value"]
     assert counts.size().min() > 1 and (counts.max() / counts.min()).max() < 1.001
@@ -86,15 +89,15 @@ def test_recorded_counts_repeat_within_a_thousandth():
 def test_shared_cpus_are_said_in_every_table(study):
     rows, found = study(warning=SHARED)
     summary = comparison.summarize(comparison.samples(rows, "s", CPU))
-    for table in (tables.ratios(found), tables.summary({"CPU": summary}), tables.studies(rows)):
+    for table in (views.studies.ratios(found), views.studies.summary({"CPU": summary}), views.studies.studies(rows)):
         assert SHARED in table.to_html()
-    ((notebook, parameters),) = report.parts("a")
-    assert SHARED in str(short.summary("a", notebook, parameters).title)
+    ((notebook, parameters),) = sections.parts("a")
+    assert SHARED in str(terminal.summary("a", notebook, parameters).title)
 
 
 def test_what_was_lost_is_in_a_table_as_text(study):
     rows, _ = study()
-    html = tables.lost(rows).to_html()
+    html = views.studies.lost(rows).to_html()
     assert "&lt;b&gt;the container is gone&lt;/b&gt;" in html and "scratch-optimized-mimalloc" in html
 
 
@@ -103,15 +106,15 @@ def test_studies_that_have_hardly_begun_have_their_tables_and_plots_too(study, b
     rows, found = study(blocks=blocks)
     samples = comparison.samples(rows, "s", CPU)
     assert len(found) == 3  # also of the cell whose trials were all lost
-    tables.ratios(found).to_html()
-    tables.summary({"CPU": comparison.summarize(samples)}).to_html()
-    findings.ratios(found, "CPU")
+    views.studies.ratios(found).to_html()
+    views.studies.summary({"CPU": comparison.summarize(samples)}).to_html()
+    views.verdicts.ratios(found, "CPU")
     figure, axes = plt.subplots(1, 2)
-    plots.trials(samples, axes[0], "CPU", "")
-    plots.ratios(found, axes[1], "CPU", "")
+    plots.studies.trials(samples, axes[0], "CPU", "")
+    plots.studies.ratios(found, axes[1], "CPU", "")
     figure.canvas.draw()
     plt.close(figure)
-    assert short.markdown("a", *report.parts("a")[0]).count("\n") == 2 + len(found)
+    assert terminal.markdown("a", *sections.parts("a")[0]).count("\n") == 2 + len(found)
 
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are(study):
@@ -121,5 +124,5 @@ def test_a_study_that_is_not_there_is_told_with_those_that_are(study):
 
 
 def test_published_measurements_have_their_sources():
-    html = tables.published().to_html()
+    html = views.studies.published().to_html()
     assert html.count("https://github.com/") == 6

@@ -11,13 +11,19 @@ import pytest
 import yaml
 from conftest import TINY, forget
 
-from rustimg_lab import apps, comparison, engine, guard, matrix, store
+from rustimg_lab.analysis import comparison, regression
+from rustimg_lab.analysis.regression import Limits
+from rustimg_lab.build import lab_toml
+from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
-from rustimg_lab.guard import Limits
 from rustimg_lab.measure import trials
-from rustimg_lab.measure.trials import Study, Treatment
+from rustimg_lab.measure.plan import Study, Treatment
+from rustimg_lab.model import matrix
+from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import ROOT
-from rustimg_lab.store import Observation
+from rustimg_lab.report import views
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
 
 ONE, OTHER, THIRD = (matrix.cell("scratch", "optimized", name) for name in matrix.ALLOCATORS)
 MACHINE = {"cpu_model": "a", "cpus": 2}
@@ -27,11 +33,11 @@ CPU = "cpu_us_per_request"
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Makes a run: bytes and CPU time by cell, of which None is one that does not work; `noise` as a factor."""
-    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
 
     def run(name: str, cells: dict, machine: dict = MACHINE, blocks: int = 12, seed: int = 1) -> pd.DataFrame:
         generator = np.random.default_rng(seed)
-        with store.open_run(name, machine) as opened:
+        with runs.open_run(name, machine) as opened:
             for cell, found in cells.items():
                 if found is None:
                     opened.append(cell, "", [Observation("built", False, ok=False, reason="error | no\n<b>")])
@@ -41,7 +47,7 @@ def make(tmp_path, monkeypatch):
                          "runs": True, "rustc": "1.96"}  # fmt: skip
                 opened.append(cell, "sha256:1", [Observation(key, value) for key, value in sizes.items()])
             treatments = [Treatment(cell, "sha256:1", cell.slug) for cell, found in cells.items() if found]
-            treatments.append(Treatment(ONE, "sha256:1", ONE.slug + comparison.TWIN))
+            treatments.append(Treatment(ONE, "sha256:1", ONE.slug + TWIN))
 
             def observe(treatment: Treatment) -> list[Observation]:
                 _, cpu = cells[treatment.cell]
@@ -51,7 +57,7 @@ def make(tmp_path, monkeypatch):
             plan = Study("throughput-a", "throughput", load, tuple(treatments), ONE.slug, CPU, blocks, 1,
                          contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
             trials.run_study(plan, opened, observe)
-        return store.load(name)
+        return runs.load(name)
 
     return run
 
@@ -60,31 +66,31 @@ BEFORE = {ONE: (2_000_000, 50.0), OTHER: (3_000_000, 40.0)}
 
 
 def test_sizes_are_told_exactly_and_cells_that_come_and_go_by_name(make):
-    found = guard.sizes(make("a", BEFORE), make("b", {ONE: (2_000_010, 50.0), THIRD: (1_000_000, 9.0)}))
+    found = regression.sizes(make("a", BEFORE), make("b", {ONE: (2_000_010, 50.0), THIRD: (1_000_000, 9.0)}))
     by = found.set_index(["cell", "what"])
     unpacked = by.loc[(ONE.slug, "unpacked")]
     assert (unpacked["change"], unpacked["verdict"]) == (10, "larger")
     assert by.loc[(ONE.slug, "compressed"), "change"] == 5
     assert by.loc[(THIRD.slug, ""), "verdict"] == "new" and by.loc[(OTHER.slug, ""), "verdict"] == "gone"
-    broken = guard.sizes(make("d", BEFORE), make("c", {ONE: BEFORE[ONE], OTHER: None})).set_index("cell")
+    broken = regression.sizes(make("d", BEFORE), make("c", {ONE: BEFORE[ONE], OTHER: None})).set_index("cell")
     assert broken.loc[OTHER.slug, "verdict"] == "does not work: error | no\n<b>"
     assert set(broken.loc[ONE.slug, "verdict"]) == {"same"}
 
 
 def test_speeds_have_intervals_and_verdicts(make):
-    found = guard.speeds(make("a", BEFORE), make("b", {ONE: (1, 50.0), OTHER: (1, 60.0)}, seed=2))
+    found = regression.speeds(make("a", BEFORE), make("b", {ONE: (1, 50.0), OTHER: (1, 60.0)}, seed=2))
     by = found.set_index("cell")
     assert by.loc[ONE.slug, "verdict"] == comparison.NO_DIFFERENCE
     assert by.loc[OTHER.slug, "low"] < 1.5 < by.loc[OTHER.slug, "high"] and by.loc[OTHER.slug, "verdict"] == "slower"
-    assert not any(cell.endswith(comparison.TWIN) for cell in by.index)
+    assert not any(cell.endswith(TWIN) for cell in by.index)
 
 
 def test_two_machines_are_refused_with_what_differs_unless_asked(make):
     before, after = make("a", BEFORE), make("b", BEFORE, MACHINE | {"cpus": 4})
     with pytest.raises(LabError, match=r"two machines \(cpus 2 -> 4\).*--across-machines"):
-        guard.speeds(before, after)
-    assert len(guard.speeds(before, after, across_machines=True)) == 2
-    assert guard.check(after, Limits(max_regression={"size": 0}), before) == []  # bytes are no machine's
+        regression.speeds(before, after)
+    assert len(regression.speeds(before, after, across_machines=True)) == 2
+    assert regression.check(after, Limits(max_regression={"size": 0}), before) == []  # bytes are no machine's
 
 
 @pytest.mark.parametrize(
@@ -107,11 +113,11 @@ def test_two_machines_are_refused_with_what_differs_unless_asked(make):
 )
 def test_what_is_not_kept_is_told(make, limits, after, said):
     before, after = make("a", BEFORE), make("b", after, seed=2)
-    broken = guard.check(after, limits, before)
+    broken = regression.check(after, limits, before)
     assert len(broken) == len(said)
     for one, text in zip(broken, said, strict=True):
         assert text in one.what
-    summary = guard.markdown("b", after, broken, before)
+    summary = views.regression.markdown("b", after, broken, before)
     assert summary.startswith("### Run b: " + ("all checks passed" if not said else f"{len(said)} check failed"))
     rows = [line for line in summary.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1  # a | in a reason makes no column
@@ -121,42 +127,42 @@ def test_what_is_not_kept_is_told(make, limits, after, said):
 def test_a_cell_that_is_not_known_to_have_kept_a_limit_has_not(make):
     before, limits = make("a", BEFORE), Limits(max_regression={"size": 0.01, "cpu": 0.05})
     alone = {ONE: BEFORE[ONE]}
-    (one,) = guard.check(make("b", {ONE: BEFORE[ONE], OTHER: None}), limits, before)
+    (one,) = regression.check(make("b", {ONE: BEFORE[ONE], OTHER: None}), limits, before)
     assert one.what.startswith("does not work")
-    told = [each.what for each in guard.check(make("c", BEFORE, blocks=1), limits, before)]
+    told = [each.what for each in regression.check(make("c", BEFORE, blocks=1), limits, before)]
     assert told == ["throughput-a: server CPU per request, µs: not measured in both runs alike"] * 2
     rows = make("d", alone)
     unsized = rows[rows["metric"] != "compressed_bytes"]
-    (gone, unknown) = guard.check(unsized, Limits(max_regression={"transfer": 0.01}), before)
+    (gone, unknown) = regression.check(unsized, Limits(max_regression={"transfer": 0.01}), before)
     assert gone.what.startswith("gone") and unknown.what == "compressed not known after"
     with pytest.raises(LabError, match="run 'a' has no cell with a size"):
-        guard.check(before[before["study"] != ""], limits)
+        regression.check(before[before["study"] != ""], limits)
 
 
 def test_studies_of_other_parameters_and_other_apps_are_not_mixed(make):
     before, after = make("a", BEFORE), make("b", BEFORE)
     after.attrs["environment"]["studies"]["throughput-a"]["parameters"]["seconds"] = 9
-    found = guard.speeds(before, after)
+    found = regression.speeds(before, after)
     assert found.empty and found.attrs["notes"] == ["throughput-a is left out: seconds None -> 9"]
     after.attrs["environment"]["app"] = {"name": "fd"}
     with pytest.raises(LabError, match="one run is of no app, the other of fd: nothing to compare"):
-        guard.check(after, Limits(), before)
+        regression.check(after, Limits(), before)
 
 
 def test_warnings_and_a_twin_without_its_original_are_no_reason_to_fail(make):
     before, after = make("a", BEFORE), make("b", BEFORE, seed=2)
     before.attrs["environment"]["studies"]["throughput-a"]["parameters"]["warning"] = "the CPUs are shared"
     orphan = after[(after["cell"] != ONE.slug) | (after["study"] == "")]
-    found = guard.speeds(before, orphan)
+    found = regression.speeds(before, orphan)
     assert found.attrs["notes"] == ["throughput-a: the CPUs are shared"]
     assert found["cell"].tolist() == [OTHER.slug] and found["verdict"].tolist() == [comparison.TOO_NOISY]  # no floor
 
 
 def test_a_limit_on_what_nobody_measured_is_told(make):
     with pytest.raises(LabError, match="limit 'memory': run 'b' has not measured this"):
-        guard.check(make("a", BEFORE), Limits(max_regression={"memory": 0.05}), make("b", BEFORE))
+        regression.check(make("a", BEFORE), Limits(max_regression={"memory": 0.05}), make("b", BEFORE))
     with pytest.raises(LabError, match="unknown limit 'sze': did you mean 'size'"):
-        guard.check(make("a", BEFORE), Limits(max_regression={"sze": 0.05}))
+        regression.check(make("a", BEFORE), Limits(max_regression={"sze": 0.05}))
 
 
 @pytest.mark.parametrize("count", [10, 20])
@@ -212,7 +218,7 @@ def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
     for name in names:
         folder = tmp_path / name
         shutil.copytree(TINY, folder)
-        (folder / apps.FILE).write_text('binary = "tiny"\n[check]\nprints = "answer 42"\n')
+        (folder / lab_toml.FILE).write_text('binary = "tiny"\n[check]\nprints = "answer 42"\n')
         with (folder / "Cargo.lock").open("a") as lock:
             lock.write(f"# {uuid.uuid4()}\n")
     main = tmp_path / "after" / "src" / "main.rs"
@@ -237,8 +243,8 @@ def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
     finally:
         for own in names.values():
             forget(own)
-        for image in engine.client().images.list(engine.repository("tiny")):
-            engine.client().images.remove(image.id, force=True)
+        for image in client.connect().images.list(client.repository("tiny")):
+            client.connect().images.remove(image.id, force=True)
     said = summary.read_text()
     assert (
         "1 check failed" in said and "**: unpacked " in said and said.count("more than +1%") == 1

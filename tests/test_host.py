@@ -1,9 +1,12 @@
+import os
+import platform
 import shutil
 
 import pytest
 
-from rustimg_lab import engine, host
+from rustimg_lab.engine import client, doctor
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import process, tools
 
 on_debian = pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt here")
 
@@ -11,59 +14,59 @@ on_debian = pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt here"
 @on_debian
 def test_buildx_and_the_registry_are_fetched_without_touching_the_system(state):
     """On a new machine: apt itself checks the signatures, and the packages are unpacked below the clone."""
-    sources = engine.run(["sh", "-c", "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; true"])
-    installed = engine.run(["dpkg-query", "--show"])
+    sources = process.run(["sh", "-c", "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; true"])
+    installed = process.run(["dpkg-query", "--show"])
     said = []
     for package in ("docker-buildx", "docker-registry"):
-        host.fetch_package(package, said.append)
-    host.buildx_version.cache_clear()
-    assert host.buildx_version()
-    assert host.buildx_command() == [str(state / "packages" / "docker-buildx" / host.PLUGIN)]
-    assert host.registry_command().startswith(str(state))
+        tools.fetch_package(package, said.append)
+    tools.buildx_version.cache_clear()
+    assert tools.buildx_version()
+    assert tools.buildx_command() == [str(state / "packages" / "docker-buildx" / tools.PLUGIN)]
+    assert tools.registry_command().startswith(str(state))
     assert all("apt-get download" in line for line in said) and len(said) == 2  # shown before it is done
-    assert engine.run(["sh", "-c", "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; true"]) == sources
-    assert engine.run(["dpkg-query", "--show"]) == installed
+    assert process.run(["sh", "-c", "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; true"]) == sources
+    assert process.run(["dpkg-query", "--show"]) == installed
 
 
 @on_debian
 def test_a_package_that_no_key_of_debian_has_signed_is_refused(state, monkeypatch):
-    if host._os_release().get("VERSION_CODENAME") != "bookworm":
+    if tools._os_release().get("VERSION_CODENAME") != "bookworm":
         pytest.skip("the private source is Debian 12's")
     empty = state / "empty.gpg"
     empty.touch()
-    monkeypatch.setattr(host, "KEYRING", str(empty))
+    monkeypatch.setattr(tools, "KEYRING", str(empty))
     with pytest.raises(LabError):
-        host.fetch_package("docker-buildx", lambda text: None)
+        tools.fetch_package("docker-buildx", lambda text: None)
     assert not (state / "packages" / "docker-buildx").exists()
 
 
 def test_without_buildx_and_without_apt_one_line_says_what_to_install(state, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert host.buildx_version() is None
+    assert tools.buildx_version() is None
     with pytest.raises(LabError, match="install Docker's buildx plugin"):
-        host.buildx_command()
+        tools.buildx_command()
     with pytest.raises(LabError, match="install Docker's buildx plugin"):
-        host.fetch_package("docker-buildx", lambda text: None)
+        tools.fetch_package("docker-buildx", lambda text: None)
 
 
 def test_a_buildx_whose_progress_no_program_can_read_is_none(monkeypatch):
-    monkeypatch.setattr(engine, "run", lambda args, **options: "github.com/docker/buildx v0.12.1 30feaa1")
-    host.buildx_version.cache_clear()
-    assert host.buildx_version() is None
-    host.buildx_version.cache_clear()
+    monkeypatch.setattr(process, "run", lambda args, **options: "github.com/docker/buildx v0.12.1 30feaa1")
+    tools.buildx_version.cache_clear()
+    assert tools.buildx_version() is None
+    tools.buildx_version.cache_clear()
 
 
 def test_mmdebstrap_is_not_installed_by_a_user_without_privileges(monkeypatch):
-    monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(LabError, match="mmdebstrap is missing: install it"):
-        host.install(["mmdebstrap"], pytest.fail)
+        tools.install(["mmdebstrap"], pytest.fail)
 
 
 def test_another_architecture_is_refused_in_one_line(monkeypatch):
-    monkeypatch.setattr(host.platform, "machine", lambda: "aarch64")
-    monkeypatch.setattr(engine, "client", lambda: None)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(client, "connect", lambda: None)
     with pytest.raises(LabError, match="aarch64: the lab builds for x86_64 only"):
-        host.prepare(pytest.fail)
+        doctor.prepare(pytest.fail)
 
 
 def test_the_doctor_finds_a_missing_engine_and_says_what_to_do(lab):

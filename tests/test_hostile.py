@@ -12,26 +12,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
-from rustimg_lab import (
-    answers,
-    apps,
-    archives,
-    attribution,
-    batch,
-    engine,
-    findings,
-    matrix,
-    profiles,
-    report,
-    short,
-    stats,
-    store,
-    survival,
-    tables,
-)
+from rustimg_lab.analysis import attribution, cells, robustness
+from rustimg_lab.build import archives, lab_toml
+from rustimg_lab.engine import images
 from rustimg_lab.errors import LabError
+from rustimg_lab.model import matrix, probes, profiles
 from rustimg_lab.paths import MYIP
-from rustimg_lab.store import Observation
+from rustimg_lab.report import batch, sections, summary, terminal, views
+from rustimg_lab.store import runs as store_runs
+from rustimg_lab.store.rows import COLUMNS, Observation
 
 pytestmark = pytest.mark.faults
 
@@ -82,9 +71,11 @@ def inputs(many):
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(store, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(store, "RECORDED", tmp_path / "recorded")  # all runs are listed, and none of ours is hostile
-    with store.open_run("a", {}) as run:
+    monkeypatch.setattr(store_runs, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(
+        store_runs, "RECORDED", tmp_path / "recorded"
+    )  # all runs are listed, and none of ours is hostile
+    with store_runs.open_run("a", {}) as run:
         run.append(CELL, "sha256:1", [Observation("runs", True), Observation("unpacked_bytes", 5, "B")])
         run.save_environment(images={}, bases={})
     return tmp_path / "runs" / "a"
@@ -100,9 +91,9 @@ def refused(call, *arguments) -> None:
 
 METRICS = st.sampled_from(["runs", "unpacked_bytes", "layer_bytes", "base_digest", "files", "tmp", "built", *NAMES])
 CHANGES = st.one_of(
-    st.tuples(st.sampled_from([*store.COLUMNS, "more"]), VALUES),
+    st.tuples(st.sampled_from([*COLUMNS, "more"]), VALUES),
     st.tuples(st.just("metric"), METRICS),
-    st.tuples(st.just("study"), st.just(survival.STUDY)),
+    st.tuples(st.just("study"), st.just(probes.STUDY)),
 )
 
 
@@ -111,18 +102,18 @@ def test_rows_that_a_stranger_has_changed(runs, inputs):
 
     @inputs
     @given(st.lists(CHANGES, max_size=4), st.binary(max_size=60))
-    @example([("study", survival.STUDY), ("metric", "tmp")], b"")
+    @example([("study", probes.STUDY), ("metric", "tmp")], b"")
     def changed(changes, junk):
         row = json.loads(good[0]) | dict(changes)
         (runs / "rows.jsonl").write_bytes("\n".join([json.dumps(row), *good]).encode() + b"\n" + junk)
-        rows = store.load("a")
+        rows = store_runs.load("a")
         assert len(rows) >= 2
-        refused(stats.cells, rows)
+        refused(cells.cell_table, rows)
         refused(attribution.everything, rows)
-        refused(short.markdown, "a")
-        refused(findings.survival, rows)
-        refused(tables.survival_facts, rows)
-        refused(tables.runs)
+        refused(terminal.markdown, "a")
+        refused(views.robustness.survival, rows)
+        refused(views.robustness.survival_facts, rows)
+        refused(views.provenance.runs)
 
     changed()
 
@@ -137,14 +128,19 @@ def test_an_environment_that_a_stranger_has_changed(runs, inputs):
         text = changes if isinstance(changes, bytes) else json.dumps(good | dict(changes)).encode()
         (runs / "environment.json").write_bytes(text)
         try:
-            rows = store.load("a")
+            rows = store_runs.load("a")
         except LabError as error:
             assert "environment.json" in str(error) or "schema" in str(error)
             return
-        for read in (tables.environment, tables.provenance, tables.studies, stats.cells):
+        for read in (
+            views.provenance.environment,
+            views.provenance.provenance,
+            views.studies.studies,
+            cells.cell_table,
+        ):
             refused(read, rows)
-        refused(answers.notes, {"a": rows})
-        refused(report.parts, "a")
+        refused(summary.notes, {"a": rows})
+        refused(sections.parts, "a")
 
     changed()
 
@@ -159,21 +155,21 @@ def test_lines_without_an_end_and_numbers_that_are_none(runs):
         '{"run_id": "' + "x" * 100_000_000 + '"}',
     ):
         (runs / "rows.jsonl").write_text(line + "\n" + good[1] + "\n")
-        rows = store.load("a")
+        rows = store_runs.load("a")
         assert len(rows.attrs["broken"]) == 1 and len(rows.attrs["broken"][0]) < 300
         assert rows["metric"].tolist() == ["unpacked_bytes"]
 
 
 def test_a_run_is_never_followed_out_of_its_folder(runs):
     for name in NAMES:
-        refused(store.load, name)
-        refused(store.dockerfile, "a", name)
+        refused(store_runs.load, name)
+        refused(store_runs.dockerfile, "a", name)
     with pytest.raises(LabError):
-        store.dockerfile("a", "x/../../environment.json")
+        store_runs.dockerfile("a", "x/../../environment.json")
 
 
 def _open_run(name: str) -> None:
-    with store.open_run(name, {}):
+    with store_runs.open_run(name, {}):
         pass
 
 
@@ -193,7 +189,7 @@ def test_what_is_no_file_in_a_run_is_neither_read_nor_written(runs, tmp_path, na
         os.mkfifo(place)
     else:
         place.mkdir()
-    for call in (store.load, store.files, _open_run, lambda run: store.dockerfile(run, "y")):
+    for call in (store_runs.load, store_runs.files, _open_run, lambda run: store_runs.dockerfile(run, "y")):
         with pytest.raises(LabError, match=f"holds {place.name}"):
             call("a")
     assert target.read_text() == "precious"
@@ -233,7 +229,7 @@ def test_a_lab_toml_that_a_stranger_wrote(tmp_path, inputs):
         )
         (crate / "lab.toml").write_bytes(text)
         try:
-            app = apps.load(crate)
+            app = lab_toml.load(crate)
         except LabError as error:
             assert str(crate / "lab.toml") in str(error)
             return
@@ -296,8 +292,8 @@ MEMBERS = st.tuples(
 def test_an_archive_that_a_stranger_made(tmp_path, inputs, monkeypatch):
     """It is read, and never unpacked by the lab; what the engine would be given is what is looked at."""
     given_on = []
-    monkeypatch.setattr(engine, "import_rootfs", lambda path, *about: given_on.append(path))
-    monkeypatch.setattr(engine, "load_image", lambda path, name: given_on.append(path))
+    monkeypatch.setattr(images, "import_rootfs", lambda path, *about: given_on.append(path))
+    monkeypatch.setattr(images, "load_image", lambda path, name: given_on.append(path))
     file, before = tmp_path / "base.tar", sorted([*Path("/").iterdir(), *tmp_path.parent.iterdir()])
 
     @inputs
@@ -338,18 +334,18 @@ def test_a_sparse_bomb_is_not_unpacked(tmp_path, monkeypatch):
     with tarfile.open(file) as archive:
         assert archive.getmembers()[0].size == size
     given_on = []
-    monkeypatch.setattr(engine, "import_rootfs", lambda path, *about: given_on.append(path))
+    monkeypatch.setattr(images, "import_rootfs", lambda path, *about: given_on.append(path))
     refused(archives.load, file, "alpine", "test")
 
 
 def test_probes_of_a_stranger_are_shown_and_do_nothing(runs):
-    with store.open_run("a", {}) as run:
+    with store_runs.open_run("a", {}) as run:
         rows = [
             Observation(name, "failed", detail="<script>alert(1)</script> | [x](javascript:1)")
-            for name in survival.PROBES
+            for name in probes.PROBES
         ]
-        run.append(CELL, "sha256:1", [*rows, Observation("unknown probe", "passed")], study=survival.STUDY)
-    rows = store.load("a")
-    shown = tables.survival_failures(rows).to_html()
+        run.append(CELL, "sha256:1", [*rows, Observation("unknown probe", "passed")], study=probes.STUDY)
+    rows = store_runs.load("a")
+    shown = views.robustness.survival_failures(rows).to_html()
     assert "<script>" not in shown and "&lt;script&gt;" in shown
-    assert len(survival.failures(rows)) == len(survival.PROBES)
+    assert len(robustness.failures(rows)) == len(probes.PROBES)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from rustimg_lab import engine, inspection
+from rustimg_lab.engine import client, inspection
 from rustimg_lab.paths import ROOT
 
 
@@ -29,7 +29,7 @@ def test_what_containers_and_stats_leave_out_is_empty():
 
 @pytest.mark.engine
 def test_the_engine_here_tells_what_it_is():
-    about = engine.about()
+    about = client.engine_info()
     assert about.version != "unknown" and about.cpus >= 1 and about.memory_bytes > 1 << 20
     assert about.architecture in ("x86_64", "aarch64")
 

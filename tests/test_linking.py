@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from rustimg_lab import bases, engine, host, matrix, pipeline
-from rustimg_lab.measure import linking
+from rustimg_lab.build import bases
+from rustimg_lab.engine import containers, doctor
+from rustimg_lab.host import machine, process
+from rustimg_lab.measure import abi, smoke
+from rustimg_lab.model import matrix
+from rustimg_lab.pipeline import grid
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here to make binaries with")
 BOOKWORM = "bookworm"
@@ -39,15 +43,15 @@ fn main() {
 @pytest.fixture(scope="session")
 def bookworm() -> dict[str, bases.Provenance]:
     """The builder, debian slim and distroless of the older release, of packages."""
-    host.prepare(print)
+    doctor.prepare(print)
     names = (matrix.BUILDER, "debian", "distroless")
     sources = bases.Sources(dict.fromkeys(names, "packages"), debian=BOOKWORM)
-    return {name: bases.resolve(name, sources, print, host.ca_bundle()) for name in names}
+    return {name: bases.resolve(name, sources, print, machine.ca_bundle()) for name in names}
 
 
 def start(image: str) -> tuple[int, str]:
     """Starts an image for real; its exit code and all that it printed."""
-    container = engine.create_container(image, network_mode="none")
+    container = containers.create_container(image, network_mode="none")
     try:
         container.start()
         return container.wait(timeout=60)["StatusCode"], container.logs().decode()
@@ -64,7 +68,7 @@ def test_a_newer_builders_binary_that_asks_for_nothing_new_runs_on_an_older_base
     """Release names say that it cannot; the symbols say that it can, and so it does."""
     (built,) = builds([matrix.cell(base, "baseline", "system")], tiny, images=images | {base: bookworm[base]})
     assert built.image, built.reason
-    row = linking.measure_base(built.shipped, bookworm[base])
+    row = abi.measure_base(built.shipped, bookworm[base])
     assert row.ok, row.reason
     assert "GLIBC_2.34" in row.detail
     assert start(built.image) == (0, "answer 42\n")
@@ -80,9 +84,9 @@ def test_a_newer_builders_binary_that_asks_for_more_is_found_before_a_container_
     cell = matrix.cell("debian", "baseline", "system")
     (built,) = builds([cell], tiny, images=images | {"debian": bookworm["debian"]})
     assert built.image, built.reason
-    monkeypatch.setattr(pipeline.working, "measure_runs", lambda *about: pytest.fail("it was started"))
+    monkeypatch.setattr(smoke, "measure_runs", lambda *about: pytest.fail("it was started"))
     older = images | {"debian": bookworm["debian"]}
-    rows = {row.metric: row for row in pipeline._observe(built, tiny, older, None, "")}
+    rows = {row.metric: row for row in grid._observe(built, tiny, older, None, "")}
     reason = rows["base_satisfies"].reason
     assert not rows["base_satisfies"].ok and "runs" not in rows and "unpacked_bytes" not in rows
     assert "needs GLIBC_2.38 of libc.so.6 (for __isoc23_strtol)" in reason and "\n" not in reason
@@ -94,11 +98,11 @@ def test_a_newer_builders_binary_that_asks_for_more_is_found_before_a_container_
 
     # The remedies, each for real: the newer base, and the older builder.
     (built,) = builds([cell], tiny)
-    assert linking.measure_base(built.shipped, images["debian"]).ok
+    assert abi.measure_base(built.shipped, images["debian"]).ok
     assert start(built.image) == (0, "answer 42\n")
     (built,) = builds([matrix.cell("debian", "baseline", "system", BOOKWORM)], tiny, images=images | bookworm)
     assert built.image, built.reason
-    assert linking.measure_base(built.shipped, bookworm["debian"]).ok
+    assert abi.measure_base(built.shipped, bookworm["debian"]).ok
     assert start(built.image) == (0, "answer 42\n")
 
 
@@ -121,14 +125,14 @@ def test_the_older_release_is_that_of_builder_slim_and_distroless_alike(tiny, bu
 def test_a_dynamic_binary_on_a_base_without_glibc_is_found(images):
     """The machine's own shell, held against the alpine base."""
     shell = Path(shutil.which("sh")).resolve()
-    row = linking.measure_base(shell, images["alpine"])
+    row = abi.measure_base(shell, images["alpine"])
     assert not row.ok
     assert row.reason.startswith("needs glibc's loader and libraries (libc.so.6, ld-linux-x86-64.so.2)")
-    assert linking.measure_base(shell, None).reason.count("scratch has none") == 1
-    assert linking.measure_base(shell, images["debian"]).ok
+    assert abi.measure_base(shell, None).reason.count("scratch has none") == 1
+    assert abi.measure_base(shell, images["debian"]).ok
 
 
-NEEDS = linking.Needs(("libc.so.6", "libgcc_s.so.1"), {"libc.so.6": {"GLIBC_2.38": ("a", "b", "c", "d")}})
+NEEDS = abi.Needs(("libc.so.6", "libgcc_s.so.1"), {"libc.so.6": {"GLIBC_2.38": ("a", "b", "c", "d")}})
 
 
 @pytest.mark.parametrize(
@@ -144,8 +148,8 @@ NEEDS = linking.Needs(("libc.so.6", "libgcc_s.so.1"), {"libc.so.6": {"GLIBC_2.38
     ],
 )
 def test_what_is_missing(defined, reason):
-    assert linking.missing(NEEDS, defined, "it").startswith(reason)
-    assert bool(linking.missing(NEEDS, defined, "it")) == bool(reason)
+    assert abi.missing(NEEDS, defined, "it").startswith(reason)
+    assert bool(abi.missing(NEEDS, defined, "it")) == bool(reason)
 
 
 @needs_gcc
@@ -159,18 +163,18 @@ def test_a_need_that_is_marked_weak_is_none_as_for_the_loader(weak, tmp_path):
         (tmp_path / folder / "lib.c").write_text(f"int must(void) {{ return 0; }} {more}")
         versions = "NEW_1.0 { global: must; };\n" + ("NEW_2.0 { global: extra; } NEW_1.0;\n" if more else "")
         (tmp_path / folder / "versions").write_text(versions)
-        engine.run(["gcc", "-shared", "-fPIC", "-Wl,--version-script=versions", "-Wl,-soname,libnew.so",
+        process.run(["gcc", "-shared", "-fPIC", "-Wl,--version-script=versions", "-Wl,-soname,libnew.so",
                     "-o", "libnew.so", "lib.c"], cwd=tmp_path / folder)  # fmt: skip
     program = tmp_path / "program"
-    engine.run(["gcc", "-o", str(program), "program.c", "-Lnew", "-lnew"], cwd=tmp_path)
-    assert set(linking.read_needs(program).versions["libnew.so"]) == {"NEW_1.0", "NEW_2.0"}
+    process.run(["gcc", "-o", str(program), "program.c", "-Lnew", "-lnew"], cwd=tmp_path)
+    assert set(abi.read_needs(program).versions["libnew.so"]) == {"NEW_1.0", "NEW_2.0"}
     if weak:  # no linker at hand marks it by itself: the flags follow the hash of the name in the version table
         entry = struct.pack("<IH", _elf_hash("NEW_2.0"), 0)
         assert program.read_bytes().count(entry) == 1
         program.write_bytes(program.read_bytes().replace(entry, struct.pack("<IH", _elf_hash("NEW_2.0"), 2)))
-    needs = linking.read_needs(program)
+    needs = abi.read_needs(program)
     defined = {name: frozenset() for name in needs.libraries} | {"libnew.so": frozenset({"NEW_1.0"})}
-    assert bool(linking.missing(needs, defined, "it")) == (not weak)
+    assert bool(abi.missing(needs, defined, "it")) == (not weak)
     done = subprocess.run([program], env={"LD_LIBRARY_PATH": str(tmp_path / "old")}, capture_output=True, text=True)
     assert (done.returncode == 0) == weak, done.stderr
     assert f": {'weak ' * weak}version `NEW_2.0' not found" in done.stderr
@@ -188,6 +192,6 @@ def _elf_hash(name: str) -> int:
 @needs_gcc
 def test_a_static_binary_needs_nothing(tmp_path):
     (tmp_path / "program.c").write_text("int main(void) { return 0; }")
-    engine.run(["gcc", "-static", "-o", "program", "program.c"], cwd=tmp_path)
-    assert linking.read_needs(tmp_path / "program") == linking.Needs((), {})
-    assert linking.measure_base(tmp_path / "program", None).ok
+    process.run(["gcc", "-static", "-o", "program", "program.c"], cwd=tmp_path)
+    assert abi.read_needs(tmp_path / "program") == abi.Needs((), {})
+    assert abi.measure_base(tmp_path / "program", None).ok

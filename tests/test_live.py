@@ -6,8 +6,12 @@ import nbformat
 import papermill
 import pytest
 
-from rustimg_lab import choice, explore, live, matrix, stats, store, tables
+from rustimg_lab.analysis import cells, recommendation
+from rustimg_lab.model import matrix
 from rustimg_lab.paths import NOTEBOOKS, RUNS
+from rustimg_lab.report import views
+from rustimg_lab.store import runs
+from rustimg_lab.widgets import live, trade_off
 
 NAME = "test-live"
 
@@ -21,8 +25,8 @@ def test_start_here_builds_measures_and_shows_what_grows(images, tmp_path):
         progress_bar=False, execution_timeout=1500,
     )  # fmt: skip
     try:
-        rows = store.load(NAME)
-        assert stats.cells(rows)["ok"].tolist() == [True]
+        rows = runs.load(NAME)
+        assert cells.cell_table(rows)["ok"].tolist() == [True]
         own = rows[(rows["study"] == "throughput-batch-1w-16c") & (rows["metric"] == "trial")]
         assert own["ok"].tolist() == [True] * 3  # jemalloc, musl malloc, the twin
         assert rows.attrs["environment"]["commands"] == [
@@ -42,28 +46,28 @@ def test_start_here_builds_measures_and_shows_what_grows(images, tmp_path):
 
 
 def test_a_run_that_has_nothing_yet_has_an_empty_figure(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("a", {"cpus": 2}):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("a", {"cpus": 2}):
         pass
     assert "0 cells measured" in live.figure("a").axes[0].get_title(loc="left")
 
 
 def test_what_one_leaves_out_is_not_chosen_from():
-    found = choice.choose(store.load("recorded/service"), choice.Wishes())
-    kept = choice.narrow(found, ["debian"], list(found.table["profile"]), ["system"])
+    found = recommendation.choose(runs.load("recorded/service"), recommendation.Wishes())
+    kept = recommendation.narrow(found, ["debian"], list(found.table["profile"]), ["system"])
     assert set(kept.table["base"]) == {"debian"} and not kept.picked and not kept.sureness
     assert 0 < kept.table["on_front"].sum() <= len(kept.table) < len(found.table) == 12
-    assert choice.narrow(found, [], [], []).table.empty
+    assert recommendation.narrow(found, [], [], []).table.empty
 
 
 def test_a_run_with_sizes_alone_has_no_trade_off():
-    assert "sizes alone" in explore.trade_off(store.load("recorded/fd")).value
+    assert "sizes alone" in trade_off.trade_off(runs.load("recorded/fd")).value
 
 
 def test_a_cell_is_shown_with_what_it_is_made_of():
     shown = matrix.cell("debian", "optimized", "jemalloc")._repr_html_()
     assert all(each in shown for each in ("debian:trixie-slim", "lto = true, stripped", "jemalloc", matrix.GNU))
-    assert tables.cells(matrix.grid(["scratch"], ["smallest"], ["system"])).data["base image"].tolist() == [
+    assert views.provenance.cells(matrix.grid(["scratch"], ["smallest"], ["system"])).data["base image"].tolist() == [
         "none: scratch is empty"
     ]
-    assert "recorded/article" in tables.runs().data["run"].tolist()
+    assert "recorded/article" in views.provenance.runs().data["run"].tolist()

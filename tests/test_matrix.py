@@ -1,7 +1,7 @@
 import pytest
 
-from rustimg_lab import matrix
 from rustimg_lab.errors import LabError
+from rustimg_lab.model import matrix
 
 
 def test_the_articles_grid_has_eight_cells_and_four_binaries():

@@ -6,11 +6,16 @@ from types import SimpleNamespace
 import pytest
 from conftest import measured
 
-from rustimg_lab import apps, build, comparison, engine, matrix, store
-from rustimg_lab.measure import loading, memory, trials, workloads
-from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.analysis import comparison
+from rustimg_lab.build import bake, lab_toml
+from rustimg_lab.engine import client, images
+from rustimg_lab.measure import load, plan, workloads
+from rustimg_lab.measure.load import Load
+from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.studies import memory
+from rustimg_lab.model import matrix
 from rustimg_lab.paths import MYIP, REPORTS
+from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 NAME = "test-memory"
@@ -29,15 +34,15 @@ def study(lab):
 @pytest.fixture
 def server(study) -> Treatment:
     cell = matrix.cell("scratch", "optimized", "system")
-    return Treatment(cell, engine.find_image(build.image_tag(cell, apps.load(MYIP).server)).id, cell.slug)
+    return Treatment(cell, images.find_image(bake.image_tag(cell, lab_toml.load(MYIP).server)).id, cell.slug)
 
 
 def values(study: str, metric: str):
-    return comparison.samples(store.load(NAME), study, metric)["value"]
+    return comparison.samples(runs.load(NAME), study, metric)["value"]
 
 
 def test_resident_memory_before_and_under_load_and_its_peak(study):
-    assert store.load(NAME)["ok"].all()
+    assert runs.load(NAME)["ok"].all()
     idle, steady, peak, anonymous = (
         values("memory-load-large-1w-64c", metric)
         for metric in ("idle_rss_bytes", memory.STEADY, memory.PEAK, memory.ANONYMOUS)
@@ -84,10 +89,10 @@ def test_a_server_that_its_limit_slows_down_has_too_little(server, tools):
 
 def test_an_engine_that_limits_no_memory_is_told(server, tools, monkeypatch):
     """No engine here is one: its answer is replaced."""
-    info = engine.client().info()
-    monkeypatch.setattr(engine.client(), "info", lambda: info | {"MemoryLimit": False})
+    info = client.connect().info()
+    monkeypatch.setattr(client.connect(), "info", lambda: info | {"MemoryLimit": False})
     run = SimpleNamespace(environment={})
-    planned = [study.parameters for study, _ in memory.studies(LARGE, [server], trials.Plan(1), run, tools)]
+    planned = [study.parameters for study, _ in memory.studies(LARGE, [server], plan.Plan(1), run, tools)]
     assert [each["of"] for each in planned] == ["load", "connections"]
     assert "this engine keeps no container to a memory limit: the smallest is not measured" in planned[0]["warning"]
 
@@ -101,13 +106,13 @@ def test_what_the_kernel_does_not_tell_is_absent_with_its_reason(server, tools, 
 
 
 def test_a_server_that_is_gone_takes_its_generator_along_and_is_lost(server, tools):
-    with loading.serve(server.image, LARGE, tools, shares_processes=True) as found:
+    with load.serve(server.image, LARGE, tools, shares_processes=True) as found:
         found.container.kill()
         found.container.wait()
         with pytest.raises(Lost, match="the server is gone"):
             memory._resident(found.client, memory._user(server.image))
         with pytest.raises(Lost, match=r"the load generator (is gone|failed)"):
-            loading.ask(found, LARGE, 1)
+            load.ask(found, LARGE, 1)
 
 
 def test_too_few_open_files_for_the_connections_are_told(server, tools, monkeypatch):

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from rustimg_lab.paths import NOTEBOOKS
-from rustimg_lab.report import SENTINEL
+from rustimg_lab.report.notebooks import SENTINEL
 
 
 @pytest.fixture(params=sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)

@@ -17,9 +17,13 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
-from rustimg_lab import answers, choice, host, page, report, short, store, tables
+from rustimg_lab.analysis import recommendation
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import tools
+from rustimg_lab.model import studies
 from rustimg_lab.paths import RECORDED, REPORTS
+from rustimg_lab.report import notebooks, page, publish, sections, summary, terminal, views
+from rustimg_lab.store import runs
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 
@@ -34,28 +38,32 @@ def recorded(lab) -> BeautifulSoup:
 
 def test_the_first_screen_names_the_image_to_ship_and_leads_to_its_dockerfile(recorded):
     first = recorded.select_one("#answers .card.first")
-    picked = answers.best({name: store.load(name) for name in report.names("recorded")})[0]
-    assert picked.cell in first.text and choice.facts(_chosen(picked)) in first.text and picked.sure in first.text
+    picked = summary.best({name: runs.load(name) for name in sections.names("recorded")})[0]
+    assert (
+        picked.cell in first.text
+        and views.recommendation.facts(_chosen(picked)) in first.text
+        and picked.sure in first.text
+    )
     target = recorded.select_one(first.select_one("a")["href"])
     block = target.find_next("pre").text
-    assert block == store.dockerfile(picked.run, picked.cell)
+    assert block == runs.dockerfile(picked.run, picked.cell)
     verdict, article = recorded.select("#answers .card")[1:]
     assert "times the CPU time" in verdict.text and "times the memory" in verdict.text
     assert article.select("tbody tr")[0].text.split() == ["scratch", "15.9", "5.50", "4.20", "3.46"]
 
 
-def _chosen(answer: answers.Answer) -> choice.Choice:
-    return choice.choose(store.load(answer.run), answers.GOALS[answer.goal])
+def _chosen(answer: summary.Answer) -> recommendation.Choice:
+    return recommendation.choose(runs.load(answer.run), summary.GOALS[answer.goal])
 
 
 def test_what_stands_in_for_another_is_told_before_any_number_of_it():
-    rows = store.load("recorded/article")
+    rows = runs.load("recorded/article")
     (alpine,) = [each for each in rows.attrs["environment"]["images"].values() if each["name"] == "alpine"]
-    assert answers.notes({"mine": rows}) == []
+    assert summary.notes({"mine": rows}) == []
     alpine |= {"stand_in": True, "label": "stand-in for alpine"}
     said = "In run mine alpine is a stand-in for alpine, not the official image: its figures are not Alpine's."
-    assert answers.notes({"mine": rows}) == [said]
-    lead = page.Lead(answers.best({"mine": rows}), "", answers.article({"mine": rows}), [said], [], [], "")
+    assert summary.notes({"mine": rows}) == [said]
+    lead = page.Lead(summary.best({"mine": rows}), "", summary.article({"mine": rows}), [said], [], [], "")
     lead = replace(lead, shipped=[page.Shipped("mine", each.cell, each.name, "", "") for each in lead.best])
     text = BeautifulSoup(page.html("title", "about", [], lead), "html.parser").select_one("main").text
     assert 0 < text.index(said) < text.index("Best image per goal") and "alpine (stand-in)" in text
@@ -63,7 +71,7 @@ def test_what_stands_in_for_another_is_told_before_any_number_of_it():
 
 @pytest.mark.parametrize("run", ["recorded", *(f"recorded/{path.name}" for path in sorted(RECORDED.iterdir()))])
 def test_a_page_loads_nothing_and_can_be_heard(run):
-    written = report.whole(run)
+    written = publish.whole(run)
     text = written.read_text()
     assert len(text) < 3_000_000
     soup = BeautifulSoup(text, "html.parser")
@@ -84,21 +92,21 @@ def test_a_page_loads_nothing_and_can_be_heard(run):
 @pytest.mark.parametrize(
     ("run", "left_out"),
     [
-        ("recorded/factorial", {short.SIZES}),
-        ("recorded/knobs", {short.STARTUP, short.UNDER_LOAD}),
+        ("recorded/factorial", {studies.SIZES}),
+        ("recorded/knobs", {studies.STARTUP, studies.UNDER_LOAD}),
         ("recorded/service", set()),
     ],
 )
 def test_of_many_cells_the_page_has_what_they_have_in_common(run, left_out):
-    shown = {notebook for notebook, _ in report._parts_of_page(run, store.load(run))}
-    assert {notebook for notebook, _ in report.parts(run)} - shown == left_out
+    shown = {notebook for notebook, _ in sections.parts_of_page(run, runs.load(run))}
+    assert {notebook for notebook, _ in sections.parts(run)} - shown == left_out
 
 
 def test_the_raw_rows_are_inside(recorded):
     links = {link["download"]: link["href"] for link in recorded("a", download=True)}
     content = lzma.decompress(base64.b64decode(links["recorded-article-rows.jsonl.xz"].partition(",")[2]))
     assert content == (RECORDED / "article" / "rows.jsonl").read_bytes()
-    own = {name.replace("/", "-") for name in report.names("recorded")}
+    own = {name.replace("/", "-") for name in sections.names("recorded")}
     assert set(links) == {f"{name}-{file}.xz" for name in own for file in ("rows.jsonl", "environment.json")}
 
 
@@ -107,8 +115,8 @@ def test_it_says_how_to_reproduce_each_run(tmp_path, monkeypatch):
     environment = json.loads((tmp_path / "mine" / "environment.json").read_text())
     environment["commands"] = ["./lab run --run mine"]
     (tmp_path / "mine" / "environment.json").write_text(json.dumps(environment))
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    source = report._source("mine", store.load("mine"))
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    source = publish._source("mine", runs.load("mine"))
     text = page.html("title", "about", [], page.Lead([], "", pd.DataFrame(), [], [], [source], "this lab"))
     part = BeautifulSoup(text, "html.parser").select_one("#reproduce")
     assert part.find("pre").text == "./lab run --run mine"
@@ -124,18 +132,18 @@ def test_the_markdown_has_its_figures_beside_it(lab):
     assert figures and all((REPORTS / "recorded" / "fd" / name).stat().st_size > 1000 for name in figures)
     assert "<table" not in text and "<style" not in text
     assert "| scratch | empty | smallest | system |" in text
-    assert store.dockerfile("recorded/fd", "scratch-smallest-system") in text
+    assert runs.dockerfile("recorded/fd", "scratch-smallest-system") in text
 
 
 def test_what_a_stranger_wrote_is_text_in_markdown_too():
     reason = "no | <img src=http://127.0.0.1:9/x>\n![x](http://127.0.0.1:9/y) `"
     table = pd.DataFrame({"cell": [reason], "MB": ["1.0"]})
     cells = [nbformat.v4.new_markdown_cell("# A question"), nbformat.v4.new_code_cell("1")]
-    html_table = tables.style(table).to_html()
+    html_table = views.style.style(table).to_html()
     cells[1].outputs = [
         nbformat.v4.new_output("display_data", {"text/html": html_table}),
         nbformat.v4.new_output("stream", text="```\n<b>\n"),
-        nbformat.v4.new_output("display_data", {"text/html": tables.style(pd.DataFrame()).to_html()}),
+        nbformat.v4.new_output("display_data", {"text/html": views.style.style(pd.DataFrame()).to_html()}),
     ]
     source = page.Source("a|b", ["./lab ```"], "<i>", "app", [], [], {})
     lead = page.Lead([], "", pd.DataFrame(), ["<b>note</b>"], [], [source], "")
@@ -152,15 +160,15 @@ def test_a_run_of_another_lab_has_a_page_that_says_what_it_lacks(tmp_path, monke
         rows.replace('"smallest"', '"theirs"').replace('"debian"', '"wolfi"')
     )
     (tmp_path / "theirs" / "dockerfiles" / "Dockerfile.scratch-smallest-system").unlink()
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    lead = report._lead({"theirs": store.load("theirs")})
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    lead = publish._lead({"theirs": runs.load("theirs")})
     assert "has no Dockerfile.scratch-smallest-system" in lead.shipped[0].dockerfile
     assert "unknown profile 'theirs'" in lead.shipped[0].profile
-    assert "| wolfi |" in short.markdown("theirs")
+    assert "| wolfi |" in terminal.markdown("theirs")
 
 
 def test_of_two_runs_with_one_cell_each_has_its_own_dockerfile():
-    answer = answers.best({"recorded/fd": store.load("recorded/fd")})[0]
+    answer = summary.best({"recorded/fd": runs.load("recorded/fd")})[0]
     one, other = (page.Shipped(run, answer.cell, answer.name, f"FROM {run}\n", "") for run in ("a", "b"))
     lead = page.Lead([replace(answer, run="b")], "", pd.DataFrame(), [], [one, other], [], "")
     soup = BeautifulSoup(page.html("title", "about", [], lead), "html.parser")
@@ -169,7 +177,7 @@ def test_of_two_runs_with_one_cell_each_has_its_own_dockerfile():
 
 
 def test_what_shows_a_run_needs_no_engine():
-    code = "import sys; from rustimg_lab import explore, page, plots, short; print('docker' in sys.modules)"
+    code = "import sys; from rustimg_lab.report import page, plots, terminal, views; print('docker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
@@ -184,10 +192,10 @@ def test_several_runs_make_one_page_and_two_apps_none(lab):
 
 
 def test_without_a_browser_a_pdf_is_refused_and_the_page_is_named(monkeypatch):
-    monkeypatch.setattr(host, "BROWSERS", ("no-such-browser",))
+    monkeypatch.setattr(tools, "BROWSERS", ("no-such-browser",))
     (REPORTS / "recorded" / "fd" / "report.html").unlink(missing_ok=True)
     with pytest.raises(LabError, match=r"a PDF is made by Chromium or Chrome, .* apt-get install chromium"):
-        report.whole("recorded/fd", "pdf")
+        publish.whole("recorded/fd", "pdf")
     assert (REPORTS / "recorded" / "fd" / "report.html").exists()
 
 
@@ -209,14 +217,14 @@ def test_what_only_asserts_is_not_in_the_page():
 
 def test_an_unknown_parameter_is_told_with_the_nearest():
     with pytest.raises(LabError, match="unknown parameter 'run_nam': did you mean 'run_name'"):
-        report.render("recorded", parameters={"run_nam": "x"})
+        notebooks.render("recorded", parameters={"run_nam": "x"})
 
 
 def test_a_notebook_that_does_not_reach_its_end_makes_no_page(monkeypatch):
-    written = report.render("recorded")
+    written = notebooks.render("recorded")
     before = written.read_text()
     written.with_suffix(".ipynb").unlink()  # or it would not be executed again
-    monkeypatch.setattr(report, "SENTINEL", "what no cell prints")
+    monkeypatch.setattr(notebooks, "SENTINEL", "what no cell prints")
     with pytest.raises(LabError, match="did not run to its end"):
-        report.render("recorded")
+        notebooks.render("recorded")
     assert written.read_text() == before

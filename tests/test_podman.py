@@ -9,8 +9,13 @@ from dataclasses import replace
 import pytest
 from conftest import adds_nothing, measured
 
-from rustimg_lab import build, engine, host, matrix, podman, registry, store
+from rustimg_lab.build import bake
+from rustimg_lab.engine import client, containers, local_registry, podman
+from rustimg_lab.engine.images import RegistryError, find_image, list_files, read_files, remove_images
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import machine
+from rustimg_lab.model import matrix
+from rustimg_lab.store import runs
 
 SAID = [
     "[1/2] STEP 1/3: FROM rust AS builder",
@@ -37,7 +42,7 @@ def test_progress_is_read_as_that_of_buildkit(monkeypatch, tmp_path):
     printer = tmp_path / "events"
     printer.write_text("".join(f"{json.dumps(event)}\n" for event in events))
     heard: list[str] = []
-    code, steps, said = build._bake(["cat", str(printer)], heard.append)
+    code, steps, said = bake._bake(["cat", str(printer)], heard.append)
     assert (code, said) == (0, []) and heard == ["cell builder 2/3", "cell builder 3/3", "--> src/main.rs:3:5"]
     assert [(step.name, step.cached, step.output) for step in steps.values()] == [
         ("[cell builder 1/3] FROM rust AS builder", False, []),
@@ -57,7 +62,7 @@ def test_a_dockerfile_of_one_stage_has_steps_too(monkeypatch):
 
 def test_a_bake_file_is_written_without_the_escapes_of_bake_and_a_builder_is_refused(tmp_path):
     text = "FROM ${BASE} %{x} $${kept}"
-    podman.build_command(tmp_path, build._escaped({"target": {"cell": {"dockerfile-inline": text}}}))
+    podman.build_command(tmp_path, bake._escaped({"target": {"cell": {"dockerfile-inline": text}}}))
     written = json.loads((tmp_path / podman.DEFINITION).read_text())
     assert written["target"]["cell"]["dockerfile-inline"] == text
     with pytest.raises(LabError, match="leave --builder out"):
@@ -66,7 +71,7 @@ def test_a_bake_file_is_written_without_the_escapes_of_bake_and_a_builder_is_ref
 
 @pytest.fixture
 def by_podman() -> None:
-    if not podman.is_engine():
+    if not client.is_podman():
         pytest.skip("the engine is not Podman: tests/engines_podman.sh starts one")
 
 
@@ -94,37 +99,37 @@ def test_a_context_reaches_podman_without_what_is_ignored_and_without_the_secret
     (tiny.directory / "left-out").write_text("x")
     secret = tmp_path / "ca"
     secret.write_text("the secret")
-    name = f"{engine.repository('test-context')}:{uuid.uuid4().hex[:12]}"
+    name = f"{client.repository('test-context')}:{uuid.uuid4().hex[:12]}"
     text = f"FROM {images['rust'].image}\nCOPY . /src\nRUN --mount=type=secret,id=ca cp /run/secrets/ca /seen\n"
     (tiny.directory / "Dockerfile").write_text(text)
     podman.build_folder(tiny.directory, name, {}, [f"id=ca,src={secret}"])
     try:
-        members = {member.name for member in engine.list_files(name)}
+        members = {member.name for member in list_files(name)}
         assert {path for path in members if path.startswith("src/")} == {
             "src/.dockerignore", "src/Cargo.lock", "src/Cargo.toml", "src/Dockerfile", "src/lab.toml", "src/src",
             "src/src/main.rs",
         }  # fmt: skip
-        ((_, seen),) = engine.read_files(name, lambda member: member.name == "seen")
+        ((_, seen),) = read_files(name, lambda member: member.name == "seen")
         assert seen.read() == b"the secret"
-        assert engine.client().images.get(name).labels == {engine.IMAGE_LABEL: engine.lab_id()}
+        assert client.connect().images.get(name).labels == {client.IMAGE_LABEL: client.lab_id()}
     finally:
-        engine.client().images.remove(name)
+        client.connect().images.remove(name)
 
 
 @pytest.mark.engine
 def test_a_registry_names_the_digest_of_its_manifest(by_podman, images, monkeypatch):
-    monkeypatch.setattr(host, "free_port", lambda: 5000)  # the one that Podman may speak plain HTTP with
-    with registry.serve() as own:
+    monkeypatch.setattr(machine, "free_port", lambda: 5000)  # the one that Podman may speak plain HTTP with
+    with local_registry.serve() as own:
         pushed = own.push(images["alpine"].digest)
         reference = f"{own.address}/rustimg-lab:{pushed.tag}"
         head = urllib.request.Request(f"http://{own.address}/v2/rustimg-lab/manifests/{pushed.tag}", method="HEAD")
         head.add_header("Accept", "application/vnd.docker.distribution.manifest.v2+json")
-        with registry._direct.open(head) as answer:
+        with local_registry._direct.open(head) as answer:
             assert podman.manifest_digest(reference, own.address) == answer.headers["Docker-Content-Digest"]
-        with pytest.raises(engine.RegistryError) as missing:
+        with pytest.raises(RegistryError) as missing:
             podman.manifest_digest(f"{own.address}/rustimg-lab:none", own.address)
         assert missing.value.missing
-    with pytest.raises(engine.RegistryError) as silent:
+    with pytest.raises(RegistryError) as silent:
         podman.manifest_digest(reference, own.address)
     assert not silent.value.answered
 
@@ -135,7 +140,7 @@ def test_the_main_job_runs(by_podman, lab, tiny):
     options = ("run", "--app", str(tiny.directory), "--run", "test-podman", "--bases=scratch,alpine")
     command = (*options, "--profiles=baseline", "--blocks=0")
     with measured(lab, "test-podman", command):
-        rows = store.current(store.load("test-podman"))
+        rows = runs.current(runs.load("test-podman"))
         assert rows["ok"].all() and set(rows["cell"]) == {"scratch-baseline-system", "alpine-baseline-system"}
         sizes = rows[rows["metric"].isin(["unpacked_bytes", "compressed_bytes", "pushed_bytes"])]
         assert len(sizes) == 6 and (sizes["value"].astype(float) > 0).all()
@@ -144,20 +149,22 @@ def test_the_main_job_runs(by_podman, lab, tiny):
 
 @pytest.mark.engine
 def test_clean_up_knows_the_names_that_podman_gives(by_podman, images, monkeypatch):
-    monkeypatch.setattr(engine, "lab_id", lambda: "0123abcd")
-    container = engine.create_container(images["alpine"].digest, command=["/bin/sh", "-c", "trap '' TERM; sleep 60"])
-    made = container.commit(engine.repository("test"), "made", changes=[f"LABEL {engine.IMAGE_LABEL}=0123abcd"])
+    monkeypatch.setattr(client, "lab_id", lambda: "0123abcd")
+    container = containers.create_container(
+        images["alpine"].digest, command=["/bin/sh", "-c", "trap '' TERM; sleep 60"]
+    )
+    made = container.commit(client.repository("test"), "made", changes=[f"LABEL {client.IMAGE_LABEL}=0123abcd"])
     try:
         container.start()
         began = time.monotonic()
-        engine.remove_container(container)
+        containers.remove_container(container)
         assert time.monotonic() - began < 8  # Podman waits ten seconds for what ignores SIGTERM
         made.tag("rustimg-lab-test-foreign", "kept")
-        removed, kept = engine.remove_images()
+        removed, kept = remove_images()
         assert removed == 0 and len(kept) == 1 and "rustimg-lab-test-foreign:kept" in kept[0]
-        assert not engine.find_image(f"{engine.repository('test')}:made")
+        assert not find_image(f"{client.repository('test')}:made")
     finally:
-        engine.client().images.remove(made.id, force=True)
+        client.connect().images.remove(made.id, force=True)
 
 
 def test_nerdctl_is_refused_in_one_line(tmp_path, monkeypatch):
@@ -165,7 +172,7 @@ def test_nerdctl_is_refused_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "nerdctl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-    engine.client.cache_clear()
+    client.connect.cache_clear()
     with pytest.raises(LabError, match="nerdctl has no Docker API") as refused:
-        engine.client()
+        client.connect()
     assert "\n" not in str(refused.value)

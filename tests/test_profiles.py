@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rustimg_lab import apps, dockerfile, matrix, profiles
+from rustimg_lab.build import dockerfile, lab_toml
 from rustimg_lab.errors import LabError
+from rustimg_lab.model import matrix, profiles
 from rustimg_lab.paths import MYIP, ROOT
 
 
@@ -60,7 +61,7 @@ def test_what_cannot_be_combined_is_told_with_the_reason(name, said):
 
 
 def test_profiles_that_only_strip_share_what_cargo_compiled():
-    app = apps.load(MYIP)
+    app = lab_toml.load(MYIP)
     ids = {
         name: dockerfile.cache_id(matrix.cell("scratch", name, "system"), app)
         for name in ("baseline", "strip", "abort", "cpu-v3", "optimized", "lto-fat+unit-1")
@@ -70,7 +71,7 @@ def test_profiles_that_only_strip_share_what_cargo_compiled():
 
 
 def test_what_cargo_and_the_compiler_are_told_is_in_the_text():
-    text = dockerfile.render(matrix.cell("debian", "abort+cpu-v3+no-pie", "system"), apps.load(MYIP))
+    text = dockerfile.render(matrix.cell("debian", "abort+cpu-v3+no-pie", "system"), lab_toml.load(MYIP))
     assert (
         "export CARGO_PROFILE_RELEASE_PANIC=abort RUSTFLAGS='-Crelocation-model=static -Ctarget-cpu=x86-64-v3'; \\\n"
         in text
@@ -116,7 +117,7 @@ def test_a_broken_file_is_one_line_on_the_command_line(tmp_path):
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom rustimg_lab import paths\n"
         f"paths.PROFILES = Path({str(tmp_path / 'profiles.toml')!r})\n"
-        "from rustimg_lab import __main__\nsys.exit(__main__.main(['dockerfile', 'scratch']))\n"
+        "from rustimg_lab.cli.main import main\nsys.exit(main(['dockerfile', 'scratch']))\n"
     )
     done = subprocess.run([sys.executable, str(script)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2

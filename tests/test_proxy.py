@@ -17,8 +17,12 @@ import trustme
 from conftest import forget, work_folders
 from test_bases import push, registry_on, rootfs
 
-from rustimg_lab import apps, bases, build, engine, host, matrix, proxy
+from rustimg_lab.build import bake, bases, lab_toml
+from rustimg_lab.engine import client
+from rustimg_lab.engine.images import find_image
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import machine, process, proxy
+from rustimg_lab.model import matrix
 from rustimg_lab.paths import REPORTS, ROOT, RUNS
 
 CANARY = "canary5f0c"
@@ -38,7 +42,7 @@ def variables(tmp_path) -> dict[str, str]:
     """A CA bundle with a canary in it, named as a user names one, and a login at registries with one; a proxy's
     variables are added by `through`."""
     bundle = tmp_path / "bundle.pem"
-    bundle.write_text(host.ca_bundle().read_text() + f"\n# {CANARY}\n")
+    bundle.write_text(machine.ca_bundle().read_text() + f"\n# {CANARY}\n")
     (tmp_path / "docker").mkdir()
     logins = {key: {"auth": LOGIN} for key in ("https://index.docker.io/v1/", "gcr.io")}
     (tmp_path / "docker" / "config.json").write_text(json.dumps({"auths": logins}))
@@ -59,7 +63,7 @@ def test_the_variables_are_found_in_either_case_and_handed_on_in_both(monkeypatc
     assert proxy.environment()["http_proxy"] == proxy.environment()["HTTP_PROXY"] == "http://upper:1"
     assert proxy.build_options() == ["--build-arg", "HTTP_PROXY", "--build-arg", "HTTPS_PROXY"]  # no value to be seen
     assert not proxy.on_this_machine()
-    assert engine.run(["sh", "-c", "echo $http_proxy"]) == "http://upper:1\n"
+    assert process.run(["sh", "-c", "echo $http_proxy"]) == "http://upper:1\n"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:3128", "localhost:3128", "http://u:p@[::1]:3128"])
@@ -117,12 +121,12 @@ def test_a_pull_goes_through_the_proxy_and_past_the_authority_that_the_engine_do
         found = bases.resolve("alpine", sources, print)
     try:
         assert found.manifest == digest and found.source == "registry registry.invalid"
-        image = engine.client().images.get(found.digest)
+        image = client.connect().images.get(found.digest)
         assert image.tags == [found.image] and image.attrs["RepoDigests"] == []
         assert "registry.invalid" in own.passed and own.refused == 0
         assert CANARY not in str(found.as_dict())
     finally:
-        engine.client().images.remove(found.image, noprune=True)
+        client.connect().images.remove(found.image, noprune=True)
         bases._silent.clear()
 
 
@@ -140,8 +144,9 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
     script = tmp_path / "lab.py"
     script.write_text(
         "import pathlib, sys\n"
-        "from rustimg_lab import __main__, dockerfile\n"
-        f"__main__.MYIP = pathlib.Path({str(tiny.directory)!r})\n"
+        "from rustimg_lab.build import dockerfile\n"
+        "from rustimg_lab.cli import main, selection\n"
+        f"selection.MYIP = pathlib.Path({str(tiny.directory)!r})\n"
         "plain = dockerfile.render\n"
         # The measured text: as with the official builder, for apt; with no step and nothing of cargo's from before.
         "def render(*arguments):\n"
@@ -149,16 +154,16 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
         f"    text = text.replace('rustimg-lab-cargo-home', 'rustimg-lab-test-{uuid.uuid4().hex[:8]}')\n"
         "    return text.replace('rustup target add', ': rustup target add')\n"
         "dockerfile.render = render\n"
-        "sys.exit(__main__.main(sys.argv[1:]))\n"
+        "sys.exit(main.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, str(script), "run", "--run", run, "--blocks", "0", "--bases", "scratch",
                "--profiles", "baseline", "--allocators", "system,mimalloc"]  # fmt: skip
     with forward_proxy.serve(USER, PASSWORD, {}) as own:
         environment = {**os.environ, **variables, **through(own.address)}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
-    app = apps.load(tiny.directory)
+    app = lab_toml.load(tiny.directory)
     cells = matrix.grid(["scratch"], ["baseline"], ["system", "mimalloc"])
-    image = build.image_tag(cells[0], app)
+    image = bake.image_tag(cells[0], app)
     try:
         assert done.returncode == 1, done.stderr  # a tiny crate does no client's job
         assert "failed to run custom build command" in done.stderr
@@ -176,18 +181,18 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
             text = path.read_text(errors="replace")
             assert CANARY not in text and LOGIN not in text, path
         assert CANARY not in done.stdout + done.stderr
-        assert CANARY not in str(engine.client().images.get(image).history())
-        assert CANARY not in str(engine.client().images.get(image).attrs)
+        assert CANARY not in str(client.connect().images.get(image).history())
+        assert CANARY not in str(client.connect().images.get(image).attrs)
         assert CANARY.encode() not in saved(image) and LOGIN.encode() not in saved(image)
     finally:
         forget(run)
-        if engine.find_image(image):
-            engine.client().images.remove(image)
+        if find_image(image):
+            client.connect().images.remove(image)
 
 
 def saved(image: str) -> bytes:
     """All that an image is, layers unpacked."""
-    archive = io.BytesIO(b"".join(engine.client().images.get(image).save()))
+    archive = io.BytesIO(b"".join(client.connect().images.get(image).save()))
     with tarfile.open(fileobj=archive) as tar:
         assert any(re.search(r"layer\.tar$|^blobs/", name) for name in tar.getnames())
         return b"".join(tar.extractfile(member).read() for member in tar if member.isfile())

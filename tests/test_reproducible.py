@@ -4,8 +4,11 @@ import uuid
 
 import pytest
 
-from rustimg_lab import apps, dockerfile, engine, matrix
-from rustimg_lab.disk import sha256
+from rustimg_lab.build import dockerfile, lab_toml
+from rustimg_lab.engine import client
+from rustimg_lab.host.files import sha256
+from rustimg_lab.model import matrix
+from rustimg_lab.model.app import App
 from rustimg_lab.paths import MYIP
 
 pytestmark = [pytest.mark.engine, pytest.mark.builds, pytest.mark.faults]
@@ -17,7 +20,7 @@ def cold(builds, monkeypatch):
     name."""
     plain = dockerfile.render
 
-    def build(cells: list[matrix.Cell], app: matrix.App) -> dict[str, tuple[str, list[str]]]:
+    def build(cells: list[matrix.Cell], app: App) -> dict[str, tuple[str, list[str]]]:
         word = uuid.uuid4().hex[:12]
 
         def render(*arguments: object) -> str:
@@ -28,7 +31,7 @@ def cold(builds, monkeypatch):
         found = {}
         for each in builds(cells, app):
             assert each.image, each.reason
-            layers = engine.client().images.get(each.image).attrs["RootFS"]["Layers"]
+            layers = client.connect().images.get(each.image).attrs["RootFS"]["Layers"]
             found[each.cell.slug] = sha256(each.shipped), layers
         return found
 
@@ -43,5 +46,5 @@ def test_two_cold_builds_give_the_same_binary_and_the_same_layers(cold, tiny, re
     )
     cells = matrix.grid(grid.bases, grid.profiles, grid.allocators)
     cells += [matrix.cell("scratch", "optimized", "system", additions=("ca-certificates", "init", "tmp", "tzdata"))]
-    first, second = (cold(cells, apps.load(MYIP) if full else tiny) for _ in range(2))
+    first, second = (cold(cells, lab_toml.load(MYIP) if full else tiny) for _ in range(2))
     assert len(first) == len(cells) and first == second

@@ -14,8 +14,15 @@ import pytest
 from conftest import forget, ours, work_folders
 from test_bases import rootfs
 
-from rustimg_lab import apps, build, comparison, engine, host, matrix, registry, short, stats, store
+from rustimg_lab.analysis import cells, comparison
+from rustimg_lab.build import bake, lab_toml
+from rustimg_lab.engine import client, local_registry
+from rustimg_lab.engine.images import find_image, split_host
+from rustimg_lab.host import machine
+from rustimg_lab.model import matrix
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
+from rustimg_lab.report import terminal
+from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 NAME = "test-article"
@@ -29,7 +36,7 @@ def article_run():
     command = [sys.executable, "-m", "rustimg_lab", "run", "--run", NAME, "--blocks", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    yield done, stats.article_grid(store.load(NAME)).set_index(["base", "profile"])
+    yield done, cells.article_grid(runs.load(NAME)).set_index(["base", "profile"])
     forget(NAME)
 
 
@@ -72,7 +79,7 @@ def test_the_report_is_one_page_that_has_every_cell(article_run):
     html = page.read_text()
     (table,) = re.findall(r"<table[^>]*>(?:(?!</table>).)*article 2021, MB.*?</table>", html, re.DOTALL)
     assert table.count("<tr>") == 1 + 8
-    if stats.cells(store.load(NAME))["stand_in"].any():
+    if cells.cell_table(runs.load(NAME))["stand_in"].any():
         assert table.count("alpine (stand-in)") == 2
 
 
@@ -84,7 +91,7 @@ def test_every_cell_has_its_dockerfile_and_its_log(article_run):
 
 def test_the_grid_has_a_short_study_of_musl_malloc_and_says_that_it_is_short(article_run):
     done, _ = article_run
-    rows = store.load(NAME)
+    rows = runs.load(NAME)
     found = comparison.of_study(rows, "throughput-batch-1w-16c", "cpu_us_per_request")
     assert found.attrs["baseline"] == "scratch-optimized-system"
     others = {"alpine-optimized-system", "scratch-optimized-jemalloc", "alpine-optimized-jemalloc"}
@@ -121,7 +128,7 @@ def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other
     done = lab("run", "--run", other_run, "--blocks", "0", "--base", f"alpine={archive}")
     assert done.returncode == 0, done.stderr
     _, before = article_run
-    table = stats.article_grid(store.load(other_run)).set_index(["base", "profile"])
+    table = cells.article_grid(runs.load(other_run)).set_index(["base", "profile"])
     assert len(table) == 8 and table["ok"].all()
     source = table["base_source"].unstack()
     assert set(source.loc["alpine"]) == {"archive other-alpine.tar.gz"}
@@ -129,7 +136,7 @@ def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other
     assert (source.drop("alpine") == before["base_source"].unstack().drop("alpine")).all().all()
     assert (table["binary_sha256"] == before["binary_sha256"]).all()
     assert "(archive other-alpine.tar.gz, named by the user; " in done.stdout
-    assert short.markdown(other_run).count("| archive other-alpine.tar.gz |") == 2
+    assert terminal.markdown(other_run).count("| archive other-alpine.tar.gz |") == 2
     page = (REPORTS / other_run / "report.html").read_text()
     assert "alpine (stand-in)" not in page and "Test Linux v1.2 (1.2.3)" in page
 
@@ -141,10 +148,10 @@ def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other
 
 def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, images, lab, other_run):
     """As a mirror has the official images; what is in this one are the bases of packages, and they say so."""
-    api = engine.client().images
-    with registry.serve() as own:
+    api = client.connect().images
+    with local_registry.serve() as own:
         for name, image in images.items():
-            path = engine.split_host(matrix.reference(name))[1]
+            path = split_host(matrix.reference(name))[1]
             path, _, tag = path.partition(":")
             repository, tag = f"{own.address}/{path}", tag or "latest"
             api.get(image.digest).tag(repository, tag)
@@ -155,8 +162,8 @@ def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, 
         done = lab("run", "--run", other_run, "--blocks", "0", "--registry", own.address)
     try:
         assert done.returncode == 0, done.stderr
-        rows = store.load(other_run)
-        table = stats.article_grid(rows)
+        rows = runs.load(other_run)
+        table = cells.article_grid(rows)
         assert len(table) == 8 and table["ok"].all()
         assert set(table["base_source"]) == {f"registry {own.address}", "empty"}
         recorded = rows.attrs["environment"]["images"].values()
@@ -167,7 +174,7 @@ def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, 
         assert set(table.loc[table["stand_in"], "base"]) == ({"alpine"} if images["alpine"].stand_in else set())
     finally:
         for name in images:
-            for image in api.list(name=engine.repository(name)):
+            for image in api.list(name=client.repository(name)):
                 for tag in image.tags:
                     if re.fullmatch("[0-9a-f]{12}", tag.rpartition(":")[2]):
                         api.remove(tag, noprune=True)
@@ -181,7 +188,7 @@ def test_another_release_is_another_run(article_run, lab):
 
 
 def test_two_labs_on_one_run_and_the_second_refuses(article_run, lab):
-    with store.open_run(NAME, store.load(NAME).attrs["environment"]["machine"]):
+    with runs.open_run(NAME, runs.load(NAME).attrs["environment"]["machine"]):
         done = lab("run", "--run", NAME, "--blocks", "0")
     assert done.returncode == 2
     assert done.stderr.strip() == (
@@ -194,7 +201,7 @@ def test_the_smallest_that_is_fast_enough_is_picked(article_run, lab):
     assert done.returncode == 0, done.stderr
     picked = re.search(r"^Picked: (\S+): ", done.stdout, re.MULTILINE)[1]
     assert picked == "scratch-optimized-jemalloc"
-    assert done.stdout.partition("--- Dockerfile\n")[2] == store.dockerfile(NAME, picked)
+    assert done.stdout.partition("--- Dockerfile\n")[2] == runs.dockerfile(NAME, picked)
 
 
 @pytest.fixture
@@ -205,9 +212,9 @@ def tiny_run(tiny, tmp_path):
     script = tmp_path / "lab.py"
     script.write_text(
         "import pathlib, sys\n"
-        "from rustimg_lab import __main__\n"
-        f"__main__.MYIP = pathlib.Path({str(tiny.directory)!r})\n"
-        "sys.exit(__main__.main(sys.argv[1:]))\n"
+        "from rustimg_lab.cli import main, selection\n"
+        f"selection.MYIP = pathlib.Path({str(tiny.directory)!r})\n"
+        "sys.exit(main.main(sys.argv[1:]))\n"
     )
 
     def start(*arguments: str) -> subprocess.Popen:
@@ -217,10 +224,10 @@ def tiny_run(tiny, tmp_path):
 
     yield start, name
     forget(name)
-    app = apps.load(tiny.directory)
+    app = lab_toml.load(tiny.directory)
     for cell in matrix.grid(matrix.BASES, ["baseline"], matrix.ALLOCATORS):
-        if engine.find_image(build.image_tag(cell, app)):
-            engine.client().images.remove(build.image_tag(cell, app))
+        if find_image(bake.image_tag(cell, app)):
+            client.connect().images.remove(bake.image_tag(cell, app))
 
 
 @pytest.mark.builds
@@ -231,7 +238,7 @@ def test_a_cell_that_failed_is_a_row_and_in_the_exit_code(tiny_run, tiny):
     process = start("--bases", "scratch", "--allocators", "system,jemalloc,mimalloc")
     out, err = process.communicate(timeout=600)
     assert process.returncode == 1, err
-    table = stats.cells(store.load(name)).set_index("allocator")
+    table = cells.cell_table(runs.load(name)).set_index("allocator")
     assert len(table) == 3 and not table["ok"].any()
     assert "printed 'answer 42', the server had answered" in table.loc["system", "reason"]
     assert "asked for jemalloc, the linker kept system" in table.loc["jemalloc", "reason"]
@@ -247,7 +254,7 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     slow = tiny.directory / "build.rs"
     slow.write_text(f'fn main() {{ std::process::Command::new("{SLEEP[0]}").arg("{SLEEP[1]}").status().unwrap(); }}')
     process = start("--bases", "scratch,debian", "--allocators", "system")
-    at_once = min(2, host.parallel_builds())
+    at_once = min(2, machine.parallel_builds())
     assert _wait_for(lambda: len(_sleeping()) == at_once, 120), "cargo did not come as far as the build script"
     process.send_signal(sign)
     out, err = process.communicate(timeout=60)
@@ -264,8 +271,8 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     process = start("--bases", "scratch,debian", "--allocators", "system")
     _, err = process.communicate(timeout=600)
     assert process.returncode == 1, err  # both are built, and do not do a client's job
-    table = stats.cells(store.load(name))
-    assert table["binary_sha256"].notna().all() and store.load(name).attrs["broken"] == []
+    table = cells.cell_table(runs.load(name))
+    assert table["binary_sha256"].notna().all() and runs.load(name).attrs["broken"] == []
     assert work_folders() == []
 
 

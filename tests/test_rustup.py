@@ -13,8 +13,13 @@ from pathlib import Path
 import distribution
 import pytest
 from conftest import add_file
+from docker.models.images import Image
 
-from rustimg_lab import dockerfile, engine, host, matrix, packages, proxy
+from rustimg_lab.build import dockerfile, mmdebstrap
+from rustimg_lab.engine import client, containers
+from rustimg_lab.engine.images import find_image
+from rustimg_lab.host import machine, process, proxy, tools
+from rustimg_lab.model import matrix
 
 pytestmark = [pytest.mark.engine, pytest.mark.builds, pytest.mark.engines]
 
@@ -48,7 +53,7 @@ def served(images) -> Iterator[distribution.Distribution]:
 def ca(served, tmp_path_factory) -> Path:
     """A CA bundle as of a company: the usual authorities, and the one that is between here and the distribution."""
     bundle = tmp_path_factory.mktemp("ca") / "ca.pem"
-    bundle.write_bytes((host.ca_bundle().read_bytes() if host.ca_bundle() else b"") + served.authority)
+    bundle.write_bytes((machine.ca_bundle().read_bytes() if machine.ca_bundle() else b"") + served.authority)
     return bundle
 
 
@@ -56,7 +61,7 @@ def ca(served, tmp_path_factory) -> Path:
 def official(served, ca, images) -> Iterator[str]:
     """An image as the official slim one: rustup, one toolchain without any other target, gcc, and no make."""
     variables = HOMES | {"PATH": PATH, "RUST_VERSION": served.version, "RUSTUP_DIST_SERVER": served.address}
-    container = engine.create_container(
+    container = containers.create_container(
         images["debian"].image, command=["sleep", "infinity"], network_mode="host", mem_limit="2g", init=True
     )
     image = ""
@@ -70,40 +75,40 @@ def official(served, ca, images) -> Iterator[str]:
         code, output = container.exec_run(["sh", "-c", SET_UP], environment=environment)
         assert code == 0, output.decode()
         changes = [f"ENV {name}={value}" for name, value in variables.items()]
-        image = container.commit(engine.repository("test-rustup"), uuid.uuid4().hex[:12], changes=changes).tags[0]
-        engine.remove_container(container)
+        image = container.commit(client.repository("test-rustup"), uuid.uuid4().hex[:12], changes=changes).tags[0]
+        containers.remove_container(container)
         yield image
     finally:
-        engine.remove_container(container)
+        containers.remove_container(container)
         if image:
-            engine.client().images.remove(image)
+            client.connect().images.remove(image)
 
 
 @pytest.fixture
-def made(official, ca, tmp_path) -> Iterator[Callable[..., engine.Image]]:
+def made(official, ca, tmp_path) -> Iterator[Callable[..., Image]]:
     """Builds a Dockerfile on the official image, as a user does by hand; the images are removed afterwards."""
     tags: list[str] = []
 
-    def build(text: Path, context: Path, *options: str) -> engine.Image:
-        tags.append(f"{engine.repository('test-rustup')}:{uuid.uuid4().hex[:12]}")
-        engine.run(
-            [*host.buildx_command(), "build", "--builder=default", "--output=type=docker", "--tag", tags[-1],
-             "--label", f"{engine.IMAGE_LABEL}={engine.lab_id()}", "--network=host", *proxy.build_options(),
+    def build(text: Path, context: Path, *options: str) -> Image:
+        tags.append(f"{client.repository('test-rustup')}:{uuid.uuid4().hex[:12]}")
+        process.run(
+            [*tools.buildx_command(), "build", "--builder=default", "--output=type=docker", "--tag", tags[-1],
+             "--label", f"{client.IMAGE_LABEL}={client.lab_id()}", "--network=host", *proxy.build_options(),
              "--secret", f"id=ca,src={ca}",
              "--build-arg", f"RUST_IMAGE={official}", *options, "--file", str(text), str(context)]
         )  # fmt: skip
-        return engine.client().images.get(tags[-1])
+        return client.connect().images.get(tags[-1])
 
     yield build
     for tag in tags:
-        if engine.find_image(tag):
-            engine.client().images.remove(tag)
+        if find_image(tag):
+            client.connect().images.remove(tag)
 
 
 def run(image: str, *command: str) -> str:
     """What a container of the image prints, with no network."""
     options = {"network_mode": "none", "mem_limit": "256m", "remove": True}
-    return engine.client().containers.run(image, list(command) or None, **options).decode()
+    return client.connect().containers.run(image, list(command) or None, **options).decode()
 
 
 def archives(served: distribution.Distribution, first: int) -> list[str]:
@@ -144,7 +149,7 @@ def test_cargo_finds_the_sources_of_the_standard_library_that_rustup_adds(made, 
 
 
 def test_what_measures_is_compiled_by_what_rustup_adds(made, images):
-    folder = packages.MEASURE_FOLDER / "tools"
+    folder = mmdebstrap.MEASURE_FOLDER / "tools"
     options = ("--target", "builder", "--build-arg", f"DEBIAN_IMAGE={images['debian'].image}")
     image = made(folder / "Dockerfile", folder, *options)
     assert "starter" in run(image.id, "ls", "/starter")

@@ -13,9 +13,12 @@ from importlib import metadata
 import cramjam
 import pytest
 
-from rustimg_lab import engine, registry
+from rustimg_lab.engine import client, local_registry
+from rustimg_lab.engine.images import _unpacked, saved
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import sizes
+from rustimg_lab.host import process, tools
+from rustimg_lab.measure import binary
+from rustimg_lab.measure.image import _without_times, measure_image
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here to make binaries with")
 
@@ -35,20 +38,20 @@ def image(monkeypatch):
             link = tarfile.TarInfo("link")
             link.type, link.linkname = tarfile.LNKTYPE, next(iter(files))
             tar.addfile(link)  # a second name for the first file has no bytes of its own
-        repository = engine.repository(f"test-sizes-{len(made)}")
-        engine.client().api.import_image_from_data(archive.getvalue(), repository=repository, tag="test")
+        repository = client.repository(f"test-sizes-{len(made)}")
+        client.connect().api.import_image_from_data(archive.getvalue(), repository=repository, tag="test")
         made.append(f"{repository}:test")
-        return engine.client().images.get(made[-1]).id
+        return client.connect().images.get(made[-1]).id
 
     yield make
     for tag in made:
-        engine.client().images.remove(tag)
+        client.connect().images.remove(tag)
 
 
 @pytest.mark.engine
 def test_unpacked_bytes_are_the_bytes_of_the_files_and_not_of_the_archive(image):
     made = image({"a": b"x" * 1000, "b": os.urandom(123_456)})
-    rows = {row.metric: row for row in sizes.measure_image(made, None, None)}
+    rows = {row.metric: row for row in measure_image(made, None, None)}
     assert rows["unpacked_bytes"].value == rows["app_bytes"].value == 124_456
     assert rows["base_bytes"].value == 0
     assert rows["layer_bytes"].detail == "app: imported root file system"
@@ -57,19 +60,19 @@ def test_unpacked_bytes_are_the_bytes_of_the_files_and_not_of_the_archive(image)
 @pytest.mark.engine
 def test_what_is_of_the_base_is_no_share_of_the_app(image):
     made = image({"a": b"x" * 1000})
-    rows = {row.metric: row.value for row in sizes.measure_image(made, made, None)}
+    rows = {row.metric: row.value for row in measure_image(made, made, None)}
     assert (rows["base_bytes"], rows["app_bytes"]) == (1000, 0)
 
 
 @pytest.mark.engine
 def test_compressed_bytes_are_the_images_and_within_5_percent_of_what_this_engine_pushes(image, images):
-    if not registry.host.registry_command():
+    if not tools.registry_command():
         pytest.fail("docker-registry could not be fetched")
     compressible = b"".join(f"line {number} of a text\n".encode() for number in range(50_000))
-    with registry.serve() as own:
+    with local_registry.serve() as own:
         for made in (images["debian"].digest, images["distroless"].digest, image({"a": compressible})):
-            pushed = {row.metric: row for row in sizes.measure_image(made, None, own)}
-            alone = {row.metric: row for row in sizes.measure_image(made, None, None)}
+            pushed = {row.metric: row for row in measure_image(made, None, own)}
+            alone = {row.metric: row for row in measure_image(made, None, None)}
             assert pushed["compressed_bytes"] == alone["compressed_bytes"]
             assert alone["pushed_bytes"].value is None and alone["pushed_bytes"].ok
             assert alone["pushed_bytes"].detail == "not measured: docker-registry is missing"
@@ -85,16 +88,16 @@ def _zstd(content: bytes) -> int:
 
 
 def without_times(layer) -> bytes:
-    with sizes._without_times(layer) as plain:
+    with _without_times(layer) as plain:
         return plain.read()
 
 
 @pytest.mark.engine
 def test_each_layer_is_compressed_alone_by_the_pinned_library(image):
     made = image({"a": b"text " * 10_000, "b": os.urandom(10_000)})
-    with engine.saved(made) as (_, layers):
+    with saved(made) as (_, layers):
         archives = [without_times(layer) for layer in layers]
-    rows = {row.metric: row for row in sizes.measure_image(made, None, None)}
+    rows = {row.metric: row for row in measure_image(made, None, None)}
     assert rows["compressed_bytes"].value == sum(len(cramjam.gzip.compress(each, level=6)) for each in archives)
     assert rows["compressed_zstd_bytes"].value == sum(map(_zstd, archives))
     assert rows["compressed_bytes"].detail == f"gzip -6, each layer alone, by cramjam {metadata.version('cramjam')}"
@@ -128,13 +131,13 @@ def test_when_and_by_whom_a_file_was_written_changes_no_compressed_size():
 def test_a_layer_that_an_engine_saved_compressed_is_unpacked_first(compress):
     content = b"ustar" * 100_000
     with ExitStack() as opened:
-        assert engine._unpacked(opened, io.BytesIO(bytes(compress(content)))).read() == content
+        assert _unpacked(opened, io.BytesIO(bytes(compress(content)))).read() == content
 
 
 @pytest.mark.engine
 def test_a_registry_that_does_not_take_a_push_costs_one_size_and_no_other(image):
     made = image({"a": b"x"})
-    rows = {row.metric: row for row in sizes.measure_image(made, None, registry.Registry("127.0.0.1:1"))}
+    rows = {row.metric: row for row in measure_image(made, None, local_registry.Registry("127.0.0.1:1"))}
     assert rows["compressed_bytes"].value > 0
     assert rows["pushed_bytes"].value is None and rows["pushed_bytes"].ok
     assert rows["pushed_bytes"].detail.startswith("not measured: the registry at 127.0.0.1:1 did not take an image: ")
@@ -143,52 +146,52 @@ def test_a_registry_that_does_not_take_a_push_costs_one_size_and_no_other(image)
 @pytest.mark.engine
 def test_a_push_leaves_no_name_behind_and_the_registry_ends(image):
     made = image({"a": b"x"})
-    before = engine.client().images.get(made).tags
-    with registry.serve() as own:
+    before = client.connect().images.get(made).tags
+    with local_registry.serve() as own:
         assert own.address.startswith("127.0.0.1:")
         assert len(own.push(made).layer_bytes) == 1
-    assert engine.client().images.get(made).tags == before
+    assert client.connect().images.get(made).tags == before
     with pytest.raises(OSError):
-        registry._direct.open(f"http://{own.address}/v2/", timeout=2)
+        local_registry._direct.open(f"http://{own.address}/v2/", timeout=2)
 
 
 @pytest.mark.engine
 def test_an_index_in_a_registry_stands_for_the_image_in_it_and_not_for_its_attestation(image):
     """As an engine with containerd's store pushes an image that was built with one."""
     made = image({"a": os.urandom(1000)})
-    with registry.serve() as own:
+    with local_registry.serve() as own:
         pushed = own.push(made)
         url = f"http://{own.address}/v2/rustimg-lab/manifests/"
-        asked = urllib.request.Request(url + pushed.tag, headers={"Accept": registry._MANIFESTS[0]})
-        with registry._direct.open(asked) as answer:
+        asked = urllib.request.Request(url + pushed.tag, headers={"Accept": local_registry._MANIFESTS[0]})
+        with local_registry._direct.open(asked) as answer:
             kind, digest, size = (answer.headers[name] for name in
                                   ("Content-Type", "Docker-Content-Digest", "Content-Length"))  # fmt: skip
         about = {"mediaType": kind, "digest": digest, "size": int(size)}
         attestation = about | {"platform": {"os": "unknown", "architecture": "unknown"}, "size": 1}
-        index = {"schemaVersion": 2, "mediaType": registry._MANIFESTS[-1], "manifests": [
+        index = {"schemaVersion": 2, "mediaType": local_registry._MANIFESTS[-1], "manifests": [
             attestation, about | {"platform": {"os": "linux", "architecture": "amd64"}},
         ]}  # fmt: skip
         put = urllib.request.Request(url + "index", json.dumps(index).encode(), method="PUT",
-                                     headers={"Content-Type": registry._MANIFESTS[-1]})  # fmt: skip
-        registry._direct.open(put).close()
+                                     headers={"Content-Type": local_registry._MANIFESTS[-1]})  # fmt: skip
+        local_registry._direct.open(put).close()
         manifest = own._manifest("index")
         assert [layer["size"] for layer in manifest["layers"]] == pushed.layer_bytes
-        assert pushed.compressed_by == ("gzip",) or engine.about().keeps_in_containerd
+        assert pushed.compressed_by == ("gzip",) or client.engine_info().keeps_in_containerd
 
 
 @pytest.mark.engine
 def test_a_registry_without_the_pushed_manifest_is_one_line(image, monkeypatch):
     made = image({"a": b"x"})
-    with registry.serve() as own:
-        monkeypatch.setattr(registry.Registry, "_manifest", lambda self, tag, usual=own._manifest: usual("none"))
+    with local_registry.serve() as own:
+        monkeypatch.setattr(local_registry.Registry, "_manifest", lambda self, tag, usual=own._manifest: usual("none"))
         with pytest.raises(LabError, match=r"the registry at 127\.0\.0\.1:\d+ has no manifest of the pushed .*404"):
             own.push(made)
 
 
 @pytest.mark.engine
 def test_without_docker_registry_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(registry.host, "registry_command", lambda: None)
-    with pytest.raises(LabError, match="install the package docker-registry"), registry.serve():
+    monkeypatch.setattr(tools, "registry_command", lambda: None)
+    with pytest.raises(LabError, match="install the package docker-registry"), local_registry.serve():
         pass
 
 
@@ -197,7 +200,7 @@ def compile_c(tmp_path):
     def run(name: str, *options: str, source: str = "int main(void) { return 0; }"):
         path = tmp_path / name
         (tmp_path / f"{name}.c").write_text(source)
-        engine.run(["gcc", str(tmp_path / f"{name}.c"), "-o", str(path), *options])
+        process.run(["gcc", str(tmp_path / f"{name}.c"), "-o", str(path), *options])
         return path
 
     return run
@@ -214,7 +217,7 @@ def compile_c(tmp_path):
     ],
 )
 def test_elf_facts(options, linkage, pie, stripped, compile_c):
-    facts = sizes.elf_facts(compile_c("program", *options))
+    facts = binary.elf_facts(compile_c("program", *options))
     assert (facts["linkage"], facts["pie"], facts["stripped"]) == (linkage, pie, stripped)
     assert facts["needed_libraries"] == ("libc.so.6" if linkage == "dynamic" else "")
     assert bool(facts["glibc_needed"]) == (linkage == "dynamic")
@@ -223,12 +226,12 @@ def test_elf_facts(options, linkage, pie, stripped, compile_c):
 @needs_gcc
 def test_the_highest_glibc_version_is_by_number_and_not_by_letter(compile_c):
     source = "#include <stdlib.h>\n#include <math.h>\nint main(int c, char **v) { return (int)exp(c) + atoi(v[0]); }"
-    assert sizes.elf_facts(compile_c("program", "-lm", "-no-pie", source=source))["glibc_needed"] in (
+    assert binary.elf_facts(compile_c("program", "-lm", "-no-pie", source=source))["glibc_needed"] in (
         "GLIBC_2.29",  # where exp was last given a new version
         "GLIBC_2.34",  # where __libc_start_main was
         "GLIBC_2.38",
     )
-    assert sorted(["GLIBC_2.34", "GLIBC_2.4", "GLIBC_2.2.5"], key=sizes.glibc_version)[-1] == "GLIBC_2.34"
+    assert sorted(["GLIBC_2.34", "GLIBC_2.4", "GLIBC_2.2.5"], key=binary.glibc_version)[-1] == "GLIBC_2.34"
 
 
 @needs_gcc
@@ -238,8 +241,8 @@ def test_the_highest_glibc_version_is_by_number_and_not_by_letter(compile_c):
 def test_the_allocator_is_told_by_its_symbols(symbol, allocator, compile_c):
     source = f"void *{symbol}(int n) {{ return 0; }} int main(void) {{ return 0; }}"
     linked = compile_c("program", source=source)
-    assert sizes.linked_allocator(linked) == allocator
-    rows = {row.metric: row for row in sizes.measure_binary(linked, linked, "jemalloc")}
+    assert binary.linked_allocator(linked) == allocator
+    rows = {row.metric: row for row in binary.measure_binary(linked, linked, "jemalloc")}
     assert rows["linked_allocator"].ok == (allocator == "jemalloc")
     if allocator != "jemalloc":
         assert rows["linked_allocator"].reason == f"asked for jemalloc, the linker kept {allocator}"
@@ -248,8 +251,8 @@ def test_the_allocator_is_told_by_its_symbols(symbol, allocator, compile_c):
 @needs_gcc
 def test_a_stripped_binary_tells_no_allocator(compile_c):
     linked = compile_c("program", "-s")
-    assert sizes.linked_allocator(linked) == ""
-    rows = {row.metric: row for row in sizes.measure_binary(linked, linked, "system")}
+    assert binary.linked_allocator(linked) == ""
+    rows = {row.metric: row for row in binary.measure_binary(linked, linked, "system")}
     assert not rows["linked_allocator"].ok and rows["linked_allocator"].reason.startswith("no symbols, by which")
 
 
@@ -257,4 +260,4 @@ def test_what_is_no_elf_file_is_refused(tmp_path):
     path = tmp_path / "text"
     path.write_text("#!/bin/sh\n")
     with pytest.raises(LabError, match="not an ELF file"):
-        sizes.elf_facts(path)
+        binary.elf_facts(path)

@@ -3,10 +3,15 @@
 import pytest
 from conftest import adds_nothing, measured
 
-from rustimg_lab import apps, build, comparison, engine, matrix, store
-from rustimg_lab.measure import startup, workloads
-from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.analysis import comparison
+from rustimg_lab.build import bake, lab_toml
+from rustimg_lab.engine import images
+from rustimg_lab.measure import workloads
+from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.studies import startup
+from rustimg_lab.model import matrix
 from rustimg_lab.paths import MYIP, REPORTS
+from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 NAME = "test-startup"
@@ -21,11 +26,11 @@ def study(lab):
 
 
 def values(study: str, metric: str):
-    return comparison.samples(store.load(NAME), study, metric)["value"]
+    return comparison.samples(runs.load(NAME), study, metric)["value"]
 
 
 def test_every_part_of_a_start_is_measured_in_every_trial(study):
-    rows = store.load(NAME)
+    rows = runs.load(NAME)
     assert rows["ok"].all()
     for name, metrics in (
         ("startup-server", ("exec_to_first_byte_s", "noop_exec_to_exit_s", "longest_poll_s")),
@@ -61,12 +66,12 @@ def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab
 @pytest.fixture
 def server(study) -> Treatment:
     cell = matrix.cell("scratch", "optimized", "jemalloc")
-    return Treatment(cell, engine.find_image(build.image_tag(cell, apps.load(MYIP).server)).id, cell.slug)
+    return Treatment(cell, images.find_image(bake.image_tag(cell, lab_toml.load(MYIP).server)).id, cell.slug)
 
 
 def test_a_program_that_is_no_server_is_told(study, tools):
     cell = matrix.cell("scratch", "optimized", "jemalloc")
-    client = engine.find_image(build.image_tag(cell, apps.load(MYIP))).id
+    client = images.find_image(bake.image_tag(cell, lab_toml.load(MYIP))).id
     with pytest.raises(Lost, match=r"exit code 1; .*the program ended before it answered"):
         startup.measure_process(Treatment(cell, client, cell.slug), "server", ([], {}), tools)
 

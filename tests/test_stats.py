@@ -1,8 +1,11 @@
 import pandas as pd
 import pytest
 
-from rustimg_lab import matrix, stats, store, tables
-from rustimg_lab.store import Observation
+from rustimg_lab.analysis import cells
+from rustimg_lab.model import matrix
+from rustimg_lab.report import views
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
 
 GOOD = [
     Observation("base_digest", ""),
@@ -17,8 +20,8 @@ GOOD = [
 @pytest.fixture
 def rows(tmp_path, monkeypatch):
     """Four cells: one good, one that does not run, one that does not compile, one that the lab was killed in."""
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("a", {}) as run:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("a", {}) as run:
         for base, observations in (
             ("scratch", GOOD),
             ("alpine", [*GOOD[:-1], Observation("runs", False, ok=False, reason="exit code 1")]),
@@ -27,64 +30,64 @@ def rows(tmp_path, monkeypatch):
         ):
             cell = matrix.cell(base, "optimized", matrix.ARTICLE)
             run.append(cell, "" if base == "distroless" else f"sha256:{base}", observations)
-    return store.load("a")
+    return runs.load("a")
 
 
 def test_a_size_without_a_program_that_runs_is_not_shown(rows):
-    table = stats.cells(rows).set_index("base")
+    table = cells.cell_table(rows).set_index("base")
     assert table["unpacked_bytes"].dropna().to_dict() == {"scratch": 3_000_000}
     assert table["ok"].to_dict() == {"scratch": True, "alpine": False, "distroless": False, "debian": False}
     assert table.loc["alpine", "reason"] == "exit code 1"
     assert table.loc["distroless", "reason"] == "error: expected `;`"
     assert "not measured to the end" in table.loc["debian", "reason"]
-    assert stats.layers(rows)["cell"].tolist() == ["scratch-optimized-jemalloc"]
+    assert cells.layer_table(rows)["cell"].tolist() == ["scratch-optimized-jemalloc"]
 
 
 def test_every_failed_cell_is_in_every_table_with_its_reason(rows):
-    for styler in (tables.then_and_now(stats.article_grid(rows)), tables.breakdown(stats.cells(rows))):
+    for styler in (views.sizes.then_and_now(cells.article_grid(rows)), views.sizes.breakdown(cells.cell_table(rows))):
         html = styler.to_html()
         assert all(name in html for name in ("scratch", "alpine", "distroless", "debian"))
         assert "exit code 1" in html and "error: expected `;`" in html
 
 
 def test_what_a_compiler_says_is_text_in_a_table_and_no_html(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("a", {}) as run:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("a", {}) as run:
         bad = Observation("built", False, ok=False, reason="<script>alert(1)</script>")
         run.append(matrix.cell("scratch", "optimized", "system"), "", [bad])
-    assert "<script>" not in tables.breakdown(stats.cells(store.load("a")).assign(base_bytes=None)).to_html()
+    assert "<script>" not in views.sizes.breakdown(cells.cell_table(runs.load("a")).assign(base_bytes=None)).to_html()
 
 
 def test_what_a_compiler_says_is_text_in_the_verdict_too(rows):
     rows.loc[rows["base"] == "distroless", "reason"] = "<img src=x onerror=alert(1)>"
-    assert "<img" not in stats.size_verdict(stats.cells(rows), rows)
+    assert "<img" not in views.verdicts.size_verdict(cells.cell_table(rows), rows)
 
 
 def test_a_run_in_which_nothing_works_has_tables_and_a_verdict(rows):
     nothing = rows[rows["base"].isin(["alpine", "distroless"])]
     nothing.attrs = rows.attrs
-    assert stats.layers(nothing).empty
-    tables.layers(stats.layers(nothing)).to_html()
-    assert "0 of 2 cells" in stats.size_verdict(stats.cells(nothing), nothing)
-    assert "No cell" in stats.size_findings(stats.article_grid(nothing))
+    assert cells.layer_table(nothing).empty
+    views.sizes.layers(cells.layer_table(nothing)).to_html()
+    assert "0 of 2 cells" in views.verdicts.size_verdict(cells.cell_table(nothing), nothing)
+    assert "No cell" in views.verdicts.size_findings(cells.article_grid(nothing))
 
 
 def test_the_article_stands_beside_its_own_cells_only(rows):
-    grid = stats.article_grid(rows)
+    grid = cells.article_grid(rows)
     assert grid.set_index("base")["article_bytes"].to_dict() == {
         "scratch": 4_200_000, "alpine": 9_810_000, "distroless": 25_600_000, "debian": 72_800_000,
     }  # fmt: skip
 
 
 def test_the_articles_figures_are_whole():
-    assert len(stats.article()) == 8
-    assert set(stats.article()["base"]) == set(matrix.ARTICLE_BASES)
-    assert pd.api.types.is_integer_dtype(stats.article()["size_bytes"])
+    assert len(cells.article()) == 8
+    assert set(cells.article()["base"]) == set(matrix.ARTICLE_BASES)
+    assert pd.api.types.is_integer_dtype(cells.article()["size_bytes"])
 
 
 def test_the_ladder_holds_each_profile_against_the_baseline_of_its_base(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("a", {}) as run:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("a", {}) as run:
         for base in ("scratch", "debian"):
             for number, name in enumerate(("baseline", "strip", "smallest-unstable")):
                 if (base, name) == ("debian", "strip"):
@@ -94,7 +97,7 @@ def test_the_ladder_holds_each_profile_against_the_baseline_of_its_base(tmp_path
                 observations = [Observation(key, value) for key, value in facts.items()]
                 run.append(matrix.cell(base, name, "system"), "sha256:1", observations)
         run.append(matrix.cell("debian", "opt-s", "system"), "", [Observation("built", False, ok=False, reason="no")])
-    found = stats.ladder(stats.cells(store.load("a"))).set_index("cell")
+    found = cells.ladder(cells.cell_table(runs.load("a"))).set_index("cell")
     assert found.loc[["scratch-baseline-system", "scratch-strip-system"], "unpacked"].tolist() == [1, 0.75]
     assert found["unpacked"].get("debian-smallest-unstable-system") == 0.5
     assert not found["ok"]["debian-opt-s-system"] and pd.isna(found["unpacked"]["debian-opt-s-system"])

@@ -2,9 +2,12 @@ import json
 
 import pytest
 
-from rustimg_lab import matrix, store
 from rustimg_lab.errors import LabError
-from rustimg_lab.store import Observation
+from rustimg_lab.model import matrix
+from rustimg_lab.paths import CHOICE_RUN, RECORDED_RUN
+from rustimg_lab.store import runs as store_runs
+from rustimg_lab.store.environment import SCHEMA
+from rustimg_lab.store.rows import COLUMNS, Observation
 
 MACHINE = {"architecture": "x86_64", "kernel": "6.1"}
 CELL = matrix.cell("scratch", "baseline", "system")
@@ -12,17 +15,17 @@ CELL = matrix.cell("scratch", "baseline", "system")
 
 @pytest.fixture(autouse=True)
 def runs(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.setattr(store_runs, "RUNS", tmp_path)
     return tmp_path
 
 
 def test_rows_come_back_as_they_were_written():
-    with store.open_run("a", MACHINE) as run:
+    with store_runs.open_run("a", MACHINE) as run:
         run.append(
             CELL, "sha256:1", [Observation("size", 5, "B"), Observation("linkage", "static", ok=False, reason="x")]
         )
-    rows = store.load("a")
-    assert list(rows.columns) == list(store.COLUMNS)
+    rows = store_runs.load("a")
+    assert list(rows.columns) == list(COLUMNS)
     assert rows[["cell", "metric", "value", "unit", "ok", "reason"]].to_numpy().tolist() == [
         ["scratch-baseline-system", "size", 5, "B", True, ""],
         ["scratch-baseline-system", "linkage", "static", "", False, "x"],
@@ -31,91 +34,95 @@ def test_rows_come_back_as_they_were_written():
 
 
 def test_a_broken_line_is_named_and_the_rest_loads(runs):
-    with store.open_run("a", MACHINE) as run:
+    with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "", [Observation("one", 1)])
     path = runs / "a" / "rows.jsonl"
     good = path.read_text()
     broken = ['{"run_id": "a"', "{}\n", good.replace("1", "NaN", 1), good.replace('"ok": true', '"ok": "yes"'), "[]\n"]
     path.write_text(good + broken[0] + "\n" + "".join(broken[1:]) + good)
-    rows = store.load("a")
+    rows = store_runs.load("a")
     assert len(rows) == 2
     assert [line.split(": ")[0] for line in rows.attrs["broken"]] == [f"a/rows.jsonl:{n}" for n in (2, 3, 4, 5, 6)]
 
 
 def test_half_a_line_of_a_killed_lab_is_not_joined_to_the_next_row(runs):
-    with store.open_run("a", MACHINE) as run:
+    with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "", [Observation("one", 1)])
     with (runs / "a" / "rows.jsonl").open("a") as file:
         file.write('{"run_id": "a", "ce')
-    with store.open_run("a", MACHINE) as run:
+    with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "", [Observation("two", 2)])
-    rows = store.load("a")
+    rows = store_runs.load("a")
     assert rows["metric"].tolist() == ["one", "two"]
     assert len(rows.attrs["broken"]) == 1
 
 
 def test_a_second_lab_on_one_run_is_refused():
-    with store.open_run("a", MACHINE), pytest.raises(LabError, match="another lab"), store.open_run("a", MACHINE):
+    with (
+        store_runs.open_run("a", MACHINE),
+        pytest.raises(LabError, match="another lab"),
+        store_runs.open_run("a", MACHINE),
+    ):
         pass
 
 
 def test_another_machine_is_refused_and_what_differs_is_named():
-    with store.open_run("a", MACHINE):
+    with store_runs.open_run("a", MACHINE):
         pass
     with (
         pytest.raises(LabError, match=r"kernel 6.1 -> 6.2.*--run NAME"),
-        store.open_run("a", MACHINE | {"kernel": "6.2"}),
+        store_runs.open_run("a", MACHINE | {"kernel": "6.2"}),
     ):
         pass
 
 
 @pytest.mark.parametrize("name", ["", "../a", "a/b", ".hidden", "recorded", "a b"])
 def test_a_name_that_is_no_folder_of_ours_is_refused(name):
-    with pytest.raises(LabError, match="cannot be a run's name"), store.open_run(name, MACHINE):
+    with pytest.raises(LabError, match="cannot be a run's name"), store_runs.open_run(name, MACHINE):
         pass
 
 
 def test_a_misspelt_run_is_told_with_the_nearest():
-    with store.open_run("nightly", MACHINE):
+    with store_runs.open_run("nightly", MACHINE):
         pass
     with pytest.raises(LabError, match="did you mean 'nightly'"):
-        store.load("nigtly")
+        store_runs.load("nigtly")
 
 
 @pytest.mark.faults
 def test_a_run_of_a_newer_lab_is_refused(runs):
-    with store.open_run("a", MACHINE) as run:
-        run.save_environment(schema=store.SCHEMA + 1)
+    with store_runs.open_run("a", MACHINE) as run:
+        run.save_environment(schema=SCHEMA + 1)
     with pytest.raises(LabError, match="update the lab"):
-        store.load("a")
+        store_runs.load("a")
 
 
 def test_what_is_no_number_cannot_be_written(runs):
-    with store.open_run("a", MACHINE) as run:
+    with store_runs.open_run("a", MACHINE) as run:
         with pytest.raises(ValueError):
             run.append(CELL, "", [Observation("one", 1), Observation("two", float("nan"))])
         assert not (runs / "a" / "rows.jsonl").exists()
 
 
 def test_current_rows_are_those_of_each_cells_newest_image():
-    with store.open_run("a", MACHINE) as run:
+    with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "sha256:1", [Observation("size", 1), Observation("only before", 1)])
         run.append(CELL, "sha256:2", [Observation("size", 2)])
         run.append(CELL, "sha256:2", [Observation("size", 3)])
-    assert store.current(store.load("a"))[["metric", "value"]].to_numpy().tolist() == [["size", 3]]
+    assert store_runs.current(store_runs.load("a"))[["metric", "value"]].to_numpy().tolist() == [["size", 3]]
 
 
 def test_a_failed_build_hides_what_an_earlier_one_measured():
-    with store.open_run("a", MACHINE) as run:
+    with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "sha256:1", [Observation("size", 1)])
         run.append(CELL, "", [Observation("built", False, ok=False, reason="error: no")])
-    assert store.current(store.load("a"))["metric"].tolist() == ["built"]
+    assert store_runs.current(store_runs.load("a"))["metric"].tolist() == ["built"]
 
 
 @pytest.mark.parametrize(
     ("run", "more"),
     [
-        (store.RECORDED_RUN, {"package_bytes", "commands"}),
+        (RECORDED_RUN, {"package_bytes", "commands"}),
         ("recorded/miniserve", {"package_bytes", "studies", "commands"}),
         *(
             (f"recorded/{name}", {"studies", "commands"})
@@ -123,18 +130,18 @@ def test_a_failed_build_hides_what_an_earlier_one_measured():
         ),
         ("recorded/survival", {"commands"}),
         *((f"recorded/{name}", {"package_bytes"}) for name in ("fd", "bat", "ladder")),
-        (store.CHOICE_RUN, {"package_bytes", "studies"}),
+        (CHOICE_RUN, {"package_bytes", "studies"}),
     ],
 )
 def test_the_environment_names_no_host_and_no_path(run, more):
-    environment = store.load(run).attrs["environment"]
+    environment = store_runs.load(run).attrs["environment"]
     text = json.dumps(environment)
     assert set(environment) == {"schema", "run", "machine", "tools", "app", "images", "bases", "debian"} | more
     assert "/home/" not in text and "/root" not in text and "://" not in text
 
 
 def test_an_empty_run_loads(runs):
-    with store.open_run("a", MACHINE):
+    with store_runs.open_run("a", MACHINE):
         pass
-    rows = store.current(store.load("a"))
-    assert rows.empty and list(rows.columns) == list(store.COLUMNS)
+    rows = store_runs.current(store_runs.load("a"))
+    assert rows.empty and list(rows.columns) == list(COLUMNS)

@@ -10,14 +10,25 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
+import docker
 import pytest
 from conftest import adds_nothing, forget, measured, ours
+from docker.models.containers import Container
 
-from rustimg_lab import apps, build, comparison, engine, host, matrix, packages, short, store
-from rustimg_lab.measure import instructions, latency, loading, serving, throughput, trials, workloads
-from rustimg_lab.measure.loading import Load
-from rustimg_lab.measure.trials import Lost, Treatment
+from rustimg_lab.analysis import comparison
+from rustimg_lab.build import bake, lab_toml, mmdebstrap
+from rustimg_lab.engine import client, containers
+from rustimg_lab.engine import images as engine_images
+from rustimg_lab.host import machine
+from rustimg_lab.measure import server as measure_server
+from rustimg_lab.measure import trials, workloads
+from rustimg_lab.measure.load import Load, serve
+from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.studies import instructions, latency, throughput
+from rustimg_lab.model import matrix
 from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS
+from rustimg_lab.report import terminal
+from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 NAME = "test-throughput"
@@ -36,7 +47,7 @@ def study(lab):
 @pytest.fixture
 def server(study) -> Treatment:
     cell = matrix.cell("scratch", "optimized", "jemalloc")
-    image = engine.find_image(build.image_tag(cell, apps.load(MYIP).server))
+    image = engine_images.find_image(bake.image_tag(cell, lab_toml.load(MYIP).server))
     return Treatment(cell, image.id, cell.slug)
 
 
@@ -46,9 +57,9 @@ def image_of(images):
     made = []
 
     def make(command: list[str]) -> str:
-        container = engine.create_container(images["debian"].image, command=["nothing"])
+        container = containers.create_container(images["debian"].image, command=["nothing"])
         try:
-            name = engine.repository("test-command")
+            name = client.repository("test-command")
             made.append(container.commit(name, f"t{len(made)}", conf={"Cmd": command}))
         finally:
             container.remove()
@@ -56,12 +67,12 @@ def image_of(images):
 
     yield make
     for image in made:
-        engine.client().images.remove(image.id, force=True)
+        client.connect().images.remove(image.id, force=True)
 
 
 def test_musl_malloc_costs_more_cpu_time_than_jemalloc(study):
     """How much more hangs on the machine: 0.36 times on one of AMD's, 0.59 on one of Intel's."""
-    rows = store.load(NAME)
+    rows = runs.load(NAME)
     name = comparison.find_study(rows, "throughput", workload="batch", workers=1)
     found = comparison.of_study(rows, name, "cpu_us_per_request").set_index("cell")
     jemalloc = found.loc["scratch-optimized-jemalloc"]
@@ -72,7 +83,7 @@ def test_musl_malloc_costs_more_cpu_time_than_jemalloc(study):
 
 
 def test_instructions_per_request_repeat_within_a_thousandth(study):
-    rows = store.load(NAME)
+    rows = runs.load(NAME)
     counts = comparison.samples(rows, "instructions-batch", "instructions_per_request").groupby("cell")["value"]
     assert counts.size().eq(2).all() and len(counts) == 3
     assert (counts.max() / counts.min() < 1.001).all()
@@ -82,9 +93,9 @@ def test_instructions_per_request_repeat_within_a_thousandth(study):
 
 
 def test_the_plan_is_recorded_and_every_trial_has_its_rows(study):
-    rows = store.load(NAME)
+    rows = runs.load(NAME)
     plan = rows.attrs["environment"]["studies"]["throughput-batch-1w-8c"]
-    assert plan["parameters"]["server_cpus"] != plan["parameters"]["generator_cpus"] or host.cpus() < 2
+    assert plan["parameters"]["server_cpus"] != plan["parameters"]["generator_cpus"] or machine.cpus() < 2
     assert plan["baseline"] == "scratch-optimized-system" and plan["stopping"] == {"blocks": 6}
     own = rows[rows["study"] == "throughput-batch-1w-8c"]
     assert own["ok"].all()
@@ -113,7 +124,7 @@ def test_a_lab_that_is_killed_in_mid_study_goes_on_with_the_trial_that_was_in_fl
             assert how == signal.SIGKILL or (lab.returncode == 130 and ours() == [])
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        found = store.load(name)
+        found = runs.load(name)
         over = found[(found["study"] == "throughput-batch-1w-8c") & (found["metric"] == trials.TRIAL)]
         assert over["ok"].all() and not over.duplicated(["block", "cell"]).any() and len(over) == 6
         assert ours() == []
@@ -146,11 +157,11 @@ def latency_study(study, lab):
 
 @pytest.fixture(scope="module")
 def oha(latency_study, images) -> str:
-    return packages.make_tools("oha", images["debian"].image, images["rust"].image, print, host.ca_bundle()).id
+    return mmdebstrap.make_tools("oha", images["debian"].image, images["rust"].image, print, machine.ca_bundle()).id
 
 
 def test_latency_is_measured_at_half_of_what_the_slowest_cell_answers(latency_study):
-    rows = store.load(NAME)
+    rows = runs.load(NAME)
     (name,) = comparison.find_studies(rows, "latency", workload="batch", workers=1, connections=8)
     rate = rows.attrs["environment"]["studies"][name]["parameters"]["requests_per_s"]
     answered = comparison.summarize(comparison.samples(rows, "throughput-batch-1w-8c", "requests_per_s"))["mean"]
@@ -162,7 +173,7 @@ def test_latency_is_measured_at_half_of_what_the_slowest_cell_answers(latency_st
     assert (values["latency_p50_s"] <= values["latency_p90_s"]).all() and (values["latency_p50_s"] > 0).all()
     # So many samples in so many seconds: a percentile with fewer than ten above it is not told.
     assert ("latency_p99_s" in values) == (rate * 0.01 >= 10) and "latency_p999_s" not in values
-    table = short.markdown(NAME, "03_throughput", {"workload": "batch", "workers": 1, "connections": 8})
+    table = terminal.markdown(NAME, "03_throughput", {"workload": "batch", "workers": 1, "connections": 8})
     assert table.count("| latency, p") == 2
 
 
@@ -174,7 +185,7 @@ def test_latency_without_a_throughput_study_of_the_load_is_refused(study, lab):
 
 def test_a_rate_that_is_not_kept_and_a_wrong_answer_are_lost(server, oha):
     load = Load(BATCH, 1, 8, 1, 1)
-    with loading.serve(server.image, load, oha) as found:
+    with serve(server.image, load, oha) as found:
         with pytest.raises(Lost, match="20000 requests per second were not kept"):
             latency._ask(found, load, 20_000, 1)
         longer = replace(found, body_bytes=found.body_bytes + 1)  # as if the first answer had been another
@@ -190,25 +201,25 @@ def test_a_rate_that_is_not_kept_and_a_wrong_answer_are_lost(server, oha):
 
 def test_all_three_answers_are_the_right_ones(server, tools):
     for workload in workloads.WORKLOADS.values():
-        with serving.serving(server.image, workload, tools, workers=2, deadline_s=60) as found:
+        with measure_server.serving(server.image, workload, tools, workers=2, deadline_s=60) as found:
             assert found.answer_bytes > len(workload.answer)
 
 
 def test_a_server_ends_by_itself_after_its_deadline_and_at_once_on_sigterm(server, tools):
-    with serving.serving(server.image, BATCH, tools, workers=1, deadline_s=2) as found:
+    with measure_server.serving(server.image, BATCH, tools, workers=1, deadline_s=2) as found:
         assert found.container.wait(timeout=20)["StatusCode"] == 1
         assert b"MYIP_DEADLINE_S is over" in found.container.logs()
-    with serving.serving(server.image, BATCH, tools, workers=1, deadline_s=60) as found:
+    with measure_server.serving(server.image, BATCH, tools, workers=1, deadline_s=60) as found:
         found.container.kill("SIGTERM")
         assert found.container.wait(timeout=5)["StatusCode"] == 0
 
 
 def test_a_server_that_never_answers_is_told_with_its_last_words(image_of, tools, monkeypatch):
-    monkeypatch.setattr(serving, "ANSWER_TIMEOUT_S", 2)
+    monkeypatch.setattr(measure_server, "ANSWER_TIMEOUT_S", 2)
     image = image_of(["sh", "-c", "echo still thinking; exec sleep 60"])
     with (
         pytest.raises(Lost, match="no answer within 2 s; still thinking"),
-        serving.serving(image, BATCH, tools, workers=1, deadline_s=60),
+        measure_server.serving(image, BATCH, tools, workers=1, deadline_s=60),
     ):
         pass
 
@@ -217,14 +228,17 @@ def test_a_server_that_ends_at_once_is_told_with_its_last_words(image_of, tools)
     image = image_of(["sh", "-c", "echo no such luck >&2; exit 3"])
     with (
         pytest.raises(Lost, match="ended before it answered; no such luck"),
-        serving.serving(image, BATCH, tools, workers=1, deadline_s=60),
+        measure_server.serving(image, BATCH, tools, workers=1, deadline_s=60),
     ):
         pass
 
 
 def test_a_server_that_cannot_start_is_told(image_of, tools):
     image = image_of(["/no/such/program"])
-    with pytest.raises(Lost, match="does not start"), serving.serving(image, BATCH, tools, workers=1, deadline_s=60):
+    with (
+        pytest.raises(Lost, match="does not start"),
+        measure_server.serving(image, BATCH, tools, workers=1, deadline_s=60),
+    ):
         pass
 
 
@@ -232,36 +246,37 @@ def test_servers_that_run_at_once_have_the_port_each_in_a_network_of_its_own(ser
     """What else listens on the engine's machine, or on the lab's, is in no server's way."""
     with ExitStack() as running:
         both = [
-            running.enter_context(serving.serving(server.image, BATCH, tools, workers=1, deadline_s=60)) for _ in "ab"
+            running.enter_context(measure_server.serving(server.image, BATCH, tools, workers=1, deadline_s=60))
+            for _ in "ab"
         ]
-        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", serving.PORT), timeout=1):
+        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", measure_server.PORT), timeout=1):
             pass
         for each in both:
-            assert serving.ask(each.client, "repeat", BATCH, count=3) == {"asked": 3}
+            assert measure_server.ask(each.client, "repeat", BATCH, count=3) == {"asked": 3}
         both[0].container.kill()
-        assert "refused" in serving.ask(both[0].client, "repeat", BATCH, count=1)["failed"]
-        assert serving.ask(both[1].client, "repeat", BATCH, count=1) == {"asked": 1}
+        assert "refused" in measure_server.ask(both[0].client, "repeat", BATCH, count=1)["failed"]
+        assert measure_server.ask(both[1].client, "repeat", BATCH, count=1) == {"asked": 1}
 
 
 def test_a_server_in_whose_network_another_has_the_port_is_told(server, tools):
     """The program that has it answers in the server's place, and the server ends and says why."""
     listen = f"""import socket, sys
-listener = socket.create_server(("127.0.0.1", {serving.PORT}))
+listener = socket.create_server(("127.0.0.1", {measure_server.PORT}))
 while True:
     with listener.accept()[0] as client:
         client.recv(1000)
         client.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n")"""
-    with serving.started("other", tools, command=["python3", "-c", listen], network_mode="none") as other:
+    with measure_server.started("other", tools, command=["python3", "-c", listen], network_mode="none") as other:
         time.sleep(1)
-        arguments, environment = BATCH.serve.told(host="127.0.0.1", port=serving.PORT, workers=1, deadline_s=60)
+        arguments, environment = BATCH.serve.told(host="127.0.0.1", port=measure_server.PORT, workers=1, deadline_s=60)
         where = {"network_mode": f"container:{other.id}", "environment": environment}
         with (
-            serving.started(
-                "server", server.image, command=[*engine.command(server.image), *arguments], **where
+            measure_server.started(
+                "server", server.image, command=[*engine_images.command(server.image), *arguments], **where
             ) as late,
-            pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{serving.PORT}: Address.* in use"),
+            pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{measure_server.PORT}: Address.* in use"),
         ):
-            serving.first_answer(late, other, BATCH)
+            measure_server.first_answer(late, other, BATCH)
 
 
 def test_a_server_that_is_killed_in_the_middle_of_a_trial(server, tools):
@@ -277,7 +292,7 @@ def _kill_the_server() -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         time.sleep(0.2)
-        with contextlib.suppress(engine.docker.errors.APIError):
+        with contextlib.suppress(docker.errors.APIError):
             for container in _servers():
                 time.sleep(2.5)
                 container.kill()
@@ -285,21 +300,21 @@ def _kill_the_server() -> None:
 
 
 def test_a_load_generator_that_is_missing(server, tools, images):
-    with serving.started("tools", tools, command=["rm", "/usr/bin/wrk"]) as without:
+    with measure_server.started("tools", tools, command=["rm", "/usr/bin/wrk"]) as without:
         without.wait()
-        image = without.commit(engine.repository("test-without-wrk"), "test").id
+        image = without.commit(client.repository("test-without-wrk"), "test").id
     try:
         with pytest.raises(Lost, match=r"the load generator failed.*wrk"):
             throughput.measure(server, Load(BATCH, 1, 8, 1, 1), image)
     finally:
-        engine.client().images.remove(image, force=True)
+        client.connect().images.remove(image, force=True)
     with pytest.raises(Lost, match=r"the load generator failed.*python3"):
         throughput.measure(server, Load(BATCH, 1, 8, 1, 1), images["debian"].image)
 
 
 def test_a_cgroup_that_tells_nothing_leaves_the_other_numbers(server, tools, monkeypatch):
     """No engine here has such a layout: its answer is replaced."""
-    monkeypatch.setattr(engine.Container, "stats", lambda self, **options: {"cpu_stats": {}})
+    monkeypatch.setattr(Container, "stats", lambda self, **options: {"cpu_stats": {}})
     found = {each.metric: each for each in throughput.measure(server, Load(BATCH, 1, 8, 1, 1), tools)}
     assert not found["cpu_us_per_request"].ok and "cgroup" in found["cpu_us_per_request"].reason
     assert found["requests_per_s"].ok and found["requests_per_s"].value > 0
@@ -307,7 +322,7 @@ def test_a_cgroup_that_tells_nothing_leaves_the_other_numbers(server, tools, mon
 
 def test_a_dynamic_server_is_counted_too_in_an_image_without_a_shell(builds, tools):
     cell = matrix.cell("distroless", "optimized", "system")
-    (built,) = builds([cell], apps.load(MYIP).server)
+    (built,) = builds([cell], lab_toml.load(MYIP).server)
     assert not built.reason
     (count,) = instructions.measure(Treatment(cell, built.image, cell.slug), workloads.find("root"), tools)
     assert count.value > 1000

@@ -10,13 +10,16 @@ from collections import Counter
 
 import pytest
 
-from rustimg_lab import comparison, matrix, pipeline, store
-from rustimg_lab.comparison import TWIN
+from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
-from rustimg_lab.measure.trials import Lost, Study, Treatment
+from rustimg_lab.measure.plan import Lost, Study, Treatment
+from rustimg_lab.model import matrix
+from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import ROOT
-from rustimg_lab.store import Observation
+from rustimg_lab.pipeline import studies
+from rustimg_lab.store import environment, runs
+from rustimg_lab.store.rows import Observation
 
 CELLS = matrix.grid(["scratch", "debian"], ["optimized"], ["system", "jemalloc"])
 TREATMENTS = [Treatment(cell, f"sha256:{cell.slug}", cell.slug) for cell in CELLS]
@@ -42,13 +45,13 @@ def good(treatment: Treatment) -> list[Observation]:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("a", {}) as opened:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("a", {}) as opened:
         yield opened
 
 
 def trial_rows():
-    rows = store.load("a")
+    rows = runs.load("a")
     return rows[rows["metric"] == trials.TRIAL]
 
 
@@ -65,7 +68,7 @@ def test_every_block_holds_each_treatment_once_in_an_order_of_its_own():
 
 def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_stolen(run):
     assert trials.run_study(study(), run, good) == []
-    rows = store.load("a")
+    rows = runs.load("a")
     assert rows["study"].eq("s").all() and rows["ok"].all()
     for metric in ("load_average", "steal_s", "trial_s", trials.TRIAL):
         assert len(rows[rows["metric"] == metric]) == 15
@@ -77,9 +80,9 @@ def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_sto
 
 def test_a_warm_up_is_in_no_sample_and_a_study_in_no_table_of_cells(run):
     trials.run_study(study(), run, good)
-    rows = store.load("a")
+    rows = runs.load("a")
     assert comparison.samples(rows, "s", "cpu_us_per_request")["value"].eq(5.0).all()
-    assert store.current(rows).empty
+    assert runs.current(rows).empty
 
 
 def test_a_lost_trial_is_repeated_once_and_never_averaged_in(run):
@@ -104,7 +107,7 @@ def test_a_lost_trial_is_repeated_once_and_never_averaged_in(run):
     assert given_up == [f"s, block {block}, {TREATMENTS[1].name}: wrong body" for block in (1, 2, 3)]
     lost = trial_rows().query("not ok")
     assert Counter(lost["reason"]) == {"the container is gone": 1, "wrong body": 6}
-    found = comparison.samples(store.load("a"), "s", "cpu_us_per_request")
+    found = comparison.samples(runs.load("a"), "s", "cpu_us_per_request")
     assert Counter(found["cell"]) == {name: 3 for name in calls if name != TREATMENTS[1].name}
     # Given up is given up: the same call does not try again, and says nothing twice.
     assert trials.run_study(study(), run, measure) == []
@@ -147,22 +150,22 @@ def test_trials_of_two_plans_are_not_mixed(run, changes, said):
     assert len(trial_rows()) == 15
 
 
-@pytest.mark.parametrize(("width", "blocks"), [(0.5, pipeline.MINIMUM_BLOCKS), (1e-9, 9)])
+@pytest.mark.parametrize(("width", "blocks"), [(0.5, studies.MINIMUM_BLOCKS), (1e-9, 9)])
 def test_a_study_ends_when_its_intervals_are_narrow_or_at_its_cap(run, width, blocks):
     random_ = random.Random(1)
 
     def measure(treatment: Treatment) -> list[Observation]:
         return [Observation("cpu_us_per_request", random_.uniform(5.0, 5.1), "us")]
 
-    trials.run_study(study(blocks=9, width=width), run, measure, is_enough=pipeline.is_narrow)
+    trials.run_study(study(blocks=9, width=width), run, measure, is_enough=studies.is_narrow)
     assert trial_rows()["block"].nunique() == blocks
     assert run.environment["studies"]["s"]["stopping"] == {"width": width, "at_most": 9}
 
 
 KILLED = """
 import pathlib, sys, time
-from rustimg_lab import store
-store.RUNS = pathlib.Path(sys.argv[1])
+from rustimg_lab.store import runs
+runs.RUNS = pathlib.Path(sys.argv[1])
 sys.path.insert(0, "tests")
 import test_trials
 
@@ -170,13 +173,13 @@ def measure(treatment):
     time.sleep(0.005)
     return test_trials.good(treatment)
 
-with store.open_run("a", {}) as run:
+with runs.open_run("a", {}) as run:
     test_trials.trials.run_study(test_trials.study(blocks=40), run, measure)
 """
 
 
 def test_a_lab_that_is_killed_at_any_moment_counts_no_trial_twice_and_loses_one_at_most(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
     random_, kills = random.Random(20261124), 0
     while True:
         process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, stderr=subprocess.PIPE)
@@ -190,7 +193,7 @@ def test_a_lab_that_is_killed_at_any_moment_counts_no_trial_twice_and_loses_one_
         assert process.returncode == -signal.SIGKILL, said.decode()
         kills += 1
     assert kills == 4
-    rows = store.load("a")
+    rows = runs.load("a")
     assert rows.attrs["broken"] == []
     ends = rows[rows["metric"] == trials.TRIAL]
     assert len(ends) == 200 and ends.groupby(["block", "cell"]).size().eq(1).all() and ends["ok"].all()
@@ -206,14 +209,14 @@ def _wait_for_rows(path, count: int) -> None:
 
 
 def test_rows_of_a_run_from_before_there_were_studies_load(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "RUNS", tmp_path)
-    with store.open_run("a", {}) as run:
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("a", {}) as run:
         run.append(CELLS[0], "sha256:1", [Observation("size", 1)])
         run.save_environment(schema=1)
     path = tmp_path / "a" / "rows.jsonl"
     row = json.loads(path.read_text())
     del row["study"]
     path.write_text(json.dumps(row) + "\n")
-    assert store.load("a")["study"].tolist() == [""]
-    with store.open_run("a", {}) as run:
-        assert run.environment["schema"] == store.SCHEMA
+    assert runs.load("a")["study"].tolist() == [""]
+    with runs.open_run("a", {}) as run:
+        assert run.environment["schema"] == environment.SCHEMA

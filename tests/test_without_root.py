@@ -13,7 +13,8 @@ import pytest
 import registry_faults
 from conftest import as_root
 
-from rustimg_lab import engine, host
+from rustimg_lab.engine import client
+from rustimg_lab.host import tools
 from rustimg_lab.paths import ROOT
 
 pytestmark = [
@@ -25,33 +26,36 @@ pytestmark = [
 NOBODY, LAB = 65534, "testroot"  # the user, and the id of a clone that owns nothing yet
 WAYS_OUT = ("sudo apt-get install uidmap", "--add-subuids", "call the lab with sudo", "--registry HOST", "--base NAME=")
 RANGE = "mount --bind ids /etc/subuid; mount --bind ids /etc/subgid"  # in a mount namespace: the machine keeps its own
-NO_KEYRING = f"mount -t tmpfs tmpfs {Path(host.KEYRING).parent}"
+NO_KEYRING = f"mount -t tmpfs tmpfs {Path(tools.KEYRING).parent}"
 UNREACHABLE = "127.0.0.1:1/alpine:3"
 SCRIPT = f"""
 import json, os, sys
 from pathlib import Path
-from rustimg_lab import bases, engine, host, inspection, matrix, packages
+from rustimg_lab.build import archives, bases
+from rustimg_lab.engine import client, doctor, inspection
 from rustimg_lab.errors import LabError
-engine.STATE = host.STATE = Path(sys.argv[1])
-engine.lab_id = lambda: "{LAB}%d" % os.geteuid()
+from rustimg_lab.host import process, tools
+from rustimg_lab.model import matrix
+client.STATE = process.STATE = tools.STATE = archives.STATE = Path(sys.argv[1])
+client.lab_id = lambda: "{LAB}%d" % os.geteuid()
 matrix.reference = lambda name, debian: "{UNREACHABLE}"
-doctor = next(finding for finding in host.findings() if finding.name == "mmdebstrap")
+line = next(finding for finding in doctor.findings() if finding.name == "mmdebstrap")
 try:
     found = bases.resolve("alpine", bases.Sources(registry=sys.argv[2]), lambda text: None)
-    said, layers = found.source, inspection.image(engine.client().images.get(found.digest).attrs).layers
+    said, layers = found.source, inspection.image(client.connect().images.get(found.digest).attrs).layers
 except LabError as error:
     said, layers = str(error), ()
-print(json.dumps([said, layers, doctor.mark, doctor.found, doctor.remedy]))
+print(json.dumps([said, layers, line.mark, line.found, line.remedy]))
 """
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays() -> Iterator[None]:
     yield
-    for image in engine.client().images.list():
+    for image in client.connect().images.list():
         for name in image.tags:
             if name.startswith(f"rustimg-lab-{LAB}"):
-                engine.client().images.remove(name, noprune=True)
+                client.connect().images.remove(name, noprune=True)
 
 
 def lab(folder: Path, user: int, mounts: str = "true", registry: str = "", apart: str = "-m", **variables: str) -> list:
@@ -62,7 +66,7 @@ def lab(folder: Path, user: int, mounts: str = "true", registry: str = "", apart
     folder.mkdir(mode=0o700, exist_ok=True)
     (folder / "ids").write_text("nobody:100000:65536\n")
     os.chown(folder, user, user)
-    group = Path(engine.host().removeprefix("unix://")).stat().st_gid
+    group = Path(client.engine_address().removeprefix("unix://")).stat().st_gid
     rights = "-all,+dac_read_search"
     become = ["setpriv", f"--reuid={user}", f"--regid={user}", f"--groups={group}", f"--inh-caps={rights}",
               f"--ambient-caps={rights}"] if user else []  # fmt: skip

@@ -3,8 +3,9 @@
 import pytest
 from conftest import derived, ours
 
-from rustimg_lab import apps, engine
-from rustimg_lab.measure import working
+from rustimg_lab.build import lab_toml
+from rustimg_lab.engine import client
+from rustimg_lab.measure import smoke
 from rustimg_lab.paths import MYIP
 
 pytestmark = pytest.mark.engine
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.engine
 @pytest.fixture
 def app():
     """myip, which fetches over HTTPS and prints what it got."""
-    return apps.load(MYIP)
+    return lab_toml.load(MYIP)
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def script(images):
 
     yield make
     for image in made:
-        engine.client().images.remove(image, force=True)
+        client.connect().images.remove(image, force=True)
 
 
 @pytest.mark.parametrize(
@@ -39,25 +40,25 @@ def script(images):
     ],
 )
 def test_an_image_that_does_not_do_its_job(text, user, reason, script, app, tools):
-    row = working.measure_runs(script(text, user), app, tools)
+    row = smoke.measure_runs(script(text, user), app, tools)
     assert not row.ok and row.value is False
     assert row.reason.startswith(reason)
 
 
 def test_a_program_that_never_ends_is_ended(script, monkeypatch, app, tools):
-    monkeypatch.setattr(working, "TIMEOUT_S", 2)
-    row = working.measure_runs(script("echo waiting; exec busybox sleep 60"), app, tools)
+    monkeypatch.setattr(smoke, "TIMEOUT_S", 2)
+    row = smoke.measure_runs(script("echo waiting; exec busybox sleep 60"), app, tools)
     assert row.reason == "did not end within 2 s; waiting"
 
 
 def test_a_program_that_is_not_there_is_told(images, app, tools):
     image = derived(images["alpine"].image, ["/not/there"])
     try:
-        assert working.measure_runs(image, app, tools).reason.startswith("does not start: ")
+        assert smoke.measure_runs(image, app, tools).reason.startswith("does not start: ")
     finally:
-        engine.client().images.remove(image, force=True)
+        client.connect().images.remove(image, force=True)
 
 
 def test_no_container_is_left(script, app, tools):
-    working.measure_runs(script("exit 1"), app, tools)
+    smoke.measure_runs(script("exit 1"), app, tools)
     assert ours() == []

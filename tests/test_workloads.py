@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from rustimg_lab import host
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import loading, workloads
+from rustimg_lab.host import machine
+from rustimg_lab.measure import load, workloads
 from rustimg_lab.measure.tools import client
 
 ROOT = workloads.find("root")
@@ -71,7 +71,7 @@ def test_an_answer_that_breaks_off_and_a_port_where_nobody_listens_can_be_asked_
     with pytest.raises(OSError):
         client.ask(request(answers(response(ROOT.answer)[:-5])))
     with pytest.raises(OSError):
-        client.ask(request(host.free_port()))
+        client.ask(request(machine.free_port()))
 
 
 def test_a_batch_asks_for_addresses_of_both_kinds_no_two_alike():
@@ -97,7 +97,7 @@ def test_a_misspelt_workload_is_told_with_the_nearest():
     ],
 )
 def test_server_and_generator_have_cpus_of_their_own_or_every_table_says_that_they_have_not(workers, cpus, split):
-    *found, warning = loading.split_cpus(workers, cpus)
+    *found, warning = load.split_cpus(workers, cpus)
     assert tuple(found) == split
     assert bool(warning) == (split[0] == split[1])
 
@@ -105,4 +105,4 @@ def test_server_and_generator_have_cpus_of_their_own_or_every_table_says_that_th
 @pytest.mark.parametrize(("workers", "cpus"), [(1, [0]), (4, [0, 1]), (4, [0, 1, 2])])
 def test_too_few_cpus_are_refused(workers, cpus):
     with pytest.raises(LabError, match="CPU"):
-        loading.split_cpus(workers, cpus)
+        load.split_cpus(workers, cpus)

@@ -1,1 +1,1 @@
-"""Images -> rows. One module per thing that is measured."""
+"""Images -> rows: sizes, checks, studies and probes."""

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from rustimg_lab.errors import unknown
-from rustimg_lab.matrix import App, Serve
+from rustimg_lab.model.app import App, Serve
 
 OWN = "own"  # the name of an own app's workload
 BATCH = 64  # addresses in one batch

@@ -1,0 +1,1 @@
+"""Rows -> numbers. Pure: needs no engine."""

@@ -1,0 +1,164 @@
+"""DataFrame -> DataFrame: rows of observations to tables. Needs no engine; reads nothing but the article's figures."""
+
+import pandas as pd
+
+from rustimg_lab.errors import unknown
+from rustimg_lab.model.matrix import BASES
+from rustimg_lab.paths import ARTICLE
+from rustimg_lab.store.rows import PARTS
+from rustimg_lab.store.runs import current
+
+# What every cell that works has; where none does, the columns are there all the same.
+METRICS = (
+    "base_digest", "binary_sha256", "build_cpu_s", "binary_bytes", "linkage", "pie", "stripped", "needed_libraries",
+    "glibc_needed", "rustc", "linked_allocator", "base_satisfies", "unpacked_bytes", "base_bytes", "app_bytes",
+    "compressed_bytes", "compressed_app_bytes", "compressed_zstd_bytes", "pushed_bytes", "shell", "unstable", "runs",
+)  # fmt: skip
+ARTICLES_APP = "myip"  # of which the article has figures
+
+
+def article() -> pd.DataFrame:
+    """The article's two tables: columns base, profile, size_bytes (its MB taken as 1e6 bytes)."""
+    return pd.read_csv(ARTICLE, comment="#")
+
+
+def app_name(rows: pd.DataFrame) -> str:
+    """The name of the app that a run is of."""
+    return rows.attrs["environment"].get("app", {}).get("name", ARTICLES_APP)
+
+
+def bases_in_words(table: pd.DataFrame) -> pd.Series:
+    """The base of each row as a reader sees it: a stand-in is called so."""
+    return table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
+
+
+def cell_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`,
+    and `compressed_with`: how its `compressed_bytes` came about ("" where it has none).
+
+    `rows` is what `runs.load` returns. A cell whose image was not built, or did not do its job when it was started,
+    has no sizes here: they would be sizes of something that does not work. `reason` says why.
+    """
+    newest = current(rows)
+    factors = newest[["cell", "base", "profile", "allocator", "image"]].drop_duplicates("cell").set_index("cell")
+    single = newest[~newest["metric"].isin(PARTS)].drop_duplicates(["cell", "metric"], keep="last")
+    wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value")
+    wide = wide.reindex(index=factors.index, columns=wide.columns.union(METRICS))
+    reasons = newest[~newest["ok"]].groupby("cell")["reason"].agg("; ".join)
+
+    table = factors.join(wide)
+    table["reason"] = reasons.reindex(table.index).fillna("")
+    table["ok"] = table["runs"].eq(True) & table["reason"].eq("")
+    table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
+    sizes = [column for column in table.columns if column.endswith("_bytes")]
+    table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
+
+    # Before this was computed from the layers, it was what the engine pushed, which differs from engine to engine.
+    engine = rows.attrs["environment"].get("machine", {}).get("engine", "of an unknown version")
+    compressed = single[single["metric"] == "compressed_bytes"].set_index("cell")["detail"]
+    compressed = compressed.where(compressed != "", f"gzip, as pushed by Docker Engine {engine}")
+    table["compressed_with"] = compressed.reindex(table.index).where(table["compressed_bytes"].notna()).fillna("")
+
+    images = rows.attrs["environment"].get("images", {})
+    digest = table["base_digest"].astype(object).fillna("")
+    bases = [(base, images.get(one)) for base, one in zip(table["base"], digest, strict=True)]
+    labels, sources = {name: base.label for name, base in BASES.items()}, {"scratch": "empty"}
+    table["base_label"] = [image["label"] if image else labels.get(base, base) for base, image in bases]
+    table["base_source"] = [image["source"] if image else sources.get(base, "not recorded") for base, image in bases]
+    table["stand_in"] = [image["stand_in"] if image else False for _, image in bases]
+    figures = article().set_index(["base", "profile"])["size_bytes"]
+    if app_name(rows) != ARTICLES_APP:
+        figures = figures.iloc[:0]
+    table["article_bytes"] = figures.reindex(pd.MultiIndex.from_frame(table[["base", "profile"]])).to_numpy()
+    return _in_order(table).reset_index()
+
+
+def layer_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner, instruction."""
+    works = cell_table(rows).query("ok")[["cell", "base", "base_source", "profile", "allocator", "stand_in"]]
+    newest = current(rows)
+    found = works.merge(newest.loc[newest["metric"] == "layer_bytes", ["cell", "order", "value", "detail"]], on="cell")
+    detail = found.pop("detail").astype(str).str.split(": ", n=1)
+    return found.assign(file_bytes=found.pop("value").astype("int64"), owner=detail.str[0], instruction=detail.str[1])
+
+
+def smallest(table: pd.DataFrame) -> str:
+    """The cell with the fewest bytes unpacked; "" where none works. `table` is `cells`."""
+    works = table[table["ok"]]
+    return works.loc[works["unpacked_bytes"].idxmin(), "cell"] if len(works) else ""
+
+
+def parts(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One row per section (`section_bytes`) or crate (`crate_bytes`) of each cell that works: cell, name, size_bytes
+    (int)."""
+    newest = current(rows)
+    works = cell_table(rows).query("ok")["cell"]
+    found = newest.loc[(newest["metric"] == metric) & newest["cell"].isin(works), ["cell", "detail", "value"]]
+    found = found.rename(columns={"detail": "name", "value": "size_bytes"})
+    return found.astype({"size_bytes": "int64"}).reset_index(drop=True)
+
+
+def composition(rows: pd.DataFrame, cell: str) -> pd.DataFrame:
+    """Whose the bytes of a cell's image are: owner (the base image, the binary, or other files), name (a package, a
+    crate), size_bytes; they sum up to the image's. Where the run does not tell the packages, the base is one part; so
+    is a binary that UPX packed. Raises LabError when no cell of that name works."""
+    works = cell_table(rows).query("ok").set_index("cell")
+    if cell not in works.index:
+        raise unknown("cell that works", cell, works.index)
+    one = works.loc[cell]
+    packages = rows.attrs["environment"].get("package_bytes", {}).get(one["base_digest"], {})
+    crates = parts(rows, "crate_bytes").query("cell == @cell").set_index("name")["size_bytes"]
+    binary, base = int(one["binary_bytes"]), int(one["base_bytes"])
+    found = [("base image", name, size) for name, size in packages.items()]
+    found.append(("base image", "(not told)" if packages else one["base_label"], base - sum(packages.values())))
+    if crates.sum() <= binary:
+        found += [("binary", name, size) for name, size in crates.items()]
+        found.append(("binary", "(symbols, headers)" if len(crates) else "binary", binary - int(crates.sum())))
+    else:
+        found.append(("binary", "packed by UPX", binary))
+    found.append(("other files", "passwd, group", int(one["app_bytes"]) - binary))
+    return pd.DataFrame([each for each in found if each[2]], columns=["owner", "name", "size_bytes"])
+
+
+def ladder(table: pd.DataFrame) -> pd.DataFrame:
+    """Every profile beside `baseline` on the same base with the same allocator: cell, base, base_source, stand_in,
+    profile, allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, build_cpu_s, and both
+    sizes as ratios to the baseline's (`unpacked`, `compressed`), in the order of `table` (`cells`).
+
+    Bases on which fewer than three profiles were built are no ladder and not in it.
+    """
+    columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", "unstable", "ok", "reason"]
+    sizes = ["unpacked_bytes", "compressed_bytes"]
+    found = table[[*columns, *sizes]].assign(build_cpu_s=pd.to_numeric(table["build_cpu_s"]))
+    for ratio, size in (("unpacked", found["unpacked_bytes"]), ("compressed", found["compressed_bytes"])):
+        of = size[found["profile"] == "baseline"]
+        of.index = pd.MultiIndex.from_frame(found.loc[of.index, ["base", "allocator"]])
+        found[ratio] = size / of.reindex(pd.MultiIndex.from_frame(found[["base", "allocator"]])).to_numpy()
+    rungs = found.groupby(["base", "allocator"])["profile"].transform("size")
+    based = found.groupby(["base", "allocator"])["profile"].transform(lambda names: "baseline" in set(names))
+    return found[(rungs > 2) & based].reset_index(drop=True)
+
+
+def article_grid(rows: pd.DataFrame) -> pd.DataFrame:
+    """The cells that the article has too: its bases and profiles, its allocator on each. Same columns as `cells`."""
+    table = cell_table(rows)
+    theirs = table["base"].map(lambda name: BASES[name].article_allocator if name in BASES else None)
+    return table[table["article_bytes"].notna() & (table["allocator"] == theirs)].reset_index(drop=True)
+
+
+def drawn(table: pd.DataFrame, grid: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The cells that have room in a plot side by side, and their profiles: `grid` (`article_grid`), or where that is
+    empty those of `table` (`cells`) of two profiles and the first allocator on each base."""
+    if len(grid):
+        return grid, list(grid["profile"].unique())
+    profiles = list(table["profile"].unique()[:2])
+    return table[table["profile"].isin(profiles)].drop_duplicates(["base", "profile"]), profiles
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """By profile as first written, then base in the order of the article, then allocator as first written."""
+    ranks = table[["profile", "base", "allocator"]].copy()
+    for factor in ("profile", "allocator"):
+        ranks[factor] = pd.Categorical(table[factor], table[factor].unique()).codes
+    ranks["base"] = table["base"].map({name: rank for rank, name in enumerate(BASES)}).fillna(len(BASES))
+    return table.loc[ranks.sort_values(list(ranks)).index]

@@ -1,0 +1,253 @@
+"""Trials of a study -> ratios to a baseline, with their intervals, the noise floor and a verdict. Pure.
+
+Trials are paired by block, since what slows a machine for a minute slows a whole block. Of each pair the logarithm of
+the ratio is taken, and of those the mean with Student's t-interval: bootstrap intervals (BCa) cover only 82 to 86% at
+5 to 30 pairs of such noise, these 96 to 97% (tests/test_comparison.py has the simulation).
+
+The twin is the baseline's image under a second name. What the twin seems to differ by is noise by construction, so its
+interval is the floor that a difference has to be above before it is called one.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.model import metrics
+from rustimg_lab.model.names import TWIN, cell_in_words
+from rustimg_lab.store.environment import stand_ins
+
+
+def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
+    """The run's study of that kind that has the metric of the most cells (a run may have a short one of a few too), of
+    that workload where one is named; "" for none."""
+    plans = rows.attrs["environment"].get("studies", {})
+    measured = rows[(rows["metric"] == metric) & rows["ok"]].groupby("study")["cell"].nunique()
+    names = [name for name in find_studies(rows, kind) if name in measured]
+    fit = [name for name in names if workload in ("", plans[name]["parameters"].get("workload", workload))]
+    return max(fit, key=lambda name: measured[name], default="")
+
+
+CONFIDENCE = 0.95
+POWER = 0.8  # with which the smallest detectable difference would be seen
+NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
+SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not have seen this much is called short
+HUGE_RATIO = 10  # what could only be told beyond this is not worth its digits
+
+NO_DIFFERENCE, TOO_NOISY = "no difference detectable", "too noisy"
+_NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
+_NOTHING = dict.fromkeys(_NUMBERS, np.nan) | {"verdict": TOO_NOISY}
+
+
+TIME = metrics.Metric("time", True)
+
+
+def find_studies(rows: pd.DataFrame, kind: str, **parameters: Any) -> list[str]:
+    """The names of the run's studies of that kind with those parameters whose baseline has a number."""
+    return [name for name in _planned(rows, kind, parameters) if has_baseline(rows, name)]
+
+
+def find_study(rows: pd.DataFrame, kind: str, **parameters: Any) -> str:
+    """The name of the run's study of that kind with those parameters. Raises LabError when there is none."""
+    fit = _planned(rows, kind, parameters)
+    if not fit:
+        asked = ", ".join(f"{key} {value}" for key, value in parameters.items())
+        known = ", ".join(rows.attrs["environment"].get("studies", {})) or "none"
+        raise LabError(f"run '{rows.attrs['environment']['run']}' has no {kind} study with {asked}; it has {known}")
+    return fit[0]
+
+
+def _planned(rows: pd.DataFrame, kind: str, parameters: dict[str, Any]) -> list[str]:
+    return [
+        name
+        for name, plan in rows.attrs["environment"].get("studies", {}).items()
+        if plan["kind"] == kind and all(plan["parameters"].get(key) == value for key, value in parameters.items())
+    ]
+
+
+def has_baseline(rows: pd.DataFrame, study: str) -> bool:
+    """Whether the baseline of a study has a number."""
+    plan = rows.attrs["environment"]["studies"][study]
+    return bool((samples(rows, study, plan["metric"])["cell"] == plan["baseline"]).any())
+
+
+def of_study(rows: pd.DataFrame, study: str, metric: str = "", baseline: str = "") -> pd.DataFrame:
+    """`compare` for one metric of a study, its main one unless another is named, against the study's own baseline or
+    another of its cells."""
+    plan = rows.attrs["environment"]["studies"][study]
+    metric = metric or plan["metric"]
+    trials = samples(rows, study, metric)
+    return compare(trials, baseline or plan["baseline"], cells=plan["cells"], about=metrics.METRICS[metric])
+
+
+def samples(rows: pd.DataFrame, study: str, metric: str) -> pd.DataFrame:
+    """The trials of a study that have that metric, warm-ups and lost trials left out, as `compare` takes them: of a
+    trial that has several values of it, the median.
+
+    `rows` is what `runs.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell;
+    `attrs` has a warning, which a reader of any number of this study must see ("" for none), and the bases that are
+    stand-ins.
+    """
+    found = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
+    # A lab that was killed in the middle of a write has left half a trial, which was then repeated.
+    found = found.drop_duplicates(["cell", "block", "detail"], keep="last")
+    columns = ["cell", "base", "profile", "allocator", "block", "order"]
+    environment = rows.attrs["environment"]
+    plan = environment["studies"][study]
+    rank = {cell: place for place, cell in enumerate(plan["cells"])}
+    found = found[columns].assign(value=found["value"].astype(float))
+    found = found.groupby(columns, sort=False, as_index=False)["value"].median()
+    found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
+    found.attrs = {"warning": plan["parameters"]["warning"], "stand_ins": stand_ins(environment)}
+    return found
+
+
+def compare(
+    samples: pd.DataFrame, baseline: str, *, cells: Iterable[str] = (), about: metrics.Metric = TIME
+) -> pd.DataFrame:
+    """One row per cell other than `baseline`, as ratios cell / baseline; and one for the twin, as twin / its original.
+
+    `samples` has the columns cell, block and value (> 0), one row per trial; only blocks with both of a pair count.
+    Columns: cell, is_twin, pairs, ratio (geometric mean), low and high (95% interval of this ratio), low_all and
+    high_all (95% for all comparisons at once: Bonferroni), detectable (the smallest ratio above 1 that this study
+    would have told from 1 with a probability of 0.8), verdict. `attrs` has the noise floor (a ratio above 1), the
+    baseline, and what that of `samples` has; a study that was short says so in the warning.
+    With fewer than two pairs there is no ratio and no interval (NaN), and the verdict is "too noisy"; so it is for
+    those of `cells`, by which the rows are ordered, that have no trial at all.
+    Raises LabError when the baseline has no trial, or a value is not above 0.
+    """
+    known = sorted(samples["cell"].unique())
+    if baseline not in known:
+        raise LabError(f"the baseline {baseline} has no trial in this study; choose one of {', '.join(known)}")
+    table = _logarithms(samples)
+    differences = {}
+    for cell in (cell for cell in dict.fromkeys([*cells, *samples["cell"]]) if cell != baseline):
+        against = cell.removesuffix(TWIN) if cell.endswith(TWIN) else baseline
+        both = {cell, against} <= set(table)
+        differences[cell] = (table[cell] - table[against]).dropna().to_numpy() if both else np.array([])
+    floor = _floor(next((logs for cell, logs in differences.items() if cell.endswith(TWIN)), np.array([])))
+    rows = []
+    for cell, logs in differences.items():
+        is_twin = cell.endswith(TWIN)
+        row = {"cell": cell, "is_twin": is_twin, "pairs": len(logs), **_NOTHING}
+        if len(logs) > 1:
+            own_floor = 0 if is_twin else floor
+            row |= _judged(logs.mean(), _standard_error(logs), len(logs) - 1, len(differences), own_floor, about)
+        rows.append(row)
+    found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", *_NUMBERS, "verdict"])
+    warning = "; ".join(filter(None, [samples.attrs.get("warning"), _short(found)]))
+    found.attrs = {"floor": float(np.exp(floor)), "baseline": baseline, **samples.attrs, "warning": warning}
+    return found
+
+
+def between(before: pd.DataFrame, after: pd.DataFrame, about: metrics.Metric = TIME) -> pd.DataFrame:
+    """One row per cell that two studies have both, as ratios after / before: cell, trials (of the two together), and
+    what `compare` tells of a ratio.
+
+    Both are what `samples` returns. They share no block, so the interval is Welch's (Biometrika 34, 1947) for the
+    difference of the mean logarithms: it knows the noise within each study, and not what the machine did in between.
+    `attrs` has the floor, the larger of those of the two twins. Raises LabError when a value is not above 0.
+    """
+    tables = [_logarithms(each) for each in (before, after)]
+    floor = max(map(_floor_of, tables))
+    cells = [cell for cell in before["cell"].unique() if cell in tables[1] and not cell.endswith(TWIN)]
+    rows = []
+    for cell in cells:
+        both = [table[cell].dropna().to_numpy() for table in tables]
+        counts = [len(logs) for logs in both]
+        row = {"cell": cell, "trials": sum(counts), **_NOTHING}
+        if min(counts) > 1:
+            variances = [_standard_error(logs) ** 2 for logs in both]
+            parts = sum(variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True))
+            freedom = sum(variances) ** 2 / parts if parts else sum(counts) - 2
+            mean = both[1].mean() - both[0].mean()
+            row |= _judged(mean, np.sqrt(sum(variances)), freedom, len(cells), floor, about)
+        rows.append(row)
+    table = pd.DataFrame(rows, columns=["cell", "trials", *_NUMBERS, "verdict"])
+    table.attrs = {"floor": float(np.exp(floor))}
+    return table
+
+
+def _logarithms(samples: pd.DataFrame) -> pd.DataFrame:
+    """The logarithms of the values, by block and cell. Raises LabError when a value is not above 0."""
+    if not (samples["value"] > 0).all():
+        raise LabError("a value of 0 or below has no ratio; the trials cannot be compared")
+    return np.log(samples.pivot(index="block", columns="cell", values="value"))
+
+
+def _floor_of(table: pd.DataFrame) -> float:
+    """The noise floor of a study, of `_logarithms`, as a logarithm; infinite without a twin, or its original."""
+    twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
+    return _floor((table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy()) if twin else np.inf
+
+
+def names(found: pd.DataFrame) -> list[str]:
+    """The cells of a frame as a reader sees them."""
+    return [cell_in_words(cell, found.attrs) for cell in found["cell"]]
+
+
+def summarize(samples: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: trials, the geometric mean of its values, and its 95% interval, low and high.
+
+    The interval is of this cell alone, with all that its machine did meanwhile; ratios are in `compare`.
+    """
+    rows = []
+    for cell, values in samples.groupby("cell", sort=False)["value"]:
+        logs = np.log(values.to_numpy())
+        half = half_interval(logs)
+        rows.append((cell, len(logs), *np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])))
+    found = pd.DataFrame(rows, columns=["cell", "trials", "mean", "low", "high"])
+    found.attrs = dict(samples.attrs)
+    return found
+
+
+def _judged(mean: float, error: float, freedom: float, comparisons: int, floor: float, about: metrics.Metric) -> dict:
+    """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
+    alone, together = _quantile(freedom, 1), _quantile(freedom, comparisons)
+    detectable = np.exp(max(floor, (together + stdtrit(freedom, POWER)) * error))
+    if abs(mean) > max(together * error, floor):
+        is_better = (mean < 0) == about.lower_is_better
+        verdict = about.words[0] if is_better else about.words[1]
+    else:
+        verdict = NO_DIFFERENCE if detectable <= NOISY_RATIO else TOO_NOISY
+    ends = [-alone * error, alone * error, -together * error, together * error]
+    ratios = np.exp([mean, *(mean + end for end in ends)])
+    return dict(zip(_NUMBERS, [*ratios, detectable], strict=True)) | {"verdict": verdict}
+
+
+def _short(found: pd.DataFrame) -> str:
+    """What a reader must know of a study of few blocks; "" where they were enough."""
+    if found.empty:
+        return ""
+    pairs, detectable = int(found["pairs"].max()), float(found["detectable"].max())
+    if pairs >= SHORT_BLOCKS or detectable <= FINE_RATIO:
+        return ""
+    told = "it tells no difference"
+    if detectable <= HUGE_RATIO:
+        told = f"only {detectable - 1:.0%} or more is sure to be seen"
+    return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {told}"
+
+
+def _floor(twin: np.ndarray) -> float:
+    """The farthest end of the twin's own interval, as a logarithm; infinite where there is none."""
+    if len(twin) < 2:
+        return np.inf
+    return abs(twin.mean()) + half_interval(twin)
+
+
+def half_interval(values: np.ndarray, comparisons: int = 1) -> float:
+    """Half of the 95% interval of a mean, by Student's t, that holds for so many comparisons at once (Bonferroni)."""
+    return _quantile(len(values) - 1, comparisons) * _standard_error(values)
+
+
+def _standard_error(logs: np.ndarray) -> float:
+    return logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan
+
+
+def _quantile(freedom: float, comparisons: int) -> float:
+    """Student's t for two-sided intervals that hold together for so many comparisons; NaN without a degree of
+    freedom."""
+    return stdtrit(freedom, 1 - (1 - CONFIDENCE) / (2 * comparisons)) if freedom > 0 else np.nan

@@ -1,0 +1,47 @@
+"""What a build profile changes of what an image costs, where it gains and where it loses. Pure.
+
+A profile is held against a reference profile on the same base with the same allocator: what it adds to its base
+exactly, the rest by the run's studies of the same cells, with the intervals and verdicts of `comparison`.
+"""
+
+import numpy as np
+import pandas as pd
+
+from rustimg_lab.analysis import cells, comparison
+from rustimg_lab.errors import LabError
+from rustimg_lab.model import metrics
+
+REFERENCE = "optimized"
+COLUMNS = ["profile", "base", "allocator", "stand_in", "criterion", "ratio", "low", "high", "verdict"]
+
+
+def of_profiles(rows: pd.DataFrame, workload: str = "", reference: str = REFERENCE) -> pd.DataFrame:
+    """A row per cell of another profile and criterion: `COLUMNS`, with the ratio to the reference's cell, its 95%
+    interval (NaN for what is exact) and the verdict. Less is better in all of them. Without the reference in the run,
+    and for what was not measured of both cells, there is no row. `attrs` has the reference and the notes of the
+    studies. Raises LabError when no cell works."""
+    table = cells.cell_table(rows).query("ok").set_index("cell")
+    if table.empty:
+        raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to compare")
+    is_reference = table["profile"] == reference
+    studies = [
+        (each, comparison.study_of(rows, each.kind, each.metric, workload)) for each in metrics.MEASURED.values()
+    ]
+    found, notes = [], []
+    for against, one in table[is_reference].iterrows():
+        others = table[table["base"].eq(one["base"]) & table["allocator"].eq(one["allocator"]) & ~is_reference]
+        for column, label in metrics.EXACT.items():
+            for cell, ratio in (others[column] / one[column]).dropna().items():
+                verdict = "less" if ratio < 1 else "more" if ratio > 1 else "the same"
+                found.append((cell, label, ratio, np.nan, np.nan, verdict))
+        for about, study in studies:
+            if not study or against not in set(comparison.samples(rows, study, about.metric)["cell"]):
+                continue
+            ratios = comparison.of_study(rows, study, about.metric, against)
+            notes.append(f"{about.label}: {ratios.attrs['warning']}" if ratios.attrs["warning"] else "")
+            ratios = ratios[ratios["cell"].isin(others.index) & (ratios["pairs"] > 1)].assign(criterion=about.label)
+            found += ratios[["cell", *COLUMNS[4:]]].itertuples(index=False, name=None)
+    result = pd.DataFrame(found, columns=["cell", *COLUMNS[4:]])
+    result = table[COLUMNS[:4]].merge(result, left_index=True, right_on="cell")[COLUMNS].reset_index(drop=True)
+    result.attrs = {"reference": reference, "notes": list(dict.fromkeys(filter(None, notes)))}
+    return result

@@ -1,0 +1,295 @@
+"""A run and what is wanted -> the cell to ship, why the others lost, and how sure that is. Pure.
+
+Sizes are exact. How sure a choice is by what was measured in blocks, is the share of `DRAWS` repetitions that make the
+same one, each with values drawn from Student's t distributions: about each cell's own mean where a limit is held
+against it, and about its ratio to the study's baseline, paired by block, where cells are held against each other. What
+deploys take of a day is not paired: it comes of several studies.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from rustimg_lab.analysis import comparison, deploy
+from rustimg_lab.analysis.cells import cell_table
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.model import metrics
+from rustimg_lab.model.names import cell_in_words
+from rustimg_lab.store.rows import ESTIMATE
+
+DRAWS = 4000
+SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Day:
+    """What a day brings: deploys to machines that have nothing, over a line of so many Mbit/s, and requests."""
+
+    deploys: float
+    bandwidth_mbit: float
+    requests: float = 0
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the cell must keep to, and by what the one is picked: the weighted sum of the logarithms of the criteria."""
+
+    limits: dict[str, float] = field(default_factory=dict)  # by criterion, in bytes, seconds, µs: at most
+    min_throughput: float = 0  # as a share of the best cell's
+    needs_shell: bool = False
+    stable: bool = False
+    weights: dict[str, float] = field(default_factory=lambda: {"transfer": 1.0})
+    day: Day | None = None
+
+    @property
+    def needed(self) -> list[str]:
+        """What must be measured of a cell for them: criteria, and the throughput."""
+        busy = metrics.DAY in self.weights and self.day and self.day.requests
+        names = {**self.limits, **self.weights} | ({"cpu": 0} if busy else {})
+        return [
+            *(name for name in names if name != metrics.DAY),
+            *([metrics.THROUGHPUT] if self.min_throughput else []),
+        ]
+
+
+Values = dict[str, np.ndarray]  # by what was measured, arrays (draws, cells)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """`DRAWS` draws of each cell: about the own means, and by the ratios to a baseline."""
+
+    own: Values = field(default_factory=dict)
+    paired: Values = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`table`: a row per cell, as `candidates` has it, with meets, score, on_front, and reason (why it lost; "" for the
+    one picked). `picked` is "" where no cell meets the wishes. `sureness`: by cell, the share of the draws that picked
+    it; empty where that cannot be said."""
+
+    table: pd.DataFrame
+    wishes: Wishes
+    picked: str
+    sureness: dict[str, float]
+    notes: list[str]
+
+    def name(self, cell: str) -> str:
+        """A cell as a reader sees it: a stand-in is called so."""
+        return cell_in_words(cell, {"stand_ins": set(self.table.loc[self.table["stand_in"], "base"])})
+
+
+def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
+    """The cells that work, by cell: base, profile, allocator, stand_in, shell (its path, "" for none, NaN where the run
+    does not tell), unstable, unpacked_bytes, and a column per criterion and for the throughput (geometric means), NaN
+    where not measured; draws of those; and notes that a reader must see.
+
+    Raises LabError when no cell works.
+    """
+    table = cell_table(rows).query("ok").set_index("cell")
+    if table.empty:
+        raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to choose from")
+    found = table[["base", "profile", "allocator", "stand_in", "unpacked_bytes", "shell"]].assign(
+        unstable=table["unstable"].eq(True), transfer=table["compressed_bytes"]
+    )
+    notes = []
+    if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or ESTIMATE in ways:
+        notes.append(f"transfer sizes are estimates, compressed in more than one way or not exactly: {'; '.join(ways)}")
+    draws, generator = Draws(), np.random.default_rng(0)
+    studies = {name: (each.kind, each.metric) for name, each in metrics.MEASURED.items()}
+    for name, (kind, metric) in {**studies, metrics.THROUGHPUT: ("throughput", metrics.THROUGHPUT)}.items():
+        found[name] = np.nan
+        if study := comparison.study_of(rows, kind, metric, workload):
+            mean, own, paired, warning = _measured(rows, study, metric, found.index, generator)
+            found[name], draws.own[name], draws.paired[name] = mean, own, paired
+            notes += [f"{study}: {warning}"] if warning else []
+            measured = rows.loc[(rows["study"] == study) & rows["cell"].isin(found.index), ["cell", "image"]]
+            if (measured["image"] != measured["cell"].map(table["image"])).any():
+                notes.append("sizes are of the grid's images, speeds and memory of the same cells' servers")
+    return found, draws, list(dict.fromkeys(notes))
+
+
+def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
+    """The cell that meets the wishes at the least weighted sum. Raises LabError when a wish is about what the run has
+    not measured, and as `candidates` does."""
+    table, draws, notes = candidates(rows, workload)
+    if metrics.DAY in wishes.weights and not wishes.day:
+        raise LabError(f"the weight '{metrics.DAY}' is of deploys a day, and none are named")
+    for name in wishes.needed:
+        if name not in (*metrics.CRITERIA, metrics.THROUGHPUT):
+            raise unknown("criterion", name, metrics.CRITERIA)
+        if table[name].isna().all():
+            kind = metrics.CRITERIA[name].kind if name in metrics.CRITERIA else "throughput"
+            raise LabError(
+                f"run '{rows.attrs['environment']['run']}' has not measured {name.replace('_', ' ')} of any of its "
+                f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
+                "--allocators, and --app if it is of an own one; or leave that wish out"
+            )
+    if wishes.day:
+        table[metrics.DAY], drawn, note = _day(rows, table, draws, wishes.day)
+        draws = replace(draws, paired=draws.paired | {metrics.DAY: drawn})
+        notes.append(note)
+    names = (*metrics.CRITERIA, metrics.THROUGHPUT, *([metrics.DAY] if wishes.day else []))
+    values = {name: table[name].to_numpy(float)[None, :] for name in names}
+    meets, score = _judge(table, values, values, wishes)
+    table["meets"] = meets[0]
+    table["score"] = np.where(meets[0], score[0], np.inf)
+    table["on_front"] = _front(table)
+    picked = table["score"].idxmin() if meets.any() else ""
+    table["reason"] = [_reason(table, cell, picked, wishes) for cell in table.index]
+    own, paired = values | draws.own, values | draws.paired
+    sureness = {}
+    if picked:
+        named = [*wishes.needed, *([metrics.DAY] if metrics.DAY in wishes.weights else [])]
+        drawn = [each[name][:, table.index.get_loc(picked)] for each in (own, paired) for name in named]
+        if not np.isnan(np.concatenate([[], *drawn])).any():
+            sureness = _sureness(table, own, paired, wishes)
+    return Choice(table, wishes, picked, sureness, notes)
+
+
+def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> Choice:
+    """The same with fewer cells, of these bases, profiles and allocators, and the Pareto front of those; nothing is
+    picked."""
+    kept = found.table.query("base in @bases and profile in @profiles and allocator in @allocators").copy()
+    kept["on_front"] = _front(kept) if len(kept) else False
+    return replace(found, table=kept, picked="", sureness={})
+
+
+def deploy_seconds(rows: pd.DataFrame, table: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
+    """The seconds of one deploy of each cell to a machine that lacks its image: columns as `deploy.first_response`
+    has them. `table` is that of `candidates`. `attrs["lacking"]` has the cells of which no deploy was measured; where
+    there is one, the seconds of all cells are those of their transfer alone, without an interval."""
+    columns = ["trials", "mean", "low", "high"]
+    found = pd.DataFrame(np.nan, table.index, columns)
+    if deploy.is_measured(rows):
+        found = deploy.first_response(rows, bandwidth_mbit).reindex(table.index)
+    lacking = list(found.index[found["mean"].isna()])
+    if lacking:
+        by_transfer = deploy.on_line_s(table["transfer"], bandwidth_mbit)
+        found = pd.DataFrame({"mean": by_transfer}, table.index, columns, float)
+    found.attrs = {"lacking": lacking}
+    return found
+
+
+def daily_seconds(table: pd.DataFrame, deploy_s: pd.Series, deploys: np.ndarray, requests: np.ndarray) -> pd.DataFrame:
+    """The seconds that a day takes: of all deploys, each of which takes `deploy_s` (the mean of `deploy_seconds`), and
+    of a CPU that answers all requests. A column per cell of which both are known, a row per pair of `deploys` and
+    `requests` (equal shapes)."""
+    known = table.index[table["cpu"].notna() & deploy_s.notna()]
+    cpu_s = np.outer(requests, table.loc[known, "cpu"] / 1e6)
+    return pd.DataFrame(np.outer(deploys, deploy_s[known]) + cpu_s, columns=known)
+
+
+def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """What the front is drawn by: the transfer against each other criterion that the run has measured."""
+    return [("transfer", name) for name in metrics.CRITERIA if name != "transfer" and table[name].notna().any()]
+
+
+def _day(rows: pd.DataFrame, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.Series, np.ndarray, str]:
+    """The seconds of a day per cell, draws of them, and what a reader must know of them."""
+    one = deploy_seconds(rows, table, day.bandwidth_mbit)
+    note = "deploys are of the same cells' servers, by a model of each block; how far models are off is in 08_deploy"
+    if lacking := one.attrs["lacking"]:
+        note = f"deploys go by the transfer alone, with no unpacking and no start: none was measured of {lacking[0]}"
+        note += f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
+    drawn = day.deploys * _drawn(one, np.random.default_rng(1))
+    seconds = day.deploys * one["mean"]
+    if day.requests:
+        seconds = seconds + day.requests * table["cpu"] / 1e6
+        drawn = drawn + day.requests * draws.paired.get("cpu", np.nan) / 1e6
+    return seconds, drawn, note
+
+
+def _measured(
+    rows: pd.DataFrame, study: str, metric: str, cells: pd.Index, generator: np.random.Generator
+) -> tuple[pd.Series, np.ndarray, np.ndarray, str]:
+    """Per cell the metric's mean, its draws about that, those by the ratio to the baseline, and the study's warning."""
+    everything = comparison.summarize(comparison.samples(rows, study, metric)).set_index("cell")
+    ratios = comparison.of_study(rows, study, metric)
+    baseline, warning = ratios.attrs["baseline"], ratios.attrs["warning"]
+    own, mean = everything.reindex(cells), everything.loc[baseline, "mean"]
+    ratios = ratios[~ratios["is_twin"]].set_index("cell").reindex(cells)
+    about_own = _drawn(own, generator)
+    paired = mean * _drawn(ratios.rename(columns={"ratio": "mean", "pairs": "trials"}), generator)
+    if baseline in cells:
+        paired[:, cells.get_loc(baseline)] = mean
+    return own["mean"], about_own, paired, warning
+
+
+def _drawn(found: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
+    """Values about geometric means with 95% t-intervals over so many trials, by the columns of `comparison.summarize`;
+    NaN where there is no interval."""
+    freedom = (found["trials"] - 1).clip(lower=1).fillna(1)
+    errors = np.log(found["high"] / found["low"]) / 2 / stdtrit(freedom, (1 + comparison.CONFIDENCE) / 2)
+    noise = generator.standard_t(freedom, (DRAWS, len(found)))
+    # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
+    return found["mean"].to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
+
+
+def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each cell meets the wishes, and its weighted sum, by draw and cell."""
+    meets = np.ones((1, len(table)), bool)
+    for name, limit in wishes.limits.items():
+        meets = meets & (own[name] <= limit)
+    if wishes.min_throughput:
+        rate = paired[metrics.THROUGHPUT]
+        meets = meets & (rate >= wishes.min_throughput * np.nanmax(rate, axis=1, keepdims=True))
+    if wishes.needs_shell:
+        meets = meets & table["shell"].fillna("").ne("").to_numpy()
+    if wishes.stable:
+        meets = meets & ~table["unstable"].to_numpy()
+    score = sum(weight * np.log(paired[name]) for name, weight in wishes.weights.items())
+    return meets & ~np.isnan(score), score
+
+
+def _front(table: pd.DataFrame) -> np.ndarray:
+    """Which cells no other is at least as good as in every criterion that the run has, and better in one."""
+    names = [name for name in metrics.CRITERIA if table[name].notna().any()]
+    values = table[names].to_numpy(float)
+    complete = ~np.isnan(values).any(axis=1)
+    others = values[complete]
+    beaten = [((others <= own).all(axis=1) & (others < own).any(axis=1)).any() for own in values]
+    return complete & ~np.array(beaten)
+
+
+def _sureness(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> dict[str, float]:
+    meets, score = _judge(table, own, paired, wishes)
+    score = np.where(meets, score, np.inf)
+    best = np.where(np.isfinite(score).any(axis=1), score.argmin(axis=1), -1)
+    counts = pd.Series(best[best >= 0]).value_counts() / len(best)
+    return {table.index[number]: float(share) for number, share in counts.items()}
+
+
+def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
+    """Why a cell was not picked; "" for the one that was."""
+    if cell == picked:
+        return ""
+    own = table.loc[cell]
+    said = []
+    for name, limit in wishes.limits.items():
+        if not own[name] <= limit:
+            more = "" if np.isnan(own[name]) else f", more than {metrics.in_words(name, limit)}"
+            said.append(f"{metrics.CRITERIA[name].label} {metrics.in_words(name, own[name])}{more}")
+    if wishes.min_throughput:
+        best = table[metrics.THROUGHPUT].max()
+        if np.isnan(own[metrics.THROUGHPUT]):
+            said.append("throughput not measured")
+        elif own[metrics.THROUGHPUT] < wishes.min_throughput * best:
+            said.append(f"{own[metrics.THROUGHPUT] / best:.0%} of the best throughput")
+    if wishes.needs_shell and not isinstance(own["shell"], str):
+        said.append("not recorded whether it has a shell")
+    elif wishes.needs_shell and not own["shell"]:
+        said.append("no shell")
+    if wishes.stable and own["unstable"]:
+        said.append("unstable flags")
+    unmeasured = [name for name in wishes.weights if np.isnan(own[name]) and name not in wishes.limits]
+    said += [f"{metrics.ALL[name].label} not measured" for name in unmeasured]
+    if said:
+        return "; ".join(said)
+    worse = [name for name in wishes.weights if own[name] > table.loc[picked, name]]
+    told = ", ".join(f"{metrics.ALL[n].label} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
+    return f"{told} that of the one picked" if told else "equal to the one picked"

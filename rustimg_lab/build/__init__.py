@@ -1,0 +1,1 @@
+"""Cells -> images: the app, base images, the Dockerfile, and BuildKit."""

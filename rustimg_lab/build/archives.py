@@ -1,0 +1,86 @@
+"""An archive that the user names -> an image: of a root file system, or as `docker save` writes it."""
+
+import io
+import json
+import lzma
+import tarfile
+import zlib
+from pathlib import Path
+
+from docker.models.images import Image
+from elftools.elf.enums import ENUM_E_MACHINE
+
+from rustimg_lab.build import mmdebstrap
+from rustimg_lab.engine import client, images
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import files, process
+from rustimg_lab.paths import STATE
+
+_UNREADABLE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
+ELF_MAGIC, MANIFEST_LIMIT = b"\x7fELF", 16 << 20
+_NAMES = ("repositories", "index.json", "oci-layout")  # where an archive says what its image is called
+
+
+def load(path: Path, name: str, tag: str) -> Image:
+    """The image that an archive holds, under our own name only: an image of that name in the engine stays as it is.
+
+    Raises LabError when the file is no archive, is cut off, holds several images, or programs for another machine.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            members = archive.getmembers()  # to the end: an archive that is cut off must not become half a base
+            if any(member.name == "manifest.json" for member in members):
+                return _load_saved(archive, path, name, tag)
+            if any(member.name.removeprefix("./") == "index.json" for member in members):
+                raise LabError(f"{path}: an OCI layout without manifest.json; `docker save` writes one with")
+            _check_machine(archive, path)
+    except _UNREADABLE as error:
+        if isinstance(error, OSError) and files.is_full(error):
+            raise files.DiskFull(f"{path} could not be unpacked", [STATE], path.stat().st_size) from error
+        whole, said = "a whole tar archive, plain or compressed with gzip, bzip2 or xz", str(error).splitlines()[0]
+        raise LabError(f"{path}: not {whole} ({said})") from None
+    return images.import_rootfs(path, sum(member.size for member in members), name, tag, [mmdebstrap.PATH])
+
+
+def _check_machine(archive: tarfile.TarFile, path: Path) -> None:
+    """Refuses programs of another architecture, by the first one: an import would not notice."""
+    programs = 0
+    for member in archive:
+        if member.isfile() and member.mode & 0o100:
+            programs += 1
+            head = archive.extractfile(member).read(20)  # no more: a hole in it may be a terabyte
+            if head[:4] != ELF_MAGIC:
+                continue  # a script
+            machine = int.from_bytes(head[18:20], "little" if head[5:6] == b"\1" else "big")
+            if machine != ENUM_E_MACHINE["EM_X86_64"]:
+                known = {number: name for name, number in ENUM_E_MACHINE.items()}
+                told = known.get(machine, f"machine {machine}").removeprefix("EM_")
+                raise LabError(f"{path}: {member.name} is for {told}, the lab is for x86_64")
+            return
+    if not programs:
+        raise LabError(f"{path}: holds no program; is it the archive of a root file system?")
+
+
+def _load_saved(archive: tarfile.TarFile, path: Path, name: str, tag: str) -> Image:
+    """Loads what `docker save` wrote, rewritten so that the image gets no name but ours."""
+    try:
+        manifest = json.loads(archive.extractfile("manifest.json").read(MANIFEST_LIMIT))
+        names = [name for image in manifest for name in image.get("RepoTags") or ["one without a name"]]
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        raise LabError(f"{path}: its manifest.json is none; `docker save` writes one") from None
+    if len(manifest) != 1:
+        held = f"{len(manifest)} images ({', '.join(map(str, names))})"
+        raise LabError(f"{path}: holds {held}; save the one that is meant")
+    own = f"{client.repository(name)}:{tag}"
+    manifest[0]["RepoTags"] = [own]
+    with process.work_folder() as folder:
+        renamed = folder / "image.tar"
+        with tarfile.open(renamed, "w") as target:
+            for member in archive:
+                if member.name == "manifest.json":
+                    content = json.dumps(manifest).encode()
+                    member.size = len(content)
+                    target.addfile(member, io.BytesIO(content))
+                elif member.name not in _NAMES:
+                    target.addfile(member, archive.extractfile(member) if member.isfile() else None)
+        return images.load_image(renamed, own)

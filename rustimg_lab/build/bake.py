@@ -1,0 +1,324 @@
+"""Cells -> bake file -> images.
+
+BuildKit is called through `docker buildx bake`, once per binary with all the bases that hold it, so that no more
+binaries are compiled at once than the machine has cores and memory for, and one that fails takes no other with it.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rustimg_lab.build import diagnosis, dockerfile, lab_toml
+from rustimg_lab.build.bases import Provenance
+from rustimg_lab.engine import client, podman
+from rustimg_lab.engine.images import find_image
+from rustimg_lab.host import machine, process, proxy, tools
+from rustimg_lab.host.files import GRID_BYTES, DiskFull, is_full, sha256, write_whole
+from rustimg_lab.model.app import App
+from rustimg_lab.model.matrix import BUILDER, Binary, Cell
+
+METADATA = "metadata.json"
+_IMAGE_LOST = "the image was built, but the engine has it no longer: something removed it; call again"
+FACTS = "facts"  # the bake target that brings the builder's results out, beside the cells'
+
+
+@dataclass(frozen=True)
+class Built:
+    """What became of a cell: the id of its image, or the reason why there is none.
+
+    `linked` is the binary as the linker left it, `symbols` what nm says of it, `shipped` as the image has it; `cpu_s`
+    the CPU seconds of cargo when that binary was built, be it now or in an earlier call.
+    """
+
+    cell: Cell
+    image: str = ""
+    reason: str = ""
+    linked: Path | None = None
+    symbols: Path | None = None
+    shipped: Path | None = None
+    cpu_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What all builds of a call have in common. `images` are the base images by name, the builder's among them; `logs`
+    receives a log per cell, `work` the binaries; `builder` names a buildx builder other than the engine's own; `ca` is
+    a CA bundle. With `cold`, a cell's image is the one that its binary is built in, with nothing compiled
+    (`dockerfile.cold_stage`). `on_step` hears what each binary's build is doing."""
+
+    app: App
+    images: dict[str, Provenance]
+    logs: Path
+    work: Path
+    builder: str | None = None
+    ca: Path | None = None
+    cold: bool = False
+    on_step: Callable[[Binary, str], None] = lambda binary, text: None
+
+
+@dataclass
+class Step:
+    """A vertex of BuildKit's graph, as its progress tells of it."""
+
+    name: str = ""
+    cached: bool = False
+    error: str = ""
+    output: list[str] = field(default_factory=list)
+
+
+def cache_size() -> str:
+    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it.
+
+    It is not asked for where the storage driver can tell a layer's size only by comparing it with those below: there
+    the engine compares all layers of the cache at once, for a quarter of an hour and in ten gigabytes of memory.
+    """
+    if client.is_podman():
+        return "what `podman system df` shows as images without containers"
+    about = client.engine_info()
+    if about.driver_status.get("Native Overlay Diff") != "true" and not about.keeps_in_containerd:
+        return f"what only a long comparison tells with storage driver {about.driver}: `docker buildx du`, when idle"
+    return (
+        process.run([*tools.buildx_command(), "du", f"--builder={client.own_builder()}"])
+        .rsplit("Total:", 1)[-1]
+        .strip()
+    )
+
+
+def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:
+    """Build the cells and yield each as it is done, failures included. On Ctrl-C all builds are stopped before the
+    interrupt goes on."""
+    sources = _copy_sources(context.app.directory, context.work)
+    groups: dict[Binary, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.binary, []).append(cell)
+
+    with ThreadPoolExecutor(machine.parallel_builds()) as pool:
+        turn = _in_turn(groups, context.app)
+        futures = [pool.submit(_build_group, binary, groups[binary], context, sources) for binary in turn]
+        try:
+            for future in as_completed(futures):
+                yield from future.result()
+        except BaseException:
+            with process.stopping():
+                pool.shutdown(cancel_futures=True)
+            raise
+
+
+def image_tag(cell: Cell, app: App, cold: bool = False) -> str:
+    """The name of a cell's image: the lab's own."""
+    return f"{client.repository(app.name.lower() + ('-cold' if cold else ''))}:{cell.slug}"
+
+
+def bake_file(cells: list[Cell], context: BuildContext, sources: Path) -> dict:
+    """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out."""
+    app, images = context.app, context.images
+    shared = {"context": str(sources), "secret": [f"id=ca,src={context.ca}"] if context.ca else []}
+    toolchain = images[BUILDER].toolchain(cells[0].debian)
+    texts = {cell: dockerfile.render(cell, app, toolchain) for cell in cells}
+    if context.cold:
+        texts = {cell: text + dockerfile.cold_stage(cell, app) for cell, text in texts.items()}
+    targets = {
+        cell.slug: shared
+        | {
+            "dockerfile-inline": texts[cell],
+            "args": {"RUST_IMAGE": images[BUILDER].image, **proxy.variables()}
+            | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.image else {}),
+            "tags": [image_tag(cell, app, context.cold)],
+            "labels": {client.IMAGE_LABEL: client.lab_id()},
+            # With an attestation, an unchanged image would have another id each time it is built, and the old id would
+            # be gone (engines with containerd's store).
+            "attest": ["type=provenance,disabled=true"],
+            "output": ["type=docker"],
+        }
+        for cell in cells
+    }
+    if context.cold:
+        for cell, text in texts.items():
+            made_of = hashlib.sha256(f"{text}\0{images[BUILDER].digest}\0{sources.name}".encode()).hexdigest()
+            own = targets[cell.slug]
+            own |= {"target": dockerfile.COLD, "labels": own["labels"] | {client.MADE_OF_LABEL: made_of}}
+    first = targets[cells[0].slug]
+    text = first["dockerfile-inline"] + dockerfile.FACTS_STAGE.format(app=app.name)
+    output = [f"type=local,dest={context.work / cells[0].binary.slug}"]
+    targets[FACTS] = first | {"dockerfile-inline": text, "target": FACTS, "tags": [], "labels": {}, "output": output}
+    return _escaped({"target": targets})
+
+
+def _bake_command(files: Path, definition: dict, builder: str | None) -> list[str]:
+    """Writes the bake files and returns the command that builds all of their targets."""
+    files.mkdir(exist_ok=True)
+    bake = files / "bake.json"
+    bake.write_text(json.dumps(definition))
+    command = [*tools.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
+    command += ["--metadata-file", str(files / METADATA), f"--builder={builder or client.own_builder()}"]
+    if proxy.on_this_machine():
+        # A proxy on loopback is there on the host's network only, which bake takes from a compose file alone (0.13).
+        network = files / "network.yaml"
+        services = {name: {"build": {"context": ".", "network": "host"}} for name in definition["target"]}
+        network.write_text(json.dumps({"services": services}))
+        command += ["--file", str(network)]
+        command += ["--allow=network.host"] if tools.buildx_asks_for_entitlements() else []
+    return [*command, *definition["target"]]
+
+
+def read_events(on_event: Callable[[dict], None], on_text: Callable[[str], None]) -> Callable[[str], None]:
+    """A reader of bake's machine-readable progress, line by line; what is no JSON is told to `on_text`.
+
+    An event takes one line or, as buildx 0.13 prints it, many.
+    """
+    lines: list[str] = []
+
+    def read(line: str) -> None:
+        if not lines and not line.startswith("{"):
+            on_text(line.rstrip())
+            return
+        lines.append(line)
+        if line.rstrip().endswith("}") and (len(lines) == 1 or line.startswith("}")):
+            try:
+                on_event(json.loads("".join(lines)))
+            except json.JSONDecodeError:
+                on_text("".join(lines).rstrip())
+            lines.clear()
+
+    return read
+
+
+def cpu_seconds(times: str) -> float:
+    """The sum of what the shell's `times` prints: minutes and seconds of user and system, own and children's."""
+    return sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", times))
+
+
+def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, sources: Path) -> list[Built]:
+    """Builds the cells of one binary; called again without those that failed by themselves, until none does."""
+    failed: list[Built] = []
+    app, facts, files = context.app, context.work / binary.slug, context.work / f"{binary.slug}.bake"
+    build_command = podman.build_command if client.is_podman() else _bake_command
+    while cells:
+        command = build_command(files, bake_file(cells, context, sources), context.builder)
+        code, steps, said = _bake(command, lambda text: context.on_step(binary, text))
+        _keep_log(steps, said, [context.logs / f"{cell.slug}.log" for cell in cells])
+        if code == 0:
+            break
+        if any(is_full(text) for step in steps.values() if step.error for text in (step.error, *step.output)):
+            raise DiskFull(f"{binary.slug} could not be built", client.data_folders(), GRID_BYTES)
+        culprits = _culprits(steps, cells) or {cell: (said or ["buildx failed and said nothing"])[-1] for cell in cells}
+        failed += [Built(cell, reason=reason) for cell, reason in culprits.items()]
+        cells = [cell for cell in cells if cell not in culprits]
+    context.on_step(binary, "failed" if failed else "built")
+    if not cells:
+        return failed
+    linked, shipped = facts / "out" / app.name, facts / "rootfs" / app.name / app.name
+    cpu_s = cpu_seconds((facts / "out" / "times").read_text())
+    told = json.loads((files / METADATA).read_text())
+    found = {cell: _image_id(told, cell, image_tag(cell, app, context.cold)) for cell in cells}
+    return failed + [
+        Built(cell, image, "", linked, facts / "symbols", shipped, cpu_s) if image else Built(cell, reason=_IMAGE_LOST)
+        for cell, image in found.items()
+    ]
+
+
+def _image_id(metadata: dict, cell: Cell, tag: str) -> str:
+    """The id of the image that this call built; "" when it is gone. By its name it is looked for only where buildx told
+    no digest: the name may have gone to another lab's by now."""
+    told = metadata.get(cell.slug, {})
+    digests = [told[key] for key in ("containerimage.digest", "containerimage.config.digest") if told.get(key)]
+    images = map(find_image, digests or [tag])
+    return next((image.id for image in images if image), "")
+
+
+def _bake(command: list[str], on_step: Callable[[str], None]) -> tuple[int, dict[str, Step], list[str]]:
+    """Calls bake: its exit code, the steps by digest, and what it printed beside them."""
+    steps: dict[str, Step] = {}
+    said: list[str] = []
+
+    def on_event(event: dict) -> None:
+        for vertex in event.get("vertexes") or []:
+            step = steps.setdefault(vertex["digest"], Step())
+            if vertex.get("started") and not step.name and "] RUN" in vertex["name"]:
+                on_step(vertex["name"].split("] RUN")[0].lstrip("["))
+            step.name = vertex["name"]
+            step.cached |= vertex.get("cached", False)
+            step.error = proxy.redact(vertex.get("error", ""))
+        for log in event.get("logs") or []:
+            text = proxy.redact(base64.b64decode(log["data"]).decode(errors="replace"))
+            steps.setdefault(log["vertex"], Step()).output.append(text)
+            if lines := [line.strip() for line in text.splitlines() if line.strip()]:
+                on_step(lines[-1])
+
+    code = process.stream(command, read_events(on_event, lambda line: said.append(proxy.redact(line))))
+    return code, steps, said
+
+
+def _culprits(steps: dict[str, Step], cells: list[Cell]) -> dict[Cell, str]:
+    """The cells whose own steps failed, with the reason: all of them where the builder stage did."""
+    culprits: dict[Cell, str] = {}
+    for step in steps.values():
+        if not step.error or "context canceled" in step.error:
+            continue
+        reason = diagnosis.first_error(step.output) or step.error
+        owner = re.match(r"\[(\S+) (builder )?", step.name)
+        own = [cell for cell in cells if owner and not owner[2] and cell.slug == owner[1]]
+        for cell in own or cells:
+            culprits.setdefault(cell, reason)
+    return culprits
+
+
+def _keep_log(steps: dict[str, Step], said: list[str], paths: list[Path]) -> None:
+    """Writes the log of each cell, unless every step came from the cache and there is a log that says more."""
+    if paths[0].exists() and not any(step.output or step.error for step in steps.values()):
+        return
+    text = ""
+    for step in steps.values():
+        state = "CACHED " if step.cached else "ERROR " if step.error else ""
+        text += f"=> {state}{step.name}\n{''.join(step.output)}{step.error and step.error + chr(10)}"
+    for path in paths:
+        write_whole(path, text + "".join(f"{line}\n" for line in said))
+
+
+def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:
+    """The binaries, those first that wait for no other: a target directory is locked by whoever builds in it."""
+    seen: Counter[str] = Counter()
+    turn = {}
+    for binary, cells in groups.items():
+        directory = dockerfile.cache_id(cells[0], app)
+        turn[binary] = seen[directory]
+        seen[directory] += 1
+    return sorted(groups, key=turn.__getitem__)
+
+
+def _copy_sources(sources: Path, work: Path) -> Path:
+    """A copy of the sources for the builds, in a folder that is named by what is in it.
+
+    buildx tells BuildKit no more of a context than its folder's last name, by which BuildKit takes up what it kept of
+    an earlier one. Of two that are then brought to the same state from different ones, it does not see that they are
+    the same (seen with 20.10), and each target that is built at the same time compiles for itself.
+    """
+    copy = work / "context"
+    shutil.copytree(sources, copy, symlinks=True, ignore=_not_sources(sources))
+    content = hashlib.sha256()
+    for path in sorted(copy.rglob("*")):
+        mode, at = path.lstat().st_mode, path.relative_to(copy)
+        held = path.readlink() if path.is_symlink() else sha256(path) if path.is_file() else ""
+        content.update(f"{mode:o} {at} {held}\0".encode(errors="surrogateescape"))
+    return copy.rename(work / f"context-{content.hexdigest()[:16]}")
+
+
+def _not_sources(root: Path) -> Callable[[str, list[str]], set[str]]:
+    """For copytree: cargo's target folder, which can be gigabytes, and what no build reads."""
+    return lambda folder, names: {*lab_toml.LEFT_OUT} | ({"target"} if Path(folder) == root else set())
+
+
+def _escaped(value: object) -> object:
+    """The same, safe in a bake file, where `${` and `%{` begin an expression."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return value.replace("${", "$${").replace("%{", "%%{") if isinstance(value, str) else value

@@ -1,0 +1,122 @@
+"""Cell -> Dockerfile text. Pure: no file but the template is read, nothing is run."""
+
+import json
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rustimg_lab.model.app import App
+from rustimg_lab.model.extras import ADDITIONS
+from rustimg_lab.model.matrix import BUILDER, MUSL, RUST_VERSION, Cell, reference
+
+CARGO_AUDITABLE = "0.6.6"  # the version of the crate
+
+_layout = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+_templates = Environment(loader=PackageLoader("rustimg_lab.build"), undefined=StrictUndefined, **_layout)
+
+# Stages of the lab's own, put behind the measured text, by which it reads what the builder stage made. They change
+# nothing of that text: BuildKit shares the builder stage between the two.
+FACTS_STAGE = """
+FROM builder AS symbols
+RUN nm --print-size --defined-only --demangle /out/{app} > /symbols
+
+FROM scratch AS facts
+COPY --from=builder /out/ /out/
+COPY --from=builder /rootfs/ /rootfs/
+COPY --from=symbols /symbols /symbols
+"""
+
+# The builder with the crates in it and with nothing compiled, to build from cold, offline. They are fetched again: the
+# builder stage may have been cached for longer than what cargo had downloaded.
+COLD = "cold"
+COLD_STAGE = """
+FROM builder AS cold
+RUN --mount=type=secret,id=ca,mode=0444 \
+    --mount=type=cache,id=rustimg-lab-cargo-home,target=/downloaded \
+    set -eu; \
+    if [ -f /run/secrets/ca ]; then export CARGO_HTTP_CAINFO=/run/secrets/ca; fi; \
+    export {exports}; \
+    CARGO_HOME=/downloaded cargo fetch {options}; \
+    mkdir -p /cargo; \
+    for kept in registry git; do if [ -d /downloaded/$kept ]; then cp -a /downloaded/$kept /cargo/; fi; done
+CMD {command}
+"""
+
+
+def render(cell: Cell, app: App, toolchain: str = "") -> str:
+    """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte.
+
+    `toolchain` names a builder other than the default, whose compiled crates must not be mixed with the default's.
+    """
+    additions = [ADDITIONS[name] for name in cell.additions]
+    return _templates.get_template("Dockerfile.j2").render(
+        cell=cell,
+        app=app,
+        rust_reference=reference(BUILDER, cell.debian),
+        base_reference=reference(cell.base.name, cell.debian),
+        cache_id=cache_id(cell, app, toolchain),
+        lacks=[what for what, _, needed in _lacks(cell) if needed],
+        packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
+        cargo=_cargo(cell, app),
+        musl=cell.target == MUSL,
+        cargo_auditable=CARGO_AUDITABLE,
+        exports=" ".join(_exports(cell, app)),
+        packages_of_additions=[package for each in additions for package in each.packages],
+        commands_of_additions=[text.format(app=app.name) for each in additions for text in each.commands],
+        entrypoint=[text.format(app=app.name) for each in additions for text in each.entrypoint],
+    )
+
+
+def cold_stage(cell: Cell, app: App) -> str:
+    """A stage to put behind the cell's text, named cold: an image whose command is the text's own call of cargo."""
+    exports = " ".join(["CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH=0", *_exports(cell, app)])
+    options = " ".join(["--locked", f"--target {cell.target}", *cell.profile.cargo])
+    script = f"export CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}; exec {_cargo(cell, app)}"
+    return COLD_STAGE.format(exports=exports, options=options, command=json.dumps(["sh", "-c", script]))
+
+
+def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
+    """The name of the target directory: one per app, lockfile, toolchain, target and what of a profile cargo is told.
+
+    The toolchain is more than rustc: what a build script compiles with the builder's gcc needs the builder's glibc,
+    and cargo would not notice that it has become another.
+    A literal in the text, since the BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount.
+    """
+    libc = "musl" if cell.target == MUSL else "gnu"
+    toolchain = toolchain or f"rust{RUST_VERSION}-{cell.debian}"
+    return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}-{toolchain}-{libc}-{cell.profile.compiled}"
+
+
+def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
+    """What the official builder image may lack: in words, the Debian package that has it ("" for what rustup brings),
+    and whether this cell needs it."""
+    return [
+        ("the musl target, and a C compiler for it", "musl-tools", cell.target == MUSL),
+        ("make, for jemalloc's build", "make", cell.allocator == "jemalloc"),
+        ("the sources of the standard library", "", cell.profile.builds_std),
+    ]
+
+
+def _cargo(cell: Cell, app: App) -> str:
+    """The call that builds the program."""
+    features = [*app.features, *(feature for name, feature in app.allocators if name == cell.allocator)]
+    words = [
+        "cargo",
+        *(["auditable"] if cell.profile.auditable else []),
+        "build --locked --release",
+        *cell.profile.cargo,
+        f"--target {cell.target}",
+        *([f"--package {app.package}"] if app.member else []),
+        f"--bin {app.name}",
+        *([] if app.default_features else ["--no-default-features"]),
+        *([f"--features {','.join(features)}"] if features else []),
+    ]
+    return " ".join(words)
+
+
+def _exports(cell: Cell, app: App) -> list[str]:
+    """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is. Symbols are kept, as
+    cargo does by itself: by them the lab tells the allocator and the crates; the profile says whether they stay."""
+    told = [f"CARGO_PROFILE_RELEASE_{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
+    told += ["CARGO_PROFILE_RELEASE_STRIP=debuginfo"] if app.strips else []
+    told += [f"RUSTFLAGS='{' '.join(cell.profile.rustflags)}'"] if cell.profile.rustflags else []
+    return told + (["RUSTC_BOOTSTRAP=1"] if cell.profile.unstable else [])

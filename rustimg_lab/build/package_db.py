@@ -1,0 +1,109 @@
+"""What an image holds: its release, its packages, and how many bytes each of them has in it.
+
+Read from the image's own database: dpkg's, that of distroless images (a file per package), or apk's.
+"""
+
+import io
+import posixpath
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Callable
+
+from docker.errors import NotFound
+from docker.models.containers import Container
+
+from rustimg_lab.engine import containers, images
+
+UNPACKAGED = "(no package)"
+_DATABASES = (
+    "/var/lib/dpkg/status", "/var/lib/dpkg/status.d", "/lib/apk/db/installed", "/usr/lib/os-release", "/etc/os-release",
+)  # fmt: skip
+_LISTS = re.compile(r"var/lib/dpkg/(?:info/([^/:]+)(?::\w+)?\.list|status\.d/([^/]+)\.md5sums)")
+
+
+def read_packages(image: str) -> tuple[dict[str, str], str]:
+    """The packages that an image's own database names (version by name), and its release as in os-release."""
+    with containers.created(image, command=["nothing"]) as container:
+        status, status_d, apk, release, release_etc = (_read(container, path) for path in _DATABASES)
+    found = _versions(f"{status}\n\n{status_d}", ": ", "Package", "Version") | _versions(apk, ":", "P", "V")
+    return dict(sorted(found.items())), _release(release or release_etc)
+
+
+def _versions(database: str, separator: str, name: str, version: str) -> dict[str, str]:
+    """The versions by package of a database that has a paragraph for each, with these two fields in it."""
+    found = {}
+    for paragraph in database.split("\n\n"):
+        lines = [line for line in paragraph.splitlines() if separator in line and line[0] != " "]
+        fields = dict(line.split(separator, 1) for line in lines)
+        if name in fields and version in fields:
+            found[fields[name]] = fields[version]
+    return found
+
+
+def package_bytes(image: str) -> dict[str, int]:
+    """The bytes of an image's files by the package that they are of, those of none last, as `UNPACKAGED`."""
+    sizes: dict[str, int] = {}
+    links: dict[str, str] = {}  # at the top only: /lib is usr/lib, whatever a package calls it
+    owners: dict[str, str] = {}
+    with images.saved(image) as (_, layers):
+        for layer in layers:
+            with tarfile.open(fileobj=layer) as files:
+                for member in files:
+                    path = member.name.removeprefix("./")
+                    if member.issym() and "/" not in path:
+                        links[path] = member.linkname
+                    elif member.isfile():
+                        sizes[path] = member.size
+                        owners |= _listed(path, lambda member=member: files.extractfile(member).read())
+    owners = {_resolved(path, links): package for path, package in owners.items()}
+    found = Counter()
+    for path, size in sizes.items():
+        found[owners.get(path, UNPACKAGED)] += size
+    unpackaged = found.pop(UNPACKAGED, 0)
+    return dict(found.most_common()) | {UNPACKAGED: unpackaged}
+
+
+def _listed(path: str, read: Callable[[], bytes]) -> dict[str, str]:
+    """The packages by path that a file names, where it is a list of a package's files."""
+    if found := _LISTS.fullmatch(path):
+        lines = read().decode(errors="replace").splitlines()
+        return dict.fromkeys((line.split("  ", 1)[-1].lstrip("/") for line in lines), found[1] or found[2])
+    return _of_apk(read().decode(errors="replace")) if path.endswith("lib/apk/db/installed") else {}
+
+
+def _of_apk(database: str) -> dict[str, str]:
+    """The packages by path that apk's database names: P: a package, F: a folder of it, R: a file in that."""
+    found, package, folder = {}, "", ""
+    for line in database.splitlines():
+        kind, _, value = line.partition(":")
+        if kind == "P":
+            package = value
+        elif kind == "F":
+            folder = value
+        elif kind == "R":
+            found[posixpath.join(folder, value)] = package
+    return found
+
+
+def _resolved(path: str, links: dict[str, str]) -> str:
+    first, _, rest = path.partition("/")
+    return posixpath.join(links[first].lstrip("/"), rest) if first in links and rest else path
+
+
+def _release(text: str) -> str:
+    """The release in an os-release file: its pretty name, and its exact version where the name leaves that out."""
+    fields = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    name, version = (fields.get(key, "").strip("\"'") for key in ("PRETTY_NAME", "VERSION_ID"))
+    return f"{name} ({version})" if version and version not in name else name
+
+
+def _read(container: Container, path: str) -> str:
+    """The text of a file in a container, or of all files of a folder with an empty line between; "" if absent."""
+    try:
+        archive = io.BytesIO(b"".join(container.get_archive(path)[0]))
+    except NotFound:
+        return ""
+    with tarfile.open(fileobj=archive) as files:
+        texts = [files.extractfile(member).read().decode(errors="replace") for member in files if member.isfile()]
+    return "\n\n".join(texts)

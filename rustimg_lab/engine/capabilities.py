@@ -1,0 +1,188 @@
+"""What the engine can do, found by trying it: three small containers, once for each engine."""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, DockerException
+from docker.models.containers import Container
+
+from rustimg_lab.engine import client as engine_client
+from rustimg_lab.engine import containers, inspection
+from rustimg_lab.errors import LabError
+from rustimg_lab.paths import STATE
+
+CPU_TOLERANCE = 0.1
+LIMIT = {"mem_limit": 32 << 20, "memswap_limit": 32 << 20}
+ROOM = {"mem_limit": 256 << 20}  # of a container that tries something else
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What the engine reports of itself, and what it was seen to do."""
+
+    engine: str  # its version
+    api: str  # the newest API version that it speaks
+    image_store: str  # "classic" or "containerd"
+    cgroup: str  # "1", "2" or "unknown"
+    rootless: bool
+    architecture: str  # of the engine's machine, in the kernel's words
+    cpus: int  # of the engine's machine
+    same_kernel: bool  # the lab and the containers run on one kernel
+    host_network: bool  # a container on the host's network reaches the lab's 127.0.0.1
+    publishes_here: bool  # the lab reaches a port that is published on 127.0.0.1
+    limits_cpus: bool
+    limits_memory: bool
+    limits_swap: bool
+    counts_cpu: bool  # the engine reports the CPU time of a container within CPU_TOLERANCE
+
+    def as_dict(self) -> dict[str, str | int | bool]:
+        """Return the fields by name, as they are recorded with a run."""
+        return asdict(self)
+
+
+@engine_client.readable_errors()
+def detect(image: str) -> Capabilities:
+    """Try what the engine can do, with a Debian image that has perl-base; about 3 s, once for each engine.
+
+    The result is kept in this process and in `.lab/capabilities.json`. Raises LabError when no container starts.
+    """
+    return _detect(engine_client.connect(), image)
+
+
+def holds(environment: dict[str, Any], name: str) -> bool:
+    """Whether the engine of a run does what that field of Capabilities says; of a run that does not record it, yes."""
+    return bool(environment.get("capabilities", {}).get(name, True))
+
+
+def lost(found: Capabilities) -> list[tuple[str, str, str]]:
+    """Return the lines of `./lab doctor`: a name, what was found, and what a user loses ("" for nothing)."""
+    limits, loopback = ("kept", "ignored or refused"), ("the lab's 127.0.0.1", "not the lab's 127.0.0.1")
+    unreached = "" if found.host_network else "how long a container takes to start is not measured"
+    lines = [
+        ("API", True, (found.api,), ""),
+        ("image store", True, (found.image_store,), ""),
+        ("rootless", found.rootless, ("yes", "no"), ""),
+        ("kernel", found.same_kernel, ("the lab's", "not the lab's (virtual machine or remote)"), ""),
+        ("CPU limits", found.limits_cpus, limits, "server and load generator share CPUs"),
+        ("memory limits", found.limits_memory, limits, "the smallest memory limit of a server is not measured"),
+        ("swap limits", found.limits_swap, limits, "a server over its memory limit may swap"),
+        ("CPU accounting", found.counts_cpu, ("correct", "wrong or none"), "CPU time per request is not measured"),
+        ("host network", found.host_network, loopback, "--study deploy and the size as pushed are not available"),
+        ("published ports", found.publishes_here, loopback, unreached),
+    ]
+    return [(name, words[0], "") if works else (name, words[1], loss) for name, works, words, loss in lines]
+
+
+@cache
+def _detect(client: docker.DockerClient, image: str) -> Capabilities:
+    about, path = inspection.engine(client.info()), STATE / "capabilities.json"
+    key = json.dumps([engine_client.engine_address(), *_here(), asdict(about)])
+    entries: dict[str, dict] = {}
+    with suppress(OSError, ValueError, TypeError, KeyError):  # none yet, or another version's
+        entries = dict(json.loads(path.read_text()))
+        return Capabilities(**entries[key])
+    found = _try(image, about)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(entries | {key: found.as_dict()}, indent=1))
+    part.replace(path)
+    return found
+
+
+def _try(image: str, about: inspection.EngineInfo) -> Capabilities:
+    token, published = uuid.uuid4().hex, {"network_mode": "default", "ports": {"8080/tcp": ("127.0.0.1",)}}
+    with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]  # the first uses a second of CPU time; the others end meanwhile
+        loop = _start(stack, image, [{"network_mode": "host"}, {"cpuset_cpus": "0"}, ROOM], "cpu", port, token)
+        hog = _start(stack, image, [LIMIT], "memory", 2 * LIMIT["mem_limit"])
+        server = _start(stack, image, [published, ROOM], "port", token)
+        publishes_here = _answers(server, token)
+        killed, taken = hog.wait().get("StatusCode") == 137, _lines(hog)
+        seen = _lines(loop, "done 1")
+        if "done" not in seen:
+            raise LabError(f"a trial of the engine failed in {image}, which needs perl{containers.last_words(loop)}")
+        limits_memory = killed and "begun" in taken and "allocated" not in taken
+        limits_swap = about.limits_swap and taken.get("swap_limit") in ("0", str(LIMIT["memswap_limit"]))  # v2, v1
+        listener.setblocking(False)
+        reported_ns = None
+        with suppress(DockerException):
+            reported_ns = inspection.cpu_ns(loop.stats(stream=False, one_shot=True))
+        return Capabilities(
+            engine=about.version,
+            api=inspection.api_version(engine_client.connect().version()),
+            image_store="containerd" if about.keeps_in_containerd else "classic",
+            cgroup=about.cgroup_version,
+            rootless=about.rootless,
+            architecture=about.architecture,
+            cpus=about.cpus,
+            same_kernel=seen.get("boot_id") == (_here()[0] or None),
+            host_network=_reads(lambda: listener.accept()[0], token),
+            publishes_here=publishes_here,
+            limits_cpus=inspection.cpuset(loop.attrs) == seen.get("Cpus_allowed_list:") == "0",
+            limits_memory=limits_memory,
+            limits_swap=limits_memory and limits_swap,
+            counts_cpu=abs((reported_ns or 0) / 1e9 / float(seen["used_s"]) - 1) <= CPU_TOLERANCE,
+        )
+
+
+def _start(stack: ExitStack, image: str, options: list[dict[str, Any]], *arguments: str | int) -> Container:
+    """Start a trial with as many of the options as the engine accepts; the stack removes it. Raises LabError."""
+    command = ["-e", Path(__file__).with_suffix(".pl").read_text(), *map(str, arguments)]
+    for count in range(len(options), -1, -1):
+        for groups in combinations(options, count):
+            accepted = {"network_mode": "none"} | {key: value for group in groups for key, value in group.items()}
+            try:
+                container = containers.create_container(image, entrypoint=["perl"], command=command, **accepted)
+                stack.callback(containers.remove_container, container)
+                container.start()
+                return container
+            except APIError as error:
+                refusal = engine_client.explained(error)
+    raise LabError(f"the engine starts no container of {image} ({refusal}); see what `docker run` of it says")
+
+
+def _lines(container: Container, last: str = "") -> dict[str, str]:
+    """What a container prints until it prints the line `last`, or ends: the rest of each line by its first word."""
+    text = ""
+    with closing(container.logs(stream=True, follow=True)) as chunks:
+        for chunk in chunks:
+            text += chunk.decode(errors="replace")
+            if last and text.endswith(f"{last}\n"):
+                break
+    return {name: value for name, _, value in (line.partition(" ") for line in text.expandtabs(1).splitlines())}
+
+
+def _answers(server: Container, token: str) -> bool:
+    """Whether that container answers at the port that the engine published for it."""
+    _lines(server, "listening 1")
+    server.reload()
+    address = "127.0.0.1", inspection.published_port(server.attrs, "8080/tcp")
+    for _ in range(10):  # a virtual machine forwards a port a moment later
+        if _reads(lambda: socket.create_connection(address, 1), token):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _reads(connect: Callable[[], socket.socket], token: str) -> bool:
+    with suppress(OSError), connect() as connection:
+        connection.settimeout(1)
+        return connection.recv(len(token)) == token.encode()
+    return False
+
+
+def _here() -> tuple[str, str]:
+    """This boot of this machine, and the lab's network namespace; both "" where it is not Linux."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/net").readlink())
+    return "", ""

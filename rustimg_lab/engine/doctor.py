@@ -1,0 +1,137 @@
+"""`lab doctor`: what this machine and its engine have, what they lack, and the set-up that a run begins with."""
+
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rustimg_lab.engine import capabilities, client
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import files, machine, tools
+from rustimg_lab.paths import ROOT
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `lab doctor`. What is missing and `required` stops a run."""
+
+    name: str
+    found: str
+    ok: bool
+    remedy: str = ""
+    required: bool = True
+
+    @property
+    def mark(self) -> str:
+        return "ok" if self.ok else "MISSING" if self.required else "note"
+
+
+def findings() -> list[Finding]:
+    """Everything that a run depends on, found or missing. Never raises: what cannot be asked is a finding."""
+    memory, free = machine.memory_bytes(), shutil.disk_usage(ROOT).free
+    return [
+        Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
+        _architecture(),
+        *_engine(),
+        _builder(),
+        _mmdebstrap(),
+        _tool("docker-registry", tools.registry_command() and "found", optional=True),
+        Finding("browser", tools.browser() or "none: no PDF of a report", True),
+        Finding("cpu", f"{machine.cpus()} of {machine.cpu_model()}", True),
+        Finding("memory", f"{memory / 2**30:.1f} GiB", memory >= machine.MEMORY_PER_BUILD_BYTES,
+                remedy="an optimized build takes up to 2 GiB"),
+        Finding("disk", f"{free / 2**30:.0f} GiB free", free >= files.GRID_BYTES, required=False,
+                remedy="builder, images and build cache take about 10 GiB"),
+    ]  # fmt: skip
+
+
+def prepare(say: Callable[[str], None]) -> None:
+    """Installs what the system lacks for a run, and says first what it does as root.
+
+    Raises LabError, in one line, when the machine cannot do the job.
+    """
+    client.connect()
+    if not (architecture := _architecture()).ok:
+        raise LabError(f"architecture {architecture.found}: {architecture.remedy}")
+    if tools.buildx_version() is None and not client.is_podman():
+        tools.fetch_package("docker-buildx", say)
+        tools.buildx_version.cache_clear()
+        if tools.buildx_version() is None:
+            raise LabError(f"docker buildx was fetched and does not run; {tools.REMEDIES['docker-buildx']}")
+    if not tools.registry_command():
+        try:
+            tools.fetch_package("docker-registry", say)
+        except LabError as error:
+            say(f"{error}; sizes as this engine pushes them will not be measured")
+
+
+def prepare_browser(say: Callable[[str], None]) -> None:
+    """Installs Chromium where there is no browser. Raises LabError where the user is not root, or there is no apt."""
+    if not tools.browser():
+        tools.install(["chromium", "fonts-dejavu-core"], say)
+
+
+def _mmdebstrap() -> Finding:
+    """Whether it works for this user: root may use it, and gets it."""
+    if os.geteuid() == 0 or not shutil.which("mmdebstrap"):
+        return _tool("mmdebstrap", shutil.which("mmdebstrap") and "found", optional=True)
+    lacks, refusal = "debian-archive-keyring", "the keys of Debian's archive are missing"
+    if Path(tools.KEYRING).exists():
+        lacks, refusal = "user namespace", tools.user_namespace_refusal()
+    found = f"not without root here: {refusal}" if refusal else "found; runs without root, in a user namespace"
+    return Finding("mmdebstrap", found, not refusal, tools.REMEDIES[lacks], required=False)
+
+
+def _architecture() -> Finding:
+    return Finding("architecture", platform.machine(), platform.machine() == "x86_64",
+                   remedy="the lab builds for x86_64 only, and on x86_64")  # fmt: skip
+
+
+def _engine() -> list[Finding]:
+    try:
+        about = client.engine_info()
+    except LabError as error:
+        return [Finding("engine", "none", False, remedy=str(error))]
+    return [
+        Finding("engine", f"{client.engine_version(about)}, {about.system}, kernel {about.kernel}", True),
+        Finding("storage driver", about.driver, True),
+        Finding("cgroup version", about.cgroup_version, True),
+        Finding("engine's architecture", about.architecture, about.architecture == "x86_64",
+                remedy="the lab builds for x86_64 only"),
+        *_capabilities(),
+    ]  # fmt: skip
+
+
+def _capabilities() -> list[Finding]:
+    """What the engine was seen to do, tried now where it has an image that the trials need."""
+    try:
+        with client.readable_errors():
+            # Podman puts a host before the name.
+            named = re.compile("|".join(f"{client.repository(name)}:" for name in ("rust", "debian")))
+            images = [each for each in client.connect().images.list() if named.search(" ".join(each.tags))]
+            if not images:
+                return [Finding("engine's capabilities", "not tried yet: `./lab run` tries them", True)]
+            tried = capabilities.detect(images[0].id)
+    except LabError as error:
+        return [Finding("engine's capabilities", "could not be tried", False, remedy=str(error), required=False)]
+    return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]
+
+
+def _builder() -> Finding:
+    try:
+        if client.is_podman():
+            return Finding("builder", "Podman's own: buildx is not needed, --builder does not apply", True)
+    except LabError:
+        pass  # another line says that there is no engine
+    return _tool("docker-buildx", tools.buildx_version())
+
+
+def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
+    """A tool that a Debian package brings. One that the lab gets by itself does not stop a run."""
+    by_itself = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
+    said = found if found else "not yet: `./lab run` gets it by itself" if by_itself else "none"
+    return Finding(package, said, bool(found) or by_itself, tools.REMEDIES[package], required=not optional)

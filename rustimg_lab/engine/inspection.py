@@ -1,0 +1,122 @@
+"""What the engine answers about images, containers and itself, as typed values: here alone Docker's JSON is read.
+
+An engine may leave out what is not set (API 1.52 and newer, Podman) or send null for it; here it is an empty value.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+CONTAINERD_STORE = "io.containerd.snapshotter"  # in the driver status of an engine that keeps images in containerd
+ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # Podman's names -> the kernel's
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """An image. `id` is the engine's: of the configuration, or with containerd's store of the manifest. `layers` are
+    the SHA-256 digests of the unpacked layers (DiffIDs), the lowest first; `created` is a UTC time whose order is that
+    of the text."""
+
+    id: str
+    created: str
+    names: tuple[str, ...]
+    digests: tuple[str, ...]  # by which registries have it, each as NAME@DIGEST
+    architecture: str
+    command: tuple[str, ...]
+    user: str
+    labels: dict[str, str]
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """An engine, and its machine: `cpus`, `memory_bytes`, `architecture` in the kernel's words. `driver_status` are the
+    storage driver's own words by name; `keeps_in_containerd` whether containerd's image store holds the images;
+    `limits_memory` and `limits_swap` what it says of itself, which need not be so (see `engine/capabilities.py`)."""
+
+    id: str
+    version: str
+    kernel: str
+    system: str
+    architecture: str
+    cpus: int
+    memory_bytes: int
+    cgroup_version: str
+    cgroup_driver: str
+    rootless: bool
+    driver: str
+    driver_status: dict[str, str]
+    keeps_in_containerd: bool
+    data_folder: str
+    limits_memory: bool
+    limits_swap: bool
+
+
+def image(attributes: dict[str, Any]) -> ImageInfo:
+    """Read what the engine's image inspect answered."""
+    config = attributes.get("Config") or {}
+    return ImageInfo(
+        id=attributes.get("Id") or "",
+        created=(attributes.get("Created") or "").rstrip("Z"),
+        names=tuple(attributes.get("RepoTags") or ()),
+        digests=tuple(attributes.get("RepoDigests") or ()),
+        architecture=attributes.get("Architecture") or "unknown",
+        command=tuple(config.get("Cmd") or ()),
+        user=config.get("User") or "",
+        labels=config.get("Labels") or {},
+        layers=tuple((attributes.get("RootFS") or {}).get("Layers") or ()),
+    )
+
+
+def engine(info: dict[str, Any]) -> EngineInfo:
+    """Read what the engine's info answered."""
+    status = {pair[0]: pair[1] for pair in info.get("DriverStatus") or [] if len(pair) == 2}
+    architecture = info.get("Architecture") or "unknown"
+    return EngineInfo(
+        id=info.get("ID") or "",
+        version=info.get("ServerVersion") or "unknown",
+        kernel=info.get("KernelVersion") or "unknown",
+        system=info.get("OperatingSystem") or "unknown",
+        architecture=ARCHITECTURES.get(architecture, architecture),
+        cpus=info.get("NCPU") or 1,
+        memory_bytes=info.get("MemTotal") or 0,
+        cgroup_version=info.get("CgroupVersion") or "unknown",
+        cgroup_driver=info.get("CgroupDriver") or "unknown",
+        rootless="name=rootless" in (info.get("SecurityOptions") or []),
+        driver=info.get("Driver") or "unknown",
+        driver_status=status,
+        keeps_in_containerd=CONTAINERD_STORE in str(status.get("driver-type")),
+        data_folder=info.get("DockerRootDir") or "",
+        limits_memory=bool(info.get("MemoryLimit")),
+        limits_swap=bool(info.get("SwapLimit")),
+    )
+
+
+def is_podman(version: dict[str, Any]) -> bool:
+    """Whether the engine that answered so, asked for its version, is Podman."""
+    return any(each.get("Name") == "Podman Engine" for each in version.get("Components") or [])
+
+
+def api_version(version: dict[str, Any]) -> str:
+    """The newest API that an engine speaks, as it answered, asked for its version."""
+    return version.get("ApiVersion") or "unknown"
+
+
+def cpuset(container: dict[str, Any]) -> str:
+    """The CPUs that the engine says it keeps a container to; "" for all."""
+    return (container.get("HostConfig") or {}).get("CpusetCpus") or ""
+
+
+def published_port(container: dict[str, Any], port: str) -> int:
+    """The port of the engine's machine at which a container's `port` ("8080/tcp") is published; 0 for none."""
+    bindings = ((container.get("NetworkSettings") or {}).get("Ports") or {}).get(port) or [{}]
+    return int(bindings[0].get("HostPort") or 0)
+
+
+def is_out_of_memory(container: dict[str, Any]) -> bool:
+    """Whether the engine says of a container that its memory limit ended it."""
+    return bool((container.get("State") or {}).get("OOMKilled"))
+
+
+def cpu_ns(stats: dict[str, Any]) -> int | None:
+    """The CPU time that a container has used, in ns, as the engine's stats tell it; None where they tell none."""
+    return ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or None

@@ -1,0 +1,118 @@
+"""A registry of the lab's own on 127.0.0.1: for what only a registry's manifest tells, compressed bytes, exactly; and
+as the engine's way through a proxy, or past a certificate authority, that only its client knows of.
+"""
+
+import json
+import re
+import subprocess
+import time
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rustimg_lab.engine import client, images, podman
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import machine, proxy, tools
+from rustimg_lab.host.process import background, work_folder
+
+START_TIMEOUT_S = 10
+_MANIFESTS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    # Several images under one name: what an engine with containerd's store pushes of an image with an attestation.
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+_PLATFORM = ("linux", "amd64")
+_API_HOSTS = {images.DOCKER_HUB: "registry-1.docker.io"}  # docs.docker.com/docker-hub/image-library/mirror
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.0.1 is behind no proxy
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """An image in a registry: its tag, and the bytes of its configuration and its layers, the base's first, as its
+    manifest has them; and how the layers are compressed: `gzip`, `zstd`, or `nothing`."""
+
+    tag: str
+    config_bytes: int
+    layer_bytes: list[int]
+    compressed_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Registry:
+    address: str
+
+    def push(self, image: str) -> Pushed:
+        """Push an image and read its sizes from the manifest. Raises LabError when engine or registry refuse."""
+        repository, tag = f"{self.address}/rustimg-lab", uuid.uuid4().hex[:12]
+        client.connect().images.get(image).tag(repository, tag)
+        try:
+            with podman.plain_http(repository):
+                events = list(client.connect().images.push(repository, tag, stream=True, decode=True))
+            if refused := [event["error"] for event in events if "error" in event]:
+                raise LabError(f"the registry at {self.address} did not take an image: {refused[0]}")
+        finally:
+            client.connect().images.remove(f"{repository}:{tag}", noprune=True)
+        try:
+            manifest = self._manifest(tag)
+            sizes = [layer["size"] for layer in manifest["layers"]]
+            ways = {re.split(r"[.+]", layer["mediaType"])[-1] for layer in manifest["layers"]}
+            known = {way if way in ("gzip", "zstd") else "nothing" for way in ways}
+            return Pushed(tag, manifest["config"]["size"], sizes, tuple(sorted(known)))
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise LabError(f"the registry at {self.address} has no manifest of the pushed image ({error!r})") from None
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        """The manifest of a tag or digest; of an index that of the image in it for the lab's platform."""
+        request = urllib.request.Request(
+            f"http://{self.address}/v2/rustimg-lab/manifests/{name}", headers={"Accept": ", ".join(_MANIFESTS)}
+        )
+        with _direct.open(request, timeout=10) as response:
+            manifest = json.load(response)
+        for each in manifest.get("manifests", []):
+            platform = each.get("platform") or {}
+            if (platform.get("os"), platform.get("architecture")) == _PLATFORM:
+                return self._manifest(each["digest"])
+        return manifest
+
+
+@contextmanager
+def serve(upstream: str = "") -> Iterator[Registry]:
+    """A registry as long as the block lasts: an empty one, or one that hands through what `upstream` (its host) has.
+
+    To `upstream` it goes as the lab would: by the proxy variables, the CA bundle and the docker client's logins.
+    Raises LabError where this machine has no `docker-registry`, or it ends at once, as it does without `upstream`.
+    """
+    program = tools.registry_command()
+    if program is None:
+        raise LabError(f"docker-registry is missing; {tools.REMEDIES['docker-registry']}")
+    address = f"127.0.0.1:{machine.free_port()}"
+    with work_folder() as folder:
+        storage = {"filesystem": {"rootdirectory": f"{folder}/data"}}
+        settings = {"version": 0.1, "log": {"level": "error"}, "storage": storage, "http": {"addr": address}}
+        if upstream:
+            settings["proxy"] = {"remoteurl": f"https://{_API_HOSTS.get(upstream, upstream)}", **images.login(upstream)}
+        config = folder / "config.json"
+        config.touch(mode=0o600)
+        config.write_text(json.dumps(settings))
+        environment = proxy.environment() | ({"SSL_CERT_FILE": str(ca)} if (ca := machine.ca_bundle()) else {})
+        with background([program, "serve", str(config)], environment) as process:
+            _wait(address, process)
+            yield Registry(address)
+
+
+def _wait(address: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        try:
+            _direct.open(f"http://{address}/v2/", timeout=1).close()
+            return
+        except OSError:
+            if process.poll() is not None:
+                raise LabError(f"docker-registry ended at once, with exit code {process.returncode}") from None
+            time.sleep(0.05)
+    raise LabError(f"docker-registry does not answer at {address}")

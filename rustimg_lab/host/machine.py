@@ -1,0 +1,65 @@
+"""What this machine is: its CPUs, memory, architecture and certificate authorities."""
+
+import os
+import re
+import socket
+from importlib import metadata
+from pathlib import Path
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import process
+from rustimg_lab.paths import ROOT
+
+MEMORY_PER_BUILD_BYTES = 2 << 30
+
+
+def as_root() -> str:
+    """What a line begins with that tells of a command, before it runs."""
+    return "as root: " if os.geteuid() == 0 else ""
+
+
+def ca_bundle() -> Path | None:
+    """This machine's CA bundle, which may hold the authority of a company's proxy; None when there is none."""
+    named = [os.environ[name] for name in ("CARGO_HTTP_CAINFO", "SSL_CERT_FILE") if os.environ.get(name)]
+    usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"]
+    return next((Path(path) for path in [*named, *usual] if Path(path).is_file()), None)
+
+
+def parallel_builds() -> int:
+    """How many binaries may be compiled at once: one per two cores, and 2 GiB of memory for each.
+
+    One cargo keeps all cores busy but while it links. On two cores a second one fills that gap, takes 10% off the wall
+    time, and pays for it with 7% more CPU time, since the two are often threads of one core (benchmarks/grid.py).
+    """
+    return max(1, min(cpus() // 2, memory_bytes() // MEMORY_PER_BUILD_BYTES))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_model() -> str:
+    path = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else []
+    return names[0] if names else "unknown"
+
+
+def lab() -> str:
+    """Which lab this is: its version, and the commit where git tells, `-dirty` where files differ from it."""
+    version = f"rustimg_lab {metadata.version('rustimg_lab')}"
+    try:
+        said = process.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], cwd=ROOT)
+    except LabError:
+        return version
+    return f"{version}, commit {said.strip()}"

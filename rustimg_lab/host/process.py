@@ -1,0 +1,152 @@
+"""Runs commands of this machine, and tells the processes of this clone apart."""
+
+import atexit
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import files, proxy
+from rustimg_lab.paths import STATE
+
+_running: set[subprocess.Popen] = set()
+_stopping = threading.Event()
+
+
+class CommandError(LabError):
+    """A command that failed: `args_`, `code`, `stdout`, `stderr`; `disk_full`: it said that a disk is full."""
+
+    def __init__(self, args: list[str], code: int, stdout: str, stderr: str):
+        self.args_, self.code, self.stdout, self.stderr = args, code, stdout, stderr
+        self.disk_full = files.is_full(stderr)
+        said = proxy.redact(stderr.strip() or stdout.strip() or "it printed nothing").splitlines()
+        super().__init__(f"'{shlex.join(args[:3])} ...' failed with exit code {code}: {said[-1]}")
+
+
+def run(
+    args: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float | None = None
+) -> str:
+    """Runs a command to its end and returns its standard output. Raises CommandError; LabError when there is none, or
+    it takes longer than `timeout` (seconds)."""
+    env = {**os.environ, **proxy.environment(), **(env or {})}
+    try:
+        done = subprocess.run(args, capture_output=True, text=True, errors="replace", env=env, cwd=cwd, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise LabError(f"'{args[0]}' did not end within {timeout:.0f} s") from None
+    except FileNotFoundError:
+        raise LabError(f"there is no command '{args[0]}' on this machine; install it, or see ./lab doctor") from None
+    if done.returncode:
+        raise CommandError(args, done.returncode, done.stdout, done.stderr)
+    return done.stdout
+
+
+@contextmanager
+def background(args: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """A command that runs as long as the block does, its output thrown away."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = _start(args, env={**os.environ, **env}, **quiet)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def stream(args: list[str], on_line: Callable[[str], None]) -> int:
+    """Runs a command, hands each line of its output on as it comes, and returns its exit code.
+
+    May be called from several threads; `stopping` ends what is running. The command gets a session of its own, so that
+    Ctrl-C reaches the lab alone, which then ends the command in order.
+    """
+    if _stopping.is_set():
+        return -signal.SIGINT
+    process = _start(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    _running.add(process)
+    try:
+        for line in process.stdout:
+            on_line(line)
+        return process.wait()
+    finally:
+        _running.discard(process)
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Ends every streamed command: by interrupt, and after ten seconds by force. None can start in the block."""
+    _stopping.set()
+    try:
+        for process in list(_running):
+            process.send_signal(signal.SIGINT)
+        for process in list(_running):
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        yield
+    finally:
+        _stopping.clear()
+
+
+def _start(args: list[str], **options: Any) -> subprocess.Popen:
+    """Start a command in a session of its own. It ends when the lab does, however that ends: by the kernel, where
+    util-linux can ask it to."""
+    tied = ["setpriv", "--pdeathsig=TERM", "--"] if shutil.which("setpriv") else []
+    return subprocess.Popen([*tied, *args], start_new_session=True, **options)
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """An empty folder below `.lab` for as long as the block lasts; what a lab that was killed has left goes first."""
+    for left in STATE.glob("work-*"):
+        if not lives("-".join(left.name.split("-")[1:3])):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=STATE, prefix=f"work-{process_name()}-") as folder:
+        yield Path(folder)
+
+
+def process_name() -> str:
+    """Return a name for this process that no other process of this clone has: its number and a random word.
+
+    The process holds a lock on a file of that name below `.lab` for as long as it runs. So another lab can tell that
+    it runs also from another PID namespace, where its number says nothing.
+    """
+    return _named_process(os.getpid())
+
+
+@cache
+def _named_process(pid: int) -> str:
+    STATE.mkdir(exist_ok=True)
+    name = f"{pid}-{uuid.uuid4().hex[:8]}"
+    part, lock = STATE / f".process-{name}", STATE / f"process-{name}"
+    # Locked before it has its name, and until the process ends: nothing closes it before.
+    fcntl.flock(os.open(part, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644), fcntl.LOCK_EX)
+    part.rename(lock)
+    atexit.register(lock.unlink, missing_ok=True)
+    return name
+
+
+def lives(name: str) -> bool:
+    """Whether the lab's process of that name (see `process_name`) still runs. The lock of one that ended is removed."""
+    lock = STATE / f"process-{name}"
+    if name == process_name():
+        return True
+    try:
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    lock.unlink(missing_ok=True)
+    return False

@@ -1,0 +1,152 @@
+"""The programs that the lab needs beside the engine: where they are, and how they are installed."""
+
+import os
+import platform
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import machine, process
+from rustimg_lab.paths import STATE
+
+BUILDX_MINIMUM = (0, 13)  # the first whose progress a program can read
+REMEDIES = {
+    "mmdebstrap": "install it (on Debian and Ubuntu: sudo apt-get install mmdebstrap debian-archive-keyring uidmap), "
+    "or name an image or an archive for what no registry gives: --base NAME=SOURCE",
+    "debian-archive-keyring": "install it (on Debian and Ubuntu: sudo apt-get install debian-archive-keyring; on "
+    "Fedora: sudo dnf install debian-keyring), or name an image or an archive: --base NAME=SOURCE",
+    "user namespace": "install uidmap and give the user a range of ids (sudo apt-get install uidmap; sudo usermod "
+    "--add-subuids 1000000-1065535 --add-subgids 1000000-1065535 USER), call the lab with sudo, or use a registry or "
+    "an archive (--registry HOST, --base NAME=SOURCE)",
+    "docker-buildx": "install Docker's buildx plugin, 0.13 or newer (package docker-buildx or docker-buildx-plugin)",
+    "chromium": "install Chromium or Chrome (on Debian and Ubuntu: sudo apt-get install chromium)",
+    "docker-registry": "install the package docker-registry; without it, there are no sizes as pushed and no deploys",
+}
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+PLUGIN = "usr/libexec/docker/cli-plugins/docker-buildx"
+
+
+def buildx_command() -> list[str]:
+    """The command that runs buildx: the lab's own copy where there is one. Raises LabError when there is none."""
+    own = _unpacked("docker-buildx") / PLUGIN
+    if own.exists():
+        return [str(own)]
+    if buildx_version() is None:
+        raise LabError(f"the docker client has no buildx (or one older than 0.13); {REMEDIES['docker-buildx']}")
+    return ["docker", "buildx"]
+
+
+def sees_engine(builder: str | None) -> bool:
+    """Whether a buildx builder builds in the engine itself, and so sees its images; without a name, one does. Raises
+    LabError, as buildx says it, when there is no such builder."""
+    if builder is None:
+        return True
+    return bool(re.search(r"^Driver: +docker$", process.run([*buildx_command(), "inspect", builder]), re.M))
+
+
+@cache
+def buildx_version() -> str | None:
+    """The version of the buildx that `buildx_command` runs; None when it is missing or too old."""
+    own = _unpacked("docker-buildx") / PLUGIN
+    try:
+        said = process.run([str(own), "version"] if own.exists() else ["docker", "buildx", "version"])
+    except LabError:
+        return None
+    numbers = re.search(r"v?(\d+)\.(\d+)\.\d+", said)
+    if not numbers or tuple(map(int, numbers.groups())) < BUILDX_MINIMUM:
+        return None
+    return numbers.group().lstrip("v")
+
+
+def buildx_asks_for_entitlements() -> bool:
+    """Whether this buildx has bake's `--allow`, without which it asks the user."""
+    return tuple(map(int, buildx_version().split(".")[:2])) >= (0, 17)
+
+
+def registry_command() -> str | None:
+    """The path of Debian's `docker-registry`: the lab's own copy or the system's."""
+    own = _unpacked("docker-registry") / "usr/bin/docker-registry"
+    return str(own) if own.exists() else shutil.which("docker-registry")
+
+
+def browser() -> str | None:
+    """The path of a Chromium or Chrome."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def fetch_package(name: str, say: Callable[[str], None]) -> None:
+    """Unpacks one Debian package below `.lab`, through apt's own signature check; the system stays as it is.
+
+    Debian 12 has no buildx: there the package is Debian 13's, from the mirror that the system uses itself.
+    Raises LabError when apt is missing or refuses.
+    """
+    if not shutil.which("apt-get"):
+        raise LabError(f"{name} is missing; {REMEDIES[name]}")
+    lists, cache_folder, target = STATE / "apt" / "lists", STATE / "apt" / "cache", _unpacked(name)
+    for path in (lists / "partial", cache_folder / "archives" / "partial", target.parent):
+        path.mkdir(parents=True, exist_ok=True)
+    options = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache_folder}", "-o", "Debug::NoLocking=true"]
+    if _os_release().get("VERSION_CODENAME") == "bookworm":
+        sources = STATE / "apt" / "sources.list"
+        sources.write_text(f"deb [signed-by={KEYRING}] {_debian_mirror(options)} trixie main\n")
+        options += ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"]
+
+    say(f"{machine.as_root()}apt-get update; apt-get download {name}; dpkg-deb --extract (all below {STATE.name}/)")
+    process.run(["apt-get", *options, "update"])
+    part = target.with_name(f".{name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    process.run(["apt-get", *options, "download", name], cwd=part)
+    archive = next(part.glob("*.deb"))
+    process.run(["dpkg-deb", "--extract", str(archive), str(part)])
+    archive.unlink()
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+
+
+def install(packages: list[str], say: Callable[[str], None]) -> None:
+    """Installs Debian packages and says so first. Raises LabError where the user is not root, or there is no apt."""
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise LabError(f"{packages[0]} is missing: {REMEDIES[packages[0]]}")
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    say(f"{machine.as_root()}apt-get update; {shlex.join(command)}")
+    process.run(["apt-get", "update"])
+    process.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def user_namespace_refusal() -> str:
+    """Return why mmdebstrap cannot map this user's ids and mount in a user namespace, in its words; "" where it can.
+
+    It is tried for real: newuidmap, the ranges of /etc/subuid and /etc/subgid, the kernel, and AppArmor may refuse.
+    """
+    try:
+        process.run(["mmdebstrap", "--unshare-helper", "mount", "-t", "tmpfs", "tmpfs", "/tmp"], cwd=Path("/"))
+    except process.CommandError as error:
+        return error.stderr.partition("\n")[0].removeprefix("W: ").removeprefix("E: ")
+    return ""
+
+
+def _unpacked(package: str) -> Path:
+    """Where `fetch_package` lays a package."""
+    return STATE / "packages" / package
+
+
+def _debian_mirror(options: list[str]) -> str:
+    uris = process.run(["apt-get", *options, "--print-uris", "update"])
+    mirror = re.search(r"'([^']+)/dists/bookworm/(?:In)?Release'", uris)
+    if not mirror:
+        lacks = "apt names no source for Debian 12 (bookworm) to take docker-buildx from"
+        raise LabError(f"{lacks}; install buildx yourself")
+    return mirror.group(1)
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}

@@ -1,0 +1,139 @@
+"""Will it run there? What a binary needs of its base's libraries, held against what they define, before it is started.
+
+Decided as the dynamic loader decides (elf/dl-version.c of glibc): by the versions that the binary asks of each library,
+those marked weak left out, and never by the names of releases: what a newer builder made often runs on an older base.
+"""
+
+import tarfile
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
+
+from rustimg_lab.build.bases import Provenance
+from rustimg_lab.engine import images
+from rustimg_lab.measure.binary import glibc_version
+from rustimg_lab.measure.image import dynamic_tags, needed_versions
+from rustimg_lab.store.rows import Observation
+
+_WEAK = 0x2  # VER_FLG_WEAK
+# Where glibc's loader looks without being told: its own folders and, on Debian, those of the architecture.
+_FOLDERS = {
+    f"{root}{folder}{architecture}"
+    for root in ("", "usr/", "usr/local/")
+    for folder in ("lib", "lib64")
+    for architecture in ("", "/x86_64-linux-gnu")
+}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a binary asks for: the libraries, the loader among them; by library, its versions with the symbols that
+    want each."""
+
+    libraries: tuple[str, ...]
+    versions: dict[str, dict[str, tuple[str, ...]]]
+
+
+def measure_base(binary: Path, base: Provenance | None) -> Observation:
+    """Whether a base has all that a binary needs: a row `base_satisfies`, not ok with what is missing and a remedy.
+
+    `binary` is as the linker left it: packed by UPX, it says of itself that it needs nothing.
+    """
+    needs = read_needs(binary)
+    if not needs.libraries:
+        return Observation("base_satisfies", True, detail="a static binary needs nothing of its base")
+    defined = defined_versions(base.digest) if base else {}
+    reason = missing(needs, defined, base.label if base else "scratch")
+    wanted = ", ".join(sorted({version for by_name in needs.versions.values() for version in by_name}))
+    return Observation("base_satisfies", not reason, ok=not reason, reason=reason, detail=f"needs {wanted}")
+
+
+def read_needs(path: Path) -> Needs:
+    """What the headers of an executable ask for. A static one asks for nothing."""
+    with path.open("rb") as file:
+        elf = ELFFile(file)
+        libraries = [tag.needed for tag in dynamic_tags(elf, "DT_NEEDED")]
+        loaders = [s.get_interp_name() for s in elf.iter_segments() if s["p_type"] == "PT_INTERP"]
+        libraries += [PurePosixPath(loader).name for loader in loaders]
+        users = _symbols_by_version(elf)
+        versions: dict[str, dict[str, tuple[str, ...]]] = {}
+        for library, version in needed_versions(elf):
+            if not version["vna_flags"] & _WEAK:
+                versions.setdefault(library, {})[version.name] = tuple(users.get(version["vna_other"], ()))
+        return Needs(tuple(dict.fromkeys(libraries)), versions)
+
+
+@cache  # an image is asked for by id, and does not change
+def defined_versions(image: str) -> dict[str, frozenset[str]]:
+    """The versions that each shared library of an image defines, by its soname; none for one without versions."""
+    found: dict[str, frozenset[str]] = {}
+    for _, file in images.read_files(image, _may_be_library):
+        try:
+            elf = ELFFile(file)
+            soname = next((tag.soname for tag in dynamic_tags(elf, "DT_SONAME")), None)
+            if soname and elf["e_machine"] == "EM_X86_64":
+                found[soname] = frozenset(_defined(elf))
+        except ELFError:
+            continue  # a linker script, which has a library's name and is none
+    return found
+
+
+def missing(needs: Needs, defined: dict[str, frozenset[str]], base: str) -> str:
+    """What `needs` finds not defined, and the nearest remedy, in one line; "" when all is there."""
+    libraries = [name for name in needs.libraries if name not in defined]
+    if any(name.startswith("ld-linux") for name in libraries):
+        return (
+            f"needs glibc's loader and libraries ({', '.join(libraries)}), {base} has none: take a base with glibc "
+            "(distroless, debian), or build for musl (bases scratch, alpine)"
+        )
+    if libraries:
+        remedy = "take a base that has it, or build for musl (bases scratch, alpine)"
+        return f"needs {', '.join(libraries)}, which {base} lacks: {remedy}"
+    lacking = [
+        f"{version} of {library}{f' (for {_some(symbols)})' if symbols else ''}"
+        for library, versions in needs.versions.items()
+        for version, symbols in versions.items()
+        if defined.get(library) and version not in defined[library]
+    ]
+    if not lacking:
+        return ""
+    of_glibc = [version for version in defined.get("libc.so.6", ()) if version.startswith("GLIBC_2.")]
+    newest = max(of_glibc, key=glibc_version, default="none")
+    return (
+        f"needs {', '.join(lacking)}, which {base} lacks (its glibc ends at {newest}): build with an older builder "
+        "(--debian bookworm, --base rust=IMAGE), take a newer base, or build for musl (bases scratch, alpine)"
+    )
+
+
+def _may_be_library(member: tarfile.TarInfo) -> bool:
+    path = PurePosixPath(member.name)
+    return member.isfile() and ".so" in path.name and str(path.parent) in _FOLDERS
+
+
+def _defined(elf: ELFFile) -> list[str]:
+    """The names of an object's version definitions, the first of which is its own name."""
+    return [
+        next(names).name
+        for section in elf.iter_sections()
+        if isinstance(section, GNUVerDefSection)
+        for _, names in section.iter_versions()
+    ]
+
+
+def _symbols_by_version(elf: ELFFile) -> dict[int, list[str]]:
+    """The undefined dynamic symbols by the index of the version that they want."""
+    symbols, found = elf.get_section_by_name(".dynsym"), {}
+    for section in elf.iter_sections():
+        if isinstance(section, GNUVerSymSection) and symbols:
+            for version, symbol in zip(section.iter_symbols(), symbols.iter_symbols(), strict=True):
+                if symbol["st_shndx"] == "SHN_UNDEF" and isinstance(version["ndx"], int):
+                    found.setdefault(version["ndx"] & 0x7FFF, []).append(symbol.name)
+    return found
+
+
+def _some(symbols: tuple[str, ...]) -> str:
+    return ", ".join(symbols[:3]) + (f" and {len(symbols) - 3} more" if len(symbols) > 3 else "")

@@ -1,0 +1,87 @@
+"""What a binary is: its size, how it is linked, what it needs, which allocator it holds."""
+
+from pathlib import Path
+from typing import IO
+
+from elftools.elf.elffile import ELFFile
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import image
+from rustimg_lab.store.rows import Observation
+
+# The function that each allocator's crate calls to allocate, and so leaves in a binary that really uses it.
+ALLOCATOR_SYMBOLS = {"jemalloc": "_rjem_malloc", "mimalloc": "mi_malloc_aligned"}
+
+
+def measure_binary(linked: Path, shipped: Path, allocator: str) -> list[Observation]:
+    """What the binary is: its bytes, and from its ELF headers how it is linked and what it needs.
+
+    Those are read from `linked`, since UPX leaves none that say it. The allocator is looked for there too, before
+    stripping: the linker drops one that nothing refers to without a word. A row that is not ok says so when it is not
+    the one that was asked for.
+    """
+    found = linked_allocator(linked)
+    facts = elf_facts(linked) | {"stripped": elf_facts(shipped)["stripped"]}
+    reason = not_as_asked(found, allocator)
+    return [
+        Observation("binary_bytes", shipped.stat().st_size, "B"),
+        *(Observation(metric, value) for metric, value in facts.items()),
+        Observation("linked_allocator", found, ok=not reason, reason=reason),
+    ]
+
+
+def elf_facts(path: Path) -> dict[str, str | bool]:
+    """What an executable's headers say: linkage, PIE, stripped or not, needed libraries, highest GLIBC version needed,
+    and the rustc that made it.
+
+    Raises LabError when it is no ELF file.
+    """
+    with path.open("rb") as file:
+        elf = _elf(file, path)
+        flags = next((tag["d_val"] for tag in image.dynamic_tags(elf, "DT_FLAGS_1")), 0)
+        interpreted = any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
+        versions = [version.name for _, version in image.needed_versions(elf) if version.name.startswith("GLIBC_2")]
+        return {
+            "linkage": "dynamic" if interpreted else "static",
+            "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & 0x08000000)),  # DF_1_PIE
+            "stripped": elf.get_section_by_name(".symtab") is None,
+            "needed_libraries": " ".join(tag.needed for tag in image.dynamic_tags(elf, "DT_NEEDED")),
+            "glibc_needed": max(versions, key=glibc_version, default=""),
+            "rustc": _rustc(elf),
+        }
+
+
+def linked_allocator(path: Path) -> str:
+    """Which allocator a binary brings along; "" when it has no symbols by which that could be told."""
+    with path.open("rb") as file:
+        symbols = _elf(file, path).get_section_by_name(".symtab")
+        if symbols is None:
+            return ""
+        found = [name for name, symbol in ALLOCATOR_SYMBOLS.items() if symbols.get_symbol_by_name(symbol)]
+    return " and ".join(found) or "system"
+
+
+def not_as_asked(found: str, asked: str) -> str:
+    """Why a binary's allocator is not the one that was asked for, as `linked_allocator` found it; "" when it is."""
+    if not found:
+        return "no symbols, by which its allocator could be told: something in the app's cargo configuration strips it"
+    return "" if found == asked else f"asked for {asked}, the linker kept {found}"
+
+
+def _elf(file: IO[bytes], path: Path) -> ELFFile:
+    try:
+        return ELFFile(file)
+    except Exception as error:
+        raise LabError(f"{path.name}: not an ELF file ({error})") from None
+
+
+def _rustc(elf: ELFFile) -> str:
+    """The compiler's version, which rustc leaves in the section for such comments; stripping keeps it."""
+    comment = elf.get_section_by_name(".comment")
+    notes = comment.data().decode(errors="replace").split("\0") if comment else []
+    return next((note.removeprefix("rustc version ") for note in notes if note.startswith("rustc ")), "")
+
+
+def glibc_version(name: str) -> list[int]:
+    """GLIBC_2.38 as numbers, which sort as letters do not."""
+    return [int(part) for part in name.removeprefix("GLIBC_").split(".")]

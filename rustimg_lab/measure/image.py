@@ -1,0 +1,154 @@
+"""Image -> bytes: by layer, unpacked and compressed, the base's and the app's; and what the binary says of itself.
+
+Bytes are computed from the layers, not taken from `docker images`, whose size is another quantity with each engine
+(the legacy store's is unpacked, the containerd store's compressed: github.com/moby/moby/pull/53426). Compressed bytes
+are computed too: each layer is unpacked and compressed again by one pinned library. What an engine pushes differs with
+the engine's own gzip by 1 to 2.5%, and with how a base image came to it; that is a metric of its own.
+"""
+
+import re
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from typing import IO, Any
+
+import cramjam
+from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
+
+from rustimg_lab.engine import client, images
+from rustimg_lab.engine.local_registry import Registry
+from rustimg_lab.errors import LabError
+from rustimg_lab.store.rows import Observation
+
+# gzip and zstd at the levels that Docker and BuildKit use unless told otherwise. The library is in pure Rust (gzip) or
+# brings its own zstd: the bytes do not depend on the machine.
+GZIP_LEVEL, ZSTD_LEVEL = 6, 3
+COMPRESSOR = f"each layer alone, by cramjam {metadata.version('cramjam')}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: its digest unpacked, the sum of its files' bytes, its bytes compressed by gzip and by zstd, and the
+    path of a shell in it, "" for none."""
+
+    diff_id: str
+    instruction: str
+    file_bytes: int
+    gzip_bytes: int
+    zstd_bytes: int
+    shell: str
+
+
+def measure_image(image: str, base: str | None, registry: Registry | None) -> list[Observation]:
+    """Measure the sizes of an image, in bytes. `base` is the id of the image it stands on, None for scratch.
+
+    Unpacked and compressed bytes are properties of the image: the same on every engine. `pushed_bytes` is the sum of
+    the layers in a registry's manifest after this engine pushed the image to `registry`; where that cannot be done, the
+    row has no value and says why. Raises LabError when the engine cannot save the image.
+    """
+    layers = read_layers(image)
+    of_base = len(images.inspect(base).layers) if base else 0
+    gzip_with, zstd_with = f"gzip -{GZIP_LEVEL}, {COMPRESSOR}", f"zstd -{ZSTD_LEVEL}, {COMPRESSOR}"
+    rows = [
+        Observation("unpacked_bytes", sum(layer.file_bytes for layer in layers), "B"),
+        Observation("base_bytes", sum(layer.file_bytes for layer in layers[:of_base]), "B"),
+        Observation("app_bytes", sum(layer.file_bytes for layer in layers[of_base:]), "B"),
+        Observation("compressed_bytes", sum(layer.gzip_bytes for layer in layers), "B", detail=gzip_with),
+        Observation("compressed_app_bytes", sum(layer.gzip_bytes for layer in layers[of_base:]), "B", detail=gzip_with),
+        Observation("compressed_zstd_bytes", sum(layer.zstd_bytes for layer in layers), "B", detail=zstd_with),
+        _pushed(image, registry),
+        Observation("shell", next((layer.shell for layer in layers if layer.shell), "")),
+    ]
+    for order, layer in enumerate(layers):
+        detail = f"{'base' if order < of_base else 'app'}: {layer.instruction}"
+        rows.append(Observation("layer_bytes", layer.file_bytes, "B", order=order, detail=detail))
+    return rows
+
+
+def _pushed(image: str, registry: Registry | None) -> Observation:
+    if registry is None:
+        return Observation("pushed_bytes", None, "B", detail="not measured: docker-registry is missing")
+    try:
+        return Observation(
+            "pushed_bytes", sum(registry.push(image).layer_bytes), "B", detail=client.engine_info().version
+        )
+    except LabError as error:
+        return Observation("pushed_bytes", None, "B", detail=f"not measured: {error}")
+
+
+def read_layers(image: str) -> list[Layer]:
+    """The layers of an image, the base's first, each with the instruction that made it."""
+    with images.saved(image) as (config, archives):
+        instructions = [
+            entry.get("created_by") or "imported root file system"
+            for entry in config.get("history", [])
+            if not entry.get("empty_layer")
+        ]
+        diff_ids = config["rootfs"]["diff_ids"]
+        if len(instructions) != len(diff_ids):
+            instructions = ["unknown"] * len(diff_ids)
+        found = []
+        for diff_id, instruction, archive in zip(diff_ids, instructions, archives, strict=True):
+            file_bytes, shell = files_of_layer(archive)
+            found.append(Layer(diff_id, instruction, file_bytes, *_compressed(diff_id, archive), shell))
+        return found
+
+
+def dynamic_tags(elf: ELFFile, name: str) -> list[Any]:
+    """The entries of that name in an object's dynamic section; none where it has no such section."""
+    dynamic = elf.get_section_by_name(".dynamic")
+    return list(dynamic.iter_tags(name)) if dynamic else []
+
+
+def needed_versions(elf: ELFFile) -> Iterator[tuple[str, Any]]:
+    """The versions that an object needs of libraries, each with the library's name."""
+    for section in elf.iter_sections():
+        if isinstance(section, GNUVerNeedSection):
+            for library, versions in section.iter_versions():
+                yield from ((library.name, version) for version in versions)
+
+
+def files_of_layer(layer: IO[bytes]) -> tuple[int, str]:
+    """The sum of the bytes of a layer's files, and the path of a shell in it, "" for none."""
+    with tarfile.open(fileobj=layer) as files:
+        members = files.getmembers()
+    shells = (member.name for member in members if re.fullmatch(r"(\./)?(usr/)?bin/(ba|da)?sh", member.name))
+    return sum(member.size for member in members if member.isfile()), next(shells, "")
+
+
+_known_compressed: dict[str, tuple[int, int]] = {}  # by DiffID: cells share the layers of their bases
+
+
+def _compressed(diff_id: str, layer: IO[bytes]) -> tuple[int, int]:
+    """The bytes of a layer's archive, its times left out, as gzip and as zstd make them."""
+    if diff_id not in _known_compressed:
+        compressors = cramjam.gzip.Compressor(level=GZIP_LEVEL), cramjam.zstd.Compressor(level=ZSTD_LEVEL)
+        with _without_times(layer) as plain:
+            for block in iter(lambda: plain.read(1 << 20), b""):
+                for compressor in compressors:
+                    compressor.compress(block)
+        gzip_bytes, zstd_bytes = (len(compressor.finish()) for compressor in compressors)
+        _known_compressed[diff_id] = gzip_bytes, zstd_bytes
+    return _known_compressed[diff_id]
+
+
+@contextmanager
+def _without_times(layer: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A copy of a layer's archive with all times 0 and no names of users: these differ from one build to the next, and
+    with each engine's way to write an archive, by some compressed bytes."""
+    layer.seek(0)
+    with tempfile.TemporaryFile() as plain:
+        with (
+            tarfile.open(fileobj=layer) as archive,
+            tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as copy,
+        ):
+            for member in archive:
+                member.mtime, member.uname, member.gname = 0, "", ""
+                member.pax_headers = {name: text for name, text in member.pax_headers.items() if "xattr" in name}
+                copy.addfile(member, archive.extractfile(member) if member.isreg() else None)
+        plain.seek(0)
+        yield plain

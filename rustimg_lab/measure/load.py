@@ -1,0 +1,122 @@
+"""A server under load: wrk (github.com/wg/wrk) asks it in a closed loop, in a container and on CPUs of its own, in the
+network that the server has alone.
+
+wrk keeps so many connections open and asks on each as soon as it has an answer. What it tells of single requests' times
+is no latency: a closed loop asks less when the server is slow (coordinated omission), so none of it is kept.
+"""
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from docker.errors import APIError
+
+from rustimg_lab.engine import capabilities, containers
+from rustimg_lab.engine.client import engine_cpus
+from rustimg_lab.measure.plan import Lost, PlanError
+from rustimg_lab.measure.server import ANSWER_TIMEOUT_S, PORT, Server, serving
+from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.store.runs import Run
+
+SPARE_S = ANSWER_TIMEOUT_S + 60  # what a trial may take beside its load before everything in it ends by itself
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a trial asks for, of how many worker threads, over how many connections at once, for how long."""
+
+    workload: Workload
+    workers: int
+    connections: int
+    warmup_s: int
+    seconds: int
+
+    @property
+    def name(self) -> str:
+        """For the name of a study under this load."""
+        return f"{self.workload.name}-{self.workers}w-{self.connections}c"
+
+    @property
+    def deadline_s(self) -> int:
+        """After which server and generator end by themselves."""
+        return self.warmup_s + self.seconds + SPARE_S
+
+    def parameters(self, run: Run) -> dict[str, Any]:
+        """For a study's plan in that run. Raises PlanError when the engine's machine has too few CPUs."""
+        server_cpus, generator_cpus, warning = split_cpus(self.workers)
+        if not capabilities.holds(run.environment, "limits_cpus"):
+            warning = "this engine keeps no container to some CPUs: server and load generator share all"
+        network = "loopback of the server's own"  # not the host's, as in runs before
+        cpus = {"server_cpus": server_cpus, "generator_cpus": generator_cpus}
+        shown = vars(self) | {"workload": self.workload.name} | cpus | {"network": network, "warning": warning}
+        return shown | self.workload.parameters()
+
+
+def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, str]:
+    """The server's CPUs, the generator's, and what a reader must know of that.
+
+    Apart where there are enough: one for one worker thread, two for more. On fewer than four CPUs one or two worker
+    threads can be measured, two of them only on CPUs shared with the generator. Raises PlanError where that is too few.
+    """
+    cpus = engine_cpus() if cpus is None else cpus
+    if len(cpus) < 2:
+        raise PlanError("one CPU cannot hold server and load generator apart; a load is measured on two or more")
+    if workers > 1 and len(cpus) < 4:
+        if workers > 2:
+            needed = f"{workers} worker threads are measured on four CPUs or more"
+            raise PlanError(f"{needed}, here are {len(cpus)}; use 1 or 2")
+        both = _cpuset(cpus)
+        return both, both, f"server and load generator share the CPUs {both}: they slow each other"
+    for_server = 1 if workers == 1 else 2
+    return _cpuset(cpus[-for_server:]), _cpuset(cpus[:-for_server][:2]), ""
+
+
+def serve(image: str, load: Load, tools: str, **options: Any) -> AbstractContextManager[Server]:
+    """Start the image's server as the load wants it, and the container that asks on the CPUs of its own; `options` as
+    `serving` has them."""
+    server_cpus, client_cpus, _ = split_cpus(load.workers)
+    client = options.pop("client", {}) | {"cpuset_cpus": client_cpus}
+    options |= {"workers": load.workers, "deadline_s": load.deadline_s, "cpus": server_cpus, "client": client}
+    return serving(image, load.workload, tools, **options)
+
+
+def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
+    """Loads the server for so many seconds: how many requests it answered, and how many each second.
+
+    Raises Lost when wrk failed, or when an answer was an error or not of the right size.
+    """
+    workload = load.workload
+    command = ["wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s"]
+    command += ["--script=/report.lua", f"http://127.0.0.1:{PORT}{workload.path}", "--", workload.method]
+    told = call(server, [*command, workload.body] if workload.body else command)
+    if bad := told["socket_errors"] + told["status_errors"]:
+        raise Lost(f"{bad} of {told['requests']} requests failed{containers.last_words(server.container)}")
+    if not told["requests"]:
+        raise Lost(f"no request was answered in {seconds} s{containers.last_words(server.container)}")
+    # What was still on its way when wrk stopped is in its bytes and not in its requests.
+    unfinished = told["bytes"] - told["requests"] * server.answer_bytes
+    if not 0 <= unfinished <= load.connections * server.answer_bytes:
+        answers = f"{told['requests']} answers had {told['bytes']} bytes, of {server.answer_bytes} each"
+        raise Lost(f"{answers}: some were wrong")
+    return told["requests"], told["requests"] / (told["duration_us"] / 1e6)
+
+
+def call(server: Server, command: list[str]) -> dict[str, Any]:
+    """Runs a load generator's command; the JSON object that is the last of what it prints. Raises Lost without one."""
+    try:
+        code, said = server.client.exec_run(command, demux=True)
+    except APIError as error:
+        raise Lost(
+            f"the load generator is gone: {error.explanation}{containers.last_words(server.container)}"
+        ) from None
+    out, err = (part.decode(errors="replace").strip() if part else "" for part in said)
+    begin = f"\n{out}".rfind("\n{")
+    if code or begin < 0:
+        told = (err or out).rpartition("\n")[2][:200]
+        raise Lost(f"the load generator failed with exit code {code}: {told}{containers.last_words(server.container)}")
+    return json.loads(out[begin:])
+
+
+def _cpuset(cpus: list[int]) -> str:
+    return ",".join(map(str, cpus))

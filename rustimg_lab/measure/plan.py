@@ -1,0 +1,119 @@
+"""The plan of a study: its treatments, its seed, its order of trials, and when it ends."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rustimg_lab.engine import images
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.model import names
+from rustimg_lab.model.matrix import Cell
+from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.runs import Run
+
+Measure = Callable[["Treatment"], list[Observation]]  # the numbers of one trial; raises Lost
+Studies = Iterator[tuple["Study", Measure]]  # each with how a trial of it is measured
+
+
+class PlanError(LabError):
+    """A study that cannot be made as it is asked for."""
+
+
+class Lost(Exception):
+    """A trial that gave no number; the text says why."""
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What a block holds once: a cell's image, under the cell's name or as its twin."""
+
+    cell: Cell
+    image: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a user says of a study: see `Study`. No `baseline`: the first cell; no `seed`: the run's, or a new one."""
+
+    blocks: int
+    width: float | None = None
+    baseline: str = ""
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study's plan. `parameters` are what its trials share; `metric` is the one that `width` is about.
+
+    It ends after `blocks` blocks, or before, as soon as every interval's high / low - 1 is below `width`.
+    """
+
+    name: str
+    kind: str
+    parameters: dict[str, Any]
+    treatments: tuple[Treatment, ...]
+    baseline: str
+    metric: str
+    blocks: int
+    seed: int
+    width: float | None = None
+    contents: dict[str, str] = field(default_factory=dict)  # by treatment: a digest of what its image holds
+
+    def order(self, block: int) -> list[Treatment]:
+        """The block's treatments in the order in which they have their turn."""
+        return random.Random(f"{self.seed}:{block}").sample(self.treatments, len(self.treatments))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the environment of a run."""
+        stopping = {"blocks": self.blocks} if self.width is None else {"width": self.width, "at_most": self.blocks}
+        return {
+            "kind": self.kind,
+            "parameters": self.parameters,
+            "cells": [treatment.name for treatment in self.treatments],
+            "baseline": self.baseline,
+            "metric": self.metric,
+            "seed": self.seed,
+            "stopping": stopping,
+            "contents": self.contents,
+        }
+
+
+def plan_study(
+    name: str, kind: str, metric: str, parameters: dict[str, Any], treatments: list[Treatment], plan: Plan, run: Run
+) -> Study:
+    """A study of the treatments, one at least, and of the baseline's twin. Raises PlanError when the baseline is none
+    of them."""
+    known = {treatment.name: treatment for treatment in treatments}
+    baseline = plan.baseline or treatments[0].name
+    if baseline not in known:
+        raise PlanError(str(unknown("baseline", baseline, known)))
+    twin = replace(known[baseline], name=baseline + names.TWIN)
+    before = run.environment.get("studies", {}).get(name, {})
+    seed = before.get("seed", random.randrange(1 << 32)) if plan.seed is None else plan.seed
+    contents = {treatment.name: images.contents_digest(treatment.image) for treatment in treatments}
+    return Study(name, kind, parameters, (*treatments, twin), baseline, metric, plan.blocks, seed, plan.width, contents)
+
+
+def going_on(study: Study, run: Run) -> None:
+    """Records the plan. Raises PlanError when the run has the study with another plan: its trials would be mixed."""
+    studies = run.environment.get("studies", {})
+    if differs := _differences(studies[study.name], study.as_dict()) if study.name in studies else []:
+        raise PlanError(
+            f"study '{study.name}' of run '{run.name}' was begun otherwise ({'; '.join(differs)}); trials of two plans "
+            "are not mixed: choose a new run with --run NAME"
+        )
+    run.save_environment(studies=studies | {study.name: study.as_dict()})
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What of a plan may not change while a study goes on, and has."""
+    flat = [{**plan["parameters"], "baseline": plan["baseline"], "seed": plan["seed"]} for plan in (before, now)]
+    differs = [f"{key} {flat[0].get(key)}, now {value}" for key, value in flat[1].items() if flat[0].get(key) != value]
+    cells = [plan["cells"] for plan in (before, now)]
+    if set(cells[0]) != set(cells[1]):
+        return [*differs, f"cells {', '.join(cells[0])}, now {', '.join(cells[1])}"]
+    return differs + [
+        f"{cell} was another image" for cell, digest in now["contents"].items() if before["contents"][cell] != digest
+    ]

@@ -1,0 +1,1 @@
+"""What an image survives, asked by a program of the lab in `crate/`."""

@@ -1,0 +1,333 @@
+"""What an image survives: each probe of `probes.PROBES`, made for real in containers of the image.
+
+What a service may need of its image is asked by a program of the lab's own (`probe/`), which is built as the cell's own
+is and stands on the same base; what hangs on the program itself is asked of the cell's own images. Nothing here needs a
+shell in an image, and nothing is published: containers have no network, or talk to 127.0.0.1.
+"""
+
+import io
+import json
+import re
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError
+from docker.types import Ulimit
+
+from rustimg_lab.build import lab_toml, package_db
+from rustimg_lab.engine import client, containers, images, inspection
+from rustimg_lab.engine.local_registry import Registry
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import process
+from rustimg_lab.host.files import add_file
+from rustimg_lab.measure import smoke, workloads
+from rustimg_lab.measure.image import measure_image
+from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure.server import serving, started, wait_for
+from rustimg_lab.model import probes
+from rustimg_lab.model.app import App
+from rustimg_lab.model.probes import FAILED, NOT_APPLICABLE, PASSED
+from rustimg_lab.store.rows import Observation
+
+FOLDER = Path(__file__).parent / "crate"
+NAME = "rustimg-lab-probe"  # of the crate there
+TIMEOUT_S = 30
+SBOM_TIMEOUT_S = 300
+OF_SBOM = ("packages", "crates_seen", "sbom", "crates")  # what is read from it
+LIMIT_BYTES = 32 << 20
+TERM_S = 2.0
+PANICS = (101, 134, 139)  # unwinding; aborting; aborting as process 1, to which the kernel sends no SIGABRT
+ZONE, NOON_THERE = "Europe/Berlin", "14:00"  # of the time that the program asks for
+DOMAIN, MANY, TOO_MANY = "lab.test", 25, 100  # of 16 bytes each: what UDP's 512 hold, and what they do not
+WRITABLE = ("/tmp", "/var/tmp", "/var/lock", "/run/lock", "/run/shm")
+SHELLS = ("sh", "bash", "dash", "ash", "busybox", "zsh")
+MANAGERS = ("apk", "apt", "apt-get", "dpkg", "dnf", "microdnf", "rpm", "yum", "pip", "cargo")
+ENGINES_OWN = (".dockerenv", "dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab")
+
+
+Outcome = tuple[str, str]  # one of survival.OUTCOMES, and the evidence
+Outcomes = Iterator[tuple[str, Outcome]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The images of a cell, by id: of the app, of the program that probes, and of the app's server, which is asked as
+    `server_app` says (None, and "", where it has none). `base` is that of the base image, "" for scratch; `tools` that
+    of what measures."""
+
+    app: App
+    image: str
+    probe: str
+    server_app: App | None
+    server: str
+    base: str
+    tools: str
+    limits_memory: bool = True  # whether the engine keeps a container to a memory limit
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended: `code` is None where it did not by itself; `out_of_memory` is what the engine says."""
+
+    code: int | None
+    said: str
+    errors: str
+    out_of_memory: bool
+
+    def __str__(self) -> str:
+        """The code, where it tells something, and the last line that was printed."""
+        lines = [line.strip() for line in (self.errors or self.said).splitlines() if line.strip()]
+        code = "did not end" if self.code is None else f"exit code {self.code}" if self.code else ""
+        return "; ".join(filter(None, [code, lines[-1] if lines else "printed nothing"]))
+
+    def passes(self, good: bool = True) -> Outcome:
+        """Passed where it ended well, and `good` holds."""
+        return _outcome(self.code == 0 and good, str(self))
+
+
+def load_app() -> App:
+    """The program that probes, as an app that cells are built of."""
+    return lab_toml.load(FOLDER)
+
+
+def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observation], str]:
+    """A row of each probe and each fact, and the image's SBOM (SPDX, as JSON).
+
+    A probe that cannot be made is a row that is not ok, with the reason; the others are made all the same: without an
+    SBOM, what is read from it. Raises LabError where the image cannot be read.
+    """
+    files, inventory = files_of(subject.image), ""
+    sizes_of = measure_image(subject.image, subject.base or None, registry)
+    rows = [each for each in sizes_of if each.metric in probes.FACTS]
+    try:
+        inventory = sbom(subject.image)
+        rows += inventory_of(subject.image, files, inventory)
+    except LabError as error:
+        rows += _counts(files)
+        rows += [Observation(name, None, ok=False, reason=f"no SBOM: {error}") for name in OF_SBOM]
+    for group, probe in GROUPS.items():
+        left = [name for name, each in probes.PROBES.items() if each.group == group]
+        try:
+            for name, (outcome, evidence) in probe(subject, files):
+                rows.append(Observation(name, outcome, detail=evidence))
+                left.remove(name)
+        except (LabError, Lost, APIError) as error:
+            client.connect().ping()  # an engine that does not answer is no finding of this image
+            rows += [Observation(name, None, ok=False, reason=str(error)) for name in left]
+    return rows, inventory
+
+
+def _tls(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    with smoke.address_server(subject.tools) as server:
+        address, trusted = server.url.removeprefix("https://").rstrip("/"), {"PROBE_EXTRA_CA": server.ca_pem}
+
+        def fetch(roots: str, environment: dict[str, str], files: bytes = b"") -> Outcome:
+            options = {"network_mode": server.network, "environment": environment}
+            return call(subject.probe, "fetch", address, roots, files=files, **options).passes()
+
+        yield "tls_bundled", fetch("bundled", trusted)
+        yield "tls_system", fetch("system", trusted)
+        bundle = smoke.archive({"lab-ca.pem": server.ca_pem})
+        yield "tls_cert_file", fetch("system", {"SSL_CERT_FILE": "/lab-ca.pem"}, bundle)
+
+
+def _dns(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    with resolver(subject.tools) as network:
+
+        def resolve(name: str, *, of: int = 1, at_least: int | None = None) -> Outcome:
+            ended = call(subject.probe, "resolve", name, network_mode=network)
+            addresses = len(ended.said.split()) if ended.code == 0 else 0
+            told = f"{addresses} of {of} addresses" if addresses and of > 1 else str(ended)
+            return _outcome(addresses >= (at_least or of), told)
+
+        yield "dns_plain", resolve(f"plain.{DOMAIN}")
+        yield "dns_many", resolve(f"many.{DOMAIN}", of=MANY)
+        # musl keeps 48 of them (MAXADDRS in its lookup.h); what came over UDP alone would be as many as fit there.
+        yield "dns_truncated", resolve(f"toomany.{DOMAIN}", of=TOO_MANY, at_least=MANY + 10)
+        yield "dns_ipv6", resolve(f"six.{DOMAIN}")
+        yield "dns_search", resolve("plain")
+
+
+def _files(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    ended = call(subject.probe, "time", environment={"TZ": ZONE})
+    yield "time_zone", ended.passes(NOON_THERE in ended.said)
+    yield "tmp", call(subject.probe, "write", "/tmp/probe").passes()
+
+
+def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    yield "read_only", _works(subject, read_only=True)
+    yield "no_privileges", _works(subject, cap_drop=["ALL"], security_opt=["no-new-privileges"])
+    user = images.inspect(subject.image).user
+    identity = call(subject.probe, "identity", user=user)
+    told = dict(line.split(" ", 1) for line in identity.said.splitlines() if " " in line)
+    apart = re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", user) and told.get("CapEff:", "?").strip("0") == ""
+    yield "user", _outcome(apart, f"USER {user or '(none: root)'}; CapEff {told.get('CapEff:', '?')}")
+    ended = call(subject.probe, "writable", user=user)
+    beyond = [path for path in ended.said.split() if not _is_below(path, WRITABLE)]
+    found = f"{len(beyond)} beside folders for temporary files: {' '.join(beyond[:5])}" if beyond else ended.said
+    yield "writable", _outcome(ended.code == 0 and not beyond, found.strip() or "nothing")
+    setuid = [each.name for each in files if each.isfile() and each.mode & 0o6000]
+    yield "setuid", _none_of(setuid)
+
+
+def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    if not subject.limits_memory:
+        for name in ("memory_limit", "oom"):
+            yield name, (NOT_APPLICABLE, "this engine cannot limit memory")
+        return
+    limit = {"mem_limit": LIMIT_BYTES, "memswap_limit": LIMIT_BYTES}
+    yield "memory_limit", _works(subject, **limit)
+    ended = call(subject.probe, "allocate", str(4 * LIMIT_BYTES >> 20), **limit)
+    killed = "the engine says out of memory" if ended.out_of_memory else "the engine does not say why"
+    yield "oom", _outcome(ended.code == 137 and ended.out_of_memory, f"exit code {ended.code}; {killed}")
+
+
+def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    if not subject.server:
+        for name in ("sigterm", "zombies"):
+            yield name, (NOT_APPLICABLE, "the app has no server")
+        return
+    program = images.archive(subject.probe, f"/{NAME}")
+    workload = workloads.own(subject.server_app) if subject.server_app.serve else workloads.find("root")
+    options = {"workers": 1, "deadline_s": TIMEOUT_S, "files": program}
+    with serving(subject.server, workload, subject.tools, **options) as server:
+        code, said = server.container.exec_run([f"/{NAME}/{NAME}", "zombies"])
+        yield "zombies", _outcome(code == 0, said.decode(errors="replace").strip())
+        begun = time.monotonic()
+        server.container.kill("SIGTERM")
+        code = containers.exit_code(server.container, TERM_S)
+        ended = f"{1000 * (time.monotonic() - begun):.0f} ms, exit code {code}"
+        yield "sigterm", _outcome(code is not None, f"still there after {TERM_S:.0f} s" if code is None else ended)
+
+
+def _failures(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    ended = call(subject.probe, "panic", environment={"RUST_BACKTRACE": "1"})
+    said = re.search(r"panicked at \S*src/main\.rs:[1-9]\d*.*\n.*", ended.errors)
+    told = f"exit code {ended.code}; {' '.join(said[0].split()) if said else 'no message with its place'}"
+    yield "panic", _outcome(said and ended.code in PANICS, told)
+    named = len(re.findall(r"^ +\d+: .*\brustimg_lab_probe::", ended.errors, re.MULTILINE))
+    frames = len(re.findall(r"^ +\d+: ", ended.errors, re.MULTILINE))
+    yield "backtrace", _outcome(named, f"{frames} frames, {named} of them named as the program's own")
+    for name, arguments in (("stack_overflow", ["stack", "1000000"]), ("stack_overflow_main", ["overflow"])):
+        ended = call(subject.probe, *arguments)
+        told = "has overflowed its stack" in ended.errors
+        yield name, _outcome(told and ended.code, str(ended))
+    yield "thread_stack", call(subject.probe, "stack", "1024").passes()
+
+
+def _contents(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    programs = [each.name for each in files if each.mode & 0o111]
+    for name, wanted in (("shell", SHELLS), ("package_manager", MANAGERS)):
+        yield name, _none_of([path for path in programs if re.search(rf"(^|/)s?bin/({'|'.join(wanted)})$", path)])
+
+
+def inventory_of(image: str, files: list[tarfile.TarInfo], inventory: str) -> list[Observation]:
+    """What is counted in the image, and what an SBOM has of it: the packages that its own database names, and crates in
+    its program."""
+    named = {each["name"]: each for each in json.loads(inventory)["packages"]}
+    packages, _ = package_db.read_packages(image)
+    unseen = [name for name in packages if name not in named]
+    told = f"{len(packages)} packages; not in the SBOM: {' '.join(unseen[:5]) or 'none'}"
+    crates = [name for name, each in named.items() if "pkg:cargo/" in json.dumps(each.get("externalRefs", []))]
+    return [
+        *_counts(files),
+        Observation("packages", len(packages)),
+        Observation("crates_seen", len(crates)),
+        Observation("sbom", FAILED if unseen else PASSED, detail=told),
+        Observation("crates", PASSED if crates else FAILED, detail=f"{len(crates)} crates"),
+    ]
+
+
+GROUPS = {
+    "TLS": _tls, "DNS": _dns, "files": _files, "rights": _rights, "memory": _memory, "process 1": _process_1,
+    "failures": _failures, "contents": _contents,
+}  # fmt: skip
+
+
+def _counts(files: list[tarfile.TarInfo]) -> list[Observation]:
+    regular = [each for each in files if each.isfile()]
+    executables = sum(bool(each.mode & 0o111) for each in regular)
+    return [Observation("files", len(regular)), Observation("executables", executables)]
+
+
+def sbom(image: str) -> str:
+    """The software bill of materials of an image (SPDX, as JSON), as syft writes it. Raises LabError.
+
+    syft reads an archive whose layers are all unpacked: of what an engine with containerd's store saves, where some are
+    compressed and some not, it makes an error.
+    """
+    with process.work_folder() as folder, images.saved(image) as (config, layers):
+        path = folder / "image.tar"
+        with tarfile.open(path, "w") as target:
+            names = [f"{number}/layer.tar" for number in range(len(layers))]
+            for name, layer in zip(names, layers, strict=True):
+                add_file(target, name, layer)
+            manifest = [{"Config": "config.json", "RepoTags": [f"{NAME}:sbom"], "Layers": names}]
+            for name, content in (("config.json", config), ("manifest.json", manifest)):
+                add_file(target, name, io.BytesIO(json.dumps(content).encode()))
+        syft = str(Path(sys.executable).parent / "syft")
+        # It would ask a host on the internet for newer versions of itself.
+        quiet = {"SYFT_CHECK_FOR_APP_UPDATE": "false"}
+        command = [syft, "scan", f"docker-archive:{path}", "--output=spdx-json", "--quiet"]
+        return process.run(command, env=quiet, timeout=SBOM_TIMEOUT_S)
+
+
+@contextmanager
+def resolver(tools: str) -> Iterator[str]:
+    """A name server on 127.0.0.1 in a network of its own, as long as the block lasts; yields the mode by which a
+    container gets into that network. `tools` is the image of what measures, which has dnsmasq."""
+    lines = [f"192.0.2.1 plain.{DOMAIN}", f"2001:db8::1 six.{DOMAIN}"]  # addresses for documentation: RFC 5737, 3849
+    lines += [f"198.51.100.{n} many.{DOMAIN}" for n in range(MANY)]
+    lines += [f"203.0.113.{n} toomany.{DOMAIN}" for n in range(TOO_MANY)]
+    command = [
+        "dnsmasq", "--keep-in-foreground", "--user=root", "--no-resolv", "--no-hosts", "--addn-hosts=/names",
+        f"--local=/{DOMAIN}/", "--listen-address=127.0.0.1", "--bind-interfaces", "--pid-file=", "--log-facility=-",
+    ]  # fmt: skip
+    names = smoke.archive({"names": "\n".join(lines) + "\n"})
+    options = {"command": command, "network_mode": "none", "dns": ["127.0.0.1"], "dns_search": [DOMAIN]}
+    with started("name server", tools, names, **options) as container:
+        wait_for(b"started", container, "name server", TIMEOUT_S)
+        yield f"container:{container.id}"
+
+
+def call(image: str, *arguments: str, files: bytes = b"", **options: Any) -> Ended:
+    """Calls the image's program, in a container without network unless `options` say otherwise, and waits for its end.
+    Raises Lost when it does not start."""
+    # Some end by a crash, which is to leave no core on the machine, and one uses all the stack that it can get.
+    limits = [Ulimit(name=name, soft=most, hard=most) for name, most in (("core", 0), ("stack", 8 << 20))]
+    options = {"network_mode": "none", "ulimits": limits, "command": [*images.command(image), *arguments]} | options
+    with started("probe", image, files, **options) as container:
+        code = containers.exit_code(container, TIMEOUT_S)
+        said, errors = (container.logs(stdout=out, stderr=not out).decode(errors="replace") for out in (True, False))
+        container.reload()
+        return Ended(code, said, errors, inspection.is_out_of_memory(container.attrs))
+
+
+def _works(subject: Subject, **options: Any) -> Outcome:
+    reason = smoke.why_not(subject.image, subject.app, subject.tools, **options)
+    return (FAILED, reason) if reason else (PASSED, smoke.in_words(subject.app))
+
+
+def _none_of(paths: list[str]) -> Outcome:
+    return _outcome(not paths, f"{len(paths)}: {' '.join(paths[:5])}" if paths else "none")
+
+
+def _outcome(passes: object, evidence: str) -> Outcome:
+    return (PASSED if passes else FAILED), evidence
+
+
+def files_of(image: str) -> list[tarfile.TarInfo]:
+    """The files and links of an image, without those that the engine puts into every container."""
+    found = images.list_files(image)
+    return [each for each in found if not each.isdir() and not _is_below(each.name, ENGINES_OWN)]
+
+
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    """Whether a path is one of the folders, or in one."""
+    return path in folders or path.startswith(tuple(f"{folder}/" for folder in folders))

@@ -1,0 +1,197 @@
+"""A server in a container and a network of its own, and what asks it there. Nothing here needs a shell in the image.
+
+The server has a loopback interface and no other. A second container, of the image of the benchmark tools, joins that
+network and asks on 127.0.0.1. So it is everywhere alike: where the engine is rootless, in a virtual machine, or on
+another machine, and whatever else listens on the engine's machine.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from docker.errors import APIError
+from docker.models.containers import Container
+from requests.exceptions import RequestException
+
+from rustimg_lab.engine import images, inspection
+from rustimg_lab.engine.client import explained
+from rustimg_lab.engine.containers import created, is_running, last_words
+from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.store.rows import Observation
+
+ANSWER_TIMEOUT_S = 20
+PORT = 20_080  # of every server, in the network that it has alone
+CLIENT = ("python3", "/client/client.py")
+NO_CPU_TIME = "the engine does not tell the CPU time of a container from its cgroup, or wrongly (see ./lab doctor)"
+LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that a server is run under: its files (a tar archive for /), how it is called, its environment."""
+
+    files: bytes
+    command: list[str]
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that answers, and the container of the benchmark tools in its network. `answer_bytes` is what it sends
+    for one request, with headers; `body_bytes` without."""
+
+    container: Container
+    client: Container
+    answer_bytes: int
+    body_bytes: int
+
+
+@contextmanager
+def serving(
+    image: str,
+    workload: Workload,
+    tools: str,
+    *,
+    workers: int,
+    deadline_s: int,
+    cpus: str = "",
+    memory_bytes: int = 0,
+    under: Tool | None = None,
+    files: bytes = b"",
+    client: dict[str, Any] | None = None,
+    shares_processes: bool = False,
+    **options: Any,
+) -> Iterator[Server]:
+    """Start the image as its Dockerfile says, in a network of its own, and remove it after the block.
+
+    `tools` is the image of the benchmark tools. After `deadline_s` a server that knows of it ends by itself, whatever
+    became of the lab; the next call of the lab removes others. `memory_bytes` is its limit, without swap; 0 for none.
+    `under` runs it under a tool; `files` (a tar archive for /) are there beside it; `options` are the container's,
+    `client` those of the one that asks, which is in the server's PID namespace too where it `shares_processes`. Raises
+    Lost, with the container's last log lines, when it does not start, or does not give the one right answer.
+    """
+    arguments, environment = workload.serve.told(host="127.0.0.1", port=PORT, workers=workers, deadline_s=deadline_s)
+    command = [*images.command(image), *arguments]
+    if under:
+        command = [*under.command, *command]
+        environment |= under.environment
+        files = under.files
+    options |= {"command": command, "network_mode": "none", "environment": environment, "cpuset_cpus": cpus}
+    options |= {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
+    with ExitStack() as containers:
+        server = containers.enter_context(started("server", image, files, **options))
+        there = f"container:{server.id}"
+        beside = {"network_mode": there} | ({"pid_mode": there} if shares_processes else {}) | (client or {})
+        try:
+            generator = started("load generator", tools, command=["sleep", str(deadline_s)], **beside)
+            asking = containers.enter_context(generator)
+        except Lost as lost:
+            raise (lost if is_running(server) else _ended(server)) from None
+        yield Server(server, asking, *first_answer(server, asking, workload))
+
+
+@contextmanager
+def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
+    """A container of the image for as long as the block lasts, started with `files` (a tar archive) in it.
+
+    Raises Lost, naming `what` it is, when the engine makes or starts none.
+    """
+    with ExitStack() as stack:
+        try:
+            container = stack.enter_context(created(image, files, **options))
+            container.start()
+        except APIError as error:
+            raise Lost(f"the {what} does not start: {explained(error)}") from None
+        yield container
+
+
+def wait_for(word: bytes, container: Container, what: str, timeout_s: float) -> None:
+    """Wait until a container has printed `word`. Raises Lost, naming `what` it is, when it ends before, or takes longer
+    than `timeout_s` seconds."""
+    begun = time.monotonic()
+    while word not in container.logs():
+        if time.monotonic() - begun > timeout_s or not is_running(container):
+            raise Lost(f"the {what} does not start{last_words(container)}")
+        time.sleep(0.05)
+
+
+def first_answer(server: Container, client: Container, workload: Workload) -> tuple[int, int]:
+    """Wait for the server to answer. Returns the bytes of the answer, with headers and without. Raises Lost."""
+    begun = time.monotonic()
+    while True:
+        try:
+            told = ask(client, "ask", workload, seconds=LOOK_S)
+        except Lost as lost:
+            raise (lost if is_running(server) else _ended(server)) from None
+        if "answer_bytes" in told:
+            return told["answer_bytes"], told["body_bytes"]
+        if wrong := told.get("wrong") or told.get("failed"):
+            with suppress(RequestException):
+                server.wait(timeout=LOOK_S)  # one that ends soon says why
+            raise Lost(f"{wrong}{last_words(server)}")
+        if not is_running(server):
+            raise _ended(server)
+        if time.monotonic() - begun > ANSWER_TIMEOUT_S:
+            raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{last_words(server)}")
+
+
+def _ended(server: Container) -> Lost:
+    return Lost(f"the server ended before it answered{last_words(server)}")
+
+
+def ask(client: Container, mode: str, workload: Workload, **more: Any) -> dict[str, Any]:
+    """Run `client.py` (see there) in the client's container; what it told. Raises Lost when it told nothing."""
+    code, said = run_in(client, "the load generator is gone", [*CLIENT, mode, request(workload, **more)])
+    last = said.decode(errors="replace").strip().rpartition("\n")[2]
+    if code or not last.startswith("{"):
+        raise Lost(f"the load generator failed with exit code {code}: {last[:200]}")
+    return json.loads(last)
+
+
+def hold(client: Container, workload: Workload, count: int, seconds: int) -> None:
+    """Open so many connections, each with one answer, which stay open for `seconds`, or as long as the client's
+    container is there. Raises Lost when one fails."""
+    command = [*CLIENT, "hold", request(workload, count=count, seconds=seconds)]
+    _, output = run_in(client, "the load generator is gone", command, stream=True)
+    said = b""
+    while b"\n" not in said and (more := next(output, b"")):
+        said += more
+    last = said.decode(errors="replace").strip()
+    told = json.loads(last) if last.startswith("{") else {"failed": last[:200]}
+    if "held" not in told:
+        raise Lost(told.get("failed") or told.get("wrong") or "the load generator held no connection")
+
+
+def run_in(container: Container, gone: str, command: list[str], **options: Any) -> tuple[int, Any]:
+    """Run a command in a container: its exit code, and its output as docker's `exec_run` has it with the `options`.
+    Raises Lost, which begins with `gone`, when the engine does not run it."""
+    try:
+        return container.exec_run(command, **options)
+    except APIError as error:
+        raise Lost(f"{gone}: {error.explanation}") from None
+
+
+def request(workload: Workload, **more: Any) -> str:
+    """What `client.py` is to ask, as it takes it."""
+    return json.dumps({"port": PORT, **workload.request(), **more})
+
+
+def cpu_ns(container: Container) -> int | None:
+    """The CPU time that a container has used, user and system, from its cgroup (v1 or v2) as the engine reads it; None
+    where it tells none. Raises Lost when the container is gone."""
+    try:
+        return inspection.cpu_ns(container.stats(stream=False, one_shot=True))
+    except APIError as error:
+        raise Lost(f"the container is gone: {error.explanation}") from None
+
+
+def cpu_row(metric: str, unit: str, before_ns: int | None, after_ns: int | None, per_ns: float) -> Observation:
+    """A row of the CPU time between two calls of `cpu_ns`, divided by `per_ns`; without a value, and with the reason,
+    where one of the two is None."""
+    if before_ns is None or after_ns is None:
+        return Observation(metric, None, unit, ok=False, reason=NO_CPU_TIME)
+    return Observation(metric, (after_ns - before_ns) / per_ns, unit)

@@ -1,0 +1,164 @@
+"""Does an image do its job? Started without privileges, its program must do what the app's check says."""
+
+import io
+import ipaddress
+import json
+import secrets
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import trustme
+from docker.errors import APIError
+from docker.models.containers import Container
+from requests.exceptions import RequestException
+
+from rustimg_lab.engine import client, containers, images
+from rustimg_lab.host.files import add_file
+from rustimg_lab.measure import workloads
+from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure.server import CLIENT, PORT, serving, started, wait_for
+from rustimg_lab.model.app import App, Check
+from rustimg_lab.store.rows import Observation
+
+TIMEOUT_S = 30
+START_TIMEOUT_S = 30  # of the HTTPS server that a program fetches from
+USER = "10001:10001"  # as the Dockerfiles have it
+
+
+@dataclass(frozen=True)
+class AddressServer:
+    """An HTTPS server on 127.0.0.1 in a network of its own, which `network` lets another container join. It answers as
+    api.myip.com does, with an address that nobody can guess. Its certificate is signed as those of public hosts are: by
+    an authority between it and the root in `ca_pem`."""
+
+    url: str
+    ca_pem: str
+    address: str
+    container: Container
+
+    @property
+    def network(self) -> str:
+        """The mode by which a container gets into the server's network."""
+        return f"container:{self.container.id}"
+
+    def requests(self) -> int:
+        """How many requests were answered."""
+        return self.container.logs().count(b"request\n")
+
+
+@contextmanager
+def address_server(tools: str) -> Iterator[AddressServer]:
+    """Serve for as long as the block lasts; a certificate authority made for it signs its certificate. `tools` is the
+    image of the benchmark tools. Raises Lost when it does not start."""
+    authority = trustme.CA()
+    certificate = authority.create_child_ca().issue_cert("127.0.0.1", "localhost")
+    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+    # 2001:db8::/32 is for documentation (RFC 3849): no machine has such an address.
+    address = str(ipaddress.IPv6Address("2001:db8::") + secrets.randbits(64))
+    answer = {"port": PORT, "body": json.dumps({"ip": address, "country": "Unknown", "cc": "XX"})}
+    key = certificate.private_key_pem.bytes()
+    files = archive({"client/certificate.pem": chain.decode(), "client/key.pem": key.decode()})
+    command = [*CLIENT, "https", json.dumps(answer)]
+    with started("HTTPS server", tools, files, command=command, network_mode="none") as container:
+        wait_for(b"ready\n", container, "HTTPS server", START_TIMEOUT_S)
+        url = f"https://127.0.0.1:{PORT}/"
+        yield AddressServer(url, authority.cert_pem.bytes().decode(), address, container)
+
+
+def archive(texts: dict[str, str]) -> bytes:
+    """A tar archive for /, of these files by name."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as files:
+        for name, text in texts.items():
+            add_file(files, name, io.BytesIO(text.encode()))
+    return held.getvalue()
+
+
+def needs_tools(app: App) -> bool:
+    """Whether the check of an app takes the image of the benchmark tools: where something is asked over a network."""
+    return app.check is None or bool(app.check.https_url)
+
+
+def measure_runs(image: str, app: App, tools: str = "") -> Observation:
+    """Start the image's program as its own user and check what it does: a row `runs`, not ok with the reason.
+
+    `tools` is the image of the benchmark tools, where the app's check needs one (`needs_tools`)."""
+    if (user := images.inspect(image).user) != USER:
+        reason = f"runs as '{user or 'root'}', not as user 10001"
+    else:
+        reason = why_not(image, app, tools)
+    return Observation("runs", not reason, ok=not reason, reason=reason, detail=in_words(app))
+
+
+def why_not(image: str, app: App, tools: str = "", **options: Any) -> str:
+    """Why the image's program does not do what the app's check says, in a container with `options`; "" when it does."""
+    if app.check is None:
+        return _answers(image, app, tools, **options)
+    if app.check.https_url:
+        return _fetches(image, app.check, tools, **options)
+    return _prints(image, app.check, **options)
+
+
+def in_words(app: App) -> str:
+    """What is checked: with another check, what was found by this one is nothing to go by."""
+    if app.check is None:
+        return f"CMD, as its own user, answers: {workloads.own(app).parameters()['asked']}"
+    command = " ".join(["CMD", *app.check.arguments])
+    if app.check.https_url:
+        return f"{command} over HTTPS, as its own user"
+    return f"{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'"
+
+
+def _answers(image: str, app: App, tools: str, **options: Any) -> str:
+    """Why the server does not answer what its app says it is asked; "" when it does."""
+    try:
+        with serving(image, workloads.own(app), tools, workers=1, deadline_s=TIMEOUT_S, **options):
+            return ""
+    except Lost as lost:
+        return str(lost)
+
+
+def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:
+    """Why the program did not fetch from a server of this call's and print what that had answered; "" when it did."""
+    try:
+        with address_server(tools) as server:
+            environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
+            said, reason = _ended(
+                image, check, stderr=False, network_mode=server.network, environment=environment, **options
+            )
+            requests_made = server.requests()
+    except Lost as lost:
+        return str(lost)
+    if reason:
+        return reason
+    if said.strip() != server.address:
+        return f"printed '{said.strip()[:80]}', the server had answered '{server.address}'"
+    if requests_made != 1:
+        return f"made {requests_made} requests in place of one"
+    return ""
+
+
+def _prints(image: str, check: Check, **options: Any) -> str:
+    """Why the program, called as the check says, did not end and print as it says; "" when it did."""
+    said, reason = _ended(image, check, stderr=True, network_mode="none", **options)
+    if not reason and check.prints not in said:
+        reason = f"did not print '{check.prints}': {said.strip()[:80]}"
+    return reason
+
+
+def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[str, str]:
+    """What the image's program printed, called as the check says, to stderr too where that counts, and why it did not
+    end with the check's code; `options` are the container's."""
+    with containers.created(image, command=[*images.command(image), *check.arguments], **options) as container:
+        try:
+            container.start()
+            code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
+        except APIError as error:
+            return "", f"does not start: {client.explained(error)}"
+        except RequestException:
+            return "", f"did not end within {TIMEOUT_S} s{containers.last_words(container)}"
+        said = container.logs(stderr=stderr).decode(errors="replace")
+        return said, "" if code == check.exit_code else f"exit code {code}{containers.last_words(container)}"

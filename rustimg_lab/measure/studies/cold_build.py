@@ -1,0 +1,52 @@
+"""What a build takes from cold: cargo compiles every crate again, in a fresh container of the builder.
+
+The container's image is the builder stage of the cell's own Dockerfile with the downloaded crates in it, and its
+command is that text's call of cargo. No network is there, no cache, and nothing compiled. What the text does with the
+program afterwards (strip, UPX) is not in it.
+"""
+
+import time
+from functools import partial
+
+from rustimg_lab.build import diagnosis
+from rustimg_lab.engine import capabilities, client, images
+from rustimg_lab.host import files
+from rustimg_lab.measure import server
+from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.model.studies import COLD_BUILD
+from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.runs import Run
+
+CPU, WALL = "cold_build_cpu_s", "cold_build_s"
+DEADLINE_S = 4 * 3600  # after which a container ends by itself, whatever became of the lab
+
+
+def studies(builders: list[Treatment], program: str, plan: Plan, run: Run) -> Studies:
+    """The one study, with how a trial of it is measured. `builders` are what cells are built in, `program` what comes
+    out. Raises PlanError when the plan does not fit."""
+    parameters = {"program": program, "cpus": len(client.engine_cpus()), "warning": ""}
+    counts_cpu = capabilities.holds(run.environment, "counts_cpu")
+    study = plan_study(COLD_BUILD, COLD_BUILD, CPU if counts_cpu else WALL, parameters, builders, plan, run)
+    yield study, partial(measure, counts_cpu=counts_cpu)
+
+
+def measure(treatment: Treatment, counts_cpu: bool = True) -> list[Observation]:
+    """One trial: a fresh container builds the program on the lab's own CPUs; the CPU time of all that ran in it, and
+    the time until it was done, in seconds.
+
+    The CPU time is absent, with the reason, where the engine does not tell it correctly. Raises Lost when cargo failed
+    or the container is gone; DiskFull when the disk is full.
+    """
+    own_cpus, command = ",".join(map(str, client.engine_cpus())), images.command(treatment.image)
+    options = {"command": ["sleep", str(DEADLINE_S)], "network_mode": "none", "cpuset_cpus": own_cpus}
+    with server.started("builder", treatment.image, **options) as container:
+        before, begun = server.cpu_ns(container), time.monotonic()
+        code, said = server.run_in(container, "cargo cannot be called", command)
+        took = time.monotonic() - begun
+        if code != 0:
+            text = said.decode(errors="replace")
+            if files.is_full(text):
+                raise files.DiskFull(f"{treatment.name} could not be built", client.data_folders(), files.GRID_BYTES)
+            raise Lost(f"cargo failed with exit code {code}: {diagnosis.first_error([text]) or 'it said nothing'}")
+        after = server.cpu_ns(container) if counts_cpu else None
+    return [server.cpu_row(CPU, "s", before, after, 1e9), Observation(WALL, took, "s")]

@@ -1,0 +1,123 @@
+"""What it takes until a machine that lacks an image answers by it: pull, unpack, start, first byte.
+
+The machine is an engine of the lab's own that starts empty, and its way to the registry is as slow as a trial says (see
+`engine/cold_engine.py`). A trial is either of a machine that has nothing, or of one that has the base image already,
+as has one on which another service stands on it.
+"""
+
+import time
+from functools import partial
+
+from requests.exceptions import RequestException
+
+from rustimg_lab.engine import client, containers, images, local_registry
+from rustimg_lab.engine.cold_engine import Elsewhere, start
+from rustimg_lab.errors import LabError
+from rustimg_lab.host.files import DiskFull
+from rustimg_lab.host.machine import cpus, free_port
+from rustimg_lab.measure.image import files_of_layer
+from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
+from rustimg_lab.measure.studies.startup import first_byte
+from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.model.studies import BASE_THERE, DEPLOY, EMPTY, FIRST_RESPONSE, MEGABIT
+from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.runs import Run
+
+# Megabits a second: what is measured of a machine that has nothing, and of one that has the base.
+BANDWIDTHS = {EMPTY: (10, 30, 100, 1000), BASE_THERE: (10, 1000)}
+
+
+def studies(servers: list[Treatment], workload: Workload, bases: dict[str, str], plan: Plan, run: Run) -> Studies:
+    """The studies, one for each bandwidth and for what the machine has before, each with how a trial of it is measured.
+
+    `workload` says how the server is started; `bases` are the images of the bases by name, none for scratch. Raises
+    LabError where this machine cannot have an engine of the lab's own, PlanError when the plan does not fit.
+    """
+    bases = {name: image for name, image in bases.items() if name in {each.cell.base.name for each in servers}}
+    with local_registry.serve() as own_registry, start(own_registry.address) as machine:
+        pushed = {image: own_registry.push(image) for image in {each.image for each in servers} | set(bases.values())}
+        stored = {image: stored_bytes(image) for image in pushed}
+        ways = " and ".join(sorted({way for each in pushed.values() for way in each.compressed_by}))
+        warning = "" if ways == "gzip" else f"this engine pushes layers compressed by {ways}: pulls take as long"
+        for has, bandwidths in BANDWIDTHS.items():
+            for bandwidth in bandwidths:
+                name = f"deploy-{'cold' if has == EMPTY else 'base'}-{bandwidth}mbit"
+                parameters = {"bandwidth_mbit": bandwidth, "has": has, "compression": ways, "warning": warning}
+                parameters |= workload.parameters()
+                study = plan_study(name, DEPLOY, FIRST_RESPONSE, parameters, servers, plan, run)
+                there = {"pushed": pushed, "stored": stored, "bases": bases if has == BASE_THERE else {}}
+                bits_per_s = bandwidth * MEGABIT
+                yield study, partial(measure, workload=workload, machine=machine, bits_per_s=bits_per_s, **there)
+
+
+def stored_bytes(image: str) -> int:
+    """Return the bytes that an image takes on a machine: the sum of the files' bytes over all its layers, unpacked.
+
+    Computed from the layers, it is equal on every engine. With containerd's image store an engine reports the size of
+    the compressed layers, which that store keeps beside the unpacked ones; they do not count here. A file that a higher
+    layer replaces counts in both layers, as on disk. Folders and links count 0."""
+    with images.saved(image) as (_, layers):
+        return sum(files_of_layer(layer)[0] for layer in layers)
+
+
+def measure(
+    treatment: Treatment,
+    workload: Workload,
+    machine: Elsewhere,
+    bits_per_s: float,
+    pushed: dict[str, local_registry.Pushed],
+    stored: dict[str, int],
+    bases: dict[str, str],
+) -> list[Observation]:
+    """One trial: the machine is emptied, gets the cell's base image where `bases` has one, and then the image, which is
+    started on it. `pushed` are the images as the registry has them, `stored` the `stored_bytes` of each. Raises Lost;
+    LabError where machine or registry are gone for good."""
+    image = pushed[treatment.image]
+    try:
+        command = images.command(treatment.image)
+        machine.empty()
+        base = bases.get(treatment.cell.base.name)
+        if base:
+            machine.line.reset(0)
+            machine.pull(pushed[base].tag)
+        machine.line.reset(bits_per_s)
+        begun = time.monotonic()
+        pulled_image = machine.pull(image.tag)
+        pulled = time.monotonic()
+        created, answered = _first_response(machine, pulled_image, command, workload)
+        return [
+            Observation(FIRST_RESPONSE, answered - begun, "s"),
+            Observation("pull_s", pulled - begun, "s"),
+            Observation("create_s", created - pulled, "s"),
+            Observation("start_to_first_byte_s", answered - created, "s"),
+            Observation("pulled_bytes", machine.line.blob_bytes, "B"),
+            Observation("manifest_bytes", image.config_bytes + sum(image.layer_bytes), "B"),
+            Observation("stored_bytes", stored[treatment.image], "B"),
+            Observation("base_stored_bytes", stored[base] if base else 0, "B"),
+        ]
+    except DiskFull:
+        raise
+    except (LabError, RequestException) as error:
+        machine.check()
+        raise Lost(str(error)) from None
+
+
+def _first_response(machine: Elsewhere, image: str, command: list[str], workload: Workload) -> tuple[float, float]:
+    """When a container of the image was made and when it sent its first byte, on the monotonic clock. Raises Lost."""
+    port = machine.inside(free_port)
+    arguments, environment = workload.serve.told(
+        host="127.0.0.1", port=port, workers=cpus(), deadline_s=ANSWER_TIMEOUT_S
+    )
+    options = {"command": [*command, *arguments], "environment": environment, "network_mode": "host"}
+    labels = {client.CONTAINER_LABEL: client.lab_id()}
+    container = machine.client.containers.create(image, labels=labels, use_config_proxy=False, **options)
+    try:
+        created = time.monotonic()
+        container.start()
+        answered, _ = machine.inside(partial(first_byte, port))
+        if answered is None:
+            raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{containers.last_words(container)}")
+        return created, answered
+    finally:
+        containers.remove_container(container)

@@ -1,0 +1,61 @@
+"""Instructions per request, counted by callgrind (valgrind.org/docs/manual/cl-manual.html): they know next to no noise.
+
+The server runs under callgrind in its own image and answers so many requests, then in a fresh container many more; the
+difference is what the requests cost, without start and end. One worker thread, one connection. What an allocator does
+by the clock (giving memory back) is left out.
+"""
+
+import re
+
+from requests.exceptions import RequestException
+
+from rustimg_lab.engine import containers, images
+from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.server import Tool, ask, serving
+from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.store.rows import Observation
+
+INSTRUCTIONS = "instructions_per_request"
+FEW, MANY = 20, 220
+DEADLINE_S = 300  # callgrind is fifty times slower than the machine
+END_TIMEOUT_S = 60
+# valgrind's own files, as tools/Dockerfile lays them out, with a folder that all may write to: an image need not have a
+# /tmp. The tool is called directly, since its launcher is not static, and an image need not have what that needs.
+FOLDER = "/valgrind"
+COMMAND = [f"{FOLDER}/callgrind-amd64-linux", "--tool=callgrind", "--vgdb=no", "--callgrind-out-file=/dev/null"]
+ENVIRONMENT = {
+    "VALGRIND_LIB": FOLDER,
+    "VALGRIND_LAUNCHER": f"{FOLDER}/valgrind",
+    "TMPDIR": f"{FOLDER}/tmp",
+    # Allocators give memory back by the clock, which under callgrind runs fifty times as fast beside the program: how
+    # often would hang on the machine. They are told not to (jemalloc's TUNING.md; mimalloc's mi_option_purge_delay);
+    # nor is jemalloc to collect its threads' caches, which goes by time too.
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1,experimental_tcache_gc:false",
+    "MIMALLOC_PURGE_DELAY": "-1",
+}
+
+
+def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observation]:
+    """One count. `tools` is the image that valgrind is in. Raises Lost when a server fails under it."""
+    few, many = (_collected(treatment.image, workload, tools, count) for count in (FEW, MANY))
+    return [Observation(INSTRUCTIONS, (many - few) / (MANY - FEW))]
+
+
+def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
+    """The instructions that a server executes from its start to its end, with `count` requests in between."""
+    tool = Tool(images.archive(tools, FOLDER), COMMAND, ENVIRONMENT)
+    with serving(image, workload, tools, workers=1, deadline_s=DEADLINE_S, under=tool) as server:
+        told = ask(server.client, "repeat", workload, count=count)
+        reason = told.get("failed") or told.get("wrong")
+        try:
+            server.container.kill("SIGTERM")
+            server.container.wait(timeout=END_TIMEOUT_S)
+        except RequestException as error:
+            reason = reason or error
+        if reason:
+            raise Lost(f"the server failed under callgrind ({reason}){containers.last_words(server.container)}")
+        said = server.container.logs().decode(errors="replace")
+    found = re.search(r"Collected : (\d+)", said)
+    if not found:
+        raise Lost(f"callgrind told no count: {said.strip().rpartition(chr(10))[2][:200]}")
+    return int(found[1])

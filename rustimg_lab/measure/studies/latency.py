@@ -1,0 +1,69 @@
+"""Open loop: how long a request takes at one fixed rate, the same for all cells.
+
+oha (github.com/hatoo/oha) sends at its rate however slowly the server answers. Each latency counts from when the
+request had its turn, not from when a connection was free for it (`--latency-correction`): so a server that stalls
+cannot hide the requests that it made wait (coordinated omission; Tene, "How NOT to Measure Latency").
+"""
+
+from functools import partial
+
+from rustimg_lab.engine import containers
+from rustimg_lab.measure.load import Load, call, serve
+from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.server import PORT, Server
+from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.runs import Run
+
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+BEYOND = 10  # samples that a percentile has above it, or it is not told
+SLACK_S, SLACK = 0.5, 1.1  # what a trial may take longer, and how often as long, before the rate was not kept
+
+
+def studies(load: Load, treatments: list[Treatment], plan: Plan, run: Run, tools: str, rate: int) -> Studies:
+    """The study of a load at a fixed rate (requests per second), and how a trial of it is measured. `tools` is the
+    image that oha is in. Raises PlanError when this machine has too few CPUs, or the plan does not fit."""
+    parameters = load.parameters(run) | {"requests_per_s": rate}
+    highest = metric(_told(rate * load.seconds)[-1])
+    study = plan_study(study_name(load), "latency", highest, parameters, treatments, plan, run)
+    yield study, partial(measure, load=load, rate=rate, tools=tools)
+
+
+def study_name(load: Load) -> str:
+    """The name of the study of a load."""
+    return f"latency-{load.name}"
+
+
+def metric(percentile: str) -> str:
+    """The metric of a percentile, in seconds."""
+    return f"latency_{percentile.replace('.', '')}_s"
+
+
+def _told(samples: int) -> list[str]:
+    """The percentiles that so many samples tell, in rising order; the median always."""
+    return [name for name, part in PERCENTILES.items() if samples - part * samples > BEYOND - 0.5] or ["p50"]
+
+
+def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Observation]:
+    """One trial: fresh containers, warm-up, then `load.seconds` that count, both at the rate. Raises Lost."""
+    with serve(treatment.image, load, tools) as server:
+        _ask(server, load, rate, load.warmup_s)
+        told = _ask(server, load, rate, load.seconds)
+    return [Observation(metric(name), told[name], "s") for name in _told(rate * load.seconds)]
+
+
+def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[str, float]:
+    """The latencies by percentile, in s. Raises Lost when an answer was an error or had the wrong size, or the rate was
+    not kept."""
+    workload, sent = load.workload, rate * seconds
+    command = ["oha", "-n", str(sent), "-q", str(rate), "-c", str(load.connections), "--latency-correction"]
+    command += ["--no-tui", "--output-format", "json", "-m", workload.method, "-T", "application/json"]
+    command += ["-d", workload.body] if workload.body else []
+    told = call(server, [*command, f"http://127.0.0.1:{PORT}{workload.path}"])
+    if told["errorDistribution"] or set(told["statusCodeDistribution"]) != {"200"}:
+        wrong = told["errorDistribution"] | told["statusCodeDistribution"]
+        raise Lost(f"requests failed ({str(wrong)[:200]}){containers.last_words(server.container)}")
+    if told["summary"]["totalData"] != sent * server.body_bytes:
+        raise Lost(f"{sent} answers had {told['summary']['totalData']} bytes in all: some were wrong")
+    if told["summary"]["total"] > max(seconds + SLACK_S, SLACK * seconds):
+        raise Lost(f"{rate} requests per second were not kept: {sent} took {told['summary']['total']:.1f} s")
+    return told["latencyPercentiles"]

@@ -1,0 +1,175 @@
+"""What memory a server takes: under load, for each connection, and the smallest limit under which it still answers.
+
+Resident memory is read inside the server's own PID namespace, which the load generator's container shares: the same on
+cgroup v1 and v2, and where the engine runs in a virtual machine. What is resident now is the sum over the page tables
+(smaps_rollup, proc_pid_smaps(5)); the peak is the kernel's high-water mark (VmHWM, proc_pid_status(5)), whose counters
+may lag by some hundred KiB. Both count the binary's and the libraries' own pages so far as they were used; anonymous
+memory, which is heap and stacks, is told apart. Socket buffers are the kernel's and in none of them.
+"""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from math import sqrt
+from statistics import median_high
+from typing import Any
+
+from docker.models.containers import Container
+from docker.types import Ulimit
+
+from rustimg_lab.engine import capabilities, images
+from rustimg_lab.engine.client import engine_info
+from rustimg_lab.measure.load import Load, ask, serve
+from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.server import hold, run_in
+from rustimg_lab.measure.studies.throughput import REQUESTS_PER_S
+from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.runs import Run
+
+KIND = "memory"
+STEADY, PEAK, ANONYMOUS = "steady_rss_bytes", "peak_rss_bytes", "steady_anonymous_bytes"
+LIMIT = "smallest_limit_bytes"
+CONNECTIONS = (1, 100, 1000)
+OPEN_FILES = CONNECTIONS[-1] + 100  # of the container that holds the connections
+LOOK_S = 0.1  # between two looks at a server under load
+LIMITS = 5  # blocks of the bisection: each trial of it is some eight loads
+SMALLEST_BYTES = 6 << 20  # the engine takes no smaller limit (moby, daemon/daemon_unix.go, linuxMinMemory)
+LARGEST_BYTES = 1 << 30
+KEPT = 0.5  # of its rate without a limit, or a server has too little memory
+STEP = 1.02  # the bisection ends when the limits that do and do not suffice are so near to each other
+_FILES = ["/proc/1/status", "/proc/1/smaps_rollup"]
+_LINES = ("VmHWM:", "Rss:", "Anonymous:")
+
+
+def studies(load: Load, treatments: list[Treatment], plan: Plan, run: Run, tools: str) -> Studies:
+    """The studies of a server's memory, each with how a trial of it is measured: under load, by connections, and the
+    smallest limit, which takes an engine that keeps containers to one. `tools` is the image that wrk is in. Raises
+    PlanError when this machine has too few CPUs, or the plan does not fit."""
+    planned = partial(plan_study, treatments=treatments, run=run)
+    asked, about = {"load": load, "tools": tools}, engine_info()
+    limits_memory = about.limits_memory and capabilities.holds(run.environment, "limits_memory")
+    parameters = load.parameters(run)
+    if not limits_memory:
+        _warn(parameters, "this engine keeps no container to a memory limit: the smallest is not measured")
+    under_load = {"of": "load", **parameters}
+    yield planned(f"memory-load-{load.name}", KIND, STEADY, under_load, plan=plan), partial(measure_load, **asked)
+
+    shared = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
+    held = {"of": "connections", **shared, "connections": list(CONNECTIONS), "warning": ""}
+    name, metric = f"memory-connections-{load.workload.name}-{load.workers}w", f"rss_at_{CONNECTIONS[-1]}_bytes"
+    yield planned(name, KIND, metric, held, plan=plan), partial(measure_connections, **asked)
+    if not limits_memory:
+        return
+
+    if not about.limits_swap:
+        _warn(parameters, "the engine cannot keep it from swap")
+    bisected = {"of": "limit", **parameters, "step": STEP, "kept": KEPT}
+    fewer = replace(plan, blocks=min(plan.blocks, LIMITS), width=None)
+    yield planned(f"memory-limit-{load.name}", KIND, LIMIT, bisected, plan=fewer), partial(measure_limit, **asked)
+
+
+def _warn(parameters: dict[str, Any], warning: str) -> None:
+    parameters["warning"] = "; ".join(filter(None, [parameters["warning"], warning]))
+
+
+def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
+    """One trial: resident before the load, while it lasts (the median of all looks), and the peak. Raises Lost."""
+    with serve(treatment.image, load, tools, shares_processes=True) as server, ThreadPoolExecutor(1) as pool:
+        user = _user(treatment.image)
+        idle = _resident(server.client, user)
+        ask(server, load, load.warmup_s)
+        asked = pool.submit(ask, server, load, load.seconds)
+        seen = []
+        while not asked.done():
+            seen.append(_resident(server.client, user))
+            time.sleep(LOOK_S)
+        asked.result()
+    return [
+        _observation("idle_rss_bytes", idle.get("Rss:")),
+        _observation(STEADY, _median(seen, "Rss:")),
+        _observation(ANONYMOUS, _median(seen, "Anonymous:")),
+        _observation(PEAK, seen[-1].get("VmHWM:")),
+    ]
+
+
+def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
+    """One trial: resident with no connection, and with so many open that have each had one answer. Raises Lost."""
+    client = {"ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)]}
+    with serve(treatment.image, load, tools, shares_processes=True, client=client) as server:
+        user = _user(treatment.image)
+        found = [_observation("rss_at_0_bytes", none := _resident(server.client, user).get("Rss:"))]
+        held = 0
+        for count in CONNECTIONS:
+            hold(server.client, load.workload, count - held, load.deadline_s)
+            held = count
+            now = _resident(server.client, user).get("Rss:")
+            found.append(_observation(f"rss_at_{count}_bytes", now))
+            each = None if None in (now, none) else (now - none) / count
+            found.append(_observation(f"bytes_per_connection_at_{count}", each))
+    return found
+
+
+def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
+    """One trial: the smallest memory limit under which a fresh server answers the whole load, found by bisection, and
+    the requests per second there and without a limit. A limit that the engine's smallest suffices for is told as that.
+
+    A server that fails or slows to less than `KEPT` of its own rate has too little: long before it is killed, it waits
+    for its own code, which the kernel drops and reads again. Raises Lost.
+    """
+    free = _rate(treatment.image, load, tools, 0, 0)
+    needed = KEPT * free
+    too_small, enough, told = 0, SMALLEST_BYTES, 0.0
+    while not told:
+        try:
+            told = _rate(treatment.image, load, tools, enough, needed)
+        except Lost as lost:
+            too_small, enough = enough, 2 * enough
+            if enough > LARGEST_BYTES:
+                raise Lost(f"a limit of {too_small >> 20} MiB is too small too: {lost}") from None
+    while too_small and enough / too_small > STEP:
+        middle = int(sqrt(too_small * enough))
+        try:
+            enough, told = middle, _rate(treatment.image, load, tools, middle, needed)
+        except Lost:
+            too_small = middle
+    return [
+        Observation(LIMIT, enough, "B", detail="" if too_small else "the engine takes no smaller limit"),
+        Observation("requests_per_s_at_limit", told, "1/s"),
+        Observation(REQUESTS_PER_S, free, "1/s"),
+    ]
+
+
+def _rate(image: str, load: Load, tools: str, memory_bytes: int, needed: float) -> float:
+    """The requests per second under a memory limit. Raises Lost when one fails, or when they are fewer than needed."""
+    with serve(image, load, tools, memory_bytes=memory_bytes) as server:
+        _, per_s = ask(server, load, load.seconds)
+    if per_s < needed:
+        raise Lost(f"{per_s:.0f} requests per second, where {needed:.0f} are needed")
+    return per_s
+
+
+def _user(image: str) -> str:
+    """As whom the image's server runs: a process may see another's page tables when it runs as the same user."""
+    return images.inspect(image).user
+
+
+def _resident(beside: Container, user: str) -> dict[str, int]:
+    """Bytes by the lines of `_LINES`, of the server in whose PID namespace the container `beside` is; without those
+    that the kernel does not tell. Raises Lost when the server is gone."""
+    _, said = run_in(beside, "the server is gone", ["cat", *_FILES], user=user)
+    lines = (line.split() for line in said.decode(errors="replace").splitlines())
+    told = {words[0]: int(words[1]) << 10 for words in lines if len(words) == 3 and words[0] in _LINES}
+    if not told:
+        raise Lost(f"the server is gone, or its kernel tells nothing: {said[-200:].decode(errors='replace').strip()}")
+    return told
+
+
+def _median(seen: list[dict[str, int]], key: str) -> int | None:
+    values = [each[key] for each in seen if key in each]
+    return median_high(values) if values else None
+
+
+def _observation(metric: str, value: float | None) -> Observation:
+    reason = "the kernel does not tell it of the server's process" if value is None else ""
+    return Observation(metric, value, "B", ok=not reason, reason=reason)

@@ -1,0 +1,170 @@
+"""What a start costs, in parts: the program's own, inside its image and without the engine; the container's, with it.
+
+Inside the image, `starter` (tools/starter.rs) starts the program again and again, and beside each a program that does
+nothing: that is the floor. It runs in a container of the image that has no network but its own loopback.
+
+With the engine, the clock runs in the lab: around the calls that create, start and end a container, and until the first
+byte. The port is asked from when the start call has returned: asked before its interface is there, a container on a
+bridge is known to the kernel as a neighbour that does not answer, for a second. What the engine itself says of a start
+(`State.StartedAt`) is not comparable from one engine to the next (github.com/moby/moby/pull/47003), and is not used.
+"""
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from docker.models.containers import Container
+from requests.exceptions import RequestException
+
+from rustimg_lab.engine import capabilities, containers, images
+from rustimg_lab.engine.client import engine_cpus
+from rustimg_lab.host.machine import free_port
+from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
+from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.model.app import Check, Serve
+from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.runs import Run
+
+STARTS = 6  # of the program in one trial; the first is the warm-up
+DEADLINE_S = 60
+EXIT_TIMEOUT_S = 10
+POLL_S = 0.0002
+STARTER_FOLDER = "/starter"
+STARTER = f"{STARTER_FOLDER}/starter"
+UNTIL = {"server": ("first-byte", "exec_to_first_byte_s"), "client": ("exit", "exec_to_exit_s")}
+FLOOR = "noop_exec_to_exit_s"
+NETWORKS = {"host": "host_network", "bridge": "publishes_here"}  # with what the engine must be able to do for each
+
+
+def studies(
+    built: list[list[Treatment]], workload: Workload, check: Check | None, plan: Plan, run: Run, tools: str
+) -> Studies:
+    """The studies of a start, each with how a trial of it is measured: the server's and the client's process, and the
+    server's container, where the lab reaches it on the host's network or by a published port. `built` are the servers,
+    and behind them the clients where there are any; `workload` says how the server is started, `check` how the clients
+    are called. `tools` is the image that `starter` is in. Raises PlanError when the plan does not fit."""
+    servers, *clients = built
+    serve = workload.serve
+    networks = [name for name, needed in NETWORKS.items() if capabilities.holds(run.environment, needed)]
+    warning = "" if networks else "the lab reaches no container on this engine's networks: its start is not measured"
+    programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
+    for treatments in filter(None, clients):
+        environment = {check.https_url: "{url}"} if check.https_url else {}
+        programs.append(("client", treatments, (list(check.arguments), environment)))
+    for program, treatments, told in programs:
+        until, metric = UNTIL[program]
+        parameters = {"program": program, "starts": STARTS, "until": until, "warning": warning, **workload.parameters()}
+        study = plan_study(f"startup-{program}", "startup", metric, parameters, treatments, plan, run)
+        yield study, partial(measure_process, program=program, told=told, tools=tools)
+    if not networks:
+        return
+    parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
+    metric = f"{networks[0]}_first_byte_s"
+    study = plan_study("startup-container", "startup", metric, parameters, servers, plan, run)
+    yield study, partial(measure_container, serve=serve, tools=tools, networks=networks)
+
+
+def measure_process(
+    treatment: Treatment, program: str, told: tuple[list[str], dict[str, str]], tools: str
+) -> list[Observation]:
+    """One trial: a fresh container of the image, in which its program is started several times, with the arguments and
+    the environment that are `told`. Raises Lost."""
+    until, metric = UNTIL[program]
+    arguments, environment = told
+    command = [*images.command(treatment.image), *arguments]
+    said = _in_the_image(treatment.image, tools, [until, str(STARTS), str(DEADLINE_S), *command], environment)
+    found = []
+    for number, line in enumerate(said.splitlines()):
+        noop_s, program_s, gap_s = (int(nanoseconds) / 1e9 for nanoseconds in line.split())
+        about = {"unit": "s", "is_warmup": number == 0, "detail": f"start {number}"}
+        found += [Observation(FLOOR, noop_s, **about), Observation(metric, program_s, **about)]
+        if until == "first-byte":
+            found.append(Observation("longest_poll_s", gap_s, **about))
+    return found
+
+
+def measure_container(treatment: Treatment, serve: Serve, tools: str, networks: Sequence[str]) -> list[Observation]:
+    """One trial: a container of the image on each network, and one in which a program does nothing. Raises Lost."""
+    found = []
+    for network in networks:
+        found += _container(treatment.image, network, serve)
+    begun = time.monotonic()
+    _in_the_image(treatment.image, tools, ["noop"], {})
+    took = time.monotonic() - begun
+    return [*found, Observation("noop_container_s", took, "s", detail="create, start, exit, remove")]
+
+
+def _container(image: str, network: str, serve: Serve) -> list[Observation]:
+    port = free_port()
+    host = "127.0.0.1" if network == "host" else "0.0.0.0"
+    reach = {"network_mode": "host"} if network == "host" else {"ports": {f"{port}/tcp": ("127.0.0.1", port)}}
+    arguments, environment = serve.told(host=host, port=port, **_fixed())
+    command = [*images.command(image), *arguments]
+    begun = time.monotonic()
+    with containers.created(image, command=command, environment=environment, **reach) as container, _failing(container):
+        created = time.monotonic()
+        asked = time.monotonic()
+        container.start()
+        started = time.monotonic()
+        answered, longest = first_byte(port)
+        if answered is None:
+            raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{containers.last_words(container)}")
+        ending = time.monotonic()
+        container.kill("SIGTERM")
+        has_ended = containers.exit_code(container, EXIT_TIMEOUT_S) is not None
+        exit_s = time.monotonic() - ending if has_ended else None
+        reason = "" if has_ended else f"not within {EXIT_TIMEOUT_S} s of SIGTERM"
+    return [
+        Observation(f"{network}_create_s", created - begun, "s"),
+        Observation(f"{network}_start_call_s", started - asked, "s"),
+        Observation(f"{network}_first_byte_s", answered - asked, "s"),
+        Observation(f"{network}_exit_s", exit_s, "s", ok=exit_s is not None, reason=reason),
+        Observation(f"{network}_longest_poll_s", longest, "s"),
+    ]
+
+
+def _fixed() -> dict[str, int]:
+    """What every server is told at its start, for `Serve.told`."""
+    return {"workers": len(engine_cpus()), "deadline_s": DEADLINE_S}
+
+
+def first_byte(port: int) -> tuple[float | None, float]:
+    """When the first byte of an answer from 127.0.0.1 came, on the monotonic clock (None: not within
+    `ANSWER_TIMEOUT_S`), and the longest time between two looks, in s."""
+    begun = looked = time.monotonic()
+    longest = 0.0
+    while looked - begun < ANSWER_TIMEOUT_S:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                if connection.recv(1):
+                    return time.monotonic(), longest
+        except OSError:
+            pass  # refused, or ended without an answer: not yet
+        time.sleep(POLL_S)
+        now = time.monotonic()
+        longest, looked = max(longest, now - looked), now
+    return None, longest
+
+
+def _in_the_image(image: str, tools: str, arguments: list[str], environment: dict[str, str]) -> str:
+    """What `starter` prints in a container of the image. Raises Lost when it fails."""
+    options = {"command": [STARTER, *arguments], "environment": environment, "network_mode": "none"}
+    with containers.created(image, **options) as container, _failing(container):
+        container.put_archive("/", images.archive(tools, STARTER_FOLDER))
+        container.start()
+        if code := container.wait(timeout=2 * DEADLINE_S)["StatusCode"]:
+            raise Lost(f"the starter ended with exit code {code}{containers.last_words(container)}")
+        return container.logs(stderr=False).decode()
+
+
+@contextmanager
+def _failing(container: Container) -> Iterator[None]:
+    """Raises Lost, with the container's last log lines, when the engine fails it in the block."""
+    try:
+        yield
+    except RequestException as error:
+        raise Lost(f"the container failed: {error}{containers.last_words(container)}") from None

@@ -1,0 +1,1 @@
+"""What exists: bases, profiles, allocators, cells, apps, metrics and studies. Pure: no engine, no pandas."""

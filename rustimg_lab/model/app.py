@@ -1,0 +1,72 @@
+"""The app that is measured: how its binary is built, how an image of it is checked, and how its server is started."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Check:
+    """How an image shows that it works: its program, called with `arguments`, ends with `exit_code` and prints `prints`
+    somewhere. Or, where `https_url` names an environment variable, it fetches from the HTTPS server whose URL is there
+    and prints the address that this answers with, trusting the authority in the variable `https_ca`."""
+
+    arguments: tuple[str, ...] = ()
+    prints: str = ""
+    exit_code: int = 0
+    https_url: str = ""
+    https_ca: str = ""
+
+
+@dataclass(frozen=True)
+class Serve:
+    """How a server is started and what it is asked: `arguments` and `environment` with `{host}`, `{port}`, `{workers}`
+    (its threads) and `{deadline_s}` (after which it should end by itself) in them, which each start fills in."""
+
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    method: str = "GET"
+    path: str = "/"
+    body: str = ""
+
+    def told(self, **values: str | int) -> tuple[list[str], dict[str, str]]:
+        """Arguments and environment with these values in them."""
+
+        def filled(text: str) -> str:
+            for name, value in values.items():
+                text = text.replace(f"{{{name}}}", str(value))
+            return text
+
+        return [filled(each) for each in self.arguments], {key: filled(each) for key, each in self.environment}
+
+
+@dataclass(frozen=True)
+class App:
+    """A binary of a Rust crate, as `lab_toml.load` reads it from a `lab.toml`.
+
+    `name` is the binary's; `directory` the folder that has the Cargo.lock, `lock_sha256` that file's SHA-256 in hex;
+    `package` the crate's name, which cargo is told for a `member` of a workspace; `features` are on beside the
+    allocator's, which are in `allocators` by the allocator's name; `system_packages` are Debian's, for the build;
+    `strips`: its own release profile strips, which is left to the lab's; `serve` is for a server only, which without a
+    `check` has to answer what `serve` asks.
+    """
+
+    name: str
+    directory: Path
+    lock_sha256: str
+    package: str
+    features: tuple[str, ...] = ()
+    default_features: bool = True
+    allocators: tuple[tuple[str, str], ...] = ()
+    member: bool = False
+    system_packages: tuple[str, ...] = ()
+    strips: bool = False
+    check: Check | None = Check()
+    serve: Serve | None = None
+
+    @property
+    def server(self) -> "App":
+        """What is put under load: the app itself, or myip's server behind its feature `server`, which has images of its
+        own beside the client's."""
+        if self.serve:
+            return self
+        return replace(self, name=f"{self.package}-server", features=("server",))

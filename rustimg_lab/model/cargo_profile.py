@@ -1,0 +1,27 @@
+"""A cell as a user writes it without the Dockerfile: Cargo.toml and .cargo/config.toml."""
+
+from rustimg_lab.model import matrix
+
+
+def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
+    """How a cell is built, as a user writes it without the Dockerfile: Cargo.toml's `[profile.release]`, target and
+    compiler's flags for `.cargo/config.toml`, and the rest in comments. Raises LabError when there is no such cell."""
+    cell = matrix.cell(base, profile_name, allocator)
+    profile = cell.profile
+    settings = dict(profile.settings) | ({"strip": "true"} if profile.strip else {})
+    lines = ["# Cargo.toml", "[profile.release]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
+    lines += ["", "# .cargo/config.toml", "[build]", f'target = "{cell.target}"']
+    if profile.rustflags:
+        flags = ", ".join(f'"{flag}"' for flag in profile.rustflags)
+        lines.append(f"rustflags = [{flags}]")
+    if profile.unstable:
+        lines += ["", f"# RUSTC_BOOTSTRAP=1 cargo build --release {' '.join(profile.cargo)}".rstrip()]
+    if allocator != "system":
+        lines += ["", f"# with the app's own feature for {allocator} as its global allocator"]
+    if profile.upx:
+        lines += ["", "# then: upx --best --lzma"]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: str) -> str:
+    return value if value in ("true", "false") or value.isdecimal() else f'"{value}"'

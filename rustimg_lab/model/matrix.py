@@ -1,0 +1,186 @@
+"""Base, profile, allocator, and the cell that is one of each. Frozen and pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from html import escape
+
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.model.profiles import Profile, everything, find
+
+MUSL = "x86_64-unknown-linux-musl"
+GNU = "x86_64-unknown-linux-gnu"
+RUST_VERSION = "1.96"
+BUILDER = "rust"  # the name of the builder image beside the bases
+RELEASES = {"trixie": "13", "bookworm": "12"}  # of Debian, by which the builder, slim and distroless are named
+DEBIAN = "trixie"
+WITHOUT_UPX = ("bookworm",)
+WITH = "-with_"  # in a cell's name, before its additions
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an image stands on. `image` is the official one, on a Debian release or not; `scratch` has none."""
+
+    name: str
+    label: str
+    target: str
+    image: str | None
+
+    @property
+    def article_allocator(self) -> str:
+        """The article's own rule: jemalloc on 64-bit musl, system elsewhere."""
+        return "jemalloc" if self.target == MUSL else "system"
+
+
+@dataclass(frozen=True)
+class Binary:
+    """What cargo builds once and every base that can hold it shares."""
+
+    target: str
+    profile: Profile
+    allocator: str
+    debian: str = DEBIAN
+
+    @property
+    def slug(self) -> str:
+        return f"{'musl' if self.target == MUSL else 'gnu'}-{self.profile.slug}-{self.allocator}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`debian` is the release that the builder is on, and with it debian slim and distroless; `additions` are what the
+    image has beside the program (see `model/extras.py`)."""
+
+    base: Base
+    profile: Profile
+    allocator: str
+    debian: str = DEBIAN
+    additions: tuple[str, ...] = ()
+
+    @property
+    def slug(self) -> str:
+        more = WITH + "_".join(self.additions) if self.additions else ""
+        return f"{self.base.name}-{self.profile.slug}-{self.allocator}{more}"
+
+    @property
+    def target(self) -> str:
+        """The base's, unless the profile is of glibc alone: then what comes out needs no libc of its base."""
+        return GNU if self.profile.glibc else self.base.target
+
+    @property
+    def binary(self) -> Binary:
+        return Binary(self.target, self.profile, self.allocator, self.debian)
+
+    def __str__(self) -> str:
+        return self.slug
+
+    def facts(self) -> dict[str, str]:
+        """What it is, in words."""
+        flags = [*(f"{key} = {value}" for key, value in self.profile.settings), *self.profile.rustflags]
+        flags += ["stripped"] * self.profile.strip + ["packed by UPX"] * self.profile.upx
+        flags += ["its crates listed in it"] * self.profile.auditable
+        return {
+            "cell": self.slug,
+            "base image": reference(self.base.name, self.debian) or "none: scratch is empty",
+            "target": self.target,
+            "profile": self.profile.name,
+            "its flags": ", ".join(flags) or "cargo's own",
+            "allocator": self.allocator,
+        } | ({"with": ", ".join(self.additions)} if self.additions else {})
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        lines = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.facts().items())
+        return f"<table>{''.join(lines)}</table>"
+
+
+BASES = {
+    base.name: base
+    for base in (
+        Base("scratch", "scratch", MUSL, None),
+        Base("alpine", "alpine", MUSL, "alpine:3.24"),
+        Base("distroless", "distroless/cc", GNU, "gcr.io/distroless/cc-debian{number}"),
+        Base("debian", "debian slim", GNU, "debian:{debian}-slim"),
+        Base("static", "distroless/static", MUSL, "gcr.io/distroless/static-debian{number}"),
+    )
+}
+ARTICLE_BASES = ("scratch", "alpine", "distroless", "debian")
+
+PROFILES = ("baseline", "optimized")  # the article's; `profiles.everything()` has all
+
+ALLOCATORS = ("system", "jemalloc", "mimalloc")
+ARTICLE = "article"  # in the place of an allocator: the one that the article uses on that base
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cells of a run unless some are named: every combination of these names."""
+
+    bases: tuple[str, ...]
+    profiles: tuple[str, ...]
+    allocators: tuple[str, ...] = (ARTICLE,)
+
+
+GRIDS = ("article", "ladder")
+
+
+def usual(grid_name: str, debian: str = DEBIAN) -> Grid:
+    """One of `GRIDS`: the article's, or every optimization that the release has what it takes for, on musl and glibc.
+    Raises LabError as `everything` does."""
+    if grid_name == "article":
+        return Grid(ARTICLE_BASES, PROFILES)
+    optimize = {name: each for name, each in everything().items() if not each.auditable}
+    names = tuple(name for name, each in optimize.items() if not (each.upx and debian in WITHOUT_UPX))
+    return Grid(("scratch", "debian"), names)
+
+
+def reference(name: str, debian: str = DEBIAN) -> str | None:
+    """The official image of a base, or of the Rust builder, on a Debian release; None for scratch."""
+    image = f"rust:{RUST_VERSION}-slim-{{debian}}" if name == BUILDER else base(name).image
+    return image and image.format(debian=debian, number=RELEASES[debian])
+
+
+def base(name: str) -> Base:
+    """The base of that name. Raises LabError, with the nearest name, when there is none."""
+    return BASES[_known("base", name, BASES)]
+
+
+def release(debian: str) -> str:
+    """The same. Raises LabError, with the nearest name, when the lab knows no such Debian release."""
+    return _known("Debian release", debian, RELEASES)
+
+
+def cell(
+    base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN, additions: tuple[str, ...] = ()
+) -> Cell:
+    """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
+    chosen, compiled = base(base_name), find(profile_name)
+    release(debian)
+    _known("allocator", allocator, (*ALLOCATORS, ARTICLE))
+    if compiled.upx and debian in WITHOUT_UPX:
+        raise LabError(f"profile '{profile_name}': Debian {debian} has no package of UPX; take --debian trixie")
+    if allocator == ARTICLE:
+        allocator = "system" if compiled.glibc else chosen.article_allocator
+    return Cell(chosen, compiled, allocator, debian, additions)
+
+
+def links_musl(base_name: str, profile_name: str) -> bool:
+    """Whether cells of a base and a profile are linked with musl, also where the lab knows one of them no more (it
+    does not know then what they were)."""
+    try:
+        return cell(base_name, profile_name, "system").target == MUSL
+    except LabError:
+        return False
+
+
+def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str], debian: str = DEBIAN) -> list[Cell]:
+    """Every combination, each once, ordered by profile, allocator, base as named. Raises LabError on a wrong name."""
+    bases, profiles, allocators = list(bases), list(profiles), list(allocators)
+    cells = (cell(b, p, a, debian) for p in profiles for a in allocators for b in bases)
+    return list(dict.fromkeys(cells))
+
+
+def _known(kind: str, name: str, names: Iterable[str]) -> str:
+    if name not in names:
+        raise unknown(kind, name, names)
+    return name

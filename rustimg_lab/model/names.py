@@ -1,0 +1,12 @@
+"""Names of cells as a reader sees them."""
+
+from typing import Any
+
+TWIN = "~twin"  # what the second name of the baseline's image ends with
+
+
+def cell_in_words(cell: str, attrs: dict[str, Any]) -> str:
+    """A cell's name as a reader sees it: a stand-in and the twin are called so. `attrs` is that of the frame."""
+    base, _, rest = cell.removesuffix(TWIN).partition("-")
+    mark = " (stand-in)" if base in attrs.get("stand_ins", ()) else ""
+    return f"{base}{mark}-{rest}{' again (A/A twin)' if cell.endswith(TWIN) else ''}"

@@ -1,0 +1,24 @@
+"""The probes of `data/probes.toml`: what each asks of an image, and what to do where the image fails."""
+
+import tomllib
+from dataclasses import dataclass
+
+from rustimg_lab.paths import PROBES_FILE
+
+STUDY = "probes"
+PASSED, FAILED, NOT_APPLICABLE = OUTCOMES = ("passed", "failed", "not applicable")
+FACTS = ("unpacked_bytes", "compressed_bytes", "files", "executables", "packages", "crates_seen")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An entry of the file: what is true where the image passes; what to do where it fails, and the addition (`--with`)
+    that does it, "" where none does."""
+
+    group: str
+    question: str
+    remedy: str
+    addition: str = ""
+
+
+PROBES = {name: Probe(**told) for name, told in tomllib.loads(PROBES_FILE.read_text(encoding="utf-8")).items()}

@@ -1,0 +1,44 @@
+"""The kinds of study: the cells of each unless it is told others, its options, and the notebook that shows it."""
+
+from dataclasses import dataclass, replace
+
+from rustimg_lab.model import matrix
+
+COLD_BUILD = "build"
+
+DEPLOY, FIRST_RESPONSE = "deploy", "first_response_s"
+EMPTY, BASE_THERE = "nothing", "its base image"  # what the machine has before
+MEGABIT = 1e6
+
+SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
+SURVIVAL, BUILD = "06_survival", "09_build"
+
+# What a server is put under unless it is told otherwise.
+USUAL_LOAD = {"workload": "batch", "workers": 1, "connections": 16, "warmup_s": 1, "seconds": 2}
+# The options of `./lab measure` by which a load is told.
+LOAD_OPTIONS = ("workload", "workers", "connections", "seconds", "warmup")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a study takes unless it is told otherwise."""
+
+    bases: tuple[str, ...]
+    profiles: tuple[str, ...]
+    allocators: tuple[str, ...]
+    of_clients: bool = False  # whether the client is measured beside the server
+    of_builds: bool = False  # whether it is the build that is measured
+    tools: str = "tools"  # the image that it measures with, if any
+    load: tuple[str, ...] = LOAD_OPTIONS  # the ones that it goes by; where not all, it asks one workload
+
+
+_ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
+_COMPILED = ("baseline", "lto-thin", "lto-fat", "unit-1", "optimized", "opt-z")
+KINDS = {
+    "throughput": _ALLOCATORS,
+    "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True, load=("workload",)),
+    "memory": _ALLOCATORS,
+    "latency": replace(_ALLOCATORS, tools="oha"),
+    "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools="", load=("workload",)),
+    COLD_BUILD: Kind(("scratch",), _COMPILED, ("system",), of_builds=True, tools="", load=()),
+}

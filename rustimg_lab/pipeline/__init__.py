@@ -1,0 +1,1 @@
+"""The order of it all: from a list of cells to a run."""

@@ -1,0 +1,130 @@
+"""From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
+
+from contextlib import nullcontext
+
+from rich.console import Console
+
+from rustimg_lab.build import bases, package_db
+from rustimg_lab.build.bake import Built
+from rustimg_lab.engine import client, local_registry
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import files
+from rustimg_lab.host.tools import registry_command
+from rustimg_lab.measure import abi, binary, bloat, image, smoke
+from rustimg_lab.measure.plan import PlanError
+from rustimg_lab.model.app import App
+from rustimg_lab.model.matrix import BUILDER, Cell
+from rustimg_lab.pipeline import studies
+from rustimg_lab.pipeline.planner import Planner
+from rustimg_lab.pipeline.session import (
+    Batch,
+    Request,
+    Session,
+    bases_of,
+    building,
+    keep_dockerfile,
+    make_tools,
+    open_session,
+)
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.runs import Run
+
+
+def run_grid(
+    cells: list[Cell],
+    app: App,
+    run_name: str,
+    *,
+    study: tuple[list[Cell], Planner] | None = None,
+    sources: bases.Sources,
+    builder: str | None,
+    console: Console,
+    command: str = "",
+) -> list[str]:
+    """Builds and measures the cells into the run and returns a line on each cell that failed.
+
+    Then comes `study`, of the app's server in cells of its own; where the machine or the run does not allow it, that is
+    said, and is no failure. `command` is what the user typed, and is recorded. A cell whose image is the one measured
+    before costs nothing. Raises LabError when the machine or the input does not allow a start; Ctrl-C leaves no
+    container and a run that the same call continues.
+    """
+    studied, plan = study or ([], None)
+    with_tools = studied or (cells if smoke.needs_tools(app) else [])
+    request = Request(app, run_name, sources, builder, console, command)
+    with open_session(request, bases_of(cells, with_tools)) as session:
+        failures = _build_and_measure(Batch(cells, app), session)
+        if plan:
+            try:
+                with client.readable_errors():
+                    studies.run_planned([Batch(studied, app.server, app.server.name)], session, plan, failures)
+            except PlanError as error:
+                session.say(f"note: no study: {error}")
+            except LabError as error:  # what was measured before is there, and has its report
+                failures.append(f"study: {error}")
+    return failures
+
+
+def _build_and_measure(batch: Batch, session: Session) -> list[str]:
+    app, failures = batch.app, []
+    measured = _measured(session.run, app)
+    tools = make_tools("tools", session) if smoke.needs_tools(app) else ""
+    with (
+        local_registry.serve() if registry_command() else nullcontext() as own_registry,
+        building(batch, session) as outcomes,
+    ):
+        for built in outcomes:
+            if built.image and (built.cell.slug, built.image) in measured:
+                continue
+            keep_dockerfile(built, batch, session)
+            _weigh(session.images.get(built.cell.base.name), session.run)
+            observations = _observe(built, app, session.images, own_registry, tools)
+            session.run.append(built.cell, built.image, observations)
+            for bad in (o for o in observations if not o.ok):
+                failures.append(f"{built.cell.slug}: {bad.reason}")
+                session.say(f"FAILED {failures[-1]}")
+    return failures
+
+
+def _weigh(base: bases.Provenance | None, run: Run) -> None:
+    """Records, once per base image, how many bytes each of its packages has."""
+    known = run.environment.get("package_bytes", {})
+    if base and base.digest not in known:
+        run.save_environment(package_bytes=known | {base.digest: package_db.package_bytes(base.digest)})
+
+
+def _observe(
+    built: Built,
+    app: App,
+    images: dict[str, bases.Provenance],
+    own_registry: local_registry.Registry | None,
+    tools: str,
+) -> list[Observation]:
+    """All that is to know of a built cell: `runs` last, which says that the rest is there too."""
+    base = images.get(built.cell.base.name)
+    base_id = base.digest if base else ""
+    rows = [Observation("base_digest", base_id), Observation("builder_digest", images[BUILDER].digest)]
+    if built.reason:
+        return [*rows, Observation("built", False, ok=False, reason=built.reason)]
+    rows += [
+        Observation("binary_sha256", files.sha256(built.shipped)),
+        Observation("build_cpu_s", built.cpu_s, "s"),
+        Observation("unstable", built.cell.profile.unstable),
+        *binary.measure_binary(built.linked, built.shipped, built.cell.allocator),
+        *bloat.measure_parts(built.linked, built.shipped, built.symbols),
+        satisfied := abi.measure_base(built.linked, base),
+    ]
+    if satisfied.ok:
+        rows += image.measure_image(built.image, base_id or None, own_registry)
+        rows.append(smoke.measure_runs(built.image, app, tools))
+    return rows
+
+
+def _measured(run: Run, app: App) -> set[tuple[str, str]]:
+    """The cells, with their images, that need no second look."""
+    rows = runs.current(runs.load(run.name))
+    bad = set(rows.loc[~rows["ok"], "cell"])
+    whole = set(rows.loc[rows["metric"] == "compressed_zstd_bytes", "cell"])  # which earlier labs did not measure
+    done = rows[(rows["metric"] == "runs") & rows["cell"].isin(whole) & ~rows["cell"].isin(bad)]
+    done = done[done["detail"] == smoke.in_words(app)]
+    return set(zip(done["cell"], done["image"], strict=True))

@@ -1,0 +1,69 @@
+"""How each kind of study is planned once its images are there."""
+
+from collections.abc import Callable
+
+from rustimg_lab.analysis import comparison
+from rustimg_lab.measure import workloads
+from rustimg_lab.measure.load import Load
+from rustimg_lab.measure.plan import Plan, PlanError, Studies, Treatment
+from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, startup, throughput
+from rustimg_lab.model import matrix
+from rustimg_lab.model import studies as kinds
+from rustimg_lab.model.app import App
+from rustimg_lab.store import runs
+from rustimg_lab.store.runs import Run
+
+# From the servers' images, the clients' (where they are measured), the run, and the image of what measures.
+Planner = Callable[[list[list[Treatment]], Run, str], Studies]
+OF_CAPACITY = 0.5  # the rate of latency, as a part of what the slowest cell answers in a closed loop
+# What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.
+USUAL_LOAD = Load(**kinds.USUAL_LOAD | {"workload": workloads.find(kinds.USUAL_LOAD["workload"])})
+
+
+def short(bases: list[str], profiles: list[str], allocators: list[str], debian: str) -> list[matrix.Cell]:
+    """The cells of the short study of a grid: one profile, the optimized where it is there, and on musl its own malloc,
+    which comes first, beside the allocators that were asked for. Raises LabError on a wrong name."""
+    profile = "optimized" if "optimized" in profiles else profiles[-1]
+    found = matrix.grid(bases, [profile], ["system", *allocators], debian)
+    asked = matrix.grid(bases, [profile], allocators, debian)
+    return [cell for cell in found if cell in asked or cell.target == matrix.MUSL]
+
+
+def _rate(load: Load, run: Run) -> int:
+    """The rate at which latency is measured: that of the run's own study, or half of what the slowest cell answers in
+    the run's throughput study of this load. Raises PlanError when there is none."""
+    before = run.environment.get("studies", {}).get(latency.study_name(load), {"parameters": {}})["parameters"]
+    if "requests_per_s" in before:
+        return before["requests_per_s"]
+    rows = runs.load(run.name)
+    study = f"throughput-{load.name}"
+    if study not in run.environment.get("studies", {}) or not rows["study"].eq(study).any():
+        raise PlanError(
+            "latency is measured at half of what the slowest cell answers in a closed loop, and run "
+            f"'{run.name}' has no throughput study of that load: call `./lab measure --study throughput` with the same "
+            "options first"
+        )
+    found = comparison.summarize(comparison.samples(rows, study, throughput.REQUESTS_PER_S))
+    return int(OF_CAPACITY * found["mean"].min())
+
+
+def planner(kind: str, loads: list[Load], plan: Plan, app: App) -> Planner:
+    """How a study of that kind is planned once its images are there; `loads` are what servers are put under, and how
+    they are started, which is the same in all; `app` has how its client is called, and what a build study builds."""
+
+    def studies(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
+        if kind == "startup":
+            yield from startup.studies(built, loads[0].workload, app.check, plan, run, tools)
+        elif kind == "deploy":
+            yield from deploy.studies(built[0], loads[0].workload, run.environment["bases"], plan, run)
+        elif kind == kinds.COLD_BUILD:
+            yield from cold_build.studies(built[0], app.name, plan, run)
+        elif kind == "latency":
+            for load in loads:
+                yield from latency.studies(load, built[0], plan, run, tools, _rate(load, run))
+        else:
+            of_kind = {"throughput": throughput, "memory": memory}[kind]
+            for load in loads:
+                yield from of_kind.studies(load, built[0], plan, run, tools)
+
+    return studies

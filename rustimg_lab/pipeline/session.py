@@ -1,0 +1,186 @@
+"""What every call of the lab works with: a run that is open, base images, tools, and cells being built."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from rustimg_lab.build import bake, bases, dockerfile, mmdebstrap
+from rustimg_lab.build.bake import Built
+from rustimg_lab.engine import capabilities, client, containers, doctor
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import files, machine, process, tools
+from rustimg_lab.measure import abi, binary, plan
+from rustimg_lab.model.app import App
+from rustimg_lab.model.matrix import BUILDER, Cell
+from rustimg_lab.pipeline import progress
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.runs import Run
+
+TOOLS_BASE = "debian"  # what measures stands on this base, whichever the cells stand on
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a call asks for: the run of that name, of an app; where base images come from; the buildx builder (None for
+    the engine's own); whom to tell; and what the user typed, which is recorded."""
+
+    app: App
+    run_name: str
+    sources: bases.Sources
+    builder: str | None
+    console: Console
+    command: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a call works with: a run that is open, the images that cells stand on, how to build, and whom to tell."""
+
+    run: Run
+    images: dict[str, bases.Provenance]
+    builder: str | None
+    ca: Path | None
+    console: Console
+
+    def say(self, text: str) -> None:
+        """Prints a line of the lab's own."""
+        self.console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells of an app that are built together. Their Dockerfiles and logs go to that folder of the run's; `cold` as
+    `bake.BuildContext` has it."""
+
+    cells: list[Cell]
+    app: App
+    folder: str = ""
+    cold: bool = False
+
+
+def make_tools(name: str, session: Session) -> str:
+    """The image of what measures that has this name, by its id."""
+    base, rust = session.images[TOOLS_BASE].image, session.images[BUILDER].image
+    return mmdebstrap.make_tools(name, base, rust, session.say, session.ca).id
+
+
+@contextmanager
+def open_session(request: Request, base_names: list[str]) -> Iterator[Session]:
+    """The run, open for writing, with its base images; no container of ours is left afterwards."""
+    client.connect()
+    with runs.open_run(request.run_name, client.machine()) as run, client.readable_errors():
+        sources = _going_on(request.sources, run)
+        session = Session(run, {}, request.builder, machine.ca_bundle(), request.console)
+        doctor.prepare(session.say)
+        containers.remove_containers()  # what a lab that was killed has left
+        try:
+            for name in [BUILDER, *base_names]:
+                if found := bases.resolve(name, sources, session.say, session.ca):
+                    session.images[name] = found
+                    session.say(str(found))
+                if name == BUILDER:
+                    _try_engine(session)
+            _remember(session, request)
+            yield session
+        finally:
+            containers.remove_containers()
+
+
+def _try_engine(session: Session) -> None:
+    """Tries what the engine can do and records it; says what that leaves out of the measurements."""
+    try:
+        found = capabilities.detect(session.images[BUILDER].image)
+    except LabError as error:
+        session.say(f"note: what the engine can do could not be tried ({error}); the lab takes it for granted")
+        return
+    session.run.save_environment(capabilities=found.as_dict())
+    for name, seen, loss in capabilities.lost(found):
+        if loss:
+            session.say(f"note: {name}: {seen}; {loss}")
+
+
+def bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
+    """The names of the bases that are needed, with the one that what measures stands on."""
+    names = [cell.base.name for cell in (*cells, *studied)]
+    return list(dict.fromkeys([*names, TOOLS_BASE] if studied else names))
+
+
+def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[plan.Treatment], list[str]]:
+    """The images of a batch as treatments, in the order of its cells, and a line on each that there is none of, which
+    is a row of `study` too."""
+    made, failures = {}, []
+    with building(batch, session) as outcomes:
+        for built in outcomes:
+            keep_dockerfile(built, batch, session)
+            if reason := built.reason or _not_as_asked(built, session.images):
+                failed = Observation("built", False, ok=False, reason=reason)
+                session.run.append(built.cell, built.image, [failed], study=study)
+                failures.append(f"{batch.app.name} {built.cell.slug}: {reason}")
+            else:
+                made[built.cell] = plan.Treatment(built.cell, built.image, built.cell.slug)
+    return [made[cell] for cell in batch.cells if cell in made], failures
+
+
+@contextmanager
+def building(batch: Batch, session: Session) -> Iterator[Iterator[Built]]:
+    """The cells of a batch as they are built."""
+    logs, images, builder = session.run.path / "logs" / batch.folder, session.images, session.builder
+    logs.mkdir(exist_ok=True)
+    if not tools.sees_engine(builder):
+        images = {name: image.for_builder(builder) for name, image in images.items()}
+    binaries = list(dict.fromkeys(cell.binary for cell in batch.cells))
+    with process.work_folder() as work, progress.building(binaries, session.console) as on_step:
+        context = bake.BuildContext(batch.app, images, logs, work, builder, session.ca, batch.cold, on_step)
+        with closing(bake.build(batch.cells, context)) as outcomes:
+            yield outcomes
+
+
+def keep_dockerfile(built: Built, batch: Batch, session: Session) -> None:
+    texts = session.run.path / "dockerfiles" / batch.folder
+    texts.mkdir(exist_ok=True)
+    text = dockerfile.render(built.cell, batch.app, session.images[BUILDER].toolchain(built.cell.debian))
+    files.write_whole(texts / f"Dockerfile.{built.cell.slug}", text)
+
+
+def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
+    """Why an image is not what the cell says, or cannot start on its base; "" when it is and can."""
+    if reason := binary.not_as_asked(binary.linked_allocator(built.linked), built.cell.allocator):
+        return reason
+    return abi.measure_base(built.linked, images.get(built.cell.base.name)).reason
+
+
+def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
+    """The sources, with what the run has recorded of them. Raises LabError when it is on another Debian release."""
+    recorded = run.environment
+    if (before := recorded.get("debian", sources.debian)) != sources.debian:
+        raise LabError(
+            f"run '{run.name}' was begun on Debian {before}, not {sources.debian}: choose a new one with --run NAME, "
+            f"or go on with --debian {before}"
+        )
+    known = {name: recorded["images"][digest] for name, digest in recorded.get("bases", {}).items()}
+    return replace(sources, recorded=known)
+
+
+def _remember(session: Session, request: Request) -> None:
+    """Records what the run is of, and what it was called with. Raises LabError when it was begun with another app."""
+    run, images, app, command = session.run, session.images, request.app, request.command
+    if (before := run.environment.get("app", {}).get("name", app.package)) != app.package:
+        raise LabError(
+            f"run '{run.name}' is of {before}, not of {app.package}: choose another with --run NAME, or name the app "
+            "with --app PATH"
+        )
+    known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
+    now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
+    commands = run.environment.get("commands", [])
+    run.save_environment(
+        commands=[*commands, command] if command and command not in commands else commands,
+        images=known,
+        bases=now,
+        debian=request.sources.debian,
+        app={"name": app.package, "lockfile_sha256": app.lock_sha256},
+        tools={"buildx": tools.buildx_version(), "lab": machine.lab()},
+    )

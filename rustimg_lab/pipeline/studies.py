@@ -1,0 +1,80 @@
+"""Studies of a run: the images of their cells are built, then each study is run to its end."""
+
+from contextlib import closing
+
+from rich.console import Console
+
+from rustimg_lab.analysis import comparison
+from rustimg_lab.build import bases
+from rustimg_lab.errors import LabError
+from rustimg_lab.measure import trials
+from rustimg_lab.measure.plan import Study
+from rustimg_lab.model.app import App
+from rustimg_lab.model.matrix import Cell
+from rustimg_lab.pipeline import progress
+from rustimg_lab.pipeline.planner import Planner
+from rustimg_lab.pipeline.session import Batch, Request, Session, bases_of, build_treatments, make_tools, open_session
+from rustimg_lab.store import runs
+from rustimg_lab.store.runs import Run
+
+MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
+
+
+def run_studies(
+    cells: list[Cell],
+    apps: list[App],
+    run_name: str,
+    plan: Planner,
+    tools_name: str,
+    *,
+    cold: bool = False,
+    sources: bases.Sources,
+    builder: str | None,
+    console: Console,
+    command: str = "",
+) -> list[str]:
+    """Builds the cells of each app and runs the studies of them; returns a line on all that failed.
+
+    `plan` gets the images of each app as treatments, the run, and the image of what measures, made by the name
+    `tools_name` ("" for none). With `cold` the images are those that the cells are built in, as `bake.build` has it.
+    What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and when the run has
+    a study of that name with another plan.
+    """
+    bases_needed = bases_of([], cells) if tools_name else bases_of(cells, [])
+    failures: list[str] = []
+    with open_session(Request(apps[0], run_name, sources, builder, console, command), bases_needed) as session:
+        run_planned([Batch(cells, app, app.name, cold) for app in apps], session, plan, failures, tools_name)
+    return failures
+
+
+def run_planned(
+    batches: list[Batch], session: Session, plan: Planner, failures: list[str], tools_name: str = "tools"
+) -> None:
+    """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
+    tools = make_tools(tools_name, session) if tools_name else ""
+    built, failed = [], []
+    for batch in batches:
+        treatments, own = build_treatments(batch, session, study=batch.app.name)
+        built.append(treatments)
+        failed += own
+    if not built[0]:
+        raise LabError(f"none of the cells could be built, so there is nothing to measure; {failed[0]}")
+    failures += failed
+    with closing(plan(built, session.run, tools)) as studies:  # some keep an engine of their own meanwhile
+        for study, measure in studies:
+            about = {key: value for key, value in study.parameters.items() if key != "warning"}
+            told = ", ".join(f"{key} {value}" for key, value in about.items())
+            session.say(f"study {study.name}: {told}; seed {study.seed}")
+            if warning := study.parameters["warning"]:
+                session.say(f"note: {warning}")
+            with progress.trials(session.console) as on_trial:
+                failures += trials.run_study(study, session.run, measure, on_trial, is_narrow)
+
+
+def is_narrow(study: Study, run: Run, blocks: int) -> bool:
+    """Whether after so many blocks every comparison's 95% interval is narrower than was asked for."""
+    if study.width is None or blocks < MINIMUM_BLOCKS:
+        return False
+    samples = comparison.samples(runs.load(run.name), study.name, study.metric)
+    found = comparison.compare(samples, study.baseline)
+    return bool((found["high"] / found["low"] - 1 < study.width).all())

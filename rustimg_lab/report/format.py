@@ -1,0 +1,47 @@
+"""Numbers and texts as a reader sees them."""
+
+import re
+from collections.abc import Container
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from rustimg_lab.analysis import comparison
+
+
+def number(value: float) -> str:
+    """Four significant digits or more, never with an exponent; "" for none."""
+    return "" if pd.isna(value) else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def plain(text: str) -> str:
+    """A text of a run, which may come from a stranger, as Markdown that shows it and does nothing else."""
+    shown = escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\[\]`|])", r"\\\1", shown)
+
+
+def in_markdown(header: list[str], lines: list[list[str]], numbers: Container[int]) -> str:
+    """A table of text as Markdown; `numbers` are the places of the columns that have those."""
+    ruler = ["---:" if place in numbers else "---" for place in range(len(header))]
+    shown = [list(map(plain, header)), ruler, *(list(map(plain, line)) for line in lines)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in shown)
+
+
+MEGABYTE = 1e6
+
+
+def megabytes(size_bytes: float | None) -> str:
+    """Bytes as MB of 1e6 bytes with three significant digits; "" for none."""
+    return "" if size_bytes is None or size_bytes != size_bytes else f"{size_bytes / 1e6:#.3g}".rstrip(".")
+
+
+def mb(size_bytes: float) -> str:
+    return f"{size_bytes / 1e6:.2f}"
+
+
+def detectable_in_words(ratio: float) -> str:
+    """The smallest ratio that would have been told from 1, as a reader sees it; "" for none."""
+    return (
+        "" if np.isnan(ratio) else f"over {comparison.HUGE_RATIO}" if ratio > comparison.HUGE_RATIO else f"{ratio:.2f}"
+    )

@@ -1,0 +1,109 @@
+"""Notebooks executed by papermill on a run, each kept until what it is made of changes."""
+
+import hashlib
+import json
+import re
+import tempfile
+from pathlib import Path
+
+import nbformat
+import papermill
+import papermill.execute
+from nbclient.exceptions import CellTimeoutError
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.host import files
+from rustimg_lab.model.studies import SIZES
+from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PACKAGE, PROBES_FILE, PROFILES, PUBLISHED, REPORTS
+from rustimg_lab.report import page
+from rustimg_lab.store import runs
+
+CELL_TIMEOUT_S = 300
+# Without the line that a kernel may log when it is told to end.
+QUIET = {"extra_arguments": ["--log-level=CRITICAL"]}
+# What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
+SENTINEL = "Report complete"
+
+
+def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Path:
+    """Executes a notebook on a run and writes one self-contained page, named by its parameters; returns its path.
+
+    A page that is newer than the notebook with its outputs is left as it is. Raises LabError as `execute` does; an
+    earlier page then stays as it was.
+    """
+    document, executed = execute(run, notebook, parameters), _executed(run, notebook, parameters)
+    written = executed.with_suffix(".html")
+    if not written.exists() or written.stat().st_mtime < executed.stat().st_mtime:
+        title = document.metadata["title"]
+        files.write_whole(written, page.html(title, f"Run {run}.", [page.Part(without_sentinel(document))]))
+    return written
+
+
+def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat.NotebookNode:
+    """The notebook with the outputs that it has on a run. One that was made of the same is not executed again.
+
+    Raises LabError when the run or a parameter is unknown, or a cell fails.
+    """
+    if runs.load(run).empty:
+        raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` goes on with it")
+    source, executed = NOTEBOOKS / f"{notebook}.ipynb", _executed(run, notebook, parameters)
+    parameters = {"run_name": run, **(parameters or {})}
+    known = papermill.inspect_notebook(str(source))
+    for parameter in parameters:
+        if parameter not in known:
+            raise unknown("parameter", parameter, known)
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    made_of, part = _made_of(run, source, parameters), executed.with_suffix(".part.ipynb")
+    if executed.exists():
+        document = nbformat.read(executed, as_version=4)
+        if document.metadata.get("made_of") == made_of:
+            return document
+    try:
+        # By sockets of this user's own, in a folder of this kernel's own: by themselves all would have the same names.
+        with tempfile.TemporaryDirectory(prefix="lab-kernel-") as sockets:
+            kernel = {"transport": "ipc", "ip": f"{sockets}/socket"}
+            papermill.execute_notebook(
+                str(source), str(part), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
+                execution_timeout=CELL_TIMEOUT_S, config=Config({"KernelManager": kernel, "NotebookClient": QUIET}),
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        raise LabError(f"{part}: cell {error.exec_count} failed with {error.ename}: {error.evalue}") from None
+    except (CellTimeoutError, RuntimeError) as error:  # the latter: a kernel that has died, or does not answer
+        raise LabError(f"{part}: did not run to its end ({str(error).partition(chr(10))[0]})") from None
+    document = nbformat.read(part, as_version=4)
+    if not _is_complete(document):
+        raise LabError(f"{part}: did not run to its end; call again, or open it in JupyterLab")
+    document.metadata["made_of"] = made_of
+    files.write_whole(executed, nbformat.writes(document))
+    part.unlink()
+    return document
+
+
+def _executed(run: str, notebook: str, parameters: dict | None) -> Path:
+    told = (f"{key}-{value}" for key, value in (parameters or {}).items())
+    return REPORTS / run / (re.sub(r"[^\w.~-]", "", "_".join([notebook, *told])) + ".ipynb")
+
+
+def _is_complete(document: nbformat.NotebookNode) -> bool:
+    return SENTINEL in "".join(output.get("text", "") for output in document.cells[-1].get("outputs", []))
+
+
+def without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The document without the line that is for us alone."""
+    last = document.cells[-1]
+    for output in last.outputs:
+        output["text"] = "".join(line for line in output["text"].splitlines(True) if SENTINEL not in line)
+    last.outputs = [output for output in last.outputs if output["text"]]
+    return document
+
+
+def _made_of(run: str, source: Path, parameters: dict) -> str:
+    """The SHA-256 of all that the outputs of a notebook hang on, in hex."""
+    texts = sorted((runs.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    own = sorted(PACKAGE.rglob("*.py"))
+    for path in [source, *runs.files(run), *texts, *own, ARTICLE, PROBES_FILE, PROFILES, PUBLISHED]:
+        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()

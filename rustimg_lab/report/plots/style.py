@@ -1,0 +1,119 @@
+"""What the plots share: colours, axes, names beside points, and the text for those who cannot see them.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart. Each plot writes as the label of its axes what
+it shows, in words; `show` hands that on.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from IPython.display import display
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+from rustimg_lab.analysis import comparison
+
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
+TITLE = {"loc": "left", "fontsize": 11}
+SCALE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY)
+
+
+def show(figure: Figure) -> None:
+    """Displays a figure in a notebook, with what its plots say as the text for those who cannot see it."""
+    display(figure, metadata={"image/png": {"alt": " ".join(axes.get_label() for axes in figure.axes)}})
+    pyplot.close(figure)  # or it would be displayed again at the end of the cell
+
+
+def logarithmic(axes: Axes) -> None:
+    """Both axes, with plain numbers at 1, 2 and 5."""
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_formatter("{x:g}")
+
+
+def write_names(axes: Axes, names: list[str], points: np.ndarray) -> None:
+    """Writes a name beside each point (x, y), where it hides none that is there already, as far as there is such a
+    place."""
+    at = axes.transData.transform(points) * 72 / axes.figure.dpi  # in points of type
+    edge = axes.transAxes.transform((0, 0))[0] * 72 / axes.figure.dpi
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    for name, point, (x, y) in zip(names, points, at, strict=True):
+        width, height = 3.9 * len(name), 8
+        left, middle = -7 - width, -width / 2
+        places = [(7, 5), (7, -12), (left, 5), (left, -12), (7, 16), (7, -23), (middle, 13), (middle, -20)]
+        boxes = [(x + right, y + above, x + right + width, y + above + height) for right, above in places]
+        free = [
+            a[0] > edge and not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken)
+            for a in boxes
+        ]
+        chosen = free.index(True) if any(free) else 0
+        taken.append(boxes[chosen])
+        axes.annotate(name, point, places[chosen], textcoords="offset points", fontsize=7)
+
+
+def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> Axes:
+    """Which column of `cost` is the least at each point, both axes logarithmic; columns are cells as a reader sees
+    them."""
+    cheapest = cost.to_numpy().argmin(axis=1).reshape(x.shape)
+    shown = np.unique(cheapest)
+    colours = [SCALE[number % len(SCALE)] for number in range(len(shown))]
+    scale = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(shown) - 0.5}
+    axes.pcolormesh(x, y, np.searchsorted(shown, cheapest), rasterized=True, **scale)
+    names = cost.columns[shown]
+    for name, colour in zip(names, colours, strict=True):
+        axes.scatter([], [], 80, marker="s", color=colour, label=name)
+    axes.set(xscale="log", yscale="log")
+    axes.set_title(title, **TITLE)
+    shares = [100 * (cheapest == number).mean() for number in shown]
+    what = f"percent of the map by {axes.get_xlabel()} and {axes.get_ylabel()}, both logarithmic"
+    tell(axes, title, what, names, shares)
+    legend_below(axes)
+    return axes
+
+
+def cells_below(axes: Axes, found: pd.DataFrame, title: str) -> Axes:
+    """The cells' names, from the top down."""
+    return rows_below(axes, [name.replace(" again", "\nagain") for name in comparison.names(found)], title, grid="x")
+
+
+def rows_below(axes: Axes, names: Sequence[str], title: str, grid: str = "") -> Axes:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    return titled(axes, title, grid)
+
+
+def write_beside(
+    axes: Axes, text: str, x: float, y: float, away: tuple[int, int] = (4, 0), color: str = "black"
+) -> None:
+    """Writes a text so far away (in points of type) from a point: to the right of it, or centred above or below."""
+    align = "left" if away[0] else "center"
+    axes.annotate(text, (x, y), away, textcoords="offset points", ha=align, va="center", fontsize=8, color=color)
+
+
+def tell(axes: Axes, title: str, what: str, names: Iterable[str], *values: Iterable[float]) -> None:
+    """Writes as the label of the axes what they show: by name, the values of each."""
+    said = (
+        f"{name} {' / '.join('none' if pd.isna(value) else f'{value:.4g}' for value in each)}"
+        for name, *each in zip(names, *values, strict=True)
+    )
+    axes.set_label(f"{title}. {what}: {'; '.join(said)}.")
+
+
+def titled(axes: Axes, title: str, grid: str = "") -> Axes:
+    """The end of a plot: its title, no frame above and on the right, and grid lines across an axis, or both."""
+    axes.set_title(title, **TITLE)
+    axes.spines[["top", "right"]].set_visible(False)
+    if grid:
+        axes.grid(axis=grid, color="#E8E8E8", zorder=0)
+    return axes
+
+
+def legend_below(axes: Axes, below: float = 0.14, columns: int = 2) -> None:
+    """The legend under the axes, so far below as a share of their height."""
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -below), ncols=columns)

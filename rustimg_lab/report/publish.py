@@ -1,0 +1,113 @@
+"""Runs -> the page that is shared, as HTML, Markdown or PDF."""
+
+import datetime
+import lzma
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from rustimg_lab.analysis import cells
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import process, tools
+from rustimg_lab.host.files import write_whole
+from rustimg_lab.host.machine import lab
+from rustimg_lab.model import cargo_profile
+from rustimg_lab.paths import RECORDED_RUN, REPORTS
+from rustimg_lab.report import notebooks, page, sections, summary
+from rustimg_lab.store import runs as store_runs
+
+PDF_TIMEOUT_S = 180
+
+
+def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda text: None) -> Path:
+    """Writes the page of a run, or of several with commas between them: the answers first, then a part for each
+    notebook that they have data for; returns its path. `recorded` is all that is recorded of the article's app.
+
+    Raises LabError when a run is unknown or of another app than the first, a notebook fails, or a PDF is asked for and
+    there is no browser that makes one; an earlier page then stays as it was.
+    """
+    runs = {each: store_runs.load(each) for each in sections.names(name)}
+    apps = {each: cells.app_name(rows) for each, rows in runs.items()}
+    if len(set(apps.values())) > 1:
+        raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
+    wanted = [(n, run, p) for run, rows in runs.items() for n, p in sections.parts_of_page(run, rows)]
+    if not wanted:
+        raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
+    made = []
+    for number, (notebook, run, parameters) in enumerate(sorted(wanted, key=lambda part: part[0]), 1):
+        of = ", ".join([f"run {run}", *(f"{key} {value}" for key, value in parameters.items())])
+        on_part(f"{number} of {len(wanted)}: {notebook}, {of}")
+        made.append(page.Part(notebooks.without_sentinel(notebooks.execute(run, notebook, parameters)), of))
+
+    folder = REPORTS / (name if name in runs or name == RECORDED_RUN else "+".join(runs).replace("/", "-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"{next(iter(apps.values()))}: which image to ship, and what each choice costs"
+    about = f"Runs {', '.join(runs)}. Page made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}."
+    lead = _lead(runs)
+    if form == "md":
+        text, figures = page.markdown(title, about, made, lead, "report")
+        (folder / "report").mkdir(exist_ok=True)
+        for figure, content in figures.items():  # named by what is in them: an earlier page keeps its own
+            (folder / "report" / figure).write_bytes(content)
+        write_whole(folder / "report.md", text)
+        for path in (folder / "report").iterdir():
+            if path.name not in figures:
+                path.unlink()
+        return folder / "report.md"
+    write_whole(folder / "report.html", page.html(title, about, made, lead))
+    return _print(folder / "report.html") if form == "pdf" else folder / "report.html"
+
+
+def _lead(runs: dict[str, pd.DataFrame]) -> page.Lead:
+    best, shipped = summary.best(runs), {}
+    for each in best:
+        factors = runs[each.run].query("cell == @each.cell").iloc[0][["base", "profile", "allocator"]]
+        text = _or_why_not(store_runs.dockerfile, each.run, each.cell)
+        profile = _or_why_not(cargo_profile.cargo_profile, *factors)
+        shipped[each.run, each.cell] = page.Shipped(each.run, each.cell, each.name, text, profile)
+    of_article = summary.allocator(runs), summary.article(runs), summary.notes(runs)
+    sources = [_source(name, rows) for name, rows in runs.items()]
+    return page.Lead(best, *of_article, list(shipped.values()), sources, lab())
+
+
+def _or_why_not(make: Callable[..., str], *arguments: str) -> str:
+    """A block of the page, or in its place why there is none: a run may be of another lab."""
+    try:
+        return make(*arguments)
+    except LabError as error:
+        return f"# {error}\n"
+
+
+def _source(name: str, rows: pd.DataFrame) -> page.Source:
+    found = rows.attrs["environment"]
+    bases = found.get("images", {}).values()
+    images = [f"{image['name']}: {image['label']}, {image['source']}, {image['digest']}" for image in bases]
+    blocks = rows[rows["ok"]].groupby("study")["block"].nunique()
+    seeds = {study: plan["seed"] for study, plan in found.get("studies", {}).items() if study in blocks}
+    studies = [f"Study {study}: {blocks[study]} blocks, seed {seed}" for study, seed in seeds.items()]
+    own = name.replace("/", "-")
+    files = {f"{own}-{path.name}.xz": lzma.compress(path.read_bytes(), preset=9) for path in store_runs.files(name)}
+    facts = {**found.get("machine", {}), **found.get("tools", {})}
+    machine = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
+    app = found.get("app", {})
+    told = f"{cells.app_name(rows)}, lockfile SHA-256 {app.get('lockfile_sha256', 'not recorded')}"
+    return page.Source(name, found.get("commands", []), machine, told, images, studies, files)
+
+
+def _print(written: Path) -> Path:
+    """The page as a PDF, by a browser of this machine."""
+    browser = tools.browser()
+    if not browser:
+        remedy = f"{tools.REMEDIES['chromium']}, or print {written} from any browser"
+        raise LabError(f"a PDF is made by Chromium or Chrome, and neither is here: {remedy}")
+    part = written.with_name(".report.pdf.part")
+    part.unlink(missing_ok=True)
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which a browser refuses to have as root
+    flags = ["--headless", *sandbox, "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}"]
+    process.run([browser, *flags, written.as_uri()], timeout=PDF_TIMEOUT_S)
+    if not part.exists():
+        raise LabError(f"{browser} made no PDF of {written}; print it from any browser")
+    part.replace(written.with_suffix(".pdf"))
+    return written.with_suffix(".pdf")

@@ -1,0 +1,29 @@
+"""Tables and sentences, by subject."""
+
+from rustimg_lab.report.views import (
+    attribution,
+    deploy,
+    profile_effects,
+    provenance,
+    recommendation,
+    regression,
+    robustness,
+    sizes,
+    studies,
+    style,
+    verdicts,
+)
+
+__all__ = [
+    "attribution",
+    "deploy",
+    "profile_effects",
+    "provenance",
+    "recommendation",
+    "regression",
+    "robustness",
+    "sizes",
+    "studies",
+    "style",
+    "verdicts",
+]

@@ -1,0 +1,79 @@
+"""What each knob adds, in words and as tables."""
+
+from html import escape
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from rustimg_lab.model import metrics, names
+from rustimg_lab.report import views
+from rustimg_lab.report.format import MEGABYTE
+
+
+def in_words(found: pd.DataFrame) -> str:
+    """The shares as a sentence, Markdown, with every number from `shares`."""
+    about, of_all = found.attrs["quantity"], found.attrs
+    start, target = (escape(names.cell_in_words(of_all[name], of_all)) for name in ("start", "target"))
+    if found.empty:
+        return f"**{about.label}**: none is below that of {start}, {about.in_words(of_all['from'])}."
+    told = "; ".join(
+        f"{escape(name)} {metrics.signed(about, each.share)}"
+        + (
+            ""
+            if pd.isna(each.low)
+            else f" ({metrics.signed(about, each.low)} to {metrics.signed(about, each.high)}; {each.verdict})"
+        )
+        for name, each in zip(turned(found), found.itertuples(), strict=True)
+    )
+    first, last = about.in_words(of_all["from"]), about.in_words(of_all["to"])
+    return f"**{about.label}**, from {first} ({start}) to {last} ({target}): {told}."
+
+
+def score_in_words(found: pd.DataFrame) -> str:
+    """How good the predictions are, as Markdown, with every number from `score`."""
+    if found.empty:
+        return f"No prediction can be scored here: {found.attrs['why']}."
+    return (
+        f"From {found.attrs['fitted']} cells, {len(found)} others that were measured too: median error "
+        f"**{found['error'].abs().median():.1%}**, largest {found['error'].abs().max():.1%}; "
+        f"**{found['inside'].mean():.0%}** of them inside their 95% prediction interval."
+    )
+
+
+def turned(found: pd.DataFrame) -> list[str]:
+    """What each knob of `shares` is turned to, as a reader sees it."""
+    levels = {"on": "{0}", "off": "without {0}"}
+    return [levels.get(each.level, "{0}: {1}").format(each.knob, each.level) for each in found.itertuples()]
+
+
+def shares(found: pd.DataFrame) -> Styler:
+    """What each knob adds between two cells. `found` is `attribution.shares`."""
+
+    def signed(value: float) -> str:
+        return metrics.signed(found.attrs["quantity"], value)
+
+    shown = pd.DataFrame({"knob": turned(found), "share": list(map(signed, found["share"]))})
+    if found["low"].notna().any():
+        shown["95% interval"] = views.style.intervals(found, number=signed)
+    shown["of the whole"] = found["of_whole"]
+    return views.style.style(shown.assign(verdict=found["verdict"]), {"of the whole": "{:.1%}"}, found.attrs["warning"])
+
+
+def knobs(found: pd.DataFrame) -> Styler:
+    """The effect of each knob and of the ten strongest pairs. `found` is `attribution.effects`."""
+    kept = found[(found["order"] == 1) | (found.groupby("order").cumcount() < 10)]
+    shown = kept[["knobs", "ratio"]].copy()
+    if kept["low"].notna().any():
+        shown["95% interval"] = views.style.intervals(kept)
+    shown["least to most, over the others' settings"] = views.style.intervals(kept, "least", "most")
+    return views.style.style(shown.assign(verdict=kept["verdict"]), {"ratio": "{:.3f}"}, found.attrs["warning"])
+
+
+def predictions(found: pd.DataFrame) -> Styler:
+    """Cells that were held out, as predicted and as measured. `found` is `attribution.score`."""
+    shown = pd.DataFrame({"cell": found["cell"], "measured, MB": found["measured"] / MEGABYTE})
+    shown["predicted, MB"] = found["predicted"] / MEGABYTE
+    shown["95% prediction interval"] = views.style.intervals(found, number=lambda value: f"{value / MEGABYTE:.2f}")
+    shown["error"] = found["error"]
+    shown["the measured one is"] = found["inside"].map({True: "inside", False: "OUTSIDE"})
+    return views.style.style(shown, {"error": "{:+.1%}"})

@@ -1,0 +1,84 @@
+"""Tables of what a number hangs on: machine, runs, base images, packages."""
+
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML
+from pandas.io.formats.style import Styler
+
+from rustimg_lab.analysis.cells import app_name, cell_table
+from rustimg_lab.errors import LabError
+from rustimg_lab.model import matrix, profiles
+from rustimg_lab.report import views
+from rustimg_lab.store import runs as store_runs
+
+
+def machine(findings: list) -> Styler:
+    """What a run depends on, and what to do where it is not there. `findings` is `doctor.findings`."""
+    lines = [(each.mark, each.name, each.found, "" if each.ok else each.remedy) for each in findings]
+    return views.style.style(pd.DataFrame(lines, columns=["", "what", "found", "what to do"]))
+
+
+def cells(asked: list[matrix.Cell]) -> Styler:
+    """What each cell is made of."""
+    return views.style.style([cell.facts() for cell in asked])
+
+
+def profiles_known() -> Styler:
+    """Every profile of data/profiles.toml, with what is said of it."""
+    every = profiles.everything().values()
+    lines = [(each.name, views.sizes.FLAGS[each.unstable], each.gain, each.cost) for each in every]
+    return views.style.style(pd.DataFrame(lines, columns=["profile", "flags", "said to gain", "at the cost of"]))
+
+
+def runs() -> Styler:
+    """Every run that there is: whose it is, and what it has."""
+    lines = []
+    for name in store_runs.runs():
+        try:
+            rows = store_runs.load(name)
+        except LabError as error:
+            lines.append((name, "", None, None, None, str(error)))
+            continue
+        works, measured = cell_table(rows)["ok"], set(rows["study"])
+        studies = ", ".join(each for each in rows.attrs["environment"].get("studies", {}) if each in measured)
+        lines.append((name, app_name(rows), len(works), int(works.sum()), len(rows), studies))
+    counts = ["cells", "cells that work", "rows"]
+    shown = pd.DataFrame(lines, columns=["run", "app", *counts, "studies"])
+    return views.style.style(shown, dict.fromkeys(counts, "{:.0f}"))
+
+
+def provenance(rows: pd.DataFrame) -> Styler:
+    """Every base image of a run: what it is, whence, its digest; its packages are in `packages`."""
+    lines = [
+        {
+            "image": image["name"],
+            "is": image["label"],
+            "stand-in": "yes" if image["stand_in"] else "",
+            "release": image["release"],
+            "from": image["source"],
+            "because": image.get("why", ""),  # runs before this was recorded have none
+            "digest": image["digest"][:19],
+            "in the registry": image.get("manifest", "")[:19],
+            "packages": len(image["packages"]),
+        }
+        for image in rows.attrs["environment"].get("images", {}).values()
+    ]
+    return views.style.style(lines)
+
+
+def packages(rows: pd.DataFrame) -> HTML:
+    """The packages of each base image with their versions, folded away."""
+    folds = []
+    for image in rows.attrs["environment"].get("images", {}).values():
+        names = ", ".join(f"{name} {version}" for name, version in image["packages"].items())
+        summary = f"{escape(image['label'])}: {len(image['packages'])} packages"
+        folds.append(f"<details><summary>{summary}</summary><p>{escape(names)}</p></details>")
+    return HTML("".join(folds))
+
+
+def environment(rows: pd.DataFrame) -> Styler:
+    """The machine and the tools that a run was made with."""
+    found = rows.attrs["environment"]
+    facts = {**found.get("machine", {}), **found.get("tools", {}), **found.get("app", {})}
+    return views.style.style({"what": list(facts), "was": list(map(str, facts.values()))})

@@ -1,0 +1,77 @@
+"""The cell that was chosen, why the others were not, and how sure that is, in words and as a table."""
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from rustimg_lab.analysis import recommendation
+from rustimg_lab.model import metrics
+from rustimg_lab.report import views
+
+
+def evidence(found: recommendation.Choice) -> list[str]:
+    """What was picked, by what, and how sure that is, in lines."""
+    wanted = [
+        f"{metrics.CRITERIA[name].label} at most {metrics.in_words(name, limit)}"
+        for name, limit in found.wishes.limits.items()
+    ]
+    wanted += [f"at least {found.wishes.min_throughput:.0%} of the best throughput"] * bool(found.wishes.min_throughput)
+    wanted += ["a shell"] * found.wishes.needs_shell + ["no unstable flags"] * found.wishes.stable
+    weights = ", ".join(f"{metrics.ALL[name].label} x {weight:g}" for name, weight in found.wishes.weights.items())
+    said = [f"Wanted: {'; '.join(wanted) or 'anything that works'}. Picked by the least {weights}."]
+    if day := found.wishes.day:
+        deploys = f"{day.deploys:,.0f} deploys to machines that lack the image, at {day.bandwidth_mbit:g} Mbit/s"
+        said.append(f"A day brings {deploys}, and {day.requests:,.0f} requests.")
+    said += [f"Note: {note}." for note in found.notes]
+    if not found.picked:
+        table = found.table.assign(failed=found.table["reason"].str.count(";")).sort_values(["failed", "transfer"])
+        return [*said, f"No cell meets this. {table.index[0]} fails in the fewest wishes: {table['reason'].iloc[0]}."]
+    return [*said, f"Picked: {found.picked}: {facts(found)}.", sure(found)]
+
+
+def facts(found: recommendation.Choice) -> str:
+    """What was measured of the cell that was picked."""
+    one = found.table.loc[found.picked]
+    known = [name for name in metrics.ALL if name in one and not np.isnan(one[name])]
+    said = [f"{metrics.ALL[name].label} {metrics.in_words(name, one[name])}" for name in known]
+    return ", ".join(said + ["unstable flags"] * bool(one["unstable"]))
+
+
+def sure(found: recommendation.Choice) -> str:
+    """How sure it is that the cell that was picked is the one, in a sentence."""
+    by = {*found.wishes.limits, *found.wishes.weights}
+    if not found.wishes.min_throughput and not any(metrics.ALL[name].kind for name in by):
+        exact = not any("estimates" in note for note in found.notes)
+        return f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
+    if not found.sureness:
+        return "How sure that is cannot be said: a study that it goes by has too few blocks, or was not made."
+    share = found.sureness.get(found.picked, 0.0)
+    seldom = {cell: own for cell, own in found.sureness.items() if cell != found.picked and own > 0.005}
+    others = ", ".join(f"{cell} in {own:.0%}" for cell, own in seldom.items())
+    none = 1 - sum(found.sureness.values())
+    rest = "; ".join(filter(None, [others, f"none meets it in {none:.0%}" if none > 0.005 else ""]))
+    word = "Sure" if share >= recommendation.SURE else "Not sure"
+    picked = f"{share:.0%}{f' ({rest})' if rest else ''}"
+    return f"{word}: with values drawn from the measured intervals it is picked in {picked}."
+
+
+def candidates_in_words(found: recommendation.Choice) -> pd.DataFrame:
+    """What was to choose from, the best first, all as text: a row per cell with its verdict."""
+    table = found.table.sort_values(["score", "transfer"])
+    best = table[metrics.THROUGHPUT].max()
+    marks = table["unstable"].map({True: " (unstable flags)", False: ""})
+    shown = pd.DataFrame({"cell": [found.name(cell) + marks[cell] for cell in table.index]})
+    for name, criterion in metrics.ALL.items():
+        if name in table and table[name].notna().any():
+            shown[criterion.label] = [metrics.in_words(name, value) for value in table[name]]
+    if pd.notna(best):
+        rates = table[metrics.THROUGHPUT]
+        shown["of the best throughput"] = ["not measured" if pd.isna(rate) else f"{rate / best:.0%}" for rate in rates]
+    shown["Pareto front"] = ["yes" if each else "" for each in table["on_front"]]
+    shown["verdict"] = ["PICKED" if cell == found.picked else table.loc[cell, "reason"] for cell in table.index]
+    return shown
+
+
+def candidates(found: recommendation.Choice) -> Styler:
+    """The same as a table of a report."""
+    return views.style.style(candidates_in_words(found), warning="; ".join(found.notes))

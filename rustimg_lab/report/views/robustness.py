@@ -1,0 +1,72 @@
+"""What images survive, in words and as tables."""
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from rustimg_lab.analysis import robustness
+from rustimg_lab.model import probes
+from rustimg_lab.report import views
+from rustimg_lab.report.format import plain
+
+
+def survival(rows: pd.DataFrame) -> str:
+    """Which image survives most, what no image of the run survives, and what additions cost, as Markdown."""
+    outcomes = robustness.matrix(rows)
+    names = {cell: plain(name) for cell, name in robustness.names(rows).items()}
+    failed = outcomes.eq(probes.FAILED)
+    counts, asked = failed.sum()[outcomes.ne("").any()], len(outcomes)
+    if counts.empty:
+        return "No probe of any image came to an outcome."
+    best = counts.index[counts == counts.min()]
+    said = [
+        f"Of {asked} probes {' and '.join(f'**{names[cell]}**' for cell in best)} "
+        f"{'fails' if len(best) == 1 else 'fail'} **{counts.min()}**, the fewest; "
+        f"**{names[counts.idxmax()]}** fails **{counts.max()}**, the most."
+    ]
+    if len(everywhere := outcomes.index[failed[counts.index].all(axis=1)]):
+        said.append(f"No image of this run passes {', '.join(everywhere)}.")
+    for one in robustness.costs(rows).itertuples():
+        more = f"**{one.unpacked_bytes:,} bytes** unpacked, {one.compressed_bytes:,.0f} compressed"
+        said.append(
+            f"**{names[one.cell]}** costs {more} more than without, and mends {one.mended or 'nothing'}; "
+            f"it still fails {one.left or 'nothing'}."
+        )
+    for cell, reason in robustness.not_built(rows).items():
+        said.append(f"**{plain(cell)}** has no image to probe: {plain(reason)}.")
+    return "\n\n".join(said)
+
+
+def survival_failures(rows: pd.DataFrame) -> Styler:
+    """Every probe that failed: of which cells, what was seen, and what to do."""
+    found, names = robustness.failures(rows), robustness.names(rows)
+    lines = []
+    for name, own in found.groupby("probe", sort=False):
+        cells = own["cell"].map(names).groupby(own["evidence"], sort=False).agg(", ".join)
+        seen = "; ".join(f"{what} ({of})" for what, of in cells.items())
+        lines.append((name, own["question"].iloc[0], seen, own["remedy"].iloc[0], own["addition"].iloc[0]))
+    columns = ["probe", "what should be", "what was seen", "what to do", "--with"]
+    return views.style.style(pd.DataFrame(lines, columns=columns))
+
+
+def survival_facts(rows: pd.DataFrame) -> Styler:
+    """What is in each image that was probed, and how many probes it passed."""
+    found, names = robustness.facts(rows), robustness.names(rows)
+    shown = pd.DataFrame({"cell": found.index.map(names)}, found.index)
+    sizes = views.style.known_sizes(found, {"unpacked_bytes": "unpacked, MB", "compressed_bytes": "compressed, MB"})
+    counts = found[["files", "executables", "packages", "crates_seen"]]
+    counts = counts.rename(columns={"crates_seen": "crates that a scanner sees"})
+    shown = pd.concat([shown, found[["passed", "failed"]], sizes, counts], axis=1)
+    return views.style.style(shown, dict.fromkeys(counts, "{:.0f}"))
+
+
+def survival_costs(rows: pd.DataFrame) -> Styler:
+    """What additions cost in bytes and mend, beside the same cell without. `rows` has some (`robustness.costs`)."""
+    found = robustness.costs(rows)
+    shown = {
+        "cell": found["cell"].map(robustness.names(rows)),
+        "unpacked, bytes more": found["unpacked_bytes"],
+        "compressed, bytes more": found["compressed_bytes"],
+        "mends": found["mended"],
+        "still fails": found["left"],
+    }
+    return views.style.style(shown, {"unpacked, bytes more": "{:+,.0f}", "compressed, bytes more": "{:+,.0f}"})

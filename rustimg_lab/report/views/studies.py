@@ -1,0 +1,124 @@
+"""Tables of studies: ratios, the cells' own values, what was lost."""
+
+import pandas as pd
+from IPython.display import HTML
+from pandas.io.formats.style import Styler
+
+from rustimg_lab.analysis import comparison
+from rustimg_lab.model.names import cell_in_words
+from rustimg_lab.paths import PUBLISHED
+from rustimg_lab.report import format, views
+from rustimg_lab.report.format import MEGABYTE
+
+
+def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Styler:
+    """Every comparison with its intervals and its verdict. `found` is what `comparison.compare` returns, or several
+    such, which the columns `of` tell apart."""
+    shown = {
+        **(of or {}),
+        "cell": comparison.names(found),
+        "ratio": found["ratio"],
+        "95% interval": views.style.intervals(found),
+        "95%, all at once": views.style.intervals(found, "low_all", "high_all"),
+        "smallest detectable": found["detectable"],
+        "pairs": found["pairs"],
+        "verdict": found["verdict"],
+    }
+    formats = {"ratio": "{:.3f}", "smallest detectable": format.detectable_in_words}
+    return views.style.style(shown, formats, found.attrs["warning"])
+
+
+def summary(found: dict[str, pd.DataFrame]) -> Styler:
+    """The cells' own values: by heading, what `comparison.summarize` returns of a metric."""
+    columns = []
+    for heading, each in found.items():
+        values = {
+            heading: each["mean"].to_numpy(),
+            f"{heading}: 95%": views.style.intervals(each, number=format.number),
+        }
+        columns.append(pd.DataFrame(values, comparison.names(each)))
+    return views.style.side_by_side(columns, [each.attrs["warning"] for each in found.values()])
+
+
+def workers(rows: pd.DataFrame, workload: str, connections: int) -> Styler:
+    """Per cell the geometric means of requests per second and CPU time per request, for each number of worker threads
+    that the run has a throughput study of, under the same load otherwise."""
+    columns, warnings = [], []
+    for name, plan in rows.attrs["environment"].get("studies", {}).items():
+        about = plan["parameters"]
+        if plan["kind"] != "throughput" or (about["workload"], about["connections"]) != (workload, connections):
+            continue
+        for metric, heading in (("requests_per_s", "requests/s"), ("cpu_us_per_request", "CPU, µs per request")):
+            found = comparison.summarize(comparison.samples(rows, name, metric))
+            label = f"{heading}, {about['workers']} worker{'s' * (about['workers'] != 1)}"
+            columns.append(pd.DataFrame({label: found["mean"].to_numpy()}, comparison.names(found)))
+        warnings.append(about["warning"] and f"with {about['workers']} workers {about['warning']}")
+    return views.style.side_by_side(columns, warnings)
+
+
+def latency(rows: pd.DataFrame, study: str) -> Styler:
+    """Per cell the geometric means over the trials of each percentile, in milliseconds, at the study's rate."""
+    own = rows[(rows["study"] == study) & rows["metric"].str.startswith("latency_") & rows["ok"]]
+    found = {}
+    for metric in own["metric"].unique():
+        each = comparison.samples(rows, study, metric)
+        found[f"{metric.split('_')[1]}, ms"] = comparison.summarize(each.assign(value=each["value"] * 1e3))
+    return summary({name.replace("p999", "p99.9"): each for name, each in found.items()})
+
+
+def connections(rows: pd.DataFrame, study: str) -> Styler:
+    """Medians of what a server holds with so many connections open, and what each takes. `study` is one of those."""
+    own = rows[(rows["study"] == study) & rows["ok"] & rows["metric"].ne("trial")]
+    plan = rows.attrs["environment"]["studies"][study]
+    counts = plan["parameters"]["connections"]
+    wide = own.assign(value=pd.to_numeric(own["value"])).pivot_table("value", "cell", "metric", aggfunc="median")
+    wide = wide.reindex([cell for cell in plan["cells"] if cell in wide.index])
+    attrs = comparison.samples(rows, study, plan["metric"]).attrs
+    shown = pd.DataFrame({"cell": [cell_in_words(cell, attrs) for cell in wide.index]}, wide.index)
+    for count in (0, *counts):
+        shown[f"resident at {count:,}, MB"] = wide[f"rss_at_{count}_bytes"] / MEGABYTE
+    for count in counts:
+        shown[f"bytes per connection at {count:,}"] = wide[f"bytes_per_connection_at_{count}"]
+    return views.style.style(shown, {name: "{:,.0f}" for name in shown if name.startswith("bytes")}, attrs["warning"])
+
+
+def studies(rows: pd.DataFrame) -> Styler:
+    """What studies a run has: how each was planned, how far it came, what was lost, and what a reader must know."""
+    ends = rows[rows["metric"] == "trial"]
+    took = rows[rows["metric"] == "trial_s"].groupby("study")["value"].sum()
+    shown = []
+    for name, plan in rows.attrs["environment"].get("studies", {}).items():
+        own, about = ends[ends["study"] == name], plan["parameters"]
+        line = {
+            "study": name,
+            "blocks": own.loc[own["ok"], "block"].nunique(),
+            "trials": int(own["ok"].sum()),
+            "lost": int((~own["ok"]).sum()),
+            "took, min": took.get(name, 0.0) / 60,
+            "stops at": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plan["stopping"].items()),
+            "seed": str(plan["seed"]),
+            "CPUs of the server": about.get("server_cpus", ""),
+            "of the generator": about.get("generator_cpus", ""),
+            "note": about["warning"],
+        }
+        shown.append(line)
+    return views.style.style(shown, {"took, min": "{:.1f}"})
+
+
+def lost(rows: pd.DataFrame) -> Styler | HTML:
+    """Everything that a study has no number of, with its reason: lost trials, single values, images."""
+    found = rows[(rows["study"] != "") & ~rows["ok"]]
+    if found.empty:
+        return HTML("<p>Nothing was lost.</p>")
+    return views.style.style(found[["study", "cell", "metric", "block", "reason"]].assign(block=found["block"] + 1))
+
+
+def published() -> Styler:
+    """What others measured when musl's malloc was replaced."""
+    found = pd.read_csv(PUBLISHED, comment="#")
+    shown = found.assign(ratio=found["value"] / found["musl"])
+    shown = shown[["program", "what", "replacement", "musl", "value", "ratio", "source"]]
+    names = {"musl": "with musl malloc", "value": "with the replacement"}
+    return views.style.style(
+        shown.rename(columns=names), {name: "{:,g}" for name in names.values()} | {"ratio": "{:.2f}"}
+    )

@@ -1,0 +1,58 @@
+"""What the tables of a report share: columns in words, intervals, a failed cell with its reason."""
+
+from collections.abc import Callable
+from html import escape
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from rustimg_lab.analysis import cells
+from rustimg_lab.report import format
+from rustimg_lab.report.format import MEGABYTE
+
+
+def side_by_side(columns: list[pd.DataFrame], warnings: list[str]) -> Styler:
+    """Columns by cell as one table, each warning once."""
+    shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
+    numbers = shown.select_dtypes("number").columns
+    return style(shown, dict.fromkeys(numbers, format.number), "; ".join(filter(None, dict.fromkeys(warnings))))
+
+
+def intervals(
+    found: pd.DataFrame, low: str = "low", high: str = "high", number: Callable[[float], str] = "{:.3f}".format
+) -> list[str]:
+    """An interval of each row as text; "" for none."""
+    pairs = zip(found[low], found[high], strict=True)
+    return ["" if pd.isna(a) else f"{number(a)} to {number(b)}" for a, b in pairs]
+
+
+def factors(table: pd.DataFrame) -> pd.DataFrame:
+    """What each row of a table of cells is of."""
+    shown = pd.DataFrame({"base": cells.bases_in_words(table), "base from": table["base_source"]})
+    return shown.join(table[["profile", "allocator"]])
+
+
+def known_sizes(table: pd.DataFrame, headings: dict[str, str]) -> pd.DataFrame:
+    """The columns of bytes in which any row has a number, in MB under their headings."""
+    known = table[list(headings)].dropna(axis=1, how="all")
+    return (known.astype(float) / MEGABYTE).rename(columns=headings)
+
+
+def with_reason(shown: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """A column for why a cell has no number, where one has none."""
+    return shown if table["ok"].all() else shown.assign(**{"no number, because": table["reason"]})
+
+
+def style(
+    table: pd.DataFrame | dict | list[dict], formats: dict[str, str | Callable] | None = None, warning: str = ""
+) -> Styler:
+    """A table (or what makes a DataFrame) as a notebook shows it: no index, MB with two decimals unless `formats` says
+    otherwise, all text escaped, the warning in its caption."""
+    shown = pd.DataFrame(table)
+    numbers = shown.select_dtypes("number").columns
+    megabytes = {name: "{:.2f}" for name in numbers if "MB" in name}
+    styler = shown.style.hide().format(megabytes | (formats or {}), na_rep="", escape="html")
+    words = [name for name in shown.columns if name not in numbers]
+    left = [{"selector": "td, th", "props": "text-align: left"}]
+    styler.set_table_styles({name: left for name in words}, overwrite=False)
+    return styler.set_caption(f"Note: {escape(warning)}") if warning else styler

@@ -1,0 +1,221 @@
+"""What a study found, in sentences, with every number from its data."""
+
+from collections.abc import Callable, Iterator
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis.cells import app_name, bases_in_words
+from rustimg_lab.analysis.comparison import NO_DIFFERENCE, TOO_NOISY
+from rustimg_lab.model import matrix, names
+from rustimg_lab.report import format
+
+MEBIBYTE = 1 << 20
+CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d"  # the article, FROM scratch
+
+
+def allocator_verdict(rows: pd.DataFrame, study: str) -> str:
+    """The article's sentence on allocators, held against a study, as Markdown: musl malloc against jemalloc."""
+
+    def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
+        return (
+            f"The article says that {CLAIM} and takes jemalloc. Measured on {where}: with jemalloc a request costs "
+            f"**{one['ratio']:.2f}** times the CPU time that it costs with musl malloc (95% interval "
+            f"{one['low']:.2f} to {one['high']:.2f}): **{one['verdict']}**.{note}"
+        )
+
+    return _jemalloc_against_musl(rows, study, "cpu_us_per_request", sentence)
+
+
+def holds_musl_beside_jemalloc(rows: pd.DataFrame, study: str) -> bool:
+    """Whether a study has musl malloc and jemalloc on one base."""
+    plan = rows.attrs["environment"]["studies"][study]
+    return any(_musl_and_jemalloc(comparison.samples(rows, study, plan["metric"])))
+
+
+def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str = "") -> str:
+    """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names; of the
+    smallest limits only where there is one of them."""
+    means = _means(comparison.samples(rows, under_load, "steady_rss_bytes"))
+    smallest = _means(comparison.samples(rows, limits, "smallest_limit_bytes")) if limits else {}
+
+    def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
+        said = (
+            f"On {where}: under load the server with jemalloc holds **{one['ratio']:.2f}** times the memory that it "
+            f"holds with musl malloc (95% interval {one['low']:.2f} to {one['high']:.2f}; "
+            f"{means[one.name] / 1e6:.2f} MB against {means[musl] / 1e6:.2f}): **{one['verdict']}**.{note}"
+        )
+        if {musl, one.name} <= set(smallest):
+            limit = comparison.of_study(rows, limits, baseline=musl).set_index("cell").loc[one.name]
+            said += (
+                f" The smallest limit that the whole load is answered under is {smallest[one.name] / MEBIBYTE:.1f} MiB "
+                f"with jemalloc and {smallest[musl] / MEBIBYTE:.1f} MiB with musl malloc (**{limit['verdict']}**)."
+            )
+        return said
+
+    return _jemalloc_against_musl(rows, under_load, "steady_rss_bytes", sentence)
+
+
+def _jemalloc_against_musl(rows: pd.DataFrame, study: str, metric: str, sentence: Callable[..., str]) -> str:
+    """A paragraph for each base on which a study has both, as Markdown: what `sentence` makes of the base with the
+    workload, jemalloc's row of `comparison.compare`, the cell with musl malloc, and the study's note."""
+    workload = rows.attrs["environment"]["studies"][study]["parameters"]["workload"]
+    said = []
+    for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(rows, study, metric)):
+        found = comparison.of_study(rows, study, metric, baseline=musl)
+        one = found.set_index("cell").loc[jemalloc]
+        where = f"{base}, workload **{workload}**, over {one['pairs']} blocks"
+        too_few = f"On {base} musl malloc and jemalloc share too few blocks to say anything."
+        said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found)))
+    return "\n\n".join(said) or f"Study **{study}** does not hold musl malloc against jemalloc."
+
+
+def _means(samples: pd.DataFrame) -> dict[str, float]:
+    return dict(comparison.summarize(samples).set_index("cell")["mean"])
+
+
+def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
+    """Per base and profile on musl the base in words, and the cells with musl malloc and with jemalloc."""
+    on_musl = [matrix.links_musl(*factors) for factors in samples[["base", "profile"]].to_numpy()]
+    own = samples[~samples["cell"].str.endswith(names.TWIN) & np.array(on_musl, dtype=bool)]
+    for (base, _), group in own.groupby(["base", "profile"]):
+        cells = group.drop_duplicates("allocator").set_index("allocator")["cell"]
+        if {"system", "jemalloc"} <= set(cells.index):
+            mark = " (stand-in)" if base in samples.attrs["stand_ins"] else ""
+            yield base + mark, cells["system"], cells["jemalloc"]
+
+
+def _note(found: pd.DataFrame) -> str:
+    return f" (Note: {found.attrs['warning']}.)" if found.attrs["warning"] else ""
+
+
+def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
+    """What the image changes of a start, as Markdown: of the program's own, and of the container's."""
+    studies = {"startup-server": "exec_to_first_byte_s", "startup-container": "host_first_byte_s"}.items()
+    process, container = (comparison.of_study(rows, study, metric, baseline) for study, metric in studies)
+    trials = [comparison.samples(rows, study, metric) for study, metric in studies]
+    means = [np.exp(np.log(each["value"]).mean()) * 1e3 for each in trials]
+    said = (
+        f"Over all cells, the server answers {means[0]:.2f} ms after its exec inside its image; in a container it "
+        f"takes {means[1]:.0f} ms, of which the program is {means[0] / means[1]:.1%}."
+    )
+    others = process[~process["is_twin"] & process["pairs"].gt(1)].sort_values("ratio")
+    if others.empty:
+        return said + _note(process)
+    far = others.iloc[-1]
+    same = container.set_index("cell").loc[far["cell"]]
+    against, name = (names.cell_in_words(cell, process.attrs) for cell in (process.attrs["baseline"], far["cell"]))
+    engine = "The difference is seen through the engine's own work too."
+    if same["verdict"] in (NO_DIFFERENCE, TOO_NOISY):
+        engine = "The engine's own work, which is many times as long, hides what the image changes."
+    return (
+        f"{said} The farthest from {against} is **{name}**: {far['ratio']:.2f} times as long inside the image "
+        f"({far['low']:.2f} to {far['high']:.2f}, **{far['verdict']}**), and {same['ratio']:.2f} times with the engine "
+        f"({same['low']:.2f} to {same['high']:.2f}, **{same['verdict']}**). {engine}{_note(process)}"
+    )
+
+
+def repeatability(counts: pd.DataFrame) -> str:
+    """How far the counts of one cell are apart, in a sentence. `counts` is what `comparison.samples` returns."""
+    per_cell = counts.groupby("cell")["value"]
+    spread = per_cell.max() / per_cell.min()
+    if per_cell.size().max() < 2:
+        return "Counted once per cell, so how well the counts repeat is not known."
+    worst = spread.idxmax()
+    return f"Counts of one cell differ by at most **{spread[worst] - 1:.3%}** ({worst}); less tells nothing apart."
+
+
+def ratios(found: pd.DataFrame, label: str) -> str:
+    """Each comparison in a sentence, as a Markdown list. `found` is what `comparison.compare` returns."""
+    baseline = names.cell_in_words(found.attrs["baseline"], found.attrs)
+    said = []
+    for cell in found.itertuples():
+        name = names.cell_in_words(cell.cell.removesuffix(names.TWIN), found.attrs)
+        if cell.is_twin:
+            said.append(
+                f"The same image twice ({name}): ratio {cell.ratio:.3f} ({cell.low:.3f} to {cell.high:.3f}), "
+                f"{cell.verdict}. What differs by less than {_percent(found.attrs['floor'])} is noise."
+            )
+        elif cell.verdict in (NO_DIFFERENCE, TOO_NOISY):
+            seen = f"; {_percent(cell.detectable)} or more would have been seen" if cell.pairs > 1 else ""
+            said.append(f"**{name}** against {baseline}: {cell.verdict} in {label}{seen}.")
+        else:
+            said.append(
+                f"**{name}** against {baseline}: {cell.ratio:.2f} times the {label} "
+                f"(95% interval {cell.low:.2f} to {cell.high:.2f}): **{cell.verdict}**."
+            )
+    return "\n".join(f"- {sentence}" for sentence in said)
+
+
+def _percent(ratio: float) -> str:
+    return f"{ratio - 1:.1%}"
+
+
+def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a stand-in."""
+    works = table[table["ok"]]
+    run, of = escape(rows.attrs["environment"]["run"]), escape(app_name(rows))
+    said = [f"Run **{run}**, of {of}: {len(works)} of {len(table)} cells built, started and measured."]
+    if len(works):
+        best = works.loc[works["unpacked_bytes"].idxmin()]
+        smallest = ", ".join(best[["base", "profile", "allocator"]])
+        said.append(f"The smallest image is **{smallest}**: {format.mb(best['unpacked_bytes'])} MB.")
+    said += [f"{cell.cell} has no number: {escape(cell.reason)}." for cell in table[~table["ok"]].itertuples()]
+    for base, label in table.loc[table["stand_in"], ["base", "base_label"]].drop_duplicates().itertuples(index=False):
+        own = f"its figures are not {base.capitalize()}'s"
+        said.append(f"**{base} is a {escape(label)}**, not the official image: {own}.")
+    return " ".join(said)
+
+
+def size_findings(table: pd.DataFrame) -> str:
+    """What the article's grid shows, as a Markdown list with every number from `table` (`article_grid`)."""
+    works = table[table["ok"]]
+    works = works.assign(base=bases_in_words(works))
+    size = works.pivot(index="base", columns="profile", values="unpacked_bytes").reindex(works["base"].unique())
+    theirs = works.pivot(index="base", columns="profile", values="article_bytes")
+    share = works.assign(share=works["base_bytes"] / works["unpacked_bytes"]).set_index(["base", "profile"])["share"]
+    said = []
+    if {"baseline", "optimized"} <= set(size):
+        both = size.dropna(subset=["baseline", "optimized"])
+        for base, before, after in both[["baseline", "optimized"]].itertuples():
+            then = 1 - theirs.loc[base, "optimized"] / theirs.loc[base, "baseline"]
+            said.append(
+                f"**{base}**: the article's optimizations take {format.mb(before - after)} MB from "
+                f"{format.mb(before)} MB, {1 - after / before:.0%} of the image (in the article {then:.0%}); "
+                f"the base's share of what is left is {share[base, 'optimized']:.0%}."
+            )
+    for profile in size:
+        largest, smallest = size[profile].idxmax(), size[profile].idxmin()
+        said.append(
+            f"Profile **{profile}**: {largest} is {size[profile].max() / size[profile].min():.1f} times as large as "
+            f"{smallest} ({format.mb(size[profile].max())} against {format.mb(size[profile].min())} MB)."
+        )
+    if not len(table):
+        return ""
+    return "\n".join(f"- {sentence}" for sentence in said) or "- No cell of the article's grid works in this run."
+
+
+def ladder_findings(found: pd.DataFrame) -> str:
+    """What each rung of `ladder` gained and what it cost, as a Markdown list with every number from it."""
+    said = []
+    for (base, allocator), rungs in found[found["ok"]].groupby(["base", "allocator"], sort=False):
+        by = rungs.set_index("profile")
+        name = f"{base}{' (stand-in)' if by['stand_in'].any() else ''}, {allocator}"
+        for kind, those in (("stable", by[by["unstable"].ne(True)]), ("unstable", by[by["unstable"].eq(True)])):
+            if len(those):
+                one = those.loc[those["unpacked_bytes"].idxmin()]
+                than = "" if pd.isna(one["unpacked"]) else f", {one['unpacked']:.2f} times the baseline"
+                size = f"{format.mb(one['unpacked_bytes'])} MB{than}"
+                said.append(f"**{name}**: the smallest with {kind} flags is **{one.name}**: {size}.")
+        if grown := [f"{each} ({by.loc[each, 'unpacked'] - 1:.1%})" for each in by.index[by["unpacked"] > 1.0005]]:
+            said.append(f"**{name}**: larger than the baseline: {', '.join(grown)}.")
+        for profile, of in (("upx", "optimized"), ("opt-z", "baseline"), ("lto-thin", "baseline")):
+            if {profile, of} <= set(by.index) and by.loc[[profile, of], "unpacked"].notna().all():
+                on_disk, pulled = (by.loc[profile, size] / by.loc[of, size] for size in ("unpacked", "compressed"))
+                said.append(
+                    f"**{name}**: {profile} takes {on_disk:.2f} times the bytes of {of} on disk, and over the network, "
+                    f"where layers are compressed, {pulled:.2f} times."
+                )
+    return "\n".join(f"- {sentence}" for sentence in said)

@@ -1,0 +1,1 @@
+"""A run on disk: its rows, its environment, and how both are read and written."""

@@ -1,0 +1,91 @@
+"""A row of a run: one value of one cell, or the reason why there is none; read and checked line by line."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+# A row has some hundred letters, an environment some ten thousand; a run may come from a stranger.
+LINE_LIMIT, NUMBER_LIMIT = 1 << 20, 1 << 63
+ENVIRONMENT_LIMIT = 64 << 20
+ESTIMATE = "gzip -6 by zlib, an estimate"  # how compressed bytes came about where no registry could be used
+# Of these a cell has many rows, each with what it is of as its `detail`.
+PARTS = ("layer_bytes", "section_bytes", "crate_bytes")
+
+# Every column with the types that its JSON may have.
+COLUMNS: dict[str, tuple[type, ...]] = {
+    "run_id": (str,),
+    "study": (str,),
+    "cell": (str,),  # in a study the twin too, by a name of its own
+    "base": (str,),
+    "profile": (str,),
+    "allocator": (str,),
+    "image": (str,),  # the id of the image that was observed; "" where none was built
+    "metric": (str,),
+    "value": (int, float, str, bool, type(None)),
+    "unit": (str,),
+    "block": (int,),
+    "order": (int,),
+    "is_warmup": (bool,),
+    "ok": (bool,),
+    "reason": (str,),  # why not, where `ok` is false
+    "detail": (str,),  # what the value is of, where the metric alone does not say: a layer's instruction
+}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One value of one cell, or the reason why there is none."""
+
+    metric: str
+    value: float | int | str | bool | None
+    unit: str = ""
+    block: int = 0
+    order: int = 0
+    is_warmup: bool = False
+    ok: bool = True
+    reason: str = ""
+    detail: str = ""
+
+
+def read_lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file; of one that is too long only so much that it can be told."""
+    while line := file.readline(LINE_LIMIT + 1):
+        while not line.endswith("\n") and (more := file.readline(LINE_LIMIT)):
+            line = line[:LINE_LIMIT] + "..." + more[-1:]
+        yield line
+
+
+def read_row(line: str) -> dict[str, Any]:
+    """The row that a line holds. Raises ValueError, saying what is wrong with it."""
+    if len(line) > LINE_LIMIT:
+        raise ValueError(f"longer than {LINE_LIMIT:,} letters")
+    row = parse_json(line)
+    if not isinstance(row, dict):
+        raise ValueError("not a JSON object")
+    row.setdefault("study", "")
+    if row.get("metric") == "compressed_estimate_bytes":  # as a lab called it that had no registry to push to
+        row |= {"metric": "compressed_bytes", "detail": ESTIMATE}
+    for column, types in COLUMNS.items():
+        if column not in row:
+            raise ValueError(f"has no '{column}'")
+        if not isinstance(row[column], types) or (isinstance(row[column], bool) and bool not in types):
+            raise ValueError(f"'{column}' has the wrong type")
+        if isinstance(row[column], int | float) and not abs(row[column]) < NUMBER_LIMIT:
+            raise ValueError(f"'{column}' is a number out of range")
+    return row
+
+
+def parse_json(text: str) -> Any:
+    """What a text in JSON says. Raises ValueError where it is none, or has a number or a letter that is none."""
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+    except (json.JSONDecodeError, RecursionError):
+        raise ValueError("not JSON") from None
+    if "\\u" in text:
+        json.dumps(found, ensure_ascii=False).encode()  # half a letter, as \\ud800 alone, is in no file
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no value")

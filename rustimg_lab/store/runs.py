@@ -1,0 +1,205 @@
+"""A run on disk: rows appended as JSON lines, the environment beside them; load -> DataFrame.
+
+data/runs/RUN/rows.jsonl         one observation a line, see `COLUMNS`
+data/runs/RUN/environment.json   the machine, the tools, the app, and every base image's provenance by digest
+data/runs/RUN/dockerfiles/       the text that each cell was built from
+data/runs/RUN/logs/              each cell's build log
+
+Rows with a `study` are trials of that study (see `measure/trials.py`), whose plan is in the environment's `studies`;
+rows without one are what a cell's image is.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.host.files import DiskFull, is_full, write_whole
+from rustimg_lab.model.matrix import Cell
+from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
+from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine
+from rustimg_lab.store.rows import COLUMNS, PARTS, Observation, read_lines, read_row
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that is open for writing; `open_run` makes it and holds its lock."""
+
+    name: str
+    path: Path
+    environment: dict[str, Any]
+
+    def append(
+        self, cell: Cell, image: str, observations: Iterable[Observation], *, study: str = "", name: str = ""
+    ) -> None:
+        """Appends one row per observation, in one write that is on disk when this returns.
+
+        `name` is the cell's in these rows, where that is another than its own. Raises DiskFull when the disk is that;
+        what was there stays valid.
+        """
+        about = {"run_id": self.name, "study": study, "cell": name or cell.slug, "base": cell.base.name,
+                 "profile": cell.profile.name, "allocator": cell.allocator, "image": image}  # fmt: skip
+        text = "".join(json.dumps(about | asdict(o), allow_nan=False) + "\n" for o in observations).encode()
+        path = self.path / "rows.jsonl"
+        with path.open("ab", buffering=0) as file:
+            start = file.tell()
+            try:
+                if file.write(text) != len(text):  # what a disk does that is full before the end
+                    raise OSError(errno.ENOSPC, "the disk took only a part")
+                os.fsync(file.fileno())
+            except BaseException as error:
+                file.truncate(start)
+                if isinstance(error, OSError) and is_full(error):
+                    raise DiskFull("rows could not be written", [self.path], len(text)) from error
+                raise
+
+    def save_environment(self, **changes: Any) -> None:
+        """Updates environment.json, whole or not at all; one that says so already is left alone."""
+        self.environment.update(changes)
+        path, text = self.path / "environment.json", json.dumps(self.environment, indent=1, sort_keys=True) + "\n"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_whole(path, text)
+
+
+@contextmanager
+def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
+    """Opens a run of the user's own for writing, made when it is not there.
+
+    Raises LabError when another lab writes to it, or when it was begun on another `machine`.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == RECORDED_RUN:
+        rule = f"use letters, digits, dots and dashes, and not '{RECORDED_RUN}'"
+        raise LabError(f"'{name}' cannot be a run's name: {rule}")
+    path = RUNS / name
+    _refuse_foreign(path)
+    for folder in ("dockerfiles", "logs"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
+    with (path / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"run '{name}' is being written by another lab; wait for it, or choose --run NAME") from None
+        environment = read_environment(path) if (path / "environment.json").exists() else {}
+        refuse_other_machine(name, environment.get("machine", machine), machine)
+        run = Run(name, path, {"run": name, "images": {}} | environment)
+        run.save_environment(machine=machine, schema=SCHEMA)
+        _end_last_line(path / "rows.jsonl")
+        yield run
+
+
+def load(name: str) -> pd.DataFrame:
+    """All rows of a run, one per observation, with the columns of `COLUMNS`, in the order they were written.
+
+    `attrs["environment"]` is the run's environment, `attrs["broken"]` a line on each row that could not be read (the
+    rest is loaded). Raises LabError when there is no such run, or when it was written by a newer lab.
+    """
+    path = run_path(name)
+    stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
+    return _loaded(path, stamps).copy(deep=False)  # pandas copies what is changed then
+
+
+@lru_cache(maxsize=16)  # a report asks a dozen times
+def _loaded(path: Path, stamps: tuple) -> pd.DataFrame:
+    """The rows in a run's folder. `stamps` are of the files: what has changed is read again."""
+    environment = read_environment(path)
+    rows, broken = [], []
+    if (path / "rows.jsonl").exists():
+        with (path / "rows.jsonl").open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(read_lines(file), 1):
+                try:
+                    rows.append(read_row(line))
+                except ValueError as error:
+                    broken.append(f"{path.name}/rows.jsonl:{number}: {error}; left out")
+    exact = {column: types[0] for column, types in COLUMNS.items() if types in ((bool,), (int,))}
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(exact)  # also where there is no row to tell
+    frame.attrs = {"environment": Environment(environment), "broken": broken}
+    return frame
+
+
+def files(name: str) -> list[Path]:
+    """What a run's rows are read from. Raises LabError as `load` does."""
+    return _files(run_path(name))
+
+
+def _files(path: Path) -> list[Path]:
+    return [file for file in (path / "rows.jsonl", path / "environment.json") if file.exists()]
+
+
+def dockerfile(name: str, cell: str) -> str:
+    """The text that a cell of a run was built from. Raises LabError when the run has none."""
+    path = run_path(name) / "dockerfiles" / f"Dockerfile.{cell}"
+    try:
+        if "/" in cell:
+            raise FileNotFoundError
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise LabError(f"run '{name}' has no {path.name}; `./lab dockerfile` writes it anew") from None
+
+
+def changed_dockerfiles(before: str, after: str) -> list[str]:
+    """The cells that two runs have built from two texts. Raises LabError as `load` does."""
+    folders = [run_path(run) / "dockerfiles" for run in (before, after)]
+    one, other = ({path.name: path.read_bytes() for path in folder.glob("D*")} for folder in folders)
+    changed = [name for name, text in one.items() if other.get(name, text) != text]
+    return [name.removeprefix("Dockerfile.") for name in changed]
+
+
+def current(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each cell's newest image, and of what was observed twice there, the newest; none of a study.
+
+    Where a cell's newest row is a failed build, that is all there is of it.
+    """
+    rows = rows[rows["study"] == ""]
+    if rows.empty:
+        return rows
+    newest = rows.groupby("cell")["image"].transform("last")
+    same = rows[rows["image"] == newest]
+    part = same["detail"].where(same["metric"].isin(PARTS), "")
+    return same[~same.assign(part=part).duplicated(["cell", "metric", "block", "order", "part"], keep="last")]
+
+
+def run_path(name: str) -> Path:
+    """The folder of a run that is there. Raises LabError, with the nearest name, when it is not, or holds a link."""
+    known = runs()
+    path = RECORDED / DEFAULT_RUN if name == RECORDED_RUN else known.get(name)
+    if path is None:
+        raise unknown("run", name, [*known, RECORDED_RUN])
+    _refuse_foreign(path)
+    return path
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raises LabError where a run's folder has a link, a device, or a folder in the place of a file. It may come from a
+    stranger: what is read of it goes into reports, and what is written must stay in it."""
+    for each in path.rglob("*"):
+        folder = each.is_dir() and "." not in each.name
+        if each.is_symlink() or (each.exists() and not folder and not each.is_file()):
+            raise LabError(
+                f"run '{path.name}' holds {each.name}, which is a link, or no file where one should be; remove it and "
+                "call again"
+            )
+
+
+def runs() -> dict[str, Path]:
+    """The folders of all runs, by name: the user's own, then the recorded ones."""
+    known = {path.name: path for path in sorted(RUNS.glob("*")) if path.is_dir()}
+    return known | {f"{RECORDED_RUN}/{path.name}": path for path in sorted(RECORDED.glob("*")) if path.is_dir()}
+
+
+def _end_last_line(path: Path) -> None:
+    """A lab that was killed in mid-write may have left half a line; what comes next must not be joined to it."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")

@@ -1,0 +1,1 @@
+"""What a notebook shows that changes while one looks at it."""

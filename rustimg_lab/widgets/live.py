@@ -1,0 +1,80 @@
+"""A run that grows before one's eyes in a notebook: built and measured there, its plots drawn anew as rows come."""
+
+import threading
+
+from IPython.display import DisplayHandle, display
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis.cells import cell_table
+from rustimg_lab.build import bases, lab_toml
+from rustimg_lab.measure.plan import Plan
+from rustimg_lab.model import matrix
+from rustimg_lab.paths import MYIP
+from rustimg_lab.pipeline import planner
+from rustimg_lab.pipeline.grid import run_grid
+from rustimg_lab.report import plots
+from rustimg_lab.store import runs
+
+POLL_S = 2
+TRIALS_POLL_S = 30  # drawing takes half a second of a CPU, which the trials are to have to themselves
+
+
+def build(base_names: list[str], profiles: list[str], allocators: list[str], run_name: str, blocks: int) -> list[str]:
+    """Builds myip's cells of all these and measures them into the run, then `blocks` blocks of a short study of their
+    servers, and returns a line on each that failed.
+
+    The kernel's interrupt stops it in order; the same call goes on. Raises LabError as `grid.run_grid` does.
+    """
+    app, grid, study = lab_toml.load(MYIP), (base_names, profiles, allocators), None
+    cells = matrix.grid(*grid)
+    if blocks:
+        plan = planner.planner("throughput", [planner.USUAL_LOAD], Plan(blocks), app)
+        study = planner.short(*grid, matrix.DEBIAN), plan
+    shown, over = display(Figure(), display_id=True), threading.Event()
+    drawing = threading.Thread(target=_draw, args=(run_name, shown, over), daemon=True)
+    drawing.start()
+    try:
+        command = f"# in 00_start_here.ipynb: {', '.join(map(str, cells))}; {blocks} blocks"
+        usual = {"sources": bases.Sources(), "builder": None, "console": Console()}
+        failures = run_grid(cells, app, run_name, study=study, command=command, **usual)
+    except KeyboardInterrupt:
+        print("lab: interrupted; run this cell again to go on")
+        return []
+    finally:
+        over.set()
+        drawing.join()
+    for line in failures:
+        print(f"lab: failed: {line}")
+    return failures
+
+
+def figure(run_name: str) -> Figure:
+    """What a run has so far: sizes, and where trials have begun, every one of them. Raises LabError as `load` does."""
+    rows = runs.load(run_name)
+    cells = cell_table(rows)
+    begun = comparison.find_studies(rows, "throughput")
+    drawn = Figure(figsize=(9, 0.6 * len(cells) + 2 + 4 * bool(begun)), dpi=110, layout="constrained")
+    axes = drawn.subplots(1 + bool(begun), 1, squeeze=False)[:, 0]
+    named = cells.assign(base=cells["cell"], stand_in=False)
+    plots.sizes.transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
+    if begun:
+        samples = comparison.samples(rows, begun[0], "cpu_us_per_request")
+        plots.studies.trials(samples, axes[1], "server CPU per request, µs", f"{begun[0]}: {len(samples)} trials")
+    return drawn
+
+
+def _draw(run_name: str, shown: DisplayHandle, over: threading.Event) -> None:
+    known, wait_s = 0, POLL_S
+    while True:
+        last = over.wait(wait_s)
+        path = runs.runs().get(run_name)
+        rows = path / "rows.jsonl" if path else None
+        if rows and rows.exists() and rows.stat().st_size != known:
+            known = rows.stat().st_size
+            drawn = figure(run_name)
+            shown.update(drawn)
+            wait_s = POLL_S if len(drawn.axes) == 1 else TRIALS_POLL_S
+        if last:
+            return
