@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import engines
 import pytest
-from conftest import TINY, forget
 from docker.models.containers import Container
+from support import engines
+from support.lab import TINY, forget
 
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.build import mmdebstrap

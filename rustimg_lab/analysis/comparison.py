@@ -2,7 +2,7 @@
 
 Trials are paired by block, since what slows a machine for a minute slows a whole block. Of each pair the logarithm of
 the ratio is taken, and of those the mean with Student's t-interval: bootstrap intervals (BCa) cover only 82 to 86% at
-5 to 30 pairs of such noise, these 96 to 97% (tests/test_comparison.py has the simulation).
+5 to 30 pairs of such noise, these 96 to 97% (tests/analysis/test_comparison.py has the simulation).
 
 The twin is the baseline's image under a second name. What the twin seems to differ by is noise by construction, so its
 interval is the floor that a difference has to be above before it is called one.

@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import cell_in_words
-from rustimg_lab.report import plots, views
+from rustimg_lab.report import views
 from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.plots.style import BLUE, GREY, ORANGE, tell, titled, write_beside
 
 
 def waterfall(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
@@ -20,16 +21,10 @@ def waterfall(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
     start, target = (cell_in_words(of_all[name], of_all) for name in ("start", "target"))
     rows = range(1, len(found) + 1)
     for row, value in ((0, of_all["from"]), (len(found) + 1, of_all["to"])):
-        axes.barh(row, value / divisor, 0.6, color=plots.style.GREY, zorder=2)
-        plots.style.write_beside(axes, about.in_words(value), value / divisor, row)
+        axes.barh(row, value / divisor, 0.6, color=GREY, zorder=2)
+        write_beside(axes, about.in_words(value), value / divisor, row)
     for row, each, before, after in zip(rows, found.itertuples(), ends[:-1], ends[1:], strict=True):
-        colour = (
-            plots.style.GREY
-            if each.verdict == comparison.NO_DIFFERENCE
-            else plots.style.BLUE
-            if each.share < 0
-            else plots.style.ORANGE
-        )
+        colour = GREY if each.verdict == comparison.NO_DIFFERENCE else BLUE if each.share < 0 else ORANGE
         axes.barh(row, each.share / divisor, 0.6, before / divisor, color=colour, zorder=2)
         axes.plot([after / divisor] * 2, [row - 0.3, row + 1.3], color="#606060", linewidth=0.8, zorder=1)
         right = max(before, after)
@@ -37,15 +32,13 @@ def waterfall(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
             low, high = (before + value for value in (each.low, each.high))
             axes.plot([low / divisor, high / divisor], [row] * 2, color="black", linewidth=1.5, zorder=3)
             right = max(right, high)
-        plots.style.write_beside(
-            axes, f"{metrics.signed(about, each.share)}  ({each.of_whole:.1%})", right / divisor, row
-        )
+        write_beside(axes, f"{metrics.signed(about, each.share)}  ({each.of_whole:.1%})", right / divisor, row)
     axes.set_yticks(range(len(found) + 2), [start, *names, target])
     axes.set(xlim=(0, 1.22 * max(ends) / divisor), ylim=(len(found) + 1.6, -0.6), xlabel=f"{about.label}, {unit}")
     first, last = (about.in_words(of_all[name]) for name in ("from", "to"))
     what = f"from {start}, {first}, to {target}, {last}; shares in {unit}"
-    plots.style.tell(axes, title, what, names, found["share"] / divisor)
-    return plots.style.titled(axes, title, grid="x")
+    tell(axes, title, what, names, found["share"] / divisor)
+    return titled(axes, title, grid="x")
 
 
 def predictions(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
@@ -54,7 +47,7 @@ def predictions(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
     ordered = found.sort_values("measured", ignore_index=True)
     x = ordered["measured"] / MEGABYTE
     low, high, error = (100 * (ordered[name] / ordered["measured"] - 1) for name in ("low", "high", "predicted"))
-    colours = ordered["inside"].map({True: plots.style.BLUE, False: "#D55E00"})
+    colours = ordered["inside"].map({True: BLUE, False: "#D55E00"})
     axes.vlines(x, low, high, color=colours, linewidth=1.2, alpha=0.7, zorder=2)
     axes.scatter(x, error, 22, color=colours, zorder=3)
     axes.axhline(0, color="black", linewidth=0.8, zorder=1)
@@ -62,4 +55,4 @@ def predictions(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
     told = f"{len(found)} cells held out, {int(found['inside'].sum())} inside their 95% prediction interval; "
     told += f"median error {found['error'].abs().median():.1%}"
     axes.set_label(f"{title}. {told}.")
-    return plots.style.titled(axes, title, grid="both")
+    return titled(axes, title, grid="both")

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import deploy
 from rustimg_lab.model.names import cell_in_words
-from rustimg_lab.report import plots
+from rustimg_lab.report.plots.style import SCALE, draw_map, legend_below, logarithmic, tell, titled
 
 
 def deploys(table: pd.DataFrame, found: pd.DataFrame, axes: Axes, has: str, title: str) -> Axes:
@@ -15,10 +15,7 @@ def deploys(table: pd.DataFrame, found: pd.DataFrame, axes: Axes, has: str, titl
     own, models = table[table["has"] == has], found[found["has"] == has].set_index("cell")
     line = np.geomspace(own["bandwidth_mbit"].min(), own["bandwidth_mbit"].max(), 60)
     for number, (cell, each) in enumerate(own.groupby("cell", sort=False)):
-        colour, marker = (
-            plots.style.SCALE[number % len(plots.style.SCALE)],
-            "os^D"[number // len(plots.style.SCALE) % 4],
-        )
+        colour, marker = (SCALE[number % len(SCALE)], "os^D"[number // len(SCALE) % 4])
         if cell in models.index:
             axes.plot(line, deploy.at(models.loc[cell], line), color=colour, linewidth=1.2)
         axes.vlines(each["bandwidth_mbit"], each["low"], each["high"], color=colour, linewidth=2)
@@ -28,13 +25,13 @@ def deploys(table: pd.DataFrame, found: pd.DataFrame, axes: Axes, has: str, titl
         axes.scatter(fitted["bandwidth_mbit"], fitted["seconds"], 36, color=colour, zorder=3, marker=marker, label=name)
         ring = {"facecolor": "white", "edgecolor": colour, "linewidth": 1.6, "marker": marker}
         axes.scatter(held_out["bandwidth_mbit"], held_out["seconds"], 44, zorder=3, **ring)
-    plots.style.logarithmic(axes)
+    logarithmic(axes)
     axes.set(xlabel="bandwidth, Mbit/s (logarithmic)", ylabel="until the first byte, s (logarithmic)")
     names = [f"{cell_in_words(each.cell, table.attrs)} at {each.bandwidth_mbit:,}" for each in own.itertuples()]
     what = "s until the first byte, by cell and Mbit/s, with its 95% interval"
-    plots.style.tell(axes, title, what, names, own["seconds"], own["low"], own["high"])
-    plots.style.legend_below(axes)
-    return plots.style.titled(axes, title, grid="both")
+    tell(axes, title, what, names, own["seconds"], own["low"], own["high"])
+    legend_below(axes)
+    return titled(axes, title, grid="both")
 
 
 def soonest(found: pd.DataFrame, axes: Axes) -> Axes:
@@ -44,9 +41,7 @@ def soonest(found: pd.DataFrame, axes: Axes) -> Axes:
     cost = deploy.seconds(found, bandwidth, services)
     cost = cost.rename(columns=lambda cell: cell_in_words(cell, found.attrs))
     axes.set(xlabel="bandwidth, Mbit/s", ylabel="services on the machine")
-    plots.style.draw_map(
-        axes, bandwidth, services, cost, "whose services all answer first, on a machine that had nothing"
-    )
+    draw_map(axes, bandwidth, services, cost, "whose services all answer first, on a machine that had nothing")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
     return axes

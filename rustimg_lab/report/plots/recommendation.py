@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import metrics
-from rustimg_lab.report import plots
+from rustimg_lab.report.plots.style import BLUE, ORANGE, draw_map, legend_below, logarithmic, tell, titled, write_names
 
 
 def front(found: recommendation.Choice, axes: Axes, across: str, up: str, title: str) -> Axes:
@@ -15,26 +15,22 @@ def front(found: recommendation.Choice, axes: Axes, across: str, up: str, title:
     criteria = [metrics.CRITERIA[name] for name in (across, up)]
     points = table[[across, up]].to_numpy() / [each.divisor for each in criteria]
     for cell, (x, y), on_front in zip(table.index, points, table["on_front"], strict=True):
-        axes.scatter(
-            [x], [y], 60, facecolor=plots.style.BLUE if on_front else "white", edgecolor=plots.style.BLUE, zorder=3
-        )
+        axes.scatter([x], [y], 60, facecolor=BLUE if on_front else "white", edgecolor=BLUE, zorder=3)
         if cell == found.picked:
-            axes.scatter(
-                [x], [y], 220, facecolor="none", edgecolor=plots.style.ORANGE, linewidth=2.5, zorder=2, label="picked"
-            )
-    axes.scatter([], [], 60, facecolor=plots.style.BLUE, edgecolor=plots.style.BLUE, label="on the Pareto front")
-    axes.scatter([], [], 60, facecolor="white", edgecolor=plots.style.BLUE, label="not on it, or not measured in all")
-    plots.style.logarithmic(axes)
+            axes.scatter([x], [y], 220, facecolor="none", edgecolor=ORANGE, linewidth=2.5, zorder=2, label="picked")
+    axes.scatter([], [], 60, facecolor=BLUE, edgecolor=BLUE, label="on the Pareto front")
+    axes.scatter([], [], 60, facecolor="white", edgecolor=BLUE, label="not on it, or not measured in all")
+    logarithmic(axes)
     xlabel, ylabel = (f"{each.label}, {each.unit} (logarithmic)" for each in criteria)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.margins(0.18)
     names = [found.name(cell) for cell in table.index]
-    plots.style.write_names(axes, names, points)
+    write_names(axes, names, points)
     told = f"{title}; on the Pareto front: {', '.join(table.index[table['on_front'].astype(bool)])}"
     told += f"; picked: {found.picked}" if found.picked else ""
-    plots.style.tell(axes, told, f"{xlabel} and {ylabel}", names, *points.T)
-    plots.style.legend_below(axes, columns=3)
-    return plots.style.titled(axes, title, grid="both")
+    tell(axes, told, f"{xlabel} and {ylabel}", names, *points.T)
+    legend_below(axes, columns=3)
+    return titled(axes, title, grid="both")
 
 
 def break_even(found: recommendation.Choice, axes: Axes, deploy_s: pd.DataFrame, bandwidth_mbit: float) -> Axes:
@@ -45,4 +41,4 @@ def break_even(found: recommendation.Choice, axes: Axes, deploy_s: pd.DataFrame,
     axes.set(xlabel="requests per day", ylabel="deploys per day")
     how = "compressed size / bandwidth" if deploy_s.attrs["lacking"] else "deploy model"
     title = f"Cell with the fewest seconds per day at {bandwidth_mbit:g} Mbit/s (deploy time: {how})"
-    return plots.style.draw_map(axes, requests, deploys, seconds.rename(columns=found.name), title)
+    return draw_map(axes, requests, deploys, seconds.rename(columns=found.name), title)

@@ -5,17 +5,13 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from rustimg_lab.model.probes import FAILED, PASSED
-from rustimg_lab.report import plots
+from rustimg_lab.report.plots.style import GREY
 
 
 def survival(outcomes: pd.DataFrame, names: dict[str, str], axes: Axes, title: str) -> Axes:
     """Every probe against every cell: passed, failed or not applicable, by mark and by colour. `outcomes` is
     `robustness.matrix`, `names` the cells as a reader sees them."""
-    marks = {
-        PASSED: ("\u2713", "white", "#00684E"),
-        FAILED: ("\u2717", "#D55E00", "white"),
-        "": ("?", "white", plots.style.GREY),
-    }
+    marks = {PASSED: ("\u2713", "white", "#00684E"), FAILED: ("\u2717", "#D55E00", "white"), "": ("?", "white", GREY)}
     for row, probe in enumerate(outcomes.index):
         for column, cell in enumerate(outcomes.columns):
             mark, fill, ink = marks.get(outcomes.loc[probe, cell], ("\u2013", "#F0F0F0", "#606060"))

@@ -5,18 +5,26 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import cells
-from rustimg_lab.report import plots
 from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.plots.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    legend_below,
+    rows_below,
+    tell,
+    titled,
+    write_beside,
+)
 
 
 def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     """The article's size and ours, per cell, on a logarithmic axis. `table` is `cells.article_grid`, one profile."""
     then, now, rows = table["article_bytes"] / MEGABYTE, table["unpacked_bytes"] / MEGABYTE, range(len(table))
-    axes.hlines(rows, then, now, color=plots.style.GREY, linewidth=2, zorder=1)
-    axes.scatter(
-        then, rows, 70, facecolor="white", edgecolor=plots.style.GREY, linewidth=2, zorder=2, label="article, 2021"
-    )
-    axes.scatter(now, rows, 70, color=plots.style.BLUE, zorder=3, label="measured here")
+    axes.hlines(rows, then, now, color=GREY, linewidth=2, zorder=1)
+    axes.scatter(then, rows, 70, facecolor="white", edgecolor=GREY, linewidth=2, zorder=2, label="article, 2021")
+    axes.scatter(now, rows, 70, color=BLUE, zorder=3, label="measured here")
     axes.set(xscale="log", xlim=(1, 200), xlabel="image, unpacked, MB (logarithmic)")
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.article_bytes, row, above=11)
@@ -31,8 +39,8 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     """What the base brings and what the app adds, unpacked, per cell."""
     base, app = table["base_bytes"] / MEGABYTE, table["app_bytes"] / MEGABYTE
     rows = range(len(table))
-    axes.barh(rows, base, 0.6, color=plots.style.ORANGE, label="base image")
-    axes.barh(rows, app, 0.6, left=base, color=plots.style.BLUE, label="app: binary, passwd, group")
+    axes.barh(rows, base, 0.6, color=ORANGE, label="base image")
+    axes.barh(rows, app, 0.6, left=base, color=BLUE, label="app: binary, passwd, group")
     axes.set(xlim=(0, _room(table["unpacked_bytes"])), xlabel="image, unpacked, MB")
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row, cell.reason)
@@ -43,8 +51,8 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     """Bytes on disk against bytes over the network, per cell."""
     unpacked, compressed = table["unpacked_bytes"] / MEGABYTE, table["compressed_bytes"] / MEGABYTE
     rows = np.arange(len(table))
-    axes.barh(rows - 0.2, unpacked, 0.36, color=plots.style.BLUE, label="unpacked")
-    axes.barh(rows + 0.2, compressed, 0.36, color=plots.style.GREEN, label="compressed")
+    axes.barh(rows - 0.2, unpacked, 0.36, color=BLUE, label="unpacked")
+    axes.barh(rows + 0.2, compressed, 0.36, color=GREEN, label="compressed")
     axes.set(xlim=(0, _room(table["unpacked_bytes"])), xlabel="image, MB")
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row - 0.2, cell.reason)
@@ -61,7 +69,7 @@ def ladder(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
 def icicle(parts: pd.DataFrame, axes: Axes, title: str) -> Axes:
     """A cell's image from left to right: above whose bytes they are, below the packages and crates of each, widest
     first. `parts` is `cells.composition`."""
-    colours = {"base image": plots.style.ORANGE, "binary": plots.style.BLUE, "other files": plots.style.GREY}
+    colours = {"base image": ORANGE, "binary": BLUE, "other files": GREY}
     whole = parts["size_bytes"].sum()
     left = 0.0
     for owner, own in parts.groupby("owner", sort=False):
@@ -70,32 +78,30 @@ def icicle(parts: pd.DataFrame, axes: Axes, title: str) -> Axes:
             _part(axes, name, left, size, whole, 0, colours[owner], 0.6 if number % 2 else 0.4)
             left += size
     largest = parts.nlargest(8, "size_bytes")
-    plots.style.tell(
-        axes, title, "the largest parts of the image in MB", largest["name"], largest["size_bytes"] / MEGABYTE
-    )
+    tell(axes, title, "the largest parts of the image in MB", largest["name"], largest["size_bytes"] / MEGABYTE)
     axes.set(xlim=(0, whole / MEGABYTE), xlabel="MB, unpacked", yticks=[], ylim=(-0.5, 1.5))
     axes.spines["left"].set_visible(False)
-    return plots.style.titled(axes, title)
+    return titled(axes, title)
 
 
 def _part(axes: Axes, name: str, left: float, size: float, whole: float, row: int, colour: str, alpha: float) -> None:
     """One box, with its name where that has room: along it, or upright in a narrow one."""
-    style = {"color": colour, "alpha": alpha, "edgecolor": "white", "linewidth": 0.6}
-    axes.barh(row, size / MEGABYTE, 0.96, left / MEGABYTE, **style)
+    box = {"color": colour, "alpha": alpha, "edgecolor": "white", "linewidth": 0.6}
+    axes.barh(row, size / MEGABYTE, 0.96, left / MEGABYTE, **box)
     share = size / whole
     if share < 0.012:
         return
     text = f"{name}\n{size / MEGABYTE:#.3g}" if share > 0.1 else f"{name}  {size / MEGABYTE:#.3g}"
-    style = {"ha": "center", "va": "center", "fontsize": 8, "clip_on": True, "rotation": 0 if share > 0.1 else 90}
-    axes.text((left + size / 2) / MEGABYTE, row, text, **style)
+    label = {"ha": "center", "va": "center", "fontsize": 8, "clip_on": True, "rotation": 0 if share > 0.1 else 90}
+    axes.text((left + size / 2) / MEGABYTE, row, text, **label)
 
 
 def _bases_below(axes: Axes, table: pd.DataFrame, title: str, what: str, *values: pd.Series) -> Axes:
     """The bases' names, from the top down, the legend, and in the label of the axes these values of each."""
     names = cells.bases_in_words(table)
-    plots.style.tell(axes, title, what, names, *values)
-    plots.style.legend_below(axes, 0.16)
-    return plots.style.rows_below(axes, names.str.replace(" (stand-in)", "\n(stand-in)"), title)
+    tell(axes, title, what, names, *values)
+    legend_below(axes, 0.16)
+    return rows_below(axes, names.str.replace(" (stand-in)", "\n(stand-in)"), title)
 
 
 def _room(size_bytes: pd.Series) -> float:
@@ -106,8 +112,6 @@ def _room(size_bytes: pd.Series) -> float:
 def _number(axes: Axes, size_bytes: float, row: float, reason: str = "", above: int = 0) -> None:
     """Writes a size beside a bar, or `above` a point (in points of type); a cell without one keeps its place."""
     if not pd.isna(size_bytes):
-        plots.style.write_beside(
-            axes, f"{size_bytes / MEGABYTE:#.3g}", size_bytes / MEGABYTE, row, (0, above) if above else (4, 0)
-        )
+        write_beside(axes, f"{size_bytes / MEGABYTE:#.3g}", size_bytes / MEGABYTE, row, (0, above) if above else (4, 0))
     elif reason:
-        plots.style.write_beside(axes, f"no number: {reason[:60]}", axes.get_xlim()[0], row, color="#B00020")
+        write_beside(axes, f"no number: {reason[:60]}", axes.get_xlim()[0], row, color="#B00020")

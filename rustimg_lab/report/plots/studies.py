@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model.names import TWIN, cell_in_words
-from rustimg_lab.report import plots
+from rustimg_lab.report.plots.style import BLUE, GREY, cells_below, legend_below, tell, write_beside
 
 _WIDE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)  # ticks of ratios
 _NARROW = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
@@ -18,15 +18,15 @@ def trials(samples: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
     for row, cell in enumerate(summary.itertuples()):
         values = samples.loc[samples["cell"] == cell.cell, "value"]
         spread = row + 0.16 * (5 * np.arange(len(values)) % 7 - 3) / 3  # so that none hides another
-        colour = plots.style.GREY if cell.cell.endswith(TWIN) else plots.style.BLUE
+        colour = GREY if cell.cell.endswith(TWIN) else BLUE
         axes.scatter(values, spread, 12, color=colour, alpha=0.45, linewidth=0, zorder=2)
         axes.plot([cell.low, cell.high], [row + 0.32] * 2, color="black", linewidth=1.5, zorder=3)
         axes.scatter([cell.mean], [row + 0.32], 26, color="black", zorder=4)
-        plots.style.write_beside(axes, f"{cell.mean:#.3g}".rstrip("."), cell.mean, row + 0.32, (0, -9))
+        write_beside(axes, f"{cell.mean:#.3g}".rstrip("."), cell.mean, row + 0.32, (0, -9))
     axes.set(xlim=(0, 1.08 * samples["value"].max()), xlabel=label)
     ends = summary["mean"], summary["low"], summary["high"]
-    plots.style.tell(axes, title, f"{label}, mean with its 95% interval", comparison.names(summary), *ends)
-    return plots.style.cells_below(axes, summary, title)
+    tell(axes, title, f"{label}, mean with its 95% interval", comparison.names(summary), *ends)
+    return cells_below(axes, summary, title)
 
 
 def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
@@ -41,11 +41,11 @@ def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
     floor = found.attrs["floor"]
     if floor < high:
         axes.axvspan(1 / floor, floor, color="#E0E0E0", linewidth=0, zorder=0, label="noise floor (A/A twin)")
-        plots.style.legend_below(axes, 0.2, columns=1)
+        legend_below(axes, 0.2, columns=1)
     axes.axvline(1, color="black", linewidth=0.8, zorder=1)
     for row, cell in enumerate(found.itertuples()):
         if cell.pairs > 1:
-            colour = plots.style.GREY if cell.is_twin else plots.style.BLUE
+            colour = GREY if cell.is_twin else BLUE
             axes.plot([cell.low_all, cell.high_all], [row] * 2, color=colour, linewidth=1.2, zorder=2)
             axes.plot([cell.low, cell.high], [row] * 2, color=colour, linewidth=4, zorder=3)
             axes.scatter([cell.ratio], [row], 34, color=colour, edgecolor="white", zorder=4)
@@ -57,5 +57,5 @@ def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     names = [f"{cell_in_words(cell.cell, found.attrs)}, {cell.verdict}," for cell in found.itertuples()]
-    plots.style.tell(axes, title, f"{label}, with its 95% interval", names, found["ratio"], found["low"], found["high"])
-    return plots.style.cells_below(axes, found, title)
+    tell(axes, title, f"{label}, with its 95% interval", names, found["ratio"], found["low"], found["high"])
+    return cells_below(axes, found, title)

@@ -6,8 +6,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.model import metrics, names
-from rustimg_lab.report import views
 from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.views.style import intervals, style
 
 
 def in_words(found: pd.DataFrame) -> str:
@@ -54,9 +54,9 @@ def shares(found: pd.DataFrame) -> Styler:
 
     shown = pd.DataFrame({"knob": turned(found), "share": list(map(signed, found["share"]))})
     if found["low"].notna().any():
-        shown["95% interval"] = views.style.intervals(found, number=signed)
+        shown["95% interval"] = intervals(found, number=signed)
     shown["of the whole"] = found["of_whole"]
-    return views.style.style(shown.assign(verdict=found["verdict"]), {"of the whole": "{:.1%}"}, found.attrs["warning"])
+    return style(shown.assign(verdict=found["verdict"]), {"of the whole": "{:.1%}"}, found.attrs["warning"])
 
 
 def knobs(found: pd.DataFrame) -> Styler:
@@ -64,16 +64,16 @@ def knobs(found: pd.DataFrame) -> Styler:
     kept = found[(found["order"] == 1) | (found.groupby("order").cumcount() < 10)]
     shown = kept[["knobs", "ratio"]].copy()
     if kept["low"].notna().any():
-        shown["95% interval"] = views.style.intervals(kept)
-    shown["least to most, over the others' settings"] = views.style.intervals(kept, "least", "most")
-    return views.style.style(shown.assign(verdict=kept["verdict"]), {"ratio": "{:.3f}"}, found.attrs["warning"])
+        shown["95% interval"] = intervals(kept)
+    shown["least to most, over the others' settings"] = intervals(kept, "least", "most")
+    return style(shown.assign(verdict=kept["verdict"]), {"ratio": "{:.3f}"}, found.attrs["warning"])
 
 
 def predictions(found: pd.DataFrame) -> Styler:
     """Cells that were held out, as predicted and as measured. `found` is `attribution.score`."""
     shown = pd.DataFrame({"cell": found["cell"], "measured, MB": found["measured"] / MEGABYTE})
     shown["predicted, MB"] = found["predicted"] / MEGABYTE
-    shown["95% prediction interval"] = views.style.intervals(found, number=lambda value: f"{value / MEGABYTE:.2f}")
+    shown["95% prediction interval"] = intervals(found, number=lambda value: f"{value / MEGABYTE:.2f}")
     shown["error"] = found["error"]
     shown["the measured one is"] = found["inside"].map({True: "inside", False: "OUTSIDE"})
-    return views.style.style(shown, {"error": "{:+.1%}"})
+    return style(shown, {"error": "{:+.1%}"})

@@ -8,8 +8,8 @@ from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model import names
-from rustimg_lab.report import views
 from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.views.style import intervals, style
 
 
 def off_in_words(found: pd.DataFrame) -> str:
@@ -50,13 +50,13 @@ def deploys(table: pd.DataFrame) -> Styler:
         "the machine has": table["has"],
         "Mbit/s": table["bandwidth_mbit"],
         "until the first byte, s": table["seconds"],
-        "95% interval": views.style.intervals(table, number="{:.2f}".format),
+        "95% interval": intervals(table, number="{:.2f}".format),
         "of it the pull, s": table["pull_s"],
         "pulled, MB": table["pulled_bytes"] / MEGABYTE,
         "the manifest's, MB": table["manifest_bytes"] / MEGABYTE,
         "trials": table["trials"],
     }
-    return views.style.style(shown, {"until the first byte, s": "{:.2f}", "of it the pull, s": "{:.2f}"})
+    return style(shown, {"until the first byte, s": "{:.2f}", "of it the pull, s": "{:.2f}"})
 
 
 def deploy_model(found: pd.DataFrame) -> Styler:
@@ -68,9 +68,7 @@ def deploy_model(found: pd.DataFrame) -> Styler:
         "model there, s": found["predicted_s"],
     }
     shown = {"cell": comparison.names(found), "the machine has": found["has"], "pulled, MB": found["bytes"] / MEGABYTE}
-    return views.style.style(
-        shown | seconds | {"error": found["error"]}, dict.fromkeys(seconds, "{:.2f}") | {"error": "{:+.1%}"}
-    )
+    return style(shown | seconds | {"error": found["error"]}, dict.fromkeys(seconds, "{:.2f}") | {"error": "{:+.1%}"})
 
 
 def stored(found: pd.DataFrame, services: list[int]) -> Styler:
@@ -80,4 +78,4 @@ def stored(found: pd.DataFrame, services: list[int]) -> Styler:
         shown[f"on disk for {count} service{'s' * (count != 1)}, MB"] = found[f"stored_{count}"] / MEGABYTE
     shown["1,000 deploys to machines that have nothing, GB"] = found["pulled_cold"] / 1e9
     shown["1,000 to machines that have the base, GB"] = found["pulled_warm"] / 1e9
-    return views.style.style(shown, {name: "{:.1f}" for name in shown if "GB" in name})
+    return style(shown, {name: "{:.1f}" for name in shown if "GB" in name})

@@ -4,7 +4,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import cells
-from rustimg_lab.report import views
+from rustimg_lab.report.views.style import style
 
 
 def in_words(found: pd.DataFrame) -> str:
@@ -31,4 +31,4 @@ def effects(found: pd.DataFrame) -> Styler:
     ]
     shown = found.assign(base=cells.bases_in_words(found), said=said)
     wide = shown.pivot_table("said", ["profile", "base", "allocator"], "criterion", "first", sort=False)
-    return views.style.style(wide.reset_index(), warning="; ".join(found.attrs["notes"]))
+    return style(wide.reset_index(), warning="; ".join(found.attrs["notes"]))

@@ -9,26 +9,27 @@ from pandas.io.formats.style import Styler
 from rustimg_lab.analysis.cells import app_name, cell_table
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix, profiles
-from rustimg_lab.report import views
+from rustimg_lab.report.views import sizes
+from rustimg_lab.report.views.style import style
 from rustimg_lab.store import runs as store_runs
 
 
 def machine(findings: list) -> Styler:
     """What a run depends on, and what to do where it is not there. `findings` is `doctor.findings`."""
     lines = [(each.mark, each.name, each.found, "" if each.ok else each.remedy) for each in findings]
-    return views.style.style(pd.DataFrame(lines, columns=["", "what", "found", "what to do"]))
+    return style(pd.DataFrame(lines, columns=["", "what", "found", "what to do"]))
 
 
 def cells(asked: list[matrix.Cell]) -> Styler:
     """What each cell is made of."""
-    return views.style.style([cell.facts() for cell in asked])
+    return style([cell.facts() for cell in asked])
 
 
 def profiles_known() -> Styler:
     """Every profile of data/profiles.toml, with what is said of it."""
     every = profiles.everything().values()
-    lines = [(each.name, views.sizes.FLAGS[each.unstable], each.gain, each.cost) for each in every]
-    return views.style.style(pd.DataFrame(lines, columns=["profile", "flags", "said to gain", "at the cost of"]))
+    lines = [(each.name, sizes.FLAGS[each.unstable], each.gain, each.cost) for each in every]
+    return style(pd.DataFrame(lines, columns=["profile", "flags", "said to gain", "at the cost of"]))
 
 
 def runs() -> Styler:
@@ -45,7 +46,7 @@ def runs() -> Styler:
         lines.append((name, app_name(rows), len(works), int(works.sum()), len(rows), studies))
     counts = ["cells", "cells that work", "rows"]
     shown = pd.DataFrame(lines, columns=["run", "app", *counts, "studies"])
-    return views.style.style(shown, dict.fromkeys(counts, "{:.0f}"))
+    return style(shown, dict.fromkeys(counts, "{:.0f}"))
 
 
 def provenance(rows: pd.DataFrame) -> Styler:
@@ -64,7 +65,7 @@ def provenance(rows: pd.DataFrame) -> Styler:
         }
         for image in rows.attrs["environment"].get("images", {}).values()
     ]
-    return views.style.style(lines)
+    return style(lines)
 
 
 def packages(rows: pd.DataFrame) -> HTML:
@@ -81,4 +82,4 @@ def environment(rows: pd.DataFrame) -> Styler:
     """The machine and the tools that a run was made with."""
     found = rows.attrs["environment"]
     facts = {**found.get("machine", {}), **found.get("tools", {}), **found.get("app", {})}
-    return views.style.style({"what": list(facts), "was": list(map(str, facts.values()))})
+    return style({"what": list(facts), "was": list(map(str, facts.values()))})

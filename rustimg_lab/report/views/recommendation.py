@@ -6,7 +6,7 @@ from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import metrics
-from rustimg_lab.report import views
+from rustimg_lab.report.views.style import style
 
 
 def evidence(found: recommendation.Choice) -> list[str]:
@@ -74,4 +74,4 @@ def candidates_in_words(found: recommendation.Choice) -> pd.DataFrame:
 
 def candidates(found: recommendation.Choice) -> Styler:
     """The same as a table of a report."""
-    return views.style.style(candidates_in_words(found), warning="; ".join(found.notes))
+    return style(candidates_in_words(found), warning="; ".join(found.notes))

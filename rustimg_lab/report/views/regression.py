@@ -6,8 +6,9 @@ import pandas as pd
 
 from rustimg_lab.analysis import cells, comparison, regression
 from rustimg_lab.model import metrics, names
-from rustimg_lab.report import format, views
+from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.views.style import intervals
 
 
 def markdown(
@@ -70,12 +71,12 @@ def changed_speeds(found: pd.DataFrame) -> pd.DataFrame:
 def comparisons_in_words(found: pd.DataFrame) -> pd.DataFrame:
     """Every comparison, all as text, a row per cell. `found` is what `comparison.compare` returns."""
     shown = ratios_in_words(found)
-    shown.insert(3, "all at once", views.style.intervals(found, "low_all", "high_all"))
+    shown.insert(3, "all at once", intervals(found, "low_all", "high_all"))
     return shown.assign(blocks=found["pairs"].astype(str), verdict=found["verdict"])
 
 
 def ratios_in_words(found: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({"cell": comparison.names(found)}, found.index)
     shown["ratio"] = found["ratio"].map("{:.3f}".format).where(found["ratio"].notna(), "")
-    shown["95% interval"] = views.style.intervals(found)
+    shown["95% interval"] = intervals(found)
     return shown.assign(detectable=found["detectable"].map(format.detectable_in_words))

@@ -5,8 +5,8 @@ from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import robustness
 from rustimg_lab.model import probes
-from rustimg_lab.report import views
 from rustimg_lab.report.format import plain
+from rustimg_lab.report.views.style import known_sizes, style
 
 
 def survival(rows: pd.DataFrame) -> str:
@@ -45,18 +45,18 @@ def survival_failures(rows: pd.DataFrame) -> Styler:
         seen = "; ".join(f"{what} ({of})" for what, of in cells.items())
         lines.append((name, own["question"].iloc[0], seen, own["remedy"].iloc[0], own["addition"].iloc[0]))
     columns = ["probe", "what should be", "what was seen", "what to do", "--with"]
-    return views.style.style(pd.DataFrame(lines, columns=columns))
+    return style(pd.DataFrame(lines, columns=columns))
 
 
 def survival_facts(rows: pd.DataFrame) -> Styler:
     """What is in each image that was probed, and how many probes it passed."""
     found, names = robustness.facts(rows), robustness.names(rows)
     shown = pd.DataFrame({"cell": found.index.map(names)}, found.index)
-    sizes = views.style.known_sizes(found, {"unpacked_bytes": "unpacked, MB", "compressed_bytes": "compressed, MB"})
+    sizes = known_sizes(found, {"unpacked_bytes": "unpacked, MB", "compressed_bytes": "compressed, MB"})
     counts = found[["files", "executables", "packages", "crates_seen"]]
     counts = counts.rename(columns={"crates_seen": "crates that a scanner sees"})
     shown = pd.concat([shown, found[["passed", "failed"]], sizes, counts], axis=1)
-    return views.style.style(shown, dict.fromkeys(counts, "{:.0f}"))
+    return style(shown, dict.fromkeys(counts, "{:.0f}"))
 
 
 def survival_costs(rows: pd.DataFrame) -> Styler:
@@ -69,4 +69,4 @@ def survival_costs(rows: pd.DataFrame) -> Styler:
         "mends": found["mended"],
         "still fails": found["left"],
     }
-    return views.style.style(shown, {"unpacked, bytes more": "{:+,.0f}", "compressed, bytes more": "{:+,.0f}"})
+    return style(shown, {"unpacked, bytes more": "{:+,.0f}", "compressed, bytes more": "{:+,.0f}"})

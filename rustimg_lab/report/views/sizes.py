@@ -4,20 +4,20 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.model import profiles
-from rustimg_lab.report import views
 from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.views.style import factors, known_sizes, style, with_reason
 
 FLAGS = {True: "unstable", False: "stable"}
 
 
 def then_and_now(table: pd.DataFrame) -> Styler:
     """The article's table beside ours. `table` is `cells.article_grid`."""
-    shown = views.style.factors(table)
+    shown = factors(table)
     shown["article 2021, MB"] = table["article_bytes"] / MEGABYTE
     shown["today, MB"] = table["unpacked_bytes"] / MEGABYTE
     shown["today / article"] = table["unpacked_bytes"] / table["article_bytes"]
     shown["base image is"] = table["base_label"]
-    return views.style.style(views.style.with_reason(shown, table), {"today / article": "{:.2f}"})
+    return style(with_reason(shown, table), {"today / article": "{:.2f}"})
 
 
 def breakdown(table: pd.DataFrame) -> Styler:
@@ -31,19 +31,15 @@ def breakdown(table: pd.DataFrame) -> Styler:
         "compressed_zstd_bytes": "compressed by zstd, MB",
         "pushed_bytes": "as this engine pushes it, MB",
     }
-    shown = (
-        views.style.factors(table)
-        .join(views.style.known_sizes(table, sizes))
-        .assign(**{"base image is": table["base_label"]})
-    )
+    shown = factors(table).join(known_sizes(table, sizes)).assign(**{"base image is": table["base_label"]})
     if table["compressed_with"].any():
         shown["compressed with"] = table["compressed_with"]
-    return views.style.style(views.style.with_reason(shown, table))
+    return style(with_reason(shown, table))
 
 
 def binaries(table: pd.DataFrame) -> Styler:
     """What the binaries are and need, a row per cell. `table` is `cells.cell_table`."""
-    shown = views.style.factors(table)
+    shown = factors(table)
     shown["binary, MB"] = table["binary_bytes"] / MEGABYTE
     shown["linked"] = table["linkage"].fillna("")
     shown["allocator found"] = table["linked_allocator"].fillna("")
@@ -54,12 +50,12 @@ def binaries(table: pd.DataFrame) -> Styler:
     shown["cargo, CPU s"] = table["build_cpu_s"].astype(float)
     shown["rustc"] = table["rustc"].fillna("").str.split().str[0]
     shown["SHA-256"] = table["binary_sha256"].fillna("").str[:12]
-    return views.style.style(views.style.with_reason(shown, table), {"cargo, CPU s": "{:.0f}"})
+    return style(with_reason(shown, table), {"cargo, CPU s": "{:.0f}"})
 
 
 def ladder(found: pd.DataFrame) -> Styler:
     """Each profile with what it gained, what it cost to build, and what is known of it. `found` is `cells.ladder`."""
-    shown = views.style.factors(found)
+    shown = factors(found)
     shown["flags"] = found["unstable"].map(FLAGS).fillna("")
     shown["unpacked, MB"] = found["unpacked_bytes"] / MEGABYTE
     shown["/ baseline"] = found["unpacked"]
@@ -70,7 +66,7 @@ def ladder(found: pd.DataFrame) -> Styler:
     shown["said to gain"] = [known[name].gain if name in known else "" for name in found["profile"]]
     shown["at the cost of"] = [known[name].cost if name in known else "" for name in found["profile"]]
     formats = {"/ baseline": "{:.3f}", "compressed / baseline": "{:.3f}", "cargo, CPU s": "{:.0f}"}
-    return views.style.style(views.style.with_reason(shown, found), formats)
+    return style(with_reason(shown, found), formats)
 
 
 def parts(found: pd.DataFrame) -> Styler:
@@ -78,21 +74,21 @@ def parts(found: pd.DataFrame) -> Styler:
     largest = found.nlargest(25, "size_bytes")
     shown = {"of": largest["owner"], "package or crate": largest["name"]}
     shown |= {"MB": largest["size_bytes"] / MEGABYTE, "share": largest["size_bytes"] / found["size_bytes"].sum()}
-    return views.style.style(shown, {"MB": "{:.3f}", "share": "{:.1%}"})
+    return style(shown, {"MB": "{:.3f}", "share": "{:.1%}"})
 
 
 def sections(found: pd.DataFrame) -> Styler:
     """The sections of each binary, a column per cell. `found` is `cells.parts` of `section_bytes`."""
     wide = found.pivot_table("size_bytes", "name", "cell", aggfunc="sum", sort=False) / MEGABYTE
     wide = wide.loc[wide.max(axis=1).sort_values(ascending=False).index[:15]]
-    return views.style.style(wide.rename_axis("section, MB").reset_index(), dict.fromkeys(wide.columns, "{:.3f}"))
+    return style(wide.rename_axis("section, MB").reset_index(), dict.fromkeys(wide.columns, "{:.3f}"))
 
 
 def layers(table: pd.DataFrame) -> Styler:
     """Each layer with the instruction that made it. `table` is `cells.layer_table`."""
-    shown = views.style.factors(table)
+    shown = factors(table)
     shown["layer"] = table["order"]
     shown["of"] = table["owner"]
     shown["files, MB"] = table["file_bytes"] / MEGABYTE
     shown["made by"] = table["instruction"]
-    return views.style.style(shown)
+    return style(shown)

@@ -7,8 +7,9 @@ from pandas.io.formats.style import Styler
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.paths import PUBLISHED
-from rustimg_lab.report import format, views
+from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.views.style import intervals, side_by_side, style
 
 
 def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Styler:
@@ -18,26 +19,23 @@ def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Style
         **(of or {}),
         "cell": comparison.names(found),
         "ratio": found["ratio"],
-        "95% interval": views.style.intervals(found),
-        "95%, all at once": views.style.intervals(found, "low_all", "high_all"),
+        "95% interval": intervals(found),
+        "95%, all at once": intervals(found, "low_all", "high_all"),
         "smallest detectable": found["detectable"],
         "pairs": found["pairs"],
         "verdict": found["verdict"],
     }
     formats = {"ratio": "{:.3f}", "smallest detectable": format.detectable_in_words}
-    return views.style.style(shown, formats, found.attrs["warning"])
+    return style(shown, formats, found.attrs["warning"])
 
 
 def summary(found: dict[str, pd.DataFrame]) -> Styler:
     """The cells' own values: by heading, what `comparison.summarize` returns of a metric."""
     columns = []
     for heading, each in found.items():
-        values = {
-            heading: each["mean"].to_numpy(),
-            f"{heading}: 95%": views.style.intervals(each, number=format.number),
-        }
+        values = {heading: each["mean"].to_numpy(), f"{heading}: 95%": intervals(each, number=format.number)}
         columns.append(pd.DataFrame(values, comparison.names(each)))
-    return views.style.side_by_side(columns, [each.attrs["warning"] for each in found.values()])
+    return side_by_side(columns, [each.attrs["warning"] for each in found.values()])
 
 
 def workers(rows: pd.DataFrame, workload: str, connections: int) -> Styler:
@@ -53,7 +51,7 @@ def workers(rows: pd.DataFrame, workload: str, connections: int) -> Styler:
             label = f"{heading}, {about['workers']} worker{'s' * (about['workers'] != 1)}"
             columns.append(pd.DataFrame({label: found["mean"].to_numpy()}, comparison.names(found)))
         warnings.append(about["warning"] and f"with {about['workers']} workers {about['warning']}")
-    return views.style.side_by_side(columns, warnings)
+    return side_by_side(columns, warnings)
 
 
 def latency(rows: pd.DataFrame, study: str) -> Styler:
@@ -79,7 +77,7 @@ def connections(rows: pd.DataFrame, study: str) -> Styler:
         shown[f"resident at {count:,}, MB"] = wide[f"rss_at_{count}_bytes"] / MEGABYTE
     for count in counts:
         shown[f"bytes per connection at {count:,}"] = wide[f"bytes_per_connection_at_{count}"]
-    return views.style.style(shown, {name: "{:,.0f}" for name in shown if name.startswith("bytes")}, attrs["warning"])
+    return style(shown, {name: "{:,.0f}" for name in shown if name.startswith("bytes")}, attrs["warning"])
 
 
 def studies(rows: pd.DataFrame) -> Styler:
@@ -102,7 +100,7 @@ def studies(rows: pd.DataFrame) -> Styler:
             "note": about["warning"],
         }
         shown.append(line)
-    return views.style.style(shown, {"took, min": "{:.1f}"})
+    return style(shown, {"took, min": "{:.1f}"})
 
 
 def lost(rows: pd.DataFrame) -> Styler | HTML:
@@ -110,7 +108,7 @@ def lost(rows: pd.DataFrame) -> Styler | HTML:
     found = rows[(rows["study"] != "") & ~rows["ok"]]
     if found.empty:
         return HTML("<p>Nothing was lost.</p>")
-    return views.style.style(found[["study", "cell", "metric", "block", "reason"]].assign(block=found["block"] + 1))
+    return style(found[["study", "cell", "metric", "block", "reason"]].assign(block=found["block"] + 1))
 
 
 def published() -> Styler:
@@ -119,6 +117,4 @@ def published() -> Styler:
     shown = found.assign(ratio=found["value"] / found["musl"])
     shown = shown[["program", "what", "replacement", "musl", "value", "ratio", "source"]]
     names = {"musl": "with musl malloc", "value": "with the replacement"}
-    return views.style.style(
-        shown.rename(columns=names), {name: "{:,g}" for name in names.values()} | {"ratio": "{:.2f}"}
-    )
+    return style(shown.rename(columns=names), {name: "{:,g}" for name in names.values()} | {"ratio": "{:.2f}"})

@@ -10,10 +10,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import distribution
 import pytest
-from conftest import add_file
 from docker.models.images import Image
+from support import distribution
+from support.lab import add_file
 
 from rustimg_lab.build import dockerfile, mmdebstrap
 from rustimg_lab.engine import client, containers

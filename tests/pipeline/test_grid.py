@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import forget, ours, work_folders
-from test_bases import rootfs
+from support.lab import forget, ours, work_folders
+from support.registries import rootfs
 
 from rustimg_lab.analysis import cells, comparison
 from rustimg_lab.build import bake, lab_toml

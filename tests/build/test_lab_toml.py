@@ -8,7 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import TINY, forget
+from support.lab import TINY, forget
 
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.analysis.cells import cell_table

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from conftest import TINY, adds_nothing, derived, forget, measured, ours
+from support.lab import TINY, adds_nothing, derived, forget, measured, ours
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.build import dockerfile, lab_toml

@@ -11,11 +11,11 @@ import tarfile
 import uuid
 from pathlib import Path
 
-import forward_proxy
 import pytest
 import trustme
-from conftest import forget, work_folders
-from test_bases import push, registry_on, rootfs
+from support import forward_proxy
+from support.lab import forget, work_folders
+from support.registries import push, registry_on, rootfs
 
 from rustimg_lab.build import bake, bases, lab_toml
 from rustimg_lab.engine import client

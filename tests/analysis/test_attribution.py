@@ -5,9 +5,9 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import forget
 from hypothesis import given
 from hypothesis import strategies as st
+from support.lab import forget
 
 from rustimg_lab.analysis import attribution, comparison
 from rustimg_lab.errors import LabError

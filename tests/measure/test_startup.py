@@ -1,7 +1,7 @@
 """Real starts: inside the image without the engine, and of containers."""
 
 import pytest
-from conftest import adds_nothing, measured
+from support.lab import adds_nothing, measured
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.build import bake, lab_toml

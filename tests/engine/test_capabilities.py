@@ -13,8 +13,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from conftest import as_root, ours
-from test_faults import Proxy, _pump
+from support.engine_proxy import Proxy, pump
+from support.lab import as_root, ours
 
 from rustimg_lab.engine import capabilities, containers, doctor
 from rustimg_lab.engine import client as engine_client
@@ -52,7 +52,7 @@ class Between(Proxy):
             upstream.connect(self._engine)
             upstream.sendall(head + b"\r\nConnection: close\r\n\r\n" + self.request(body))
             if not re.search(self.at, address):
-                return _pump(upstream, client)
+                return pump(upstream, client)
             client.sendall(self.answer(b"".join(iter(lambda: upstream.recv(1 << 16), b""))))
 
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import docker
 import pytest
-from conftest import as_root
+from support.lab import as_root
 
 from rustimg_lab.build import bake
 from rustimg_lab.engine import client, images

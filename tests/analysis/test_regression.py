@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import TINY, forget
+from support.lab import TINY, forget
 
 from rustimg_lab.analysis import comparison, regression
 from rustimg_lab.analysis.regression import Limits

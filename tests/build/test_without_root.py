@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import registry_faults
-from conftest import as_root
+from support import registry_faults
+from support.lab import as_root
 
 from rustimg_lab.engine import client
 from rustimg_lab.host import tools

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import add_file, as_root, small_builder
+from support.lab import add_file, as_root, small_builder
 
 from rustimg_lab.build import bases
 from rustimg_lab.engine import client

@@ -166,7 +166,7 @@ KILLED = """
 import pathlib, sys, time
 from rustimg_lab.store import runs
 runs.RUNS = pathlib.Path(sys.argv[1])
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/measure")
 import test_trials
 
 def measure(treatment):

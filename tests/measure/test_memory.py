@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from conftest import measured
+from support.lab import measured
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.build import bake, lab_toml

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from conftest import adds_nothing, measured
+from support.lab import adds_nothing, measured
 
 from rustimg_lab.build import bake
 from rustimg_lab.engine import client, containers, local_registry, podman
@@ -72,7 +72,7 @@ def test_a_bake_file_is_written_without_the_escapes_of_bake_and_a_builder_is_ref
 @pytest.fixture
 def by_podman() -> None:
     if not client.is_podman():
-        pytest.skip("the engine is not Podman: tests/engines_podman.sh starts one")
+        pytest.skip("the engine is not Podman: tests/support/engines_podman.sh starts one")
 
 
 @pytest.mark.engine

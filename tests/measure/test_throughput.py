@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import docker
 import pytest
-from conftest import adds_nothing, forget, measured, ours
 from docker.models.containers import Container
+from support.lab import adds_nothing, forget, measured, ours
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.build import bake, lab_toml, mmdebstrap

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import forget
+from support.lab import forget
 
 from rustimg_lab.build import dockerfile, lab_toml
 from rustimg_lab.build.bake import BuildContext, _copy_sources, bake_file

@@ -1,7 +1,7 @@
 """The check that an image does its job must fail where it does not: images made to fail it, each in its own way."""
 
 import pytest
-from conftest import derived, ours
+from support.lab import derived, ours
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import client

@@ -8,10 +8,8 @@ import os
 import re
 import socket
 import struct
-import sys
 import tarfile
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,9 +17,10 @@ from pathlib import Path
 
 import docker
 import pytest
-import registry_faults
 import requests
-from registry_faults import HTML, RATE_LIMIT, refusal
+from support import registry_faults
+from support.registries import PROGRAM, push, registry_on, rootfs
+from support.registry_faults import HTML, RATE_LIMIT, refusal
 
 from rustimg_lab.build import bases, mmdebstrap
 from rustimg_lab.build.bases import Sources
@@ -29,12 +28,7 @@ from rustimg_lab.engine import client as engine_client
 from rustimg_lab.engine import containers, inspection, local_registry
 from rustimg_lab.engine import images as engine_images
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import tools
-from rustimg_lab.host.process import background
 from rustimg_lab.model import matrix
-
-PROGRAM = Path(sys.executable).resolve()
-OS_RELEASE = 'NAME="Test"\nVERSION_ID=1.2.3\nPRETTY_NAME="Test Linux v1.2"\n'
 
 
 @pytest.mark.parametrize(
@@ -177,17 +171,6 @@ def names() -> list[str]:
     return sorted(tag for image in engine_client.connect().images.list(filters=filters) for tag in image.tags)
 
 
-def rootfs(path: Path, *files: tuple[str, bytes], release: str = OS_RELEASE) -> Path:
-    """An archive of a root file system: a program and a release, and `files`; compressed as its name says."""
-    content = [("bin/program", PROGRAM.read_bytes()), ("etc/os-release", release.encode()), *files]
-    with tarfile.open(path, "w:" + path.suffix.lstrip(".").replace("tar", "")) as archive:
-        for name, data in content:
-            member = tarfile.TarInfo(f"./{name}")
-            member.size, member.mode = len(data), 0o755 if name.startswith("bin/") else 0o644
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
 @pytest.fixture
 def resolve() -> Iterator[Callable[..., bases.Provenance]]:
     """Resolves a base; what that brought into the engine goes afterwards."""
@@ -321,19 +304,6 @@ def own_registry() -> Iterator[local_registry.Registry]:
     with local_registry.serve() as own:
         yield own
     bases._silent.clear()
-
-
-def push(address: str, name: str, path: Path) -> str:
-    """Pushes the archive of a root file system as an image, and returns its digest there."""
-    api = engine_client.connect()
-    repository, tag = f"{address}/{name}".rsplit(":", 1)
-    api.api.import_image_from_file(str(path), repository=repository, tag=tag)
-    try:
-        events = list(api.images.push(repository, tag, stream=True, decode=True))
-        (digest,) = [event["aux"]["Digest"] for event in events if "aux" in event]
-    finally:
-        api.images.remove(f"{repository}:{tag}", noprune=True)
-    return digest
 
 
 @pytest.mark.engine
@@ -644,25 +614,6 @@ def logged_in(tmp_path, monkeypatch) -> Callable[[str, str], None]:
     yield log_in
     monkeypatch.undo()
     engine_client.connect.cache_clear()
-
-
-@contextmanager
-def registry_on(folder: Path, **settings: dict) -> Iterator[str]:
-    """A registry whose store outlives it; returns its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    storage = {"filesystem": {"rootdirectory": str(folder / "store")}}
-    config = folder / "registry.json"
-    http = {**settings.pop("http", {}), "addr": address}
-    config.write_text(json.dumps({"version": 0.1, "storage": storage, "http": http, **settings}))
-    with background([tools.registry_command(), "serve", str(config)], {}) as process:
-        for _ in range(200):
-            with suppress(OSError), socket.create_connection(("127.0.0.1", int(address.partition(":")[2])), 1):
-                break
-            time.sleep(0.05)
-        assert process.poll() is None
-        yield address
 
 
 @pytest.mark.engine

@@ -18,7 +18,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from conftest import adds_nothing, as_root, derived, measured
+from support.lab import adds_nothing, as_root, derived, measured
 
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.analysis import deploy as analysis_deploy

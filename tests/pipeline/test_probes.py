@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from conftest import derived, forget, ours, work_folders
+from support.lab import derived, forget, ours, work_folders
 
 from rustimg_lab.analysis import robustness
 from rustimg_lab.build import lab_toml

@@ -1,0 +1,1 @@
+"""What tests share: engines, registries, proxies, and helpers of the lab's own tests."""

@@ -1,0 +1,104 @@
+"""Helpers of tests that call the lab: what it left behind, and images and runs of a test's own."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from docker.models.containers import Container
+
+from rustimg_lab.engine import client, containers
+from rustimg_lab.measure import smoke
+from rustimg_lab.paths import REPORTS, RUNS, STATE
+
+as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root mounts a tmpfs")
+
+
+TINY = Path(__file__).parent.parent / "crates" / "tiny"
+
+
+def ours() -> list[Container]:
+    """This clone's containers, running or not, but for those of tests that run beside these."""
+    filters = {"label": f"{client.CONTAINER_LABEL}={client.lab_id()}"}
+    found = client.connect().containers.list(all=True, ignore_removed=True, filters=filters)
+    return [each for each in found if _is_ours(each.labels[client.PID_LABEL].partition("-")[0])]
+
+
+def work_folders() -> list[Path]:
+    """What a lab works in, and should have left nothing of; but for those of tests that run beside these."""
+    return [path for path in STATE.glob("work-*") if _is_ours(path.name.split("-")[1])]
+
+
+def _is_ours(pid: str) -> bool:
+    """Whether a process is this one, began below it, or is gone."""
+    while Path(f"/proc/{pid}").exists() and pid not in ("0", str(os.getpid())):
+        try:
+            pid = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:  # it has just ended
+            return True
+    return pid != "0"
+
+
+def forget(run: str) -> None:
+    """Removes a run of a test's, and its report."""
+    for folder in (RUNS / run, REPORTS / run):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def measured(lab: Callable, run: str, command: tuple[str, ...]) -> Iterator[subprocess.CompletedProcess]:
+    """A run as the command line makes it, for as long as the block lasts."""
+    forget(run)
+    done = lab(*command)
+    assert done.returncode == 0, done.stderr
+    yield done
+    forget(run)
+
+
+def adds_nothing(lab: Callable, run: str, command: tuple[str, ...]) -> None:
+    """Asserts that a call that is made again measures nothing again, and leaves no container."""
+    before = (RUNS / run / "rows.jsonl").read_text()
+    done = lab(*command)
+    assert done.returncode == 0, done.stderr
+    assert (RUNS / run / "rows.jsonl").read_text() == before
+    assert not ours()
+
+
+def derived(image: str, command: list[str], user: str = smoke.USER, files: dict | None = None) -> str:
+    """An image on another, by its id, with a command, and with files (mode and text by path) in it. It is a container
+    committed: no build, and so no buildx, stands between a test and what it is about."""
+    container = containers.create_container(image, command=["nothing"])
+    for path, (mode, text) in (files or {}).items():
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as out:
+            add_file(out, path, mode, text.encode())
+        container.put_archive("/", archive.getvalue())
+    changes = [f"USER {user}"] * bool(user) + [f"CMD {json.dumps(command)}"]
+    made = container.commit(client.repository("test-derived"), uuid.uuid4().hex[:12], changes=changes)
+    container.remove()
+    return made.id
+
+
+def add_file(archive: tarfile.TarFile, path: str, mode: int, content: bytes) -> None:
+    """Adds a file to an archive that is open for writing."""
+    member = tarfile.TarInfo(path)
+    member.mode, member.size = mode, len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def small_builder(image: str, cargo: str, path: Path) -> Path:
+    """The archive of a builder that is small enough for a small disk: busybox, and in cargo's place a script."""
+    container = containers.create_container(image, command=["nothing"])
+    with path.open("wb") as file:
+        file.writelines(container.export())
+    container.remove()
+    with tarfile.open(path, "a") as archive:
+        add_file(archive, "usr/bin/cargo", 0o755, cargo.encode())
+    return path
