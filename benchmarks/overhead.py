@@ -14,13 +14,15 @@ from dataclasses import replace
 from rich.console import Console
 
 from rustimg_lab.build import bake, lab_toml
-from rustimg_lab.build.bases import Sources
 from rustimg_lab.engine import client, images
 from rustimg_lab.measure import plan, trials
+from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.studies import throughput
 from rustimg_lab.model import matrix
+from rustimg_lab.model.studies import KINDS
 from rustimg_lab.paths import MYIP, REPORTS, RUNS
 from rustimg_lab.pipeline import planner, studies
+from rustimg_lab.pipeline.session import Request
 from rustimg_lab.store import runs
 
 RUN = "benchmark-overhead"
@@ -35,18 +37,16 @@ def main() -> int:
     _forget()
     try:
         once = replace(PLAN, blocks=1)
-        studies.run_studies(
-            cells, [app.server], RUN,
-            lambda built, run, tools: throughput.studies(LOAD, *built, once, run, tools), "tools",
-            sources=Sources(), builder=None, console=Console(stderr=True),
-        )  # fmt: skip
+        request = Request(app.server, RUN, console=Console(stderr=True))
+        study_planner = planner.planner("throughput", [LOAD], once, app.server)
+        studies.run_studies(request, cells, [app.server], study_planner, KINDS["throughput"])
         with runs.open_run(RUN, client.machine()) as run:
             treatments = [
                 plan.Treatment(cell, images.find_image(bake.image_tag(cell, app.server)).id, cell.slug)
                 for cell in cells
             ]
             tools = client.connect().images.list(name=client.repository("tools"))[0].id
-            study, measure = next(throughput.studies(LOAD, treatments, PLAN, run, tools))
+            study, measure = next(throughput.plan(StudyContext([treatments], PLAN, run, tools, (LOAD,))))
             begun = time.monotonic()
             lost = trials.run_study(study, run, measure)
             wall = time.monotonic() - begun

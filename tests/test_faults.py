@@ -24,7 +24,8 @@ from rustimg_lab.engine import images as engine_images
 from rustimg_lab.engine.client import connect
 from rustimg_lab.host.process import work_folder
 from rustimg_lab.measure import trials
-from rustimg_lab.measure.plan import Plan, Treatment, plan_study
+from rustimg_lab.measure.context import StudyContext
+from rustimg_lab.measure.plan import Plan, Treatment
 from rustimg_lab.model import matrix, names
 from rustimg_lab.paths import ROOT
 from rustimg_lab.store import runs
@@ -195,7 +196,7 @@ def test_a_clock_that_jumps_back_in_the_middle_of_a_study_makes_no_time_negative
     treatments = [Treatment(cell, "sha256:0", cell.slug) for cell in CELLS]
     monkeypatch.setattr(engine_images, "contents_digest", lambda image: image)
     with runs.open_run("short", {}) as run:
-        plan = plan_study("short", "startup", "x", {"warning": ""}, treatments, Plan(3), run)
+        plan = StudyContext([treatments], Plan(3), run).study("short", "startup", "x", {"warning": ""})
         trials.run_study(plan, run, lambda treatment: [Observation("x", 1)])
     rows = runs.load("short").query("metric == 'trial_s'")
     assert len(rows) == 9 and (rows["value"] >= 0).all() and (rows["value"] < 60).all()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
-from rustimg_lab.analysis import attribution, cells, robustness
+from rustimg_lab.analysis import cells, factorials, robustness
 from rustimg_lab.build import archives, lab_toml
 from rustimg_lab.engine import images
 from rustimg_lab.errors import LabError
@@ -109,7 +109,7 @@ def test_rows_that_a_stranger_has_changed(runs, inputs):
         rows = store_runs.load("a")
         assert len(rows) >= 2
         refused(cells.cell_table, rows)
-        refused(attribution.everything, rows)
+        refused(factorials.everything, rows)
         refused(terminal.markdown, "a")
         refused(views.robustness.survival, rows)
         refused(views.robustness.survival_facts, rows)

@@ -1,119 +1,21 @@
-"""A run of a factorial -> which knob bought what: shares, effects, and what was not measured, predicted. Pure.
+"""A factorial -> which knob saved what: contributions and effects. Pure.
 
-The shares are Shapley values (Shapley, A Value for n-Person Games, 1953): what a knob changes, averaged over every
-order in which the knobs that differ between two cells can be turned. They sum up to what the two cells differ by. Of
-what was measured in blocks each block has shares of its own, and over those are the intervals (Student's t).
+The contributions are Shapley values (Shapley, A Value for n-Person Games, 1953): what a knob changes, averaged over
+every order in which the knobs that differ between two cells can be changed. Their sum is the difference of the two
+cells. A metric that was measured in blocks has contributions for each block; their intervals are Student's t.
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
-from itertools import combinations, product
+from itertools import combinations
 from math import comb
 from math import factorial as permutations
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.analysis.cells import cell_table
-from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.model import factorial, metrics
-from rustimg_lab.model.matrix import WITH
-from rustimg_lab.model.metrics import Criterion
-from rustimg_lab.model.names import TWIN
-from rustimg_lab.store import environment
-
-DRAWS = 2000
-
-
-@dataclass(frozen=True)
-class Factorial:
-    """The cells of a run by their knobs. `knobs`: by name the level that `start` has, and the other. `made_of`: the
-    start's base, profile and allocator. `turned`: bool, a row per cell, a column per knob. `values`: above 0, in the
-    unit of the metric, a row per cell, a column per block, one where it is exact. `base_bytes`: by the base's level,
-    what of a size is the base's (empty for what is no size). `floor`: the ratio by which a cell seems to differ from
-    itself. `predicted`: of the cells that have no value, what `predict` says, and a column per knob; `drawn`: values
-    that they may have, in as many columns as were drawn."""
-
-    run: str
-    quantity: Criterion
-    start: str
-    made_of: tuple[str, str, str]
-    knobs: dict[str, tuple[str, str]]
-    turned: pd.DataFrame
-    values: pd.DataFrame
-    base_bytes: dict[str, float] = field(default_factory=dict)
-    floor: float = 1
-    warning: str = ""
-    stand_ins: tuple[str, ...] = ()
-    predicted: pd.DataFrame = field(default_factory=pd.DataFrame)
-    drawn: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-    @property
-    def missing(self) -> list[tuple[bool, ...]]:
-        """The settings of the knobs that there is no value of."""
-        known = set(map(tuple, self.turned.to_numpy().tolist()))
-        return [each for each in product((False, True), repeat=len(self.knobs)) if each not in known]
-
-    def name_of(self, turned: tuple[bool, ...]) -> str:
-        """The name of the cell that has these knobs turned."""
-        levels = {knob: both[on] for (knob, both), on in zip(self.knobs.items(), turned, strict=True)}
-        base, profile, allocator = self.made_of
-        own = [name for name in profile.split("+") if name not in (factorial.PLAIN, *self.knobs)]
-        own += [knob for knob, level in levels.items() if level == "on"]
-        joined = factorial.joined(factorial.in_order(own)).replace("+", "_")
-        return f"{levels.get('base', base)}-{joined}-{levels.get('allocator', allocator)}"
-
-
-def everything(rows: pd.DataFrame, start: str = "", workload: str = "") -> tuple[list[Factorial], dict[str, str]]:
-    """The factorials of a run, one for each of `QUANTITIES`, as `of` gives them; and by quantity why there is none."""
-    found, reasons, table = [], {}, _works(rows)
-    for name in metrics.QUANTITIES:
-        try:
-            found.append(of(rows, name, start, workload, table))
-        except LabError as error:
-            reasons[name] = str(error)
-    return found, reasons
-
-
-def of(
-    rows: pd.DataFrame, quantity: str, start: str = "", workload: str = "", table: pd.DataFrame | None = None
-) -> Factorial:
-    """The factorial that the cells of a run are of, by one of `QUANTITIES`; what was not measured is predicted, where a
-    fraction of the cells allows that. `table` is `_works`, where it is there already.
-
-    `start` is the cell that knobs are turned from; unless one is named the largest image with the fewest profiles in
-    it and the system's allocator. Of a study only blocks count in which every cell has a value. Raises LabError when
-    the run is of no factorial: fewer than two knobs, more than two bases or allocators, cells of which two have the
-    same knobs turned, or cells that are missing and cannot be predicted.
-    """
-    if quantity not in metrics.QUANTITIES:
-        raise unknown("quantity", quantity, metrics.QUANTITIES)
-    table = _works(rows) if table is None else table
-    about, run = metrics.QUANTITIES[quantity], rows.attrs["environment"]["run"]
-    base_bytes, floor, warning = {}, 1.0, ""
-    if about.kind:
-        values, factors, floor, warning = _of_study(rows, about, workload)
-    else:
-        values = table[[about.metric]].dropna().astype(float).set_axis([0], axis=1)
-        factors = table.loc[values.index, ["base", "profile", "allocator"]]
-        if own := metrics.APPS_PART.get(about.metric):
-            base_bytes = (values[0] - table[own].reindex(values.index)).groupby(factors["base"]).median().to_dict()
-    if not (values > 0).all(axis=None):
-        raise LabError(f"run '{run}' has a value of 0 or below for {about.label}, of which there is no ratio")
-    if start and start not in values.index:
-        raise unknown("cell with a value", start, values.index)
-    start = start or _start(factors, table["unpacked_bytes"].reindex(values.index))
-    knobs, turned = _knobs(factors, start, run)
-    if turned.duplicated().any():
-        again = turned.index[turned.duplicated(keep=False)][:2]
-        raise LabError(f"run '{run}' is of no factorial: {' and '.join(again)} have the same knobs turned")
-    found = Factorial(
-        run, about, start, tuple(factors.loc[start]), knobs, turned, values, base_bytes, floor, warning,
-        tuple(environment.stand_ins(rows.attrs["environment"])),
-    )  # fmt: skip
-    return _filled(found) if found.missing else found
+from rustimg_lab.analysis.factorials import DRAWS, Factorial
+from rustimg_lab.errors import unknown
 
 
 def shapley(values: Mapping[frozenset[Hashable], np.ndarray | float], knobs: list[Hashable]) -> dict[Hashable, float]:
@@ -190,94 +92,6 @@ def effects(found: Factorial) -> pd.DataFrame:
     return table
 
 
-def score(found: Factorial) -> pd.DataFrame:
-    """The cells that were measured and are not in the fraction, predicted from the fraction alone: columns cell,
-    measured, predicted, low and high (95% prediction interval), error (predicted / measured - 1), inside. Of sizes the
-    app's part. `attrs` has the number of cells that were fitted, and why there is no row where there is none."""
-    columns = ["cell", "measured", "predicted", "low", "high", "error", "inside"]
-    fitted, why = [], "every cell that was measured is in the fraction; `./lab run --fraction N` holds N more out"
-    try:
-        fitted = _fraction(found)
-    except LabError as error:
-        why = str(error)
-    rest = [cell for cell in found.values.index if cell not in fitted] if fitted else []
-    if not rest:
-        table = pd.DataFrame(columns=columns)
-        table.attrs = {"why": why}
-        return table
-    table = predict(_model(found, fitted), found.turned.loc[rest])
-    table.insert(0, "measured", _own(found).mean(axis=1)[rest])
-    table["error"] = table["predicted"] / table["measured"] - 1
-    table["inside"] = table["measured"].between(table["low"], table["high"])
-    table = table.rename_axis("cell").reset_index()[columns]
-    table.attrs = {"fitted": len(fitted), "why": ""}
-    return table
-
-
-def predict(model: Any, turned: pd.DataFrame) -> pd.DataFrame:
-    """What cells would have of a size, the base's part left out: columns predicted, low and high (95% prediction
-    interval), by cell. `model` is statsmodels' fit."""
-    told = model.get_prediction(_terms(turned))
-    ends = np.exp(told.conf_int(obs=True, alpha=1 - comparison.CONFIDENCE))
-    return pd.DataFrame({"predicted": np.exp(told.predicted_mean), "low": ends[:, 0], "high": ends[:, 1]}, turned.index)
-
-
-def _works(rows: pd.DataFrame) -> pd.DataFrame:
-    """The cells that work, by cell; what is added to an image is no knob."""
-    table = cell_table(rows).query("ok").set_index("cell")
-    return table[~table.index.str.contains(WITH)]
-
-
-def _of_study(rows: pd.DataFrame, about: Criterion, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
-    """Values by cell and complete block, the cells' factors, the noise floor, and the study's warning."""
-    run = rows.attrs["environment"]["run"]
-    study = comparison.study_of(rows, about.kind, about.metric, workload)
-    if not study:
-        raise LabError(f"run '{run}' has no {about.kind} study{f' of {workload}' if workload else ''}")
-    samples = comparison.samples(rows, study, about.metric)
-    wide = samples.pivot(index="cell", columns="block", values="value").dropna(axis=1)
-    if wide.shape[1] < 2:
-        raise LabError(f"{study} of run '{run}' has fewer than two blocks in which every cell has a value")
-    told = comparison.of_study(rows, study, about.metric).attrs
-    own = wide[~wide.index.str.endswith(TWIN)]
-    factors = samples.drop_duplicates("cell").set_index("cell").loc[own.index, ["base", "profile", "allocator"]]
-    return own, factors, told["floor"], told["warning"]
-
-
-def _start(factors: pd.DataFrame, sizes: pd.Series) -> str:
-    own = factors.assign(size=sizes)
-    parts = own["profile"].map(lambda name: 0 if name == factorial.PLAIN else len(name.split("+")))
-    order = own.assign(parts=parts, system=own["allocator"].ne("system"), size=-own["size"])
-    return order.sort_values(["parts", "system", "size"], kind="stable").index[0] if len(own) else ""
-
-
-def _knobs(factors: pd.DataFrame, start: str, run: str) -> tuple[dict[str, tuple[str, str]], pd.DataFrame]:
-    """The knobs with their levels, and of each cell which are turned. Raises LabError as `of` does."""
-    parts = factors["profile"].map(lambda name: set(name.split("+")) - {factorial.PLAIN})
-    every = set().union(*parts)
-    if {"base", "allocator"} & every:
-        raise LabError(f"run '{run}' is of no factorial: a profile in it is called base or allocator")
-    levels = {"base": factors["base"]}
-    for name in factorial.in_order(every):
-        levels[name] = pd.Series(["on" if name in own else "off" for own in parts], parts.index)
-    levels["allocator"] = factors["allocator"]
-    knobs, turned = {}, {}
-    for name, own in levels.items():
-        known = list(own.unique())
-        if len(known) > 2:
-            raise LabError(f"run '{run}' has {len(known)} {name}s, {', '.join(known)}: a knob has two levels")
-        if len(known) == 2:
-            first = own[start]
-            knobs[name] = (first, next(each for each in known if each != first))
-            turned[name] = own != first
-    if not 2 <= len(knobs) <= factorial.MOST:
-        raise LabError(
-            f"run '{run}' is of no factorial: it has {len(knobs)} knobs, which takes 2 to {factorial.MOST}; "
-            "`./lab run --knobs NAME[,...] --run NEW` builds one"
-        )
-    return knobs, pd.DataFrame(turned, factors.index)
-
-
 def _whole(found: Factorial) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Values and settings of every cell: where some are predicted, a column per draw."""
     if found.predicted.empty:
@@ -285,77 +99,6 @@ def _whole(found: Factorial) -> tuple[pd.DataFrame, pd.DataFrame]:
     measured = found.values.mean(axis=1).to_numpy()[:, None].repeat(DRAWS, axis=1)
     turned = found.predicted[list(found.knobs)].astype(bool)
     return pd.concat([pd.DataFrame(measured, found.values.index), found.drawn]), pd.concat([found.turned, turned])
-
-
-def _filled(found: Factorial) -> Factorial:
-    """The same with what is missing predicted. Raises LabError where it cannot be."""
-    missing = found.missing
-    names = [found.name_of(each) for each in missing]
-    told = f"run '{found.run}' lacks {len(missing)} of {2 ** len(found.knobs)} cells of {' x '.join(found.knobs)}: "
-    told += ", ".join(names[:3]) + (", ..." if len(missing) > 3 else "")
-    try:
-        fitted = _fraction(found)
-    except LabError as error:
-        raise LabError(f"{told}; build those, or predict them from a fraction: {error}") from None
-    turned = pd.DataFrame(missing, names, list(found.knobs))
-    model = _model(found, fitted)
-    drawn = _drawn(model, _terms(turned)) + _base_bytes(found, turned)[:, None]
-    return replace(found, predicted=predict(model, turned).join(turned), drawn=pd.DataFrame(drawn, turned.index))
-
-
-def _model(found: Factorial, fitted: list[str]) -> Any:
-    """The logarithms of these cells, the base's part left out, explained by least squares with each knob and each two
-    of them (statsmodels' OLS)."""
-    from statsmodels.regression.linear_model import OLS  # here: it takes most of a second, and few calls need it
-
-    logs = np.log(_own(found).mean(axis=1)[fitted])
-    return OLS(logs.to_numpy(), _terms(found.turned.loc[fitted])).fit()
-
-
-def _drawn(model: Any, terms: np.ndarray) -> np.ndarray:
-    """Values that cells with these terms may have together, (cells, `DRAWS`): coefficients and what is left over are
-    drawn from the t distribution that the fit leaves open."""
-    generator = np.random.default_rng(0)
-    wide = np.sqrt(model.df_resid / generator.chisquare(model.df_resid, DRAWS))
-    spread = np.linalg.cholesky(model.cov_params()) @ generator.standard_normal((terms.shape[1], DRAWS))
-    left = np.sqrt(model.scale) * generator.standard_normal((len(terms), DRAWS))
-    return np.exp((terms @ model.params)[:, None] + (terms @ spread + left) * wide)
-
-
-def _fraction(found: Factorial) -> list[str]:
-    """The cells of the fraction, wherever in the factorial it begins. Raises LabError where there is none, or some of
-    its cells have no value."""
-    if found.quantity.kind:
-        raise LabError("what is measured in blocks is not predicted")
-    by = {tuple(own): cell for cell, own in zip(found.turned.index, found.turned.to_numpy().tolist(), strict=True)}
-    chosen = factorial.fraction(len(found.knobs))
-    origins = [(False,) * len(found.knobs), *by]
-    fractions = [list(map(tuple, (chosen ^ np.array(origin)).tolist())) for origin in origins]
-    nearest = min(fractions, key=lambda cells: sum(each not in by for each in cells))
-    if lacking := [each for each in nearest if each not in by]:
-        first = found.name_of(lacking[0])
-        raise LabError(f"the fraction lacks {len(lacking)} of {len(chosen)} cells, {first} the first of them")
-    return [by[each] for each in nearest]
-
-
-def _terms(turned: pd.DataFrame) -> np.ndarray:
-    """The columns of the model: 1, each knob as -1 or 1, and each two of them multiplied."""
-    signs = [np.where(turned[knob], 1.0, -1.0) for knob in turned]
-    pairs = [one * other for one, other in combinations(signs, 2)]
-    return np.column_stack([np.ones(len(turned)), *signs, *pairs])
-
-
-def _own(found: Factorial) -> pd.DataFrame:
-    """The values without the base's part."""
-    return found.values - _base_bytes(found, found.turned)[:, None]
-
-
-def _base_bytes(found: Factorial, turned: pd.DataFrame) -> np.ndarray:
-    if not found.base_bytes:
-        return np.zeros(len(turned))
-    levels = found.knobs.get("base", found.made_of[:1] * 2)
-    on = turned["base"] if "base" in turned else pd.Series(False, turned.index)
-    return np.where(on, found.base_bytes[levels[1]], found.base_bytes[levels[0]])
 
 
 def _interval(found: Factorial, each: np.ndarray, comparisons: int, floor: float) -> tuple[float, float, str]:

@@ -10,6 +10,7 @@ import re
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from rustimg_lab.host import files
 from rustimg_lab.measure import workloads
 from rustimg_lab.model import matrix, metrics, profiles, studies
 from rustimg_lab.paths import CHOICE_RUN, DEFAULT_RUN, PROBES_RUN, RECORDED_RUN, ROOT, STUDIES_RUN
+
+# Adds a command: its name, its function as MODULE.FUNCTION of this wing, and its help.
+Command = Callable[[str, str, str], types.Option]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added.add_argument
 
+    _add_building(command)
+    _add_reading(command)
+    _add_others(command)
+    return parser
+
+
+def _add_building(command: Command) -> None:
     add = command("run", "measure.run", "build every cell, measure it, write the report")
     add("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
     app_option(add)
@@ -80,6 +91,17 @@ def _parser() -> argparse.ArgumentParser:
     about = "of the short study of the servers under load that comes last; 0 for none"
     add("--blocks", type=types.blocks, default=5, metavar="N", help=about)
 
+    _add_measure(command)
+
+    add = command(
+        "probe", "measure.probe", "what an image survives: TLS, DNS, time zones, signals, limits, what is in it"
+    )
+    app_option(add)
+    cell_options(add, PROBES_RUN, "that, behind the name of its package")
+    additions_option(add)
+
+
+def _add_measure(command: Command) -> None:
     add = command("measure", "measure.measure", "measure the cells in a study of randomized blocks")
     app_option(add)
     cell_options(add, STUDIES_RUN)
@@ -105,37 +127,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline", default="", metavar="CELL", help="BASE-PROFILE-ALLOCATOR; the first cell unless given")
     add("--seed", type=int, metavar="N", help="of the order in the blocks; drawn and recorded unless given")
 
-    add = command(
-        "probe", "measure.probe", "what an image survives: TLS, DNS, time zones, signals, limits, what is in it"
-    )
-    app_option(add)
-    cell_options(add, PROBES_RUN, "that, behind the name of its package")
-    additions_option(add)
 
+def _add_reading(command: Command) -> None:
     add = command("report", "results.show_report", "write the page of a run to share; needs no engine")
     about = f"'{RECORDED_RUN}' for all that is recorded of myip; '{DEFAULT_RUN}' unless given"
     add("named", nargs="?", metavar="RUN", help=f"a run, or several with commas between; {about}")
     add("--run", default=DEFAULT_RUN, metavar="NAME", help="the same")
     add("--format", choices=("html", "pdf", "md"), default="html", help="a PDF needs Chromium or Chrome")
 
-    add = command(
-        "choose", "results.choose", "pick the cell to ship, say why, and print its Dockerfile; needs no engine"
-    )
-    about = f"a run with sizes and studies of the same cells; '{CHOICE_RUN}' unless given"
-    add("--run", default=CHOICE_RUN, metavar="NAME", help=about)
-    add("--max-transfer", type=types.size, metavar="SIZE", help="compressed, as 3MB")
-    add("--max-memory", type=types.size, metavar="SIZE", help="resident under load, as 32MB")
-    add("--max-startup", type=types.milliseconds, metavar="TIME", help="exec to first byte, as 5ms")
-    add("--min-throughput", type=types.share, default=0, metavar="SHARE", help="of the best cell's, as 0.95")
-    add("--shell", action="store_true", help="it must have a shell")
-    add("--stable", action="store_true", help="no unstable compiler flags")
-    add("--deploys", type=types.count, metavar="N", help="a day, to machines that lack the image")
-    add("--bandwidth", type=types.bandwidth, metavar="RATE", help="of theirs, as 100Mbit or 1Gbit")
-    add("--requests", type=types.count, default=0, metavar="N", help="a day, beside the deploys")
-    about = f"of {', '.join(metrics.CRITERIA)}, and with --deploys {metrics.DAY}: what the one is picked by; "
-    about += f"transfer=1 unless given, or with --deploys {metrics.DAY}=1"
-    add("--weights", type=types.weights, metavar="NAME=NUMBER[,...]", help=about)
-    add("--workload", choices=[*workloads.WORKLOADS, workloads.OWN], default="", help="of the studies")
+    _add_choose(command)
 
     add = command("compare", "results.compare", "what changed between two runs; needs no engine")
     add("before", metavar="RUN_A")
@@ -156,6 +156,29 @@ def _parser() -> argparse.ArgumentParser:
     add("file", type=Path, metavar="FILE", help="in YAML, as notebooks/batch.yaml")
     add("--timeout", type=types.count, default=900, metavar="SECONDS", help="for each page")
 
+
+def _add_choose(command: Command) -> None:
+    add = command(
+        "choose", "results.choose", "pick the cell to ship, say why, and print its Dockerfile; needs no engine"
+    )
+    about = f"a run with sizes and studies of the same cells; '{CHOICE_RUN}' unless given"
+    add("--run", default=CHOICE_RUN, metavar="NAME", help=about)
+    add("--max-transfer", type=types.size, metavar="SIZE", help="compressed, as 3MB")
+    add("--max-memory", type=types.size, metavar="SIZE", help="resident under load, as 32MB")
+    add("--max-startup", type=types.milliseconds, metavar="TIME", help="exec to first byte, as 5ms")
+    add("--min-throughput", type=types.share, default=0, metavar="SHARE", help="of the best cell's, as 0.95")
+    add("--shell", action="store_true", help="it must have a shell")
+    add("--stable", action="store_true", help="no unstable compiler flags")
+    add("--deploys", type=types.count, metavar="N", help="a day, to machines that lack the image")
+    add("--bandwidth", type=types.bandwidth, metavar="RATE", help="of theirs, as 100Mbit or 1Gbit")
+    add("--requests", type=types.count, default=0, metavar="N", help="a day, beside the deploys")
+    about = f"of {', '.join(metrics.CRITERIA)}, and with --deploys {metrics.DAY}: what the one is picked by; "
+    about += f"transfer=1 unless given, or with --deploys {metrics.DAY}=1"
+    add("--weights", type=types.weights, metavar="NAME=NUMBER[,...]", help=about)
+    add("--workload", choices=[*workloads.WORKLOADS, workloads.OWN], default="", help="of the studies")
+
+
+def _add_others(command: Command) -> None:
     add = command("dockerfile", "setup.show_dockerfile", "print the Dockerfile of one cell")
     add("base", help="one of " + ", ".join(matrix.BASES))
     add("--profile", default="optimized", help=f"one of {', '.join(profiles.everything())}, or some joined by +")
@@ -180,4 +203,3 @@ def _parser() -> argparse.ArgumentParser:
     about += "engine of docs/engines.md (root, 40 minutes); other options go to pytest"
     command("test", "testing.test", about)
     command("docs", "docs.docs", "write the list of modules in docs/architecture.md")
-    return parser

@@ -18,6 +18,7 @@ from rustimg_lab.paths import DEFAULT_RUN, PROBES_RUN, ROOT, STUDIES_RUN
 from rustimg_lab.pipeline import planner as pipeline_planner
 from rustimg_lab.pipeline import probes
 from rustimg_lab.pipeline.grid import run_grid
+from rustimg_lab.pipeline.session import Request
 from rustimg_lab.pipeline.studies import run_studies
 
 
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
         if app.serve:
             load = replace(load, workload=workloads.own(app))
         study = pipeline_planner.short(*grid, options.debian), pipeline_planner.planner("throughput", [load], plan, app)
-    return _ended(options.run, run_grid(cells, app, options.run, study=study, **_building(options)))
+    return _ended(options.run, run_grid(_request(options, app), cells, study))
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -54,8 +55,7 @@ def measure(options: argparse.Namespace) -> int:
     measured = app if options.app else app.server
     programs = [measured, app] if kind.of_clients and not app.serve else [measured]
     planner = pipeline_planner.planner(options.study, loads, plan, measured)
-    building = {"cold": kind.of_builds, **_building(options)}
-    return _ended(options.run, run_studies(cells, programs, options.run, planner, kind.tools, **building))
+    return _ended(options.run, run_studies(_request(options, measured), cells, programs, planner, kind))
 
 
 def probe(options: argparse.Namespace) -> int:
@@ -65,8 +65,8 @@ def probe(options: argparse.Namespace) -> int:
     if options.additions:  # beside those without: what they cost, and what they mend, is the difference
         cells += [replace(cell, additions=options.additions) for cell in cells]
     lab_toml.refuse_allocators(app, cells)
-    programs = [app, app.server] if app.serve or not options.app else [app]
-    return _ended(options.run, probes.run_probes(cells, programs, options.run, **_building(options)))
+    server = app.server if app.serve or not options.app else None
+    return _ended(options.run, probes.run_probes(_request(options, app), cells, server))
 
 
 def make_report(name: str, form: str = "html") -> None:
@@ -90,14 +90,8 @@ def _ended(run: str, failures: list[str]) -> int:
     return code
 
 
-def _building(options: argparse.Namespace) -> dict[str, object]:
-    """What `pipeline` takes of every command that builds."""
-    return {
-        "sources": image_sources(options),
-        "builder": options.builder,
-        "console": output.console,
-        "command": options.told,
-    }
+def _request(options: argparse.Namespace, app: App) -> Request:
+    return Request(app, options.run, image_sources(options), options.builder, output.console, options.told)
 
 
 def _chosen_loads(options: argparse.Namespace, kind: Kind, app: App) -> list[Load]:

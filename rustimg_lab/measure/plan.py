@@ -2,12 +2,10 @@
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from rustimg_lab.engine import images
-from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.model import names
+from rustimg_lab.errors import LabError
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
@@ -78,22 +76,6 @@ class Study:
             "stopping": stopping,
             "contents": self.contents,
         }
-
-
-def plan_study(
-    name: str, kind: str, metric: str, parameters: dict[str, Any], treatments: list[Treatment], plan: Plan, run: Run
-) -> Study:
-    """A study of the treatments, one at least, and of the baseline's twin. Raises PlanError when the baseline is none
-    of them."""
-    known = {treatment.name: treatment for treatment in treatments}
-    baseline = plan.baseline or treatments[0].name
-    if baseline not in known:
-        raise PlanError(str(unknown("baseline", baseline, known)))
-    twin = replace(known[baseline], name=baseline + names.TWIN)
-    before = run.environment.get("studies", {}).get(name, {})
-    seed = before.get("seed", random.randrange(1 << 32)) if plan.seed is None else plan.seed
-    contents = {treatment.name: images.contents_digest(treatment.image) for treatment in treatments}
-    return Study(name, kind, parameters, (*treatments, twin), baseline, metric, plan.blocks, seed, plan.width, contents)
 
 
 def going_on(study: Study, run: Run) -> None:

@@ -2,8 +2,6 @@
 
 from contextlib import nullcontext
 
-from rich.console import Console
-
 from rustimg_lab.build import bases, package_db
 from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import client, local_registry
@@ -31,27 +29,15 @@ from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
 
 
-def run_grid(
-    cells: list[Cell],
-    app: App,
-    run_name: str,
-    *,
-    study: tuple[list[Cell], Planner] | None = None,
-    sources: bases.Sources,
-    builder: str | None,
-    console: Console,
-    command: str = "",
-) -> list[str]:
+def run_grid(request: Request, cells: list[Cell], study: tuple[list[Cell], Planner] | None = None) -> list[str]:
     """Builds and measures the cells into the run and returns a line on each cell that failed.
 
     Then comes `study`, of the app's server in cells of its own; where the machine or the run does not allow it, that is
-    said, and is no failure. `command` is what the user typed, and is recorded. A cell whose image is the one measured
-    before costs nothing. Raises LabError when the machine or the input does not allow a start; Ctrl-C leaves no
-    container and a run that the same call continues.
+    said, and is no failure. A cell whose image is the one measured before costs nothing. Raises LabError when the
+    machine or the input does not allow a start; Ctrl-C leaves no container and a run that the same call continues.
     """
-    studied, plan = study or ([], None)
+    app, (studied, plan) = request.app, study or ([], None)
     with_tools = studied or (cells if smoke.needs_tools(app) else [])
-    request = Request(app, run_name, sources, builder, console, command)
     with open_session(request, bases_of(cells, with_tools)) as session:
         failures = _build_and_measure(Batch(cells, app), session)
         if plan:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.measure import workloads
+from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Plan, PlanError, Studies, Treatment
 from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, startup, throughput
@@ -15,6 +16,14 @@ from rustimg_lab.store.runs import Run
 
 # From the servers' images, the clients' (where they are measured), the run, and the image of what measures.
 Planner = Callable[[list[list[Treatment]], Run, str], Studies]
+PLANS: dict[str, Callable[[StudyContext], Studies]] = {
+    "throughput": throughput.plan,
+    "startup": startup.plan,
+    "memory": memory.plan,
+    "latency": latency.plan,
+    kinds.DEPLOY: deploy.plan,
+    kinds.COLD_BUILD: cold_build.plan,
+}
 OF_CAPACITY = 0.5  # the rate of latency, as a part of what the slowest cell answers in a closed loop
 # What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.
 USUAL_LOAD = Load(**kinds.USUAL_LOAD | {"workload": workloads.find(kinds.USUAL_LOAD["workload"])})
@@ -48,22 +57,6 @@ def _rate(load: Load, run: Run) -> int:
 
 
 def planner(kind: str, loads: list[Load], plan: Plan, app: App) -> Planner:
-    """How a study of that kind is planned once its images are there; `loads` are what servers are put under, and how
-    they are started, which is the same in all; `app` has how its client is called, and what a build study builds."""
-
-    def studies(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
-        if kind == "startup":
-            yield from startup.studies(built, loads[0].workload, app.check, plan, run, tools)
-        elif kind == "deploy":
-            yield from deploy.studies(built[0], loads[0].workload, run.environment["bases"], plan, run)
-        elif kind == kinds.COLD_BUILD:
-            yield from cold_build.studies(built[0], app.name, plan, run)
-        elif kind == "latency":
-            for load in loads:
-                yield from latency.studies(load, built[0], plan, run, tools, _rate(load, run))
-        else:
-            of_kind = {"throughput": throughput, "memory": memory}[kind]
-            for load in loads:
-                yield from of_kind.studies(load, built[0], plan, run, tools)
-
-    return studies
+    """How a study of that kind is planned once its images are there; `loads` are what servers are put under; `app` is
+    what is measured."""
+    return lambda built, run, tools: PLANS[kind](StudyContext(built, plan, run, tools, tuple(loads), app, _rate))

@@ -3,10 +3,8 @@
 from contextlib import nullcontext
 
 import pandas as pd
-from rich.console import Console
 
 from rustimg_lab.analysis import robustness
-from rustimg_lab.build import bases
 from rustimg_lab.engine import capabilities, local_registry
 from rustimg_lab.host import files
 from rustimg_lab.host.tools import registry_command
@@ -23,27 +21,17 @@ PROBED_WITH = "probed_with"  # the metric that has the images of a cell that was
 SBOMS = "sboms"  # the folder of a run
 
 
-def run_probes(
-    cells: list[Cell],
-    apps: list[App],
-    run_name: str,
-    *,
-    sources: bases.Sources,
-    builder: str | None,
-    console: Console,
-    command: str = "",
-) -> list[str]:
-    """Builds the cells of the app, of its server where `apps` has one behind it, and of the program that probes; probes
-    them into the run; and returns a line on all that could not be built, or probed. A probe that fails is none.
+def run_probes(request: Request, cells: list[Cell], server: App | None = None) -> list[str]:
+    """Builds the cells of the app, of its `server` where it has one, and of the program that probes; probes them into
+    the run; and returns a line on all that could not be built, or probed. A probe that fails is none.
 
     What was probed before in the same images is not probed again. Raises LabError as `run_grid` does.
     """
-    app, prober, server = apps[0], runner.load_app(), apps[1] if len(apps) > 1 else None
-    failures: list[str] = []
-    with open_session(Request(app, run_name, sources, builder, console, command), bases_of([], cells)) as session:
+    app, programs, failures = request.app, [request.app, *([server] if server else []), runner.load_app()], []
+    with open_session(request, bases_of([], cells)) as session:
         tools = make_tools("tools", session)
         made: list[dict[Cell, str]] = []
-        for each in [*apps, prober]:
+        for each in programs:
             batch = Batch(cells, each, "" if each == app else each.name)
             built, failed = build_treatments(batch, session, probes.STUDY)
             made.append({treatment.cell: treatment.image for treatment in built})

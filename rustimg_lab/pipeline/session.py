@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,10 +30,10 @@ class Request:
 
     app: App
     run_name: str
-    sources: bases.Sources
-    builder: str | None
-    console: Console
-    command: str
+    sources: bases.Sources = field(default_factory=bases.Sources)
+    builder: str | None = None
+    console: Console = field(default_factory=Console)
+    command: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from contextlib import closing
 
-from rich.console import Console
-
 from rustimg_lab.analysis import comparison
-from rustimg_lab.build import bases
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import Cell
+from rustimg_lab.model.studies import Kind
 from rustimg_lab.pipeline import progress
 from rustimg_lab.pipeline.planner import Planner
 from rustimg_lab.pipeline.session import Batch, Request, Session, bases_of, build_treatments, make_tools, open_session
@@ -20,30 +18,17 @@ from rustimg_lab.store.runs import Run
 MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
 
 
-def run_studies(
-    cells: list[Cell],
-    apps: list[App],
-    run_name: str,
-    plan: Planner,
-    tools_name: str,
-    *,
-    cold: bool = False,
-    sources: bases.Sources,
-    builder: str | None,
-    console: Console,
-    command: str = "",
-) -> list[str]:
+def run_studies(request: Request, cells: list[Cell], apps: list[App], plan: Planner, kind: Kind) -> list[str]:
     """Builds the cells of each app and runs the studies of them; returns a line on all that failed.
 
-    `plan` gets the images of each app as treatments, the run, and the image of what measures, made by the name
-    `tools_name` ("" for none). With `cold` the images are those that the cells are built in, as `bake.build` has it.
-    What the run has of a study already is not measured again. Raises LabError as `run_grid` does, and when the run has
-    a study of that name with another plan.
+    `plan` gets the images of each app as treatments, the run, and the image of the benchmark tools that `kind` names.
+    Of a study of builds the images are those that the cells are built in. What the run has of a study already is not
+    measured again. Raises LabError as `run_grid` does, and when the run has a study of that name with another plan.
     """
-    bases_needed = bases_of([], cells) if tools_name else bases_of(cells, [])
     failures: list[str] = []
-    with open_session(Request(apps[0], run_name, sources, builder, console, command), bases_needed) as session:
-        run_planned([Batch(cells, app, app.name, cold) for app in apps], session, plan, failures, tools_name)
+    with open_session(request, bases_of([], cells) if kind.tools else bases_of(cells, [])) as session:
+        batches = [Batch(cells, app, app.name, kind.of_builds) for app in apps]
+        run_planned(batches, session, plan, failures, kind.tools)
     return failures
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rustimg_lab.analysis import attribution, cells, comparison, deploy, robustness
+from rustimg_lab.analysis import cells, comparison, deploy, factorials, robustness
 from rustimg_lab.model import metrics
 from rustimg_lab.model.studies import BUILD, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN
@@ -43,7 +43,7 @@ def parts(run: str) -> list[tuple[str, dict]]:
     if cells.cell_table(rows)["ok"].any() and any(measured):
         found.append((CHOOSE, {}))
     asked = any(f" {KNOBS}" in command for command in rows.attrs["environment"].get("commands", []))
-    if asked or attribution.everything(rows)[0]:  # of one that was asked for, also why there is none
+    if asked or factorials.everything(rows)[0]:  # of one that was asked for, also why there is none
         found.append((ATTRIBUTION, {}))
     if deploy.is_measured(rows):
         found.append((DEPLOY, {}))
@@ -57,7 +57,7 @@ def parts_of_page(run: str, rows: pd.DataFrame) -> list[tuple[str, dict]]:
     found = parts(run)
     if ATTRIBUTION not in dict(found):
         return found
-    told = {each.quantity.kind for each in attribution.everything(rows)[0] if len(each.values) >= MANY_CELLS}
+    told = {each.quantity.kind for each in factorials.everything(rows)[0] if len(each.values) >= MANY_CELLS}
     plans = rows.attrs["environment"].get("studies", {}).values()
     few = {plan["kind"] for plan in plans if len(plan["cells"]) - 1 < MANY_CELLS}  # the twin is one of the cells
     left_out = {notebook for notebook, kind in ONE_BY_ONE.items() if kind in told - few}

@@ -4,16 +4,16 @@ import threading
 
 from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
-from rich.console import Console
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.analysis.cells import cell_table
-from rustimg_lab.build import bases, lab_toml
+from rustimg_lab.build import lab_toml
 from rustimg_lab.measure.plan import Plan
 from rustimg_lab.model import matrix
 from rustimg_lab.paths import MYIP
 from rustimg_lab.pipeline import planner
 from rustimg_lab.pipeline.grid import run_grid
+from rustimg_lab.pipeline.session import Request
 from rustimg_lab.report import plots
 from rustimg_lab.store import runs
 
@@ -37,8 +37,7 @@ def build(base_names: list[str], profiles: list[str], allocators: list[str], run
     drawing.start()
     try:
         command = f"# in 00_start_here.ipynb: {', '.join(map(str, cells))}; {blocks} blocks"
-        usual = {"sources": bases.Sources(), "builder": None, "console": Console()}
-        failures = run_grid(cells, app, run_name, study=study, command=command, **usual)
+        failures = run_grid(Request(app, run_name, command=command), cells, study)
     except KeyboardInterrupt:
         print("lab: interrupted; run this cell again to go on")
         return []

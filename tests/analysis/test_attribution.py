@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.lab import forget
 
-from rustimg_lab.analysis import attribution, comparison
+from rustimg_lab.analysis import attribution, comparison, factorials
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study, Treatment
@@ -99,7 +99,7 @@ def whole(tmp_path, monkeypatch):
 
 
 def test_shares_lead_from_the_largest_plain_image_to_the_smallest(whole):
-    found = attribution.shares(attribution.of(whole, metrics.IMAGE))
+    found = attribution.shares(factorials.of(whole, metrics.IMAGE))
     assert (found.attrs["start"], found.attrs["target"]) == (
         "debian-baseline-system", "scratch-strip_lto-fat_opt-z-system",
     )  # fmt: skip
@@ -114,7 +114,7 @@ def test_shares_lead_from_the_largest_plain_image_to_the_smallest(whole):
 
 
 def test_a_target_that_is_named_leaves_out_what_it_has_in_common(whole):
-    found = attribution.shares(attribution.of(whole, metrics.APP), "debian-strip_lto-fat-system")
+    found = attribution.shares(factorials.of(whole, metrics.APP), "debian-strip_lto-fat-system")
     assert set(found["knob"]) == {"strip", "lto-fat"}
     # of two knobs that multiply: 6 MB, 4.2, 5.1, 3.57
     by = found.set_index("knob")["share"]
@@ -122,7 +122,7 @@ def test_a_target_that_is_named_leaves_out_what_it_has_in_common(whole):
 
 
 def test_effects_are_the_ratios_that_were_put_in(whole):
-    found = attribution.effects(attribution.of(whole, metrics.APP)).set_index("knobs")
+    found = attribution.effects(factorials.of(whole, metrics.APP)).set_index("knobs")
     single = found[found["order"] == 1]
     assert single.loc["lto-fat", "ratio"] == pytest.approx(0.85, rel=1e-5)
     assert single.loc["strip", ["least", "most"]].tolist() == pytest.approx([0.63, 0.7], rel=1e-5)
@@ -133,8 +133,8 @@ def test_effects_are_the_ratios_that_were_put_in(whole):
 
 
 def test_shares_of_a_study_have_intervals_that_hold_what_was_put_in(whole):
-    exact = attribution.shares(attribution.of(whole, metrics.APP)).set_index("knob")
-    found = attribution.shares(attribution.of(whole, "cpu")).set_index("knob")
+    exact = attribution.shares(factorials.of(whole, metrics.APP)).set_index("knob")
+    found = attribution.shares(factorials.of(whole, "cpu")).set_index("knob")
     assert found.attrs["blocks"] == 12 and found["share"].sum() == pytest.approx(found.attrs["whole"])
     assert set(found["verdict"]) <= {"less", "more", comparison.NO_DIFFERENCE}
     assert found.loc["strip", "verdict"] == "less" and found.loc["strip", "high"] < 0
@@ -147,7 +147,7 @@ def test_shares_of_a_study_have_intervals_that_hold_what_was_put_in(whole):
 
 def test_where_a_study_was_broken_off_only_whole_blocks_count(whole):
     rows = whole[~((whole["study"] != "") & (whole["block"] == 3) & (whole["cell"] == "scratch-strip-system"))]
-    assert attribution.of(rows, "cpu").values.shape == (16, 11)
+    assert factorials.of(rows, "cpu").values.shape == (16, 11)
 
 
 def test_a_cell_that_is_missing_is_told_in_a_line(tmp_path, monkeypatch):
@@ -155,16 +155,16 @@ def test_a_cell_that_is_missing_is_told_in_a_line(tmp_path, monkeypatch):
     gone = "scratch-strip_opt-z-system"
     rows = made_up(cells, monkeypatch, tmp_path, failed=(gone,))
     with pytest.raises(LabError, match=rf"lacks 1 of 16 cells of base x strip x lto-fat x opt-z: {gone}; build"):
-        attribution.of(rows, metrics.IMAGE)
-    found, reasons = attribution.everything(rows)
+        factorials.of(rows, metrics.IMAGE)
+    found, reasons = factorials.everything(rows)
     assert not found and "lacks 1 of 16" in reasons[metrics.IMAGE] and len(runs.load("f").query("not ok")) == 1
 
 
 def test_a_run_of_no_factorial_says_how_to_build_one():
     with pytest.raises(LabError, match=r"a knob has two levels"):
-        attribution.of(runs.load("recorded/article"), metrics.IMAGE)
+        factorials.of(runs.load("recorded/article"), metrics.IMAGE)
     with pytest.raises(LabError, match=r"unknown quantity 'imag': did you mean 'image'"):
-        attribution.of(runs.load("recorded/article"), "imag")
+        factorials.of(runs.load("recorded/article"), "imag")
 
 
 SEVEN = ["strip", "lto-fat", "unit-1", "opt-z", "abort"]
@@ -174,15 +174,15 @@ def test_what_is_not_measured_is_predicted_from_a_fraction(tmp_path, monkeypatch
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system", "jemalloc"], "trixie", 16)
     assert len(cells) == 64 + 16 and cells[0].slug == "debian-baseline-system"
     rows = made_up(cells, monkeypatch, tmp_path, third=0.01)
-    found = attribution.of(rows, metrics.APP)
+    found = factorials.of(rows, metrics.APP)
     assert len(found.predicted) == 48 and len(found.missing) == 48
-    scored = attribution.score(found)
+    scored = factorials.score(found)
     assert len(scored) == 16 and scored["inside"].mean() >= 0.9
     assert 0 < scored["error"].abs().median() < 0.01
     assert views.attribution.score_in_words(scored).startswith(
         "From 64 cells, 16 others that were measured too: median"
     )
-    shares = attribution.shares(attribution.of(rows, metrics.IMAGE))
+    shares = attribution.shares(factorials.of(rows, metrics.IMAGE))
     assert shares["share"].sum() == pytest.approx(shares.attrs["whole"])
     assert shares.attrs["target"] == "scratch-strip_lto-fat_unit-1_opt-z_abort-system"
     assert shares.set_index("knob").loc["strip", "verdict"] == "less, predicted"
@@ -192,56 +192,56 @@ def test_a_fraction_is_found_wherever_it_begins(tmp_path, monkeypatch):
     """The bases turned from another one than the largest image's, which is held out."""
     cells = factorial.cells(["scratch", "debian"], SEVEN, ["jemalloc", "system"], "trixie", 4)
     rows = made_up(cells, monkeypatch, tmp_path)
-    found = attribution.of(rows, metrics.APP)
-    assert len(found.values) == 68 and len(attribution.score(found)) == 4
+    found = factorials.of(rows, metrics.APP)
+    assert len(found.values) == 68 and len(factorials.score(found)) == 4
     assert found.start not in {cells[0].slug}
 
 
 def test_predicted_intervals_hold_nine_in_ten_and_more(tmp_path, monkeypatch):
     """Shares of a fraction, against those of the whole that it is of."""
     whole = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie")
-    exact = attribution.shares(attribution.of(made_up(whole, monkeypatch, tmp_path / "1", third=0.02), metrics.APP))
+    exact = attribution.shares(factorials.of(made_up(whole, monkeypatch, tmp_path / "1", third=0.02), metrics.APP))
     some = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 0)
     rows = made_up(some, monkeypatch, tmp_path / "2", third=0.02)
-    found = attribution.shares(attribution.of(rows, metrics.APP), exact.attrs["target"])
+    found = attribution.shares(factorials.of(rows, metrics.APP), exact.attrs["target"])
     both = found.merge(exact, on="knob", suffixes=("", "_exact"))
     assert len(both) == 6 - 1 and both["share_exact"].between(both["low"], both["high"]).all()
 
 
 def test_where_the_start_has_the_least_there_is_no_share(whole):
-    found = attribution.of(whole, metrics.APP, "scratch-strip_lto-fat_opt-z-system")
+    found = factorials.of(whole, metrics.APP, "scratch-strip_lto-fat_opt-z-system")
     best = found.values[0].idxmin()
-    shares = attribution.shares(attribution.of(whole, metrics.APP, best))
+    shares = attribution.shares(factorials.of(whole, metrics.APP, best))
     assert shares.empty and "none is below that of" in views.attribution.in_words(shares)
 
 
 def test_a_profile_that_the_lab_knows_no_more_is_a_knob_like_others(whole):
     rows = whole.assign(profile=whole["profile"].str.replace("opt-z", "mine"))
-    found = attribution.of(rows, metrics.IMAGE)
+    found = factorials.of(rows, metrics.IMAGE)
     assert set(found.knobs) == {"base", "strip", "lto-fat", "mine"}
     gone = rows[rows["cell"] != "scratch-strip_opt-z-system"]
     with pytest.raises(LabError, match=r"lacks 1 of 16 cells .*: scratch-strip_mine-system; build"):
-        attribution.of(gone, metrics.IMAGE)
+        factorials.of(gone, metrics.IMAGE)
 
 
 def test_two_cells_with_the_same_knobs_are_told(tmp_path, monkeypatch):
     cells = matrix.grid(["scratch"], ["baseline", "strip", "lto-fat", "strip+lto-fat", "lto-fat+strip"], ["system"])
     rows = made_up(cells, monkeypatch, tmp_path)
     with pytest.raises(LabError, match="scratch-strip_lto-fat-system and scratch-lto-fat_strip-system have the same"):
-        attribution.of(rows, metrics.IMAGE)
+        factorials.of(rows, metrics.IMAGE)
 
 
 def test_a_fraction_with_a_cell_that_failed_predicts_nothing(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 4)
     rows = made_up(cells, monkeypatch, tmp_path, failed=(cells[3].slug,))
     with pytest.raises(LabError, match=f"the fraction lacks 1 of 32 cells, {cells[3].slug} the first of them"):
-        attribution.of(rows, metrics.APP)
+        factorials.of(rows, metrics.APP)
 
 
 def test_without_cells_held_out_nothing_is_scored(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 0)
     rows = made_up(cells, monkeypatch, tmp_path)
-    found = attribution.score(attribution.of(rows, metrics.APP))
+    found = factorials.score(factorials.of(rows, metrics.APP))
     assert found.empty and "holds N more out" in views.attribution.score_in_words(found)
 
 
@@ -277,14 +277,14 @@ def test_knobs_that_cannot_be_are_told_in_a_line(bases, knobs, allocators, held_
 def test_plots_and_tables_say_what_they_show(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 8)
     rows = made_up(cells, monkeypatch, tmp_path, third=0.02)
-    shares = attribution.shares(attribution.of(rows, metrics.IMAGE))
-    scored = attribution.score(attribution.of(rows, metrics.APP))
+    shares = attribution.shares(factorials.of(rows, metrics.IMAGE))
+    scored = factorials.score(factorials.of(rows, metrics.APP))
     figure, (above, below) = plt.subplots(2)
     assert "base: scratch -79" in plots.attribution.waterfall(shares, above, "from").get_label()
     assert f"{len(scored)} cells" in plots.attribution.predictions(scored, below, "held out").get_label()
     plt.close(figure)
     assert "less, predicted" in views.attribution.shares(shares).to_html()
-    assert "strip x opt-z" in views.attribution.knobs(attribution.effects(attribution.of(rows, metrics.APP))).to_html()
+    assert "strip x opt-z" in views.attribution.knobs(attribution.effects(factorials.of(rows, metrics.APP))).to_html()
     assert "inside" in views.attribution.predictions(scored).to_html()
 
 
@@ -297,7 +297,7 @@ def test_a_factorial_of_an_own_app_is_built_and_told(lab, tiny):
     named = ("--bases", "scratch", "--allocators", "system", "--knobs", "lto-fat,strip")
     done = lab("run", "--app", str(tiny.directory), "--run", run, *named)
     assert done.returncode == 0, done.stderr
-    shares = attribution.shares(attribution.of(runs.load(run), metrics.IMAGE)).set_index("knob")
+    shares = attribution.shares(factorials.of(runs.load(run), metrics.IMAGE)).set_index("knob")
     assert shares.attrs["start"] == "scratch-baseline-system" and shares["share"].sum() == shares.attrs["whole"]
     assert shares.loc["strip", "share"] < 0
     assert "Which knob bought what" in (REPORTS / run / "report.html").read_text()

@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-from rustimg_lab.analysis import attribution, cells, comparison, deploy, profile_effects, recommendation, robustness
+from rustimg_lab.analysis import (
+    attribution,
+    cells,
+    comparison,
+    deploy,
+    factorials,
+    profile_effects,
+    recommendation,
+    robustness,
+)
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.model import matrix, metrics, probes, studies
 from rustimg_lab.paths import MYIP, ROOT
@@ -161,9 +170,9 @@ def test_the_readme_says_where_profiles_gain_and_lose():
 
 def test_the_documents_say_which_knob_bought_what():
     rows = runs.load("recorded/factorial")
-    found, reasons = attribution.everything(rows)
+    found, reasons = factorials.everything(rows)
     assert not {metrics.IMAGE, metrics.APP, "transfer"} & set(reasons)
-    scored = attribution.score(attribution.of(rows, metrics.APP))
+    scored = factorials.score(factorials.of(rows, metrics.APP))
     told = [views.attribution.in_words(attribution.shares(each)) for each in found]
     for text in (*told, views.attribution.score_in_words(scored)):
         assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
@@ -172,7 +181,7 @@ def test_the_documents_say_which_knob_bought_what():
 
 def test_the_documents_say_which_knob_bought_which_time_and_memory():
     rows = runs.load("recorded/knobs")
-    found, reasons = attribution.everything(rows)
+    found, reasons = factorials.everything(rows)
     assert set(reasons) == {metrics.IMAGE, metrics.APP, "transfer"}
     told = [views.attribution.in_words(attribution.shares(each)) for each in found]
     for text in (*told, terminal.markdown("recorded/knobs", studies.BUILD)):

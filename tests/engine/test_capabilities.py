@@ -195,7 +195,7 @@ def test_an_engine_in_another_kernel_is_seen(here, own_state, image, monkeypatch
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from rustimg_lab import capabilities
+from rustimg_lab.engine import capabilities
 capabilities.STATE = Path(sys.argv[1])
 print(json.dumps(capabilities.detect(sys.argv[2]).as_dict()))
 """

@@ -299,8 +299,8 @@ def test_a_containerd_of_the_machines_is_not_the_cold_engines(tmp_path, images):
     """
     code = """
 from pathlib import Path
-from rustimg_lab import elsewhere, registry
-with registry.serve() as own, elsewhere.start(own.address) as far:
+from rustimg_lab.engine import cold_engine, local_registry
+with local_registry.serve() as own, cold_engine.start(own.address) as far:
     print(len(list(Path(far.client.info()["DockerRootDir"]).parent.glob("exec/containerd/containerd.pid"))))
 """
     command = ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path, sys.executable, code]

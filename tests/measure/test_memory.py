@@ -10,6 +10,7 @@ from rustimg_lab.analysis import comparison
 from rustimg_lab.build import bake, lab_toml
 from rustimg_lab.engine import client, images
 from rustimg_lab.measure import load, plan, workloads
+from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.studies import memory
@@ -92,7 +93,9 @@ def test_an_engine_that_limits_no_memory_is_told(server, tools, monkeypatch):
     info = client.connect().info()
     monkeypatch.setattr(client.connect(), "info", lambda: info | {"MemoryLimit": False})
     run = SimpleNamespace(environment={})
-    planned = [study.parameters for study, _ in memory.studies(LARGE, [server], plan.Plan(1), run, tools)]
+    planned = [
+        study.parameters for study, _ in memory.plan(StudyContext([[server]], plan.Plan(1), run, tools, (LARGE,)))
+    ]
     assert [each["of"] for each in planned] == ["load", "connections"]
     assert "this engine keeps no container to a memory limit: the smallest is not measured" in planned[0]["warning"]
 

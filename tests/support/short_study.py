@@ -9,7 +9,8 @@ from pathlib import Path
 from rustimg_lab.engine import client, containers
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import server, trials
-from rustimg_lab.measure.plan import Plan, Treatment, plan_study
+from rustimg_lab.measure.context import StudyContext
+from rustimg_lab.measure.plan import Plan, Treatment
 from rustimg_lab.model import matrix
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -32,7 +33,7 @@ def main(folder: str, image: str, blocks: str) -> None:
         containers.remove_containers()
         try:
             plan = Plan(int(blocks), seed=7)
-            study = plan_study("short", "startup", METRIC, {"warning": ""}, treatments, plan, run)
+            study = StudyContext([treatments], plan, run).study("short", "startup", METRIC, {"warning": ""})
             trials.run_study(study, run, measure)
         finally:
             containers.remove_containers()

@@ -9,24 +9,23 @@ import time
 from functools import partial
 
 from rustimg_lab.build import diagnosis
-from rustimg_lab.engine import capabilities, client, images
+from rustimg_lab.engine import client, images
 from rustimg_lab.host import files
 from rustimg_lab.measure import server
-from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.context import StudyContext
+from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.model.studies import COLD_BUILD
 from rustimg_lab.store.rows import Observation
-from rustimg_lab.store.runs import Run
 
 CPU, WALL = "cold_build_cpu_s", "cold_build_s"
 DEADLINE_S = 4 * 3600  # after which a container ends by itself, whatever became of the lab
 
 
-def studies(builders: list[Treatment], program: str, plan: Plan, run: Run) -> Studies:
-    """The one study, with how a trial of it is measured. `builders` are what cells are built in, `program` what comes
-    out. Raises PlanError when the plan does not fit."""
-    parameters = {"program": program, "cpus": len(client.engine_cpus()), "warning": ""}
-    counts_cpu = capabilities.holds(run.environment, "counts_cpu")
-    study = plan_study(COLD_BUILD, COLD_BUILD, CPU if counts_cpu else WALL, parameters, builders, plan, run)
+def plan(context: StudyContext) -> Studies:
+    """The one study, with how a trial of it is measured. Raises PlanError when the plan does not fit."""
+    parameters = {"program": context.app.name, "cpus": len(client.engine_cpus()), "warning": ""}
+    counts_cpu = context.holds("counts_cpu")
+    study = context.study(COLD_BUILD, COLD_BUILD, CPU if counts_cpu else WALL, parameters)
     yield study, partial(measure, counts_cpu=counts_cpu)
 
 

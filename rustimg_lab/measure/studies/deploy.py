@@ -15,26 +15,25 @@ from rustimg_lab.engine.cold_engine import Elsewhere, start
 from rustimg_lab.errors import LabError
 from rustimg_lab.host.files import DiskFull
 from rustimg_lab.host.machine import cpus, free_port
+from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.image import files_of_layer
-from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
 from rustimg_lab.measure.studies.startup import first_byte
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model.studies import BASE_THERE, DEPLOY, EMPTY, FIRST_RESPONSE, MEGABIT
 from rustimg_lab.store.rows import Observation
-from rustimg_lab.store.runs import Run
 
 # Megabits a second: what is measured of a machine that has nothing, and of one that has the base.
 BANDWIDTHS = {EMPTY: (10, 30, 100, 1000), BASE_THERE: (10, 1000)}
 
 
-def studies(servers: list[Treatment], workload: Workload, bases: dict[str, str], plan: Plan, run: Run) -> Studies:
+def plan(context: StudyContext) -> Studies:
     """The studies, one for each bandwidth and for what the machine has before, each with how a trial of it is measured.
-
-    `workload` says how the server is started; `bases` are the images of the bases by name, none for scratch. Raises
-    LabError where this machine cannot have an engine of the lab's own, PlanError when the plan does not fit.
-    """
-    bases = {name: image for name, image in bases.items() if name in {each.cell.base.name for each in servers}}
+    Raises LabError where this machine cannot have an engine of the lab's own, PlanError when the plan does not fit."""
+    servers, workload = context.built[0], context.loads[0].workload
+    known = {each.cell.base.name for each in servers}
+    bases = {name: image for name, image in context.run.environment["bases"].items() if name in known}
     with local_registry.serve() as own_registry, start(own_registry.address) as machine:
         pushed = {image: own_registry.push(image) for image in {each.image for each in servers} | set(bases.values())}
         stored = {image: stored_bytes(image) for image in pushed}
@@ -45,7 +44,7 @@ def studies(servers: list[Treatment], workload: Workload, bases: dict[str, str],
                 name = f"deploy-{'cold' if has == EMPTY else 'base'}-{bandwidth}mbit"
                 parameters = {"bandwidth_mbit": bandwidth, "has": has, "compression": ways, "warning": warning}
                 parameters |= workload.parameters()
-                study = plan_study(name, DEPLOY, FIRST_RESPONSE, parameters, servers, plan, run)
+                study = context.study(name, DEPLOY, FIRST_RESPONSE, parameters)
                 there = {"pushed": pushed, "stored": stored, "bases": bases if has == BASE_THERE else {}}
                 bits_per_s = bandwidth * MEGABIT
                 yield study, partial(measure, workload=workload, machine=machine, bits_per_s=bits_per_s, **there)

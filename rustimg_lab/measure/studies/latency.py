@@ -8,24 +8,26 @@ cannot hide the requests that it made wait (coordinated omission; Tene, "How NOT
 from functools import partial
 
 from rustimg_lab.engine import containers
+from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, call, serve
-from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import PORT, Server
 from rustimg_lab.store.rows import Observation
-from rustimg_lab.store.runs import Run
 
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 BEYOND = 10  # samples that a percentile has above it, or it is not told
 SLACK_S, SLACK = 0.5, 1.1  # what a trial may take longer, and how often as long, before the rate was not kept
 
 
-def studies(load: Load, treatments: list[Treatment], plan: Plan, run: Run, tools: str, rate: int) -> Studies:
-    """The study of a load at a fixed rate (requests per second), and how a trial of it is measured. `tools` is the
-    image that oha is in. Raises PlanError when this machine has too few CPUs, or the plan does not fit."""
-    parameters = load.parameters(run) | {"requests_per_s": rate}
-    highest = metric(_told(rate * load.seconds)[-1])
-    study = plan_study(study_name(load), "latency", highest, parameters, treatments, plan, run)
-    yield study, partial(measure, load=load, rate=rate, tools=tools)
+def plan(context: StudyContext) -> Studies:
+    """The study of each load at a fixed rate, and how a trial of it is measured. Raises PlanError when this machine has
+    too few CPUs for the load, or the plan does not fit."""
+    for load in context.loads:
+        rate = context.rate(load, context.run)
+        parameters = load.parameters(context.run) | {"requests_per_s": rate}
+        highest = metric(_told(rate * load.seconds)[-1])
+        study = context.study(study_name(load), "latency", highest, parameters)
+        yield study, partial(measure, load=load, rate=rate, tools=context.tools)
 
 
 def study_name(load: Load) -> str:

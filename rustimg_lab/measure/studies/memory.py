@@ -9,7 +9,6 @@ memory, which is heap and stacks, is told apart. Socket buffers are the kernel's
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from math import sqrt
 from statistics import median_high
@@ -18,14 +17,14 @@ from typing import Any
 from docker.models.containers import Container
 from docker.types import Ulimit
 
-from rustimg_lab.engine import capabilities, images
+from rustimg_lab.engine import images
 from rustimg_lab.engine.client import engine_info
+from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
-from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import hold, run_in
 from rustimg_lab.measure.studies.throughput import REQUESTS_PER_S
 from rustimg_lab.store.rows import Observation
-from rustimg_lab.store.runs import Run
 
 KIND = "memory"
 STEADY, PEAK, ANONYMOUS = "steady_rss_bytes", "peak_rss_bytes", "steady_anonymous_bytes"
@@ -42,31 +41,36 @@ _FILES = ["/proc/1/status", "/proc/1/smaps_rollup"]
 _LINES = ("VmHWM:", "Rss:", "Anonymous:")
 
 
-def studies(load: Load, treatments: list[Treatment], plan: Plan, run: Run, tools: str) -> Studies:
+def plan(context: StudyContext) -> Studies:
     """The studies of a server's memory, each with how a trial of it is measured: under load, by connections, and the
-    smallest limit, which takes an engine that keeps containers to one. `tools` is the image that wrk is in. Raises
-    PlanError when this machine has too few CPUs, or the plan does not fit."""
-    planned = partial(plan_study, treatments=treatments, run=run)
-    asked, about = {"load": load, "tools": tools}, engine_info()
-    limits_memory = about.limits_memory and capabilities.holds(run.environment, "limits_memory")
-    parameters = load.parameters(run)
+    smallest limit, which takes an engine that keeps containers to one. Raises PlanError when this machine has too few
+    CPUs, or the plan does not fit."""
+    for load in context.loads:
+        yield from _of_load(context, load)
+
+
+def _of_load(context: StudyContext, load: Load) -> Studies:
+    asked, about = {"load": load, "tools": context.tools}, engine_info()
+    limits_memory = about.limits_memory and context.holds("limits_memory")
+    parameters = load.parameters(context.run)
     if not limits_memory:
         _warn(parameters, "this engine keeps no container to a memory limit: the smallest is not measured")
     under_load = {"of": "load", **parameters}
-    yield planned(f"memory-load-{load.name}", KIND, STEADY, under_load, plan=plan), partial(measure_load, **asked)
+    yield context.study(f"memory-load-{load.name}", KIND, STEADY, under_load), partial(measure_load, **asked)
 
     shared = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
     held = {"of": "connections", **shared, "connections": list(CONNECTIONS), "warning": ""}
     name, metric = f"memory-connections-{load.workload.name}-{load.workers}w", f"rss_at_{CONNECTIONS[-1]}_bytes"
-    yield planned(name, KIND, metric, held, plan=plan), partial(measure_connections, **asked)
+    yield context.study(name, KIND, metric, held), partial(measure_connections, **asked)
     if not limits_memory:
         return
 
     if not about.limits_swap:
         _warn(parameters, "the engine cannot keep it from swap")
     bisected = {"of": "limit", **parameters, "step": STEP, "kept": KEPT}
-    fewer = replace(plan, blocks=min(plan.blocks, LIMITS), width=None)
-    yield planned(f"memory-limit-{load.name}", KIND, LIMIT, bisected, plan=fewer), partial(measure_limit, **asked)
+    fewer = min(context.plan.blocks, LIMITS)
+    study = context.study(f"memory-limit-{load.name}", KIND, LIMIT, bisected, blocks=fewer)
+    yield study, partial(measure_limit, **asked)
 
 
 def _warn(parameters: dict[str, Any], warning: str) -> None:

@@ -18,15 +18,14 @@ from functools import partial
 from docker.models.containers import Container
 from requests.exceptions import RequestException
 
-from rustimg_lab.engine import capabilities, containers, images
+from rustimg_lab.engine import containers, images
 from rustimg_lab.engine.client import engine_cpus
 from rustimg_lab.host.machine import free_port
-from rustimg_lab.measure.plan import Lost, Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.context import StudyContext
+from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
-from rustimg_lab.measure.workloads import Workload
-from rustimg_lab.model.app import Check, Serve
+from rustimg_lab.model.app import Serve
 from rustimg_lab.store.rows import Observation
-from rustimg_lab.store.runs import Run
 
 STARTS = 6  # of the program in one trial; the first is the warm-up
 DEADLINE_S = 60
@@ -39,16 +38,13 @@ FLOOR = "noop_exec_to_exit_s"
 NETWORKS = {"host": "host_network", "bridge": "publishes_here"}  # with what the engine must be able to do for each
 
 
-def studies(
-    built: list[list[Treatment]], workload: Workload, check: Check | None, plan: Plan, run: Run, tools: str
-) -> Studies:
+def plan(context: StudyContext) -> Studies:
     """The studies of a start, each with how a trial of it is measured: the server's and the client's process, and the
-    server's container, where the lab reaches it on the host's network or by a published port. `built` are the servers,
-    and behind them the clients where there are any; `workload` says how the server is started, `check` how the clients
-    are called. `tools` is the image that `starter` is in. Raises PlanError when the plan does not fit."""
-    servers, *clients = built
-    serve = workload.serve
-    networks = [name for name, needed in NETWORKS.items() if capabilities.holds(run.environment, needed)]
+    server's container, where the lab reaches it on the host's network or by a published port. Clients are called as the
+    app's check says. Raises PlanError when the plan does not fit."""
+    (servers, *clients), workload, check = context.built, context.loads[0].workload, context.app.check
+    tools, serve = context.tools, workload.serve
+    networks = [name for name, needed in NETWORKS.items() if context.holds(needed)]
     warning = "" if networks else "the lab reaches no container on this engine's networks: its start is not measured"
     programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
     for treatments in filter(None, clients):
@@ -57,13 +53,13 @@ def studies(
     for program, treatments, told in programs:
         until, metric = UNTIL[program]
         parameters = {"program": program, "starts": STARTS, "until": until, "warning": warning, **workload.parameters()}
-        study = plan_study(f"startup-{program}", "startup", metric, parameters, treatments, plan, run)
+        study = context.study(f"startup-{program}", "startup", metric, parameters, treatments)
         yield study, partial(measure_process, program=program, told=told, tools=tools)
     if not networks:
         return
     parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
     metric = f"{networks[0]}_first_byte_s"
-    study = plan_study("startup-container", "startup", metric, parameters, servers, plan, run)
+    study = context.study("startup-container", "startup", metric, parameters)
     yield study, partial(measure_container, serve=serve, tools=tools, networks=networks)
 
 

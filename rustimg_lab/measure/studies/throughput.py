@@ -1,37 +1,33 @@
 """How many requests a server answers, and what CPU time each costs it, in a closed loop (see `measure/load.py`)."""
 
-from dataclasses import replace
 from functools import partial
 
-from rustimg_lab.engine import capabilities
+from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
-from rustimg_lab.measure.plan import Plan, Studies, Treatment, plan_study
+from rustimg_lab.measure.plan import Studies, Treatment
 from rustimg_lab.measure.server import cpu_ns, cpu_row
 from rustimg_lab.measure.studies import instructions
 from rustimg_lab.store.rows import Observation
-from rustimg_lab.store.runs import Run
 
 CPU_PER_REQUEST = "cpu_us_per_request"
 REQUESTS_PER_S = "requests_per_s"
 COUNTS = 2  # of instructions, per cell: the second shows that they repeat
 
 
-def studies(load: Load, treatments: list[Treatment], plan: Plan, run: Run, tools: str) -> Studies:
-    """The two studies of a load, each with how a trial of it is measured: under wrk, and instructions per request.
-
-    `tools` is the image that wrk and valgrind are in. Raises PlanError when this machine has too few CPUs for the load,
-    or the plan does not fit the cells or the run.
-    """
-    planned = partial(plan_study, treatments=treatments, run=run)
-    counts_cpu = capabilities.holds(run.environment, "counts_cpu")
+def plan(context: StudyContext) -> Studies:
+    """The two studies of each load, each with how a trial of it is measured: under wrk, and instructions per request.
+    Raises PlanError when this machine has too few CPUs for the load, or the plan does not fit the cells or the run."""
+    counts_cpu = context.holds("counts_cpu")
     metric = CPU_PER_REQUEST if counts_cpu else REQUESTS_PER_S
-    study = planned(f"throughput-{load.name}", "throughput", metric, load.parameters(run), plan=plan)
-    yield study, partial(measure, load=load, tools=tools, counts_cpu=counts_cpu)
+    for load in context.loads:
+        study = context.study(f"throughput-{load.name}", "throughput", metric, load.parameters(context.run))
+        yield study, partial(measure, load=load, tools=context.tools, counts_cpu=counts_cpu)
 
-    name, counted = load.workload.name, replace(plan, blocks=COUNTS, width=None)
-    parameters = {"workload": name, "workers": 1, "requests": [instructions.FEW, instructions.MANY], "warning": ""}
-    study = planned(f"instructions-{name}", "instructions", instructions.INSTRUCTIONS, parameters, plan=counted)
-    yield study, partial(instructions.measure, workload=load.workload, tools=tools)
+        name = load.workload.name
+        parameters = {"workload": name, "workers": 1, "requests": [instructions.FEW, instructions.MANY], "warning": ""}
+        about = f"instructions-{name}", "instructions", instructions.INSTRUCTIONS, parameters
+        asked = {"workload": load.workload, "tools": context.tools}
+        yield context.study(*about, blocks=COUNTS), partial(instructions.measure, **asked)
 
 
 def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = True) -> list[Observation]:

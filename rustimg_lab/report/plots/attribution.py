@@ -43,7 +43,7 @@ def waterfall(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
 
 def predictions(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
     """The error of each prediction with its 95% interval, by the size that was measured. `found` is
-    `attribution.score`."""
+    `factorials.score`."""
     ordered = found.sort_values("measured", ignore_index=True)
     x = ordered["measured"] / MEGABYTE
     low, high, error = (100 * (ordered[name] / ordered["measured"] - 1) for name in ("low", "high", "predicted"))

@@ -70,7 +70,7 @@ def knobs(found: pd.DataFrame) -> Styler:
 
 
 def predictions(found: pd.DataFrame) -> Styler:
-    """Cells that were held out, as predicted and as measured. `found` is `attribution.score`."""
+    """Cells that were held out, as predicted and as measured. `found` is `factorials.score`."""
     shown = pd.DataFrame({"cell": found["cell"], "measured, MB": found["measured"] / MEGABYTE})
     shown["predicted, MB"] = found["predicted"] / MEGABYTE
     shown["95% prediction interval"] = intervals(found, number=lambda value: f"{value / MEGABYTE:.2f}")
