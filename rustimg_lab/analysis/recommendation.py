@@ -162,7 +162,10 @@ def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocat
 def deploy_seconds(rows: pd.DataFrame, table: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
     """The seconds of one deploy of each cell to a machine that lacks its image: columns as `deploy.first_response`
     has them. `table` is that of `candidates`. `attrs["lacking"]` has the cells of which no deploy was measured; where
-    there is one, the seconds of all cells are those of their transfer alone, without an interval."""
+    there is one, the seconds of all cells are those of their transfer alone, without an interval. Raises LabError for a
+    bandwidth that is not above 0."""
+    if not bandwidth_mbit > 0:
+        raise LabError(f"a bandwidth of {bandwidth_mbit:g} Mbit/s is not above 0: no image is pulled over it")
     columns = ["trials", "mean", "low", "high"]
     found = pd.DataFrame(np.nan, table.index, columns)
     if deploy.is_measured(rows):

@@ -225,6 +225,9 @@ def test_the_seconds_of_a_day_worked_by_hand(service):
     assert seconds[FAST].tolist() == pytest.approx([136.0, 0.136 + 64.0])
     assert (seconds.idxmin(axis=1) == [SLOW, FAST]).all()
     assert UNMEASURED not in seconds
+    for none in (0, -1.0, float("nan")):
+        with pytest.raises(LabError, match="Mbit/s is not above 0"):
+            recommendation.deploy_seconds(rows, table, none)
 
 
 def test_the_map_has_the_seconds_that_a_choice_goes_by(service):
