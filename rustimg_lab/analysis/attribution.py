@@ -1,4 +1,4 @@
-"""A factorial -> which knob saved what: contributions and effects. Pure.
+"""A factorial -> the contribution and the effect of each factor. Pure.
 
 The contributions are Shapley values (Shapley, A Value for n-Person Games, 1953): what a knob changes, averaged over
 every order in which the knobs that differ between two cells can be changed. Their sum is the difference of the two

@@ -1,4 +1,4 @@
-"""DataFrame -> DataFrame: rows of observations to tables. Needs no engine; reads nothing but the article's figures."""
+"""Rows of a run -> one row per cell, and per layer, section or package. Needs no engine."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Trials of a study -> ratios to a baseline, with their intervals, the noise floor and a verdict. Pure.
+"""Trials of a study -> ratios to a baseline, with intervals, the noise floor and a verdict. Pure.
 
 Trials are paired by block, since what slows a machine for a minute slows a whole block. Of each pair the logarithm of
 the ratio is taken, and of those the mean with Student's t-interval: bootstrap intervals (BCa) cover only 82 to 86% at

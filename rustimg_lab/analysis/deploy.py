@@ -1,4 +1,4 @@
-"""Studies of deploys -> how long until a machine that lacks an image answers by it, at any bandwidth. Pure.
+"""Deploy studies -> the time until a machine without the image answers, at any bandwidth. Pure.
 
 The model of a cell's time has two parts: what hangs on the line, its compressed bytes over the bandwidth times a factor
 near 1, and what does not: unpacking and starting. Both parts come from the bandwidths that were measured, but one, by

@@ -1,4 +1,4 @@
-"""The cells of a run as a factorial: their knobs, their values, and predictions of the cells that were not measured."""
+"""The cells of a run as a factorial: factors, values, and predictions of cells that were not measured."""
 
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product

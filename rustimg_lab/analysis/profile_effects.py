@@ -1,4 +1,4 @@
-"""What a build profile changes of what an image costs, where it gains and where it loses. Pure.
+"""What a build profile changes compared with a reference profile: sizes, speed, memory. Pure.
 
 A profile is held against a reference profile on the same base with the same allocator: what it adds to its base
 exactly, the rest by the run's studies of the same cells, with the intervals and verdicts of `comparison`.

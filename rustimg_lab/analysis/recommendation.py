@@ -1,4 +1,4 @@
-"""A run and what is wanted -> the cell to ship, why the others lost, and how sure that is. Pure.
+"""A run, constraints and an objective -> the cell to ship, why the others lost, and how sure that is. Pure.
 
 Sizes are exact. How sure a choice is by what was measured in blocks, is the share of `DRAWS` repetitions that make the
 same one, each with values drawn from Student's t distributions: about each cell's own mean where a limit is held

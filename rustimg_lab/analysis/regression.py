@@ -1,4 +1,4 @@
-"""Two runs -> what changed between them; a run and its limits -> whether it keeps them. Pure.
+"""Two runs -> what changed; a run and its limits -> the checks that it fails. Pure.
 
 Sizes are exact. What was measured in blocks is held against what the other run's study of the same name and parameters
 measured, on the same machine unless asked otherwise (`comparison.between`).

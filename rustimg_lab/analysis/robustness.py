@@ -1,4 +1,4 @@
-"""What an image is probed for (`data/probes.toml`), and what a run's rows say of it. Needs no engine.
+"""Rows of the robustness probes -> outcomes, failures and costs. Needs no engine.
 
 The rows are those of the study `STUDY`: of each cell one a probe, `metric` its name, `value` one of `OUTCOMES`,
 `detail` what was seen; and `FACTS`, which are counted and neither passed nor failed.

@@ -1,4 +1,4 @@
-"""Where a base image comes from, and its provenance.
+"""Base images: where each is obtained, and its provenance.
 
 An image of the local engine, a registry, an archive that the user names, or Debian packages (`build/mmdebstrap.py`).
 """

@@ -1,4 +1,4 @@
-"""The app that is built: a binary of a Rust crate, with a `lab.toml` beside its Cargo.toml; and how one is written.
+"""The app: a binary of a Rust crate, described by the `lab.toml` beside its Cargo.toml; and how that file is written.
 
 Nothing but `lab.toml` is ever written to an app's folder.
 """

@@ -1,4 +1,4 @@
-"""Base images, the Rust builder and the images of what measures, made of Debian packages."""
+"""Base images, the Rust builder and the benchmark tools image, made of Debian packages."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""What an image holds: its release, its packages, and how many bytes each of them has in it.
+"""The release and the packages of an image, and the bytes of each package.
 
 Read from the image's own database: dpkg's, that of distroless images (a file per package), or apk's.
 """

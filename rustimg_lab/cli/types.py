@@ -1,4 +1,4 @@
-"""What options of the command line take: text -> value. Each raises argparse's error, which names the option."""
+"""Values of command-line options: text -> value. Each function raises argparse's error, which names the option."""
 
 import argparse
 import re

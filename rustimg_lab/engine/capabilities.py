@@ -1,4 +1,4 @@
-"""What the engine can do, found by trying it: three small containers, once for each engine."""
+"""What the engine can do, found by trying it in three small containers, once for each engine."""
 
 import json
 import os

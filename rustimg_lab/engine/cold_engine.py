@@ -1,4 +1,4 @@
-"""A machine that has nothing yet: an engine of its own that starts empty, and a slow way to a registry.
+"""A second engine that starts empty, with a slow link to a registry: the machine of a deploy study.
 
 The engine has a network namespace, a socket and a folder of its own, and no bridge: the machine's engine never notices,
 and nothing of the machine's network is slowed. What is slow is a proxy of ours on the namespace's 127.0.0.1, by which

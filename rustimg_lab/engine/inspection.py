@@ -1,4 +1,4 @@
-"""What the engine answers about images, containers and itself, as typed values: here alone Docker's JSON is read.
+"""Docker's JSON about images, containers and the engine, as typed values. No other module reads it.
 
 An engine may leave out what is not set (API 1.52 and newer, Podman) or send null for it; here it is an empty value.
 """

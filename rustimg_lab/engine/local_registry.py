@@ -1,6 +1,4 @@
-"""A registry of the lab's own on 127.0.0.1: for what only a registry's manifest tells, compressed bytes, exactly; and
-as the engine's way through a proxy, or past a certificate authority, that only its client knows of.
-"""
+"""A registry on 127.0.0.1: it measures compressed sizes, and pulls images through a proxy for the engine."""
 
 import json
 import re

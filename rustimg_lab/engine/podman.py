@@ -1,4 +1,4 @@
-"""Podman as the engine: its own build call takes the place of BuildKit.
+"""Podman as the engine: its own build call replaces BuildKit.
 
 Podman has no BuildKit behind its socket. Its build call reads the same Dockerfiles, with cache mounts and secrets, and
 makes one image. `python -m rustimg_lab.engine.podman FOLDER` builds the targets of a bake file in a process that ends

@@ -1,4 +1,4 @@
-"""A full disk in one line: which, and how much is missing. Files: written whole or not at all, and their hash."""
+"""Files: written whole or not at all, hashed; a full disk reported in one line."""
 
 import errno
 import hashlib

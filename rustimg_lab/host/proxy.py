@@ -1,4 +1,4 @@
-"""The proxy that a network may ask for: its variables, handed to what runs for us, and kept out of what stays."""
+"""The HTTP proxy: its variables, passed to commands and builds, and kept out of logs and images."""
 
 import os
 from urllib.parse import SplitResult, unquote, urlsplit

@@ -1,4 +1,4 @@
-"""Will it run there? What a binary needs of its base's libraries, held against what they define, before it is started.
+"""Whether a binary runs on a base: the library versions that it needs, checked against those of the base.
 
 Decided as the dynamic loader decides (elf/dl-version.c of glibc): by the versions that the binary asks of each library,
 those marked weak left out, and never by the names of releases: what a newer builder made often runs on an older base.

@@ -1,4 +1,4 @@
-"""Binary -> where its bytes are: by section, and by crate.
+"""What takes up the space in a binary: its sections and its crates.
 
 A crate's bytes are those of its symbols, as `nm` lists them: a symbol belongs to the crate that it names first, so that
 generic code counts for the crate that wrote it (cargo-bloat's rule: github.com/RazrFalcon/cargo-bloat). What no symbol

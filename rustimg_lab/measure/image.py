@@ -1,4 +1,4 @@
-"""Image -> bytes: by layer, unpacked and compressed, the base's and the app's; and what the binary says of itself.
+"""Sizes of an image, in bytes: by layer, unpacked and compressed, of the base and of the app.
 
 Bytes are computed from the layers, not taken from `docker images`, whose size is another quantity with each engine
 (the legacy store's is unpacked, the containerd store's compressed: github.com/moby/moby/pull/53426). Compressed bytes

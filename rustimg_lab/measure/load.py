@@ -1,5 +1,4 @@
-"""A server under load: wrk (github.com/wg/wrk) asks it in a closed loop, in a container and on CPUs of its own, in the
-network that the server has alone.
+"""A server under load from wrk (github.com/wg/wrk): a closed loop, in a container with CPUs of its own.
 
 wrk keeps so many connections open and asks on each as soon as it has an answer. What it tells of single requests' times
 is no latency: a closed loop asks less when the server is slow (coordinated omission), so none of it is kept.

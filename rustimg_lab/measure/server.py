@@ -1,4 +1,5 @@
-"""A server in a container and a network of its own, and what asks it there. Nothing here needs a shell in the image.
+"""A server in a container with a network of its own, and the container that sends it requests. No image needs a
+shell for this.
 
 The server has a loopback interface and no other. A second container, of the image of the benchmark tools, joins that
 network and asks on 127.0.0.1. So it is everywhere alike: where the engine is rootless, in a virtual machine, or on

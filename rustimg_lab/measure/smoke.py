@@ -1,4 +1,4 @@
-"""Does an image do its job? Started without privileges, its program must do what the app's check says."""
+"""The check of an image: started without privileges, its program must do what the app's `check` says."""
 
 import io
 import ipaddress

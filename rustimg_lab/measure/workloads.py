@@ -1,6 +1,4 @@
-"""What a server is asked: myip's three questions, each with its one right answer, which is worked out here and not by
-the server; and the one question of a server of the user's own.
-"""
+"""Workloads: the requests that a server gets, each with its right answer, computed here and not by the server."""
 
 import hashlib
 import ipaddress

@@ -1,4 +1,4 @@
-"""What an image may lack, and `--with` adds to it: from the builder, in the one layer that the image has of its own."""
+"""What `--with` adds to an image, such as time zones: copied from the builder into the app layer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Knobs -> the cells of their factorial, all of them or a fraction. Pure.
+"""Factors -> the cells of their factorial, all of them or a fraction.
 
 A knob has two levels: one base or the other, a profile of data/profiles.toml in the cell or not, one allocator or the
 other. The fraction is the smallest regular one in which neither a knob's effect nor that of two together is mixed up

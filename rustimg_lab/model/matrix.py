@@ -1,4 +1,4 @@
-"""Base, profile, allocator, and the cell that is one of each. Frozen and pure."""
+"""Bases, allocators, and cells: one base image, one build profile, one allocator."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is measured: each metric's label, its unit, which way is better, and the study that it comes from."""
+"""Metrics: label, unit, direction, and the study that measures each."""
 
 from dataclasses import dataclass, replace
 from math import isnan

@@ -1,4 +1,4 @@
-"""The kinds of study: the cells of each unless it is told others, its options, and the notebook that shows it."""
+"""The kinds of study: their default cells, their options, and the notebook that shows each."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""From a list of cells to a run: base images, builds, sizes, and whether each image does its job."""
+"""Cells -> a run: builds, sizes, and whether each image passes its check."""
 
 from contextlib import nullcontext
 

@@ -1,4 +1,4 @@
-"""How each kind of study is planned once its images are there."""
+"""How each kind of study is planned when its images are built."""
 
 from collections.abc import Callable
 

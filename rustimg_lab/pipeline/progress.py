@@ -1,4 +1,4 @@
-"""What a person sees while binaries are built and trials run: live lines in a terminal, one now and then elsewhere."""
+"""Progress of builds and trials: live lines in a terminal, a line now and then in a file."""
 
 import re
 import time

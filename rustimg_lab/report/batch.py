@@ -1,4 +1,4 @@
-"""A grid of parameters in YAML -> a report page for each combination, each made in a process of its own.
+"""A grid of parameters in YAML -> one report page for each combination.
 
 The file is a list. Each entry names a `notebook`, a `run_name`, and parameters of that notebook; where one of them is a
 list, every combination is taken (see `notebooks/batch.yaml`).

@@ -1,4 +1,4 @@
-"""Executed notebooks and answers -> one page to share: HTML that loads nothing, or Markdown with figures beside it."""
+"""Executed notebooks and answers -> one page: self-contained HTML, or Markdown with figures."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Runs -> what a reader wants to know first: the image to ship for each goal, and what of the article holds. Pure."""
+"""Runs -> the answers that a reader wants first: the image to ship for each goal, and what holds of the article."""
 
 from dataclasses import dataclass
 

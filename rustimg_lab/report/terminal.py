@@ -1,4 +1,4 @@
-"""The short tables: in a terminal, and in Markdown, what a notebook says of a run in a few lines."""
+"""Short tables of a run, for the terminal and as Markdown."""
 
 from collections.abc import Container
 

@@ -1,4 +1,4 @@
-"""What stands beside the rows of a run: environment.json, read and checked."""
+"""The environment.json of a run, read and checked."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A row of a run: one value of one cell, or the reason why there is none; read and checked line by line."""
+"""One row of a run: one value of one cell, or the reason why there is none; read and checked line by line."""
 
 import json
 from collections.abc import Iterator

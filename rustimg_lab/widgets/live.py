@@ -1,4 +1,4 @@
-"""A run that grows before one's eyes in a notebook: built and measured there, its plots drawn anew as rows come."""
+"""A run that grows in a notebook: built and measured there, its plots drawn again as rows arrive."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""Widgets for a notebook: the trade-off of the cells that one chooses, and tables that sort; from rows alone."""
+"""Widgets for a notebook: the trade-off of the cells that one selects, and tables that sort."""
 
 from dataclasses import replace
 

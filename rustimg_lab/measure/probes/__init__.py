@@ -1,1 +1,1 @@
-"""What an image survives, asked by a program of the lab in `crate/`."""
+"""Robustness probes of an image, made by a program of the lab in `crate/`."""

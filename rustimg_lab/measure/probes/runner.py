@@ -1,4 +1,4 @@
-"""What an image survives: each probe of `probes.PROBES`, made for real in containers of the image.
+"""Robustness probes: each probe of `probes.PROBES`, made in containers of the image.
 
 What a service may need of its image is asked by a program of the lab's own (`crate/`), which is built as the cell's own
 is and stands on the same base; what hangs on the program itself is asked of the cell's own images. Nothing here needs a

@@ -1,4 +1,4 @@
-"""What a build takes from cold: cargo compiles every crate again, in a fresh container of the builder.
+"""Cold builds: cargo compiles every crate in a fresh container of the builder.
 
 The container's image is the builder stage of the cell's own Dockerfile with the downloaded crates in it, and its
 command is that text's call of cargo. No network is there, no cache, and nothing compiled. What the text does with the

@@ -1,4 +1,4 @@
-"""What it takes until a machine that lacks an image answers by it: pull, unpack, start, first byte.
+"""Deploys: pull, unpack and start an image on a machine that lacks it, until its first byte.
 
 The machine is an engine of the lab's own that starts empty, and its way to the registry is as slow as a trial says (see
 `engine/cold_engine.py`). A trial is either of a machine that has nothing, or of one that has the base image already,

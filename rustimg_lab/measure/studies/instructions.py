@@ -1,4 +1,4 @@
-"""Instructions per request, counted by callgrind (valgrind.org/docs/manual/cl-manual.html): they know next to no noise.
+"""Instructions per request, counted by callgrind (valgrind.org/docs/manual/cl-manual.html).
 
 The server runs under callgrind in its own image and answers so many requests, then in a fresh container many more; the
 difference is what the requests cost, without start and end. One worker thread, one connection. What an allocator does

@@ -1,4 +1,4 @@
-"""Open loop: how long a request takes at one fixed rate, the same for all cells.
+"""Latency in an open loop: the time of a request at one fixed rate, equal for all cells.
 
 oha (github.com/hatoo/oha) sends at its rate however slowly the server answers. Each latency counts from when the
 request had its turn, not from when a connection was free for it (`--latency-correction`): so a server that stalls

@@ -1,4 +1,4 @@
-"""What memory a server takes: under load, for each connection, and the smallest limit under which it still answers.
+"""Memory of a server: under load, per connection, and the smallest limit under which it still answers.
 
 Resident memory is read inside the server's own PID namespace, which the load generator's container shares: the same on
 cgroup v1 and v2, and where the engine runs in a virtual machine. What is resident now is the sum over the page tables

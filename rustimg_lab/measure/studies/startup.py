@@ -1,4 +1,4 @@
-"""What a start costs, in parts: the program's own, inside its image and without the engine; the container's, with it.
+"""Startup: of the program inside its image, and of its container with the engine.
 
 Inside the image, `starter` (tools/starter.rs) starts the program again and again, and beside each a program that does
 nothing: that is the floor. It runs in a container of the image that has no network but its own loopback.

@@ -1,4 +1,4 @@
-"""How many requests a server answers, and what CPU time each costs it, in a closed loop (see `measure/load.py`)."""
+"""Throughput in a closed loop: requests per second and CPU time per request."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Plots of what each knob adds, and of predictions."""
+"""Plots of the contribution of each factor, and of predictions."""
 
 import pandas as pd
 from matplotlib.axes import Axes

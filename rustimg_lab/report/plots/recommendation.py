@@ -1,4 +1,4 @@
-"""Plots of what there is to choose from."""
+"""Plots of the cells to choose from: the Pareto front, the break-even map."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The plot of what images survive."""
+"""The plot of the robustness probes."""
 
 import pandas as pd
 from matplotlib.axes import Axes

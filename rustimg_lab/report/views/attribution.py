@@ -1,4 +1,4 @@
-"""What each knob adds, in words and as tables."""
+"""The contribution of each factor, in words and as tables."""
 
 from html import escape
 

@@ -1,4 +1,4 @@
-"""What images survive, in words and as tables."""
+"""Robustness probes, in words and as tables."""
 
 import pandas as pd
 from pandas.io.formats.style import Styler

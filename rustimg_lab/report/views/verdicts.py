@@ -1,4 +1,4 @@
-"""What a study found, in sentences, with every number from its data."""
+"""Verdicts of a run: what its sizes and studies show, in sentences."""
 
 from collections.abc import Callable, Iterator
 from html import escape
