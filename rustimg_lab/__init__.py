@@ -1,1 +1,138 @@
-"""A lab that measures what a base image, a build profile and an allocator cost a Rust service."""
+"""A lab that measures what a base image, a build profile and an allocator cost a Rust service.
+
+In a notebook: `import rustimg_lab as lab`, then the verbs of `__all__`. Each verb imports what it needs when it is
+called. What it returns has tables and plots, and is shown by a notebook.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rustimg_lab.model.matrix import Cell
+    from rustimg_lab.widgets.results import Cells, Change, Recommendation, Run, Runs
+
+__all__ = ["build", "cells", "compare", "load", "measure", "recommend", "report", "runs"]
+
+
+class _Face(ModuleType):
+    """This module. Loading the wing `build`, `measure` or `report` does not replace the verb of its name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return __all__
+
+
+def cells(
+    bases: str | Iterable[str] = "scratch,alpine,distroless,debian",
+    profiles: str | Iterable[str] = "optimized",
+    allocators: str | Iterable[str] = "system",
+    debian: str = "trixie",
+) -> "Cells":
+    """Return every combination of base images, build profiles and allocators: a tuple of cells.
+
+    Names are a list, or text with commas. Raises LabError, with the nearest name, on a name that is not known."""
+    from rustimg_lab.model import matrix
+    from rustimg_lab.widgets.results import Cells
+
+    factors = (each.split(",") if isinstance(each, str) else list(each) for each in (bases, profiles, allocators))
+    return Cells(matrix.grid(*factors, debian))
+
+
+def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "Run":
+    """Build each cell's image, check that it works, measure its sizes, and record them in a run of that name.
+
+    `app` is the folder of a crate with a `lab.toml` (default: the article's `myip`). What the run has already is not
+    built again. Raises LabError when the machine or the input does not allow a start."""
+    from rustimg_lab.build import lab_toml
+    from rustimg_lab.paths import MYIP
+    from rustimg_lab.pipeline import grid, session
+
+    crate = lab_toml.load(Path(app or MYIP).resolve())
+    lab_toml.refuse_allocators(crate, cells := list(cells))
+    return load(run, grid.run_grid(session.Request(crate, run, command=f"lab.build, run {run}"), cells))
+
+
+def measure(
+    cells: "Iterable[Cell]", run: str, study: str = "throughput", blocks: int = 20, app: str | Path | None = None
+) -> "Run":
+    """Measure the cells in a study of so many randomized blocks, recorded in a run of that name.
+
+    `study` is throughput, memory, latency, startup, deploy, or build. `app` as in `build`; of myip the server is
+    measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
+    from rustimg_lab.build import lab_toml
+    from rustimg_lab.errors import unknown
+    from rustimg_lab.measure.plan import Plan
+    from rustimg_lab.model.studies import KINDS
+    from rustimg_lab.paths import MYIP
+    from rustimg_lab.pipeline import planner, session, studies
+
+    if study not in KINDS:
+        raise unknown("study", study, KINDS)
+    crate, kind = lab_toml.load(Path(app or MYIP).resolve()), KINDS[study]
+    measured = crate if app else crate.server
+    lab_toml.refuse_allocators(crate, cells := list(cells))
+    plan = planner.planner(study, [planner.load_of(measured)], Plan(blocks), measured)
+    programs = [measured, crate] if kind.of_clients and not crate.serve else [measured]
+    request = session.Request(measured, run, command=f"lab.measure, run {run}, study {study}, {blocks} blocks")
+    return load(run, studies.run_studies(request, cells, programs, plan, kind))
+
+
+def load(run: str, failures: Iterable[str] = ()) -> "Run":
+    """Return a run by its name: `recorded/NAME`, or one of your own. Raises LabError when there is no such run."""
+    from rustimg_lab.store import runs as store_runs
+    from rustimg_lab.widgets.results import Run
+
+    return Run(run, store_runs.load(run), tuple(failures))
+
+
+def runs() -> "Runs":
+    """Return every run that there is, with what each has."""
+    from rustimg_lab.widgets.results import Runs
+
+    return Runs()
+
+
+def compare(before: str, after: str) -> "Change":
+    """Return what changed in size and speed from one run to another. Raises LabError when the runs are of two apps or
+    of two machines."""
+    from rustimg_lab.widgets.results import Change
+
+    return Change(load(before), load(after))
+
+
+def recommend(
+    run: str,
+    max_transfer_mb: float = 0,
+    max_memory_mb: float = 0,
+    max_startup_ms: float = 0,
+    min_throughput: float = 0,
+    stable: bool = True,
+) -> "Recommendation":
+    """Return the cell to ship: the smallest compressed (pull) size within the limits, with the reasons against others.
+
+    Limits of 0 do not count. `min_throughput` is a share of the best cell's. `stable` rules out unstable compiler
+    flags. Raises LabError when a limit is on something that the run did not measure."""
+    from rustimg_lab.analysis import recommendation
+    from rustimg_lab.widgets.results import Recommendation
+
+    limits = {"transfer": max_transfer_mb * 1e6, "memory": max_memory_mb * 1e6, "startup": max_startup_ms / 1e3}
+    limits = {name: limit for name, limit in limits.items() if limit}
+    wishes = recommendation.Wishes(limits, min_throughput, stable=stable)
+    return Recommendation(run, recommendation.choose(load(run).rows, wishes))
+
+
+def report(run: str, form: str = "html") -> Path:
+    """Write the page of a run, or of several with commas between, as html, pdf or md; return its path. Raises LabError
+    when a run is unknown, or has nothing to show."""
+    from rustimg_lab.report import publish
+
+    return publish.whole(run, form, print)
+
+
+sys.modules[__name__].__class__ = _Face

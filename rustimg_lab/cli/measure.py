@@ -31,9 +31,7 @@ def run(options: argparse.Namespace) -> int:
     study = None
     if options.blocks and not options.knobs and (app.serve or not options.app):
         grid = chosen_grid(options, app, usual)
-        plan, load = Plan(options.blocks), pipeline_planner.USUAL_LOAD
-        if app.serve:
-            load = replace(load, workload=workloads.own(app))
+        load, plan = pipeline_planner.load_of(app), Plan(options.blocks)
         study = pipeline_planner.short(*grid, options.debian), pipeline_planner.planner("throughput", [load], plan, app)
     return _ended(options.run, run_grid(_request(options, app), cells, study))
 

@@ -1,6 +1,7 @@
 """How each kind of study is planned when its images are built."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.measure import workloads
@@ -27,6 +28,11 @@ PLANS: dict[str, Callable[[StudyContext], Studies]] = {
 OF_CAPACITY = 0.5  # the rate of latency, as a part of what the slowest cell answers in a closed loop
 # What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.
 USUAL_LOAD = Load(**kinds.USUAL_LOAD | {"workload": workloads.find(kinds.USUAL_LOAD["workload"])})
+
+
+def load_of(app: App) -> Load:
+    """What an app's server is put under unless it is told otherwise: its own request where `lab.toml` names one."""
+    return replace(USUAL_LOAD, workload=workloads.own(app)) if app.serve else USUAL_LOAD
 
 
 def short(bases: list[str], profiles: list[str], allocators: list[str], debian: str) -> list[matrix.Cell]:

@@ -1,0 +1,82 @@
+"""What `import rustimg_lab as lab` offers, as a person in a notebook uses it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from support.lab import TINY, forget
+
+import rustimg_lab as lab
+from rustimg_lab.errors import LabError
+from rustimg_lab.paths import ROOT
+
+SERVER = TINY.with_name("server")
+RUN = "test-face"
+
+
+def test_it_offers_its_verbs_and_nothing_else_also_when_all_is_loaded():
+    code = (
+        "import sys, rustimg_lab as lab; early = 'pandas' in sys.modules or 'docker' in sys.modules\n"
+        "import rustimg_lab.build.bake, rustimg_lab.measure.trials, rustimg_lab.report.page\n"
+        "print(early, dir(lab) == lab.__all__, all(callable(getattr(lab, each)) for each in lab.__all__))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "False True True\n", done.stderr
+    assert len(lab.__all__) <= 10 and all(getattr(lab, each).__doc__ for each in lab.__all__)
+
+
+def test_cells_are_every_combination_and_are_shown_as_a_table():
+    chosen = lab.cells("scratch,debian", ["optimized"], "system,mimalloc")
+    names = ("scratch-optimized-system", "debian-optimized-system")
+    assert [str(cell) for cell in chosen] == [*names, *(name.replace("system", "mimalloc") for name in names)]
+    assert "debian-optimized-mimalloc" in chosen._repr_html_()
+    with pytest.raises(LabError, match="did you mean 'scratch'"):
+        lab.cells("scrach")
+
+
+def test_a_recorded_run_has_its_tables_its_studies_and_ratios_with_a_plot():
+    run = lab.load("recorded/allocators")
+    assert "throughput-batch-1w-16c" in run.studies
+    ratios = run.ratios("throughput-batch-1w-16c")
+    (one,) = ratios.table.query("cell == 'scratch-optimized-jemalloc'")["ratio"]
+    assert 0.3 < one < 0.4  # the README's
+    assert "server CPU per request, µs" in ratios.plot().axes[0].get_xlabel()
+    assert "scratch-optimized-jemalloc" in ratios._repr_html_() and "trials" in run._repr_html_()
+    assert "MB" in lab.load("recorded/service")._repr_html_()
+    with pytest.raises(LabError, match="no memory study"):
+        run.ratios("memory")
+    with pytest.raises(LabError, match="unknown run"):
+        lab.load("recorded/none")
+
+
+def test_two_runs_are_compared_and_a_cell_is_recommended_with_its_dockerfile():
+    assert lab.compare("recorded/service", "recorded/service").sizes["verdict"].eq("same").all()
+    found = lab.recommend("recorded/service", max_transfer_mb=3)
+    assert found.cell in lab.load("recorded/service").sizes["cell"].to_list()
+    assert "FROM" in found.dockerfile and f"Picked: {found.cell}" in found._repr_html_()
+    assert lab.recommend("recorded/service", max_transfer_mb=0.01).cell == ""
+    assert "recorded/service" in lab.runs().names and "recorded/service" in lab.runs()._repr_html_()
+    with pytest.raises(LabError, match="unknown study 'thruput'"):
+        lab.measure([], RUN, study="thruput")
+
+
+@pytest.mark.engine
+def test_the_lines_of_the_readme_build_two_cells_measure_them_and_plot_the_ratio(monkeypatch):
+    """Of a crate that compiles in seconds, in the place of the reader's own."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line for line in code.splitlines() if line]
+    assert len(lines) <= 6
+    code = code.replace('"../service"', repr(str(SERVER))).replace('"mine"', f'"{RUN}"')
+    forget(RUN)
+    try:
+        names: dict = {}
+        exec(code, names)
+        assert len(names["run"].sizes) == 2 and names["run"].sizes["ok"].all() and not names["run"].failures
+        ratios = names["run"].ratios("throughput").table
+        assert ratios["pairs"].eq(3).all() and len(ratios) == 2  # the other cell, and the A/A control
+        rows = len(names["run"].rows)
+        exec(code, names)
+        assert len(names["run"].rows) == rows, "the second time nothing is built or measured again"
+    finally:
+        forget(RUN)
