@@ -1,10 +1,17 @@
 """What docs/architecture.md says of the package is what the package is."""
 
+import ast
 import re
 import tomllib
 
 from rustimg_lab.cli import docs
 from rustimg_lab.paths import PACKAGE, ROOT
+
+MODULE_LINES, FUNCTION_LINES, PARAMETERS = 350, 45, 6
+EXCEPTIONS = {
+    "server.serving": "the settings of a server's container are independent of each other, and most have defaults",
+    "deploy.measure": "a deploy needs the machine, its link and the images; `partial` binds them once for all trials",
+}
 
 
 def test_the_list_of_modules_is_up_to_date():
@@ -19,3 +26,16 @@ def test_every_wing_is_in_the_table_and_under_the_contract():
         each.strip().removeprefix("rustimg_lab.") for layer in contracts[0]["layers"] for each in layer.split("|")
     }
     assert table == wings == layers - {"errors", "paths"}
+
+
+def test_modules_and_functions_stay_small():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") <= MODULE_LINES, path
+        for each in ast.walk(ast.parse(text)):
+            if isinstance(each, ast.FunctionDef) and f"{path.stem}.{each.name}" not in EXCEPTIONS:
+                arguments = [
+                    one.arg for one in (*each.args.args, *each.args.kwonlyargs) if one.arg not in ("self", "cls")
+                ]
+                lines = each.end_lineno - each.lineno + 1
+                assert lines <= FUNCTION_LINES and len(arguments) <= PARAMETERS, f"{path}: {each.name}"

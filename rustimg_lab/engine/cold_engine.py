@@ -253,23 +253,7 @@ def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
                 super().handle()
 
         def do_GET(self) -> None:
-            upstream = http.client.HTTPConnection(registry_address, timeout=images.REGISTRY_TIMEOUT_S)
-            try:
-                upstream.request(self.command, self.path, headers=self.headers)
-                answer = upstream.getresponse()
-                self.send_response_only(answer.status)
-                for header, value in answer.headers.items():
-                    if header != "Transfer-Encoding":  # it is decoded: the end of the connection is its end
-                        self.send_header(header, value)
-                self.end_headers()
-                while piece := answer.read(line.piece()):
-                    line.carry(len(piece), "/blobs/" in self.path)
-                    self.wfile.write(piece)
-                self.close_connection |= answer.length != 0  # what is missing of it will not come
-            except (OSError, http.client.HTTPException):
-                self.close_connection = True  # the registry is gone, or the engine: the other learns it by that
-            finally:
-                upstream.close()
+            _hand_on(self, registry_address, line)
 
         do_HEAD = do_GET
 
@@ -284,6 +268,27 @@ def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _hand_on(request: BaseHTTPRequestHandler, registry_address: str, line: Line) -> None:
+    """Ask the registry what the engine has asked, and give its answer back by the line."""
+    upstream = http.client.HTTPConnection(registry_address, timeout=images.REGISTRY_TIMEOUT_S)
+    try:
+        upstream.request(request.command, request.path, headers=request.headers)
+        answer = upstream.getresponse()
+        request.send_response_only(answer.status)
+        for header, value in answer.headers.items():
+            if header != "Transfer-Encoding":  # it is decoded: the end of the connection is its end
+                request.send_header(header, value)
+        request.end_headers()
+        while piece := answer.read(line.piece()):
+            line.carry(len(piece), "/blobs/" in request.path)
+            request.wfile.write(piece)
+        request.close_connection |= answer.length != 0  # what is missing of it will not come
+    except (OSError, http.client.HTTPException):
+        request.close_connection = True  # the registry is gone, or the engine: the other learns it by that
+    finally:
+        upstream.close()
 
 
 def _inside(namespace: str, work: Callable[[], Found]) -> Found:

@@ -70,25 +70,24 @@ def icicle(parts: pd.DataFrame, axes: Axes, title: str) -> Axes:
     """A cell's image from left to right: above whose bytes they are, below the packages and crates of each, widest
     first. `parts` is `cells.composition`."""
     colours = {"base image": ORANGE, "binary": BLUE, "other files": GREY}
-    whole = parts["size_bytes"].sum()
+    axes.set_xlim(0, parts["size_bytes"].sum() / MEGABYTE)
     left = 0.0
     for owner, own in parts.groupby("owner", sort=False):
-        _part(axes, owner, left, own["size_bytes"].sum(), whole, 1, colours[owner], 0.8)
+        _part(axes, owner, left, own["size_bytes"].sum(), 1, {"color": colours[owner], "alpha": 0.8})
         for number, (name, size) in enumerate(own.nlargest(len(own), "size_bytes")[["name", "size_bytes"]].to_numpy()):
-            _part(axes, name, left, size, whole, 0, colours[owner], 0.6 if number % 2 else 0.4)
+            _part(axes, name, left, size, 0, {"color": colours[owner], "alpha": 0.6 if number % 2 else 0.4})
             left += size
     largest = parts.nlargest(8, "size_bytes")
     tell(axes, title, "the largest parts of the image in MB", largest["name"], largest["size_bytes"] / MEGABYTE)
-    axes.set(xlim=(0, whole / MEGABYTE), xlabel="MB, unpacked", yticks=[], ylim=(-0.5, 1.5))
+    axes.set(xlabel="MB, unpacked", yticks=[], ylim=(-0.5, 1.5))
     axes.spines["left"].set_visible(False)
     return titled(axes, title)
 
 
-def _part(axes: Axes, name: str, left: float, size: float, whole: float, row: int, colour: str, alpha: float) -> None:
+def _part(axes: Axes, name: str, left: float, size: float, row: int, fill: dict[str, str | float]) -> None:
     """One box, with its name where that has room: along it, or upright in a narrow one."""
-    box = {"color": colour, "alpha": alpha, "edgecolor": "white", "linewidth": 0.6}
-    axes.barh(row, size / MEGABYTE, 0.96, left / MEGABYTE, **box)
-    share = size / whole
+    axes.barh(row, size / MEGABYTE, 0.96, left / MEGABYTE, edgecolor="white", linewidth=0.6, **fill)
+    share = size / MEGABYTE / axes.get_xlim()[1]
     if share < 0.012:
         return
     text = f"{name}\n{size / MEGABYTE:#.3g}" if share > 0.1 else f"{name}  {size / MEGABYTE:#.3g}"
