@@ -55,7 +55,8 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
 
     crate = lab_toml.load(Path(app or MYIP).resolve())
     lab_toml.refuse_allocators(crate, cells := list(cells))
-    return load(run, grid.run_grid(session.Request(crate, run, command=f"lab.build, run {run}"), cells))
+    command = f"# in Python, lab.build: {', '.join(map(str, cells))}"
+    return load(run, grid.run_grid(session.Request(crate, run, command=command), cells))
 
 
 def measure(
@@ -79,7 +80,8 @@ def measure(
     lab_toml.refuse_allocators(crate, cells := list(cells))
     plan = planner.planner(study, [planner.load_of(measured)], Plan(blocks), measured)
     programs = [measured, crate] if kind.of_clients and not crate.serve else [measured]
-    request = session.Request(measured, run, command=f"lab.measure, run {run}, study {study}, {blocks} blocks")
+    command = f"# in Python, lab.measure: {', '.join(map(str, cells))}; study {study}, {blocks} blocks"
+    request = session.Request(measured, run, command=command)
     return load(run, studies.run_studies(request, cells, programs, plan, kind))
 
 
