@@ -20,6 +20,7 @@ from rustimg_lab.cli.options import (
     additions_option,
     app_option,
     cell_options,
+    grid_options,
     knob_options,
     source_options,
 )
@@ -179,6 +180,13 @@ def _add_choose(command: Command) -> None:
 
 
 def _add_others(command: Command) -> None:
+    add = command("cells", "setup.list_cells", "list the cells that such options select; builds nothing")
+    add("--grid", choices=matrix.GRIDS, default="article", help="the cells, unless some are named")
+    app_option(add)
+    grid_options(add)
+    knob_options(add)
+    add("--debian", default=matrix.DEBIAN, help="one of " + ", ".join(matrix.RELEASES))
+
     add = command("dockerfile", "setup.show_dockerfile", "print the Dockerfile of one cell")
     add("base", help="one of " + ", ".join(matrix.BASES))
     add("--profile", default="optimized", help=f"one of {', '.join(profiles.everything())}, or some joined by +")

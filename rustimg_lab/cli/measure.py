@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
-from rustimg_lab.cli.selection import chosen_cells, chosen_grid, image_sources, load_app
+from rustimg_lab.cli.selection import chosen_cells, chosen_grid, image_sources, load_app, matching
 from rustimg_lab.engine import cold_engine
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import workloads
@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> int:
     if options.blocks and not options.knobs and (app.serve or not options.app):
         grid = chosen_grid(options, app, usual)
         load, plan = pipeline_planner.load_of(app), Plan(options.blocks)
-        study = pipeline_planner.short(*grid, options.debian), pipeline_planner.planner("throughput", [load], plan, app)
+        studied = matching(pipeline_planner.short(*grid, options.debian), options.only)
+        study = studied, pipeline_planner.planner("throughput", [load], plan, app)
     return _ended(options.run, run_grid(_request(options, app), cells, study))
 
 
@@ -60,6 +61,7 @@ def probe(options: argparse.Namespace) -> int:
     app = load_app(options)
     options.run = options.run or (f"{app.package}-{PROBES_RUN}" if options.app else PROBES_RUN)
     cells = matrix.grid(*chosen_grid(options, app, matrix.usual("article", options.debian)), options.debian)
+    cells = matching(cells, options.only)
     if options.additions:  # beside those without: what they cost, and what they mend, is the difference
         cells += [replace(cell, additions=options.additions) for cell in cells]
     lab_toml.refuse_allocators(app, cells)

@@ -22,14 +22,20 @@ def additions_option(add: types.Option) -> None:
 
 
 def cell_options(add: types.Option, run: str, of_app: str = "the name of its package") -> None:
-    allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
     about = f"the run to write to or go on with; '{run}' unless given, or with --app {of_app}"
     add("--run", metavar="NAME", help=about)
+    grid_options(add)
+    source_options(add)
+    add("--builder", metavar="NAME", help="the buildx builder to use, passed through")
+
+
+def grid_options(add: types.Option) -> None:
+    allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
     add("--bases", type=types.names, help="of " + ",".join(matrix.BASES))
     add("--profiles", type=types.names, help=f"of {','.join(everything())}, or some joined by +")
     add("--allocators", type=types.names, help=f"of {allocators}")
-    source_options(add)
-    add("--builder", metavar="NAME", help="the buildx builder to use, passed through")
+    about = "only cells whose names match, with wildcards as in a shell; `./lab cells` lists the names"
+    add("--only", type=types.names, default=[], metavar="PATTERN[,...]", help=about)
 
 
 def knob_options(add: types.Option) -> None:

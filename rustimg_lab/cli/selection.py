@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.build.bases import Sources, parse_named, parse_registry
@@ -16,19 +17,29 @@ def load_app(options: argparse.Namespace) -> App:
 
 
 def chosen_cells(options: argparse.Namespace, app: App, usual: matrix.Grid | studies.Kind) -> list[matrix.Cell]:
-    """The cells of the grid, or with knobs of their factorial."""
+    """The cells of the grid, or with knobs of their factorial; with --only those that match."""
     bases, profiles, allocators = chosen_grid(options, app, usual)
     if not options.knobs:
         if options.fraction is not None:
             raise LabError("--fraction is of the cells that --knobs make: name those too")
-        return matrix.grid(bases, profiles, allocators, options.debian)
+        return matching(matrix.grid(bases, profiles, allocators, options.debian), options.only)
     if options.profiles:
         raise LabError("--knobs make the profiles: leave --profiles out")
     if not options.bases:
         bases = factorial.BASES
     if not options.allocators:
         allocators = [name for name in factorial.ALLOCATORS if not options.app or name in allocators]
-    return factorial.cells(bases, options.knobs, allocators, options.debian, options.fraction)
+    cells = factorial.cells(bases, options.knobs, allocators, options.debian, options.fraction)
+    return matching(cells, options.only)
+
+
+def matching(cells: list[matrix.Cell], patterns: list[str]) -> list[matrix.Cell]:
+    """The cells whose names match one of the patterns, with the wildcards of a shell; all cells without a pattern.
+    Raises LabError when none matches."""
+    found = [cell for cell in cells if not patterns or any(fnmatchcase(cell.slug, each) for each in patterns)]
+    if not found:
+        raise LabError(f"--only {','.join(patterns)}: no cell matches; there are {', '.join(map(str, cells))}")
+    return found
 
 
 def chosen_grid(

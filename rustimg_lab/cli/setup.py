@@ -9,7 +9,7 @@ from rich.table import Table
 
 from rustimg_lab.build import bake, bases, dockerfile, lab_toml
 from rustimg_lab.cli import output
-from rustimg_lab.cli.selection import image_sources, load_app
+from rustimg_lab.cli.selection import chosen_cells, image_sources, load_app
 from rustimg_lab.engine import client, cold_engine
 from rustimg_lab.engine import doctor as engine_doctor
 from rustimg_lab.engine.containers import remove_containers
@@ -25,6 +25,13 @@ def show_dockerfile(options: argparse.Namespace) -> int:
     cell = matrix.cell(options.base, options.profile, allocator, options.debian, options.additions)
     lab_toml.refuse_allocators(app, [cell])
     sys.stdout.write(dockerfile.render(cell, app))
+    return 0
+
+
+def list_cells(options: argparse.Namespace) -> int:
+    app = load_app(options)
+    for cell in chosen_cells(options, app, matrix.usual(options.grid, options.debian)):
+        print(cell)
     return 0
 
 

@@ -1,5 +1,6 @@
 """What a user types and gets back, without an engine."""
 
+import re
 import subprocess
 import sys
 
@@ -61,6 +62,29 @@ def test_a_dockerfile_is_printed_as_it_is_committed(lab):
     done = lab("dockerfile", "scratch", "--profile", "optimized", "--allocator", "jemalloc", **NO_ENGINE)
     assert done.returncode == 0
     assert done.stdout == (MYIP / "Dockerfile.scratch").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cells"),
+    [
+        (["--only", "scratch-*,*-baseline-system"],
+         ["scratch-baseline-jemalloc", "distroless-baseline-system", "debian-baseline-system",
+          "scratch-optimized-jemalloc"]),
+        (["--bases", "debian", "--profiles", "strip+lto-fat", "--allocators", "system,mimalloc"],
+         ["debian-strip_lto-fat-system", "debian-strip_lto-fat-mimalloc"]),
+        (["--knobs", "strip", "--only", "debian-strip-*"], ["debian-strip-system", "debian-strip-jemalloc"]),
+    ],
+)  # fmt: skip
+def test_cells_are_listed_and_selected_by_patterns_without_an_engine(arguments, cells, lab):
+    done = lab("cells", *arguments, **NO_ENGINE)
+    assert (done.returncode, done.stdout.split()) == (0, cells), done.stderr
+
+
+def test_a_pattern_that_no_cell_matches_is_one_line_with_the_cells_that_there_are(lab):
+    for command in (["cells"], ["run", "--run", "test-none"], ["probe"], ["measure", "--study", "memory"]):
+        done = lab(*command, "--bases", "scratch", "--only", "alpine-*", **NO_ENGINE)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+        assert re.search("--only alpine-\\*: no cell matches; there are scratch-", done.stderr)
 
 
 def test_who_reads_may_have_enough():
