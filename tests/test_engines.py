@@ -55,6 +55,7 @@ LACKS: dict[tuple[str, str], str] = {
     ("28.5 rootless", "kill and resume"): "yes, without cpu_us_per_request",
     ("28.5 rootless", "CPU accounting"): "CPU time is not measured",
     ("28.5 rootless", "memory"): "yes, without .*smallest_limit_bytes",
+    ("28.5 rootless", "build"): "yes, without cold_build_cpu_s: the engine does not tell the CPU time",
     ("28.5 rootless", "deploy"): "does not reach a registry on this machine's 127",
     ("Podman 5", "deploy"): ".",
     ("28.5 rootless", "limits"): "limits of cpus and memory and swap are ignored or refused",
