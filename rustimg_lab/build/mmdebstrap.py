@@ -204,8 +204,8 @@ def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: 
     cannot be had."""
     argument = "DEBIAN_IMAGE"
     if name != "tools":
-        tools = make_tools("tools", base, rust, say, ca)
-        base, argument = next(tag for tag in tools.tags if tag.startswith(client.repository("tools"))), "TOOLS_IMAGE"
+        tools, own = make_tools("tools", base, rust, say, ca), client.repository("tools")
+        base, argument = next(tag[tag.index(own) :] for tag in tools.tags if own in tag), "TOOLS_IMAGE"  # Podman's host
     folder = MEASURE_FOLDER / name
     made_of = (images.contents_digest(base), images.contents_digest(rust), _sources(folder))
     finished = f"{client.repository(name)}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
