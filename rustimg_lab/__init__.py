@@ -6,6 +6,7 @@ called. What it returns has tables and plots, and is shown by a notebook.
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -56,7 +57,8 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
     crate = lab_toml.load(Path(app or MYIP).resolve())
     lab_toml.refuse_allocators(crate, cells := list(cells))
     command = f"# in Python, lab.build: {', '.join(map(str, cells))}"
-    return load(run, grid.run_grid(session.Request(crate, run, command=command), cells))
+    failures = grid.run_grid(session.Request(crate, run, command=command), cells)
+    return replace(load(run), failures=tuple(failures))
 
 
 def measure(
@@ -76,21 +78,21 @@ def measure(
     if study not in KINDS:
         raise unknown("study", study, KINDS)
     crate, kind = lab_toml.load(Path(app or MYIP).resolve()), KINDS[study]
-    measured = crate if app else crate.server
+    programs = planner.programs(crate, kind, Path(app) if app else None)
     lab_toml.refuse_allocators(crate, cells := list(cells))
-    plan = planner.planner(study, [planner.load_of(measured)], Plan(blocks), measured)
-    programs = [measured, crate] if kind.of_clients and not crate.serve else [measured]
+    plan = planner.planner(study, [planner.load_of(programs[0])], Plan(blocks), programs[0])
     command = f"# in Python, lab.measure: {', '.join(map(str, cells))}; study {study}, {blocks} blocks"
-    request = session.Request(measured, run, command=command)
-    return load(run, studies.run_studies(request, cells, programs, plan, kind))
+    request = session.Request(programs[0], run, command=command)
+    failures = studies.run_studies(request, cells, programs, plan, kind)
+    return replace(load(run), failures=tuple(failures))
 
 
-def load(run: str, failures: Iterable[str] = ()) -> "Run":
+def load(run: str) -> "Run":
     """Return a run by its name: `recorded/NAME`, or one of your own. Raises LabError when there is no such run."""
     from rustimg_lab.store import runs as store_runs
     from rustimg_lab.widgets.results import Run
 
-    return Run(run, store_runs.load(run), tuple(failures))
+    return Run(run, store_runs.load(run))
 
 
 def runs() -> "Runs":

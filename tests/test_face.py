@@ -59,6 +59,8 @@ def test_two_runs_are_compared_and_a_cell_is_recommended_with_its_dockerfile():
     assert "recorded/service" in lab.runs().names and "recorded/service" in lab.runs()._repr_html_()
     with pytest.raises(LabError, match="unknown study 'thruput'"):
         lab.measure([], RUN, study="thruput")
+    with pytest.raises(LabError, match=r"lab.toml: has no \[serve\]"):
+        lab.measure([], RUN, app=TINY)
 
 
 @pytest.mark.engine

@@ -84,11 +84,8 @@ def cache_size() -> str:
     about = client.engine_info()
     if about.driver_status.get("Native Overlay Diff") != "true" and not about.keeps_in_containerd:
         return f"what only a long comparison tells with storage driver {about.driver}: `docker buildx du`, when idle"
-    return (
-        process.run([*tools.buildx_command(), "du", f"--builder={client.own_builder()}"])
-        .rsplit("Total:", 1)[-1]
-        .strip()
-    )
+    said = process.run([*tools.buildx_command(), "du", f"--builder={client.own_builder()}"])
+    return said.rsplit("Total:", 1)[-1].strip()
 
 
 def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:

@@ -21,7 +21,7 @@ MADE_OF = {
     "tools": "the load generator wrk, valgrind, dnsmasq and Python, from Debian's packages; starter",
     "oha": "the load generator of an open loop, from the crate registry (some minutes, once)",
 }
-MEASURE_FOLDER = Path(__file__).parent.parent / "measure"  # `tools` and `oha`: images of what measures
+MEASURE_FOLDER = Path(__file__).parent.parent / "measure"  # `tools` and `oha`: the benchmark tools images
 PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # in every image that is imported
 # What debian:*-slim leaves out (debuerreotype, .slimify-excludes) and, of that, keeps (.slimify-includes).
 SLIM = (
@@ -204,8 +204,8 @@ def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: 
     cannot be had."""
     argument = "DEBIAN_IMAGE"
     if name != "tools":
-        tools, own = make_tools("tools", base, rust, say, ca), client.repository("tools")
-        base, argument = next(tag[tag.index(own) :] for tag in tools.tags if own in tag), "TOOLS_IMAGE"  # Podman's host
+        tags = map(images.plain_name, make_tools("tools", base, rust, say, ca).tags)
+        base, argument = next(tag for tag in tags if tag.startswith(client.repository("tools"))), "TOOLS_IMAGE"
     folder = MEASURE_FOLDER / name
     made_of = (images.contents_digest(base), images.contents_digest(rust), _sources(folder))
     finished = f"{client.repository(name)}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"

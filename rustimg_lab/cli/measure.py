@@ -6,14 +6,13 @@ from dataclasses import replace
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
 from rustimg_lab.cli.selection import chosen_cells, chosen_grid, image_sources, load_app, matching
-from rustimg_lab.engine import cold_engine
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import workloads
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Plan
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import App
-from rustimg_lab.model.studies import DEPLOY, KINDS, LOAD_OPTIONS, Kind
+from rustimg_lab.model.studies import KINDS, LOAD_OPTIONS, Kind
 from rustimg_lab.paths import DEFAULT_RUN, PROBES_RUN, ROOT, STUDIES_RUN
 from rustimg_lab.pipeline import planner as pipeline_planner
 from rustimg_lab.pipeline import probes
@@ -40,10 +39,7 @@ def run(options: argparse.Namespace) -> int:
 def measure(options: argparse.Namespace) -> int:
     kind, app = KINDS[options.study], load_app(options)
     options.run = options.run or (app.package if options.app else STUDIES_RUN)
-    if options.app and not app.serve and not kind.of_builds:
-        raise LabError(f"{options.app / lab_toml.FILE}: has no [serve], which says how its server is started and asked")
-    if options.study == DEPLOY:
-        cold_engine.check()
+    programs = pipeline_planner.programs(app, kind, options.app)
     loads = _chosen_loads(options, kind, app)
     usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not kind.of_builds else kind
     if kind.of_builds and not options.knobs:  # each cell is minutes of a trial: not every allocator of an own app
@@ -51,10 +47,8 @@ def measure(options: argparse.Namespace) -> int:
     cells = chosen_cells(options, app, usual)
     lab_toml.refuse_allocators(app, cells)
     plan = Plan(options.blocks, options.width, options.baseline, options.seed)
-    measured = app if options.app else app.server
-    programs = [measured, app] if kind.of_clients and not app.serve else [measured]
-    planner = pipeline_planner.planner(options.study, loads, plan, measured)
-    return _ended(options.run, run_studies(_request(options, measured), cells, programs, planner, kind))
+    planner = pipeline_planner.planner(options.study, loads, plan, programs[0])
+    return _ended(options.run, run_studies(_request(options, programs[0]), cells, programs, planner, kind))
 
 
 def probe(options: argparse.Namespace) -> int:

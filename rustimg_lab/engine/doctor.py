@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rustimg_lab.engine import capabilities, client
+from rustimg_lab.engine.images import plain_name
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, tools
 from rustimg_lab.paths import ROOT
@@ -110,12 +110,12 @@ def _capabilities() -> list[Finding]:
     """What the engine was seen to do, tried now where it has an image that the trials need."""
     try:
         with client.readable_errors():
-            # Podman puts a host before the name.
-            named = re.compile("|".join(f"{client.repository(name)}:" for name in ("rust", "debian")))
-            images = [each for each in client.connect().images.list() if named.search(" ".join(each.tags))]
-            if not images:
+            own = tuple(f"{client.repository(name)}:" for name in ("rust", "debian"))
+            every = client.connect().images.list()
+            fit = [each for each in every if any(plain_name(tag).startswith(own) for tag in each.tags)]
+            if not fit:
                 return [Finding("engine's capabilities", "not tried yet: `./lab run` tries them", True)]
-            tried = capabilities.detect(images[0].id)
+            tried = capabilities.detect(fit[0].id)
     except LabError as error:
         return [Finding("engine's capabilities", "could not be tried", False, remedy=str(error), required=False)]
     return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]

@@ -281,9 +281,14 @@ def remove_images() -> tuple[int, list[str]]:
     return removed, kept
 
 
+def plain_name(tag: str) -> str:
+    """Return a name of an image as the lab gave it, without the host that Podman puts before it."""
+    return tag.removeprefix("docker.io/").removeprefix("localhost/")
+
+
 def _is_ours(tag: str) -> bool:
-    """Whether this clone gave an image that name, which Podman puts a host before."""
-    return tag.removeprefix("docker.io/").removeprefix("localhost/").startswith(client.repository(""))
+    """Whether this clone gave an image that name."""
+    return plain_name(tag).startswith(client.repository(""))
 
 
 def _built_on(image: Image, labelled: list[Image]) -> str:

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from rustimg_lab.analysis import comparison
+from rustimg_lab.build import lab_toml
+from rustimg_lab.engine import cold_engine
+from rustimg_lab.errors import LabError
 from rustimg_lab.measure import workloads
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
@@ -33,6 +37,18 @@ USUAL_LOAD = Load(**kinds.USUAL_LOAD | {"workload": workloads.find(kinds.USUAL_L
 def load_of(app: App) -> Load:
     """What an app's server is put under unless it is told otherwise: its own request where `lab.toml` names one."""
     return replace(USUAL_LOAD, workload=workloads.own(app)) if app.serve else USUAL_LOAD
+
+
+def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
+    """The programs whose images a study of that kind takes: the server, or what is built, and the client behind it.
+    `own` is the folder of an app of the user's, None for myip, whose server is measured. Raises LabError when such an
+    app has no server and the study needs one, or this machine cannot have the engine of a deploy study."""
+    if own and not app.serve and not kind.of_builds:
+        raise LabError(f"{own / lab_toml.FILE}: has no [serve], which says how its server is started and asked")
+    if kind is kinds.KINDS[kinds.DEPLOY]:
+        cold_engine.check()
+    measured = app if own else app.server
+    return [measured, app] if kind.of_clients and not app.serve else [measured]
 
 
 def short(bases: list[str], profiles: list[str], allocators: list[str], debian: str) -> list[matrix.Cell]:

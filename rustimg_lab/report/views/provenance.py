@@ -1,4 +1,4 @@
-"""Tables of what a number hangs on: machine, runs, base images, packages."""
+"""Tables of provenance: machine, runs, base images, packages."""
 
 from html import escape
 
