@@ -171,8 +171,8 @@ def test_latency_is_measured_at_half_of_what_the_slowest_cell_answers(latency_st
     values = found.pivot(index=["block", "cell"], columns="metric", values="value").astype(float)
     assert len(values) == 2 * 3
     assert (values["latency_p50_s"] <= values["latency_p90_s"]).all() and (values["latency_p50_s"] > 0).all()
-    # So many samples in so many seconds: a percentile with fewer than ten above it is not told.
-    assert ("latency_p99_s" in values) == (rate * 0.01 >= 10) and "latency_p999_s" not in values
+    # So many samples in the one second of a trial: a percentile that has, rounded, fewer than ten above it is not told.
+    assert ("latency_p99_s" in values) == (rate * 0.01 > 9.5) and "latency_p999_s" not in values
     table = terminal.markdown(NAME, "03_throughput", {"workload": "batch", "workers": 1, "connections": 8})
     assert table.count("| latency, p") == 2
 
