@@ -128,7 +128,7 @@ def recommend(
     limits = {"transfer": max_transfer_mb * 1e6, "memory": max_memory_mb * 1e6, "startup": max_startup_ms / 1e3}
     limits = {name: limit for name, limit in limits.items() if limit}
     wishes = recommendation.Wishes(limits, min_throughput, stable=stable)
-    return Recommendation(run, recommendation.choose(load(run).rows, wishes))
+    return Recommendation(run, recommendation.choose(load(run).data, wishes))
 
 
 def report(run: str, form: str = "html") -> Path:

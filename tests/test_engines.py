@@ -118,7 +118,7 @@ def missing(done: subprocess.CompletedProcess, run: str, studies: str = "") -> s
     """What a call could not do, in its own words, "" for nothing: its last line, or what its rows lack."""
     if done.returncode == 2 or not (RUNS / run / "rows.jsonl").exists():
         return done.stderr.strip().splitlines()[-1].removeprefix("lab: ")
-    rows = runs.load(run)
+    rows = runs.load(run).rows
     # The server of the studies has no handler for SIGTERM: as process 1 it does not end by it, on any engine.
     bad = rows[~rows["ok"] & rows["study"].str.startswith(studies) & ~rows["metric"].str.endswith("_exit_s")]
     told = [f"{metric}: {reason}" for metric, reason in zip(bad["metric"], bad["reason"], strict=True)]
@@ -130,7 +130,7 @@ def missing(done: subprocess.CompletedProcess, run: str, studies: str = "") -> s
 
 def facts(run: str) -> dict[tuple[str, str, int, str], object]:
     """What a run says of its images that no engine may change, by cell and metric."""
-    rows = runs.load(run)
+    rows = runs.load(run).rows
     rows = rows[rows["study"].eq("") & rows["metric"].map(lambda name: bool(SAME.fullmatch(name)))]
     order = rows.groupby(["cell", "metric"]).cumcount()
     return dict(zip(zip(rows["cell"], rows["metric"], order, strict=True), rows["value"], strict=True))
@@ -218,7 +218,7 @@ def study(subject: Subject, kind: str, *arguments: str) -> str:
     done = subject.lab("measure", "--study", kind, "--run", run, "--blocks", "1", *arguments)
     if lack := missing(done, run, studies=kind):
         return lack
-    rows = runs.load(run)
+    rows = runs.load(run).rows
     own = subject.metrics[kind] = set(rows.loc[rows["study"].str.startswith(kind) & rows["value"].notna(), "metric"])
     assert "trial" in own, done.stdout
     absent = SEEN["machine"].metrics.get(kind, set()) - own if "machine" in SEEN else set()
@@ -295,7 +295,7 @@ def limits(subject: Subject) -> str:
 
 def recorded(subject: Subject) -> dict[str, object]:
     """What the lab found that the engine can do."""
-    return runs.load(subject.run("tiny")).attrs["environment"]["capabilities"]
+    return runs.load(subject.run("tiny")).environment.capabilities
 
 
 @contextmanager

@@ -106,13 +106,13 @@ def test_rows_that_a_stranger_has_changed(runs, inputs):
     def changed(changes, junk):
         row = json.loads(good[0]) | dict(changes)
         (runs / "rows.jsonl").write_bytes("\n".join([json.dumps(row), *good]).encode() + b"\n" + junk)
-        rows = store_runs.load("a")
-        assert len(rows) >= 2
-        refused(cells.cell_table, rows)
-        refused(factorials.everything, rows)
+        run = store_runs.load("a")
+        assert len(run.rows) >= 2
+        refused(cells.cell_table, run)
+        refused(factorials.everything, run)
         refused(terminal.markdown, "a")
-        refused(views.robustness.survival, rows)
-        refused(views.robustness.survival_facts, rows)
+        refused(views.robustness.survival, run)
+        refused(views.robustness.survival_facts, run)
         refused(views.provenance.runs)
 
     changed()
@@ -128,7 +128,7 @@ def test_an_environment_that_a_stranger_has_changed(runs, inputs):
         text = changes if isinstance(changes, bytes) else json.dumps(good | dict(changes)).encode()
         (runs / "environment.json").write_bytes(text)
         try:
-            rows = store_runs.load("a")
+            run = store_runs.load("a")
         except LabError as error:
             assert "environment.json" in str(error) or "schema" in str(error)
             return
@@ -138,8 +138,8 @@ def test_an_environment_that_a_stranger_has_changed(runs, inputs):
             views.studies.studies,
             cells.cell_table,
         ):
-            refused(read, rows)
-        refused(summary.notes, {"a": rows})
+            refused(read, run)
+        refused(summary.notes, {"a": run})
         refused(sections.parts, "a")
 
     changed()
@@ -155,9 +155,9 @@ def test_lines_without_an_end_and_numbers_that_are_none(runs):
         '{"run_id": "' + "x" * 100_000_000 + '"}',
     ):
         (runs / "rows.jsonl").write_text(line + "\n" + good[1] + "\n")
-        rows = store_runs.load("a")
-        assert len(rows.attrs["broken"]) == 1 and len(rows.attrs["broken"][0]) < 300
-        assert rows["metric"].tolist() == ["unpacked_bytes"]
+        run = store_runs.load("a")
+        assert len(run.broken) == 1 and len(run.broken[0]) < 300
+        assert run.rows["metric"].tolist() == ["unpacked_bytes"]
 
 
 def test_a_run_is_never_followed_out_of_its_folder(runs):
@@ -340,12 +340,12 @@ def test_a_sparse_bomb_is_not_unpacked(tmp_path, monkeypatch):
 
 def test_probes_of_a_stranger_are_shown_and_do_nothing(runs):
     with store_runs.open_run("a", {}) as run:
-        rows = [
+        data = [
             Observation(name, "failed", detail="<script>alert(1)</script> | [x](javascript:1)")
             for name in probes.PROBES
         ]
-        run.append(CELL, "sha256:1", [*rows, Observation("unknown probe", "passed")], study=probes.STUDY)
-    rows = store_runs.load("a")
-    shown = views.robustness.survival_failures(rows).to_html()
+        run.append(CELL, "sha256:1", [*data, Observation("unknown probe", "passed")], study=probes.STUDY)
+    data = store_runs.load("a")
+    shown = views.robustness.survival_failures(data).to_html()
     assert "<script>" not in shown and "&lt;script&gt;" in shown
-    assert len(robustness.failures(rows)) == len(probes.PROBES)
+    assert len(robustness.failures(data)) == len(probes.PROBES)

@@ -6,7 +6,7 @@ from rustimg_lab.errors import unknown
 from rustimg_lab.model.matrix import BASES
 from rustimg_lab.paths import ARTICLE
 from rustimg_lab.store.rows import PARTS
-from rustimg_lab.store.runs import current
+from rustimg_lab.store.runs import RunData, current
 
 # What every cell that works has; where none does, the columns are there all the same.
 METRICS = (
@@ -22,9 +22,9 @@ def article() -> pd.DataFrame:
     return pd.read_csv(ARTICLE, comment="#")
 
 
-def app_name(rows: pd.DataFrame) -> str:
+def app_name(run: RunData) -> str:
     """The name of the app that a run is of."""
-    return rows.attrs["environment"].get("app", {}).get("name", ARTICLES_APP)
+    return run.environment.app.get("name", ARTICLES_APP)
 
 
 def bases_in_words(table: pd.DataFrame) -> pd.Series:
@@ -32,14 +32,14 @@ def bases_in_words(table: pd.DataFrame) -> pd.Series:
     return table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
 
 
-def cell_table(rows: pd.DataFrame) -> pd.DataFrame:
+def cell_table(run: RunData) -> pd.DataFrame:
     """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`,
     and `compressed_with`: how its `compressed_bytes` came about ("" where it has none).
 
-    `rows` is what `runs.load` returns. A cell whose image was not built, or did not do its job when it was started,
+    `run` is what `runs.load` returns. A cell whose image was not built, or did not do its job when it was started,
     has no sizes here: they would be sizes of something that does not work. `reason` says why.
     """
-    newest = current(rows)
+    newest = current(run)
     factors = newest[["cell", "base", "profile", "allocator", "image"]].drop_duplicates("cell").set_index("cell")
     single = newest[~newest["metric"].isin(PARTS)].drop_duplicates(["cell", "metric"], keep="last")
     wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value")
@@ -54,12 +54,12 @@ def cell_table(rows: pd.DataFrame) -> pd.DataFrame:
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
 
     # Before this was computed from the layers, it was what the engine pushed, which differs from engine to engine.
-    engine = rows.attrs["environment"].get("machine", {}).get("engine", "of an unknown version")
+    engine = run.environment.machine.get("engine", "of an unknown version")
     compressed = single[single["metric"] == "compressed_bytes"].set_index("cell")["detail"]
     compressed = compressed.where(compressed != "", f"gzip, as pushed by Docker Engine {engine}")
     table["compressed_with"] = compressed.reindex(table.index).where(table["compressed_bytes"].notna()).fillna("")
 
-    images = rows.attrs["environment"].get("images", {})
+    images = run.environment.images
     digest = table["base_digest"].astype(object).fillna("")
     bases = [(base, images.get(one)) for base, one in zip(table["base"], digest, strict=True)]
     labels, sources = {name: base.label for name, base in BASES.items()}, {"scratch": "empty"}
@@ -67,16 +67,16 @@ def cell_table(rows: pd.DataFrame) -> pd.DataFrame:
     table["base_source"] = [image["source"] if image else sources.get(base, "not recorded") for base, image in bases]
     table["stand_in"] = [image["stand_in"] if image else False for _, image in bases]
     figures = article().set_index(["base", "profile"])["size_bytes"]
-    if app_name(rows) != ARTICLES_APP:
+    if app_name(run) != ARTICLES_APP:
         figures = figures.iloc[:0]
     table["article_bytes"] = figures.reindex(pd.MultiIndex.from_frame(table[["base", "profile"]])).to_numpy()
     return _in_order(table).reset_index()
 
 
-def layer_table(rows: pd.DataFrame) -> pd.DataFrame:
+def layer_table(run: RunData) -> pd.DataFrame:
     """One row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner, instruction."""
-    works = cell_table(rows).query("ok")[["cell", "base", "base_source", "profile", "allocator", "stand_in"]]
-    newest = current(rows)
+    works = cell_table(run).query("ok")[["cell", "base", "base_source", "profile", "allocator", "stand_in"]]
+    newest = current(run)
     found = works.merge(newest.loc[newest["metric"] == "layer_bytes", ["cell", "order", "value", "detail"]], on="cell")
     detail = found.pop("detail").astype(str).str.split(": ", n=1)
     return found.assign(file_bytes=found.pop("value").astype("int64"), owner=detail.str[0], instruction=detail.str[1])
@@ -88,26 +88,26 @@ def smallest(table: pd.DataFrame) -> str:
     return works.loc[works["unpacked_bytes"].idxmin(), "cell"] if len(works) else ""
 
 
-def parts(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+def parts(run: RunData, metric: str) -> pd.DataFrame:
     """One row per section (`section_bytes`) or crate (`crate_bytes`) of each cell that works: cell, name, size_bytes
     (int)."""
-    newest = current(rows)
-    works = cell_table(rows).query("ok")["cell"]
+    newest = current(run)
+    works = cell_table(run).query("ok")["cell"]
     found = newest.loc[(newest["metric"] == metric) & newest["cell"].isin(works), ["cell", "detail", "value"]]
     found = found.rename(columns={"detail": "name", "value": "size_bytes"})
     return found.astype({"size_bytes": "int64"}).reset_index(drop=True)
 
 
-def composition(rows: pd.DataFrame, cell: str) -> pd.DataFrame:
+def composition(run: RunData, cell: str) -> pd.DataFrame:
     """Whose the bytes of a cell's image are: owner (the base image, the binary, or other files), name (a package, a
     crate), size_bytes; they sum up to the image's. Where the run does not tell the packages, the base is one part; so
     is a binary that UPX packed. Raises LabError when no cell of that name works."""
-    works = cell_table(rows).query("ok").set_index("cell")
+    works = cell_table(run).query("ok").set_index("cell")
     if cell not in works.index:
         raise unknown("cell that works", cell, works.index)
     one = works.loc[cell]
-    packages = rows.attrs["environment"].get("package_bytes", {}).get(one["base_digest"], {})
-    crates = parts(rows, "crate_bytes").query("cell == @cell").set_index("name")["size_bytes"]
+    packages = run.environment.package_bytes.get(one["base_digest"], {})
+    crates = parts(run, "crate_bytes").query("cell == @cell").set_index("name")["size_bytes"]
     binary, base = int(one["binary_bytes"]), int(one["base_bytes"])
     found = [("base image", name, size) for name, size in packages.items()]
     found.append(("base image", "(not told)" if packages else one["base_label"], base - sum(packages.values())))
@@ -139,9 +139,9 @@ def ladder(table: pd.DataFrame) -> pd.DataFrame:
     return found[(rungs > 2) & based].reset_index(drop=True)
 
 
-def article_grid(rows: pd.DataFrame) -> pd.DataFrame:
+def article_grid(run: RunData) -> pd.DataFrame:
     """The cells that the article has too: its bases and profiles, its allocator on each. Same columns as `cells`."""
-    table = cell_table(rows)
+    table = cell_table(run)
     theirs = table["base"].map(lambda name: BASES[name].article_allocator if name in BASES else None)
     return table[table["article_bytes"].notna() & (table["allocator"] == theirs)].reset_index(drop=True)
 

@@ -18,16 +18,16 @@ from scipy.special import stdtrit
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import TWIN, cell_in_words
-from rustimg_lab.store.environment import stand_ins
+from rustimg_lab.store.runs import RunData
 
 
-def study_of(rows: pd.DataFrame, kind: str, metric: str, workload: str) -> str:
+def study_of(run: RunData, kind: str, metric: str, workload: str) -> str:
     """The run's study of that kind that has the metric of the most cells (a run may have a short one of a few too), of
     that workload where one is named; "" for none."""
-    plans = rows.attrs["environment"].get("studies", {})
-    measured = rows[(rows["metric"] == metric) & rows["ok"]].groupby("study")["cell"].nunique()
-    names = [name for name in find_studies(rows, kind) if name in measured]
-    fit = [name for name in names if workload in ("", plans[name]["parameters"].get("workload", workload))]
+    plans = run.environment.studies
+    measured = run.rows[(run.rows["metric"] == metric) & run.rows["ok"]].groupby("study")["cell"].nunique()
+    names = [name for name in find_studies(run, kind) if name in measured]
+    fit = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
     return max(fit, key=lambda name: measured[name], default="")
 
 
@@ -45,63 +45,63 @@ _NOTHING = dict.fromkeys(_NUMBERS, np.nan) | {"verdict": TOO_NOISY}
 TIME = metrics.Metric("time", True)
 
 
-def find_studies(rows: pd.DataFrame, kind: str, **parameters: Any) -> list[str]:
+def find_studies(run: RunData, kind: str, **parameters: Any) -> list[str]:
     """The names of the run's studies of that kind with those parameters whose baseline has a number."""
-    return [name for name in _planned(rows, kind, parameters) if has_baseline(rows, name)]
+    return [name for name in _planned(run, kind, parameters) if has_baseline(run, name)]
 
 
-def find_study(rows: pd.DataFrame, kind: str, **parameters: Any) -> str:
+def find_study(run: RunData, kind: str, **parameters: Any) -> str:
     """The name of the run's study of that kind with those parameters. Raises LabError when there is none."""
-    fit = _planned(rows, kind, parameters)
+    fit = _planned(run, kind, parameters)
     if not fit:
         asked = ", ".join(f"{key} {value}" for key, value in parameters.items())
-        known = ", ".join(rows.attrs["environment"].get("studies", {})) or "none"
-        raise LabError(f"run '{rows.attrs['environment']['run']}' has no {kind} study with {asked}; it has {known}")
+        known = ", ".join(run.environment.studies) or "none"
+        raise LabError(f"run '{run.name}' has no {kind} study with {asked}; it has {known}")
     return fit[0]
 
 
-def _planned(rows: pd.DataFrame, kind: str, parameters: dict[str, Any]) -> list[str]:
+def _planned(run: RunData, kind: str, parameters: dict[str, Any]) -> list[str]:
     return [
         name
-        for name, plan in rows.attrs["environment"].get("studies", {}).items()
-        if plan["kind"] == kind and all(plan["parameters"].get(key) == value for key, value in parameters.items())
+        for name, plan in run.environment.studies.items()
+        if plan.kind == kind and all(plan.parameters.get(key) == value for key, value in parameters.items())
     ]
 
 
-def has_baseline(rows: pd.DataFrame, study: str) -> bool:
+def has_baseline(run: RunData, study: str) -> bool:
     """Whether the baseline of a study has a number."""
-    plan = rows.attrs["environment"]["studies"][study]
-    return bool((samples(rows, study, plan["metric"])["cell"] == plan["baseline"]).any())
+    plan = run.environment.studies[study]
+    return bool((samples(run, study, plan.metric)["cell"] == plan.baseline).any())
 
 
-def of_study(rows: pd.DataFrame, study: str, metric: str = "", baseline: str = "") -> pd.DataFrame:
+def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> pd.DataFrame:
     """`compare` for one metric of a study, its main one unless another is named, against the study's own baseline or
     another of its cells."""
-    plan = rows.attrs["environment"]["studies"][study]
-    metric = metric or plan["metric"]
-    trials = samples(rows, study, metric)
-    return compare(trials, baseline or plan["baseline"], cells=plan["cells"], about=metrics.METRICS[metric])
+    plan = run.environment.studies[study]
+    metric = metric or plan.metric
+    trials = samples(run, study, metric)
+    return compare(trials, baseline or plan.baseline, cells=plan.cells, about=metrics.METRICS[metric])
 
 
-def samples(rows: pd.DataFrame, study: str, metric: str) -> pd.DataFrame:
+def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     """The trials of a study that have that metric, warm-ups and lost trials left out, as `compare` takes them: of a
     trial that has several values of it, the median.
 
-    `rows` is what `runs.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell;
+    `run` is what `runs.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell;
     `attrs` has a warning, which a reader of any number of this study must see ("" for none), and the bases that are
     stand-ins.
     """
+    rows = run.rows
     found = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
     # A lab that was killed in the middle of a write has left half a trial, which was then repeated.
     found = found.drop_duplicates(["cell", "block", "detail"], keep="last")
     columns = ["cell", "base", "profile", "allocator", "block", "order"]
-    environment = rows.attrs["environment"]
-    plan = environment["studies"][study]
-    rank = {cell: place for place, cell in enumerate(plan["cells"])}
+    plan = run.environment.studies[study]
+    rank = {cell: place for place, cell in enumerate(plan.cells)}
     found = found[columns].assign(value=found["value"].astype(float))
     found = found.groupby(columns, sort=False, as_index=False)["value"].median()
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
-    found.attrs = {"warning": plan["parameters"]["warning"], "stand_ins": stand_ins(environment)}
+    found.attrs = {"warning": plan.parameters["warning"], "stand_ins": run.environment.stand_ins}
     return found
 
 

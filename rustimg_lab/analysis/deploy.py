@@ -14,36 +14,37 @@ from scipy.optimize import nnls
 from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import names, studies
-from rustimg_lab.store import environment
+from rustimg_lab.store.runs import RunData
 
 HELD_OUT_MBIT = 100
 
 
-def is_measured(rows: pd.DataFrame) -> bool:
+def is_measured(run: RunData) -> bool:
     """Whether a run has deploys to machines that had nothing, at two bandwidths or more."""
-    return len(comparison.find_studies(rows, studies.DEPLOY, has=studies.EMPTY)) > 1
+    return len(comparison.find_studies(run, studies.DEPLOY, has=studies.EMPTY)) > 1
 
 
-def times(rows: pd.DataFrame) -> pd.DataFrame:
+def times(run: RunData) -> pd.DataFrame:
     """A row per cell, what the machine had before, and bandwidth: columns study, cell, base, has, bandwidth_mbit,
     trials, seconds (geometric mean), low, high (its 95% interval), and the means pull_s, pulled_bytes, manifest_bytes,
     stored_bytes and base_stored_bytes. Machines that had nothing come first. The twin is left out. Raises LabError when
     the run has no study of deploys."""
-    run = rows.attrs["environment"]["run"]
-    if not is_measured(rows):
-        raise LabError(f"run '{run}' has no study of deploys; `./lab measure --run {run} --study deploy` makes one")
+    if not is_measured(run):
+        raise LabError(
+            f"run '{run.name}' has no study of deploys; `./lab measure --run {run.name} --study deploy` makes one"
+        )
     found = []
-    for name in comparison.find_studies(rows, studies.DEPLOY):
-        about = rows.attrs["environment"]["studies"][name]["parameters"]
-        own = comparison.samples(rows, name, studies.FIRST_RESPONSE)
+    for name in comparison.find_studies(run, studies.DEPLOY):
+        about = run.environment.studies[name].parameters
+        own = comparison.samples(run, name, studies.FIRST_RESPONSE)
         table = comparison.summarize(own).rename(columns={"mean": "seconds"})
         table = table[~table["cell"].str.endswith(names.TWIN)].merge(own[["cell", "base"]].drop_duplicates("cell"))
         for metric in ("pull_s", "pulled_bytes", "manifest_bytes", "stored_bytes", "base_stored_bytes"):
-            table[metric] = table["cell"].map(comparison.samples(rows, name, metric).groupby("cell")["value"].mean())
+            table[metric] = table["cell"].map(comparison.samples(run, name, metric).groupby("cell")["value"].mean())
         found.append(table.assign(study=name, has=about["has"], bandwidth_mbit=about["bandwidth_mbit"]))
     result = pd.concat(found, ignore_index=True)
     result = result.sort_values(["has", "bandwidth_mbit"], ascending=[False, True], kind="stable", ignore_index=True)
-    result.attrs = {"stand_ins": environment.stand_ins(rows.attrs["environment"])}
+    result.attrs = {"stand_ins": run.environment.stand_ins}
     return result
 
 
@@ -96,15 +97,15 @@ def shared(found: pd.DataFrame) -> pd.DataFrame:
     return kept
 
 
-def first_response(rows: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
+def first_response(run: RunData, bandwidth_mbit: float) -> pd.DataFrame:
     """By cell, after how many seconds a machine that had nothing answers, by a model of each block's times alone:
     columns trials (blocks), mean, low and high, as `comparison.summarize` has them. The interval is of the noise; how
-    far the model itself is off, `model` says. A cell of which no block has two bandwidths is left out. `rows` are
+    far the model itself is off, `model` says. A cell of which no block has two bandwidths is left out. `run` are
     `is_measured`."""
     every = []
-    for name in comparison.find_studies(rows, studies.DEPLOY, has=studies.EMPTY):
-        bandwidth = rows.attrs["environment"]["studies"][name]["parameters"]["bandwidth_mbit"]
-        seconds, sizes = (comparison.samples(rows, name, metric) for metric in (studies.FIRST_RESPONSE, "pulled_bytes"))
+    for name in comparison.find_studies(run, studies.DEPLOY, has=studies.EMPTY):
+        bandwidth = run.environment.studies[name].parameters["bandwidth_mbit"]
+        seconds, sizes = (comparison.samples(run, name, metric) for metric in (studies.FIRST_RESPONSE, "pulled_bytes"))
         both = seconds.merge(sizes[["cell", "block", "value"]], on=["cell", "block"], suffixes=("", "_bytes"))
         every.append(both.assign(bandwidth_mbit=bandwidth))
     lines = []
@@ -145,30 +146,30 @@ def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
     return found
 
 
-def against(rows: pd.DataFrame, baseline: str = "", cell: str = "") -> pd.DataFrame:
+def against(run: RunData, baseline: str = "", cell: str = "") -> pd.DataFrame:
     """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, seconds and
     baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. Unless they are named these are the
     one that pulls the most, and the studies' baseline. `attrs` has the stand-ins and the warnings. Raises LabError for
     a cell that was not measured."""
-    cold = times(rows).query("has == @studies.EMPTY")
-    baseline = baseline or rows.attrs["environment"]["studies"][cold["study"].iloc[0]]["baseline"]
+    cold = times(run).query("has == @studies.EMPTY")
+    baseline = baseline or run.environment.studies[cold["study"].iloc[0]].baseline
     cell = cell or cold.loc[cold["pulled_bytes"].idxmax(), "cell"]
     for name in (baseline, cell):
         if name.removesuffix(names.TWIN) not in set(cold["cell"]):
             raise unknown("cell that was deployed", name, cold["cell"].unique())
     found, warnings = [], []
-    for name in comparison.find_studies(rows, studies.DEPLOY, has=studies.EMPTY):
-        plan = rows.attrs["environment"]["studies"][name]
-        means = comparison.summarize(comparison.samples(rows, name, studies.FIRST_RESPONSE)).set_index("cell")["mean"]
+    for name in comparison.find_studies(run, studies.DEPLOY, has=studies.EMPTY):
+        plan = run.environment.studies[name]
+        means = comparison.summarize(comparison.samples(run, name, studies.FIRST_RESPONSE)).set_index("cell")["mean"]
         if baseline not in means:
             continue
-        ratios = comparison.of_study(rows, name, studies.FIRST_RESPONSE, baseline)
+        ratios = comparison.of_study(run, name, studies.FIRST_RESPONSE, baseline)
         own = ratios[ratios["cell"] == cell].assign(seconds=means.get(cell), baseline_s=means[baseline])
-        found.append(own.assign(bandwidth_mbit=plan["parameters"]["bandwidth_mbit"]))
+        found.append(own.assign(bandwidth_mbit=plan.parameters["bandwidth_mbit"]))
         warnings.append(ratios.attrs["warning"])
     result = pd.concat(found, ignore_index=True).sort_values("bandwidth_mbit", ignore_index=True)
     result.attrs = {
-        "stand_ins": environment.stand_ins(rows.attrs["environment"]), "baseline": baseline, "cell": cell,
+        "stand_ins": run.environment.stand_ins, "baseline": baseline, "cell": cell,
         "warning": "; ".join(dict.fromkeys(filter(None, warnings))),
     }  # fmt: skip
     return result

@@ -14,7 +14,7 @@ from rustimg_lab.model import factorial, metrics
 from rustimg_lab.model.matrix import WITH
 from rustimg_lab.model.metrics import Criterion
 from rustimg_lab.model.names import TWIN
-from rustimg_lab.store import environment
+from rustimg_lab.store.runs import RunData
 
 DRAWS = 2000
 
@@ -58,19 +58,19 @@ class Factorial:
         return f"{levels.get('base', base)}-{joined}-{levels.get('allocator', allocator)}"
 
 
-def everything(rows: pd.DataFrame, start: str = "", workload: str = "") -> tuple[list[Factorial], dict[str, str]]:
+def everything(run: RunData, start: str = "", workload: str = "") -> tuple[list[Factorial], dict[str, str]]:
     """The factorials of a run, one for each of `QUANTITIES`, as `of` gives them; and by quantity why there is none."""
-    found, reasons, table = [], {}, _works(rows)
+    found, reasons, table = [], {}, _works(run)
     for name in metrics.QUANTITIES:
         try:
-            found.append(of(rows, name, start, workload, table))
+            found.append(of(run, name, start, workload, table))
         except LabError as error:
             reasons[name] = str(error)
     return found, reasons
 
 
 def of(
-    rows: pd.DataFrame, quantity: str, start: str = "", workload: str = "", table: pd.DataFrame | None = None
+    run: RunData, quantity: str, start: str = "", workload: str = "", table: pd.DataFrame | None = None
 ) -> Factorial:
     """The factorial that the cells of a run are of, by one of `QUANTITIES`; what was not measured is predicted, where a
     fraction of the cells allows that. `table` is `_works`, where it is there already.
@@ -82,28 +82,28 @@ def of(
     """
     if quantity not in metrics.QUANTITIES:
         raise unknown("quantity", quantity, metrics.QUANTITIES)
-    table = _works(rows) if table is None else table
-    about, run = metrics.QUANTITIES[quantity], rows.attrs["environment"]["run"]
+    table = _works(run) if table is None else table
+    about = metrics.QUANTITIES[quantity]
     base_bytes, floor, warning = {}, 1.0, ""
     if about.kind:
-        values, factors, floor, warning = _of_study(rows, about, workload)
+        values, factors, floor, warning = _of_study(run, about, workload)
     else:
         values = table[[about.metric]].dropna().astype(float).set_axis([0], axis=1)
         factors = table.loc[values.index, ["base", "profile", "allocator"]]
         if own := metrics.APPS_PART.get(about.metric):
             base_bytes = (values[0] - table[own].reindex(values.index)).groupby(factors["base"]).median().to_dict()
     if not (values > 0).all(axis=None):
-        raise LabError(f"run '{run}' has a value of 0 or below for {about.label}, of which there is no ratio")
+        raise LabError(f"run '{run.name}' has a value of 0 or below for {about.label}, of which there is no ratio")
     if start and start not in values.index:
         raise unknown("cell with a value", start, values.index)
     start = start or _start(factors, table["unpacked_bytes"].reindex(values.index))
-    knobs, turned = _knobs(factors, start, run)
+    knobs, turned = _knobs(factors, start, run.name)
     if turned.duplicated().any():
         again = turned.index[turned.duplicated(keep=False)][:2]
-        raise LabError(f"run '{run}' is of no factorial: {' and '.join(again)} have the same knobs turned")
+        raise LabError(f"run '{run.name}' is of no factorial: {' and '.join(again)} have the same knobs turned")
     found = Factorial(
-        run, about, start, tuple(factors.loc[start]), knobs, turned, values, base_bytes, floor, warning,
-        tuple(environment.stand_ins(rows.attrs["environment"])),
+        run.name, about, start, tuple(factors.loc[start]), knobs, turned, values, base_bytes, floor, warning,
+        tuple(run.environment.stand_ins),
     )  # fmt: skip
     return _filled(found) if found.missing else found
 
@@ -140,23 +140,22 @@ def predict(model: Any, turned: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"predicted": np.exp(told.predicted_mean), "low": ends[:, 0], "high": ends[:, 1]}, turned.index)
 
 
-def _works(rows: pd.DataFrame) -> pd.DataFrame:
+def _works(run: RunData) -> pd.DataFrame:
     """The cells that work, by cell; what is added to an image is no knob."""
-    table = cell_table(rows).query("ok").set_index("cell")
+    table = cell_table(run).query("ok").set_index("cell")
     return table[~table.index.str.contains(WITH)]
 
 
-def _of_study(rows: pd.DataFrame, about: Criterion, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
+def _of_study(run: RunData, about: Criterion, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
     """Values by cell and complete block, the cells' factors, the noise floor, and the study's warning."""
-    run = rows.attrs["environment"]["run"]
-    study = comparison.study_of(rows, about.kind, about.metric, workload)
+    study = comparison.study_of(run, about.kind, about.metric, workload)
     if not study:
-        raise LabError(f"run '{run}' has no {about.kind} study{f' of {workload}' if workload else ''}")
-    samples = comparison.samples(rows, study, about.metric)
+        raise LabError(f"run '{run.name}' has no {about.kind} study{f' of {workload}' if workload else ''}")
+    samples = comparison.samples(run, study, about.metric)
     wide = samples.pivot(index="cell", columns="block", values="value").dropna(axis=1)
     if wide.shape[1] < 2:
-        raise LabError(f"{study} of run '{run}' has fewer than two blocks in which every cell has a value")
-    told = comparison.of_study(rows, study, about.metric).attrs
+        raise LabError(f"{study} of run '{run.name}' has fewer than two blocks in which every cell has a value")
+    told = comparison.of_study(run, study, about.metric).attrs
     own = wide[~wide.index.str.endswith(TWIN)]
     factors = samples.drop_duplicates("cell").set_index("cell").loc[own.index, ["base", "profile", "allocator"]]
     return own, factors, told["floor"], told["warning"]

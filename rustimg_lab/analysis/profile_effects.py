@@ -10,23 +10,22 @@ import pandas as pd
 from rustimg_lab.analysis import cells, comparison
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
+from rustimg_lab.store.runs import RunData
 
 REFERENCE = "optimized"
 COLUMNS = ["profile", "base", "allocator", "stand_in", "criterion", "ratio", "low", "high", "verdict"]
 
 
-def of_profiles(rows: pd.DataFrame, workload: str = "", reference: str = REFERENCE) -> pd.DataFrame:
+def of_profiles(run: RunData, workload: str = "", reference: str = REFERENCE) -> pd.DataFrame:
     """A row per cell of another profile and criterion: `COLUMNS`, with the ratio to the reference's cell, its 95%
     interval (NaN for what is exact) and the verdict. Less is better in all of them. Without the reference in the run,
     and for what was not measured of both cells, there is no row. `attrs` has the reference and the notes of the
     studies. Raises LabError when no cell works."""
-    table = cells.cell_table(rows).query("ok").set_index("cell")
+    table = cells.cell_table(run).query("ok").set_index("cell")
     if table.empty:
-        raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to compare")
+        raise LabError(f"run '{run.name}' has no cell that works: nothing to compare")
     is_reference = table["profile"] == reference
-    studies = [
-        (each, comparison.study_of(rows, each.kind, each.metric, workload)) for each in metrics.MEASURED.values()
-    ]
+    studies = [(each, comparison.study_of(run, each.kind, each.metric, workload)) for each in metrics.MEASURED.values()]
     found, notes = [], []
     for against, one in table[is_reference].iterrows():
         others = table[table["base"].eq(one["base"]) & table["allocator"].eq(one["allocator"]) & ~is_reference]
@@ -35,9 +34,9 @@ def of_profiles(rows: pd.DataFrame, workload: str = "", reference: str = REFEREN
                 verdict = "less" if ratio < 1 else "more" if ratio > 1 else "the same"
                 found.append((cell, label, ratio, np.nan, np.nan, verdict))
         for about, study in studies:
-            if not study or against not in set(comparison.samples(rows, study, about.metric)["cell"]):
+            if not study or against not in set(comparison.samples(run, study, about.metric)["cell"]):
                 continue
-            ratios = comparison.of_study(rows, study, about.metric, against)
+            ratios = comparison.of_study(run, study, about.metric, against)
             notes.append(f"{about.label}: {ratios.attrs['warning']}" if ratios.attrs["warning"] else "")
             ratios = ratios[ratios["cell"].isin(others.index) & (ratios["pairs"] > 1)].assign(criterion=about.label)
             found += ratios[["cell", *COLUMNS[4:]]].itertuples(index=False, name=None)

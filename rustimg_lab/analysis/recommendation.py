@@ -19,6 +19,7 @@ from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.store.rows import ESTIMATE
+from rustimg_lab.store.runs import RunData
 
 DRAWS = 4000
 SURE = 0.95
@@ -83,16 +84,16 @@ class Choice:
         return cell_in_words(cell, {"stand_ins": set(self.table.loc[self.table["stand_in"], "base"])})
 
 
-def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
+def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
     """The cells that work, by cell: base, profile, allocator, stand_in, shell (its path, "" for none, NaN where the run
     does not tell), unstable, unpacked_bytes, and a column per criterion and for the throughput (geometric means), NaN
     where not measured; draws of those; and notes that a reader must see.
 
     Raises LabError when no cell works.
     """
-    table = cell_table(rows).query("ok").set_index("cell")
+    table = cell_table(run).query("ok").set_index("cell")
     if table.empty:
-        raise LabError(f"run '{rows.attrs['environment']['run']}' has no cell that works: nothing to choose from")
+        raise LabError(f"run '{run.name}' has no cell that works: nothing to choose from")
     found = table[["base", "profile", "allocator", "stand_in", "unpacked_bytes", "shell"]].assign(
         unstable=table["unstable"].eq(True), transfer=table["compressed_bytes"]
     )
@@ -103,20 +104,20 @@ def candidates(rows: pd.DataFrame, workload: str = "") -> tuple[pd.DataFrame, Dr
     studies = {name: (each.kind, each.metric) for name, each in metrics.MEASURED.items()}
     for name, (kind, metric) in {**studies, metrics.THROUGHPUT: ("throughput", metrics.THROUGHPUT)}.items():
         found[name] = np.nan
-        if study := comparison.study_of(rows, kind, metric, workload):
-            mean, own, paired, warning = _measured(rows, study, metric, found.index, generator)
+        if study := comparison.study_of(run, kind, metric, workload):
+            mean, own, paired, warning = _measured(run, study, metric, found.index, generator)
             found[name], draws.own[name], draws.paired[name] = mean, own, paired
             notes += [f"{study}: {warning}"] if warning else []
-            measured = rows.loc[(rows["study"] == study) & rows["cell"].isin(found.index), ["cell", "image"]]
+            measured = run.rows[(run.rows["study"] == study) & run.rows["cell"].isin(found.index)]
             if (measured["image"] != measured["cell"].map(table["image"])).any():
                 notes.append("sizes are of the grid's images, speeds and memory of the same cells' servers")
     return found, draws, list(dict.fromkeys(notes))
 
 
-def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
+def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
     """The cell that meets the wishes at the least weighted sum. Raises LabError when a wish is about what the run has
     not measured, and as `candidates` does."""
-    table, draws, notes = candidates(rows, workload)
+    table, draws, notes = candidates(run, workload)
     if metrics.DAY in wishes.weights and not wishes.day:
         raise LabError(f"the weight '{metrics.DAY}' is of deploys a day, and none are named")
     for name in wishes.needed:
@@ -125,12 +126,12 @@ def choose(rows: pd.DataFrame, wishes: Wishes, workload: str = "") -> Choice:
         if table[name].isna().all():
             kind = metrics.CRITERIA[name].kind if name in metrics.CRITERIA else "throughput"
             raise LabError(
-                f"run '{rows.attrs['environment']['run']}' has not measured {name.replace('_', ' ')} of any of its "
+                f"run '{run.name}' has not measured {name.replace('_', ' ')} of any of its "
                 f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
                 "--allocators, and --app if it is of an own one; or leave that wish out"
             )
     if wishes.day:
-        table[metrics.DAY], drawn, note = _day(rows, table, draws, wishes.day)
+        table[metrics.DAY], drawn, note = _day(run, table, draws, wishes.day)
         draws = replace(draws, paired=draws.paired | {metrics.DAY: drawn})
         notes.append(note)
     names = (*metrics.CRITERIA, metrics.THROUGHPUT, *([metrics.DAY] if wishes.day else []))
@@ -159,7 +160,7 @@ def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocat
     return replace(found, table=kept, picked="", sureness={})
 
 
-def deploy_seconds(rows: pd.DataFrame, table: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
+def deploy_seconds(run: RunData, table: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
     """The seconds of one deploy of each cell to a machine that lacks its image: columns as `deploy.first_response`
     has them. `table` is that of `candidates`. `attrs["lacking"]` has the cells of which no deploy was measured; where
     there is one, the seconds of all cells are those of their transfer alone, without an interval. Raises LabError for a
@@ -168,8 +169,8 @@ def deploy_seconds(rows: pd.DataFrame, table: pd.DataFrame, bandwidth_mbit: floa
         raise LabError(f"a bandwidth of {bandwidth_mbit:g} Mbit/s is not above 0: no image is pulled over it")
     columns = ["trials", "mean", "low", "high"]
     found = pd.DataFrame(np.nan, table.index, columns)
-    if deploy.is_measured(rows):
-        found = deploy.first_response(rows, bandwidth_mbit).reindex(table.index)
+    if deploy.is_measured(run):
+        found = deploy.first_response(run, bandwidth_mbit).reindex(table.index)
     lacking = list(found.index[found["mean"].isna()])
     if lacking:
         by_transfer = deploy.on_line_s(table["transfer"], bandwidth_mbit)
@@ -192,9 +193,9 @@ def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
     return [("transfer", name) for name in metrics.CRITERIA if name != "transfer" and table[name].notna().any()]
 
 
-def _day(rows: pd.DataFrame, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.Series, np.ndarray, str]:
+def _day(run: RunData, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.Series, np.ndarray, str]:
     """The seconds of a day per cell, draws of them, and what a reader must know of them."""
-    one = deploy_seconds(rows, table, day.bandwidth_mbit)
+    one = deploy_seconds(run, table, day.bandwidth_mbit)
     note = "deploys are of the same cells' servers, by a model of each block; how far models are off is in 08_deploy"
     if lacking := one.attrs["lacking"]:
         note = f"deploys go by the transfer alone, with no unpacking and no start: none was measured of {lacking[0]}"
@@ -208,11 +209,11 @@ def _day(rows: pd.DataFrame, table: pd.DataFrame, draws: Draws, day: Day) -> tup
 
 
 def _measured(
-    rows: pd.DataFrame, study: str, metric: str, cells: pd.Index, generator: np.random.Generator
+    run: RunData, study: str, metric: str, cells: pd.Index, generator: np.random.Generator
 ) -> tuple[pd.Series, np.ndarray, np.ndarray, str]:
     """Per cell the metric's mean, its draws about that, those by the ratio to the baseline, and the study's warning."""
-    everything = comparison.summarize(comparison.samples(rows, study, metric)).set_index("cell")
-    ratios = comparison.of_study(rows, study, metric)
+    everything = comparison.summarize(comparison.samples(run, study, metric)).set_index("cell")
+    ratios = comparison.of_study(run, study, metric)
     baseline, warning = ratios.attrs["baseline"], ratios.attrs["warning"]
     own, mean = everything.reindex(cells), everything.loc[baseline, "mean"]
     ratios = ratios[~ratios["is_twin"]].set_index("cell").reindex(cells)

@@ -12,6 +12,7 @@ from rustimg_lab.analysis import cells, comparison
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import ESTIMATE
+from rustimg_lab.store.runs import RunData
 
 # What of a study's parameters its numbers do not depend on, or is told beside them.
 _BESIDE = ("warning", "server_cpus", "generator_cpus")
@@ -34,16 +35,16 @@ class Broken:
     what: str
 
 
-def sizes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+def sizes(before: RunData, after: RunData) -> pd.DataFrame:
     """A row per cell of two runs and size that both have, and one per cell that has none in one of them: cell, what,
     before and after (bytes), change (bytes), ratio, verdict. `before` and `after` are what `runs.load` returns.
 
     Raises LabError when the two runs are of two apps.
     """
-    names = [rows.attrs["environment"].get("app", {}).get("name", "") for rows in (before, after)]
+    names = [run.environment.app.get("name", "") for run in (before, after)]
     if names[0] != names[1]:
         raise LabError(f"one run is of {names[0] or 'no app'}, the other of {names[1] or 'no app'}: nothing to compare")
-    one, other = (cells.cell_table(rows).set_index("cell") for rows in (before, after))
+    one, other = (cells.cell_table(run).set_index("cell") for run in (before, after))
     rows = []
     for cell in dict.fromkeys([*other.index, *one.index]):
         if cell not in one.index or cell not in other.index:
@@ -70,11 +71,11 @@ def sizes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def speeds(before: pd.DataFrame, after: pd.DataFrame, across_machines: bool = False) -> pd.DataFrame:
+def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd.DataFrame:
     """A row per cell and metric of the studies that two runs both have: study, metric, what it is in words, and what
     `comparison.between` tells. `attrs`: the bases that are stand-ins, and notes that a reader must see, among them
     why a study of both was left out. Raises LabError when they are of two machines and nobody asked for that."""
-    plans = [rows.attrs["environment"].get("studies", {}) for rows in (before, after)]
+    plans = [run.environment.studies for run in (before, after)]
     shared = [name for name in plans[0] if name in plans[1]]
     if shared and (differs := other_machine(before, after)) and not across_machines:
         raise LabError(
@@ -83,11 +84,11 @@ def speeds(before: pd.DataFrame, after: pd.DataFrame, across_machines: bool = Fa
         )
     found, notes, stand_ins = [], [], set()
     for study in shared:
-        if differs := _differences(plans[0][study]["parameters"], plans[1][study]["parameters"], _BESIDE):
+        if differs := _differences(plans[0][study].parameters, plans[1][study].parameters, _BESIDE):
             notes.append(f"{study} is left out: {', '.join(differs)}")
             continue
         for metric, about in metrics.METRICS.items():
-            one, other = (comparison.samples(rows, study, metric) for rows in (before, after))
+            one, other = (comparison.samples(run, study, metric) for run in (before, after))
             if len(one) and len(other):
                 each = comparison.between(one, other, about)
                 found.append(each.assign(study=study, metric=metric, what=about.label))
@@ -99,9 +100,9 @@ def speeds(before: pd.DataFrame, after: pd.DataFrame, across_machines: bool = Fa
     return table
 
 
-def other_machine(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+def other_machine(before: RunData, after: RunData) -> list[str]:
     """What differs between the machines of two runs, each as `key before -> after`."""
-    return _differences(*(rows.attrs["environment"].get("machine", {}) for rows in (before, after)))
+    return _differences(*(run.environment.machine for run in (before, after)))
 
 
 def _differences(one: dict, other: dict, but: tuple[str, ...] = ()) -> list[str]:
@@ -109,20 +110,18 @@ def _differences(one: dict, other: dict, but: tuple[str, ...] = ()) -> list[str]
     return [f"{key} {one.get(key)} -> {other.get(key)}" for key in keys if one.get(key) != other.get(key)]
 
 
-def inputs(before: pd.DataFrame, after: pd.DataFrame) -> list[str]:
+def inputs(before: RunData, after: RunData) -> list[str]:
     """What the two runs were made from that differs: the app's lockfile, each base image of both, the compiler."""
-    one, other = (rows.attrs["environment"] for rows in (before, after))
-    locks = [each.get("app", {}).get("lockfile_sha256", "")[:12] for each in (one, other)]
-    compilers = [" and ".join(sorted(set(cells.cell_table(rows)["rustc"].dropna()))) for rows in (before, after)]
+    environments = before.environment, after.environment
+    locks = [each.app.get("lockfile_sha256", "")[:12] for each in environments]
+    compilers = [" and ".join(sorted(set(cells.cell_table(run)["rustc"].dropna()))) for run in (before, after)]
     pairs = [("Cargo.lock", *locks), ("rustc", *compilers)]
-    bases = [each.get("bases", {}) for each in (one, other)]
+    bases = [each.bases for each in environments]
     pairs += [(name, digest[:19], bases[1].get(name, "")[:19]) for name, digest in bases[0].items()]
     return [f"{what} {was} -> {now}" for what, was, now in pairs if was and now and was != now]
 
 
-def check(
-    after: pd.DataFrame, limits: Limits, before: pd.DataFrame | None = None, across_machines: bool = False
-) -> list[Broken]:
+def check(after: RunData, limits: Limits, before: RunData | None = None, across_machines: bool = False) -> list[Broken]:
     """The checks that a run does not pass: a cell that does not work, is above a limit, is gone, has grown by more than
     it may, or is not known to have not. What was measured with noise has grown where `comparison` says so too.
 
@@ -134,7 +133,7 @@ def check(
             raise unknown("limit", name, metrics.GUARDED)
     table = cells.cell_table(after)
     if table.empty:
-        raise LabError(f"run '{after.attrs['environment']['run']}' has no cell with a size: nothing to check")
+        raise LabError(f"run '{after.name}' has no cell with a size: nothing to check")
     broken = [Broken(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
     if limits.max_transfer:
         for each in table[table["ok"]].itertuples():
@@ -166,14 +165,14 @@ def _grown(own: pd.DataFrame, share: float) -> list[Broken]:
     ]
 
 
-def _had(before: pd.DataFrame, table: pd.DataFrame, name: str) -> pd.DataFrame:
+def _had(before: RunData, table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The studies and cells that the other run has measured a limit's metric of, of those that work in this one's
     `table`. Raises LabError when there is none."""
     works = table.loc[table["ok"], "cell"]
-    found = before[(before["metric"] == metrics.GUARDED[name]) & before["ok"] & before["cell"].isin(works)]
+    rows = before.rows
+    found = rows[(rows["metric"] == metrics.GUARDED[name]) & rows["ok"] & rows["cell"].isin(works)]
     if found.empty:
-        run = before.attrs["environment"]["run"]
-        raise LabError(f"limit '{name}': run '{run}' has not measured this of any cell that works in the other")
+        raise LabError(f"limit '{name}': run '{before.name}' has not measured this of any cell that works in the other")
     return found[["study", "cell"]].drop_duplicates()
 
 

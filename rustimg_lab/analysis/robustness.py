@@ -10,25 +10,25 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.model import probes
 from rustimg_lab.model.matrix import WITH
 from rustimg_lab.model.names import cell_in_words
-from rustimg_lab.store import environment
+from rustimg_lab.store.runs import RunData
 
 
-def matrix(rows: pd.DataFrame) -> pd.DataFrame:
-    """The outcome of each probe (rows, in the order of `PROBES`) of each cell (columns, as they were probed): one of
+def matrix(run: RunData) -> pd.DataFrame:
+    """The outcome of each probe (run, in the order of `PROBES`) of each cell (columns, as they were probed): one of
     `OUTCOMES`, or "" where it could not be made. Raises LabError when the run has none at all."""
-    found = newest(rows)
+    found = newest(run)
     probed = found[found["metric"].isin(probes.PROBES) & found["ok"]]
-    if not is_probed(rows):
-        raise LabError(f"run '{rows.attrs['environment']['run']}' has probed no image: `./lab probe` does")
+    if not is_probed(run):
+        raise LabError(f"run '{run.name}' has probed no image: `./lab probe` does")
     table = probed.pivot(index="metric", columns="cell", values="value")
     table = table.reindex(index=list(probes.PROBES), columns=found["cell"].unique())
     return table.where(table.isin(probes.OUTCOMES), "")
 
 
-def failures(rows: pd.DataFrame) -> pd.DataFrame:
+def failures(run: RunData) -> pd.DataFrame:
     """One row per cell and probe that failed: cell, probe, question, evidence, remedy, addition; and those that could
     not be made, with the reason as evidence."""
-    found = newest(rows)
+    found = newest(run)
     found = found[found["metric"].isin(probes.PROBES) & (found["value"].eq(probes.FAILED) | ~found["ok"])]
     found = found.sort_values("metric", key=lambda names: names.map(list(probes.PROBES).index), kind="stable")
     evidence = found["detail"].where(found["ok"], "could not be made: " + found["reason"])
@@ -38,23 +38,23 @@ def failures(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def facts(rows: pd.DataFrame) -> pd.DataFrame:
+def facts(run: RunData) -> pd.DataFrame:
     """One row per cell: what was counted, `FACTS`, as numbers; and passed, failed: how many probes."""
-    found = newest(rows)
+    found = newest(run)
     counted = found[found["metric"].isin(probes.FACTS) & found["ok"]]
     table = counted.pivot(index="cell", columns="metric", values="value").reindex(columns=list(probes.FACTS))
-    outcomes = matrix(rows)
+    outcomes = matrix(run)
     table = table.reindex(outcomes.columns).apply(pd.to_numeric, errors="coerce")
     return table.assign(passed=outcomes.eq(probes.PASSED).sum(), failed=outcomes.eq(probes.FAILED).sum()).rename_axis(
         "cell"
     )
 
 
-def costs(rows: pd.DataFrame) -> pd.DataFrame:
+def costs(run: RunData) -> pd.DataFrame:
     """What additions cost: one row per cell that has some and whose like without was probed too: cell, without, bytes
     unpacked and compressed more (`unpacked_bytes`, `compressed_bytes`), the probes that it passes more (`mended`), and
     that still fail (`left`)."""
-    table, outcomes = facts(rows), matrix(rows)
+    table, outcomes = facts(run), matrix(run)
     found = []
     for cell in table.index:
         without = cell.partition(WITH)[0]
@@ -69,30 +69,30 @@ def costs(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["cell", "without", "unpacked_bytes", "compressed_bytes", "mended", "left"])
 
 
-def is_probed(rows: pd.DataFrame) -> bool:
+def is_probed(run: RunData) -> bool:
     """Whether there is any outcome of a probe."""
-    return bool((rows["ok"] & rows["study"].eq(probes.STUDY) & rows["metric"].isin(probes.PROBES)).any())
+    return bool((run.rows["ok"] & run.rows["study"].eq(probes.STUDY) & run.rows["metric"].isin(probes.PROBES)).any())
 
 
-def names(rows: pd.DataFrame) -> dict[str, str]:
+def names(run: RunData) -> dict[str, str]:
     """The cells that were probed, each as a reader sees it: a stand-in is called so, additions stand behind `with`."""
-    attrs = {"stand_ins": environment.stand_ins(rows.attrs["environment"])}
+    attrs = {"stand_ins": run.environment.stand_ins}
     found = {}
-    for cell in rows.loc[rows["study"] == probes.STUDY, "cell"].unique():
+    for cell in run.rows.loc[run.rows["study"] == probes.STUDY, "cell"].unique():
         plain, _, additions = cell.partition(WITH)
         found[cell] = cell_in_words(plain, attrs) + (additions and f" with {additions.replace('_', ', ')}")
     return found
 
 
-def not_built(rows: pd.DataFrame) -> dict[str, str]:
+def not_built(run: RunData) -> dict[str, str]:
     """By cell, as a reader sees it, the reason why there is no image to probe."""
-    found, shown = newest(rows), names(rows)
+    found, shown = newest(run), names(run)
     found = found[~found["ok"] & ~found["metric"].isin(probes.PROBES)]
     return {shown[cell]: reason for cell, reason in zip(found["cell"], found["reason"], strict=True)}
 
 
-def newest(rows: pd.DataFrame) -> pd.DataFrame:
+def newest(run: RunData) -> pd.DataFrame:
     """Of each cell's newest image, the newest row of each probe and each fact."""
-    own = rows[rows["study"] == probes.STUDY]
+    own = run.rows[run.rows["study"] == probes.STUDY]
     own = own[own["image"] == own.groupby("cell")["image"].transform("last")]
     return own.drop_duplicates(["cell", "metric"], keep="last")

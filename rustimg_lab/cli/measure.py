@@ -68,7 +68,7 @@ def make_report(name: str, form: str = "html") -> None:
     from rustimg_lab.report import publish, sections, terminal  # they load Jupyter's packages
 
     for run in sections.names(name):
-        output.load_rows(run)
+        output.load(run)
         for notebook, parameters in sections.parts(run):
             if notebook in terminal.SHORT:
                 output.console.print(terminal.summary(run, notebook, parameters))

@@ -2,20 +2,20 @@
 
 import sys
 
-import pandas as pd
 from rich.console import Console
 
 from rustimg_lab.store import runs
+from rustimg_lab.store.runs import RunData
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 
-def load_rows(run: str) -> pd.DataFrame:
-    """The rows of a run; those that cannot be read are told."""
-    rows = runs.load(run)
-    for line in rows.attrs["broken"]:
+def load(run: str) -> RunData:
+    """The run of a name; of its rows those that cannot be read are told."""
+    data = runs.load(run)
+    for line in data.broken:
         print(f"lab: {line}", file=sys.stderr)
-    return rows
+    return data
 
 
 def exit_code(failures: list[str]) -> int:

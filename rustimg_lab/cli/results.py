@@ -26,7 +26,7 @@ def choose(options: argparse.Namespace) -> int:
     weights = options.weights or {metrics.DAY if day else "transfer": 1.0}
     limits = {name: limit for name, limit in limits.items() if limit}
     wishes = recommendation.Wishes(limits, options.min_throughput, options.shell, options.stable, weights, day)
-    found = recommendation.choose(output.load_rows(options.run), wishes, options.workload)
+    found = recommendation.choose(output.load(options.run), wishes, options.workload)
     output.console.print(terminal.candidates(options.run, found))
     for line in views.recommendation.evidence(found):
         output.console.print(escape(line), highlight=False, soft_wrap=True)
@@ -40,7 +40,7 @@ def choose(options: argparse.Namespace) -> int:
 
 
 def compare(options: argparse.Namespace) -> int:
-    before, after = (output.load_rows(name) for name in (options.before, options.after))
+    before, after = (output.load(name) for name in (options.before, options.after))
     names = f"{options.before} -> {options.after}"
     sizes, differs = regression.sizes(before, after), regression.other_machine(before, after)
     changed = runs.changed_dockerfiles(options.before, options.after)
@@ -66,8 +66,8 @@ def compare(options: argparse.Namespace) -> int:
 def check(options: argparse.Namespace) -> int:
     if options.max_regression and not options.against:
         raise LabError("--max-regression: over which run? name it with --against NAME")
-    after = output.load_rows(options.run)
-    before = output.load_rows(options.against) if options.against else None
+    after = output.load(options.run)
+    before = output.load(options.against) if options.against else None
     limits = regression.Limits(options.max_transfer or 0, options.max_regression)
     broken = regression.check(after, limits, before, options.across_machines)
     print(views.regression.markdown(options.run, after, broken, before), end="")

@@ -82,9 +82,9 @@ def _trial(measure: plan.Measure, treatment: plan.Treatment, here: bool) -> list
 
 def _attempts(study: plan.Study, run: Run) -> dict[tuple[int, str], list[bool]]:
     """By block and treatment, how the attempts that are in the run came out."""
-    rows = runs.load(run.name)
+    data = runs.load(run.name)
     found: dict[tuple[int, str], list[bool]] = {}
-    for row in rows[(rows["study"] == study.name) & (rows["metric"] == TRIAL)].itertuples():
+    for row in data.rows[(data.rows["study"] == study.name) & (data.rows["metric"] == TRIAL)].itertuples():
         found.setdefault((row.block, row.cell), []).append(row.ok)
     return found
 

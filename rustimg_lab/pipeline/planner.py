@@ -66,15 +66,15 @@ def _rate(load: Load, run: Run) -> int:
     before = run.environment.get("studies", {}).get(latency.study_name(load), {"parameters": {}})["parameters"]
     if "requests_per_s" in before:
         return before["requests_per_s"]
-    rows = runs.load(run.name)
+    data = runs.load(run.name)
     study = f"throughput-{load.name}"
-    if study not in run.environment.get("studies", {}) or not rows["study"].eq(study).any():
+    if study not in data.environment.studies or not data.rows["study"].eq(study).any():
         raise PlanError(
             "latency is measured at half of what the slowest cell answers in a closed loop, and run "
             f"'{run.name}' has no throughput study of that load: call `./lab measure --study throughput` with the same "
             "options first"
         )
-    found = comparison.summarize(comparison.samples(rows, study, throughput.REQUESTS_PER_S))
+    found = comparison.summarize(comparison.samples(data, study, throughput.REQUESTS_PER_S))
     return int(OF_CAPACITY * found["mean"].min())
 
 

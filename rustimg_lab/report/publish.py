@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
-
 from rustimg_lab.analysis import cells
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process, tools
@@ -17,6 +15,7 @@ from rustimg_lab.model import cargo_profile
 from rustimg_lab.paths import RECORDED_RUN, REPORTS
 from rustimg_lab.report import notebooks, page, sections, summary
 from rustimg_lab.store import runs as store_runs
+from rustimg_lab.store.runs import RunData
 
 PDF_TIMEOUT_S = 180
 
@@ -29,10 +28,10 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     there is no browser that makes one; an earlier page then stays as it was.
     """
     runs = {each: store_runs.load(each) for each in sections.names(name)}
-    apps = {each: cells.app_name(rows) for each, rows in runs.items()}
+    apps = {each: cells.app_name(run) for each, run in runs.items()}
     if len(set(apps.values())) > 1:
         raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
-    wanted = [(n, run, p) for run, rows in runs.items() for n, p in sections.parts_of_page(run, rows)]
+    wanted = [(n, run, p) for run, data in runs.items() for n, p in sections.parts_of_page(run, data)]
     if not wanted:
         raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
     made = []
@@ -60,15 +59,15 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     return _print(folder / "report.html") if form == "pdf" else folder / "report.html"
 
 
-def _lead(runs: dict[str, pd.DataFrame]) -> page.Lead:
+def _lead(runs: dict[str, RunData]) -> page.Lead:
     best, shipped = summary.best(runs), {}
     for each in best:
-        factors = runs[each.run].query("cell == @each.cell").iloc[0][["base", "profile", "allocator"]]
+        factors = runs[each.run].rows.query("cell == @each.cell").iloc[0][["base", "profile", "allocator"]]
         text = _or_why_not(store_runs.dockerfile, each.run, each.cell)
         profile = _or_why_not(cargo_profile.cargo_profile, *factors)
         shipped[each.run, each.cell] = page.Shipped(each.run, each.cell, each.name, text, profile)
     of_article = summary.allocator(runs), summary.article(runs), summary.notes(runs)
-    sources = [_source(name, rows) for name, rows in runs.items()]
+    sources = [_source(name, run) for name, run in runs.items()]
     return page.Lead(best, *of_article, list(shipped.values()), sources, lab())
 
 
@@ -80,20 +79,19 @@ def _or_why_not(make: Callable[..., str], *arguments: str) -> str:
         return f"# {error}\n"
 
 
-def _source(name: str, rows: pd.DataFrame) -> page.Source:
-    found = rows.attrs["environment"]
-    bases = found.get("images", {}).values()
+def _source(name: str, run: RunData) -> page.Source:
+    found = run.environment
+    bases = found.images.values()
     images = [f"{image['name']}: {image['label']}, {image['source']}, {image['digest']}" for image in bases]
-    blocks = rows[rows["ok"]].groupby("study")["block"].nunique()
-    seeds = {study: plan["seed"] for study, plan in found.get("studies", {}).items() if study in blocks}
+    blocks = run.rows[run.rows["ok"]].groupby("study")["block"].nunique()
+    seeds = {study: plan.seed for study, plan in found.studies.items() if study in blocks}
     studies = [f"Study {study}: {blocks[study]} blocks, seed {seed}" for study, seed in seeds.items()]
     own = name.replace("/", "-")
     files = {f"{own}-{path.name}.xz": lzma.compress(path.read_bytes(), preset=9) for path in store_runs.files(name)}
-    facts = {**found.get("machine", {}), **found.get("tools", {})}
+    facts = {**found.machine, **found.tools}
     machine = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
-    app = found.get("app", {})
-    told = f"{cells.app_name(rows)}, lockfile SHA-256 {app.get('lockfile_sha256', 'not recorded')}"
-    return page.Source(name, found.get("commands", []), machine, told, images, studies, files)
+    told = f"{cells.app_name(run)}, lockfile SHA-256 {found.app.get('lockfile_sha256', 'not recorded')}"
+    return page.Source(name, found.commands, machine, told, images, studies, files)
 
 
 def _print(written: Path) -> Path:

@@ -1,12 +1,11 @@
 """Which notebooks a run has data for: the sections of its page."""
 
-import pandas as pd
-
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, robustness
 from rustimg_lab.model import metrics
 from rustimg_lab.model.studies import BUILD, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN
 from rustimg_lab.store import runs
+from rustimg_lab.store.runs import RunData
 
 KNOBS = "--knobs"
 MANY_CELLS = 8  # of a factorial: from there on what its knobs do is read sooner than a plot of each cell
@@ -24,42 +23,42 @@ def names(name: str) -> list[str]:
 def parts(run: str) -> list[tuple[str, dict]]:
     """The notebooks that a run has data for, each with its parameters; of several studies, once all have a number of
     the cell that the others are held against."""
-    rows = runs.load(run)
-    found = [(SIZES, {})] if rows.empty or (rows["study"] == "").any() else []
-    for name, plan in rows.attrs["environment"].get("studies", {}).items():
-        about = plan["parameters"]
+    data = runs.load(run)
+    found = [(SIZES, {})] if data.rows.empty or (data.rows["study"] == "").any() else []
+    for name, plan in data.environment.studies.items():
+        about = plan.parameters
         load = {key: about.get(key) for key in LOAD}
-        if not comparison.has_baseline(rows, name):
+        if not comparison.has_baseline(data, name):
             continue
-        if plan["kind"] == "throughput":
+        if plan.kind == "throughput":
             found.append((UNDER_LOAD, load))
-        elif plan["kind"] == "memory" and about["of"] == "limit":
+        elif plan.kind == "memory" and about["of"] == "limit":
             found.append((MEMORY, load))
         elif name == "startup-container":
             found.append((STARTUP, {}))
-        elif plan["kind"] == "build":
+        elif plan.kind == "build":
             found.append((BUILD, {}))
-    measured = (comparison.study_of(rows, each.kind, each.metric, "") for each in metrics.MEASURED.values())
-    if cells.cell_table(rows)["ok"].any() and any(measured):
+    measured = (comparison.study_of(data, each.kind, each.metric, "") for each in metrics.MEASURED.values())
+    if cells.cell_table(data)["ok"].any() and any(measured):
         found.append((CHOOSE, {}))
-    asked = any(f" {KNOBS}" in command for command in rows.attrs["environment"].get("commands", []))
-    if asked or factorials.everything(rows)[0]:  # of one that was asked for, also why there is none
+    asked = any(f" {KNOBS}" in command for command in data.environment.commands)
+    if asked or factorials.everything(data)[0]:  # of one that was asked for, also why there is none
         found.append((ATTRIBUTION, {}))
-    if deploy.is_measured(rows):
+    if deploy.is_measured(data):
         found.append((DEPLOY, {}))
-    if robustness.is_probed(rows):
+    if robustness.is_probed(data):
         found.append((SURVIVAL, {}))
     return sorted(found, key=lambda part: part[0])
 
 
-def parts_of_page(run: str, rows: pd.DataFrame) -> list[tuple[str, dict]]:
+def parts_of_page(run: str, data: RunData) -> list[tuple[str, dict]]:
     """The same without what of many cells plots each by itself, where `ATTRIBUTION` tells what they have in common."""
     found = parts(run)
     if ATTRIBUTION not in dict(found):
         return found
-    told = {each.quantity.kind for each in factorials.everything(rows)[0] if len(each.values) >= MANY_CELLS}
-    plans = rows.attrs["environment"].get("studies", {}).values()
-    few = {plan["kind"] for plan in plans if len(plan["cells"]) - 1 < MANY_CELLS}  # the twin is one of the cells
+    told = {each.quantity.kind for each in factorials.everything(data)[0] if len(each.values) >= MANY_CELLS}
+    plans = data.environment.studies.values()
+    few = {plan.kind for plan in plans if len(plan.cells) - 1 < MANY_CELLS}  # the twin is one of the cells
     left_out = {notebook for notebook, kind in ONE_BY_ONE.items() if kind in told - few}
     return [each for each in found if each[0] not in left_out]
 

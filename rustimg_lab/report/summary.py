@@ -10,6 +10,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import CRITERIA
 from rustimg_lab.report import views
+from rustimg_lab.store.runs import RunData
 
 # The first that a run can answer is the one that the page begins with.
 GOALS = {
@@ -44,12 +45,12 @@ class Answer:
     beaten: str
 
 
-def best(runs: dict[str, pd.DataFrame]) -> list[Answer]:
+def best(runs: dict[str, RunData]) -> list[Answer]:
     """The cell to ship for each of `GOALS` that a run can answer; of several the one with the most cells that were
     measured for it, since cells of two runs need not be comparable. `runs` are `runs.load`'s, by name."""
     found = []
     for goal, wishes in GOALS.items():
-        told = [(name, chosen) for name, rows in runs.items() if (chosen := _chosen(rows, wishes)) and chosen.picked]
+        told = [(name, chosen) for name, run in runs.items() if (chosen := _chosen(run, wishes)) and chosen.picked]
         if told:
             run, chosen = max(told, key=lambda each: _measured(each[1]))
             if wishes.stable or chosen.table.loc[chosen.picked, "unstable"]:  # or it is what a goal above says already
@@ -57,47 +58,46 @@ def best(runs: dict[str, pd.DataFrame]) -> list[Answer]:
     return found
 
 
-def allocator(runs: dict[str, pd.DataFrame]) -> str:
+def allocator(runs: dict[str, RunData]) -> str:
     """The article's sentence on allocators against the study with the most blocks that holds musl malloc beside
     jemalloc, and what jemalloc takes in memory, as Markdown; "" where no run can tell."""
     told = []
     verdicts = ("throughput", {}, views.verdicts.allocator_verdict), ("memory", {"of": "load"}, _memory_verdict)
     for kind, of, verdict in verdicts:
         studies = [
-            (rows, name)
-            for rows in runs.values()
-            for name in comparison.find_studies(rows, kind, **of)
-            if views.verdicts.holds_musl_beside_jemalloc(rows, name) and _blocks(rows, name) > 1
+            (run, name)
+            for run in runs.values()
+            for name in comparison.find_studies(run, kind, **of)
+            if views.verdicts.holds_musl_beside_jemalloc(run, name) and _blocks(run, name) > 1
         ]
         if studies:
-            rows, name = max(studies, key=lambda each: _blocks(*each))
-            told.append(verdict(rows, name).partition("\n\n")[0])
+            run, name = max(studies, key=lambda each: _blocks(*each))
+            told.append(verdict(run, name).partition("\n\n")[0])
     return "\n\n".join(told)
 
 
-def article(runs: dict[str, pd.DataFrame]) -> pd.DataFrame:
+def article(runs: dict[str, RunData]) -> pd.DataFrame:
     """`cells.article_grid` of the first run that has most of it; empty where none has any."""
-    return max((cells.article_grid(rows) for rows in runs.values()), key=len)
+    return max((cells.article_grid(run) for run in runs.values()), key=len)
 
 
-def notes(runs: dict[str, pd.DataFrame]) -> list[str]:
+def notes(runs: dict[str, RunData]) -> list[str]:
     """What a reader must know of every number: which bases are stand-ins, and how many cells have none."""
     said = []
-    for name, rows in runs.items():
-        found = rows.attrs["environment"]
-        for base, digest in found.get("bases", {}).items():
-            if (image := found["images"][digest])["stand_in"]:
-                own = f"its figures are not {base.capitalize()}'s"
-                said.append(f"In run {name} {base} is a {image['label']}, not the official image: {own}.")
-        works = cells.cell_table(rows)["ok"]
+    for name, run in runs.items():
+        for base in run.environment.stand_ins:
+            label = run.environment.images[run.environment.bases[base]]["label"]
+            own = f"its figures are not {base.capitalize()}'s"
+            said.append(f"In run {name} {base} is a {label}, not the official image: {own}.")
+        works = cells.cell_table(run)["ok"]
         if not works.all():
             said.append(f"In run {name} {(~works).sum()} of {len(works)} cells have no number; its tables say why.")
     return said
 
 
-def _chosen(rows: pd.DataFrame, wishes: Wishes) -> recommendation.Choice | None:
+def _chosen(run: RunData, wishes: Wishes) -> recommendation.Choice | None:
     try:
-        return recommendation.choose(rows, wishes)
+        return recommendation.choose(run, wishes)
     except LabError:  # the run has not measured what is asked
         return None
 
@@ -125,12 +125,12 @@ def _answer(goal: str, run: str, found: recommendation.Choice) -> Answer:
     )
 
 
-def _memory_verdict(rows: pd.DataFrame, study: str) -> str:
-    load = rows.attrs["environment"]["studies"][study]["parameters"]
+def _memory_verdict(run: RunData, study: str) -> str:
+    load = run.environment.studies[study].parameters
     same = {key: load[key] for key in ("workload", "workers", "connections")}
-    limits = comparison.find_studies(rows, "memory", of="limit", **same)
-    return views.verdicts.memory_verdict(rows, study, limits[0] if limits else "")
+    limits = comparison.find_studies(run, "memory", of="limit", **same)
+    return views.verdicts.memory_verdict(run, study, limits[0] if limits else "")
 
 
-def _blocks(rows: pd.DataFrame, study: str) -> int:
-    return rows.loc[(rows["study"] == study) & rows["ok"], "block"].nunique()
+def _blocks(run: RunData, study: str) -> int:
+    return run.rows.loc[(run.rows["study"] == study) & run.rows["ok"], "block"].nunique()

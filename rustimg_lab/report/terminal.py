@@ -67,35 +67,35 @@ def markdown(run: str, notebook: str = studies.SIZES, parameters: dict | None = 
 
 def _of_load(run: str, **parameters: str | int) -> Short:
     """CPU time per request against the baseline, and latency where it is."""
-    rows = runs.load(run)
-    found = {"CPU per request": comparison.of_study(rows, comparison.find_study(rows, "throughput", **parameters))}
-    for study in comparison.find_studies(rows, "latency", **parameters):
-        percentile = rows.attrs["environment"]["studies"][study]["metric"].split("_")[1]
-        found[f"latency, {percentile}"] = comparison.of_study(rows, study)
+    data = runs.load(run)
+    found = {"CPU per request": comparison.of_study(data, comparison.find_study(data, "throughput", **parameters))}
+    for study in comparison.find_studies(data, "latency", **parameters):
+        percentile = data.environment.studies[study].metric.split("_")[1]
+        found[f"latency, {percentile}"] = comparison.of_study(data, study)
     return _of_parts(f"run {run}, under load, {_about(parameters)}", found)
 
 
 def _of_memory(run: str, **parameters: str | int) -> Short:
     """Memory that is resident under load, and the smallest limit, where the engine can limit it."""
-    rows = runs.load(run)
-    found = {"under load": comparison.of_study(rows, comparison.find_study(rows, "memory", of="load", **parameters))}
-    for study in comparison.find_studies(rows, "memory", of="limit", **parameters):
-        found["smallest limit"] = comparison.of_study(rows, study)
+    data = runs.load(run)
+    found = {"under load": comparison.of_study(data, comparison.find_study(data, "memory", of="load", **parameters))}
+    for study in comparison.find_studies(data, "memory", of="limit", **parameters):
+        found["smallest limit"] = comparison.of_study(data, study)
     return _of_parts(f"run {run}, memory, {_about(parameters)}", found)
 
 
 def _of_startup(run: str) -> Short:
     """Starts of the server's process and of its container."""
-    rows = runs.load(run)
-    found = {what: comparison.of_study(rows, study) for what, study in STARTS.items()}
+    data = runs.load(run)
+    found = {what: comparison.of_study(data, study) for what, study in STARTS.items()}
     return _of_parts(f"run {run}: start to first byte", found)
 
 
 def _of_build(run: str) -> Short:
     """Cold builds: their CPU time, and from start to end."""
-    rows = runs.load(run)
-    study = comparison.find_study(rows, "build")
-    found = {"CPU time": comparison.of_study(rows, study), "time": comparison.of_study(rows, study, "cold_build_s")}
+    data = runs.load(run)
+    study = comparison.find_study(data, "build")
+    found = {"CPU time": comparison.of_study(data, study), "time": comparison.of_study(data, study, "cold_build_s")}
     return _of_parts(f"run {run}: cold builds", found)
 
 
@@ -114,9 +114,9 @@ def _about(parameters: dict[str, str | int]) -> str:
 
 def _of_sizes(run: str) -> Short:
     """Sizes: a row per cell, the article's figure beside ours."""
-    rows = runs.load(run)
-    table = cells.cell_table(rows)
-    has_figure = table["cell"].isin(cells.article_grid(rows)["cell"])  # of the article, which had one allocator on each
+    data = runs.load(run)
+    table = cells.cell_table(data)
+    has_figure = table["cell"].isin(cells.article_grid(data)["cell"])  # of the article, which had one allocator on each
     shown = pd.DataFrame({"base": cells.bases_in_words(table)}).join(table[["profile", "allocator"]])
     shown["article 2021"] = table["article_bytes"].where(has_figure).map(format.megabytes)
     shown["today"] = table["unpacked_bytes"].map(format.megabytes)
@@ -129,8 +129,8 @@ def _of_sizes(run: str) -> Short:
 
 def _of_survival(run: str) -> Short:
     """Probes: per cell how many it passed, and which it failed."""
-    rows = runs.load(run)
-    outcomes, facts, names = robustness.matrix(rows), robustness.facts(rows), robustness.names(rows)
+    data = runs.load(run)
+    outcomes, facts, names = robustness.matrix(data), robustness.facts(data), robustness.names(data)
     lines = [["cell", "passed", "failed", "MB", "fails"]]
     for cell, own in facts.iterrows():
         failed = ", ".join(outcomes.index[outcomes[cell] == probes.FAILED])

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import fastjsonschema
 
@@ -13,14 +14,56 @@ from rustimg_lab.paths import ENVIRONMENT_SCHEMA
 from rustimg_lab.store import rows
 
 SCHEMA = 2  # 1 had no `study`
+Typed = TypeVar("Typed")
 
 
-class Environment(dict):
-    """A run's environment, read and never changed: pandas copies `attrs` deeply with each frame that it derives, which
-    took half the time of a report."""
+@dataclass(frozen=True)
+class StudyPlan:
+    """What a study was planned as. Its trials share it; a later call must ask for an equal one."""
 
-    def __deepcopy__(self, memo: dict) -> "Environment":
-        return self
+    kind: str  # one of `model.studies.KINDS`, or "instructions"
+    metric: str  # the one that `width` in `stopping` is about
+    baseline: str  # the cell that the others are compared with
+    cells: list[str]  # by name, in the order of tables; the baseline's twin is one of them
+    parameters: dict[str, Any]  # of the load, the CPUs, the seconds of a trial, by kind; `warning` is always there
+    seed: int  # of the order of the trials in each block
+    stopping: dict[
+        str, float
+    ]  # after how many `blocks`, or at which relative `width` of the intervals, `at_most` blocks
+    contents: dict[str, str]  # by cell: a SHA-256 of what its image holds
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What stands beside the rows of a run (data/environment.schema.json); empty: not recorded by an older lab."""
+
+    schema: int  # the number of the form that the run was written in; see `SCHEMA`
+    run: str  # the run's name
+    machine: dict[str, str | int]  # what two runs must share to be compared, as `engine.client.machine` tells it
+    images: dict[str, dict[str, Any]]  # by digest: where each base image is from, as `build.bases` records it
+    bases: dict[str, str] = field(default_factory=dict)  # by the base's name: the digest of one of the images
+    app: dict[str, str] = field(default_factory=dict)  # the name of the package, and the SHA-256 of its lockfile
+    capabilities: dict[str, str | int | bool] = field(default_factory=dict)  # as `engine.capabilities` saw them
+    tools: dict[str, str | None] = field(default_factory=dict)  # the versions of the lab's and the engine's programs
+    debian: str = ""  # the Debian suite of the builder
+    commands: list[str] = field(default_factory=list)  # those that wrote the run, in order
+    package_bytes: dict[str, dict[str, int]] = field(default_factory=dict)  # by an image's digest, then by package
+    studies: dict[str, StudyPlan] = field(default_factory=dict)  # by name
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """The bases that only stand in for the official image, by name."""
+        return [name for name, digest in self.bases.items() if self.images[digest]["stand_in"]]
+
+
+def typed(environment: dict[str, Any]) -> Environment:
+    """Return an environment that was read (see `read_environment`) with the fields that this lab knows."""
+    plans = {name: _known(StudyPlan, plan) for name, plan in environment.get("studies", {}).items()}
+    return _known(Environment, environment | {"studies": plans})
+
+
+def _known(kind: type[Typed], found: dict[str, Any]) -> Typed:
+    return kind(**{each.name: found[each.name] for each in fields(kind) if each.name in found})
 
 
 def read_environment(path: Path) -> dict[str, Any]:
@@ -57,9 +100,3 @@ def refuse_other_machine(name: str, before: dict[str, Any], now: dict[str, Any])
             f"run '{name}' was begun on another machine ({', '.join(differs)}); numbers of two machines are not mixed: "
             "choose a new one with --run NAME"
         )
-
-
-def stand_ins(environment: dict[str, Any]) -> list[str]:
-    """The bases of a run that only stand in for the official image, by name."""
-    images = environment["images"]
-    return [name for name, digest in environment.get("bases", {}).items() if images[digest]["stand_in"]]

@@ -1,4 +1,4 @@
-"""A run on disk: rows appended as JSON lines, the environment beside them; load -> DataFrame.
+"""A run on disk: rows appended as JSON lines, the environment beside them; load -> RunData.
 
 data/runs/RUN/rows.jsonl         one observation a line, see `COLUMNS`
 data/runs/RUN/environment.json   the machine, the tools, the app, and every base image's provenance by digest
@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host.files import DiskFull, is_full, write_whole
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
-from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine
+from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine, typed
 from rustimg_lab.store.rows import COLUMNS, PARTS, Observation, read_lines, read_row
 
 
@@ -71,6 +71,20 @@ class Run:
             write_whole(path, text)
 
 
+@dataclass(frozen=True)
+class RunData:
+    """A run that was read. `rows`: one per observation, with the columns of `COLUMNS`, in the order in which they were
+    written. `broken`: a line on each row that could not be read; the rest is there."""
+
+    rows: pd.DataFrame
+    environment: Environment
+    broken: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.environment.run
+
+
 @contextmanager
 def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
     """Opens a run of the user's own for writing, made when it is not there.
@@ -97,20 +111,17 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
         yield run
 
 
-def load(name: str) -> pd.DataFrame:
-    """All rows of a run, one per observation, with the columns of `COLUMNS`, in the order they were written.
-
-    `attrs["environment"]` is the run's environment, `attrs["broken"]` a line on each row that could not be read (the
-    rest is loaded). Raises LabError when there is no such run, or when it was written by a newer lab.
-    """
+def load(name: str) -> RunData:
+    """Read a run. Raises LabError when there is no such run, or when it was written by a newer lab."""
     path = run_path(name)
     stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
-    return _loaded(path, stamps).copy(deep=False)  # pandas copies what is changed then
+    found = _loaded(path, stamps)
+    return replace(found, rows=found.rows.copy(deep=False))  # pandas copies what is changed then
 
 
 @lru_cache(maxsize=16)  # a report asks a dozen times
-def _loaded(path: Path, stamps: tuple) -> pd.DataFrame:
-    """The rows in a run's folder. `stamps` are of the files: what has changed is read again."""
+def _loaded(path: Path, stamps: tuple) -> RunData:
+    """The run in a folder. `stamps` are of the files: what has changed is read again."""
     environment = read_environment(path)
     rows, broken = [], []
     if (path / "rows.jsonl").exists():
@@ -122,8 +133,7 @@ def _loaded(path: Path, stamps: tuple) -> pd.DataFrame:
                     broken.append(f"{path.name}/rows.jsonl:{number}: {error}; left out")
     exact = {column: types[0] for column, types in COLUMNS.items() if types in ((bool,), (int,))}
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(exact)  # also where there is no row to tell
-    frame.attrs = {"environment": Environment(environment), "broken": broken}
-    return frame
+    return RunData(frame, typed(environment), tuple(broken))
 
 
 def files(name: str) -> list[Path]:
@@ -154,12 +164,12 @@ def changed_dockerfiles(before: str, after: str) -> list[str]:
     return [name.removeprefix("Dockerfile.") for name in changed]
 
 
-def current(rows: pd.DataFrame) -> pd.DataFrame:
+def current(run: RunData) -> pd.DataFrame:
     """The rows of each cell's newest image, and of what was observed twice there, the newest; none of a study.
 
     Where a cell's newest row is a failed build, that is all there is of it.
     """
-    rows = rows[rows["study"] == ""]
+    rows = run.rows[run.rows["study"] == ""]
     if rows.empty:
         return rows
     newest = rows.groupby("cell")["image"].transform("last")

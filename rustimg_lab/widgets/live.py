@@ -51,15 +51,15 @@ def build(base_names: list[str], profiles: list[str], allocators: list[str], run
 
 def figure(run_name: str) -> Figure:
     """What a run has so far: sizes, and where trials have begun, every one of them. Raises LabError as `load` does."""
-    rows = runs.load(run_name)
-    cells = cell_table(rows)
-    begun = comparison.find_studies(rows, "throughput")
+    run = runs.load(run_name)
+    cells = cell_table(run)
+    begun = comparison.find_studies(run, "throughput")
     drawn = Figure(figsize=(9, 0.6 * len(cells) + 2 + 4 * bool(begun)), dpi=110, layout="constrained")
     axes = drawn.subplots(1 + bool(begun), 1, squeeze=False)[:, 0]
     named = cells.assign(base=cells["cell"], stand_in=False)
     plots.sizes.transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
     if begun:
-        samples = comparison.samples(rows, begun[0], "cpu_us_per_request")
+        samples = comparison.samples(run, begun[0], "cpu_us_per_request")
         plots.studies.trials(samples, axes[1], "server CPU per request, µs", f"{begun[0]}: {len(samples)} trials")
     return drawn
 

@@ -13,6 +13,7 @@ from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.report import plots, views
 from rustimg_lab.store import runs
+from rustimg_lab.store.runs import RunData
 
 
 class Cells(tuple[matrix.Cell, ...]):
@@ -59,30 +60,30 @@ class Run:
     """A run: all of its rows, one per observation, and a line on each cell or trial that failed in the last call."""
 
     name: str
-    rows: pd.DataFrame = field(repr=False)
+    data: RunData = field(repr=False)
     failures: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> pd.DataFrame:
         """A row per cell, sizes in bytes (see `cells.cell_table`)."""
-        return cell_table(self.rows)
+        return cell_table(self.data)
 
     @property
     def studies(self) -> list[str]:
         """The names of the run's studies."""
-        return list(self.rows.attrs["environment"].get("studies", {}))
+        return list(self.data.environment.studies)
 
     def ratios(self, study: str = "throughput", metric: str = "") -> Ratios:
         """Compare the cells of a study, by its name or its kind, with its baseline (default: its main metric). Raises
         LabError when the run has no such study."""
-        name = study if study in self.studies else comparison.find_study(self.rows, study)
-        metric = metric or self.rows.attrs["environment"]["studies"][name]["metric"]
-        return Ratios(name, metrics.METRICS[metric], comparison.of_study(self.rows, name, metric))
+        name = study if study in self.studies else comparison.find_study(self.data, study)
+        metric = metric or self.data.environment.studies[name].metric
+        return Ratios(name, metrics.METRICS[metric], comparison.of_study(self.data, name, metric))
 
     def _repr_html_(self) -> str:
         parts = [f"<h4>Run {escape(self.name)}</h4>", *(f"<p>failed: {escape(line)}</p>" for line in self.failures)]
         shown = [views.sizes.breakdown(self.sizes)] if len(self.sizes) else []
-        shown += [views.studies.studies(self.rows)] if self.studies else []
+        shown += [views.studies.studies(self.data)] if self.studies else []
         return "".join([*parts, *(table.to_html() for table in shown)])
 
 
@@ -96,11 +97,11 @@ class Change:
 
     @cached_property
     def sizes(self) -> pd.DataFrame:
-        return regression.sizes(self.before.rows, self.after.rows)
+        return regression.sizes(self.before.data, self.after.data)
 
     @cached_property
     def speeds(self) -> pd.DataFrame:
-        return regression.speeds(self.before.rows, self.after.rows)
+        return regression.speeds(self.before.data, self.after.data)
 
     def _repr_html_(self) -> str:
         tables: list[Styler] = [views.style.style(views.regression.changed_sizes(self.sizes))]

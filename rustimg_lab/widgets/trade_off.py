@@ -10,12 +10,13 @@ from matplotlib import pyplot
 from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import metrics
 from rustimg_lab.report import plots, views
+from rustimg_lab.store.runs import RunData
 
 
-def trade_off(rows: pd.DataFrame, workload: str = "") -> widgets.Widget:
+def trade_off(run: RunData, workload: str = "") -> widgets.Widget:
     """Choose bases, profiles, allocators and two criteria: the plot of the Pareto front answers, and says which cell
     has the least of the first. Raises LabError when no cell of the run works."""
-    found = recommendation.choose(rows, recommendation.Wishes(), workload)
+    found = recommendation.choose(run, recommendation.Wishes(), workload)
     measured = {each.label: name for name, each in metrics.CRITERIA.items() if found.table[name].notna().any()}
     if len(measured) < 2:
         return widgets.HTML("This run has measured sizes alone; with a study of its cells there is a trade-off to see.")

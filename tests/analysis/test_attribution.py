@@ -1,5 +1,6 @@
 """Which knob bought what: shares against hand-computed ones, effects and predictions on runs that are made up."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import matplotlib.pyplot as plt
@@ -65,7 +66,7 @@ def app_bytes(cell, third: float = 0.0) -> float:
 
 
 def made_up(cells, monkeypatch, path, study: bool = False, third: float = 0.0, failed: tuple = ()):
-    """The rows of a run of these cells, or of a study of them, of 12 blocks, with noise of 2%."""
+    """A run of these cells, or of a study of them, of 12 blocks, with noise of 2%."""
     monkeypatch.setattr(runs, "RUNS", path)
     generator = np.random.default_rng(5)
     with runs.open_run("f", {}) as run:
@@ -146,18 +147,19 @@ def test_shares_of_a_study_have_intervals_that_hold_what_was_put_in(whole):
 
 
 def test_where_a_study_was_broken_off_only_whole_blocks_count(whole):
-    rows = whole[~((whole["study"] != "") & (whole["block"] == 3) & (whole["cell"] == "scratch-strip-system"))]
-    assert factorials.of(rows, "cpu").values.shape == (16, 11)
+    rows = whole.rows
+    kept = rows[~((rows["study"] != "") & (rows["block"] == 3) & (rows["cell"] == "scratch-strip-system"))]
+    assert factorials.of(replace(whole, rows=kept), "cpu").values.shape == (16, 11)
 
 
 def test_a_cell_that_is_missing_is_told_in_a_line(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], KNOBS, ["system"], "trixie")
     gone = "scratch-strip_opt-z-system"
-    rows = made_up(cells, monkeypatch, tmp_path, failed=(gone,))
+    run = made_up(cells, monkeypatch, tmp_path, failed=(gone,))
     with pytest.raises(LabError, match=rf"lacks 1 of 16 cells of base x strip x lto-fat x opt-z: {gone}; build"):
-        factorials.of(rows, metrics.IMAGE)
-    found, reasons = factorials.everything(rows)
-    assert not found and "lacks 1 of 16" in reasons[metrics.IMAGE] and len(runs.load("f").query("not ok")) == 1
+        factorials.of(run, metrics.IMAGE)
+    found, reasons = factorials.everything(run)
+    assert not found and "lacks 1 of 16" in reasons[metrics.IMAGE] and len(runs.load("f").rows.query("not ok")) == 1
 
 
 def test_a_run_of_no_factorial_says_how_to_build_one():
@@ -173,8 +175,8 @@ SEVEN = ["strip", "lto-fat", "unit-1", "opt-z", "abort"]
 def test_what_is_not_measured_is_predicted_from_a_fraction(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system", "jemalloc"], "trixie", 16)
     assert len(cells) == 64 + 16 and cells[0].slug == "debian-baseline-system"
-    rows = made_up(cells, monkeypatch, tmp_path, third=0.01)
-    found = factorials.of(rows, metrics.APP)
+    run = made_up(cells, monkeypatch, tmp_path, third=0.01)
+    found = factorials.of(run, metrics.APP)
     assert len(found.predicted) == 48 and len(found.missing) == 48
     scored = factorials.score(found)
     assert len(scored) == 16 and scored["inside"].mean() >= 0.9
@@ -182,7 +184,7 @@ def test_what_is_not_measured_is_predicted_from_a_fraction(tmp_path, monkeypatch
     assert views.attribution.score_in_words(scored).startswith(
         "From 64 cells, 16 others that were measured too: median"
     )
-    shares = attribution.shares(factorials.of(rows, metrics.IMAGE))
+    shares = attribution.shares(factorials.of(run, metrics.IMAGE))
     assert shares["share"].sum() == pytest.approx(shares.attrs["whole"])
     assert shares.attrs["target"] == "scratch-strip_lto-fat_unit-1_opt-z_abort-system"
     assert shares.set_index("knob").loc["strip", "verdict"] == "less, predicted"
@@ -191,8 +193,8 @@ def test_what_is_not_measured_is_predicted_from_a_fraction(tmp_path, monkeypatch
 def test_a_fraction_is_found_wherever_it_begins(tmp_path, monkeypatch):
     """The bases turned from another one than the largest image's, which is held out."""
     cells = factorial.cells(["scratch", "debian"], SEVEN, ["jemalloc", "system"], "trixie", 4)
-    rows = made_up(cells, monkeypatch, tmp_path)
-    found = factorials.of(rows, metrics.APP)
+    run = made_up(cells, monkeypatch, tmp_path)
+    found = factorials.of(run, metrics.APP)
     assert len(found.values) == 68 and len(factorials.score(found)) == 4
     assert found.start not in {cells[0].slug}
 
@@ -202,8 +204,8 @@ def test_predicted_intervals_hold_nine_in_ten_and_more(tmp_path, monkeypatch):
     whole = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie")
     exact = attribution.shares(factorials.of(made_up(whole, monkeypatch, tmp_path / "1", third=0.02), metrics.APP))
     some = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 0)
-    rows = made_up(some, monkeypatch, tmp_path / "2", third=0.02)
-    found = attribution.shares(factorials.of(rows, metrics.APP), exact.attrs["target"])
+    run = made_up(some, monkeypatch, tmp_path / "2", third=0.02)
+    found = attribution.shares(factorials.of(run, metrics.APP), exact.attrs["target"])
     both = found.merge(exact, on="knob", suffixes=("", "_exact"))
     assert len(both) == 6 - 1 and both["share_exact"].between(both["low"], both["high"]).all()
 
@@ -216,32 +218,32 @@ def test_where_the_start_has_the_least_there_is_no_share(whole):
 
 
 def test_a_profile_that_the_lab_knows_no_more_is_a_knob_like_others(whole):
-    rows = whole.assign(profile=whole["profile"].str.replace("opt-z", "mine"))
-    found = factorials.of(rows, metrics.IMAGE)
+    rows = whole.rows.assign(profile=whole.rows["profile"].str.replace("opt-z", "mine"))
+    found = factorials.of(replace(whole, rows=rows), metrics.IMAGE)
     assert set(found.knobs) == {"base", "strip", "lto-fat", "mine"}
     gone = rows[rows["cell"] != "scratch-strip_opt-z-system"]
     with pytest.raises(LabError, match=r"lacks 1 of 16 cells .*: scratch-strip_mine-system; build"):
-        factorials.of(gone, metrics.IMAGE)
+        factorials.of(replace(whole, rows=gone), metrics.IMAGE)
 
 
 def test_two_cells_with_the_same_knobs_are_told(tmp_path, monkeypatch):
     cells = matrix.grid(["scratch"], ["baseline", "strip", "lto-fat", "strip+lto-fat", "lto-fat+strip"], ["system"])
-    rows = made_up(cells, monkeypatch, tmp_path)
+    run = made_up(cells, monkeypatch, tmp_path)
     with pytest.raises(LabError, match="scratch-strip_lto-fat-system and scratch-lto-fat_strip-system have the same"):
-        factorials.of(rows, metrics.IMAGE)
+        factorials.of(run, metrics.IMAGE)
 
 
 def test_a_fraction_with_a_cell_that_failed_predicts_nothing(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 4)
-    rows = made_up(cells, monkeypatch, tmp_path, failed=(cells[3].slug,))
+    run = made_up(cells, monkeypatch, tmp_path, failed=(cells[3].slug,))
     with pytest.raises(LabError, match=f"the fraction lacks 1 of 32 cells, {cells[3].slug} the first of them"):
-        factorials.of(rows, metrics.APP)
+        factorials.of(run, metrics.APP)
 
 
 def test_without_cells_held_out_nothing_is_scored(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 0)
-    rows = made_up(cells, monkeypatch, tmp_path)
-    found = factorials.score(factorials.of(rows, metrics.APP))
+    run = made_up(cells, monkeypatch, tmp_path)
+    found = factorials.score(factorials.of(run, metrics.APP))
     assert found.empty and "holds N more out" in views.attribution.score_in_words(found)
 
 
@@ -276,15 +278,15 @@ def test_knobs_that_cannot_be_are_told_in_a_line(bases, knobs, allocators, held_
 
 def test_plots_and_tables_say_what_they_show(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 8)
-    rows = made_up(cells, monkeypatch, tmp_path, third=0.02)
-    shares = attribution.shares(factorials.of(rows, metrics.IMAGE))
-    scored = factorials.score(factorials.of(rows, metrics.APP))
+    run = made_up(cells, monkeypatch, tmp_path, third=0.02)
+    shares = attribution.shares(factorials.of(run, metrics.IMAGE))
+    scored = factorials.score(factorials.of(run, metrics.APP))
     figure, (above, below) = plt.subplots(2)
     assert "base: scratch -79" in plots.attribution.waterfall(shares, above, "from").get_label()
     assert f"{len(scored)} cells" in plots.attribution.predictions(scored, below, "held out").get_label()
     plt.close(figure)
     assert "less, predicted" in views.attribution.shares(shares).to_html()
-    assert "strip x opt-z" in views.attribution.knobs(attribution.effects(factorials.of(rows, metrics.APP))).to_html()
+    assert "strip x opt-z" in views.attribution.knobs(attribution.effects(factorials.of(run, metrics.APP))).to_html()
     assert "inside" in views.attribution.predictions(scored).to_html()
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -18,7 +20,7 @@ GOOD = [
 
 
 @pytest.fixture
-def rows(tmp_path, monkeypatch):
+def recorded(tmp_path, monkeypatch):
     """Four cells: one good, one that does not run, one that does not compile, one that the lab was killed in."""
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     with runs.open_run("a", {}) as run:
@@ -33,18 +35,21 @@ def rows(tmp_path, monkeypatch):
     return runs.load("a")
 
 
-def test_a_size_without_a_program_that_runs_is_not_shown(rows):
-    table = cells.cell_table(rows).set_index("base")
+def test_a_size_without_a_program_that_runs_is_not_shown(recorded):
+    table = cells.cell_table(recorded).set_index("base")
     assert table["unpacked_bytes"].dropna().to_dict() == {"scratch": 3_000_000}
     assert table["ok"].to_dict() == {"scratch": True, "alpine": False, "distroless": False, "debian": False}
     assert table.loc["alpine", "reason"] == "exit code 1"
     assert table.loc["distroless", "reason"] == "error: expected `;`"
     assert "not measured to the end" in table.loc["debian", "reason"]
-    assert cells.layer_table(rows)["cell"].tolist() == ["scratch-optimized-jemalloc"]
+    assert cells.layer_table(recorded)["cell"].tolist() == ["scratch-optimized-jemalloc"]
 
 
-def test_every_failed_cell_is_in_every_table_with_its_reason(rows):
-    for styler in (views.sizes.then_and_now(cells.article_grid(rows)), views.sizes.breakdown(cells.cell_table(rows))):
+def test_every_failed_cell_is_in_every_table_with_its_reason(recorded):
+    for styler in (
+        views.sizes.then_and_now(cells.article_grid(recorded)),
+        views.sizes.breakdown(cells.cell_table(recorded)),
+    ):
         html = styler.to_html()
         assert all(name in html for name in ("scratch", "alpine", "distroless", "debian"))
         assert "exit code 1" in html and "error: expected `;`" in html
@@ -58,22 +63,21 @@ def test_what_a_compiler_says_is_text_in_a_table_and_no_html(tmp_path, monkeypat
     assert "<script>" not in views.sizes.breakdown(cells.cell_table(runs.load("a")).assign(base_bytes=None)).to_html()
 
 
-def test_what_a_compiler_says_is_text_in_the_verdict_too(rows):
-    rows.loc[rows["base"] == "distroless", "reason"] = "<img src=x onerror=alert(1)>"
-    assert "<img" not in views.verdicts.size_verdict(cells.cell_table(rows), rows)
+def test_what_a_compiler_says_is_text_in_the_verdict_too(recorded):
+    recorded.rows.loc[recorded.rows["base"] == "distroless", "reason"] = "<img src=x onerror=alert(1)>"
+    assert "<img" not in views.verdicts.size_verdict(cells.cell_table(recorded), recorded)
 
 
-def test_a_run_in_which_nothing_works_has_tables_and_a_verdict(rows):
-    nothing = rows[rows["base"].isin(["alpine", "distroless"])]
-    nothing.attrs = rows.attrs
+def test_a_run_in_which_nothing_works_has_tables_and_a_verdict(recorded):
+    nothing = replace(recorded, rows=recorded.rows[recorded.rows["base"].isin(["alpine", "distroless"])])
     assert cells.layer_table(nothing).empty
     views.sizes.layers(cells.layer_table(nothing)).to_html()
     assert "0 of 2 cells" in views.verdicts.size_verdict(cells.cell_table(nothing), nothing)
     assert "No cell" in views.verdicts.size_findings(cells.article_grid(nothing))
 
 
-def test_the_article_stands_beside_its_own_cells_only(rows):
-    grid = cells.article_grid(rows)
+def test_the_article_stands_beside_its_own_cells_only(recorded):
+    grid = cells.article_grid(recorded)
     assert grid.set_index("base")["article_bytes"].to_dict() == {
         "scratch": 4_200_000, "alpine": 9_810_000, "distroless": 25_600_000, "debian": 72_800_000,
     }  # fmt: skip

@@ -18,7 +18,7 @@ CELLS = {(base, name): matrix.cell(base, name, "system") for base in ("scratch",
 
 
 @pytest.fixture
-def rows(tmp_path, monkeypatch):
+def recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     generator = np.random.default_rng(3)
     treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in CELLS.values()]
@@ -47,8 +47,8 @@ def rows(tmp_path, monkeypatch):
     return runs.load("a")
 
 
-def test_each_profile_is_held_against_the_reference_on_its_own_base(rows):
-    found = profile_effects.of_profiles(rows)
+def test_each_profile_is_held_against_the_reference_on_its_own_base(recorded):
+    found = profile_effects.of_profiles(recorded)
     assert len(found) == 2 * 2 * 4 and set(found["profile"]) == {"upx", "opt-2"}
     by = found.set_index(["profile", "base", "criterion"])
     for base in ("scratch", "debian"):
@@ -61,17 +61,17 @@ def test_each_profile_is_held_against_the_reference_on_its_own_base(rows):
         assert by.loc["opt-2", base, "CPU per request"]["verdict"] == "slower"
 
 
-def test_where_a_profile_gains_and_loses_is_a_sentence(rows):
-    upx, opt_2 = views.profile_effects.in_words(profile_effects.of_profiles(rows)).splitlines()
+def test_where_a_profile_gains_and_loses_is_a_sentence(recorded):
+    upx, opt_2 = views.profile_effects.in_words(profile_effects.of_profiles(recorded)).splitlines()
     assert upx.startswith("- **upx** beside optimized, 2 pairs of cells: the app's bytes on disk 0.40 times (less); ")
     assert "the app's bytes in transfer 1.02 times (more)" in upx and "(slower)" in upx
     assert opt_2.startswith("- **opt-2**") and opt_2.endswith(" times (slower).")
-    html = views.profile_effects.effects(profile_effects.of_profiles(rows)).to_html()
+    html = views.profile_effects.effects(profile_effects.of_profiles(recorded)).to_html()
     assert "0.40 less" in html and "slower" in html
 
 
-def test_without_the_reference_there_is_nothing_to_say(rows):
-    found = profile_effects.of_profiles(rows, reference="smallest")
+def test_without_the_reference_there_is_nothing_to_say(recorded):
+    found = profile_effects.of_profiles(recorded, reference="smallest")
     assert found.empty and views.profile_effects.in_words(found) == ""
 
 

@@ -1,5 +1,7 @@
 """The choice, on a run that is made up: four cells, of which one is small and slow, one large, one never measured."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -44,7 +46,7 @@ def sizes(slug: str) -> list[Observation]:
 
 @pytest.fixture
 def service(tmp_path, monkeypatch):
-    """Makes the run, with so much noise on what is measured (a factor), and returns its rows."""
+    """Makes the run, with so much noise on what is measured (a factor), and reads it."""
     monkeypatch.setattr(runs, "RUNS", tmp_path)
 
     def make(noise: float = 0.01, kinds: tuple = ("throughput", "startup", "memory")) -> object:
@@ -132,12 +134,11 @@ def test_noise_makes_a_choice_unsure(service):
 
 
 def test_of_two_studies_the_one_of_more_cells_counts(service):
-    rows = service()
-    environment = rows.attrs["environment"]
+    run = service()
+    rows, studies = run.rows, run.environment.studies
     few = rows[(rows["study"] == "throughput") & rows["cell"].isin([FAST, SLOW])].assign(study="short")
-    both = pd.concat([few, rows], ignore_index=True)
-    studies = {"short": environment["studies"]["throughput"], **environment["studies"]}
-    both.attrs = {"environment": environment | {"studies": studies}}
+    environment = replace(run.environment, studies={"short": studies["throughput"], **studies})
+    both = replace(run, rows=pd.concat([few, rows], ignore_index=True), environment=environment)
     assert comparison.study_of(both, "throughput", "cpu_us_per_request", "") == "throughput"
 
 
@@ -161,34 +162,36 @@ def test_a_cell_that_keeps_all_limits_but_was_not_measured_has_its_reason(servic
 
 
 def test_with_one_block_nothing_is_said_of_how_sure(service):
-    rows = service()
-    found = recommendation.choose(rows[(rows["study"] == "") | (rows["block"] == 0)], Wishes(min_throughput=0.95))
+    run = service()
+    one_block = replace(run, rows=run.rows[(run.rows["study"] == "") | (run.rows["block"] == 0)])
+    found = recommendation.choose(one_block, Wishes(min_throughput=0.95))
     assert found.picked == FAST and found.sureness == {}
     assert "cannot be said" in views.recommendation.evidence(found)[-1]
 
 
 def test_what_a_run_does_not_tell_is_not_taken_for_absent(service):
-    rows = service()
-    found = recommendation.choose(rows[rows["metric"] != "shell"], Wishes(needs_shell=True))
+    run = service()
+    told_less = replace(run, rows=run.rows[run.rows["metric"] != "shell"])
+    found = recommendation.choose(told_less, Wishes(needs_shell=True))
     assert found.picked == "" and (found.table["reason"] == "not recorded whether it has a shell").all()
 
 
 def test_an_estimate_stands_in_only_where_nothing_exact_is(service):
-    rows = service()
-    slow = (rows["cell"] == SLOW) & (rows["metric"] == "compressed_bytes")
-    rows.loc[slow, "detail"] = ESTIMATE
-    table, _, notes = recommendation.candidates(rows)
+    run = service()
+    slow = (run.rows["cell"] == SLOW) & (run.rows["metric"] == "compressed_bytes")
+    run.rows.loc[slow, "detail"] = ESTIMATE
+    table, _, notes = recommendation.candidates(run)
     assert table["transfer"].notna().all() and "estimates" in notes[0]
 
 
 def test_a_wish_for_what_was_not_measured_is_told_with_what_measures_it(service):
-    rows = service(kinds=("startup",))
+    run = service(kinds=("startup",))
     with pytest.raises(LabError, match=r"has not measured memory of any .* --study memory` does"):
-        recommendation.choose(rows, Wishes({"memory": 1e6}))
+        recommendation.choose(run, Wishes({"memory": 1e6}))
     with pytest.raises(LabError, match=r"has not measured requests per s of any .* --study throughput` does"):
-        recommendation.choose(rows, Wishes(min_throughput=0.5))
+        recommendation.choose(run, Wishes(min_throughput=0.5))
     with pytest.raises(LabError, match="unknown criterion 'transfr': did you mean 'transfer'"):
-        recommendation.choose(rows, Wishes({"transfr": 1}))
+        recommendation.choose(run, Wishes({"transfr": 1}))
 
 
 def test_a_run_in_which_nothing_works_has_nothing_to_choose_from(tmp_path, monkeypatch):
@@ -216,9 +219,9 @@ def test_the_profile_is_as_cargo_reads_it():
 
 
 def test_the_seconds_of_a_day_worked_by_hand(service):
-    rows = service(noise=0.0)
-    table = recommendation.candidates(rows)[0]
-    one = recommendation.deploy_seconds(rows, table, 100)
+    run = service(noise=0.0)
+    table = recommendation.candidates(run)[0]
+    one = recommendation.deploy_seconds(run, table, 100)
     assert one.attrs["lacking"] == list(table.index) and one["low"].isna().all()
     assert one.loc[[FAST, SLOW], "mean"].tolist() == pytest.approx([8 * 1.7 / 100, 8 * 1.1 / 100])
     seconds = recommendation.daily_seconds(table, one["mean"], np.array([1000.0, 1.0]), np.array([0.0, 1e6]))
@@ -227,13 +230,13 @@ def test_the_seconds_of_a_day_worked_by_hand(service):
     assert UNMEASURED not in seconds
     for none in (0, -1.0, float("nan")):
         with pytest.raises(LabError, match="Mbit/s is not above 0"):
-            recommendation.deploy_seconds(rows, table, none)
+            recommendation.deploy_seconds(run, table, none)
 
 
 def test_the_map_has_the_seconds_that_a_choice_goes_by(service):
-    rows = service()
-    found = recommendation.choose(rows, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(10, 50, 1e5)))
-    one = recommendation.deploy_seconds(rows, found.table, 50)
+    run = service()
+    found = recommendation.choose(run, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(10, 50, 1e5)))
+    one = recommendation.deploy_seconds(run, found.table, 50)
     (seconds,) = recommendation.daily_seconds(found.table, one["mean"], np.array([10]), np.array([1e5])).to_dict(
         "records"
     )
@@ -268,11 +271,11 @@ def test_bad_input_is_one_line(lab, arguments, said):
 
 def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
     """The same calls as in 05_choose, on a run that has everything."""
-    rows = service()
-    found = recommendation.choose(rows, Wishes(min_throughput=0.95))
+    run = service()
+    found = recommendation.choose(run, Wishes(min_throughput=0.95))
     for across, up in recommendation.pairs(found.table):
         plots.recommendation.front(found, plt.figure().add_subplot(), across, up, "front")
-    deploy_s = recommendation.deploy_seconds(rows, found.table, 100)
+    deploy_s = recommendation.deploy_seconds(run, found.table, 100)
     axes = plots.recommendation.break_even(found, plt.figure().add_subplot(), deploy_s, 100)
     assert FAST in [text.get_text() for text in axes.get_legend().get_texts()] and FAST in axes.get_label()
     assert len(recommendation.pairs(found.table)) == 3

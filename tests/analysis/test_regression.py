@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -131,28 +132,28 @@ def test_a_cell_that_is_not_known_to_have_kept_a_limit_has_not(make):
     assert one.what.startswith("does not work")
     told = [each.what for each in regression.check(make("c", BEFORE, blocks=1), limits, before)]
     assert told == ["throughput-a: server CPU per request, µs: not measured in both runs alike"] * 2
-    rows = make("d", alone)
-    unsized = rows[rows["metric"] != "compressed_bytes"]
+    sized = make("d", alone)
+    unsized = replace(sized, rows=sized.rows[sized.rows["metric"] != "compressed_bytes"])
     (gone, unknown) = regression.check(unsized, Limits(max_regression={"transfer": 0.01}), before)
     assert gone.what.startswith("gone") and unknown.what == "compressed not known after"
     with pytest.raises(LabError, match="run 'a' has no cell with a size"):
-        regression.check(before[before["study"] != ""], limits)
+        regression.check(replace(before, rows=before.rows[before.rows["study"] != ""]), limits)
 
 
 def test_studies_of_other_parameters_and_other_apps_are_not_mixed(make):
     before, after = make("a", BEFORE), make("b", BEFORE)
-    after.attrs["environment"]["studies"]["throughput-a"]["parameters"]["seconds"] = 9
+    after.environment.studies["throughput-a"].parameters["seconds"] = 9
     found = regression.speeds(before, after)
     assert found.empty and found.attrs["notes"] == ["throughput-a is left out: seconds None -> 9"]
-    after.attrs["environment"]["app"] = {"name": "fd"}
+    after = replace(after, environment=replace(after.environment, app={"name": "fd"}))
     with pytest.raises(LabError, match="one run is of no app, the other of fd: nothing to compare"):
         regression.check(after, Limits(), before)
 
 
 def test_warnings_and_a_twin_without_its_original_are_no_reason_to_fail(make):
     before, after = make("a", BEFORE), make("b", BEFORE, seed=2)
-    before.attrs["environment"]["studies"]["throughput-a"]["parameters"]["warning"] = "the CPUs are shared"
-    orphan = after[(after["cell"] != ONE.slug) | (after["study"] == "")]
+    before.environment.studies["throughput-a"].parameters["warning"] = "the CPUs are shared"
+    orphan = replace(after, rows=after.rows[(after.rows["cell"] != ONE.slug) | (after.rows["study"] == "")])
     found = regression.speeds(before, orphan)
     assert found.attrs["notes"] == ["throughput-a: the CPUs are shared"]
     assert found["cell"].tolist() == [OTHER.slug] and found["verdict"].tolist() == [comparison.TOO_NOISY]  # no floor

@@ -264,8 +264,8 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_
     cells = ["--app", str(folder), "--run", name, "--bases", "scratch", "--profiles", "optimized"]
     done = lab("run", *cells, "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = runs.load(name)
-    found = comparison.of_study(rows, comparison.find_study(rows, "throughput", workload="own"))
+    run = runs.load(name)
+    found = comparison.of_study(run, comparison.find_study(run, "throughput", workload="own"))
     assert set(found["cell"]) == {"scratch-optimized-mimalloc", "scratch-optimized-system~twin"}
     assert found["pairs"].eq(2).all()
     done = lab("measure", *cells, "--study", "startup", "--blocks", "2")
@@ -280,7 +280,7 @@ def built_again_from_its_record(folder: Path, name: str, images: dict, tmp_path:
     """With the sources, the recorded text and the recorded builder, in a folder that has nothing else: the same binary.
     It has C code in it."""
     recorded = cell_table(runs.load(name)).set_index("cell").loc["scratch-optimized-mimalloc"]
-    assert recorded["ok"] and runs.load(name).attrs["environment"]["bases"]["rust"] == images["rust"].digest
+    assert recorded["ok"] and runs.load(name).environment.bases["rust"] == images["rust"].digest
     again, out = tmp_path / "again", tmp_path / "out"
     shutil.copytree(folder, again, ignore=shutil.ignore_patterns("target", lab_toml.FILE))
     (again / "Dockerfile").write_text(runs.dockerfile(name, "scratch-optimized-mimalloc"))

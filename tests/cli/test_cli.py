@@ -99,8 +99,8 @@ def test_the_readmes_verdicts_are_those_of_the_recorded_studies():
     memory = views.verdicts.memory_verdict(
         runs.load("recorded/memory"), "memory-load-batch-1w-1000c", "memory-limit-batch-1w-1000c"
     )
-    rows = runs.load("recorded/allocators-intel")
-    other = comparison.of_study(rows, "throughput-batch-1w-16c", "cpu_us_per_request")
+    run = runs.load("recorded/allocators-intel")
+    other = comparison.of_study(run, "throughput-batch-1w-16c", "cpu_us_per_request")
     one = other.set_index("cell").loc["scratch-optimized-jemalloc"]
     elsewhere = f"on an Intel Xeon it is **{one['ratio']:.2f}** times ({one['low']:.2f} to {one['high']:.2f})"
     for verdict in (allocators, elsewhere, memory, views.verdicts.startup_verdict(runs.load("recorded/startup"))):
@@ -141,11 +141,11 @@ def test_the_readmes_choices_are_those_of_the_recorded_runs(run, wishes):
 
 
 def test_the_readme_says_what_images_survive():
-    rows = runs.load("recorded/survival")
-    for text in (terminal.markdown("recorded/survival", studies.SURVIVAL), views.robustness.survival(rows)):
+    run = runs.load("recorded/survival")
+    for text in (terminal.markdown("recorded/survival", studies.SURVIVAL), views.robustness.survival(run)):
         assert text in DOCUMENTS, f"README.md or docs/ should have this:\n{text}"
     assert f"makes {len(probes.PROBES)} probes of every image" in DOCUMENTS
-    outcomes, sizes = robustness.matrix(rows), robustness.facts(rows)["unpacked_bytes"].astype(int)
+    outcomes, sizes = robustness.matrix(run), robustness.facts(run)["unpacked_bytes"].astype(int)
     best = outcomes.eq(probes.FAILED).sum().idxmin()
     assert list(outcomes.index[outcomes[best] == probes.FAILED]) == ["stack_overflow_main"]
     said = "passes all but `stack_overflow_main`, which no image changes, and costs {:,} bytes more than the article's"
@@ -193,10 +193,10 @@ def test_the_readme_says_where_profiles_gain_and_lose():
 
 
 def test_the_documents_say_which_knob_bought_what():
-    rows = runs.load("recorded/factorial")
-    found, reasons = factorials.everything(rows)
+    run = runs.load("recorded/factorial")
+    found, reasons = factorials.everything(run)
     assert not {metrics.IMAGE, metrics.APP, "transfer"} & set(reasons)
-    scored = factorials.score(factorials.of(rows, metrics.APP))
+    scored = factorials.score(factorials.of(run, metrics.APP))
     told = [views.attribution.in_words(attribution.shares(each)) for each in found]
     for text in (*told, views.attribution.score_in_words(scored)):
         assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
@@ -204,8 +204,8 @@ def test_the_documents_say_which_knob_bought_what():
 
 
 def test_the_documents_say_which_knob_bought_which_time_and_memory():
-    rows = runs.load("recorded/knobs")
-    found, reasons = factorials.everything(rows)
+    run = runs.load("recorded/knobs")
+    found, reasons = factorials.everything(run)
     assert set(reasons) == {metrics.IMAGE, metrics.APP, "transfer"}
     told = [views.attribution.in_words(attribution.shares(each)) for each in found]
     for text in (*told, terminal.markdown("recorded/knobs", studies.BUILD)):
@@ -213,10 +213,10 @@ def test_the_documents_say_which_knob_bought_which_time_and_memory():
 
 
 def test_the_documents_say_what_a_deploy_takes():
-    rows = runs.load("recorded/deploy")
-    text = views.deploy.in_words(deploy.against(rows, "", ""))
+    run = runs.load("recorded/deploy")
+    text = views.deploy.in_words(deploy.against(run, "", ""))
     assert text in DOCUMENTS, f"README.md or docs/ should say:\n{text}"
-    times = deploy.times(rows)
+    times = deploy.times(run)
     cold = times[times["has"] == studies.EMPTY]
     assert (cold["pulled_bytes"] == cold["manifest_bytes"]).all()
     model = deploy.model(times)

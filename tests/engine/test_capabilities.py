@@ -319,7 +319,7 @@ def test_capabilities_stand_in_the_environment_of_a_run(here, tmp_path, monkeypa
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     with runs.open_run("a", {"kernel": "6"}) as run:
         run.save_environment(images={}, capabilities=here.as_dict())
-    assert Capabilities(**runs.load("a").attrs["environment"]["capabilities"]) == here
+    assert Capabilities(**runs.load("a").environment.capabilities) == here
     path = tmp_path / "a" / "environment.json"
     path.write_text(path.read_text().replace('"counts_cpu": true', '"counts_cpu": []'))
     with pytest.raises(LabError, match="capabilities"):

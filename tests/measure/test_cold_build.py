@@ -31,11 +31,11 @@ def study(lab):
 
 @pytest.mark.engine
 def test_every_build_is_from_cold_and_has_its_page(study):
-    rows = runs.load(NAME)
-    assert rows["ok"].all()
-    about = rows.attrs["environment"]["studies"]["build"]
+    run = runs.load(NAME)
+    assert run.rows["ok"].all()
+    about = run.environment.studies["build"]
     assert about["parameters"]["program"] == "tiny" and len(about["cells"]) == 3
-    cpu, wall = (comparison.samples(rows, "build", metric) for metric in (cold_build.CPU, cold_build.WALL))
+    cpu, wall = (comparison.samples(run, "build", metric) for metric in (cold_build.CPU, cold_build.WALL))
     assert len(cpu) == len(wall) == 3 * 2
     # What is compiled already takes cargo some hundredths of a second.
     assert cpu["value"].min() > 0.2 and cpu["value"].max() < 3 * cpu["value"].min()
@@ -55,11 +55,11 @@ def test_an_app_that_cannot_be_built_is_one_line_with_the_reason(tiny, lab):
     forget("test-broken")
     done = lab("measure", "--study", "build", "--run", "test-broken", "--app", str(tiny.directory), "--blocks", "1",
                "--profiles", "baseline")  # fmt: skip
-    rows = runs.load("test-broken")
+    run = runs.load("test-broken")
     forget("test-broken")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "so there is nothing to measure; tiny scratch-baseline-system: error: not today" in done.stderr
-    assert rows["metric"].tolist() == ["built"] and not rows["ok"].any()
+    assert run.rows["metric"].tolist() == ["built"] and not run.rows["ok"].any()
 
 
 @pytest.mark.engine

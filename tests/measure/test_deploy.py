@@ -58,9 +58,9 @@ def machine():
 @as_root
 @pytest.mark.engine
 def test_what_is_pulled_is_what_the_manifest_says(study):
-    rows = runs.load(NAME)
-    assert rows["ok"].all() and (RUNS / NAME / "rows.jsonl").exists()
-    times = analysis_deploy.times(rows)
+    run = runs.load(NAME)
+    assert run.rows["ok"].all() and (RUNS / NAME / "rows.jsonl").exists()
+    times = analysis_deploy.times(run)
     assert len(times) == 2 * (4 + 2)
     cold = times[times["has"] == studies.EMPTY]
     assert (cold["pulled_bytes"] == cold["manifest_bytes"]).all() and (cold["pulled_bytes"] > 5e5).all()
@@ -383,7 +383,7 @@ FIXED = {("scratch", studies.EMPTY): 0.5, ("debian", studies.EMPTY): 2.5,
 
 
 @pytest.fixture
-def rows(tmp_path, monkeypatch):
+def recorded(tmp_path, monkeypatch):
     """A run whose times are a fixed part and a line that carries 3% more than the bytes, with noise of 1%."""
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     generator = np.random.default_rng(3)
@@ -419,8 +419,8 @@ def rows(tmp_path, monkeypatch):
     return runs.load("d")
 
 
-def test_the_model_finds_what_was_put_in_and_is_near_where_it_was_not_fitted(rows):
-    found = analysis_deploy.model(analysis_deploy.times(rows))
+def test_the_model_finds_what_was_put_in_and_is_near_where_it_was_not_fitted(recorded):
+    found = analysis_deploy.model(analysis_deploy.times(recorded))
     for each in found.itertuples():
         assert each.fixed_s == pytest.approx(FIXED[each.base, each.has], rel=0.05)
         assert each.factor == pytest.approx(1.03, rel=0.05)
@@ -428,18 +428,18 @@ def test_the_model_finds_what_was_put_in_and_is_near_where_it_was_not_fitted(row
     assert (cold["error"].abs() < 0.03).all() and found["error"].notna().sum() == 2
 
 
-def test_services_share_what_their_base_is(rows):
-    found = analysis_deploy.model(analysis_deploy.times(rows))
+def test_services_share_what_their_base_is(recorded):
+    found = analysis_deploy.model(analysis_deploy.times(recorded))
     one, many = (analysis_deploy.seconds(found, np.array([10.0]), np.array([count])).iloc[0] for count in (1, 1000))
     assert one["scratch-optimized-system"] < one["debian-optimized-system"]
     assert many["scratch-optimized-system"] > many["debian-optimized-system"]
-    stored = analysis_deploy.stored(analysis_deploy.times(rows), [1, 10]).set_index("cell")
+    stored = analysis_deploy.stored(analysis_deploy.times(recorded), [1, 10]).set_index("cell")
     assert stored.loc["debian-optimized-system", ["stored_1", "stored_10"]].tolist() == [83e6, 80e6 + 10 * 3e6]
     assert stored.loc["scratch-optimized-system", "stored_10"] == 30e6
 
 
-def test_where_it_stops_to_matter_is_said(rows):
-    found = analysis_deploy.against(rows, "", "")
+def test_where_it_stops_to_matter_is_said(recorded):
+    found = analysis_deploy.against(recorded, "", "")
     assert (found.attrs["baseline"], found.attrs["cell"]) == ("scratch-optimized-system", "debian-optimized-system")
     told = views.deploy.in_words(found)
     assert (
@@ -448,21 +448,23 @@ def test_where_it_stops_to_matter_is_said(rows):
         and "They differ at every bandwidth that was measured, up to 1,000 Mbit/s" in told
     )
     assert "slower" in views.studies.ratios(found, {"Mbit/s": found["bandwidth_mbit"]}).to_html()
-    alike = views.deploy.in_words(analysis_deploy.against(rows, "", "scratch-optimized-system" + TWIN))
+    alike = views.deploy.in_words(analysis_deploy.against(recorded, "", "scratch-optimized-system" + TWIN))
     assert "From 10 Mbit/s on there is **no difference detectable**" in alike
     noisy = found.assign(verdict=comparison.TOO_NOISY)
     noisy.attrs = found.attrs
     assert "From 10 Mbit/s on it was **too noisy** to tell" in views.deploy.in_words(noisy)
     with pytest.raises(LabError, match="unknown cell that was deployed 'debian-optimized-sytem': did you mean"):
-        analysis_deploy.against(rows, "", "debian-optimized-sytem")
+        analysis_deploy.against(recorded, "", "debian-optimized-sytem")
 
 
-def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(rows):
-    one = rows[rows["study"].isin(["", "deploy-cold-10mbit"])]
+def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(recorded):
+    one = replace(recorded, rows=recorded.rows[recorded.rows["study"].isin(["", "deploy-cold-10mbit"])])
     assert not analysis_deploy.is_measured(one)
     wishes = Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 1000))
     assert any("transfer alone" in note for note in recommendation.choose(one, wishes).notes)
-    two = rows[rows["study"].isin(["", "deploy-cold-10mbit", "deploy-cold-100mbit"])]
+    two = replace(
+        recorded, rows=recorded.rows[recorded.rows["study"].isin(["", "deploy-cold-10mbit", "deploy-cold-100mbit"])]
+    )
     found = analysis_deploy.model(analysis_deploy.times(two))
     assert found.empty and "how far it is off is not told" in views.deploy.off_in_words(found)
     assert analysis_deploy.shared(found).empty
@@ -473,8 +475,8 @@ def test_a_run_without_deploys_says_how_to_measure_them():
         analysis_deploy.times(runs.load("recorded/article"))
 
 
-def test_plots_say_what_they_show(rows):
-    times = analysis_deploy.times(rows)
+def test_plots_say_what_they_show(recorded):
+    times = analysis_deploy.times(recorded)
     found = analysis_deploy.model(times)
     figure, (above, below) = plt.subplots(2)
     assert (
@@ -486,9 +488,9 @@ def test_plots_say_what_they_show(rows):
     plt.close(figure)
 
 
-def test_a_choice_goes_by_what_a_day_brings(rows):
+def test_a_choice_goes_by_what_a_day_brings(recorded):
     wishes = Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 10))
-    found = recommendation.choose(rows, wishes)
+    found = recommendation.choose(recorded, wishes)
     assert found.picked == "scratch-optimized-system" and any(
         "deploys are of the same cells' servers" in each for each in found.notes
     )
@@ -500,18 +502,18 @@ def test_a_choice_goes_by_what_a_day_brings(rows):
         "seconds a day 17" in told
         and "Sure: with values drawn from the measured intervals it is picked in 100%." in told
     )
-    measured = analysis_deploy.first_response(rows, 10).loc[found.picked]
+    measured = analysis_deploy.first_response(recorded, 10).loc[found.picked]
     assert measured["trials"] == 10 and measured["low"] < seconds / 100 < measured["high"]
     unweighted = Wishes(day=recommendation.Day(100, 10, 1e6))
-    assert recommendation.choose(rows, unweighted).picked == "scratch-optimized-system"
+    assert recommendation.choose(recorded, unweighted).picked == "scratch-optimized-system"
     with pytest.raises(LabError, match="has not measured cpu"):
-        recommendation.choose(rows, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 10, 1e6)))
+        recommendation.choose(recorded, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 10, 1e6)))
 
 
 def test_deploys_and_requests_are_weighed_against_each_other():
-    rows = runs.load("recorded/service")
+    run = runs.load("recorded/service")
     few, many = (
-        recommendation.choose(rows, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(deploys, 10, 1e7)))
+        recommendation.choose(run, Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(deploys, 10, 1e7)))
         for deploys in (1, 100_000)
     )
     assert few.picked != many.picked

@@ -43,7 +43,7 @@ def values(study: str, metric: str):
 
 
 def test_resident_memory_before_and_under_load_and_its_peak(study):
-    assert runs.load(NAME)["ok"].all()
+    assert runs.load(NAME).rows["ok"].all()
     idle, steady, peak, anonymous = (
         values("memory-load-large-1w-64c", metric)
         for metric in ("idle_rss_bytes", memory.STEADY, memory.PEAK, memory.ANONYMOUS)

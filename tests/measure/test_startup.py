@@ -30,8 +30,8 @@ def values(study: str, metric: str):
 
 
 def test_every_part_of_a_start_is_measured_in_every_trial(study):
-    rows = runs.load(NAME)
-    assert rows["ok"].all()
+    run = runs.load(NAME)
+    assert run.rows["ok"].all()
     for name, metrics in (
         ("startup-server", ("exec_to_first_byte_s", "noop_exec_to_exit_s", "longest_poll_s")),
         ("startup-client", ("exec_to_exit_s", "noop_exec_to_exit_s")),
@@ -42,7 +42,7 @@ def test_every_part_of_a_start_is_measured_in_every_trial(study):
     ):
         for metric in metrics:
             assert len(values(name, metric)) == 3 * 2, metric  # the cell and its twin
-    starts = rows[rows["metric"] == "exec_to_first_byte_s"]
+    starts = run.rows[run.rows["metric"] == "exec_to_first_byte_s"]
     assert len(starts) == 3 * 2 * startup.STARTS and starts["is_warmup"].sum() == 3 * 2
     assert (REPORTS / NAME / "report.html").exists()
 

@@ -72,19 +72,19 @@ def image_of(images):
 
 def test_musl_malloc_costs_more_cpu_time_than_jemalloc(study):
     """How much more hangs on the machine: 0.36 times on one of AMD's, 0.59 on one of Intel's."""
-    rows = runs.load(NAME)
-    name = comparison.find_study(rows, "throughput", workload="batch", workers=1)
-    found = comparison.of_study(rows, name, "cpu_us_per_request").set_index("cell")
+    run = runs.load(NAME)
+    name = comparison.find_study(run, "throughput", workload="batch", workers=1)
+    found = comparison.of_study(run, name, "cpu_us_per_request").set_index("cell")
     jemalloc = found.loc["scratch-optimized-jemalloc"]
     assert jemalloc["pairs"] == 6 and jemalloc["high"] < 0.8 and jemalloc["verdict"] == "faster"
-    requests = comparison.of_study(rows, name, "requests_per_s").set_index("cell")
+    requests = comparison.of_study(run, name, "requests_per_s").set_index("cell")
     assert requests.loc["scratch-optimized-jemalloc", "low"] > 1
     assert (REPORTS / NAME / "report.html").exists()
 
 
 def test_instructions_per_request_repeat_within_a_thousandth(study):
-    rows = runs.load(NAME)
-    counts = comparison.samples(rows, "instructions-batch", "instructions_per_request").groupby("cell")["value"]
+    run = runs.load(NAME)
+    counts = comparison.samples(run, "instructions-batch", "instructions_per_request").groupby("cell")["value"]
     assert counts.size().eq(2).all() and len(counts) == 3
     assert (counts.max() / counts.min() < 1.001).all()
     twins = counts.mean()
@@ -93,11 +93,11 @@ def test_instructions_per_request_repeat_within_a_thousandth(study):
 
 
 def test_the_plan_is_recorded_and_every_trial_has_its_rows(study):
-    rows = runs.load(NAME)
-    plan = rows.attrs["environment"]["studies"]["throughput-batch-1w-8c"]
-    assert plan["parameters"]["server_cpus"] != plan["parameters"]["generator_cpus"] or machine.cpus() < 2
-    assert plan["baseline"] == "scratch-optimized-system" and plan["stopping"] == {"blocks": 6}
-    own = rows[rows["study"] == "throughput-batch-1w-8c"]
+    run = runs.load(NAME)
+    plan = run.environment.studies["throughput-batch-1w-8c"]
+    assert plan.parameters["server_cpus"] != plan.parameters["generator_cpus"] or machine.cpus() < 2
+    assert plan.baseline == "scratch-optimized-system" and plan.stopping == {"blocks": 6}
+    own = run.rows[run.rows["study"] == "throughput-batch-1w-8c"]
     assert own["ok"].all()
     assert own[own["metric"] == trials.TRIAL].groupby("block").size().tolist() == [3] * 6
     assert own[own["is_warmup"]]["metric"].eq("requests_per_s").all() and own["is_warmup"].sum() == 18
@@ -161,12 +161,12 @@ def oha(latency_study, images) -> str:
 
 
 def test_latency_is_measured_at_half_of_what_the_slowest_cell_answers(latency_study):
-    rows = runs.load(NAME)
-    (name,) = comparison.find_studies(rows, "latency", workload="batch", workers=1, connections=8)
-    rate = rows.attrs["environment"]["studies"][name]["parameters"]["requests_per_s"]
-    answered = comparison.summarize(comparison.samples(rows, "throughput-batch-1w-8c", "requests_per_s"))["mean"]
+    run = runs.load(NAME)
+    (name,) = comparison.find_studies(run, "latency", workload="batch", workers=1, connections=8)
+    rate = run.environment.studies[name].parameters["requests_per_s"]
+    answered = comparison.summarize(comparison.samples(run, "throughput-batch-1w-8c", "requests_per_s"))["mean"]
     assert rate == int(answered.min() / 2)
-    found = rows[(rows["study"] == name) & rows["metric"].str.startswith("latency_")]
+    found = run.rows[(run.rows["study"] == name) & run.rows["metric"].str.startswith("latency_")]
     assert found["ok"].all()
     values = found.pivot(index=["block", "cell"], columns="metric", values="value").astype(float)
     assert len(values) == 2 * 3

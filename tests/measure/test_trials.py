@@ -51,8 +51,8 @@ def run(tmp_path, monkeypatch):
 
 
 def trial_rows():
-    rows = runs.load("a")
-    return rows[rows["metric"] == trials.TRIAL]
+    run = runs.load("a")
+    return run.rows[run.rows["metric"] == trials.TRIAL]
 
 
 def test_every_block_holds_each_treatment_once_in_an_order_of_its_own():
@@ -68,10 +68,10 @@ def test_every_block_holds_each_treatment_once_in_an_order_of_its_own():
 
 def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_stolen(run):
     assert trials.run_study(study(), run, good) == []
-    rows = runs.load("a")
-    assert rows["study"].eq("s").all() and rows["ok"].all()
+    data = runs.load("a")
+    assert data.rows["study"].eq("s").all() and data.rows["ok"].all()
     for metric in ("load_average", "steal_s", "trial_s", trials.TRIAL):
-        assert len(rows[rows["metric"] == metric]) == 15
+        assert len(data.rows[data.rows["metric"] == metric]) == 15
     for block, own in trial_rows().groupby("block"):
         assert own.sort_values("order")["cell"].tolist() == [each.name for each in study().order(block)]
     assert run.environment["studies"]["s"]["seed"] == 7
@@ -80,9 +80,9 @@ def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_sto
 
 def test_a_warm_up_is_in_no_sample_and_a_study_in_no_table_of_cells(run):
     trials.run_study(study(), run, good)
-    rows = runs.load("a")
-    assert comparison.samples(rows, "s", "cpu_us_per_request")["value"].eq(5.0).all()
-    assert runs.current(rows).empty
+    data = runs.load("a")
+    assert comparison.samples(data, "s", "cpu_us_per_request")["value"].eq(5.0).all()
+    assert runs.current(data).empty
 
 
 def test_a_lost_trial_is_repeated_once_and_never_averaged_in(run):
@@ -193,11 +193,11 @@ def test_a_lab_that_is_killed_at_any_moment_counts_no_trial_twice_and_loses_one_
         assert process.returncode == -signal.SIGKILL, said.decode()
         kills += 1
     assert kills == 4
-    rows = runs.load("a")
-    assert rows.attrs["broken"] == []
-    ends = rows[rows["metric"] == trials.TRIAL]
+    run = runs.load("a")
+    assert run.broken == ()
+    ends = run.rows[run.rows["metric"] == trials.TRIAL]
     assert len(ends) == 200 and ends.groupby(["block", "cell"]).size().eq(1).all() and ends["ok"].all()
-    found = comparison.samples(rows, "s", "cpu_us_per_request")
+    found = comparison.samples(run, "s", "cpu_us_per_request")
     assert len(found) == 200
 
 
@@ -217,6 +217,6 @@ def test_rows_of_a_run_from_before_there_were_studies_load(tmp_path, monkeypatch
     row = json.loads(path.read_text())
     del row["study"]
     path.write_text(json.dumps(row) + "\n")
-    assert runs.load("a")["study"].tolist() == [""]
+    assert runs.load("a").rows["study"].tolist() == [""]
     with runs.open_run("a", {}) as run:
         assert run.environment["schema"] == environment.SCHEMA

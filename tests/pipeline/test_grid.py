@@ -91,8 +91,8 @@ def test_every_cell_has_its_dockerfile_and_its_log(article_run):
 
 def test_the_grid_has_a_short_study_of_musl_malloc_and_says_that_it_is_short(article_run):
     done, _ = article_run
-    rows = runs.load(NAME)
-    found = comparison.of_study(rows, "throughput-batch-1w-16c", "cpu_us_per_request")
+    run = runs.load(NAME)
+    found = comparison.of_study(run, "throughput-batch-1w-16c", "cpu_us_per_request")
     assert found.attrs["baseline"] == "scratch-optimized-system"
     others = {"alpine-optimized-system", "scratch-optimized-jemalloc", "alpine-optimized-jemalloc"}
     assert set(found["cell"]) - {"scratch-optimized-system~twin"} == others | {
@@ -162,11 +162,11 @@ def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, 
         done = lab("run", "--run", other_run, "--blocks", "0", "--registry", own.address)
     try:
         assert done.returncode == 0, done.stderr
-        rows = runs.load(other_run)
-        table = cells.article_grid(rows)
+        run = runs.load(other_run)
+        table = cells.article_grid(run)
         assert len(table) == 8 and table["ok"].all()
         assert set(table["base_source"]) == {f"registry {own.address}", "empty"}
-        recorded = rows.attrs["environment"]["images"].values()
+        recorded = run.environment.images.values()
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", image["manifest"]) for image in recorded)
         assert {image["name"]: image["digest"] for image in recorded} == {
             name: image.digest for name, image in images.items() if name in ("rust", *matrix.ARTICLE_BASES)
@@ -188,7 +188,7 @@ def test_another_release_is_another_run(article_run, lab):
 
 
 def test_two_labs_on_one_run_and_the_second_refuses(article_run, lab):
-    with runs.open_run(NAME, runs.load(NAME).attrs["environment"]["machine"]):
+    with runs.open_run(NAME, runs.load(NAME).environment.machine):
         done = lab("run", "--run", NAME, "--blocks", "0")
     assert done.returncode == 2
     assert done.stderr.strip() == (
@@ -272,7 +272,7 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     _, err = process.communicate(timeout=600)
     assert process.returncode == 1, err  # both are built, and do not do a client's job
     table = cells.cell_table(runs.load(name))
-    assert table["binary_sha256"].notna().all() and runs.load(name).attrs["broken"] == []
+    assert table["binary_sha256"].notna().all() and runs.load(name).broken == ()
     assert work_folders() == []
 
 

@@ -29,8 +29,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.builds]
 
 
 @pytest.fixture(scope="module")
-def rows(lab):
-    """The rows of `./lab probe` on scratch stripped and on debian unstripped, with all additions and without."""
+def recorded(lab):
+    """The run of `./lab probe` on scratch stripped and on debian unstripped, with all additions and without."""
     forget(RUN)
     done = [_probe(lab, *cell.split("-")) for cell in (SCRATCH, DEBIAN)]
     assert [each.returncode for each in done] == [0, 0], "".join(each.stdout + each.stderr for each in done)
@@ -95,8 +95,8 @@ EXPECTED = {  # scratch, scratch with additions, debian, debian with additions
 }
 
 
-def test_there_are_twenty_probes_and_more_and_all_are_made(rows):
-    found = robustness.matrix(rows)
+def test_there_are_twenty_probes_and_more_and_all_are_made(recorded):
+    found = robustness.matrix(recorded)
     assert len(probes.PROBES) >= 20
     assert set(PASSES_EVERYWHERE) | set(EXPECTED) == set(probes.PROBES)
     assert found.isin(probes.OUTCOMES).all(axis=None)
@@ -104,23 +104,23 @@ def test_there_are_twenty_probes_and_more_and_all_are_made(rows):
 
 
 @pytest.mark.parametrize("probe", probes.PROBES)
-def test_what_images_survive_with_additions_and_without(rows, probe):
-    found = robustness.matrix(rows).loc[probe]
+def test_what_images_survive_with_additions_and_without(recorded, probe):
+    found = robustness.matrix(recorded).loc[probe]
     marks = {probes.PASSED: "+", probes.FAILED: "-", probes.NOT_APPLICABLE: "n"}
     expected = EXPECTED.get(probe, "++++")
     seen = "".join("?" if one == "?" else marks[each] for one, each in zip(expected, found, strict=True))
-    assert seen == expected, runs.load(RUN).query("metric == @probe")[["cell", "detail"]].to_string()
+    assert seen == expected, runs.load(RUN).rows.query("metric == @probe")[["cell", "detail"]].to_string()
 
 
-def test_what_additions_cost_and_mend_is_told(rows):
-    found = robustness.costs(rows).set_index("cell").loc[SCRATCH + WITH]
+def test_what_additions_cost_and_mend_is_told(recorded):
+    found = robustness.costs(recorded).set_index("cell").loc[SCRATCH + WITH]
     assert found["without"] == SCRATCH
     assert found["mended"] == "tls_system, time_zone, tmp, zombies"
     assert found["left"] == "backtrace, stack_overflow_main, crates"
     assert 500_000 < found["compressed_bytes"] < found["unpacked_bytes"] < 6_000_000
 
 
-def test_each_image_has_a_bill_of_materials_and_its_own_dockerfile(rows):
+def test_each_image_has_a_bill_of_materials_and_its_own_dockerfile(recorded):
     inventory = json.loads((RUNS / RUN / "sboms" / f"{DEBIAN}.spdx.json").read_text())
     assert inventory["spdxVersion"].startswith("SPDX-")
     assert {"libc6", "dpkg"} <= {each["name"] for each in inventory["packages"]}
@@ -128,10 +128,10 @@ def test_each_image_has_a_bill_of_materials_and_its_own_dockerfile(rows):
     assert "ENTRYPOINT" not in runs.dockerfile(RUN, SCRATCH)
 
 
-def test_what_was_probed_is_not_probed_again(rows, lab):
+def test_what_was_probed_is_not_probed_again(recorded, lab):
     done = _probe(lab, *SCRATCH.split("-"))
     assert done.returncode == 0 and "probing" not in done.stdout
-    assert len(runs.load(RUN)) == len(rows)
+    assert len(runs.load(RUN).rows) == len(recorded.rows)
 
 
 @pytest.mark.parametrize("group", runner.GROUPS)
@@ -155,8 +155,8 @@ def test_a_program_that_needs_a_capability(subject, made):
     assert (found["no_privileges"], found["user"]) == (probes.FAILED, probes.FAILED)
 
 
-def test_files_that_everyone_may_write_to_and_programs_with_the_rights_of_others(rows, subject, made):
-    prober = runs.load(RUN).query("metric == 'probed_with' and cell == @SCRATCH")["value"].iloc[-1].split()[-1]
+def test_files_that_everyone_may_write_to_and_programs_with_the_rights_of_others(recorded, subject, made):
+    prober = runs.load(RUN).rows.query("metric == 'probed_with' and cell == @SCRATCH")["value"].iloc[-1].split()[-1]
     image = made([f"/{runner.NAME}/{runner.NAME}"], image=prober, **{"data": (0o666, ""), "tool": (0o4755, "")})
     files = runner.files_of(image)
     found = dict(runner.GROUPS["rights"](replace(subject, image=image, probe=image), files))
@@ -164,8 +164,8 @@ def test_files_that_everyone_may_write_to_and_programs_with_the_rights_of_others
     assert found["setuid"] == (probes.FAILED, "1: tool")
 
 
-def test_threads_with_a_small_stack(rows, subject):
-    prober = runs.load(RUN).query("metric == 'probed_with' and cell == @SCRATCH")["value"].iloc[-1].split()[-1]
+def test_threads_with_a_small_stack(recorded, subject):
+    prober = runs.load(RUN).rows.query("metric == 'probed_with' and cell == @SCRATCH")["value"].iloc[-1].split()[-1]
     ended = runner.call(prober, "stack", "1024", environment={"RUST_MIN_STACK": "65536"})
     assert ended.passes()[0] == probes.FAILED
 
@@ -176,10 +176,10 @@ def test_a_program_that_takes_more_memory_than_it_may(subject, made):
     assert outcomes(runner.GROUPS["memory"](replace(subject, image=image), []))["memory_limit"] == probes.FAILED
 
 
-def test_a_server_that_does_not_hear_of_sigterm_as_process_1(rows, subject, made):
+def test_a_server_that_does_not_hear_of_sigterm_as_process_1(recorded, subject, made):
     """busybox's httpd leaves the signal to the kernel, which does nothing of that kind to a process 1; and asks the
     kernel itself to take up what has lost its parent."""
-    prober = runs.load(RUN).query("metric == 'probed_with' and cell == @SCRATCH")["value"].iloc[-1].split()[-1]
+    prober = runs.load(RUN).rows.query("metric == 'probed_with' and cell == @SCRATCH")["value"].iloc[-1].split()[-1]
     serve = Serve(arguments=("-f", "-p", "{host}:{port}", "-h", "/etc"), path="/hosts")
     app = replace(subject.app, check=None, serve=serve)
     server = made(["busybox", "httpd"])
@@ -217,12 +217,12 @@ def test_a_probe_that_cannot_be_made_is_a_row_with_its_reason(subject, monkeypat
     assert found["tmp"].ok and set(probes.PROBES) <= set(found)
 
 
-def test_no_container_asks_for_more_than_it_needs(rows, least_privilege):
+def test_no_container_asks_for_more_than_it_needs(recorded, least_privilege):
     """What is looked at is held to it at the end of all tests, in conftest.py: here, that there is something to see."""
     assert len(least_privilege) > 50
     assert {"none", "host"} <= {each["NetworkMode"] for each in least_privilege}
 
 
-def test_nothing_is_left_of_a_probe(rows):
+def test_nothing_is_left_of_a_probe(recorded):
     assert ours() == []
     assert not work_folders()

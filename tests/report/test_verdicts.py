@@ -49,8 +49,8 @@ def study(tmp_path, monkeypatch):
 
 
 def test_the_articles_sentence_has_its_verdict_with_a_ratio_and_an_interval(study):
-    rows, found = study()
-    said = views.verdicts.allocator_verdict(rows, "s")
+    run, found = study()
+    said = views.verdicts.allocator_verdict(run, "s")
     one = found.set_index("cell").loc["scratch-optimized-jemalloc"]
     assert f"**{one['ratio']:.2f}** times" in said and f"interval {one['low']:.2f} to {one['high']:.2f}" in said
     assert "**faster**" in said and "6 blocks" in said
@@ -68,9 +68,9 @@ def test_every_comparison_has_its_sentence_the_twin_included(study):
 
 def test_glibcs_malloc_is_not_called_musls(study):
     """A program with glibc linked in stands on scratch too."""
-    rows, _ = study()
-    rows["profile"] = "glibc-static"
-    assert "does not hold musl malloc against jemalloc" in views.verdicts.allocator_verdict(rows, "s")
+    run, _ = study()
+    run.rows["profile"] = "glibc-static"
+    assert "does not hold musl malloc against jemalloc" in views.verdicts.allocator_verdict(run, "s")
 
 
 def test_how_well_counts_repeat_is_a_sentence_and_no_reason_to_have_no_report():
@@ -80,31 +80,31 @@ def test_how_well_counts_repeat_is_a_sentence_and_no_reason_to_have_no_report():
 
 
 def test_recorded_counts_repeat_within_a_thousandth():
-    rows = runs.load("recorded/allocators")
-    (name,) = comparison.find_studies(rows, "instructions", workload="batch")
-    counts = comparison.samples(rows, name, "instructions_per_request").groupby("cell")["value"]
+    run = runs.load("recorded/allocators")
+    (name,) = comparison.find_studies(run, "instructions", workload="batch")
+    counts = comparison.samples(run, name, "instructions_per_request").groupby("cell")["value"]
     assert counts.size().min() > 1 and (counts.max() / counts.min()).max() < 1.001
 
 
 def test_shared_cpus_are_said_in_every_table(study):
-    rows, found = study(warning=SHARED)
-    summary = comparison.summarize(comparison.samples(rows, "s", CPU))
-    for table in (views.studies.ratios(found), views.studies.summary({"CPU": summary}), views.studies.studies(rows)):
+    run, found = study(warning=SHARED)
+    summary = comparison.summarize(comparison.samples(run, "s", CPU))
+    for table in (views.studies.ratios(found), views.studies.summary({"CPU": summary}), views.studies.studies(run)):
         assert SHARED in table.to_html()
     ((notebook, parameters),) = sections.parts("a")
     assert SHARED in str(terminal.summary("a", notebook, parameters).title)
 
 
 def test_what_was_lost_is_in_a_table_as_text(study):
-    rows, _ = study()
-    html = views.studies.lost(rows).to_html()
+    run, _ = study()
+    html = views.studies.lost(run).to_html()
     assert "&lt;b&gt;the container is gone&lt;/b&gt;" in html and "scratch-optimized-mimalloc" in html
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 6])
 def test_studies_that_have_hardly_begun_have_their_tables_and_plots_too(study, blocks):
-    rows, found = study(blocks=blocks)
-    samples = comparison.samples(rows, "s", CPU)
+    run, found = study(blocks=blocks)
+    samples = comparison.samples(run, "s", CPU)
     assert len(found) == 3  # also of the cell whose trials were all lost
     views.studies.ratios(found).to_html()
     views.studies.summary({"CPU": comparison.summarize(samples)}).to_html()
@@ -118,9 +118,9 @@ def test_studies_that_have_hardly_begun_have_their_tables_and_plots_too(study, b
 
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are(study):
-    rows, _ = study()
+    run, _ = study()
     with pytest.raises(LabError, match=r"no throughput study with workload large; it has s"):
-        comparison.find_study(rows, "throughput", workload="large")
+        comparison.find_study(run, "throughput", workload="large")
 
 
 def test_published_measurements_have_their_sources():

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -24,13 +25,13 @@ def test_rows_come_back_as_they_were_written():
         run.append(
             CELL, "sha256:1", [Observation("size", 5, "B"), Observation("linkage", "static", ok=False, reason="x")]
         )
-    rows = store_runs.load("a")
-    assert list(rows.columns) == list(COLUMNS)
-    assert rows[["cell", "metric", "value", "unit", "ok", "reason"]].to_numpy().tolist() == [
+    data = store_runs.load("a")
+    assert list(data.rows.columns) == list(COLUMNS)
+    assert data.rows[["cell", "metric", "value", "unit", "ok", "reason"]].to_numpy().tolist() == [
         ["scratch-baseline-system", "size", 5, "B", True, ""],
         ["scratch-baseline-system", "linkage", "static", "", False, "x"],
     ]
-    assert rows.attrs["environment"]["machine"] == MACHINE
+    assert data.environment.machine == MACHINE
 
 
 def test_a_broken_line_is_named_and_the_rest_loads(runs):
@@ -40,9 +41,9 @@ def test_a_broken_line_is_named_and_the_rest_loads(runs):
     good = path.read_text()
     broken = ['{"run_id": "a"', "{}\n", good.replace("1", "NaN", 1), good.replace('"ok": true', '"ok": "yes"'), "[]\n"]
     path.write_text(good + broken[0] + "\n" + "".join(broken[1:]) + good)
-    rows = store_runs.load("a")
-    assert len(rows) == 2
-    assert [line.split(": ")[0] for line in rows.attrs["broken"]] == [f"a/rows.jsonl:{n}" for n in (2, 3, 4, 5, 6)]
+    data = store_runs.load("a")
+    assert len(data.rows) == 2
+    assert [line.split(": ")[0] for line in data.broken] == [f"a/rows.jsonl:{n}" for n in (2, 3, 4, 5, 6)]
 
 
 def test_half_a_line_of_a_killed_lab_is_not_joined_to_the_next_row(runs):
@@ -52,9 +53,9 @@ def test_half_a_line_of_a_killed_lab_is_not_joined_to_the_next_row(runs):
         file.write('{"run_id": "a", "ce')
     with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "", [Observation("two", 2)])
-    rows = store_runs.load("a")
-    assert rows["metric"].tolist() == ["one", "two"]
-    assert len(rows.attrs["broken"]) == 1
+    data = store_runs.load("a")
+    assert data.rows["metric"].tolist() == ["one", "two"]
+    assert len(data.broken) == 1
 
 
 def test_a_second_lab_on_one_run_is_refused():
@@ -134,7 +135,7 @@ def test_a_failed_build_hides_what_an_earlier_one_measured():
     ],
 )
 def test_the_environment_names_no_host_and_no_path(run, more):
-    environment = store_runs.load(run).attrs["environment"]
+    environment = {name: value for name, value in asdict(store_runs.load(run).environment).items() if value}
     text = json.dumps(environment)
     assert set(environment) == {"schema", "run", "machine", "tools", "app", "images", "bases", "debian"} | more
     assert "/home/" not in text and "/root" not in text and "://" not in text

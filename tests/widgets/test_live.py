@@ -25,13 +25,11 @@ def test_start_here_builds_measures_and_shows_what_grows(images, tmp_path):
         progress_bar=False, execution_timeout=1500,
     )  # fmt: skip
     try:
-        rows = runs.load(NAME)
-        assert cells.cell_table(rows)["ok"].tolist() == [True]
-        own = rows[(rows["study"] == "throughput-batch-1w-16c") & (rows["metric"] == "trial")]
+        run = runs.load(NAME)
+        assert cells.cell_table(run)["ok"].tolist() == [True]
+        own = run.rows[(run.rows["study"] == "throughput-batch-1w-16c") & (run.rows["metric"] == "trial")]
         assert own["ok"].tolist() == [True] * 3  # jemalloc, musl malloc, the twin
-        assert rows.attrs["environment"]["commands"] == [
-            "# in 00_start_here.ipynb: scratch-optimized-jemalloc; 1 blocks"
-        ]
+        assert run.environment.commands == ["# in 00_start_here.ipynb: scratch-optimized-jemalloc; 1 blocks"]
         document = nbformat.read(tmp_path / "out.ipynb", as_version=4)
         (cell,) = [cell for cell in document.cells if "live.build" in cell.source]
         drawn = [output for output in cell.outputs if "image/png" in output.get("data", {})]

@@ -12,6 +12,7 @@ from rustimg_lab.model import matrix, profiles
 from rustimg_lab.report.views import sizes
 from rustimg_lab.report.views.style import style
 from rustimg_lab.store import runs as store_runs
+from rustimg_lab.store.runs import RunData
 
 
 def machine(findings: list) -> Styler:
@@ -37,19 +38,19 @@ def runs() -> Styler:
     lines = []
     for name in store_runs.runs():
         try:
-            rows = store_runs.load(name)
+            run = store_runs.load(name)
         except LabError as error:
             lines.append((name, "", None, None, None, str(error)))
             continue
-        works, measured = cell_table(rows)["ok"], set(rows["study"])
-        studies = ", ".join(each for each in rows.attrs["environment"].get("studies", {}) if each in measured)
-        lines.append((name, app_name(rows), len(works), int(works.sum()), len(rows), studies))
+        works, measured = cell_table(run)["ok"], set(run.rows["study"])
+        studies = ", ".join(each for each in run.environment.studies if each in measured)
+        lines.append((name, app_name(run), len(works), int(works.sum()), len(run.rows), studies))
     counts = ["cells", "cells that work", "rows"]
     shown = pd.DataFrame(lines, columns=["run", "app", *counts, "studies"])
     return style(shown, dict.fromkeys(counts, "{:.0f}"))
 
 
-def provenance(rows: pd.DataFrame) -> Styler:
+def provenance(run: RunData) -> Styler:
     """Every base image of a run: what it is, whence, its digest; its packages are in `packages`."""
     lines = [
         {
@@ -63,23 +64,23 @@ def provenance(rows: pd.DataFrame) -> Styler:
             "in the registry": image.get("manifest", "")[:19],
             "packages": len(image["packages"]),
         }
-        for image in rows.attrs["environment"].get("images", {}).values()
+        for image in run.environment.images.values()
     ]
     return style(lines)
 
 
-def packages(rows: pd.DataFrame) -> HTML:
+def packages(run: RunData) -> HTML:
     """The packages of each base image with their versions, folded away."""
     folds = []
-    for image in rows.attrs["environment"].get("images", {}).values():
+    for image in run.environment.images.values():
         names = ", ".join(f"{name} {version}" for name, version in image["packages"].items())
         summary = f"{escape(image['label'])}: {len(image['packages'])} packages"
         folds.append(f"<details><summary>{summary}</summary><p>{escape(names)}</p></details>")
     return HTML("".join(folds))
 
 
-def environment(rows: pd.DataFrame) -> Styler:
+def environment(run: RunData) -> Styler:
     """The machine and the tools that a run was made with."""
-    found = rows.attrs["environment"]
-    facts = {**found.get("machine", {}), **found.get("tools", {}), **found.get("app", {})}
+    found = run.environment
+    facts = {**found.machine, **found.tools, **found.app}
     return style({"what": list(facts), "was": list(map(str, facts.values()))})

@@ -7,12 +7,13 @@ from rustimg_lab.analysis import robustness
 from rustimg_lab.model import probes
 from rustimg_lab.report.format import plain
 from rustimg_lab.report.views.style import known_sizes, style
+from rustimg_lab.store.runs import RunData
 
 
-def survival(rows: pd.DataFrame) -> str:
+def survival(run: RunData) -> str:
     """Which image survives most, what no image of the run survives, and what additions cost, as Markdown."""
-    outcomes = robustness.matrix(rows)
-    names = {cell: plain(name) for cell, name in robustness.names(rows).items()}
+    outcomes = robustness.matrix(run)
+    names = {cell: plain(name) for cell, name in robustness.names(run).items()}
     failed = outcomes.eq(probes.FAILED)
     counts, asked = failed.sum()[outcomes.ne("").any()], len(outcomes)
     if counts.empty:
@@ -25,20 +26,20 @@ def survival(rows: pd.DataFrame) -> str:
     ]
     if len(everywhere := outcomes.index[failed[counts.index].all(axis=1)]):
         said.append(f"No image of this run passes {', '.join(everywhere)}.")
-    for one in robustness.costs(rows).itertuples():
+    for one in robustness.costs(run).itertuples():
         more = f"**{one.unpacked_bytes:,} bytes** unpacked, {one.compressed_bytes:,.0f} compressed"
         said.append(
             f"**{names[one.cell]}** costs {more} more than without, and mends {one.mended or 'nothing'}; "
             f"it still fails {one.left or 'nothing'}."
         )
-    for cell, reason in robustness.not_built(rows).items():
+    for cell, reason in robustness.not_built(run).items():
         said.append(f"**{plain(cell)}** has no image to probe: {plain(reason)}.")
     return "\n\n".join(said)
 
 
-def survival_failures(rows: pd.DataFrame) -> Styler:
+def survival_failures(run: RunData) -> Styler:
     """Every probe that failed: of which cells, what was seen, and what to do."""
-    found, names = robustness.failures(rows), robustness.names(rows)
+    found, names = robustness.failures(run), robustness.names(run)
     lines = []
     for name, own in found.groupby("probe", sort=False):
         cells = own["cell"].map(names).groupby(own["evidence"], sort=False).agg(", ".join)
@@ -48,9 +49,9 @@ def survival_failures(rows: pd.DataFrame) -> Styler:
     return style(pd.DataFrame(lines, columns=columns))
 
 
-def survival_facts(rows: pd.DataFrame) -> Styler:
+def survival_facts(run: RunData) -> Styler:
     """What is in each image that was probed, and how many probes it passed."""
-    found, names = robustness.facts(rows), robustness.names(rows)
+    found, names = robustness.facts(run), robustness.names(run)
     shown = pd.DataFrame({"cell": found.index.map(names)}, found.index)
     sizes = known_sizes(found, {"unpacked_bytes": "unpacked, MB", "compressed_bytes": "compressed, MB"})
     counts = found[["files", "executables", "packages", "crates_seen"]]
@@ -59,11 +60,11 @@ def survival_facts(rows: pd.DataFrame) -> Styler:
     return style(shown, dict.fromkeys(counts, "{:.0f}"))
 
 
-def survival_costs(rows: pd.DataFrame) -> Styler:
-    """What additions cost in bytes and mend, beside the same cell without. `rows` has some (`robustness.costs`)."""
-    found = robustness.costs(rows)
+def survival_costs(run: RunData) -> Styler:
+    """What additions cost in bytes and mend, beside the same cell without. `run` has some (`robustness.costs`)."""
+    found = robustness.costs(run)
     shown = {
-        "cell": found["cell"].map(robustness.names(rows)),
+        "cell": found["cell"].map(robustness.names(run)),
         "unpacked, bytes more": found["unpacked_bytes"],
         "compressed, bytes more": found["compressed_bytes"],
         "mends": found["mended"],

@@ -10,6 +10,7 @@ from rustimg_lab.paths import PUBLISHED
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
 from rustimg_lab.report.views.style import intervals, side_by_side, style
+from rustimg_lab.store.runs import RunData
 
 
 def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Styler:
@@ -38,40 +39,40 @@ def summary(found: dict[str, pd.DataFrame]) -> Styler:
     return side_by_side(columns, [each.attrs["warning"] for each in found.values()])
 
 
-def workers(rows: pd.DataFrame, workload: str, connections: int) -> Styler:
+def workers(run: RunData, workload: str, connections: int) -> Styler:
     """Per cell the geometric means of requests per second and CPU time per request, for each number of worker threads
     that the run has a throughput study of, under the same load otherwise."""
     columns, warnings = [], []
-    for name, plan in rows.attrs["environment"].get("studies", {}).items():
-        about = plan["parameters"]
-        if plan["kind"] != "throughput" or (about["workload"], about["connections"]) != (workload, connections):
+    for name, plan in run.environment.studies.items():
+        about = plan.parameters
+        if plan.kind != "throughput" or (about["workload"], about["connections"]) != (workload, connections):
             continue
         for metric, heading in (("requests_per_s", "requests/s"), ("cpu_us_per_request", "CPU, µs per request")):
-            found = comparison.summarize(comparison.samples(rows, name, metric))
+            found = comparison.summarize(comparison.samples(run, name, metric))
             label = f"{heading}, {about['workers']} worker{'s' * (about['workers'] != 1)}"
             columns.append(pd.DataFrame({label: found["mean"].to_numpy()}, comparison.names(found)))
         warnings.append(about["warning"] and f"with {about['workers']} workers {about['warning']}")
     return side_by_side(columns, warnings)
 
 
-def latency(rows: pd.DataFrame, study: str) -> Styler:
+def latency(run: RunData, study: str) -> Styler:
     """Per cell the geometric means over the trials of each percentile, in milliseconds, at the study's rate."""
-    own = rows[(rows["study"] == study) & rows["metric"].str.startswith("latency_") & rows["ok"]]
+    own = run.rows[(run.rows["study"] == study) & run.rows["metric"].str.startswith("latency_") & run.rows["ok"]]
     found = {}
     for metric in own["metric"].unique():
-        each = comparison.samples(rows, study, metric)
+        each = comparison.samples(run, study, metric)
         found[f"{metric.split('_')[1]}, ms"] = comparison.summarize(each.assign(value=each["value"] * 1e3))
     return summary({name.replace("p999", "p99.9"): each for name, each in found.items()})
 
 
-def connections(rows: pd.DataFrame, study: str) -> Styler:
+def connections(run: RunData, study: str) -> Styler:
     """Medians of what a server holds with so many connections open, and what each takes. `study` is one of those."""
-    own = rows[(rows["study"] == study) & rows["ok"] & rows["metric"].ne("trial")]
-    plan = rows.attrs["environment"]["studies"][study]
-    counts = plan["parameters"]["connections"]
+    own = run.rows[(run.rows["study"] == study) & run.rows["ok"] & run.rows["metric"].ne("trial")]
+    plan = run.environment.studies[study]
+    counts = plan.parameters["connections"]
     wide = own.assign(value=pd.to_numeric(own["value"])).pivot_table("value", "cell", "metric", aggfunc="median")
-    wide = wide.reindex([cell for cell in plan["cells"] if cell in wide.index])
-    attrs = comparison.samples(rows, study, plan["metric"]).attrs
+    wide = wide.reindex([cell for cell in plan.cells if cell in wide.index])
+    attrs = comparison.samples(run, study, plan.metric).attrs
     shown = pd.DataFrame({"cell": [cell_in_words(cell, attrs) for cell in wide.index]}, wide.index)
     for count in (0, *counts):
         shown[f"resident at {count:,}, MB"] = wide[f"rss_at_{count}_bytes"] / MEGABYTE
@@ -80,21 +81,21 @@ def connections(rows: pd.DataFrame, study: str) -> Styler:
     return style(shown, {name: "{:,.0f}" for name in shown if name.startswith("bytes")}, attrs["warning"])
 
 
-def studies(rows: pd.DataFrame) -> Styler:
+def studies(run: RunData) -> Styler:
     """What studies a run has: how each was planned, how far it came, what was lost, and what a reader must know."""
-    ends = rows[rows["metric"] == "trial"]
-    took = rows[rows["metric"] == "trial_s"].groupby("study")["value"].sum()
+    ends = run.rows[run.rows["metric"] == "trial"]
+    took = run.rows[run.rows["metric"] == "trial_s"].groupby("study")["value"].sum()
     shown = []
-    for name, plan in rows.attrs["environment"].get("studies", {}).items():
-        own, about = ends[ends["study"] == name], plan["parameters"]
+    for name, plan in run.environment.studies.items():
+        own, about = ends[ends["study"] == name], plan.parameters
         line = {
             "study": name,
             "blocks": own.loc[own["ok"], "block"].nunique(),
             "trials": int(own["ok"].sum()),
             "lost": int((~own["ok"]).sum()),
             "took, min": took.get(name, 0.0) / 60,
-            "stops at": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plan["stopping"].items()),
-            "seed": str(plan["seed"]),
+            "stops at": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plan.stopping.items()),
+            "seed": str(plan.seed),
             "CPUs of the server": about.get("server_cpus", ""),
             "of the generator": about.get("generator_cpus", ""),
             "note": about["warning"],
@@ -103,9 +104,9 @@ def studies(rows: pd.DataFrame) -> Styler:
     return style(shown, {"took, min": "{:.1f}"})
 
 
-def lost(rows: pd.DataFrame) -> Styler | HTML:
+def lost(run: RunData) -> Styler | HTML:
     """Everything that a study has no number of, with its reason: lost trials, single values, images."""
-    found = rows[(rows["study"] != "") & ~rows["ok"]]
+    found = run.rows[(run.rows["study"] != "") & ~run.rows["ok"]]
     if found.empty:
         return HTML("<p>Nothing was lost.</p>")
     return style(found[["study", "cell", "metric", "block", "reason"]].assign(block=found["block"] + 1))

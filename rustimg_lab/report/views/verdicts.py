@@ -11,12 +11,13 @@ from rustimg_lab.analysis.cells import app_name, bases_in_words
 from rustimg_lab.analysis.comparison import NO_DIFFERENCE, TOO_NOISY
 from rustimg_lab.model import matrix, names
 from rustimg_lab.report import format
+from rustimg_lab.store.runs import RunData
 
 MEBIBYTE = 1 << 20
 CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d"  # the article, FROM scratch
 
 
-def allocator_verdict(rows: pd.DataFrame, study: str) -> str:
+def allocator_verdict(run: RunData, study: str) -> str:
     """The article's sentence on allocators, held against a study, as Markdown: musl malloc against jemalloc."""
 
     def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
@@ -26,20 +27,20 @@ def allocator_verdict(rows: pd.DataFrame, study: str) -> str:
             f"{one['low']:.2f} to {one['high']:.2f}): **{one['verdict']}**.{note}"
         )
 
-    return _jemalloc_against_musl(rows, study, "cpu_us_per_request", sentence)
+    return _jemalloc_against_musl(run, study, "cpu_us_per_request", sentence)
 
 
-def holds_musl_beside_jemalloc(rows: pd.DataFrame, study: str) -> bool:
+def holds_musl_beside_jemalloc(run: RunData, study: str) -> bool:
     """Whether a study has musl malloc and jemalloc on one base."""
-    plan = rows.attrs["environment"]["studies"][study]
-    return any(_musl_and_jemalloc(comparison.samples(rows, study, plan["metric"])))
+    plan = run.environment.studies[study]
+    return any(_musl_and_jemalloc(comparison.samples(run, study, plan.metric)))
 
 
-def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str = "") -> str:
+def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
     """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names; of the
     smallest limits only where there is one of them."""
-    means = _means(comparison.samples(rows, under_load, "steady_rss_bytes"))
-    smallest = _means(comparison.samples(rows, limits, "smallest_limit_bytes")) if limits else {}
+    means = _means(comparison.samples(run, under_load, "steady_rss_bytes"))
+    smallest = _means(comparison.samples(run, limits, "smallest_limit_bytes")) if limits else {}
 
     def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
         said = (
@@ -48,23 +49,23 @@ def memory_verdict(rows: pd.DataFrame, under_load: str, limits: str = "") -> str
             f"{means[one.name] / 1e6:.2f} MB against {means[musl] / 1e6:.2f}): **{one['verdict']}**.{note}"
         )
         if {musl, one.name} <= set(smallest):
-            limit = comparison.of_study(rows, limits, baseline=musl).set_index("cell").loc[one.name]
+            limit = comparison.of_study(run, limits, baseline=musl).set_index("cell").loc[one.name]
             said += (
                 f" The smallest limit that the whole load is answered under is {smallest[one.name] / MEBIBYTE:.1f} MiB "
                 f"with jemalloc and {smallest[musl] / MEBIBYTE:.1f} MiB with musl malloc (**{limit['verdict']}**)."
             )
         return said
 
-    return _jemalloc_against_musl(rows, under_load, "steady_rss_bytes", sentence)
+    return _jemalloc_against_musl(run, under_load, "steady_rss_bytes", sentence)
 
 
-def _jemalloc_against_musl(rows: pd.DataFrame, study: str, metric: str, sentence: Callable[..., str]) -> str:
+def _jemalloc_against_musl(run: RunData, study: str, metric: str, sentence: Callable[..., str]) -> str:
     """A paragraph for each base on which a study has both, as Markdown: what `sentence` makes of the base with the
     workload, jemalloc's row of `comparison.compare`, the cell with musl malloc, and the study's note."""
-    workload = rows.attrs["environment"]["studies"][study]["parameters"]["workload"]
+    workload = run.environment.studies[study].parameters["workload"]
     said = []
-    for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(rows, study, metric)):
-        found = comparison.of_study(rows, study, metric, baseline=musl)
+    for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(run, study, metric)):
+        found = comparison.of_study(run, study, metric, baseline=musl)
         one = found.set_index("cell").loc[jemalloc]
         where = f"{base}, workload **{workload}**, over {one['pairs']} blocks"
         too_few = f"On {base} musl malloc and jemalloc share too few blocks to say anything."
@@ -91,11 +92,11 @@ def _note(found: pd.DataFrame) -> str:
     return f" (Note: {found.attrs['warning']}.)" if found.attrs["warning"] else ""
 
 
-def startup_verdict(rows: pd.DataFrame, baseline: str = "") -> str:
+def startup_verdict(run: RunData, baseline: str = "") -> str:
     """What the image changes of a start, as Markdown: of the program's own, and of the container's."""
     studies = {"startup-server": "exec_to_first_byte_s", "startup-container": "host_first_byte_s"}.items()
-    process, container = (comparison.of_study(rows, study, metric, baseline) for study, metric in studies)
-    trials = [comparison.samples(rows, study, metric) for study, metric in studies]
+    process, container = (comparison.of_study(run, study, metric, baseline) for study, metric in studies)
+    trials = [comparison.samples(run, study, metric) for study, metric in studies]
     means = [np.exp(np.log(each["value"]).mean()) * 1e3 for each in trials]
     said = (
         f"Over all cells, the server answers {means[0]:.2f} ms after its exec inside its image; in a container it "
@@ -153,10 +154,10 @@ def _percent(ratio: float) -> str:
     return f"{ratio - 1:.1%}"
 
 
-def size_verdict(table: pd.DataFrame, rows: pd.DataFrame) -> str:
+def size_verdict(table: pd.DataFrame, data: RunData) -> str:
     """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a stand-in."""
     works = table[table["ok"]]
-    run, of = escape(rows.attrs["environment"]["run"]), escape(app_name(rows))
+    run, of = escape(data.name), escape(app_name(data))
     said = [f"Run **{run}**, of {of}: {len(works)} of {len(table)} cells built, started and measured."]
     if len(works):
         best = works.loc[works["unpacked_bytes"].idxmin()]
