@@ -3,7 +3,6 @@
 import threading
 
 from IPython.display import DisplayHandle, display
-from matplotlib.figure import Figure
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.analysis.cells import cell_table
@@ -15,6 +14,7 @@ from rustimg_lab.pipeline import planner
 from rustimg_lab.pipeline.grid import run_grid
 from rustimg_lab.pipeline.session import Request
 from rustimg_lab.report import plots
+from rustimg_lab.report.plots.style import Plot
 from rustimg_lab.store import runs
 
 POLL_S = 2
@@ -32,7 +32,7 @@ def build(base_names: list[str], profiles: list[str], allocators: list[str], run
     if blocks:
         plan = planner.planner("throughput", [planner.USUAL_LOAD], Plan(blocks), app)
         study = planner.short(*grid, matrix.DEBIAN), plan
-    shown, over = display(Figure(), display_id=True), threading.Event()
+    shown, over = display(Plot(9, 2), display_id=True), threading.Event()
     drawing = threading.Thread(target=_draw, args=(run_name, shown, over), daemon=True)
     drawing.start()
     try:
@@ -49,18 +49,18 @@ def build(base_names: list[str], profiles: list[str], allocators: list[str], run
     return failures
 
 
-def figure(run_name: str) -> Figure:
+def figure(run_name: str) -> Plot:
     """What a run has so far: sizes, and where trials have begun, every one of them. Raises LabError as `load` does."""
     run = runs.load(run_name)
     cells = cell_table(run)
     begun = comparison.find_studies(run, "throughput")
-    drawn = Figure(figsize=(9, 0.6 * len(cells) + 2 + 4 * bool(begun)), dpi=110, layout="constrained")
+    drawn = Plot(9, 0.6 * len(cells) + 2 + 4 * bool(begun))
     axes = drawn.subplots(1 + bool(begun), 1, squeeze=False)[:, 0]
     named = cells.assign(base=cells["cell"], stand_in=False)
-    plots.sizes.transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
+    plots.sizes.draw_transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
     if begun:
         samples = comparison.samples(run, begun[0], "cpu_us_per_request")
-        plots.studies.trials(samples, axes[1], "server CPU per request, µs", f"{begun[0]}: {len(samples)} trials")
+        plots.studies.trials(samples, "server CPU per request, µs", f"{begun[0]}: {len(samples)} trials", axes[1])
     return drawn
 
 

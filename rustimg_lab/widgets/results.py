@@ -5,13 +5,13 @@ from functools import cached_property
 from html import escape
 
 import pandas as pd
-from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison, recommendation, regression
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.report import plots, views
+from rustimg_lab.report.plots.style import Plot
 from rustimg_lab.store import runs
 from rustimg_lab.store.runs import RunData
 
@@ -43,13 +43,10 @@ class Ratios:
     metric: metrics.Metric
     table: pd.DataFrame
 
-    def plot(self) -> Figure:
+    def plot(self) -> Plot:
         """Return the ratios with their 95% intervals, the noise floor and the verdicts, as a figure."""
-        figure = Figure(figsize=(9, 0.5 * len(self.table) + 1.6), dpi=150, layout="constrained")
-        label = f"{self.metric.label}, as a ratio to {self.table.attrs['baseline']}"
         better = "lower" if self.metric.lower_is_better else "higher"
-        plots.studies.ratios(self.table, figure.subplots(), label, f"{self.study}: {better} is better")
-        return figure
+        return plots.studies.ratios(self.table, self.metric.label, f"{self.study}: {better} is better")
 
     def _repr_html_(self) -> str:
         return views.studies.ratios(self.table).to_html()

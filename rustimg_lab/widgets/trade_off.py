@@ -5,7 +5,6 @@ from dataclasses import replace
 import ipywidgets as widgets
 import pandas as pd
 from IPython.display import display
-from matplotlib import pyplot
 
 from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import metrics
@@ -37,11 +36,7 @@ def trade_off(run: RunData, workload: str = "") -> widgets.Widget:
             return
         least = kept.table.dropna(subset=[across, up])[across].idxmin()
         kept = replace(kept, picked=least)
-        figure, axes = pyplot.subplots(figsize=(9, 5), dpi=110, layout="constrained")
-        plots.recommendation.front(
-            kept, axes, across, up, f"{metrics.CRITERIA[up].label} against {metrics.CRITERIA[across].label}"
-        )
-        plots.style.show(figure)
+        display(plots.recommendation.front(kept, across, up))
         one = kept.table.loc[least]
         facts = (f"{each.label} {metrics.in_words(name, one[name])}" for name, each in metrics.CRITERIA.items())
         print(f"Least {metrics.CRITERIA[across].label} (ringed): {least}: {', '.join(facts)}.")

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from itertools import combinations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from hypothesis import given
@@ -281,10 +280,8 @@ def test_plots_and_tables_say_what_they_show(tmp_path, monkeypatch):
     run = made_up(cells, monkeypatch, tmp_path, third=0.02)
     shares = attribution.shares(factorials.of(run, metrics.IMAGE))
     scored = factorials.score(factorials.of(run, metrics.APP))
-    figure, (above, below) = plt.subplots(2)
-    assert "base: scratch -79" in plots.attribution.waterfall(shares, above, "from").get_label()
-    assert f"{len(scored)} cells" in plots.attribution.predictions(scored, below, "held out").get_label()
-    plt.close(figure)
+    assert "base: scratch -79" in plots.attribution.waterfall(shares).alt
+    assert f"{len(scored)} cells" in plots.attribution.predictions(scored).alt
     assert "less, predicted" in views.attribution.shares(shares).to_html()
     assert "strip x opt-z" in views.attribution.knobs(attribution.effects(factorials.of(run, metrics.APP))).to_html()
     assert "inside" in views.attribution.predictions(scored).to_html()

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -274,9 +273,8 @@ def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
     run = service()
     found = recommendation.choose(run, Wishes(min_throughput=0.95))
     for across, up in recommendation.pairs(found.table):
-        plots.recommendation.front(found, plt.figure().add_subplot(), across, up, "front")
+        plots.recommendation.front(found, across, up)
     deploy_s = recommendation.deploy_seconds(run, found.table, 100)
-    axes = plots.recommendation.break_even(found, plt.figure().add_subplot(), deploy_s, 100)
-    assert FAST in [text.get_text() for text in axes.get_legend().get_texts()] and FAST in axes.get_label()
+    plot = plots.recommendation.break_even(found, deploy_s, 100)
+    assert FAST in [text.get_text() for text in plot.axes[0].get_legend().get_texts()] and FAST in plot.alt
     assert len(recommendation.pairs(found.table)) == 3
-    plt.close("all")

@@ -15,7 +15,6 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from support.lab import adds_nothing, as_root, derived, measured
@@ -478,14 +477,10 @@ def test_a_run_without_deploys_says_how_to_measure_them():
 def test_plots_say_what_they_show(recorded):
     times = analysis_deploy.times(recorded)
     found = analysis_deploy.model(times)
-    figure, (above, below) = plt.subplots(2)
-    assert (
-        "scratch-optimized-system at 10 1." in plots.deploy.deploys(times, found, above, studies.EMPTY, "a").get_label()
-    )
-    label = plots.deploy.soonest(analysis_deploy.shared(found), below).get_label()
+    assert "scratch-optimized-system at 10 1." in plots.deploy.deploys(times, found, studies.EMPTY).alt
+    label = plots.deploy.soonest(analysis_deploy.shared(found)).alt
     assert "by bandwidth, Mbit/s and services on the machine" in label
     assert "scratch-optimized-system" in label and "debian-optimized-system" in label
-    plt.close(figure)
 
 
 def test_a_choice_goes_by_what_a_day_brings(recorded):

@@ -1,20 +1,20 @@
 """Plots of the contribution of each factor, and of predictions."""
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.report import views
 from rustimg_lab.report.format import MEGABYTE
-from rustimg_lab.report.plots.style import BLUE, GREY, ORANGE, tell, titled, write_beside
+from rustimg_lab.report.plots.style import BLUE, GREY, ORANGE, Plot, tell, titled, write_beside
 
 
-def waterfall(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
+def waterfall(found: pd.DataFrame) -> Plot:
     """From the start's value to the target's, a bar for each knob's share with its 95% interval, the largest first.
     `found` is `attribution.shares`."""
     about, of_all = found.attrs["quantity"], found.attrs
+    axes = Plot(9, 0.42 * len(found) + 1.9).subplots()
     unit, divisor = about.unit, about.divisor
     ends = [of_all["from"], *(of_all["from"] + found["share"].cumsum())]
     names = views.attribution.turned(found)
@@ -37,13 +37,14 @@ def waterfall(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
     axes.set(xlim=(0, 1.22 * max(ends) / divisor), ylim=(len(found) + 1.6, -0.6), xlabel=f"{about.label}, {unit}")
     first, last = (about.in_words(of_all[name]) for name in ("from", "to"))
     what = f"from {start}, {first}, to {target}, {last}; shares in {unit}"
-    tell(axes, title, what, names, found["share"] / divisor)
-    return titled(axes, title, grid="x")
+    tell(axes, about.label, what, names, found["share"] / divisor)
+    return titled(axes, about.label, grid="x")
 
 
-def predictions(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
+def predictions(found: pd.DataFrame) -> Plot:
     """The error of each prediction with its 95% interval, by the size that was measured. `found` is
     `factorials.score`."""
+    axes = Plot(9, 4).subplots()
     ordered = found.sort_values("measured", ignore_index=True)
     x = ordered["measured"] / MEGABYTE
     low, high, error = (100 * (ordered[name] / ordered["measured"] - 1) for name in ("low", "high", "predicted"))
@@ -54,5 +55,6 @@ def predictions(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
     axes.set(xlabel="measured, MB", ylabel="predicted against measured, %")
     told = f"{len(found)} cells held out, {int(found['inside'].sum())} inside their 95% prediction interval; "
     told += f"median error {found['error'].abs().median():.1%}"
+    title = "predicted without having been measured, with 95% prediction intervals"
     axes.set_label(f"{title}. {told}.")
     return titled(axes, title, grid="both")

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import deploy
 from rustimg_lab.model.names import cell_in_words
-from rustimg_lab.report.plots.style import SCALE, draw_map, legend_below, logarithmic, tell, titled
+from rustimg_lab.report.plots.style import SCALE, Plot, draw_map, legend_below, logarithmic, tell, titled
 
 
-def deploys(table: pd.DataFrame, found: pd.DataFrame, axes: Axes, has: str, title: str) -> Axes:
-    """Time until the first byte by bandwidth, both logarithmic: a point for what was measured, with its 95% interval, a
-    ring for what was held out, and the model as a line. `table` is `deploy.times`, `found` `deploy.model`."""
+def deploys(table: pd.DataFrame, found: pd.DataFrame, has: str) -> Plot:
+    """Time until the first byte of a machine that has so much of an image, by bandwidth, both logarithmic: a point for
+    what was measured, with its 95% interval, a ring for what was held out, and the model as a line. `table` is
+    `deploy.times`, `found` `deploy.model`."""
+    axes = Plot(9, 5).subplots()
     own, models = table[table["has"] == has], found[found["has"] == has].set_index("cell")
     line = np.geomspace(own["bandwidth_mbit"].min(), own["bandwidth_mbit"].max(), 60)
     for number, (cell, each) in enumerate(own.groupby("cell", sort=False)):
@@ -29,14 +30,16 @@ def deploys(table: pd.DataFrame, found: pd.DataFrame, axes: Axes, has: str, titl
     axes.set(xlabel="bandwidth, Mbit/s (logarithmic)", ylabel="until the first byte, s (logarithmic)")
     names = [f"{cell_in_words(each.cell, table.attrs)} at {each.bandwidth_mbit:,}" for each in own.itertuples()]
     what = "s until the first byte, by cell and Mbit/s, with its 95% interval"
+    title = f"a machine that has {has}"
     tell(axes, title, what, names, own["seconds"], own["low"], own["high"])
     legend_below(axes)
     return titled(axes, title, grid="both")
 
 
-def soonest(found: pd.DataFrame, axes: Axes) -> Axes:
+def soonest(found: pd.DataFrame) -> Plot:
     """Which cell has all of so many services answer first on a machine that had nothing, by bandwidth, both
     logarithmic; of `deploy.seconds`. `found` is `deploy.shared`."""
+    axes = Plot(9, 5).subplots()
     bandwidth, services = np.meshgrid(np.logspace(0, 4, 121), np.logspace(0, 3, 101))
     cost = deploy.seconds(found, bandwidth, services)
     cost = cost.rename(columns=lambda cell: cell_in_words(cell, found.attrs))
@@ -44,4 +47,4 @@ def soonest(found: pd.DataFrame, axes: Axes) -> Axes:
     draw_map(axes, bandwidth, services, cost, "whose services all answer first, on a machine that had nothing")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:,g}")
-    return axes
+    return axes.figure

@@ -1,16 +1,17 @@
 """The plot of the robustness probes."""
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from rustimg_lab.model.probes import FAILED, PASSED
-from rustimg_lab.report.plots.style import GREY
+from rustimg_lab.report.plots.style import GREY, Plot
 
 
-def survival(outcomes: pd.DataFrame, names: dict[str, str], axes: Axes, title: str) -> Axes:
+def survival(outcomes: pd.DataFrame, names: dict[str, str]) -> Plot:
     """Every probe against every cell: passed, failed or not applicable, by mark and by colour. `outcomes` is
     `robustness.matrix`, `names` the cells as a reader sees them."""
+    axes = Plot(2.6 + 0.62 * outcomes.shape[1], 2.6 + 0.27 * len(outcomes)).subplots()
+    title = "probes of each image"
     marks = {PASSED: ("\u2713", "white", "#00684E"), FAILED: ("\u2717", "#D55E00", "white"), "": ("?", "white", GREY)}
     for row, probe in enumerate(outcomes.index):
         for column, cell in enumerate(outcomes.columns):
@@ -29,4 +30,4 @@ def survival(outcomes: pd.DataFrame, names: dict[str, str], axes: Axes, title: s
     failed = {cell: outcomes.index[outcomes[cell] == FAILED] for cell in outcomes.columns}
     said = "; ".join(f"{names[cell]} fails {', '.join(each) or 'none'}" for cell, each in failed.items())
     axes.set_label(f"{title}. {len(outcomes)} probes: {said}.")
-    return axes
+    return axes.figure

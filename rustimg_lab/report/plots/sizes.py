@@ -1,5 +1,7 @@
 """Plots of sizes."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +13,7 @@ from rustimg_lab.report.plots.style import (
     GREEN,
     GREY,
     ORANGE,
+    Plot,
     legend_below,
     rows_below,
     tell,
@@ -19,8 +22,38 @@ from rustimg_lab.report.plots.style import (
 )
 
 
-def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
-    """The article's size and ours, per cell, on a logarithmic axis. `table` is `cells.article_grid`, one profile."""
+def then_and_now(table: pd.DataFrame) -> Plot:
+    """The article's size and ours, per cell, on a logarithmic axis. `table` is `cells.article_grid`."""
+    return _by_profile(table, _then_and_now)
+
+
+def shares(table: pd.DataFrame) -> Plot:
+    """What the base brings and what the app adds, unpacked, per cell."""
+    return _by_profile(table, _shares)
+
+
+def transfer(table: pd.DataFrame) -> Plot:
+    """Bytes on disk against bytes over the network, per cell."""
+    return _by_profile(table, draw_transfer)
+
+
+def ladder(found: pd.DataFrame) -> Plot:
+    """Bytes on disk and over the network of each profile on one base. `found` is one group of `cells.ladder`."""
+    names = found["profile"] + found["unstable"].map({True: " (unstable)"}).fillna("")
+    title = f"{found['base'].iloc[0]}, allocator {found['allocator'].iloc[0]}"
+    return draw_transfer(found.assign(base=names), Plot(9, 0.45 * len(found) + 1.6).subplots(), title)
+
+
+def _by_profile(table: pd.DataFrame, draw: Callable[[pd.DataFrame, Axes, str], Plot]) -> Plot:
+    """The cells of each profile, side by side."""
+    profiles = table["profile"].unique()
+    figure = Plot(12, 4.2)
+    for axes, profile in zip(figure.subplots(1, len(profiles), squeeze=False)[0], profiles, strict=True):
+        draw(table[table["profile"] == profile], axes, f"profile {profile}")
+    return figure
+
+
+def _then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     then, now, rows = table["article_bytes"] / MEGABYTE, table["unpacked_bytes"] / MEGABYTE, range(len(table))
     axes.hlines(rows, then, now, color=GREY, linewidth=2, zorder=1)
     axes.scatter(then, rows, 70, facecolor="white", edgecolor=GREY, linewidth=2, zorder=2, label="article, 2021")
@@ -35,8 +68,7 @@ def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     return _bases_below(axes, table, title, "image in MB, in the article and measured here", then, now)
 
 
-def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
-    """What the base brings and what the app adds, unpacked, per cell."""
+def _shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     base, app = table["base_bytes"] / MEGABYTE, table["app_bytes"] / MEGABYTE
     rows = range(len(table))
     axes.barh(rows, base, 0.6, color=ORANGE, label="base image")
@@ -47,8 +79,8 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     return _bases_below(axes, table, title, "MB of the base image and of the app", base, app)
 
 
-def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
-    """Bytes on disk against bytes over the network, per cell."""
+def draw_transfer(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
+    """Draw the bars of `transfer` on axes of a larger plot."""
     unpacked, compressed = table["unpacked_bytes"] / MEGABYTE, table["compressed_bytes"] / MEGABYTE
     rows = np.arange(len(table))
     axes.barh(rows - 0.2, unpacked, 0.36, color=BLUE, label="unpacked")
@@ -60,15 +92,10 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Axes:
     return _bases_below(axes, table, title, "image in MB, unpacked and compressed", unpacked, compressed)
 
 
-def ladder(found: pd.DataFrame, axes: Axes, title: str) -> Axes:
-    """Bytes on disk and over the network of each profile on one base. `found` is of `cells.ladder`."""
-    names = found["profile"] + found["unstable"].map({True: " (unstable)"}).fillna("")
-    return transfer(found.assign(base=names), axes, title)
-
-
-def icicle(parts: pd.DataFrame, axes: Axes, title: str) -> Axes:
+def icicle(parts: pd.DataFrame, title: str) -> Plot:
     """A cell's image from left to right: above whose bytes they are, below the packages and crates of each, widest
     first. `parts` is `cells.composition`."""
+    axes = Plot(12, 4.6).subplots()
     colours = {"base image": ORANGE, "binary": BLUE, "other files": GREY}
     axes.set_xlim(0, parts["size_bytes"].sum() / MEGABYTE)
     left = 0.0
@@ -95,7 +122,7 @@ def _part(axes: Axes, name: str, left: float, size: float, row: int, fill: dict[
     axes.text((left + size / 2) / MEGABYTE, row, text, **label)
 
 
-def _bases_below(axes: Axes, table: pd.DataFrame, title: str, what: str, *values: pd.Series) -> Axes:
+def _bases_below(axes: Axes, table: pd.DataFrame, title: str, what: str, *values: pd.Series) -> Plot:
     """The bases' names, from the top down, the legend, and in the label of the axes these values of each."""
     names = cells.bases_in_words(table)
     tell(axes, title, what, names, *values)

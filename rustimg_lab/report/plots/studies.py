@@ -6,14 +6,16 @@ from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model.names import TWIN, cell_in_words
-from rustimg_lab.report.plots.style import BLUE, GREY, cells_below, legend_below, tell, write_beside
+from rustimg_lab.report.plots.style import BLUE, GREY, Plot, cells_below, legend_below, tell, write_beside
 
 _WIDE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)  # ticks of ratios
 _NARROW = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
 
 
-def trials(samples: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
-    """Every trial as a point, and per cell the geometric mean with its 95% interval, of `comparison.samples`."""
+def trials(samples: pd.DataFrame, label: str, title: str, axes: Axes | None = None) -> Plot:
+    """Every trial as a point, and per cell the geometric mean with its 95% interval, of `comparison.samples`; on the
+    axes of a larger plot where those are passed."""
+    axes = axes or Plot(9, 0.62 * samples["cell"].nunique() + 1.4).subplots()
     summary = comparison.summarize(samples)
     for row, cell in enumerate(summary.itertuples()):
         values = samples.loc[samples["cell"] == cell.cell, "value"]
@@ -29,12 +31,15 @@ def trials(samples: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
     return cells_below(axes, summary, title)
 
 
-def ratios(found: pd.DataFrame, axes: Axes, label: str, title: str) -> Axes:
-    """Each cell's ratio to the baseline with its intervals, and the verdict. `found` is what `comparison.compare` is.
+def ratios(found: pd.DataFrame, label: str, title: str) -> Plot:
+    """Each cell's ratio to the baseline with its intervals, and the verdict. `found` is what `comparison.compare` is,
+    `label` what is compared.
 
     The thick line is the 95% interval of this ratio alone, the thin one holds for all at once; the band is the noise
     floor, by which the same image differs from itself.
     """
+    axes = Plot(9, 0.5 * len(found) + 1.6).subplots()
+    label = f"{label}, as a ratio to {found.attrs['baseline']}"
     known = found[found["pairs"] > 1]
     low = max(min([0.95, *known["low_all"]]) / 1.08, 0.02)
     high = min(max([1.05, *known["high_all"]]) * 1.08, 50)

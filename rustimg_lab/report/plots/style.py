@@ -1,15 +1,15 @@
 """What the plots share: colours, axes, names beside points, and the text for those who cannot see them.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart. Each plot writes as the label of its axes what
-it shows, in words; `show` hands that on.
+it shows, in words: `Plot.alt`.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from IPython.display import display
-from matplotlib import pyplot
+from IPython.core.pylabtools import print_figure
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -22,10 +22,19 @@ TITLE = {"loc": "left", "fontsize": 11}
 SCALE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY)
 
 
-def show(figure: Figure) -> None:
-    """Displays a figure in a notebook, with what its plots say as the text for those who cannot see it."""
-    display(figure, metadata={"image/png": {"alt": " ".join(axes.get_label() for axes in figure.axes)}})
-    pyplot.close(figure)  # or it would be displayed again at the end of the cell
+class Plot(Figure):
+    """A figure, as large as the plots of a report are; a notebook shows it with `alt`. Width and height in inches."""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height), dpi=150, layout="constrained")
+
+    @property
+    def alt(self) -> str:
+        """Return what the plots say, for those who cannot see them."""
+        return " ".join(axes.get_label() for axes in self.axes)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict, dict]:
+        return {"image/png": print_figure(self, base64=True)}, {"image/png": {"alt": self.alt}}
 
 
 def logarithmic(axes: Axes) -> None:
@@ -57,7 +66,7 @@ def write_names(axes: Axes, names: list[str], points: np.ndarray) -> None:
         axes.annotate(name, point, places[chosen], textcoords="offset points", fontsize=7)
 
 
-def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> Axes:
+def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> Plot:
     """Which column of `cost` is the least at each point, both axes logarithmic; columns are cells as a reader sees
     them."""
     cheapest = cost.to_numpy().argmin(axis=1).reshape(x.shape)
@@ -74,15 +83,15 @@ def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title
     what = f"percent of the map by {axes.get_xlabel()} and {axes.get_ylabel()}, both logarithmic"
     tell(axes, title, what, names, shares)
     legend_below(axes)
-    return axes
+    return axes.figure
 
 
-def cells_below(axes: Axes, found: pd.DataFrame, title: str) -> Axes:
+def cells_below(axes: Axes, found: pd.DataFrame, title: str) -> Plot:
     """The cells' names, from the top down."""
     return rows_below(axes, [name.replace(" again", "\nagain") for name in comparison.names(found)], title, grid="x")
 
 
-def rows_below(axes: Axes, names: Sequence[str], title: str, grid: str = "") -> Axes:
+def rows_below(axes: Axes, names: Sequence[str], title: str, grid: str = "") -> Plot:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     return titled(axes, title, grid)
@@ -105,13 +114,13 @@ def tell(axes: Axes, title: str, what: str, names: Iterable[str], *values: Itera
     axes.set_label(f"{title}. {what}: {'; '.join(said)}.")
 
 
-def titled(axes: Axes, title: str, grid: str = "") -> Axes:
+def titled(axes: Axes, title: str, grid: str = "") -> Plot:
     """The end of a plot: its title, no frame above and on the right, and grid lines across an axis, or both."""
     axes.set_title(title, **TITLE)
     axes.spines[["top", "right"]].set_visible(False)
     if grid:
         axes.grid(axis=grid, color="#E8E8E8", zorder=0)
-    return axes
+    return axes.figure
 
 
 def legend_below(axes: Axes, below: float = 0.14, columns: int = 2) -> None:
