@@ -1,7 +1,7 @@
 """A lab that measures what a base image, a build profile and an allocator cost a Rust service.
 
 In a notebook: `import rustimg_lab as lab`, then the verbs of `__all__`. Each verb imports what it needs when it is
-called. What it returns has tables and plots, and is shown by a notebook.
+called. A notebook shows what it returns, as a table; `.plot()` and `.words` are the plot and the verdicts of it.
 """
 
 import sys
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rustimg_lab.model.matrix import Cell
-    from rustimg_lab.widgets.results import Cells, Change, Recommendation, Run, Runs
+    from rustimg_lab.widgets.results import Cells, Result
+    from rustimg_lab.widgets.run import Change, Recommendation, Run
 
-__all__ = ["build", "cells", "compare", "load", "measure", "recommend", "report", "runs"]
+__all__ = ["build", "cells", "compare", "doctor", "load", "measure", "profiles", "recommend", "report", "runs"]
 
 
 class _Face(ModuleType):
@@ -38,11 +39,27 @@ def cells(
     """Return every combination of base images, build profiles and allocators: a tuple of cells.
 
     Names are a list, or text with commas. Raises LabError, with the nearest name, on a name that is not known."""
-    from rustimg_lab.model import matrix
     from rustimg_lab.widgets.results import Cells
 
     factors = (each.split(",") if isinstance(each, str) else list(each) for each in (bases, profiles, allocators))
-    return Cells(matrix.grid(*factors, debian))
+    return Cells(*factors, debian)
+
+
+def profiles() -> "Result":
+    """Return every build profile of data/profiles.toml, with its gain and its cost."""
+    from rustimg_lab.report import views
+    from rustimg_lab.widgets.results import Result
+
+    return Result.of(views.provenance.profiles_known())
+
+
+def doctor() -> "Result":
+    """Return what this machine and its engine have, what they lack, and what to do about it."""
+    from rustimg_lab.engine import doctor
+    from rustimg_lab.report import views
+    from rustimg_lab.widgets.results import Result
+
+    return Result.of(views.provenance.machine(doctor.findings()))
 
 
 def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "Run":
@@ -90,45 +107,46 @@ def measure(
 def load(run: str) -> "Run":
     """Return a run by its name: `recorded/NAME`, or one of your own. Raises LabError when there is no such run."""
     from rustimg_lab.store import runs as store_runs
-    from rustimg_lab.widgets.results import Run
+    from rustimg_lab.widgets.run import Run
 
     return Run(run, store_runs.load(run))
 
 
-def runs() -> "Runs":
+def runs() -> "Result":
     """Return every run that there is, with what each has."""
-    from rustimg_lab.widgets.results import Runs
+    from rustimg_lab.report import views
+    from rustimg_lab.widgets.results import Result
 
-    return Runs()
+    return Result.of(views.provenance.runs())
 
 
 def compare(before: str, after: str) -> "Change":
     """Return what changed in size and speed from one run to another. Raises LabError when the runs are of two apps or
     of two machines."""
-    from rustimg_lab.widgets.results import Change
+    from rustimg_lab.widgets.run import Change
 
     return Change(load(before), load(after))
 
 
 def recommend(
-    run: str,
-    max_transfer_mb: float = 0,
-    max_memory_mb: float = 0,
-    max_startup_ms: float = 0,
-    min_throughput: float = 0,
-    stable: bool = True,
+    run: str, workload: str = "", min_throughput: float = 0, shell: bool = False, stable: bool = True, **most: float
 ) -> "Recommendation":
     """Return the cell to ship: the smallest compressed (pull) size within the limits, with the reasons against others.
 
-    Limits of 0 do not count. `min_throughput` is a share of the best cell's. `stable` rules out unstable compiler
-    flags. Raises LabError when a limit is on something that the run did not measure."""
-    from rustimg_lab.analysis import recommendation
-    from rustimg_lab.widgets.results import Recommendation
+    Limits are `max_transfer_mb`, `max_memory_mb` and `max_startup_ms`; 0 is none. `min_throughput` is a share of the
+    best cell's. `shell` asks for one in the image, `stable` rules out unstable compiler flags. `workload` is of the
+    studies (default: the first). Raises LabError when a limit is unknown, or on something that the run did not
+    measure."""
+    from rustimg_lab.analysis.recommendation import Wishes
+    from rustimg_lab.errors import unknown
+    from rustimg_lab.model.metrics import CRITERIA
+    from rustimg_lab.widgets.run import Recommendation
 
-    limits = {"transfer": max_transfer_mb * 1e6, "memory": max_memory_mb * 1e6, "startup": max_startup_ms / 1e3}
-    limits = {name: limit for name, limit in limits.items() if limit}
-    wishes = recommendation.Wishes(limits, min_throughput, stable=stable)
-    return Recommendation(run, recommendation.choose(load(run).data, wishes))
+    names = {"max_transfer_mb": "transfer", "max_memory_mb": "memory", "max_startup_ms": "startup"}
+    for name in most.keys() - names:
+        raise unknown("limit", name, names)
+    limits = {names[name]: limit * CRITERIA[names[name]].divisor for name, limit in most.items() if limit}
+    return Recommendation(load(run), Wishes(limits, min_throughput, shell, stable), workload)
 
 
 def report(run: str, form: str = "html") -> Path:

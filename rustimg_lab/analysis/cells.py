@@ -146,13 +146,12 @@ def article_grid(run: RunData) -> pd.DataFrame:
     return table[table["article_bytes"].notna() & (table["allocator"] == theirs)].reset_index(drop=True)
 
 
-def drawn(table: pd.DataFrame, grid: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The cells that have room in a plot side by side, and their profiles: `grid` (`article_grid`), or where that is
-    empty those of `table` (`cells`) of two profiles and the first allocator on each base."""
+def drawn(table: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
+    """The cells that have room in a plot side by side: `grid` (`article_grid`), or where that is empty those of `table`
+    (`cells`) of two profiles and the first allocator on each base."""
     if len(grid):
-        return grid, list(grid["profile"].unique())
-    profiles = list(table["profile"].unique()[:2])
-    return table[table["profile"].isin(profiles)].drop_duplicates(["base", "profile"]), profiles
+        return grid
+    return table[table["profile"].isin(table["profile"].unique()[:2])].drop_duplicates(["base", "profile"])
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:

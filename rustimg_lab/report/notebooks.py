@@ -18,13 +18,12 @@ from rustimg_lab.host import files
 from rustimg_lab.model.studies import SIZES
 from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PACKAGE, PROBES_FILE, PROFILES, PUBLISHED, REPORTS
 from rustimg_lab.report import page
+from rustimg_lab.report.format import SENTINEL
 from rustimg_lab.store import runs
 
 CELL_TIMEOUT_S = 300
 # Without the line that a kernel may log when it is told to end.
 QUIET = {"extra_arguments": ["--log-level=CRITICAL"]}
-# What the last cell of a notebook prints: papermill alone may call the run of a dead kernel done.
-SENTINEL = "Report complete"
 
 
 def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Path:
@@ -94,8 +93,9 @@ def without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The document without the line that is for us alone."""
     last = document.cells[-1]
     for output in last.outputs:
-        output["text"] = "".join(line for line in output["text"].splitlines(True) if SENTINEL not in line)
-    last.outputs = [output for output in last.outputs if output["text"]]
+        if "text" in output:
+            output["text"] = "".join(line for line in output["text"].splitlines(True) if SENTINEL not in line)
+    last.outputs = [output for output in last.outputs if output.get("text", output.get("data"))]
     return document
 
 

@@ -8,7 +8,6 @@ from rustimg_lab.analysis import comparison
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.build import lab_toml
 from rustimg_lab.measure.plan import Plan
-from rustimg_lab.model import matrix
 from rustimg_lab.paths import MYIP
 from rustimg_lab.pipeline import planner
 from rustimg_lab.pipeline.grid import run_grid
@@ -16,28 +15,28 @@ from rustimg_lab.pipeline.session import Request
 from rustimg_lab.report import plots
 from rustimg_lab.report.plots.style import Plot
 from rustimg_lab.store import runs
+from rustimg_lab.widgets.results import Cells
 
 POLL_S = 2
 TRIALS_POLL_S = 30  # drawing takes half a second of a CPU, which the trials are to have to themselves
 
 
-def build(base_names: list[str], profiles: list[str], allocators: list[str], run_name: str, blocks: int) -> list[str]:
-    """Builds myip's cells of all these and measures them into the run, then `blocks` blocks of a short study of their
+def build(cells: Cells, run_name: str, blocks: int) -> list[str]:
+    """Builds these cells of myip and measures them into the run, then `blocks` blocks of a short study of their
     servers, and returns a line on each that failed.
 
     The kernel's interrupt stops it in order; the same call goes on. Raises LabError as `grid.run_grid` does.
     """
-    app, grid, study = lab_toml.load(MYIP), (base_names, profiles, allocators), None
-    cells = matrix.grid(*grid)
+    app, study = lab_toml.load(MYIP), None
     if blocks:
         plan = planner.planner("throughput", [planner.USUAL_LOAD], Plan(blocks), app)
-        study = planner.short(*grid, matrix.DEBIAN), plan
+        study = planner.short(*cells.grid), plan
     shown, over = display(Plot(9, 2), display_id=True), threading.Event()
     drawing = threading.Thread(target=_draw, args=(run_name, shown, over), daemon=True)
     drawing.start()
     try:
         command = f"# in 00_start_here.ipynb: {', '.join(map(str, cells))}; {blocks} blocks"
-        failures = run_grid(Request(app, run_name, command=command), cells, study)
+        failures = run_grid(Request(app, run_name, command=command), list(cells), study)
     except KeyboardInterrupt:
         print("lab: interrupted; run this cell again to go on")
         return []

@@ -1,129 +1,104 @@
-"""What the verbs of `import rustimg_lab` return: tables, plots, and how a notebook shows them."""
+"""What the verbs of `import rustimg_lab` return is made of these: numbers that are shown as a table, plots, words."""
 
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from html import escape
+from typing import TYPE_CHECKING
 
 import pandas as pd
+from IPython.display import display
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.analysis import comparison, recommendation, regression
-from rustimg_lab.analysis.cells import cell_table
-from rustimg_lab.model import matrix, metrics
-from rustimg_lab.report import plots, views
+from rustimg_lab.errors import LabError
+from rustimg_lab.model import matrix
+from rustimg_lab.report import views
 from rustimg_lab.report.plots.style import Plot
-from rustimg_lab.store import runs
-from rustimg_lab.store.runs import RunData
+
+if TYPE_CHECKING:
+    from ipywidgets import Widget
+
+
+class Words(str):
+    """Sentences, which a notebook shows as Markdown."""
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+class Several(list):
+    """Things that a notebook shows one below the other; where there are none, a line that says why."""
+
+    def __init__(self, things: Iterable[object] = (), nothing: str = "") -> None:
+        super().__init__(things)
+        self._nothing = nothing
+
+    def plot(self) -> "Several":
+        """Return the plots of all that have one."""
+        return Several(each.plot() for each in self if isinstance(each, Result))
+
+    def _ipython_display_(self) -> None:
+        for each in self or filter(None, [Words(self._nothing)]):
+            display(each)
+
+
+class Result:
+    """Numbers, shown as a table. `table`: the numbers, in the units of `analysis`. Some have a plot and words too."""
+
+    def __init__(
+        self,
+        table: pd.DataFrame,
+        style: Callable[[pd.DataFrame], Styler],
+        draw: Callable[[pd.DataFrame], Plot | Several] | None = None,
+        tell: Callable[[pd.DataFrame], str] | None = None,
+        nothing: str = "",
+    ) -> None:
+        self.table, self._style, self._draw, self._tell, self._nothing = table, style, draw, tell, nothing
+
+    @classmethod
+    def of(cls, styler: Styler) -> "Result":
+        """Return a table that is styled already."""
+        return cls(styler.data, lambda _: styler)
+
+    def plot(self) -> Plot | Several:
+        """Return the plot, or several; none where the table is empty. Raises LabError when this has no plot."""
+        if not self._draw:
+            raise LabError("there is no plot of this, only a table")
+        return Several() if self.table.empty else self._draw(self.table)
+
+    @property
+    def words(self) -> Words:
+        """Return the verdicts in sentences. Raises LabError when this has none."""
+        if not self._tell:
+            raise LabError("there are no words on this, only a table")
+        return Words(self._tell(self.table))
+
+    def sortable(self) -> "Widget":
+        """Return the table as a widget that sorts by the column that one chooses."""
+        from rustimg_lab.widgets import trade_off
+
+        return trade_off.sortable(self._style(self.table).data)
+
+    def _repr_html_(self) -> str:
+        if self.table.empty and self._nothing:
+            return f"<p>{escape(self._nothing)}</p>"
+        return self._style(self.table).to_html()
 
 
 class Cells(tuple[matrix.Cell, ...]):
-    """Cells, shown as a table of what each is made of."""
+    """Cells, shown as a table of what each is made of. `grid`: bases, profiles, allocators, release of Debian."""
+
+    grid: tuple[list[str], list[str], list[str], str]
+
+    def __new__(cls, *grid: list[str] | str) -> "Cells":
+        made = super().__new__(cls, matrix.grid(*grid))
+        made.grid = grid
+        return made
+
+    def watch(self, run: str, blocks: int = 3) -> list[str]:
+        """Build and measure these cells of myip, then `blocks` blocks of a short study of their servers (0 for sizes
+        alone), while plots grow in the notebook; return a line on each that failed. Raises LabError as `lab.build`."""
+        from rustimg_lab.widgets import live
+
+        return live.build(self, run, blocks)
 
     def _repr_html_(self) -> str:
         return views.provenance.cells(list(self)).to_html()
-
-
-class Runs:
-    """All runs, shown as a table of what each has."""
-
-    @property
-    def names(self) -> list[str]:
-        return list(runs.runs())
-
-    def _repr_html_(self) -> str:
-        return views.provenance.runs().to_html()
-
-
-@dataclass(frozen=True)
-class Ratios:
-    """One metric of a study, each cell compared with the baseline. `table`: a row per cell with ratio, interval and
-    verdict (see `comparison.compare`). `metric`: label, direction and words."""
-
-    study: str
-    metric: metrics.Metric
-    table: pd.DataFrame
-
-    def plot(self) -> Plot:
-        """Return the ratios with their 95% intervals, the noise floor and the verdicts, as a figure."""
-        better = "lower" if self.metric.lower_is_better else "higher"
-        return plots.studies.ratios(self.table, self.metric.label, f"{self.study}: {better} is better")
-
-    def _repr_html_(self) -> str:
-        return views.studies.ratios(self.table).to_html()
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run: all of its rows, one per observation, and a line on each cell or trial that failed in the last call."""
-
-    name: str
-    data: RunData = field(repr=False)
-    failures: tuple[str, ...] = ()
-
-    @property
-    def sizes(self) -> pd.DataFrame:
-        """A row per cell, sizes in bytes (see `cells.cell_table`)."""
-        return cell_table(self.data)
-
-    @property
-    def studies(self) -> list[str]:
-        """The names of the run's studies."""
-        return list(self.data.environment.studies)
-
-    def ratios(self, study: str = "throughput", metric: str = "") -> Ratios:
-        """Compare the cells of a study, by its name or its kind, with its baseline (default: its main metric). Raises
-        LabError when the run has no such study."""
-        name = study if study in self.studies else comparison.find_study(self.data, study)
-        metric = metric or self.data.environment.studies[name].metric
-        return Ratios(name, metrics.METRICS[metric], comparison.of_study(self.data, name, metric))
-
-    def _repr_html_(self) -> str:
-        parts = [f"<h4>Run {escape(self.name)}</h4>", *(f"<p>failed: {escape(line)}</p>" for line in self.failures)]
-        shown = [views.sizes.breakdown(self.sizes)] if len(self.sizes) else []
-        shown += [views.studies.studies(self.data)] if self.studies else []
-        return "".join([*parts, *(table.to_html() for table in shown)])
-
-
-@dataclass(frozen=True)
-class Change:
-    """What changed from one run to another. `sizes`: in bytes (see `regression.sizes`); `speeds`: as ratios (see
-    `regression.speeds`)."""
-
-    before: Run
-    after: Run
-
-    @cached_property
-    def sizes(self) -> pd.DataFrame:
-        return regression.sizes(self.before.data, self.after.data)
-
-    @cached_property
-    def speeds(self) -> pd.DataFrame:
-        return regression.speeds(self.before.data, self.after.data)
-
-    def _repr_html_(self) -> str:
-        tables: list[Styler] = [views.style.style(views.regression.changed_sizes(self.sizes))]
-        if len(self.speeds):
-            tables.append(views.style.style(views.regression.changed_speeds(self.speeds)))
-        title = f"<h4>{escape(self.before.name)} -&gt; {escape(self.after.name)}</h4>"
-        return title + "".join(table.to_html() for table in tables)
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """The cell to ship. `cell` is "" where none is within the limits; `choice.table` has the reasons."""
-
-    run: str
-    choice: recommendation.Choice
-
-    @property
-    def cell(self) -> str:
-        return self.choice.picked
-
-    @property
-    def dockerfile(self) -> str:
-        """The Dockerfile that the cell was built from. Raises LabError when the run has none."""
-        return runs.dockerfile(self.run, self.cell)
-
-    def _repr_html_(self) -> str:
-        said = "".join(f"<p>{escape(line)}</p>" for line in views.recommendation.evidence(self.choice))
-        return said + views.recommendation.candidates(self.choice).to_html()

@@ -11,9 +11,9 @@ from rustimg_lab.analysis.cells import app_name, bases_in_words
 from rustimg_lab.analysis.comparison import NO_DIFFERENCE, TOO_NOISY
 from rustimg_lab.model import matrix, names
 from rustimg_lab.report import format
+from rustimg_lab.report.format import MEBIBYTE
 from rustimg_lab.store.runs import RunData
 
-MEBIBYTE = 1 << 20
 CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d"  # the article, FROM scratch
 
 

@@ -1,0 +1,206 @@
+"""Runs, as the verbs of `import rustimg_lab` return them: what leads to all that was measured, the cell to ship, and
+what changed between two of them."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from IPython.display import HTML, display
+from pandas.io.formats.style import Styler
+
+from rustimg_lab.analysis import comparison, deploy, profile_effects, recommendation, regression
+from rustimg_lab.model import cargo_profile
+from rustimg_lab.report import plots, views
+from rustimg_lab.report.format import SENTINEL
+from rustimg_lab.store import runs
+from rustimg_lab.store.runs import RunData
+from rustimg_lab.widgets.attribution import Attribution
+from rustimg_lab.widgets.images import Probes, Sizes
+from rustimg_lab.widgets.results import Result, Several, Words
+from rustimg_lab.widgets.studies import ColdBuilds, Deploys, Memory, Startup, Study, Throughput
+
+if TYPE_CHECKING:
+    from ipywidgets import Widget
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run. `data`: its rows and its environment; `failures`: a line on each cell or trial that failed in the last
+    call. What it does not have raises LabError with a line on what it has."""
+
+    name: str
+    data: RunData = field(repr=False)
+    failures: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """Return all rows, one per observation."""
+        return self.data.rows
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """Return the sizes of the images: a row per cell."""
+        return Sizes(self.data)
+
+    @property
+    def probes(self) -> Probes:
+        """Return the robustness probes: what each image passes and fails."""
+        return Probes(self.data)
+
+    @property
+    def studies(self) -> list[str]:
+        """Return the names of the run's studies."""
+        return list(self.data.environment.studies)
+
+    @property
+    def packages(self) -> HTML:
+        """Return the packages of each base image with their versions, folded away."""
+        return views.provenance.packages(self.data)
+
+    def study(self, study: str, baseline: str = "", **parameters: Any) -> Study:
+        """Return a study by its name, or the first of that kind with these parameters."""
+        name = study if study in self.studies else comparison.find_study(self.data, study, **parameters)
+        return Study(self.data, name, baseline)
+
+    def ratios(self, study: str = "throughput", metric: str = "") -> Result:
+        """Compare the cells of a study, by its name or its kind, with its baseline (default: its main metric)."""
+        return self.study(study).ratios(metric)
+
+    def startup(self, baseline: str = "") -> Startup:
+        """Return the starts of the program and of its container (default: compared with the study's baseline)."""
+        return Startup(self.data, baseline)
+
+    def throughput(
+        self, workload: str = "batch", workers: int = 1, connections: int = 16, baseline: str = ""
+    ) -> Throughput:
+        """Return the CPU time and the rate of requests of servers under a load, and their latency."""
+        load = {"workload": workload, "workers": workers, "connections": connections}
+        return Throughput(self.data, load, baseline)
+
+    def memory(self, workload: str = "batch", workers: int = 1, connections: int = 1000, baseline: str = "") -> Memory:
+        """Return the memory of servers under a load, with idle connections, and under ever smaller limits."""
+        load = {"workload": workload, "workers": workers, "connections": connections}
+        return Memory(self.data, load, baseline)
+
+    def deploys(self, baseline: str = "", against: str = "", held_out: int = deploy.HELD_OUT_MBIT) -> Deploys:
+        """Return the deploys to machines that lack the image; `held_out` is the bandwidth in Mbit/s that the model is
+        not fitted to (default cells: the studies' baseline, and the one that pulls the most)."""
+        return Deploys(self.data, baseline, against, held_out)
+
+    def cold_builds(self, baseline: str = "") -> ColdBuilds:
+        """Return the cold builds: CPU time, and the time from start to end."""
+        return ColdBuilds(self.data, baseline)
+
+    def attribution(self, workload: str = "", start: str = "", target: str = "") -> Attribution:
+        """Return the contribution of each factor between two cells (default: from the largest plain image to the cell
+        with the least of each quantity)."""
+        return Attribution(self.data, workload, start, target)
+
+    def trade_off(self, workload: str = "") -> "Widget":
+        """Return a widget: choose cells and two criteria, and the plot of the Pareto front answers."""
+        from rustimg_lab.widgets import trade_off
+
+        return trade_off.trade_off(self.data, workload)
+
+    def footer(self) -> None:
+        """Show how the run was made and what was lost: studies, base images, machine, rows that could not be read. It
+        is the last cell of a notebook, and says that all cells were executed."""
+        if self.studies:
+            display(views.studies.studies(self.data), views.studies.lost(self.data))
+        display(views.provenance.provenance(self.data), views.provenance.environment(self.data))
+        print(*self.data.broken, f"{SENTINEL}: every cell above was executed.", sep="\n")
+
+    def _repr_html_(self) -> str:
+        parts = [f"<h4>Run {escape(self.name)}</h4>", *(f"<p>failed: {escape(line)}</p>" for line in self.failures)]
+        shown = [self.sizes._repr_html_()] if len(self.sizes.table) else []
+        shown += [views.studies.studies(self.data).to_html()] if self.studies else []
+        return "".join([*parts, *shown])
+
+
+class Recommendation:
+    """The cell to ship. `cell` is "" where none is within the limits; `choice` has how sure it is."""
+
+    def __init__(self, run: Run, wishes: recommendation.Wishes, workload: str = "") -> None:
+        self.run, self._workload = run, workload
+        self.choice = recommendation.choose(run.data, wishes, workload)
+        self.cell = self.choice.picked
+
+    @property
+    def words(self) -> Words:
+        """Return the cell to ship, and how sure that is."""
+        return Words("\n\n".join(views.recommendation.evidence(self.choice)))
+
+    @property
+    def candidates(self) -> Result:
+        """Return every cell, the best first, and why it was not picked; the plot is the Pareto front."""
+        pairs = recommendation.pairs(self.choice.table)
+        nothing = "This run has sizes alone: `./lab measure --run NAME --study throughput` measures its cells."
+        return Result(
+            self.choice.table,
+            lambda _: views.recommendation.candidates(self.choice),
+            lambda _: Several((plots.recommendation.front(self.choice, *pair) for pair in pairs), nothing),
+        )
+
+    def break_even(self, bandwidth_mbit: float = 100) -> Several:
+        """Return the map of the cell with the fewest seconds per day, by deploys and requests, for a link of so many
+        Mbit/s. Raises LabError for a bandwidth that is not above 0."""
+        table = self.choice.table
+        deploy_s = recommendation.deploy_seconds(self.run.data, table, bandwidth_mbit)
+        nothing = "The map needs the CPU time per request of at least two cells. This run did not measure it."
+        if (table["cpu"].notna() & deploy_s["mean"].notna()).sum() < 2:
+            return Several(nothing=nothing)
+        return Several([plots.recommendation.break_even(self.choice, deploy_s, bandwidth_mbit)])
+
+    @property
+    def profiles(self) -> Result:
+        """Return what each build profile changes compared with `optimized`, as ratios."""
+        nothing = "This run has nothing beside profile 'optimized' on the same base with the same allocator."
+        found = profile_effects.of_profiles(self.run.data, self._workload)
+        parts = views.profile_effects.effects, None, views.profile_effects.in_words
+        return Result(found, *parts, nothing)
+
+    @property
+    def cargo_profile(self) -> str:
+        """Return the build profile for a Cargo.toml. Raises LabError when the lab does not know the profile."""
+        return cargo_profile.cargo_profile(*self.choice.table.loc[self.cell, ["base", "profile", "allocator"]])
+
+    @property
+    def dockerfile(self) -> str:
+        """Return the Dockerfile that the cell was built from. Raises LabError when the run has none."""
+        return runs.dockerfile(self.run.name, self.cell)
+
+    def check(self) -> None:
+        """Raise AssertionError when the cell is not within the limits, or a cell that lost has no reason."""
+        table = self.choice.table
+        assert table["meets"].sum() == 0 or table.loc[self.cell, "meets"]
+        assert table["reason"].ne("").sum() == len(table) - bool(self.cell)
+        assert sum(self.choice.sureness.values()) < 1 + 1e-9
+
+    def _repr_html_(self) -> str:
+        return "".join(f"<p>{escape(line)}</p>" for line in self.words.split("\n\n")) + self.candidates._repr_html_()
+
+
+@dataclass(frozen=True)
+class Change:
+    """What changed from one run to another. `sizes`: in bytes (see `regression.sizes`); `speeds`: as ratios (see
+    `regression.speeds`)."""
+
+    before: Run
+    after: Run
+
+    @cached_property
+    def sizes(self) -> pd.DataFrame:
+        return regression.sizes(self.before.data, self.after.data)
+
+    @cached_property
+    def speeds(self) -> pd.DataFrame:
+        return regression.speeds(self.before.data, self.after.data)
+
+    def _repr_html_(self) -> str:
+        tables: list[Styler] = [views.style.style(views.regression.changed_sizes(self.sizes))]
+        if len(self.speeds):
+            tables.append(views.style.style(views.regression.changed_speeds(self.speeds)))
+        title = f"<h4>{escape(self.before.name)} -&gt; {escape(self.after.name)}</h4>"
+        return title + "".join(table.to_html() for table in tables)
