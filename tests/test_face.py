@@ -10,6 +10,7 @@ from support.lab import TINY, forget
 import rustimg_lab as lab
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT
+from rustimg_lab.report.notebooks import SENTINEL
 
 SERVER = TINY.with_name("server")
 RUN = "test-face"
@@ -53,14 +54,45 @@ def test_a_recorded_run_has_its_tables_its_studies_and_ratios_with_a_plot():
 def test_two_runs_are_compared_and_a_cell_is_recommended_with_its_dockerfile():
     assert lab.compare("recorded/service", "recorded/service").sizes["verdict"].eq("same").all()
     found = lab.recommend("recorded/service", max_transfer_mb=3)
-    assert found.cell in lab.load("recorded/service").sizes["cell"].to_list()
+    assert found.cell in lab.load("recorded/service").sizes.table["cell"].to_list()
     assert "FROM" in found.dockerfile and f"Picked: {found.cell}" in found._repr_html_()
     assert lab.recommend("recorded/service", max_transfer_mb=0.01).cell == ""
-    assert "recorded/service" in lab.runs().names and "recorded/service" in lab.runs()._repr_html_()
+    with pytest.raises(LabError, match="unknown limit 'max_transfer': did you mean 'max_transfer_mb'"):
+        lab.recommend("recorded/service", max_transfer=3)
+    assert "recorded/service" in lab.runs().table["run"].to_list() and "recorded/service" in lab.runs()._repr_html_()
     with pytest.raises(LabError, match="unknown study 'thruput'"):
         lab.measure([], RUN, study="thruput")
     with pytest.raises(LabError, match=r"lab.toml: has no \[serve\]"):
         lab.measure([], RUN, app=TINY)
+
+
+def test_what_a_run_leads_to_is_shown_as_a_table_and_has_a_plot_and_words_or_says_that_it_has_none():
+    startup, sizes = lab.load("recorded/startup").startup(), lab.load("recorded/article").sizes
+    assert "**debian-optimized-system**" in startup.server.ratios().words._repr_markdown_()
+    data, metadata = startup.server.trials().plot()._repr_mimebundle_()
+    assert len(data["image/png"]) > 10_000 and "exec to first byte, ms" in metadata["image/png"]["alt"]
+    assert [plot.alt.partition(".")[0] for plot in (sizes.plot(), sizes.article.plot())] == ["profile baseline"] * 2
+    assert "This run has no more than" in sizes.ladder._repr_html_() and sizes.ladder.plot() == []
+    with pytest.raises(LabError, match="no plot of this"):
+        sizes.layers.plot()
+    with pytest.raises(LabError, match="no words on this"):
+        assert sizes.binaries.words
+    with pytest.raises(LabError, match="has no memory study"):
+        lab.load("recorded/startup").memory()
+
+
+def test_a_check_fails_where_the_rows_do_not_hold(monkeypatch):
+    run = lab.load("recorded/memory")
+    run.memory().check()
+    whole = run.rows["metric"] == "steady_rss_bytes"
+    run.rows["value"] = run.rows["value"].where(~whole, 1)
+    with pytest.raises(AssertionError, match="a part is larger than the whole"):
+        run.memory().check()
+
+
+def test_the_footer_shows_where_a_run_comes_from_and_says_that_it_is_the_end(capsys):
+    lab.load("recorded/startup").footer()
+    assert capsys.readouterr().out.splitlines()[-1].startswith(SENTINEL)
 
 
 @pytest.mark.engine
@@ -74,7 +106,7 @@ def test_the_lines_of_the_readme_build_two_cells_measure_them_and_plot_the_ratio
     try:
         names: dict = {}
         exec(code, names)
-        assert len(names["run"].sizes) == 2 and names["run"].sizes["ok"].all() and not names["run"].failures
+        assert len(names["run"].sizes.table) == 2 and names["run"].sizes.table["ok"].all() and not names["run"].failures
         ratios = names["run"].ratios("throughput").table
         assert ratios["pairs"].eq(3).all() and len(ratios) == 2  # the other cell, and the A/A control
         rows = len(names["run"].rows)

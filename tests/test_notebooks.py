@@ -1,10 +1,11 @@
 """What every notebook keeps to. That they run, and that their own assertions hold, is nbval's part (see pyproject)."""
 
+import ast
+
 import nbformat
 import pytest
 
 from rustimg_lab.paths import NOTEBOOKS
-from rustimg_lab.report.notebooks import SENTINEL
 
 
 @pytest.fixture(params=sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
@@ -35,5 +36,15 @@ def test_it_defines_nothing_and_its_cells_are_short(notebook):
         assert not any(line.startswith(("def ", "class ", "async def ")) for line in lines)
 
 
+def test_it_imports_the_face_and_nothing_behind_it(notebook):
+    nodes = [node for cell in code(notebook) for node in ast.walk(ast.parse(cell.source))]
+    imports = {ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)}
+    assert (
+        {"import rustimg_lab as lab"} <= imports <= {"import rustimg_lab as lab", "from IPython.display import display"}
+    )
+    # Nor what a name that begins with an underscore hides.
+    assert not [node.attr for node in nodes if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
+
+
 def test_its_last_cell_says_that_it_is_the_last(notebook):
-    assert SENTINEL in code(notebook)[-1].source
+    assert code(notebook)[-1].source in ("run.footer()", "choice.run.footer()")

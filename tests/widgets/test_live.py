@@ -31,7 +31,7 @@ def test_start_here_builds_measures_and_shows_what_grows(images, tmp_path):
         assert own["ok"].tolist() == [True] * 3  # jemalloc, musl malloc, the twin
         assert run.environment.commands == ["# in 00_start_here.ipynb: scratch-optimized-jemalloc; 1 blocks"]
         document = nbformat.read(tmp_path / "out.ipynb", as_version=4)
-        (cell,) = [cell for cell in document.cells if "live.build" in cell.source]
+        (cell,) = [cell for cell in document.cells if "cells.watch" in cell.source]
         drawn = [output for output in cell.outputs if "image/png" in output.get("data", {})]
         assert drawn and len(drawn[0].data["image/png"]) > 20_000  # the last of it, with both plots
         figure = live.figure(NAME)
