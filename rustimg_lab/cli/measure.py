@@ -70,7 +70,7 @@ def make_report(name: str, form: str = "html") -> None:
     for run in sections.names(name):
         output.load(run)
         for notebook, parameters in sections.parts(run):
-            if notebook in terminal.SHORT:
+            if sections.SECTIONS[notebook].summary:
                 output.console.print(terminal.summary(run, notebook, parameters))
     print(f"report: {publish.whole(name, form, lambda text: print(f'lab: {text}')).relative_to(ROOT)}")
 

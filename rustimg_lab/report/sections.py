@@ -1,18 +1,70 @@
-"""Which notebooks a run has data for: the sections of its page."""
+"""Which notebooks a run has data for: the sections of its page. A new study needs one entry in `SECTIONS`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, robustness
 from rustimg_lab.model import metrics
 from rustimg_lab.model.studies import BUILD, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN
+from rustimg_lab.report import short
 from rustimg_lab.store import runs
 from rustimg_lab.store.runs import RunData
 
 KNOBS = "--knobs"
 MANY_CELLS = 8  # of a factorial: from there on what its knobs do is read sooner than a plot of each cell
-# What plots each cell, by the kind of its studies; sizes have none.
-ONE_BY_ONE = {SIZES: "", STARTUP: "startup", UNDER_LOAD: "throughput", MEMORY: "memory"}
-CHOOSE, ATTRIBUTION, DEPLOY = "05_choose", "07_attribution", "08_deploy"
+ATTRIBUTION = "07_attribution"
 LOAD = ("workload", "workers", "connections")  # what tells the studies of a load apart
+
+
+@dataclass(frozen=True)
+class Section:
+    """A notebook. `parts`: the parameters of each part that a run has data for. `summary`: the table that says it in a
+    few lines, where there is one. `draws`: the kind of the studies ("" for sizes) of which it plots each cell."""
+
+    parts: Callable[[RunData], list[dict[str, Any]]]
+    summary: Callable[..., short.Short] | None = None
+    draws: str | None = None
+
+
+def _once(applies: Callable[[RunData], bool]) -> Callable[[RunData], list[dict[str, Any]]]:
+    return lambda run: [{}] if applies(run) else []
+
+
+def _studies(kind: str, keys: tuple[str, ...] = (), **of: str) -> Callable[[RunData], list[dict[str, Any]]]:
+    """A part for each study of that kind whose baseline has a number, with these of its parameters."""
+    return lambda run: [
+        {key: run.environment.studies[name].parameters.get(key) for key in keys}
+        for name in comparison.find_studies(run, kind, **of)
+    ]
+
+
+def _has_sizes(run: RunData) -> bool:
+    return run.rows.empty or bool((run.rows["study"] == "").any())
+
+
+def _has_choice(run: RunData) -> bool:
+    measured = (comparison.study_of(run, each.kind, each.metric, "") for each in metrics.MEASURED.values())
+    return bool(cells.cell_table(run)["ok"].any() and any(measured))
+
+
+def _has_factorial(run: RunData) -> bool:
+    """Of one that was asked for, also where there is none: the notebook says why."""
+    return any(f" {KNOBS}" in command for command in run.environment.commands) or bool(factorials.everything(run)[0])
+
+
+SECTIONS = {
+    SIZES: Section(_once(_has_sizes), short.of_sizes, draws=""),
+    STARTUP: Section(_studies("startup", program="container"), short.of_startup, draws="startup"),
+    UNDER_LOAD: Section(_studies("throughput", LOAD), short.of_load, draws="throughput"),
+    MEMORY: Section(_studies("memory", LOAD, of="limit"), short.of_memory, draws="memory"),
+    "05_choose": Section(_once(_has_choice)),
+    SURVIVAL: Section(_once(robustness.is_probed), short.of_survival),
+    ATTRIBUTION: Section(_once(_has_factorial)),
+    "08_deploy": Section(_once(deploy.is_measured)),
+    BUILD: Section(_studies("build"), short.of_build),
+}
 
 
 def names(name: str) -> list[str]:
@@ -24,31 +76,7 @@ def parts(run: str) -> list[tuple[str, dict]]:
     """The notebooks that a run has data for, each with its parameters; of several studies, once all have a number of
     the cell that the others are held against."""
     data = runs.load(run)
-    found = [(SIZES, {})] if data.rows.empty or (data.rows["study"] == "").any() else []
-    for name, plan in data.environment.studies.items():
-        about = plan.parameters
-        load = {key: about.get(key) for key in LOAD}
-        if not comparison.has_baseline(data, name):
-            continue
-        if plan.kind == "throughput":
-            found.append((UNDER_LOAD, load))
-        elif plan.kind == "memory" and about["of"] == "limit":
-            found.append((MEMORY, load))
-        elif name == "startup-container":
-            found.append((STARTUP, {}))
-        elif plan.kind == "build":
-            found.append((BUILD, {}))
-    measured = (comparison.study_of(data, each.kind, each.metric, "") for each in metrics.MEASURED.values())
-    if cells.cell_table(data)["ok"].any() and any(measured):
-        found.append((CHOOSE, {}))
-    asked = any(f" {KNOBS}" in command for command in data.environment.commands)
-    if asked or factorials.everything(data)[0]:  # of one that was asked for, also why there is none
-        found.append((ATTRIBUTION, {}))
-    if deploy.is_measured(data):
-        found.append((DEPLOY, {}))
-    if robustness.is_probed(data):
-        found.append((SURVIVAL, {}))
-    return sorted(found, key=lambda part: part[0])
+    return [(notebook, own) for notebook, section in SECTIONS.items() for own in section.parts(data)]
 
 
 def parts_of_page(run: str, data: RunData) -> list[tuple[str, dict]]:
@@ -59,8 +87,7 @@ def parts_of_page(run: str, data: RunData) -> list[tuple[str, dict]]:
     told = {each.quantity.kind for each in factorials.everything(data)[0] if len(each.values) >= MANY_CELLS}
     plans = data.environment.studies.values()
     few = {plan.kind for plan in plans if len(plan.cells) - 1 < MANY_CELLS}  # the twin is one of the cells
-    left_out = {notebook for notebook, kind in ONE_BY_ONE.items() if kind in told - few}
-    return [each for each in found if each[0] not in left_out]
+    return [each for each in found if SECTIONS[each[0]].draws not in told - few]
 
 
 def _recorded() -> list[str]:

@@ -19,7 +19,7 @@ from rustimg_lab.analysis import (
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.model import matrix, metrics, probes, studies
 from rustimg_lab.paths import MYIP, ROOT
-from rustimg_lab.report import format, sections, terminal, views
+from rustimg_lab.report import format, sections, short, terminal, views
 from rustimg_lab.store import runs
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
@@ -137,7 +137,8 @@ def test_the_readmes_choices_are_those_of_the_recorded_runs(run, wishes):
     for line in views.recommendation.evidence(recommendation.choose(runs.load(f"recorded/{run}"), wishes))[1:]:
         assert line in DOCUMENTS, f"README.md or docs/ should say:\n{line}"
     for notebook, parameters in sections.parts(f"recorded/{run}") if run != "service" else ():
-        assert notebook not in terminal.SHORT or terminal.markdown(f"recorded/{run}", notebook, parameters) in DOCUMENTS
+        summary = sections.SECTIONS[notebook].summary
+        assert not summary or terminal.markdown(f"recorded/{run}", notebook, parameters) in DOCUMENTS
 
 
 def test_the_readme_says_what_images_survive():
@@ -166,7 +167,7 @@ def profiles_in_markdown(run: str) -> str:
         lines.append([profile, "unstable" if any(cell and cell["unstable"] is True for cell in own) else ""])
         for cell in own:
             lines[-1] += (
-                [format.megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}", terminal._compressed(cell),
+                [format.megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}", short.compressed(cell),
                  f"{cell['build_cpu_s']:.0f}"] if cell else [""] * 4
             )  # fmt: skip
     return format.in_markdown(lines[0], lines[1:], range(2, len(lines[0])))

@@ -1,0 +1,92 @@
+"""Short tables, one for each notebook that has one: what it says, in a few lines of text."""
+
+import pandas as pd
+
+from rustimg_lab.analysis import cells, comparison, robustness
+from rustimg_lab.model import probes
+from rustimg_lab.report import format, views
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import ESTIMATE
+
+STARTS = {"program": "startup-server", "container": "startup-container"}
+Short = tuple[str, list[list[str]], range]  # title, lines with the header first, and the columns with numbers
+
+
+def of_load(run: str, **parameters: str | int) -> Short:
+    """CPU time per request against the baseline, and latency where it is."""
+    data = runs.load(run)
+    found = {"CPU per request": comparison.of_study(data, comparison.find_study(data, "throughput", **parameters))}
+    for study in comparison.find_studies(data, "latency", **parameters):
+        percentile = data.environment.studies[study].metric.split("_")[1]
+        found[f"latency, {percentile}"] = comparison.of_study(data, study)
+    return _of_parts(f"run {run}, under load, {_about(parameters)}", found)
+
+
+def of_memory(run: str, **parameters: str | int) -> Short:
+    """Memory that is resident under load, and the smallest limit, where the engine can limit it."""
+    data = runs.load(run)
+    found = {"under load": comparison.of_study(data, comparison.find_study(data, "memory", of="load", **parameters))}
+    for study in comparison.find_studies(data, "memory", of="limit", **parameters):
+        found["smallest limit"] = comparison.of_study(data, study)
+    return _of_parts(f"run {run}, memory, {_about(parameters)}", found)
+
+
+def of_startup(run: str) -> Short:
+    """Starts of the server's process and of its container."""
+    data = runs.load(run)
+    found = {what: comparison.of_study(data, study) for what, study in STARTS.items()}
+    return _of_parts(f"run {run}: start to first byte", found)
+
+
+def of_build(run: str) -> Short:
+    """Cold builds: their CPU time, and from start to end."""
+    data = runs.load(run)
+    study = comparison.find_study(data, "build")
+    found = {"CPU time": comparison.of_study(data, study), "time": comparison.of_study(data, study, "cold_build_s")}
+    return _of_parts(f"run {run}: cold builds", found)
+
+
+def _of_parts(of: str, found: dict[str, pd.DataFrame]) -> Short:
+    lines = [["of", "cell", "ratio", "95% interval", "all at once", "detectable", "blocks", "verdict"]]
+    for what, each in found.items():
+        lines += [[what, *line] for line in views.regression.comparisons_in_words(each).to_numpy().tolist()]
+    notes = [f"{what}: {each.attrs['warning']}" for what, each in found.items() if each.attrs["warning"]]
+    baseline = next(iter(found.values())).attrs["baseline"]
+    return "; ".join([f"{of}, as a ratio to {baseline}", *notes]), lines, range(2, 7)
+
+
+def _about(parameters: dict[str, str | int]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in parameters.items())
+
+
+def of_sizes(run: str) -> Short:
+    """Sizes: a row per cell, the article's figure beside ours."""
+    data = runs.load(run)
+    table = cells.cell_table(data)
+    has_figure = table["cell"].isin(cells.article_grid(data)["cell"])  # of the article, which had one allocator on each
+    shown = pd.DataFrame({"base": cells.bases_in_words(table)}).join(table[["profile", "allocator"]])
+    shown["article 2021"] = table["article_bytes"].where(has_figure).map(format.megabytes)
+    shown["today"] = table["unpacked_bytes"].map(format.megabytes)
+    shown["of it the app"] = table["app_bytes"].map(format.megabytes)
+    shown["compressed"] = [compressed(cell) for cell in table.to_dict("records")]
+    shown["base from"] = table["base_source"]
+    shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], "yes")
+    return f"run {run}: sizes in MB (1e6 bytes)", [list(shown), *shown.to_numpy().tolist()], range(3, 7)
+
+
+def of_survival(run: str) -> Short:
+    """Probes: per cell how many it passed, and which it failed."""
+    data = runs.load(run)
+    outcomes, facts, names = robustness.matrix(data), robustness.facts(data), robustness.names(data)
+    lines = [["cell", "passed", "failed", "MB", "fails"]]
+    for cell, own in facts.iterrows():
+        failed = ", ".join(outcomes.index[outcomes[cell] == probes.FAILED])
+        counts = [f"{own[count]:.0f}" for count in ("passed", "failed")]
+        lines.append([names[cell], *counts, format.megabytes(own["unpacked_bytes"]), failed])
+    return f"run {run}: {len(outcomes)} probes of each image", lines, range(1, 4)
+
+
+def compressed(cell: dict) -> str:
+    """Of a row of `cells.cell_table`; an estimate says so."""
+    told = format.megabytes(cell.get("compressed_bytes"))
+    return f"about {told}" if told and cell.get("compressed_with") == ESTIMATE else told
