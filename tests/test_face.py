@@ -67,9 +67,9 @@ def test_two_runs_are_compared_and_a_cell_is_recommended_with_its_dockerfile():
 
 
 def test_what_a_run_leads_to_is_shown_as_a_table_and_has_a_plot_and_words_or_says_that_it_has_none():
-    startup, sizes = lab.load("recorded/startup").startup(), lab.load("recorded/article").sizes
-    assert "**debian-optimized-system**" in startup.server.ratios().words._repr_markdown_()
-    data, metadata = startup.server.trials().plot()._repr_mimebundle_()
+    server, sizes = lab.load("recorded/startup").study("startup-server"), lab.load("recorded/article").sizes
+    assert "**debian-optimized-system**" in server.ratios().words._repr_markdown_()
+    data, metadata = server.trials().plot()._repr_mimebundle_()
     assert len(data["image/png"]) > 10_000 and "exec to first byte, ms" in metadata["image/png"]["alt"]
     assert [plot.alt.partition(".")[0] for plot in (sizes.plot(), sizes.article.plot())] == ["profile baseline"] * 2
     assert "This run has no more than" in sizes.ladder._repr_html_() and sizes.ladder.plot() == []
@@ -78,16 +78,19 @@ def test_what_a_run_leads_to_is_shown_as_a_table_and_has_a_plot_and_words_or_say
     with pytest.raises(LabError, match="no words on this"):
         assert sizes.binaries.words
     with pytest.raises(LabError, match="has no memory study"):
-        lab.load("recorded/startup").memory()
+        lab.load("recorded/startup").study("memory", of="load")
+    assert lab.load("recorded/startup").find("memory") == []
+    assert "fd" in lab.load("recorded/fd").attribution()._nothing
 
 
-def test_a_check_fails_where_the_rows_do_not_hold(monkeypatch):
+def test_a_check_fails_where_the_rows_do_not_hold():
     run = lab.load("recorded/memory")
-    run.memory().check()
+    study = run.study("memory", of="load")
+    study.check()
     whole = run.rows["metric"] == "steady_rss_bytes"
     run.rows["value"] = run.rows["value"].where(~whole, 1)
     with pytest.raises(AssertionError, match="a part is larger than the whole"):
-        run.memory().check()
+        study.check()
 
 
 def test_the_footer_shows_where_a_run_comes_from_and_says_that_it_is_the_end(capsys):

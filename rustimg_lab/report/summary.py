@@ -62,7 +62,7 @@ def allocator(runs: dict[str, RunData]) -> str:
     """The article's sentence on allocators against the study with the most blocks that holds musl malloc beside
     jemalloc, and what jemalloc takes in memory, as Markdown; "" where no run can tell."""
     told = []
-    verdicts = ("throughput", {}, views.verdicts.allocator_verdict), ("memory", {"of": "load"}, _memory_verdict)
+    verdicts = ("throughput", {}, views.verdicts.allocator_verdict), ("memory", {"of": "load"}, memory_verdict)
     for kind, of, verdict in verdicts:
         studies = [
             (run, name)
@@ -125,7 +125,8 @@ def _answer(goal: str, run: str, found: recommendation.Choice) -> Answer:
     )
 
 
-def _memory_verdict(run: RunData, study: str) -> str:
+def memory_verdict(run: RunData, study: str) -> str:
+    """What jemalloc costs in memory in a study under load, and in that of the smallest limits of that load."""
     load = run.environment.studies[study].parameters
     same = {key: load[key] for key in ("workload", "workers", "connections")}
     limits = comparison.find_studies(run, "memory", of="limit", **same)

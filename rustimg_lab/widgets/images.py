@@ -1,5 +1,7 @@
 """What a run has on its images, as a notebook reads it: sizes and robustness probes."""
 
+from functools import partial
+
 import pandas as pd
 
 from rustimg_lab.analysis import cells, robustness
@@ -10,45 +12,24 @@ from rustimg_lab.widgets.results import Result, Several
 
 
 class Sizes(Result):
-    """Sizes of the images. `table`: a row per cell, in bytes (see `cells.cell_table`)."""
+    """Sizes of the images. `table`: a row per cell, in bytes (see `cells.cell_table`). `article`: the article's sizes
+    beside ours; `contributions`: what the base brings and what the app adds; `binaries`: what they are and need;
+    `ladder`: each build profile compared with `baseline`; `layers`: each with the instruction that made it."""
 
     def __init__(self, run: RunData) -> None:
-        table, self._run, self._grid = cells.cell_table(run), run, cells.article_grid(run)
-        self._drawn = cells.drawn(table, self._grid)
-        super().__init__(
-            table,
-            views.sizes.breakdown,
-            lambda _: plots.sizes.transfer(self._drawn),
-            lambda _: views.verdicts.size_verdict(table, run),
-        )
-
-    @property
-    def article(self) -> Result:
-        """Return the article's sizes beside ours."""
-        nothing = "The article has no figures of this run's app and cells."
-        parts = views.sizes.then_and_now, plots.sizes.then_and_now, views.verdicts.size_findings
-        return Result(self._grid, *parts, nothing)
-
-    @property
-    def contributions(self) -> Result:
-        """Return what the base brings and what the app adds."""
-        return Result(self.table, self._style, lambda _: plots.sizes.shares(self._drawn))
-
-    @property
-    def binaries(self) -> Result:
-        """Return what the binaries are and need."""
-        return Result(self.table, views.sizes.binaries)
-
-    @property
-    def ladder(self) -> Result:
-        """Return each build profile compared with `baseline` on the same base with the same allocator."""
+        table, grid = cells.cell_table(run), cells.article_grid(run)
+        drawn, self._run, side_by_side = cells.drawn(table, grid), run, plots.sizes.by_profile
+        verdict = lambda _: views.verdicts.size_verdict(table, run)  # noqa: E731
+        super().__init__(table, views.sizes.breakdown, lambda _: side_by_side(plots.sizes.transfer, drawn), verdict)
+        article = partial(side_by_side, plots.sizes.then_and_now)
+        shown = views.sizes.then_and_now, article, views.verdicts.size_findings
+        self.article = Result(grid, *shown, "The article has no figures of this run's app and cells.")
+        self.contributions = Result(table, views.sizes.breakdown, lambda _: side_by_side(plots.sizes.shares, drawn))
+        self.binaries = Result(table, views.sizes.binaries)
+        shown = views.sizes.ladder, _ladder, views.verdicts.ladder_findings
         nothing = "This run has no more than the article's profiles: `./lab run --grid ladder --run ladder` builds all."
-
-        def draw(found: pd.DataFrame) -> Several:
-            groups = found.groupby(["base", "allocator"], sort=False)
-            return Several(plots.sizes.ladder(rungs) for _, rungs in groups)
-
-        return Result(cells.ladder(self.table), views.sizes.ladder, draw, views.verdicts.ladder_findings, nothing)
+        self.ladder = Result(cells.ladder(table), *shown, nothing)
+        self.layers = Result(cells.layer_table(run), views.sizes.layers)
 
     def parts(self, cell: str = "") -> Result:
         """Return what takes up the space in an image, by package and crate (default: the smallest image). Raises
@@ -61,14 +42,8 @@ class Sizes(Result):
 
     def sections(self, cell: str = "") -> Result:
         """Return the sections of a binary (default: of the smallest image)."""
-        chosen = cell or cells.smallest(self.table)
         found = cells.parts(self._run, "section_bytes")
-        return Result(found[found["cell"] == chosen], views.sizes.sections)
-
-    @property
-    def layers(self) -> Result:
-        """Return each layer with the instruction that made it."""
-        return Result(cells.layer_table(self._run), views.sizes.layers)
+        return Result(found[found["cell"] == (cell or cells.smallest(self.table))], views.sizes.sections)
 
     def check(self) -> None:
         """Raise AssertionError when parts do not sum up to the whole, or a binary is not what it should be."""
@@ -81,33 +56,24 @@ class Sizes(Result):
         assert (shared == 1).all(), "two bases were given different binaries"
 
 
+def _ladder(found: pd.DataFrame) -> Several:
+    return Several(plots.sizes.ladder(rungs) for _, rungs in found.groupby(["base", "allocator"], sort=False))
+
+
 class Probes(Result):
-    """Robustness probes of the images. `table`: a row per probe, a column per cell (see `robustness.matrix`)."""
+    """Robustness probes of the images. `table`: a row per probe, a column per cell (see `robustness.matrix`); shown as
+    what is in each image. `failures`: every probe that failed, and what to do; `costs`: what additions cost."""
 
     def __init__(self, run: RunData) -> None:
-        self._run = run
-        super().__init__(
-            robustness.matrix(run),
-            lambda _: views.robustness.survival_facts(run),
-            lambda outcomes: plots.robustness.survival(outcomes, robustness.names(run)),
-            lambda _: views.robustness.survival(run),
-        )
-
-    @property
-    def failures(self) -> Result:
-        """Return every probe that failed: of which cells, what was seen, and what to do."""
-        return Result(robustness.failures(self._run), lambda _: views.robustness.survival_failures(self._run))
-
-    @property
-    def costs(self) -> Result:
-        """Return what additions cost in bytes, and which probes pass with them."""
+        view, self._facts = views.robustness, robustness.facts(run)
+        draw = lambda outcomes: plots.robustness.survival(outcomes, robustness.names(run))  # noqa: E731
+        super().__init__(robustness.matrix(run), lambda _: view.survival_facts(run), draw, lambda _: view.survival(run))
+        self.failures = Result(robustness.failures(run), lambda _: view.survival_failures(run))
         nothing = "This run has no cell with additions: `./lab probe --with ca-certificates,tmp` probes both."
-        style = views.robustness.survival_costs
-        return Result(robustness.costs(self._run), lambda _: style(self._run), nothing=nothing)
+        self.costs = Result(robustness.costs(run), lambda _: view.survival_costs(run), nothing=nothing)
 
     def check(self) -> None:
         """Raise AssertionError when a probe counts twice or is unknown, or an addition takes bytes away."""
-        facts = robustness.facts(self._run)
-        assert (facts["passed"] + facts["failed"] <= len(self.table)).all()
+        assert (self._facts["passed"] + self._facts["failed"] <= len(self.table)).all()
         assert set(self.failures.table["probe"]) <= set(probes.PROBES)
         assert (self.costs.table["unpacked_bytes"] >= 0).all(), "an addition that takes away"

@@ -56,7 +56,7 @@ def figure(run_name: str) -> Plot:
     drawn = Plot(9, 0.6 * len(cells) + 2 + 4 * bool(begun))
     axes = drawn.subplots(1 + bool(begun), 1, squeeze=False)[:, 0]
     named = cells.assign(base=cells["cell"], stand_in=False)
-    plots.sizes.draw_transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
+    plots.sizes.transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
     if begun:
         samples = comparison.samples(run, begun[0], "cpu_us_per_request")
         plots.studies.trials(samples, "server CPU per request, µs", f"{begun[0]}: {len(samples)} trials", axes[1])

@@ -31,10 +31,6 @@ class Several(list):
         super().__init__(things)
         self._nothing = nothing
 
-    def plot(self) -> "Several":
-        """Return the plots of all that have one."""
-        return Several(each.plot() for each in self if isinstance(each, Result))
-
     def _ipython_display_(self) -> None:
         for each in self or filter(None, [Words(self._nothing)]):
             display(each)

@@ -10,8 +10,8 @@ import pandas as pd
 from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.analysis import comparison, deploy, profile_effects, recommendation, regression
-from rustimg_lab.model import cargo_profile
+from rustimg_lab.analysis import comparison, deploy, factorials, profile_effects, recommendation, regression
+from rustimg_lab.model import cargo_profile, metrics
 from rustimg_lab.report import plots, views
 from rustimg_lab.report.format import SENTINEL
 from rustimg_lab.store import runs
@@ -19,7 +19,7 @@ from rustimg_lab.store.runs import RunData
 from rustimg_lab.widgets.attribution import Attribution
 from rustimg_lab.widgets.images import Probes, Sizes
 from rustimg_lab.widgets.results import Result, Several, Words
-from rustimg_lab.widgets.studies import ColdBuilds, Deploys, Memory, Startup, Study, Throughput
+from rustimg_lab.widgets.studies import Deploys, Study
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -55,48 +55,39 @@ class Run:
         return list(self.data.environment.studies)
 
     @property
+    def published(self) -> Result:
+        """Return what others measured when musl's malloc was replaced."""
+        return Result.of(views.studies.published())
+
+    @property
     def packages(self) -> HTML:
         """Return the packages of each base image with their versions, folded away."""
         return views.provenance.packages(self.data)
 
     def study(self, study: str, baseline: str = "", **parameters: Any) -> Study:
-        """Return a study by its name, or the first of that kind with these parameters."""
+        """Return a study by its name, or the first of that kind with these parameters (default: compared with its own
+        baseline). Raises LabError, with those that there are, when the run has none."""
         name = study if study in self.studies else comparison.find_study(self.data, study, **parameters)
         return Study(self.data, name, baseline)
+
+    def find(self, kind: str, baseline: str = "", **parameters: Any) -> list[Study]:
+        """Return all studies of that kind with these parameters whose baseline was measured."""
+        return [Study(self.data, name, baseline) for name in comparison.find_studies(self.data, kind, **parameters)]
 
     def ratios(self, study: str = "throughput", metric: str = "") -> Result:
         """Compare the cells of a study, by its name or its kind, with its baseline (default: its main metric)."""
         return self.study(study).ratios(metric)
-
-    def startup(self, baseline: str = "") -> Startup:
-        """Return the starts of the program and of its container (default: compared with the study's baseline)."""
-        return Startup(self.data, baseline)
-
-    def throughput(
-        self, workload: str = "batch", workers: int = 1, connections: int = 16, baseline: str = ""
-    ) -> Throughput:
-        """Return the CPU time and the rate of requests of servers under a load, and their latency."""
-        load = {"workload": workload, "workers": workers, "connections": connections}
-        return Throughput(self.data, load, baseline)
-
-    def memory(self, workload: str = "batch", workers: int = 1, connections: int = 1000, baseline: str = "") -> Memory:
-        """Return the memory of servers under a load, with idle connections, and under ever smaller limits."""
-        load = {"workload": workload, "workers": workers, "connections": connections}
-        return Memory(self.data, load, baseline)
 
     def deploys(self, baseline: str = "", against: str = "", held_out: int = deploy.HELD_OUT_MBIT) -> Deploys:
         """Return the deploys to machines that lack the image; `held_out` is the bandwidth in Mbit/s that the model is
         not fitted to (default cells: the studies' baseline, and the one that pulls the most)."""
         return Deploys(self.data, baseline, against, held_out)
 
-    def cold_builds(self, baseline: str = "") -> ColdBuilds:
-        """Return the cold builds: CPU time, and the time from start to end."""
-        return ColdBuilds(self.data, baseline)
-
-    def attribution(self, workload: str = "", start: str = "", target: str = "") -> Attribution:
-        """Return the contribution of each factor between two cells (default: from the largest plain image to the cell
-        with the least of each quantity)."""
-        return Attribution(self.data, workload, start, target)
+    def attribution(self, workload: str = "", start: str = "", target: str = "") -> Several:
+        """Return the contribution of each factor between two cells, for every quantity (default: from the largest plain
+        image to the cell with the least). Where there is none it is shown as the reason."""
+        found, reasons = factorials.everything(self.data, start, workload)
+        return Several((Attribution(each, target) for each in found), reasons.get(metrics.IMAGE, ""))
 
     def trade_off(self, workload: str = "") -> "Widget":
         """Return a widget: choose cells and two criteria, and the plot of the Pareto front answers."""
@@ -120,28 +111,19 @@ class Run:
 
 
 class Recommendation:
-    """The cell to ship. `cell` is "" where none is within the limits; `choice` has how sure it is."""
+    """The cell to ship. `cell` is "" where none is within the limits; `words` say how sure that is; `candidates`: every
+    cell, the best first, and why it was not picked, with the Pareto front as the plot."""
 
     def __init__(self, run: Run, wishes: recommendation.Wishes, workload: str = "") -> None:
-        self.run, self._workload = run, workload
-        self.choice = recommendation.choose(run.data, wishes, workload)
-        self.cell = self.choice.picked
+        choice = recommendation.choose(run.data, wishes, workload)
+        self.run, self.choice, self.cell, self._workload = run, choice, choice.picked, workload
+        self.words = Words("\n\n".join(views.recommendation.evidence(choice)))
+        self.candidates = Result(choice.table, lambda _: views.recommendation.candidates(choice), self._fronts)
 
-    @property
-    def words(self) -> Words:
-        """Return the cell to ship, and how sure that is."""
-        return Words("\n\n".join(views.recommendation.evidence(self.choice)))
-
-    @property
-    def candidates(self) -> Result:
-        """Return every cell, the best first, and why it was not picked; the plot is the Pareto front."""
-        pairs = recommendation.pairs(self.choice.table)
+    def _fronts(self, table: pd.DataFrame) -> Several:
         nothing = "This run has sizes alone: `./lab measure --run NAME --study throughput` measures its cells."
-        return Result(
-            self.choice.table,
-            lambda _: views.recommendation.candidates(self.choice),
-            lambda _: Several((plots.recommendation.front(self.choice, *pair) for pair in pairs), nothing),
-        )
+        fronts = (plots.recommendation.front(self.choice, *pair) for pair in recommendation.pairs(table))
+        return Several(fronts, nothing)
 
     def break_even(self, bandwidth_mbit: float = 100) -> Several:
         """Return the map of the cell with the fewest seconds per day, by deploys and requests, for a link of so many

@@ -22,30 +22,15 @@ from rustimg_lab.report.plots.style import (
 )
 
 
-def then_and_now(table: pd.DataFrame) -> Plot:
-    """The article's size and ours, per cell, on a logarithmic axis. `table` is `cells.article_grid`."""
-    return _by_profile(table, _then_and_now)
-
-
-def shares(table: pd.DataFrame) -> Plot:
-    """What the base brings and what the app adds, unpacked, per cell."""
-    return _by_profile(table, _shares)
-
-
-def transfer(table: pd.DataFrame) -> Plot:
-    """Bytes on disk against bytes over the network, per cell."""
-    return _by_profile(table, draw_transfer)
-
-
 def ladder(found: pd.DataFrame) -> Plot:
     """Bytes on disk and over the network of each profile on one base. `found` is one group of `cells.ladder`."""
     names = found["profile"] + found["unstable"].map({True: " (unstable)"}).fillna("")
     title = f"{found['base'].iloc[0]}, allocator {found['allocator'].iloc[0]}"
-    return draw_transfer(found.assign(base=names), Plot(9, 0.45 * len(found) + 1.6).subplots(), title)
+    return transfer(found.assign(base=names), Plot(9, 0.45 * len(found) + 1.6).subplots(), title)
 
 
-def _by_profile(table: pd.DataFrame, draw: Callable[[pd.DataFrame, Axes, str], Plot]) -> Plot:
-    """The cells of each profile, side by side."""
+def by_profile(draw: Callable[[pd.DataFrame, Axes, str], Plot], table: pd.DataFrame) -> Plot:
+    """The cells of each profile side by side, drawn by `then_and_now`, `shares` or `transfer`."""
     profiles = table["profile"].unique()
     figure = Plot(12, 4.2)
     for axes, profile in zip(figure.subplots(1, len(profiles), squeeze=False)[0], profiles, strict=True):
@@ -53,7 +38,8 @@ def _by_profile(table: pd.DataFrame, draw: Callable[[pd.DataFrame, Axes, str], P
     return figure
 
 
-def _then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
+def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
+    """The article's size and ours, per cell, on a logarithmic axis. `table` is `cells.article_grid`, one profile."""
     then, now, rows = table["article_bytes"] / MEGABYTE, table["unpacked_bytes"] / MEGABYTE, range(len(table))
     axes.hlines(rows, then, now, color=GREY, linewidth=2, zorder=1)
     axes.scatter(then, rows, 70, facecolor="white", edgecolor=GREY, linewidth=2, zorder=2, label="article, 2021")
@@ -68,7 +54,8 @@ def _then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     return _bases_below(axes, table, title, "image in MB, in the article and measured here", then, now)
 
 
-def _shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
+def shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
+    """What the base brings and what the app adds, unpacked, per cell."""
     base, app = table["base_bytes"] / MEGABYTE, table["app_bytes"] / MEGABYTE
     rows = range(len(table))
     axes.barh(rows, base, 0.6, color=ORANGE, label="base image")
@@ -79,8 +66,8 @@ def _shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     return _bases_below(axes, table, title, "MB of the base image and of the app", base, app)
 
 
-def draw_transfer(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
-    """Draw the bars of `transfer` on axes of a larger plot."""
+def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
+    """Bytes on disk against bytes over the network, per cell."""
     unpacked, compressed = table["unpacked_bytes"] / MEGABYTE, table["compressed_bytes"] / MEGABYTE
     rows = np.arange(len(table))
     axes.barh(rows - 0.2, unpacked, 0.36, color=BLUE, label="unpacked")
