@@ -26,7 +26,7 @@ from rustimg_lab.host.process import work_folder
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Plan, Treatment
-from rustimg_lab.model import matrix, names
+from rustimg_lab.model import matrix, metrics, names
 from rustimg_lab.paths import ROOT
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -53,7 +53,7 @@ def finish(folder: Path, image: str, blocks: int) -> None:
 def whole(folder: Path, blocks: int) -> None:
     lines = (folder / "short" / "rows.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines]  # each is whole
-    ends = [(row["block"], row["cell"]) for row in rows if row["metric"] == trials.TRIAL and row["ok"]]
+    ends = [(row["block"], row["cell"]) for row in rows if row["metric"] == metrics.TRIAL and row["ok"]]
     assert len(ends) == len(set(ends)) == blocks * len(NAMES) and {cell for _, cell in ends} == NAMES
     assert ours() == []
     assert not work_folders()

@@ -16,6 +16,7 @@ import pandas as pd
 from rustimg_lab.analysis import comparison
 from rustimg_lab.analysis.factorials import DRAWS, Factorial
 from rustimg_lab.errors import unknown
+from rustimg_lab.model.metrics import Verdict
 
 
 def shapley(values: Mapping[frozenset[Hashable], np.ndarray | float], knobs: list[Hashable]) -> dict[Hashable, float]:
@@ -101,15 +102,17 @@ def _whole(found: Factorial) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat([pd.DataFrame(measured, found.values.index), found.drawn]), pd.concat([found.turned, turned])
 
 
-def _interval(found: Factorial, each: np.ndarray, comparisons: int, floor: float) -> tuple[float, float, str]:
+def _interval(found: Factorial, each: np.ndarray, comparisons: int, floor: float) -> tuple[float, float, Verdict]:
     """The 95% interval of a mean over blocks, or of what hangs on predictions, and the verdict: whether it is apart
     from 0, for so many comparisons at once, and beyond the noise floor."""
     mean = float(each.mean())
-    if found.quantity.kind:
+    if found.quantity.study:
         half = comparison.half_interval(each)
         apart = abs(mean) > max(comparison.half_interval(each, comparisons), floor)
-        return mean - half, mean + half, ("less" if mean < 0 else "more") if apart else comparison.NO_DIFFERENCE
+        verdict = Verdict.LESS if mean < 0 else Verdict.MORE
+        return mean - half, mean + half, verdict if apart else Verdict.NO_DIFFERENCE
     if np.ptp(each) <= 1e-12 * abs(mean):
-        return np.nan, np.nan, "exact"
+        return np.nan, np.nan, Verdict.EXACT
     low, high = np.quantile(each, [0.025, 0.975])
-    return low, high, "less, predicted" if high < 0 else "more, predicted" if low > 0 else comparison.NO_DIFFERENCE
+    verdict = Verdict.LESS_PREDICTED if high < 0 else Verdict.MORE_PREDICTED if low > 0 else Verdict.NO_DIFFERENCE
+    return low, high, verdict

@@ -3,17 +3,11 @@
 import pandas as pd
 
 from rustimg_lab.errors import unknown
+from rustimg_lab.model import metrics
 from rustimg_lab.model.matrix import BASES
 from rustimg_lab.paths import ARTICLE
-from rustimg_lab.store.rows import PARTS
 from rustimg_lab.store.runs import RunData, current
 
-# What every cell that works has; where none does, the columns are there all the same.
-METRICS = (
-    "base_digest", "binary_sha256", "build_cpu_s", "binary_bytes", "linkage", "pie", "stripped", "needed_libraries",
-    "glibc_needed", "rustc", "linked_allocator", "base_satisfies", "unpacked_bytes", "base_bytes", "app_bytes",
-    "compressed_bytes", "compressed_app_bytes", "compressed_zstd_bytes", "pushed_bytes", "shell", "unstable", "runs",
-)  # fmt: skip
 ARTICLES_APP = "myip"  # of which the article has figures
 
 
@@ -41,9 +35,9 @@ def cell_table(run: RunData) -> pd.DataFrame:
     """
     newest = current(run)
     factors = newest[["cell", "base", "profile", "allocator", "image"]].drop_duplicates("cell").set_index("cell")
-    single = newest[~newest["metric"].isin(PARTS)].drop_duplicates(["cell", "metric"], keep="last")
+    single = newest[~newest["metric"].isin(metrics.PARTS)].drop_duplicates(["cell", "metric"], keep="last")
     wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value")
-    wide = wide.reindex(index=factors.index, columns=wide.columns.union(METRICS))
+    wide = wide.reindex(index=factors.index, columns=wide.columns.union(metrics.OF_CELLS))
     reasons = newest[~newest["ok"]].groupby("cell")["reason"].agg("; ".join)
 
     table = factors.join(wide)
@@ -55,12 +49,12 @@ def cell_table(run: RunData) -> pd.DataFrame:
 
     # Before this was computed from the layers, it was what the engine pushed, which differs from engine to engine.
     engine = run.environment.machine.get("engine", "of an unknown version")
-    compressed = single[single["metric"] == "compressed_bytes"].set_index("cell")["detail"]
+    compressed = single[single["metric"] == metrics.COMPRESSED_BYTES].set_index("cell")["detail"]
     compressed = compressed.where(compressed != "", f"gzip, as pushed by Docker Engine {engine}")
-    table["compressed_with"] = compressed.reindex(table.index).where(table["compressed_bytes"].notna()).fillna("")
+    table["compressed_with"] = compressed.reindex(table.index).where(table[metrics.COMPRESSED_BYTES].notna()).fillna("")
 
     images = run.environment.images
-    digest = table["base_digest"].astype(object).fillna("")
+    digest = table[metrics.BASE_DIGEST].astype(object).fillna("")
     bases = [(base, images.get(one)) for base, one in zip(table["base"], digest, strict=True)]
     labels, sources = {name: base.label for name, base in BASES.items()}, {"scratch": "empty"}
     table["base_label"] = [image["label"] if image else labels.get(base, base) for base, image in bases]
@@ -77,7 +71,9 @@ def layer_table(run: RunData) -> pd.DataFrame:
     """One row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner, instruction."""
     works = cell_table(run).query("ok")[["cell", "base", "base_source", "profile", "allocator", "stand_in"]]
     newest = current(run)
-    found = works.merge(newest.loc[newest["metric"] == "layer_bytes", ["cell", "order", "value", "detail"]], on="cell")
+    found = works.merge(
+        newest.loc[newest["metric"] == metrics.LAYER_BYTES, ["cell", "order", "value", "detail"]], on="cell"
+    )
     detail = found.pop("detail").astype(str).str.split(": ", n=1)
     return found.assign(file_bytes=found.pop("value").astype("int64"), owner=detail.str[0], instruction=detail.str[1])
 
@@ -85,7 +81,7 @@ def layer_table(run: RunData) -> pd.DataFrame:
 def smallest(table: pd.DataFrame) -> str:
     """The cell with the fewest bytes unpacked; "" where none works. `table` is `cells`."""
     works = table[table["ok"]]
-    return works.loc[works["unpacked_bytes"].idxmin(), "cell"] if len(works) else ""
+    return works.loc[works[metrics.UNPACKED_BYTES].idxmin(), "cell"] if len(works) else ""
 
 
 def parts(run: RunData, metric: str) -> pd.DataFrame:
@@ -106,9 +102,9 @@ def composition(run: RunData, cell: str) -> pd.DataFrame:
     if cell not in works.index:
         raise unknown("cell that works", cell, works.index)
     one = works.loc[cell]
-    packages = run.environment.package_bytes.get(one["base_digest"], {})
-    crates = parts(run, "crate_bytes").query("cell == @cell").set_index("name")["size_bytes"]
-    binary, base = int(one["binary_bytes"]), int(one["base_bytes"])
+    packages = run.environment.package_bytes.get(one[metrics.BASE_DIGEST], {})
+    crates = parts(run, metrics.CRATE_BYTES).query("cell == @cell").set_index("name")["size_bytes"]
+    binary, base = int(one[metrics.BINARY_BYTES]), int(one[metrics.BASE_BYTES])
     found = [("base image", name, size) for name, size in packages.items()]
     found.append(("base image", "(not told)" if packages else one["base_label"], base - sum(packages.values())))
     if crates.sum() <= binary:
@@ -116,7 +112,7 @@ def composition(run: RunData, cell: str) -> pd.DataFrame:
         found.append(("binary", "(symbols, headers)" if len(crates) else "binary", binary - int(crates.sum())))
     else:
         found.append(("binary", "packed by UPX", binary))
-    found.append(("other files", "passwd, group", int(one["app_bytes"]) - binary))
+    found.append(("other files", "passwd, group", int(one[metrics.APP_BYTES]) - binary))
     return pd.DataFrame([each for each in found if each[2]], columns=["owner", "name", "size_bytes"])
 
 
@@ -128,9 +124,9 @@ def ladder(table: pd.DataFrame) -> pd.DataFrame:
     Bases on which fewer than three profiles were built are no ladder and not in it.
     """
     columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", "unstable", "ok", "reason"]
-    sizes = ["unpacked_bytes", "compressed_bytes"]
-    found = table[[*columns, *sizes]].assign(build_cpu_s=pd.to_numeric(table["build_cpu_s"]))
-    for ratio, size in (("unpacked", found["unpacked_bytes"]), ("compressed", found["compressed_bytes"])):
+    sizes = [metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES]
+    found = table[[*columns, *sizes]].assign(build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S]))
+    for ratio, size in (("unpacked", found[metrics.UNPACKED_BYTES]), ("compressed", found[metrics.COMPRESSED_BYTES])):
         of = size[found["profile"] == "baseline"]
         of.index = pd.MultiIndex.from_frame(found.loc[of.index, ["base", "allocator"]])
         found[ratio] = size / of.reindex(pd.MultiIndex.from_frame(found[["base", "allocator"]])).to_numpy()

@@ -17,16 +17,17 @@ from scipy.special import stdtrit
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN, cell_in_words
 from rustimg_lab.store.runs import RunData
 
 
-def study_of(run: RunData, kind: str, metric: str, workload: str) -> str:
-    """The run's study of that kind that has the metric of the most cells (a run may have a short one of a few too), of
+def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
+    """The run's study of the metric's kind that has it of the most cells (a run may have a short one of a few too), of
     that workload where one is named; "" for none."""
     plans = run.environment.studies
     measured = run.rows[(run.rows["metric"] == metric) & run.rows["ok"]].groupby("study")["cell"].nunique()
-    names = [name for name in find_studies(run, kind) if name in measured]
+    names = [name for name in find_studies(run, metric.study) if name in measured]
     fit = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
     return max(fit, key=lambda name: measured[name], default="")
 
@@ -37,12 +38,11 @@ NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in pla
 SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not have seen this much is called short
 HUGE_RATIO = 10  # what could only be told beyond this is not worth its digits
 
-NO_DIFFERENCE, TOO_NOISY = "no difference detectable", "too noisy"
 _NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
-_NOTHING = dict.fromkeys(_NUMBERS, np.nan) | {"verdict": TOO_NOISY}
+_NOTHING = dict.fromkeys(_NUMBERS, np.nan) | {"verdict": Verdict.TOO_NOISY}
 
 
-TIME = metrics.Metric("time", True)
+TIME = metrics.Metric("time")
 
 
 def find_studies(run: RunData, kind: str, **parameters: Any) -> list[str]:
@@ -80,7 +80,7 @@ def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> 
     plan = run.environment.studies[study]
     metric = metric or plan.metric
     trials = samples(run, study, metric)
-    return compare(trials, baseline or plan.baseline, cells=plan.cells, about=metrics.METRICS[metric])
+    return compare(trials, baseline or plan.baseline, cells=plan.cells, about=metrics.find(metric))
 
 
 def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
@@ -212,7 +212,7 @@ def _judged(mean: float, error: float, freedom: float, comparisons: int, floor: 
         is_better = (mean < 0) == about.lower_is_better
         verdict = about.words[0] if is_better else about.words[1]
     else:
-        verdict = NO_DIFFERENCE if detectable <= NOISY_RATIO else TOO_NOISY
+        verdict = Verdict.NO_DIFFERENCE if detectable <= NOISY_RATIO else Verdict.TOO_NOISY
     ends = [-alone * error, alone * error, -together * error, together * error]
     ratios = np.exp([mean, *(mean + end for end in ends)])
     return dict(zip(_NUMBERS, [*ratios, detectable], strict=True)) | {"verdict": verdict}

@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.model import names, studies
+from rustimg_lab.model import metrics, names, studies
 from rustimg_lab.store.runs import RunData
 
 HELD_OUT_MBIT = 100
@@ -36,10 +36,16 @@ def times(run: RunData) -> pd.DataFrame:
     found = []
     for name in comparison.find_studies(run, studies.DEPLOY):
         about = run.environment.studies[name].parameters
-        own = comparison.samples(run, name, studies.FIRST_RESPONSE)
+        own = comparison.samples(run, name, metrics.FIRST_RESPONSE_S)
         table = comparison.summarize(own).rename(columns={"mean": "seconds"})
         table = table[~table["cell"].str.endswith(names.TWIN)].merge(own[["cell", "base"]].drop_duplicates("cell"))
-        for metric in ("pull_s", "pulled_bytes", "manifest_bytes", "stored_bytes", "base_stored_bytes"):
+        for metric in (
+            metrics.PULL_S,
+            metrics.PULLED_BYTES,
+            metrics.MANIFEST_BYTES,
+            metrics.STORED_BYTES,
+            metrics.BASE_STORED_BYTES,
+        ):
             table[metric] = table["cell"].map(comparison.samples(run, name, metric).groupby("cell")["value"].mean())
         found.append(table.assign(study=name, has=about["has"], bandwidth_mbit=about["bandwidth_mbit"]))
     result = pd.concat(found, ignore_index=True)
@@ -58,7 +64,7 @@ def model(table: pd.DataFrame, held_out: int = HELD_OUT_MBIT) -> pd.DataFrame:
         fitted = own[own["bandwidth_mbit"] != held_out]
         if len(fitted) < 2:
             continue
-        size = own["pulled_bytes"].mean()
+        size = own[metrics.PULLED_BYTES].mean()
         fixed, factor = _fit(size, fitted["bandwidth_mbit"], fitted["seconds"])
         apart = own.loc[own["bandwidth_mbit"] == held_out, "seconds"]
         measured, predicted = np.nan, np.nan
@@ -105,7 +111,9 @@ def first_response(run: RunData, bandwidth_mbit: float) -> pd.DataFrame:
     every = []
     for name in comparison.find_studies(run, studies.DEPLOY, has=studies.EMPTY):
         bandwidth = run.environment.studies[name].parameters["bandwidth_mbit"]
-        seconds, sizes = (comparison.samples(run, name, metric) for metric in (studies.FIRST_RESPONSE, "pulled_bytes"))
+        seconds, sizes = (
+            comparison.samples(run, name, metric) for metric in (metrics.FIRST_RESPONSE_S, metrics.PULLED_BYTES)
+        )
         both = seconds.merge(sizes[["cell", "block", "value"]], on=["cell", "block"], suffixes=("", "_bytes"))
         every.append(both.assign(bandwidth_mbit=bandwidth))
     lines = []
@@ -137,8 +145,10 @@ def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
     lines = []
     for cell, own in table.groupby("cell", sort=False):
         cold, warm = (own[own["has"] == has] for has in (studies.EMPTY, studies.BASE_THERE))
-        whole, base = own["stored_bytes"].mean(), warm["base_stored_bytes"].mean() if len(warm) else 0.0
-        pulled_cold, pulled_warm = (1000 * each["pulled_bytes"].mean() for each in (cold, warm if len(warm) else cold))
+        whole, base = own[metrics.STORED_BYTES].mean(), warm[metrics.BASE_STORED_BYTES].mean() if len(warm) else 0.0
+        pulled_cold, pulled_warm = (
+            1000 * each[metrics.PULLED_BYTES].mean() for each in (cold, warm if len(warm) else cold)
+        )
         line = {"cell": cell, "pulled_cold": pulled_cold, "pulled_warm": pulled_warm}
         lines.append(line | {f"stored_{count}": base + count * (whole - base) for count in services})
     found = pd.DataFrame(lines)
@@ -153,17 +163,17 @@ def against(run: RunData, baseline: str = "", cell: str = "") -> pd.DataFrame:
     a cell that was not measured."""
     cold = times(run).query("has == @studies.EMPTY")
     baseline = baseline or run.environment.studies[cold["study"].iloc[0]].baseline
-    cell = cell or cold.loc[cold["pulled_bytes"].idxmax(), "cell"]
+    cell = cell or cold.loc[cold[metrics.PULLED_BYTES].idxmax(), "cell"]
     for name in (baseline, cell):
         if name.removesuffix(names.TWIN) not in set(cold["cell"]):
             raise unknown("cell that was deployed", name, cold["cell"].unique())
     found, warnings = [], []
     for name in comparison.find_studies(run, studies.DEPLOY, has=studies.EMPTY):
         plan = run.environment.studies[name]
-        means = comparison.summarize(comparison.samples(run, name, studies.FIRST_RESPONSE)).set_index("cell")["mean"]
+        means = comparison.summarize(comparison.samples(run, name, metrics.FIRST_RESPONSE_S)).set_index("cell")["mean"]
         if baseline not in means:
             continue
-        ratios = comparison.of_study(run, name, studies.FIRST_RESPONSE, baseline)
+        ratios = comparison.of_study(run, name, metrics.FIRST_RESPONSE_S, baseline)
         own = ratios[ratios["cell"] == cell].assign(seconds=means.get(cell), baseline_s=means[baseline])
         found.append(own.assign(bandwidth_mbit=plan.parameters["bandwidth_mbit"]))
         warnings.append(ratios.attrs["warning"])

@@ -12,7 +12,7 @@ from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import factorial, metrics
 from rustimg_lab.model.matrix import WITH
-from rustimg_lab.model.metrics import Criterion
+from rustimg_lab.model.metrics import Metric
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.store.runs import RunData
 
@@ -29,7 +29,7 @@ class Factorial:
     that they may have, in as many columns as were drawn."""
 
     run: str
-    quantity: Criterion
+    quantity: Metric
     start: str
     made_of: tuple[str, str, str]
     knobs: dict[str, tuple[str, str]]
@@ -85,18 +85,18 @@ def of(
     table = _works(run) if table is None else table
     about = metrics.QUANTITIES[quantity]
     base_bytes, floor, warning = {}, 1.0, ""
-    if about.kind:
+    if about.study:
         values, factors, floor, warning = _of_study(run, about, workload)
     else:
-        values = table[[about.metric]].dropna().astype(float).set_axis([0], axis=1)
+        values = table[[about]].dropna().astype(float).set_axis([0], axis=1)
         factors = table.loc[values.index, ["base", "profile", "allocator"]]
-        if own := metrics.APPS_PART.get(about.metric):
+        if own := metrics.APPS_PART.get(about):
             base_bytes = (values[0] - table[own].reindex(values.index)).groupby(factors["base"]).median().to_dict()
     if not (values > 0).all(axis=None):
-        raise LabError(f"run '{run.name}' has a value of 0 or below for {about.label}, of which there is no ratio")
+        raise LabError(f"run '{run.name}' has a value of 0 or below for {about.phrase}, of which there is no ratio")
     if start and start not in values.index:
         raise unknown("cell with a value", start, values.index)
-    start = start or _start(factors, table["unpacked_bytes"].reindex(values.index))
+    start = start or _start(factors, table[metrics.UNPACKED_BYTES].reindex(values.index))
     knobs, turned = _knobs(factors, start, run.name)
     if turned.duplicated().any():
         again = turned.index[turned.duplicated(keep=False)][:2]
@@ -146,16 +146,16 @@ def _works(run: RunData) -> pd.DataFrame:
     return table[~table.index.str.contains(WITH)]
 
 
-def _of_study(run: RunData, about: Criterion, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
+def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
     """Values by cell and complete block, the cells' factors, the noise floor, and the study's warning."""
-    study = comparison.study_of(run, about.kind, about.metric, workload)
+    study = comparison.study_of(run, about, workload)
     if not study:
-        raise LabError(f"run '{run.name}' has no {about.kind} study{f' of {workload}' if workload else ''}")
-    samples = comparison.samples(run, study, about.metric)
+        raise LabError(f"run '{run.name}' has no {about.study} study{f' of {workload}' if workload else ''}")
+    samples = comparison.samples(run, study, about)
     wide = samples.pivot(index="cell", columns="block", values="value").dropna(axis=1)
     if wide.shape[1] < 2:
         raise LabError(f"{study} of run '{run.name}' has fewer than two blocks in which every cell has a value")
-    told = comparison.of_study(run, study, about.metric).attrs
+    told = comparison.of_study(run, study, about).attrs
     own = wide[~wide.index.str.endswith(TWIN)]
     factors = samples.drop_duplicates("cell").set_index("cell").loc[own.index, ["base", "profile", "allocator"]]
     return own, factors, told["floor"], told["warning"]
@@ -233,7 +233,7 @@ def _drawn(model: Any, terms: np.ndarray) -> np.ndarray:
 def _fraction(found: Factorial) -> list[str]:
     """The cells of the fraction, wherever in the factorial it begins. Raises LabError where there is none, or some of
     its cells have no value."""
-    if found.quantity.kind:
+    if found.quantity.study:
         raise LabError("what is measured in blocks is not predicted")
     by = {tuple(own): cell for cell, own in zip(found.turned.index, found.turned.to_numpy().tolist(), strict=True)}
     chosen = factorial.fraction(len(found.knobs))

@@ -10,6 +10,7 @@ import pandas as pd
 from rustimg_lab.analysis import cells, comparison
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.store.runs import RunData
 
 REFERENCE = "optimized"
@@ -25,20 +26,20 @@ def of_profiles(run: RunData, workload: str = "", reference: str = REFERENCE) ->
     if table.empty:
         raise LabError(f"run '{run.name}' has no cell that works: nothing to compare")
     is_reference = table["profile"] == reference
-    studies = [(each, comparison.study_of(run, each.kind, each.metric, workload)) for each in metrics.MEASURED.values()]
+    studies = [(each, comparison.study_of(run, each, workload)) for each in metrics.MEASURED.values()]
     found, notes = [], []
     for against, one in table[is_reference].iterrows():
         others = table[table["base"].eq(one["base"]) & table["allocator"].eq(one["allocator"]) & ~is_reference]
-        for column, label in metrics.EXACT.items():
-            for cell, ratio in (others[column] / one[column]).dropna().items():
-                verdict = "less" if ratio < 1 else "more" if ratio > 1 else "the same"
-                found.append((cell, label, ratio, np.nan, np.nan, verdict))
+        for about in metrics.EXACT:
+            for cell, ratio in (others[about] / one[about]).dropna().items():
+                verdict = Verdict.LESS if ratio < 1 else Verdict.MORE if ratio > 1 else Verdict.EQUAL
+                found.append((cell, about.phrase, ratio, np.nan, np.nan, verdict))
         for about, study in studies:
-            if not study or against not in set(comparison.samples(run, study, about.metric)["cell"]):
+            if not study or against not in set(comparison.samples(run, study, about)["cell"]):
                 continue
-            ratios = comparison.of_study(run, study, about.metric, against)
-            notes.append(f"{about.label}: {ratios.attrs['warning']}" if ratios.attrs["warning"] else "")
-            ratios = ratios[ratios["cell"].isin(others.index) & (ratios["pairs"] > 1)].assign(criterion=about.label)
+            ratios = comparison.of_study(run, study, about, against)
+            notes.append(f"{about.phrase}: {ratios.attrs['warning']}" if ratios.attrs["warning"] else "")
+            ratios = ratios[ratios["cell"].isin(others.index) & (ratios["pairs"] > 1)].assign(criterion=about.phrase)
             found += ratios[["cell", *COLUMNS[4:]]].itertuples(index=False, name=None)
     result = pd.DataFrame(found, columns=["cell", *COLUMNS[4:]])
     result = table[COLUMNS[:4]].merge(result, left_index=True, right_on="cell")[COLUMNS].reset_index(drop=True)

@@ -52,7 +52,7 @@ class Wishes:
         names = {**self.limits, **self.weights} | ({"cpu": 0} if busy else {})
         return [
             *(name for name in names if name != metrics.DAY),
-            *([metrics.THROUGHPUT] if self.min_throughput else []),
+            *([metrics.REQUESTS_PER_S] if self.min_throughput else []),
         ]
 
 
@@ -94,17 +94,16 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
     table = cell_table(run).query("ok").set_index("cell")
     if table.empty:
         raise LabError(f"run '{run.name}' has no cell that works: nothing to choose from")
-    found = table[["base", "profile", "allocator", "stand_in", "unpacked_bytes", "shell"]].assign(
-        unstable=table["unstable"].eq(True), transfer=table["compressed_bytes"]
+    found = table[["base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
+        unstable=table["unstable"].eq(True), transfer=table[metrics.COMPRESSED_BYTES]
     )
     notes = []
     if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or ESTIMATE in ways:
         notes.append(f"transfer sizes are estimates, compressed in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator = Draws(), np.random.default_rng(0)
-    studies = {name: (each.kind, each.metric) for name, each in metrics.MEASURED.items()}
-    for name, (kind, metric) in {**studies, metrics.THROUGHPUT: ("throughput", metrics.THROUGHPUT)}.items():
+    for name, metric in {**metrics.MEASURED, metrics.REQUESTS_PER_S: metrics.REQUESTS_PER_S}.items():
         found[name] = np.nan
-        if study := comparison.study_of(run, kind, metric, workload):
+        if study := comparison.study_of(run, metric, workload):
             mean, own, paired, warning = _measured(run, study, metric, found.index, generator)
             found[name], draws.own[name], draws.paired[name] = mean, own, paired
             notes += [f"{study}: {warning}"] if warning else []
@@ -121,10 +120,10 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
     if metrics.DAY in wishes.weights and not wishes.day:
         raise LabError(f"the weight '{metrics.DAY}' is of deploys a day, and none are named")
     for name in wishes.needed:
-        if name not in (*metrics.CRITERIA, metrics.THROUGHPUT):
+        if name not in (*metrics.CRITERIA, metrics.REQUESTS_PER_S):
             raise unknown("criterion", name, metrics.CRITERIA)
         if table[name].isna().all():
-            kind = metrics.CRITERIA[name].kind if name in metrics.CRITERIA else "throughput"
+            kind = metrics.CRITERIA.get(name, metrics.REQUESTS_PER_S).study
             raise LabError(
                 f"run '{run.name}' has not measured {name.replace('_', ' ')} of any of its "
                 f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
@@ -134,7 +133,7 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
         table[metrics.DAY], drawn, note = _day(run, table, draws, wishes.day)
         draws = replace(draws, paired=draws.paired | {metrics.DAY: drawn})
         notes.append(note)
-    names = (*metrics.CRITERIA, metrics.THROUGHPUT, *([metrics.DAY] if wishes.day else []))
+    names = (*metrics.CRITERIA, metrics.REQUESTS_PER_S, *([metrics.DAY] if wishes.day else []))
     values = {name: table[name].to_numpy(float)[None, :] for name in names}
     meets, score = _judge(table, values, values, wishes)
     table["meets"] = meets[0]
@@ -240,7 +239,7 @@ def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> 
     for name, limit in wishes.limits.items():
         meets = meets & (own[name] <= limit)
     if wishes.min_throughput:
-        rate = paired[metrics.THROUGHPUT]
+        rate = paired[metrics.REQUESTS_PER_S]
         meets = meets & (rate >= wishes.min_throughput * np.nanmax(rate, axis=1, keepdims=True))
     if wishes.needs_shell:
         meets = meets & table["shell"].fillna("").ne("").to_numpy()
@@ -276,14 +275,14 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
     said = []
     for name, limit in wishes.limits.items():
         if not own[name] <= limit:
-            more = "" if np.isnan(own[name]) else f", more than {metrics.in_words(name, limit)}"
-            said.append(f"{metrics.CRITERIA[name].label} {metrics.in_words(name, own[name])}{more}")
+            more = "" if np.isnan(own[name]) else f", more than {metrics.CRITERIA[name].in_words(limit)}"
+            said.append(f"{metrics.CRITERIA[name].phrase} {metrics.CRITERIA[name].in_words(own[name])}{more}")
     if wishes.min_throughput:
-        best = table[metrics.THROUGHPUT].max()
-        if np.isnan(own[metrics.THROUGHPUT]):
+        best = table[metrics.REQUESTS_PER_S].max()
+        if np.isnan(own[metrics.REQUESTS_PER_S]):
             said.append("throughput not measured")
-        elif own[metrics.THROUGHPUT] < wishes.min_throughput * best:
-            said.append(f"{own[metrics.THROUGHPUT] / best:.0%} of the best throughput")
+        elif own[metrics.REQUESTS_PER_S] < wishes.min_throughput * best:
+            said.append(f"{own[metrics.REQUESTS_PER_S] / best:.0%} of the best throughput")
     if wishes.needs_shell and not isinstance(own["shell"], str):
         said.append("not recorded whether it has a shell")
     elif wishes.needs_shell and not own["shell"]:
@@ -291,9 +290,9 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
     if wishes.stable and own["unstable"]:
         said.append("unstable flags")
     unmeasured = [name for name in wishes.weights if np.isnan(own[name]) and name not in wishes.limits]
-    said += [f"{metrics.ALL[name].label} not measured" for name in unmeasured]
+    said += [f"{metrics.ALL[name].phrase} not measured" for name in unmeasured]
     if said:
         return "; ".join(said)
     worse = [name for name in wishes.weights if own[name] > table.loc[picked, name]]
-    told = ", ".join(f"{metrics.ALL[n].label} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
+    told = ", ".join(f"{metrics.ALL[n].phrase} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
     return f"{told} that of the one picked" if told else "equal to the one picked"

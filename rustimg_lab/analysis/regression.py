@@ -36,8 +36,8 @@ class Broken:
 
 
 def sizes(before: RunData, after: RunData) -> pd.DataFrame:
-    """A row per cell of two runs and size that both have, and one per cell that has none in one of them: cell, what,
-    before and after (bytes), change (bytes), ratio, verdict. `before` and `after` are what `runs.load` returns.
+    """A row per cell of two runs and size that both have, and one per cell that has none in one of them: cell, metric,
+    what, before and after (bytes), change (bytes), ratio, verdict.
 
     Raises LabError when the two runs are of two apps.
     """
@@ -48,22 +48,22 @@ def sizes(before: RunData, after: RunData) -> pd.DataFrame:
     rows = []
     for cell in dict.fromkeys([*other.index, *one.index]):
         if cell not in one.index or cell not in other.index:
-            rows.append((cell, "", None, None, "new" if cell in other.index else "gone"))
+            rows.append((cell, "", "", None, None, "new" if cell in other.index else "gone"))
         elif not other.loc[cell, "ok"]:
-            rows.append((cell, "", None, None, f"does not work: {other.loc[cell, 'reason']}"))
+            rows.append((cell, "", "", None, None, f"does not work: {other.loc[cell, 'reason']}"))
         elif not one.loc[cell, "ok"]:
-            rows.append((cell, "", None, None, "works again"))
+            rows.append((cell, "", "", None, None, "works again"))
         else:
-            for metric, label in metrics.SIZES.items():
+            for metric in metrics.SIZES:
                 was, now = one.loc[cell, metric], other.loc[cell, metric]
                 ways = one.loc[cell, "compressed_with"], other.loc[cell, "compressed_with"]
                 verdict = "same" if was == now else "smaller" if now < was else "larger"
-                if metric == "compressed_bytes" and all(ways) and ways[0] != ways[1]:
+                if metric == metrics.COMPRESSED_BYTES and all(ways) and ways[0] != ways[1]:
                     was, now, verdict = None, None, f"not known: before by {ways[0]}, after by {ways[1]}"
                 elif pd.isna(was) or pd.isna(now):
                     verdict = f"not known {'before' if pd.isna(was) else 'after'}"
-                rows.append((cell, label, was, now, verdict))
-    found = pd.DataFrame(rows, columns=["cell", "what", "before", "after", "verdict"])
+                rows.append((cell, metric, metric.label, was, now, verdict))
+    found = pd.DataFrame(rows, columns=["cell", "metric", "what", "before", "after", "verdict"])
     found[["before", "after"]] = found[["before", "after"]].astype(float)
     found = found.assign(change=found["after"] - found["before"], ratio=found["after"] / found["before"])
     stand_ins = [table.loc[table["stand_in"], "base"] for table in (one, other)]
@@ -87,11 +87,11 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
         if differs := _differences(plans[0][study].parameters, plans[1][study].parameters, _BESIDE):
             notes.append(f"{study} is left out: {', '.join(differs)}")
             continue
-        for metric, about in metrics.METRICS.items():
+        for metric in metrics.COMPARED:
             one, other = (comparison.samples(run, study, metric) for run in (before, after))
             if len(one) and len(other):
-                each = comparison.between(one, other, about)
-                found.append(each.assign(study=study, metric=metric, what=about.label))
+                each = comparison.between(one, other, metric)
+                found.append(each.assign(study=study, metric=metric, what=metric.title))
                 notes += [f"{study}: {trials.attrs['warning']}" for trials in (one, other) if trials.attrs["warning"]]
                 stand_ins |= {*one.attrs["stand_ins"], *other.attrs["stand_ins"]}
     columns = ["study", "metric", "what", "cell", "trials", "ratio", "low", "high", "detectable", "verdict"]
@@ -143,7 +143,8 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
     if before is None:
         return broken
     exact = sizes(before, after)
-    broken += [Broken(cell, "gone: it is in the other run") for cell in exact.loc[exact["verdict"] == "gone", "cell"]]
+    gone = exact.loc[~exact["cell"].isin(table["cell"]), "cell"]
+    broken += [Broken(cell, "gone: it is in the other run") for cell in gone]
     noisy = {
         name: _had(before, table, name) for name in limits.max_regression if metrics.GUARDED[name] not in metrics.SIZES
     }
@@ -152,7 +153,7 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
         if name in noisy:
             broken += _slower(measured, noisy[name], metrics.GUARDED[name], share)
         else:
-            broken += _grown(exact[exact["what"] == metrics.SIZES[metrics.GUARDED[name]]], share)
+            broken += _grown(exact[exact["metric"] == metrics.GUARDED[name]], share)
     return broken
 
 
@@ -176,17 +177,16 @@ def _had(before: RunData, table: pd.DataFrame, name: str) -> pd.DataFrame:
     return found[["study", "cell"]].drop_duplicates()
 
 
-def _slower(measured: pd.DataFrame, had: pd.DataFrame, metric: str, share: float) -> list[Broken]:
+def _slower(measured: pd.DataFrame, had: pd.DataFrame, about: metrics.Metric, share: float) -> list[Broken]:
     """Cells that cost more by a share or more, by the verdict of `comparison`, or that only the other run has."""
-    about = metrics.METRICS[metric]
-    own = measured[(measured["metric"] == metric) & measured["ratio"].notna()]
+    own = measured[(measured["metric"] == about) & measured["ratio"].notna()]
     both = set(own[["study", "cell"]].itertuples(index=False, name=None))
     lost = [each for each in had.itertuples(index=False, name=None) if each not in both]
-    broken = [Broken(cell, f"{study}: {about.label}: not measured in both runs alike") for study, cell in lost]
+    broken = [Broken(cell, f"{study}: {about.title}: not measured in both runs alike") for study, cell in lost]
     grown = own[(own["ratio"] > 1 + share) & (own["verdict"] == about.words[1])]
     for each in grown.itertuples():
         interval = f"95% interval {each.low:.3f} to {each.high:.3f}"
-        broken.append(Broken(each.cell, f"{each.study}: {about.label}: {_more(each.ratio, share)} ({interval})"))
+        broken.append(Broken(each.cell, f"{each.study}: {about.title}: {_more(each.ratio, share)} ({interval})"))
     return broken
 
 

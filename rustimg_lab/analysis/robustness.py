@@ -7,7 +7,7 @@ The rows are those of the study `STUDY`: of each cell one a probe, `metric` its 
 import pandas as pd
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.model import probes
+from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.matrix import WITH
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.store.runs import RunData
@@ -58,15 +58,17 @@ def costs(run: RunData) -> pd.DataFrame:
     found = []
     for cell in table.index:
         without = cell.partition(WITH)[0]
-        pair = table.loc[[each for each in (cell, without) if each in table.index], "unpacked_bytes"]
+        pair = table.loc[[each for each in (cell, without) if each in table.index], metrics.UNPACKED_BYTES]
         if without == cell or pair.notna().sum() < 2:
             continue
         mended = outcomes.index[outcomes[cell].eq(probes.PASSED) & outcomes[without].eq(probes.FAILED)]
         more = table.loc[cell] - table.loc[without]
         left = outcomes.index[outcomes[cell].eq(probes.FAILED)]
-        sizes = int(more["unpacked_bytes"]), more["compressed_bytes"]
+        sizes = int(more[metrics.UNPACKED_BYTES]), more[metrics.COMPRESSED_BYTES]
         found.append((cell, without, *sizes, ", ".join(mended), ", ".join(left)))
-    return pd.DataFrame(found, columns=["cell", "without", "unpacked_bytes", "compressed_bytes", "mended", "left"])
+    return pd.DataFrame(
+        found, columns=["cell", "without", metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES, "mended", "left"]
+    )
 
 
 def is_probed(run: RunData) -> bool:

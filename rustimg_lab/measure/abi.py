@@ -17,6 +17,7 @@ from rustimg_lab.build.bases import Provenance
 from rustimg_lab.engine import images
 from rustimg_lab.measure.binary import glibc_version
 from rustimg_lab.measure.image import dynamic_tags, needed_versions
+from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
 _WEAK = 0x2  # VER_FLG_WEAK
@@ -45,11 +46,11 @@ def measure_base(binary: Path, base: Provenance | None) -> Observation:
     """
     needs = read_needs(binary)
     if not needs.libraries:
-        return Observation("base_satisfies", True, detail="a static binary needs nothing of its base")
+        return Observation(metrics.BASE_SATISFIES, True, detail="a static binary needs nothing of its base")
     defined = defined_versions(base.digest) if base else {}
     reason = missing(needs, defined, base.label if base else "scratch")
     wanted = ", ".join(sorted({version for by_name in needs.versions.values() for version in by_name}))
-    return Observation("base_satisfies", not reason, ok=not reason, reason=reason, detail=f"needs {wanted}")
+    return Observation(metrics.BASE_SATISFIES, not reason, ok=not reason, reason=reason, detail=f"needs {wanted}")
 
 
 def read_needs(path: Path) -> Needs:

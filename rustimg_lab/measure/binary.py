@@ -7,6 +7,7 @@ from elftools.elf.elffile import ELFFile
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import image
+from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
 # The function that each allocator's crate calls to allocate, and so leaves in a binary that really uses it.
@@ -24,9 +25,9 @@ def measure_binary(linked: Path, shipped: Path, allocator: str) -> list[Observat
     facts = elf_facts(linked) | {"stripped": elf_facts(shipped)["stripped"]}
     reason = not_as_asked(found, allocator)
     return [
-        Observation("binary_bytes", shipped.stat().st_size, "B"),
+        Observation(metrics.BINARY_BYTES, shipped.stat().st_size),
         *(Observation(metric, value) for metric, value in facts.items()),
-        Observation("linked_allocator", found, ok=not reason, reason=reason),
+        Observation(metrics.LINKED_ALLOCATOR, found, ok=not reason, reason=reason),
     ]
 
 
@@ -45,8 +46,8 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
             "linkage": "dynamic" if interpreted else "static",
             "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & 0x08000000)),  # DF_1_PIE
             "stripped": elf.get_section_by_name(".symtab") is None,
-            "needed_libraries": " ".join(tag.needed for tag in image.dynamic_tags(elf, "DT_NEEDED")),
-            "glibc_needed": max(versions, key=glibc_version, default=""),
+            metrics.NEEDED_LIBRARIES: " ".join(tag.needed for tag in image.dynamic_tags(elf, "DT_NEEDED")),
+            metrics.GLIBC_NEEDED: max(versions, key=glibc_version, default=""),
             "rustc": _rustc(elf),
         }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
+from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
 NO_SYMBOL = "(no symbol: tables, strings, padding)"
@@ -27,8 +28,8 @@ def measure_parts(linked: Path, shipped: Path, symbols: Path) -> list[Observatio
     """Rows `section_bytes` of the binary as it is shipped (none where UPX packed them), and `crate_bytes` of all that
     is loaded of the binary as it was linked, each with the section or crate as its detail."""
     by_crate = crates(symbols.read_text(errors="replace"), loaded_bytes(linked))
-    rows = [Observation("section_bytes", size, "B", detail=name) for name, size in sections(shipped).items()]
-    return rows + [Observation("crate_bytes", size, "B", detail=name) for name, size in by_crate.items()]
+    rows = [Observation(metrics.SECTION_BYTES, size, detail=name) for name, size in sections(shipped).items()]
+    return rows + [Observation(metrics.CRATE_BYTES, size, detail=name) for name, size in by_crate.items()]
 
 
 def sections(path: Path) -> dict[str, int]:

@@ -22,6 +22,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from rustimg_lab.engine import client, images
 from rustimg_lab.engine.local_registry import Registry
 from rustimg_lab.errors import LabError
+from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
 # gzip and zstd at the levels that Docker and BuildKit use unless told otherwise. The library is in pure Rust (gzip) or
@@ -54,30 +55,32 @@ def measure_image(image: str, base: str | None, registry: Registry | None) -> li
     of_base = len(images.inspect(base).layers) if base else 0
     gzip_with, zstd_with = f"gzip -{GZIP_LEVEL}, {COMPRESSOR}", f"zstd -{ZSTD_LEVEL}, {COMPRESSOR}"
     rows = [
-        Observation("unpacked_bytes", sum(layer.file_bytes for layer in layers), "B"),
-        Observation("base_bytes", sum(layer.file_bytes for layer in layers[:of_base]), "B"),
-        Observation("app_bytes", sum(layer.file_bytes for layer in layers[of_base:]), "B"),
-        Observation("compressed_bytes", sum(layer.gzip_bytes for layer in layers), "B", detail=gzip_with),
-        Observation("compressed_app_bytes", sum(layer.gzip_bytes for layer in layers[of_base:]), "B", detail=gzip_with),
-        Observation("compressed_zstd_bytes", sum(layer.zstd_bytes for layer in layers), "B", detail=zstd_with),
+        Observation(metrics.UNPACKED_BYTES, sum(layer.file_bytes for layer in layers)),
+        Observation(metrics.BASE_BYTES, sum(layer.file_bytes for layer in layers[:of_base])),
+        Observation(metrics.APP_BYTES, sum(layer.file_bytes for layer in layers[of_base:])),
+        Observation(metrics.COMPRESSED_BYTES, sum(layer.gzip_bytes for layer in layers), detail=gzip_with),
+        Observation(
+            metrics.COMPRESSED_APP_BYTES, sum(layer.gzip_bytes for layer in layers[of_base:]), detail=gzip_with
+        ),
+        Observation(metrics.COMPRESSED_ZSTD_BYTES, sum(layer.zstd_bytes for layer in layers), detail=zstd_with),
         _pushed(image, registry),
-        Observation("shell", next((layer.shell for layer in layers if layer.shell), "")),
+        Observation(metrics.SHELL, next((layer.shell for layer in layers if layer.shell), "")),
     ]
     for order, layer in enumerate(layers):
         detail = f"{'base' if order < of_base else 'app'}: {layer.instruction}"
-        rows.append(Observation("layer_bytes", layer.file_bytes, "B", order=order, detail=detail))
+        rows.append(Observation(metrics.LAYER_BYTES, layer.file_bytes, order=order, detail=detail))
     return rows
 
 
 def _pushed(image: str, registry: Registry | None) -> Observation:
     if registry is None:
-        return Observation("pushed_bytes", None, "B", detail="not measured: docker-registry is missing")
+        return Observation(metrics.PUSHED_BYTES, None, detail="not measured: docker-registry is missing")
     try:
         return Observation(
-            "pushed_bytes", sum(registry.push(image).layer_bytes), "B", detail=client.engine_info().version
+            metrics.PUSHED_BYTES, sum(registry.push(image).layer_bytes), detail=client.engine_info().version
         )
     except LabError as error:
-        return Observation("pushed_bytes", None, "B", detail=f"not measured: {error}")
+        return Observation(metrics.PUSHED_BYTES, None, detail=f"not measured: {error}")
 
 
 def read_layers(image: str) -> list[Layer]:

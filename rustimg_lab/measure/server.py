@@ -22,6 +22,7 @@ from rustimg_lab.engine.client import explained
 from rustimg_lab.engine.containers import created, is_running, last_words
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.model.metrics import Metric
 from rustimg_lab.store.rows import Observation
 
 ANSWER_TIMEOUT_S = 20
@@ -190,9 +191,9 @@ def cpu_ns(container: Container) -> int | None:
         raise Lost(f"the container is gone: {error.explanation}") from None
 
 
-def cpu_row(metric: str, unit: str, before_ns: int | None, after_ns: int | None, per_ns: float) -> Observation:
+def cpu_row(metric: Metric, before_ns: int | None, after_ns: int | None, per_ns: float) -> Observation:
     """A row of the CPU time between two calls of `cpu_ns`, divided by `per_ns`; without a value, and with the reason,
     where one of the two is None."""
     if before_ns is None or after_ns is None:
-        return Observation(metric, None, unit, ok=False, reason=NO_CPU_TIME)
-    return Observation(metric, (after_ns - before_ns) / per_ns, unit)
+        return Observation(metric, None, ok=False, reason=NO_CPU_TIME)
+    return Observation(metric, (after_ns - before_ns) / per_ns)

@@ -20,6 +20,7 @@ from rustimg_lab.host.files import add_file
 from rustimg_lab.measure import workloads
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.measure.server import CLIENT, PORT, serving, started, wait_for
+from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App, Check
 from rustimg_lab.store.rows import Observation
 
@@ -90,7 +91,7 @@ def measure_runs(image: str, app: App, tools: str = "") -> Observation:
         reason = f"runs as '{user or 'root'}', not as user 10001"
     else:
         reason = why_not(image, app, tools)
-    return Observation("runs", not reason, ok=not reason, reason=reason, detail=in_words(app))
+    return Observation(metrics.RUNS, not reason, ok=not reason, reason=reason, detail=in_words(app))
 
 
 def why_not(image: str, app: App, tools: str = "", **options: Any) -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rustimg_lab.engine import capabilities
 from rustimg_lab.measure import plan
+from rustimg_lab.model import metrics
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
 
 ATTEMPTS = 2
-TRIAL = "trial"  # the metric of the row that ends a trial: there, and ok, when the trial has its numbers
 
 
 def run_study(
@@ -75,16 +75,20 @@ def _trial(measure: plan.Measure, treatment: plan.Treatment, here: bool) -> list
         found, reason = [], str(lost)
     took = time.monotonic() - before
     if here:
-        found = [*found, Observation("load_average", load), Observation("steal_s", max(_steal_s() - stolen, 0.0), "s")]
-    ending = Observation(TRIAL, not reason, ok=not reason, reason=reason)
-    return [*found, Observation("trial_s", took, "s"), ending]
+        found = [
+            *found,
+            Observation(metrics.LOAD_AVERAGE, load),
+            Observation(metrics.STEAL_S, max(_steal_s() - stolen, 0.0)),
+        ]
+    ending = Observation(metrics.TRIAL, not reason, ok=not reason, reason=reason)
+    return [*found, Observation(metrics.TRIAL_S, took), ending]
 
 
 def _attempts(study: plan.Study, run: Run) -> dict[tuple[int, str], list[bool]]:
     """By block and treatment, how the attempts that are in the run came out."""
     data = runs.load(run.name)
     found: dict[tuple[int, str], list[bool]] = {}
-    for row in data.rows[(data.rows["study"] == study.name) & (data.rows["metric"] == TRIAL)].itertuples():
+    for row in data.rows[(data.rows["study"] == study.name) & (data.rows["metric"] == metrics.TRIAL)].itertuples():
         found.setdefault((row.block, row.cell), []).append(row.ok)
     return found
 

@@ -1,103 +1,245 @@
-"""Metrics: label, unit, direction, and the study that measures each."""
+"""Metrics: every one that a row may have: its unit, its direction, what it is called, and the study that measures it.
+
+A metric is its own name, so that rows and tables are asked by it as it stands: `rows["metric"] == metrics.TRIAL`.
+"""
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
 from math import isnan
 
 from rustimg_lab.model import studies
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric of a study: how it is called, which way is better, and what a cell is that is better or worse."""
-
-    label: str
-    lower_is_better: bool
-    words: tuple[str, str] = ("faster", "slower")
+IN_WORDS = {"s": "s", "us": "µs", "B": "bytes"}  # units as rows have them, and as a reader sees them
 
 
-LESS = ("less", "more")
-METRICS = {
-    "cpu_us_per_request": Metric("server CPU per request, µs", True),
-    "requests_per_s": Metric("requests per second, closed loop", False),
-    "instructions_per_request": Metric("instructions per request", True, ("fewer", "more")),
-    "exec_to_first_byte_s": Metric("exec to first byte, s", True),
-    "exec_to_exit_s": Metric("exec to exit, s", True),
-    "host_first_byte_s": Metric("start of the container to first byte, host network, s", True),
-    "bridge_first_byte_s": Metric("start of the container to first byte, bridge network, s", True),
-    "cold_build_cpu_s": Metric("CPU time of a cold build, s", True, LESS),
-    "cold_build_s": Metric("cold build from start to end, s", True),
-    "first_response_s": Metric("pull, unpack and start to first byte, s", True),
-    "latency_p50_s": Metric("latency at a fixed rate, median, s", True),
-    "latency_p90_s": Metric("latency at a fixed rate, 90th percentile, s", True),
-    "latency_p99_s": Metric("latency at a fixed rate, 99th percentile, s", True),
-    "latency_p999_s": Metric("latency at a fixed rate, 99.9th percentile, s", True),
-    "steady_rss_bytes": Metric("resident memory under load, bytes", True, LESS),
-    "peak_rss_bytes": Metric("peak of the resident memory, bytes", True, LESS),
-    "rss_at_1000_bytes": Metric("resident memory with 1,000 connections, bytes", True, LESS),
-    "smallest_limit_bytes": Metric("smallest memory limit, bytes", True, LESS),
-}
+class Verdict(StrEnum):
+    """What a comparison says of a cell."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    LESS = "less"
+    FEWER = "fewer"
+    MORE = "more"
+    LESS_PREDICTED = "less, predicted"
+    MORE_PREDICTED = "more, predicted"
+    EXACT = "exact"
+    EQUAL = "the same"
+    NO_DIFFERENCE = "no difference detectable"
+    TOO_NOISY = "too noisy"
 
 
-@dataclass(frozen=True)
-class Criterion:
-    """What cells are compared by: in words, and the study and metric that it is measured in, "" for what is exact."""
+LESS, FEWER = (Verdict.LESS, Verdict.MORE), (Verdict.FEWER, Verdict.MORE)
 
-    label: str
-    kind: str
-    metric: str
-    shown: str
-    divisor: float
+
+@dataclass(frozen=True, eq=False, repr=False)  # what text has is kept: it equals its name
+class Metric(str):
+    """A metric. A value is shown by the format `shown`, after it was divided by `divisor`."""
+
+    name: str
+    label: str = ""  # in columns and on axes, without the unit; "" for what is not compared
+    unit: str = ""  # as rows have it
+    study: str = ""  # the kind of study that measures it; "" for what is of the image, and exact
+    words: tuple[Verdict, Verdict] = (Verdict.FASTER, Verdict.SLOWER)  # of a cell that is better, of one that is worse
+    phrase: str = ""  # of a criterion or quantity, where it is not the label
+    noun: str = ""  # in a sentence: "0.9 times the ..."
+    shown: str = ""
+    divisor: float = 1
+    lower_is_better: bool = True
+
+    def __new__(cls, name: str, *_: object, **__: object) -> "Metric":
+        return super().__new__(cls, name)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phrase", self.phrase or self.label)
+        object.__setattr__(self, "noun", self.noun or self.phrase)
 
     @property
-    def unit(self) -> str:
+    def title(self) -> str:
+        """The label with the unit of rows."""
+        return f"{self.label}, {IN_WORDS[self.unit]}" if self.unit in IN_WORDS else self.label
+
+    @property
+    def shown_unit(self) -> str:
         return self.shown.rpartition(" ")[2]
 
     def in_words(self, value: float) -> str:
-        """A value in the unit of the metric, as a reader sees it."""
-        return self.shown.format(value / self.divisor)
+        """Tell a value with its unit; "not measured" for NaN."""
+        return "not measured" if isnan(value) else self.shown.format(value / self.divisor)
+
+    def signed(self, value: float) -> str:
+        """Tell a difference with its sign and its unit."""
+        return ("+" if value > 0 else "\u2212" if value < 0 else "") + self.in_words(abs(value))
 
 
-# Less is better in all of them, and so the Pareto front is of them.
-CRITERIA = {
-    "transfer": Criterion("transfer", "", "compressed_bytes", "{:.2f} MB", 1e6),
-    "startup": Criterion("exec to first byte", "startup", "exec_to_first_byte_s", "{:.2f} ms", 1e-3),
-    "cpu": Criterion("CPU per request", "throughput", "cpu_us_per_request", "{:.1f} µs", 1),
-    "memory": Criterion("resident memory under load", "memory", "steady_rss_bytes", "{:.1f} MB", 1e6),
+_bytes = partial(Metric, unit="B", divisor=1e6, words=LESS, shown="{:.2f} MB")
+_seconds = partial(Metric, unit="s")
+
+# Of a cell's image, exact.
+UNPACKED_BYTES = _bytes("unpacked_bytes", "unpacked", phrase="the image's bytes on disk")
+APP_BYTES = _bytes("app_bytes", "of it the app", phrase="the app's bytes on disk", shown="{:.3f} MB")
+COMPRESSED_BYTES = _bytes("compressed_bytes", "compressed", phrase="transfer")
+COMPRESSED_APP_BYTES = _bytes("compressed_app_bytes", phrase="the app's bytes in transfer")
+COMPRESSED_ZSTD_BYTES = _bytes("compressed_zstd_bytes")
+PUSHED_BYTES = _bytes("pushed_bytes")
+BASE_BYTES = _bytes("base_bytes")
+BINARY_BYTES = _bytes("binary_bytes")
+BUILD_CPU_S = _seconds("build_cpu_s")
+BASE_DIGEST = Metric("base_digest")
+BUILDER_DIGEST = Metric("builder_digest")
+BINARY_SHA256 = Metric("binary_sha256")
+LINKAGE = Metric("linkage")
+PIE = Metric("pie")
+STRIPPED = Metric("stripped")
+NEEDED_LIBRARIES = Metric("needed_libraries")
+GLIBC_NEEDED = Metric("glibc_needed")
+RUSTC = Metric("rustc")
+LINKED_ALLOCATOR = Metric("linked_allocator")
+BASE_SATISFIES = Metric("base_satisfies")
+SHELL = Metric("shell")
+UNSTABLE = Metric("unstable")
+RUNS = Metric("runs")
+# What every cell that works has.
+OF_CELLS = [each for each in globals().values() if isinstance(each, Metric) and each is not BUILDER_DIGEST]
+BUILT = Metric("built")
+# Of these a cell has many rows, each with what it is of as its `detail`.
+LAYER_BYTES = _bytes("layer_bytes")
+SECTION_BYTES = _bytes("section_bytes")
+CRATE_BYTES = _bytes("crate_bytes")
+PARTS = (LAYER_BYTES, SECTION_BYTES, CRATE_BYTES)
+# Of an image that is probed, beside the outcomes of `model.probes`.
+PROBED_WITH = Metric("probed_with")  # the images that a probed cell was tried with
+FILES = Metric("files")
+EXECUTABLES = Metric("executables")
+PACKAGES = Metric("packages")
+CRATES_SEEN = Metric("crates_seen")
+
+# Of a trial of any study.
+TRIAL = Metric("trial")  # the row that ends a trial: there, and ok, when the trial has its numbers
+TRIAL_S = _seconds("trial_s")
+LOAD_AVERAGE = Metric("load_average")
+STEAL_S = _seconds("steal_s")
+
+# Of a server under load.
+_of_load = partial(Metric, study="throughput")
+CPU_US_PER_REQUEST = _of_load(
+    "cpu_us_per_request", "server CPU per request", "us", phrase="CPU per request", noun="CPU time per request",
+    shown="{:.1f} µs",
+)  # fmt: skip
+REQUESTS_PER_S = _of_load("requests_per_s", "requests per second, closed loop", "1/s", lower_is_better=False)
+REQUESTS = _of_load("requests")
+INSTRUCTIONS_PER_REQUEST = Metric(
+    "instructions_per_request", "instructions per request", study="instructions", words=FEWER
+)
+_of_latency = partial(_seconds, study="latency")
+LATENCIES = {
+    0.5: _of_latency("latency_p50_s", "latency at a fixed rate, median"),
+    0.9: _of_latency("latency_p90_s", "latency at a fixed rate, 90th percentile"),
+    0.99: _of_latency("latency_p99_s", "latency at a fixed rate, 99th percentile"),
+    0.999: _of_latency("latency_p999_s", "latency at a fixed rate, 99.9th percentile"),
 }
-MEASURED = {name: each for name, each in CRITERIA.items() if each.kind}  # in blocks; the others are exact
-THROUGHPUT = "requests_per_s"
+
+# Of a server's memory.
+_of_memory = partial(_bytes, study="memory")
+IDLE_RSS_BYTES = _of_memory("idle_rss_bytes")
+STEADY_RSS_BYTES = _of_memory("steady_rss_bytes", "resident memory under load", shown="{:.1f} MB")
+STEADY_ANONYMOUS_BYTES = _of_memory("steady_anonymous_bytes")
+PEAK_RSS_BYTES = _of_memory("peak_rss_bytes", "peak of the resident memory")
+SMALLEST_LIMIT_BYTES = _of_memory(
+    "smallest_limit_bytes", "smallest memory limit", noun="smallest limit that suffices", shown="{:.1f} MiB",
+    divisor=1 << 20,
+)  # fmt: skip
+REQUESTS_PER_S_AT_LIMIT = Metric("requests_per_s_at_limit", unit="1/s", study="memory")
+
+
+def rss_at(connections: int) -> Metric:
+    """Return the metric of the resident memory with so many connections open."""
+    return _of_memory(f"rss_at_{connections}_bytes", f"resident memory with {connections:,} connections")
+
+
+def bytes_per_connection_at(connections: int) -> Metric:
+    """Return the metric of the memory that each of so many connections takes."""
+    return _of_memory(f"bytes_per_connection_at_{connections}")
+
+
+RSS_AT_1000_BYTES = rss_at(1000)  # of those what cells are compared by
+
+# Of a start.
+_of_startup = partial(_seconds, study="startup")
+EXEC_TO_FIRST_BYTE_S = _of_startup(
+    "exec_to_first_byte_s", "exec to first byte", noun="time from exec to first byte", shown="{:.2f} ms", divisor=1e-3
+)
+EXEC_TO_EXIT_S = _of_startup("exec_to_exit_s", "exec to exit")
+NOOP_EXEC_TO_EXIT_S = _of_startup("noop_exec_to_exit_s")
+LONGEST_POLL_S = _of_startup("longest_poll_s")
+NOOP_CONTAINER_S = _of_startup("noop_container_s")
+
+
+def of_container(network: str, part: str) -> Metric:
+    """Return the metric of a part of a container's start: create, start_call, first_byte, exit, or longest_poll."""
+    return _of_startup(f"{network}_{part}_s")
+
+
+def _first_byte(network: str) -> Metric:
+    noun = f"time from the container's start to its first byte, {network} network"
+    label = f"start of the container to first byte, {network} network"
+    return replace(of_container(network, "first_byte"), label=label, phrase=label, noun=noun, shown="{:.3f} s")
+
+
+HOST_FIRST_BYTE_S, BRIDGE_FIRST_BYTE_S = _first_byte("host"), _first_byte("bridge")
+
+# Of a build.
+_of_build = partial(_seconds, study=studies.COLD_BUILD, shown="{:.1f} s")
+COLD_BUILD_CPU_S = _of_build("cold_build_cpu_s", "CPU time of a cold build", words=LESS)
+COLD_BUILD_S = _of_build(
+    "cold_build_s", "cold build from start to end", phrase="a cold build from start to end",
+    noun="time of a cold build from start to end",
+)  # fmt: skip
+
+# Of a deploy.
+_of_deploy, _bytes_of_deploy = partial(_seconds, study=studies.DEPLOY), partial(_bytes, study=studies.DEPLOY)
+FIRST_RESPONSE_S = _of_deploy("first_response_s", "pull, unpack and start to first byte")
+PULL_S = _of_deploy("pull_s")
+CREATE_S = _of_deploy("create_s")
+START_TO_FIRST_BYTE_S = _of_deploy("start_to_first_byte_s")
+PULLED_BYTES = _bytes_of_deploy("pulled_bytes")
+MANIFEST_BYTES = _bytes_of_deploy("manifest_bytes")
+STORED_BYTES = _bytes_of_deploy("stored_bytes")
+BASE_STORED_BYTES = _bytes_of_deploy("base_stored_bytes")
+
+METRICS = {each: each for each in [*globals().values(), *LATENCIES.values()] if isinstance(each, Metric)}
+COMPARED = [each for each in METRICS.values() if each.study and each.label]  # what cells of a study are compared by
+
+
+def find(name: str) -> Metric:
+    """Return the metric of a name, which may be of a row that another lab wrote."""
+    return METRICS.get(name) or Metric(name, name)
+
+
+# What a cell is chosen by, by the name that a user says. Less is better in all of them; so the Pareto front is of them.
+CRITERIA = {
+    "transfer": COMPRESSED_BYTES,
+    "startup": EXEC_TO_FIRST_BYTE_S,
+    "cpu": CPU_US_PER_REQUEST,
+    "memory": STEADY_RSS_BYTES,
+}
+MEASURED = {name: each for name, each in CRITERIA.items() if each.study}  # in blocks; the others are exact
 # What a day takes, where a user says what it brings: of a host that waits for an image, and of a CPU that answers.
 DAY = "day"
-ALL = CRITERIA | {DAY: Criterion("seconds a day", studies.DEPLOY, "", "{:,.1f} s", 1)}
-
-
-def in_words(name: str, value: float) -> str:
-    """A criterion's value with its unit; "not measured" for none."""
-    if isnan(value):
-        return "not measured"
-    return ALL[name].in_words(value)
-
-
+ALL = CRITERIA | {DAY: _of_deploy(DAY, "seconds a day", shown="{:,.1f} s")}
+# What a factorial is made of, by the name that a user says.
 IMAGE, APP = "image", "app"
 QUANTITIES = {
-    IMAGE: Criterion("the image's bytes on disk", "", "unpacked_bytes", "{:.2f} MB", 1e6),
-    APP: Criterion("the app's bytes on disk", "", "app_bytes", "{:.3f} MB", 1e6),
+    IMAGE: UNPACKED_BYTES,
+    APP: APP_BYTES,
     **CRITERIA,
-    "memory": replace(CRITERIA["memory"], shown="{:.2f} MB"),
-    "build_cpu": Criterion("CPU time of a cold build", "build", "cold_build_cpu_s", "{:.1f} s", 1),
-    "build": Criterion("a cold build from start to end", "build", "cold_build_s", "{:.1f} s", 1),
+    "memory": replace(STEADY_RSS_BYTES, shown="{:.2f} MB"),
+    "build_cpu": COLD_BUILD_CPU_S,
+    "build": COLD_BUILD_S,
 }
 # Of sizes that the base has a part in, that part, which is known also of a cell that was not built.
-APPS_PART = {"unpacked_bytes": "app_bytes", "compressed_bytes": "compressed_app_bytes"}
-
-
-def signed(about: Criterion, value: float) -> str:
-    """A difference in a quantity, with its sign and its unit."""
-    return ("+" if value > 0 else "\u2212" if value < 0 else "") + about.in_words(abs(value))
-
-
-SIZES = {"unpacked_bytes": "unpacked", "app_bytes": "of it the app", "compressed_bytes": "compressed"}
-# What may grow by a share at most: the name on the command line, and the metric that it is of.
-GUARDED = {"size": "unpacked_bytes"} | {name: each.metric for name, each in CRITERIA.items()}
+APPS_PART = {UNPACKED_BYTES: APP_BYTES, COMPRESSED_BYTES: COMPRESSED_APP_BYTES}
+SIZES = (UNPACKED_BYTES, APP_BYTES, COMPRESSED_BYTES)  # what two runs are compared by
+GUARDED = {"size": UNPACKED_BYTES} | CRITERIA  # what may grow by a share at most, by the name that a user says
 # The app's part of the image, since that of its base is the same under every profile.
-EXACT = {"app_bytes": "the app's bytes on disk", "compressed_app_bytes": "the app's bytes in transfer"}
+EXACT = (APP_BYTES, COMPRESSED_APP_BYTES)

@@ -3,11 +3,15 @@
 import tomllib
 from dataclasses import dataclass
 
+from rustimg_lab.model import metrics
 from rustimg_lab.paths import PROBES_FILE
 
 STUDY = "probes"
 PASSED, FAILED, NOT_APPLICABLE = OUTCOMES = ("passed", "failed", "not applicable")
-FACTS = ("unpacked_bytes", "compressed_bytes", "files", "executables", "packages", "crates_seen")
+FACTS = (
+    metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES, metrics.FILES, metrics.EXECUTABLES, metrics.PACKAGES,
+    metrics.CRATES_SEEN,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from rustimg_lab.model import matrix
 
 COLD_BUILD = "build"
 
-DEPLOY, FIRST_RESPONSE = "deploy", "first_response_s"
+DEPLOY = "deploy"
 EMPTY, BASE_THERE = "nothing", "its base image"  # what the machine has before
 MEGABIT = 1e6
 

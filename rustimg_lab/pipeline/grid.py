@@ -10,6 +10,7 @@ from rustimg_lab.host import files
 from rustimg_lab.host.tools import registry_command
 from rustimg_lab.measure import abi, binary, bloat, image, smoke
 from rustimg_lab.measure.plan import PlanError
+from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import BUILDER, Cell
 from rustimg_lab.pipeline import studies
@@ -89,13 +90,13 @@ def _observe(
     """All that is to know of a built cell: `runs` last, which says that the rest is there too."""
     base = images.get(built.cell.base.name)
     base_id = base.digest if base else ""
-    rows = [Observation("base_digest", base_id), Observation("builder_digest", images[BUILDER].digest)]
+    rows = [Observation(metrics.BASE_DIGEST, base_id), Observation(metrics.BUILDER_DIGEST, images[BUILDER].digest)]
     if built.reason:
-        return [*rows, Observation("built", False, ok=False, reason=built.reason)]
+        return [*rows, Observation(metrics.BUILT, False, ok=False, reason=built.reason)]
     rows += [
-        Observation("binary_sha256", files.sha256(built.shipped)),
-        Observation("build_cpu_s", built.cpu_s, "s"),
-        Observation("unstable", built.cell.profile.unstable),
+        Observation(metrics.BINARY_SHA256, files.sha256(built.shipped)),
+        Observation(metrics.BUILD_CPU_S, built.cpu_s),
+        Observation(metrics.UNSTABLE, built.cell.profile.unstable),
         *binary.measure_binary(built.linked, built.shipped, built.cell.allocator),
         *bloat.measure_parts(built.linked, built.shipped, built.symbols),
         satisfied := abi.measure_base(built.linked, base),
@@ -110,7 +111,7 @@ def _measured(run: Run, app: App) -> set[tuple[str, str]]:
     """The cells, with their images, that need no second look."""
     rows = runs.current(runs.load(run.name))
     bad = set(rows.loc[~rows["ok"], "cell"])
-    whole = set(rows.loc[rows["metric"] == "compressed_zstd_bytes", "cell"])  # which earlier labs did not measure
-    done = rows[(rows["metric"] == "runs") & rows["cell"].isin(whole) & ~rows["cell"].isin(bad)]
+    whole = set(rows.loc[rows["metric"] == metrics.COMPRESSED_ZSTD_BYTES, "cell"])  # which earlier labs did not measure
+    done = rows[(rows["metric"] == metrics.RUNS) & rows["cell"].isin(whole) & ~rows["cell"].isin(bad)]
     done = done[done["detail"] == smoke.in_words(app)]
     return set(zip(done["cell"], done["image"], strict=True))

@@ -13,7 +13,7 @@ from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Plan, PlanError, Studies, Treatment
 from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, startup, throughput
-from rustimg_lab.model import matrix
+from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model import studies as kinds
 from rustimg_lab.model.app import App
 from rustimg_lab.store import runs
@@ -64,8 +64,8 @@ def _rate(load: Load, run: Run) -> int:
     """The rate at which latency is measured: that of the run's own study, or half of what the slowest cell answers in
     the run's throughput study of this load. Raises PlanError when there is none."""
     before = run.environment.get("studies", {}).get(latency.study_name(load), {"parameters": {}})["parameters"]
-    if "requests_per_s" in before:
-        return before["requests_per_s"]
+    if metrics.REQUESTS_PER_S in before:
+        return before[metrics.REQUESTS_PER_S]
     data = runs.load(run.name)
     study = f"throughput-{load.name}"
     if study not in data.environment.studies or not data.rows["study"].eq(study).any():

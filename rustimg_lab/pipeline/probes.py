@@ -10,14 +10,13 @@ from rustimg_lab.host import files
 from rustimg_lab.host.tools import registry_command
 from rustimg_lab.measure import smoke, workloads
 from rustimg_lab.measure.probes import runner
-from rustimg_lab.model import probes
+from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.pipeline.session import Batch, Request, bases_of, build_treatments, make_tools, open_session
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
-PROBED_WITH = "probed_with"  # the metric that has the images of a cell that was probed
 SBOMS = "sboms"  # the folder of a run
 
 
@@ -46,7 +45,7 @@ def run_probes(request: Request, cells: list[Cell], server: App | None = None) -
         with local_registry.serve() if registry_command() else nullcontext() as own_registry:
             for number, cell in enumerate(ready, 1):
                 images = [each[cell] for each in made]
-                told = Observation(PROBED_WITH, " ".join(images), detail="; ".join(asked))
+                told = Observation(metrics.PROBED_WITH, " ".join(images), detail="; ".join(asked))
                 if _is_probed(cell, told, before):
                     continue
                 session.say(f"probing {cell} ({number} of {len(ready)})")
@@ -64,5 +63,5 @@ def run_probes(request: Request, cells: list[Cell], server: App | None = None) -
 def _is_probed(cell: Cell, told: Observation, before: pd.DataFrame) -> bool:
     """Whether a cell's probes in `before` (`robustness.newest`) are of these images, asked the same, and all made."""
     own = before[before["cell"] == cell.slug]
-    last = own[own["metric"] == PROBED_WITH]
+    last = own[own["metric"] == metrics.PROBED_WITH]
     return bool(own["ok"].all()) and last[["value", "detail"]].to_numpy().tolist() == [[told.value, told.detail]]

@@ -13,6 +13,7 @@ from rustimg_lab.engine import capabilities, client, containers, doctor
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, process, tools
 from rustimg_lab.measure import abi, binary, plan
+from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import BUILDER, Cell
 from rustimg_lab.pipeline import progress
@@ -117,7 +118,7 @@ def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[p
         for built in outcomes:
             keep_dockerfile(built, batch, session)
             if reason := built.reason or _not_as_asked(built, session.images):
-                failed = Observation("built", False, ok=False, reason=reason)
+                failed = Observation(metrics.BUILT, False, ok=False, reason=reason)
                 session.run.append(built.cell, built.image, [failed], study=study)
                 failures.append(f"{batch.app.name} {built.cell.slug}: {reason}")
             else:

@@ -30,17 +30,6 @@ def in_markdown(header: list[str], lines: list[list[str]], numbers: Container[in
 
 MEGABYTE, MEBIBYTE = 1e6, 1 << 20
 SENTINEL = "Report complete"  # what the last cell of a notebook prints: papermill alone may call a dead kernel done
-# How a reader sees these metrics: in words, the unit, and by what a value is divided for that.
-SHOWN = {
-    "cpu_us_per_request": ("CPU time per request", "µs", 1),
-    "exec_to_first_byte_s": ("time from exec to first byte", "ms", 1e-3),
-    "host_first_byte_s": ("time from the container's start to its first byte, host network", "s", 1),
-    "bridge_first_byte_s": ("time from the container's start to its first byte, bridge network", "s", 1),
-    "steady_rss_bytes": ("resident memory under load", "MB", MEGABYTE),
-    "smallest_limit_bytes": ("smallest limit that suffices", "MiB", MEBIBYTE),
-    "cold_build_cpu_s": ("CPU time of a cold build", "s", 1),
-    "cold_build_s": ("time of a cold build from start to end", "s", 1),
-}
 
 
 def megabytes(size_bytes: float | None) -> str:

@@ -20,6 +20,7 @@ from nbconvert.filters import markdown2html
 from PIL import Image, UnidentifiedImageError
 
 from rustimg_lab.analysis import cells
+from rustimg_lab.model import metrics
 from rustimg_lab.report import format
 from rustimg_lab.report.format import in_markdown, plain
 from rustimg_lab.report.summary import Answer
@@ -150,7 +151,7 @@ def article(table: pd.DataFrame) -> pd.DataFrame:
     shown = table.assign(base=cells.bases_in_words(table))
     wide = {}
     for profile, own in shown.groupby("profile", sort=False):
-        for column, year in (("article_bytes", "2021"), ("unpacked_bytes", "today")):
+        for column, year in (("article_bytes", "2021"), (metrics.UNPACKED_BYTES, "today")):
             sizes = [format.megabytes(size) or "no number" for size in own[column]]
             wide[f"{profile}, {year}"] = dict(zip(own["base"], sizes, strict=True))
     return pd.DataFrame(wide).fillna("").rename_axis("base").reset_index()

@@ -45,7 +45,7 @@ def _has_sizes(run: RunData) -> bool:
 
 
 def _has_choice(run: RunData) -> bool:
-    measured = (comparison.study_of(run, each.kind, each.metric, "") for each in metrics.MEASURED.values())
+    measured = (comparison.study_of(run, each) for each in metrics.MEASURED.values())
     return bool(cells.cell_table(run)["ok"].any() and any(measured))
 
 
@@ -84,7 +84,7 @@ def parts_of_page(run: str, data: RunData) -> list[tuple[str, dict]]:
     found = parts(run)
     if ATTRIBUTION not in dict(found):
         return found
-    told = {each.quantity.kind for each in factorials.everything(data)[0] if len(each.values) >= MANY_CELLS}
+    told = {each.quantity.study for each in factorials.everything(data)[0] if len(each.values) >= MANY_CELLS}
     plans = data.environment.studies.values()
     few = {plan.kind for plan in plans if len(plan.cells) - 1 < MANY_CELLS}  # the twin is one of the cells
     return [each for each in found if SECTIONS[each[0]].draws not in told - few]

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from rustimg_lab.analysis import cells, comparison, robustness
-from rustimg_lab.model import probes
+from rustimg_lab.model import metrics, probes
 from rustimg_lab.report import format, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import ESTIMATE
@@ -42,7 +42,10 @@ def of_build(run: str) -> Short:
     """Cold builds: their CPU time, and from start to end."""
     data = runs.load(run)
     study = comparison.find_study(data, "build")
-    found = {"CPU time": comparison.of_study(data, study), "time": comparison.of_study(data, study, "cold_build_s")}
+    found = {
+        "CPU time": comparison.of_study(data, study),
+        "time": comparison.of_study(data, study, metrics.COLD_BUILD_S),
+    }
     return _of_parts(f"run {run}: cold builds", found)
 
 
@@ -66,8 +69,8 @@ def of_sizes(run: str) -> Short:
     has_figure = table["cell"].isin(cells.article_grid(data)["cell"])  # of the article, which had one allocator on each
     shown = pd.DataFrame({"base": cells.bases_in_words(table)}).join(table[["profile", "allocator"]])
     shown["article 2021"] = table["article_bytes"].where(has_figure).map(format.megabytes)
-    shown["today"] = table["unpacked_bytes"].map(format.megabytes)
-    shown["of it the app"] = table["app_bytes"].map(format.megabytes)
+    shown["today"] = table[metrics.UNPACKED_BYTES].map(format.megabytes)
+    shown["of it the app"] = table[metrics.APP_BYTES].map(format.megabytes)
     shown["compressed"] = [compressed(cell) for cell in table.to_dict("records")]
     shown["base from"] = table["base_source"]
     shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], "yes")
@@ -82,11 +85,11 @@ def of_survival(run: str) -> Short:
     for cell, own in facts.iterrows():
         failed = ", ".join(outcomes.index[outcomes[cell] == probes.FAILED])
         counts = [f"{own[count]:.0f}" for count in ("passed", "failed")]
-        lines.append([names[cell], *counts, format.megabytes(own["unpacked_bytes"]), failed])
+        lines.append([names[cell], *counts, format.megabytes(own[metrics.UNPACKED_BYTES]), failed])
     return f"run {run}: {len(outcomes)} probes of each image", lines, range(1, 4)
 
 
 def compressed(cell: dict) -> str:
     """Of a row of `cells.cell_table`; an estimate says so."""
-    told = format.megabytes(cell.get("compressed_bytes"))
+    told = format.megabytes(cell.get(metrics.COMPRESSED_BYTES))
     return f"about {told}" if told and cell.get("compressed_with") == ESTIMATE else told

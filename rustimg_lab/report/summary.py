@@ -7,7 +7,6 @@ import pandas as pd
 from rustimg_lab.analysis import cells, comparison, recommendation
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.errors import LabError
-from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import CRITERIA
 from rustimg_lab.report import views
 from rustimg_lab.store.runs import RunData
@@ -112,7 +111,7 @@ def _answer(goal: str, run: str, found: recommendation.Choice) -> Answer:
     others = table[table["meets"] & (table.index != found.picked)].sort_values("score")
     beaten = f"{found.name(others.index[0])}: {others['reason'].iloc[0]}" if len(others) else ""
     name, one = found.name(found.picked), table.loc[found.picked]
-    measured = {about.label: metrics.in_words(key, one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])}
+    measured = {about.phrase: about.in_words(one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])}
     return Answer(
         goal,
         run,

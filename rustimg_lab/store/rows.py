@@ -9,8 +9,6 @@ from typing import Any, TextIO
 LINE_LIMIT, NUMBER_LIMIT = 1 << 20, 1 << 63
 ENVIRONMENT_LIMIT = 64 << 20
 ESTIMATE = "gzip -6 by zlib, an estimate"  # how compressed bytes came about where no registry could be used
-# Of these a cell has many rows, each with what it is of as its `detail`.
-PARTS = ("layer_bytes", "section_bytes", "crate_bytes")
 
 # Every column with the types that its JSON may have.
 COLUMNS: dict[str, tuple[type, ...]] = {
@@ -39,13 +37,16 @@ class Observation:
 
     metric: str
     value: float | int | str | bool | None
-    unit: str = ""
+    unit: str = ""  # the metric's own unless given
     block: int = 0
     order: int = 0
     is_warmup: bool = False
     ok: bool = True
     reason: str = ""
     detail: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unit", self.unit or getattr(self.metric, "unit", ""))
 
 
 def read_lines(file: TextIO) -> Iterator[str]:

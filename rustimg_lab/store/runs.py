@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ import pandas as pd
 
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host.files import DiskFull, is_full, write_whole
+from rustimg_lab.model import metrics
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
 from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine, typed
-from rustimg_lab.store.rows import COLUMNS, PARTS, Observation, read_lines, read_row
+from rustimg_lab.store.rows import COLUMNS, Observation, read_lines, read_row
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Run:
         """
         about = {"run_id": self.name, "study": study, "cell": name or cell.slug, "base": cell.base.name,
                  "profile": cell.profile.name, "allocator": cell.allocator, "image": image}  # fmt: skip
-        text = "".join(json.dumps(about | asdict(o), allow_nan=False) + "\n" for o in observations).encode()
+        text = "".join(json.dumps(about | vars(o), allow_nan=False) + "\n" for o in observations).encode()
         path = self.path / "rows.jsonl"
         with path.open("ab", buffering=0) as file:
             start = file.tell()
@@ -174,7 +175,7 @@ def current(run: RunData) -> pd.DataFrame:
         return rows
     newest = rows.groupby("cell")["image"].transform("last")
     same = rows[rows["image"] == newest]
-    part = same["detail"].where(same["metric"].isin(PARTS), "")
+    part = same["detail"].where(same["metric"].isin(metrics.PARTS), "")
     return same[~same.assign(part=part).duplicated(["cell", "metric", "block", "order", "part"], keep="last")]
 
 

@@ -12,7 +12,7 @@ class Attribution:
 
     def __init__(self, found: factorials.Factorial, target: str) -> None:
         self._found, shares = found, attribution.shares(found, target)
-        self.title = Words(f"**{found.quantity.label}**")
+        self.title = Words(f"**{found.quantity.phrase}**")
         shown = views.attribution.shares, plots.attribution.waterfall, views.attribution.in_words
         self.contributions = Result(shares, *shown)
 

@@ -5,7 +5,7 @@ from functools import partial
 import pandas as pd
 
 from rustimg_lab.analysis import cells, robustness
-from rustimg_lab.model import probes
+from rustimg_lab.model import metrics, probes
 from rustimg_lab.report import plots, views
 from rustimg_lab.store.runs import RunData
 from rustimg_lab.widgets.results import Result, Several
@@ -42,17 +42,17 @@ class Sizes(Result):
 
     def sections(self, cell: str = "") -> Result:
         """Return the sections of a binary (default: of the smallest image)."""
-        found = cells.parts(self._run, "section_bytes")
+        found = cells.parts(self._run, metrics.SECTION_BYTES)
         return Result(found[found["cell"] == (cell or cells.smallest(self.table))], views.sizes.sections)
 
     def check(self) -> None:
         """Raise AssertionError when parts do not sum up to the whole, or a binary is not what it should be."""
         works, layers = self.table[self.table["ok"]], self.layers.table
-        assert (works["base_bytes"] + works["app_bytes"] == works["unpacked_bytes"]).all()
-        assert (works["binary_bytes"] < works["app_bytes"]).all()
-        assert (works["allocator"] == works["linked_allocator"]).all()
-        assert layers.groupby("cell")["file_bytes"].sum().eq(works.set_index("cell")["unpacked_bytes"]).all()
-        shared = works.groupby(["linkage", "profile", "allocator"])["binary_sha256"].nunique()
+        assert (works[metrics.BASE_BYTES] + works[metrics.APP_BYTES] == works[metrics.UNPACKED_BYTES]).all()
+        assert (works[metrics.BINARY_BYTES] < works[metrics.APP_BYTES]).all()
+        assert (works["allocator"] == works[metrics.LINKED_ALLOCATOR]).all()
+        assert layers.groupby("cell")["file_bytes"].sum().eq(works.set_index("cell")[metrics.UNPACKED_BYTES]).all()
+        shared = works.groupby(["linkage", "profile", "allocator"])[metrics.BINARY_SHA256].nunique()
         assert (shared == 1).all(), "two bases were given different binaries"
 
 
@@ -76,4 +76,4 @@ class Probes(Result):
         """Raise AssertionError when a probe counts twice or is unknown, or an addition takes bytes away."""
         assert (self._facts["passed"] + self._facts["failed"] <= len(self.table)).all()
         assert set(self.failures.table["probe"]) <= set(probes.PROBES)
-        assert (self.costs.table["unpacked_bytes"] >= 0).all(), "an addition that takes away"
+        assert (self.costs.table[metrics.UNPACKED_BYTES] >= 0).all(), "an addition that takes away"

@@ -8,6 +8,7 @@ from rustimg_lab.analysis import comparison
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.build import lab_toml
 from rustimg_lab.measure.plan import Plan
+from rustimg_lab.model import metrics
 from rustimg_lab.paths import MYIP
 from rustimg_lab.pipeline import planner
 from rustimg_lab.pipeline.grid import run_grid
@@ -58,7 +59,7 @@ def figure(run_name: str) -> Plot:
     named = cells.assign(base=cells["cell"], stand_in=False)
     plots.sizes.transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
     if begun:
-        samples = comparison.samples(run, begun[0], "cpu_us_per_request")
+        samples = comparison.samples(run, begun[0], metrics.CPU_US_PER_REQUEST)
         plots.studies.trials(samples, "server CPU per request, µs", f"{begun[0]}: {len(samples)} trials", axes[1])
     return drawn
 

@@ -9,7 +9,6 @@ from rustimg_lab.analysis import comparison, deploy
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.studies import EMPTY
 from rustimg_lab.report import plots, summary, views
-from rustimg_lab.report.format import MEGABYTE, SHOWN
 from rustimg_lab.store.runs import RunData
 from rustimg_lab.widgets.results import Result, Several, Words
 
@@ -22,26 +21,29 @@ class Study:
 
     def trials(self, metric: str = "") -> Result:
         """Return every trial, a row each; shown as the mean of each cell with its 95% interval."""
-        metric = metric or self.plan.metric
-        words, unit, _ = SHOWN.get(metric, (metrics.METRICS[metric].label, "", 1))
-        label = f"{words}, {unit}" if unit else words
+        about = self._metric(metric)
+        label = f"{about.noun}, {about.shown_unit}" if about.shown else about.title
 
         def draw(trials: pd.DataFrame) -> plots.style.Plot:
-            return plots.studies.trials(self._scaled(trials, metric), label, f"{self.name}: {len(trials)} trials")
+            scaled = trials.assign(value=trials["value"] / about.divisor)
+            return plots.studies.trials(scaled, label, f"{self.name}: {len(trials)} trials")
 
-        table = lambda _: self._means({label: metric})  # noqa: E731
-        return Result(self._samples(metric), table, draw, views.verdicts.repeatability)
+        table = lambda _: self._means({label: about})  # noqa: E731
+        return Result(self._samples(about), table, draw, views.verdicts.repeatability)
 
     def ratios(self, metric: str = "") -> Result:
         """Return the ratio of each cell to the baseline: a row per cell with interval and verdict (see
         `comparison.compare`); the plot has the noise floor. Raises LabError when the baseline has no trial."""
-        metric = metric or self.plan.metric
-        about = metrics.METRICS[metric]
+        about = self._metric(metric)
         title = f"{self.name}: {'left' if about.lower_is_better else 'right'} is {about.words[0]}"
-        table = comparison.of_study(self.run, self.name, metric, self._baseline)
-        draw = partial(plots.studies.ratios, label=about.label, title=title)
-        words = SHOWN[metric][0] if metric in SHOWN else about.label
-        return Result(table, views.studies.ratios, draw, partial(views.verdicts.ratios, label=words))
+        table = comparison.of_study(self.run, self.name, about, self._baseline)
+        draw = partial(plots.studies.ratios, label=about.title, title=title)
+        return Result(
+            table,
+            views.studies.ratios,
+            draw,
+            partial(views.verdicts.ratios, label=about.noun if about.shown else about.title),
+        )
 
     def means(self, headings: dict[str, str]) -> Result:
         """Return the mean of each cell with its 95% interval: two columns under each heading, by metric. Bytes are in
@@ -91,32 +93,32 @@ class Study:
         assert trials["cell"].str.endswith(names.TWIN).any(), "a study without its A/A twin"
         match self.plan.kind, of.get("program", of.get("of")):
             case "startup", "client":
-                both = self._pairs("exec_to_exit_s", "noop_exec_to_exit_s")
+                both = self._pairs(metrics.EXEC_TO_EXIT_S, metrics.NOOP_EXEC_TO_EXIT_S)
                 above = (both["value"] > both["value_other"]).mean()
                 assert above > 0.99, "a program that does something is above the floor"
             case "startup", "server":
-                looked = self._samples("longest_poll_s")["value"]
+                looked = self._samples(metrics.LONGEST_POLL_S)["value"]
                 assert looked.median() < 0.001, "the first byte was looked for less often than every millisecond"
             case "throughput", _:
                 assert (trials["value"] > 0).all(), "a request took no time"
             case "memory", "load":
-                both = self._pairs("steady_rss_bytes", "steady_anonymous_bytes")
+                both = self._pairs(metrics.STEADY_RSS_BYTES, metrics.STEADY_ANONYMOUS_BYTES)
                 assert (both["value"] >= both["value_other"]).all(), "a part is larger than the whole"
             case "build", _:
-                both = self._pairs("cold_build_cpu_s", "cold_build_s")
+                both = self._pairs(metrics.COLD_BUILD_CPU_S, metrics.COLD_BUILD_S)
                 assert (both["value"] <= 1.02 * of["cpus"] * both["value_other"]).all(), "more CPU time than there was"
 
     def _means(self, headings: dict[str, str]) -> Styler:
-        samples = {heading: self._scaled(self._samples(metric), metric) for heading, metric in headings.items()}
-        return views.studies.summary({heading: comparison.summarize(each) for heading, each in samples.items()})
+        found = {heading: self._metric(metric) for heading, metric in headings.items()}
+        trials = {heading: self._samples(about) for heading, about in found.items()}
+        scaled = {name: each.assign(value=each["value"] / found[name].divisor) for name, each in trials.items()}
+        return views.studies.summary({name: comparison.summarize(each) for name, each in scaled.items()})
 
     def _samples(self, metric: str = "") -> pd.DataFrame:
         return comparison.samples(self.run, self.name, metric or self.plan.metric)
 
-    def _scaled(self, samples: pd.DataFrame, metric: str) -> pd.DataFrame:
-        in_bytes = self.run.rows.loc[self.run.rows["metric"] == metric, "unit"].eq("B").any()
-        divisor = SHOWN[metric][2] if metric in SHOWN else MEGABYTE if in_bytes else 1
-        return samples.assign(value=samples["value"] / divisor)
+    def _metric(self, name: str) -> metrics.Metric:
+        return metrics.find(name or self.plan.metric)
 
     def _pairs(self, one: str, other: str) -> pd.DataFrame:
         """Return the trials that have both metrics, in the columns value and value_other."""
@@ -150,7 +152,9 @@ class Deploys:
         """Raise AssertionError when other bytes were pulled than the manifests say, or faster than the link is."""
         times = self.times.table
         cold = times[times["has"] == EMPTY]
-        assert (cold["pulled_bytes"] == cold["manifest_bytes"]).all(), "what was pulled is not what the manifest says"
-        assert (times["pulled_bytes"] <= times["manifest_bytes"]).all(), "more was pulled than there is"
-        fastest = deploy.on_line_s(times["pulled_bytes"], times["bandwidth_mbit"])
-        assert (times["pull_s"] >= fastest * 0.95).all(), "the line leaks"
+        assert (cold[metrics.PULLED_BYTES] == cold[metrics.MANIFEST_BYTES]).all(), (
+            "what was pulled is not what the manifest says"
+        )
+        assert (times[metrics.PULLED_BYTES] <= times[metrics.MANIFEST_BYTES]).all(), "more was pulled than there is"
+        fastest = deploy.on_line_s(times[metrics.PULLED_BYTES], times["bandwidth_mbit"])
+        assert (times[metrics.PULL_S] >= fastest * 0.95).all(), "the line leaks"

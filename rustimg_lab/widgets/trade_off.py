@@ -16,7 +16,7 @@ def trade_off(run: RunData, workload: str = "") -> widgets.Widget:
     """Choose bases, profiles, allocators and two criteria: the plot of the Pareto front answers, and says which cell
     has the least of the first. Raises LabError when no cell of the run works."""
     found = recommendation.choose(run, recommendation.Wishes(), workload)
-    measured = {each.label: name for name, each in metrics.CRITERIA.items() if found.table[name].notna().any()}
+    measured = {each.phrase: name for name, each in metrics.CRITERIA.items() if found.table[name].notna().any()}
     if len(measured) < 2:
         return widgets.HTML("This run has measured sizes alone; with a study of its cells there is a trade-off to see.")
     factors = {}
@@ -38,8 +38,8 @@ def trade_off(run: RunData, workload: str = "") -> widgets.Widget:
         kept = replace(kept, picked=least)
         display(plots.recommendation.front(kept, across, up))
         one = kept.table.loc[least]
-        facts = (f"{each.label} {metrics.in_words(name, one[name])}" for name, each in metrics.CRITERIA.items())
-        print(f"Least {metrics.CRITERIA[across].label} (ringed): {least}: {', '.join(facts)}.")
+        facts = (f"{each.phrase} {each.in_words(one[name])}" for name, each in metrics.CRITERIA.items())
+        print(f"Least {metrics.CRITERIA[across].phrase} (ringed): {least}: {', '.join(facts)}.")
 
     drawn = widgets.interactive_output(draw, {**factors, "across": across, "up": up})
     return widgets.VBox([widgets.HBox([*factors.values(), widgets.VBox([across, up])]), drawn])

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.lab import forget
 
-from rustimg_lab.analysis import attribution, comparison, factorials
+from rustimg_lab.analysis import attribution, factorials
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study, Treatment
 from rustimg_lab.model import factorial, matrix, metrics
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import REPORTS
 from rustimg_lab.report import plots, views
@@ -136,7 +137,7 @@ def test_shares_of_a_study_have_intervals_that_hold_what_was_put_in(whole):
     exact = attribution.shares(factorials.of(whole, metrics.APP)).set_index("knob")
     found = attribution.shares(factorials.of(whole, "cpu")).set_index("knob")
     assert found.attrs["blocks"] == 12 and found["share"].sum() == pytest.approx(found.attrs["whole"])
-    assert set(found["verdict"]) <= {"less", "more", comparison.NO_DIFFERENCE}
+    assert set(found["verdict"]) <= {"less", "more", Verdict.NO_DIFFERENCE}
     assert found.loc["strip", "verdict"] == "less" and found.loc["strip", "high"] < 0
     for knob in ("strip", "lto-fat", "opt-z"):
         low, high = found.loc[knob, ["low", "high"]]

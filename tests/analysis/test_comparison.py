@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.analysis.comparison import NO_DIFFERENCE, TOO_NOISY
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN
 
 SPECIAL = ["base", "one", "two", "three", "four", f"base{TWIN}"]
@@ -44,14 +44,14 @@ def test_a_ratio_and_its_interval_worked_by_hand():
     assert b[["ratio", "low", "high", "low_all", "high_all"]].tolist() == pytest.approx(
         [2, *(2 * math.exp(x) for x in (-half, half, -together, together))]
     )
-    assert b["pairs"] == 3 and b["verdict"] == TOO_NOISY
-    assert found.loc[f"a{TWIN}", "verdict"] == NO_DIFFERENCE and found.loc[f"a{TWIN}", "is_twin"]
+    assert b["pairs"] == 3 and b["verdict"] == Verdict.TOO_NOISY
+    assert found.loc[f"a{TWIN}", "verdict"] == Verdict.NO_DIFFERENCE and found.loc[f"a{TWIN}", "is_twin"]
 
 
 @pytest.mark.parametrize(("lower_is_better", "words"), [(True, ("slower", "faster")), (False, ("faster", "slower"))])
 def test_what_is_faster_depends_on_what_is_measured(lower_is_better, words):
     frame = samples(a=[1.0] * 4, up=[2.0, 2.01, 1.99, 2], down=[0.5] * 4, **{f"a{TWIN}": [1, 1.01, 0.99, 1]})
-    found = comparison.compare(frame, "a", about=metrics.Metric("", lower_is_better)).set_index("cell")
+    found = comparison.compare(frame, "a", about=metrics.Metric("", lower_is_better=lower_is_better)).set_index("cell")
     assert (found.loc["up", "verdict"], found.loc["down", "verdict"]) == words
 
 
@@ -59,7 +59,7 @@ def test_what_is_inside_the_twins_noise_is_no_difference():
     """An interval that excludes 1, by less than the same image differs from itself."""
     frame = samples(a=[1.0] * 4, b=[1.02, 1.021, 1.019, 1.02], **{f"a{TWIN}": [1.05, 0.96, 1.04, 0.97]})
     found = comparison.compare(frame, "a").set_index("cell")
-    assert found.loc["b", "low_all"] > 1 and found.loc["b", "verdict"] == NO_DIFFERENCE
+    assert found.loc["b", "low_all"] > 1 and found.loc["b", "verdict"] == Verdict.NO_DIFFERENCE
     assert found.loc["b", "detectable"] == found_floor(frame) > 1.02
 
 
@@ -92,19 +92,19 @@ def test_with_fewer_than_two_pairs_nothing_is_claimed(blocks):
     frame = samples(a=[1.0, 1.0], **{"b": [2.0, 2.0][:blocks], f"a{TWIN}": [1.0, 1.0]})
     frame = pd.concat([frame, samples(b=[2.0]).assign(block=9)])
     found = comparison.compare(frame, "a").set_index("cell")
-    assert found.loc["b", "pairs"] == blocks and found.loc["b", "verdict"] == TOO_NOISY
+    assert found.loc["b", "pairs"] == blocks and found.loc["b", "verdict"] == Verdict.TOO_NOISY
 
 
 def test_without_a_twin_there_is_no_floor_and_no_claim():
     found = comparison.compare(samples(a=[1.0] * 5, b=[2, 2.01, 2, 1.99, 2]), "a")
-    assert found.loc[0, "verdict"] == TOO_NOISY and found.attrs["floor"] == math.inf
+    assert found.loc[0, "verdict"] == Verdict.TOO_NOISY and found.attrs["floor"] == math.inf
 
 
 def test_what_repeats_to_the_last_digit_has_an_interval_of_no_width():
     frame = samples(a=[7.0] * 3, b=[8.0] * 3, **{f"a{TWIN}": [7.0] * 3})
     found = comparison.compare(frame, "a").set_index("cell")
     assert found.loc["b", ["low", "high"]].tolist() == pytest.approx([8 / 7, 8 / 7])
-    assert found["verdict"].to_dict() == {"b": "slower", f"a{TWIN}": NO_DIFFERENCE}
+    assert found["verdict"].to_dict() == {"b": "slower", f"a{TWIN}": Verdict.NO_DIFFERENCE}
 
 
 def test_a_baseline_that_is_not_there_and_a_value_without_a_logarithm():

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from rustimg_lab.analysis import comparison, profile_effects
+from rustimg_lab.analysis import profile_effects
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study, Treatment
 from rustimg_lab.model import matrix, names
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report import views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -57,7 +58,7 @@ def test_each_profile_is_held_against_the_reference_on_its_own_base(recorded):
         assert by.loc["upx", base, "the app's bytes in transfer"]["verdict"] == "more"
         start = by.loc["upx", base, "exec to first byte"]
         assert start["low"] < 10 < start["high"] and start["verdict"] == "slower"
-        assert by.loc["upx", base, "CPU per request"]["verdict"] == comparison.NO_DIFFERENCE
+        assert by.loc["upx", base, "CPU per request"]["verdict"] == Verdict.NO_DIFFERENCE
         assert by.loc["opt-2", base, "CPU per request"]["verdict"] == "slower"
 
 

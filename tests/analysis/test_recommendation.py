@@ -138,7 +138,7 @@ def test_of_two_studies_the_one_of_more_cells_counts(service):
     few = rows[(rows["study"] == "throughput") & rows["cell"].isin([FAST, SLOW])].assign(study="short")
     environment = replace(run.environment, studies={"short": studies["throughput"], **studies})
     both = replace(run, rows=pd.concat([few, rows], ignore_index=True), environment=environment)
-    assert comparison.study_of(both, "throughput", "cpu_us_per_request", "") == "throughput"
+    assert comparison.study_of(both, metrics.CPU_US_PER_REQUEST) == "throughput"
 
 
 def test_a_choice_by_sizes_alone_says_so(service):
@@ -246,7 +246,7 @@ def test_the_tables_name_what_was_picked(service):
     found = recommendation.choose(service(), Wishes(min_throughput=0.95))
     shown = views.recommendation.candidates_in_words(found)
     assert shown["verdict"].tolist().count("PICKED") == 1 and shown["cell"].iloc[0] == FAST
-    assert set(CRITERIA[name].label for name in CRITERIA) <= set(shown)
+    assert set(CRITERIA[name].phrase for name in CRITERIA) <= set(shown)
     assert terminal.candidates("service", found).row_count == 4
     assert "PICKED" in views.recommendation.candidates(found).to_html()
 

@@ -20,6 +20,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study, Treatment
 from rustimg_lab.model import matrix
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import ROOT
 from rustimg_lab.report import views
@@ -81,7 +82,7 @@ def test_sizes_are_told_exactly_and_cells_that_come_and_go_by_name(make):
 def test_speeds_have_intervals_and_verdicts(make):
     found = regression.speeds(make("a", BEFORE), make("b", {ONE: (1, 50.0), OTHER: (1, 60.0)}, seed=2))
     by = found.set_index("cell")
-    assert by.loc[ONE.slug, "verdict"] == comparison.NO_DIFFERENCE
+    assert by.loc[ONE.slug, "verdict"] == Verdict.NO_DIFFERENCE
     assert by.loc[OTHER.slug, "low"] < 1.5 < by.loc[OTHER.slug, "high"] and by.loc[OTHER.slug, "verdict"] == "slower"
     assert not any(cell.endswith(TWIN) for cell in by.index)
 
@@ -156,7 +157,7 @@ def test_warnings_and_a_twin_without_its_original_are_no_reason_to_fail(make):
     orphan = replace(after, rows=after.rows[(after.rows["cell"] != ONE.slug) | (after.rows["study"] == "")])
     found = regression.speeds(before, orphan)
     assert found.attrs["notes"] == ["throughput-a: the CPUs are shared"]
-    assert found["cell"].tolist() == [OTHER.slug] and found["verdict"].tolist() == [comparison.TOO_NOISY]  # no floor
+    assert found["cell"].tolist() == [OTHER.slug] and found["verdict"].tolist() == [Verdict.TOO_NOISY]  # no floor
 
 
 def test_a_limit_on_what_nobody_measured_is_told(make):

@@ -11,7 +11,7 @@ from rustimg_lab.analysis import comparison
 from rustimg_lab.build import dockerfile, lab_toml
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.studies import cold_build
-from rustimg_lab.model import matrix
+from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import REPORTS
 from rustimg_lab.store import runs
 
@@ -34,12 +34,14 @@ def test_every_build_is_from_cold_and_has_its_page(study):
     run = runs.load(NAME)
     assert run.rows["ok"].all()
     about = run.environment.studies["build"]
-    assert about["parameters"]["program"] == "tiny" and len(about["cells"]) == 3
-    cpu, wall = (comparison.samples(run, "build", metric) for metric in (cold_build.CPU, cold_build.WALL))
+    assert about.parameters["program"] == "tiny" and len(about.cells) == 3
+    cpu, wall = (
+        comparison.samples(run, "build", metric) for metric in (metrics.COLD_BUILD_CPU_S, metrics.COLD_BUILD_S)
+    )
     assert len(cpu) == len(wall) == 3 * 2
     # What is compiled already takes cargo some hundredths of a second.
     assert cpu["value"].min() > 0.2 and cpu["value"].max() < 3 * cpu["value"].min()
-    assert (cpu["value"] <= 1.02 * about["parameters"]["cpus"] * wall["value"]).all()
+    assert (cpu["value"] <= 1.02 * about.parameters["cpus"] * wall["value"]).all()
     assert (REPORTS / NAME / "report.html").exists()
     assert f"run {NAME}: cold builds" in study.stdout
 

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from support.lab import adds_nothing, as_root, derived, measured
 
-from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.analysis import deploy as analysis_deploy
+from rustimg_lab.analysis import recommendation
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.engine import client, cold_engine, inspection, local_registry
 from rustimg_lab.engine.images import list_files
@@ -31,6 +31,7 @@ from rustimg_lab.measure.plan import Lost, Study, Treatment
 from rustimg_lab.measure.studies.deploy import BANDWIDTHS, measure, stored_bytes
 from rustimg_lab.model import matrix, metrics, studies
 from rustimg_lab.model.app import Serve
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import REPORTS, ROOT, RUNS
 from rustimg_lab.report import plots, views
@@ -402,7 +403,7 @@ def recorded(tmp_path, monkeypatch):
                     pull = 1.03 * 8 * size / bandwidth / 1e6
                     noise = float(np.exp(0.01 * generator.standard_normal()))
                     return [
-                        Observation(studies.FIRST_RESPONSE, (FIXED[base, has] + pull) * noise),
+                        Observation(metrics.FIRST_RESPONSE_S, (FIXED[base, has] + pull) * noise),
                         Observation("pull_s", pull * 1.05), Observation("pulled_bytes", size),
                         Observation("manifest_bytes", BYTES[base, studies.EMPTY]),
                         Observation("stored_bytes", 3e6 if base == "scratch" else 83e6),
@@ -412,8 +413,8 @@ def recorded(tmp_path, monkeypatch):
                 name = f"deploy-{'cold' if has == studies.EMPTY else 'base'}-{bandwidth}mbit"
                 about = {"bandwidth_mbit": bandwidth, "has": has, "warning": ""}
                 names = dict.fromkeys((each.name for each in treatments), "0")
-                plan = Study(name, studies.DEPLOY, about, tuple(treatments), treatments[0].name, studies.FIRST_RESPONSE,
-                             10, 1, contents=names)  # fmt: skip
+                of = (name, studies.DEPLOY, about, tuple(treatments), treatments[0].name, metrics.FIRST_RESPONSE_S)
+                plan = Study(*of, blocks=10, seed=1, contents=names)
                 trials.run_study(plan, run, observe)
     return runs.load("d")
 
@@ -449,7 +450,7 @@ def test_where_it_stops_to_matter_is_said(recorded):
     assert "slower" in views.studies.ratios(found, {"Mbit/s": found["bandwidth_mbit"]}).to_html()
     alike = views.deploy.in_words(analysis_deploy.against(recorded, "", "scratch-optimized-system" + TWIN))
     assert "From 10 Mbit/s on there is **no difference detectable**" in alike
-    noisy = found.assign(verdict=comparison.TOO_NOISY)
+    noisy = found.assign(verdict=Verdict.TOO_NOISY)
     noisy.attrs = found.attrs
     assert "From 10 Mbit/s on it was **too noisy** to tell" in views.deploy.in_words(noisy)
     with pytest.raises(LabError, match="unknown cell that was deployed 'debian-optimized-sytem': did you mean"):

@@ -14,7 +14,7 @@ from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.studies import memory
-from rustimg_lab.model import matrix
+from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import MYIP, REPORTS
 from rustimg_lab.store import runs
 
@@ -46,7 +46,12 @@ def test_resident_memory_before_and_under_load_and_its_peak(study):
     assert runs.load(NAME).rows["ok"].all()
     idle, steady, peak, anonymous = (
         values("memory-load-large-1w-64c", metric)
-        for metric in ("idle_rss_bytes", memory.STEADY, memory.PEAK, memory.ANONYMOUS)
+        for metric in (
+            metrics.IDLE_RSS_BYTES,
+            metrics.STEADY_RSS_BYTES,
+            metrics.PEAK_RSS_BYTES,
+            metrics.STEADY_ANONYMOUS_BYTES,
+        )
     )
     assert len(idle) == len(peak) == 2 * 2  # blocks, the cell and its twin
     assert (anonymous < steady).all() and (idle < steady).all()
@@ -104,8 +109,8 @@ def test_what_the_kernel_does_not_tell_is_absent_with_its_reason(server, tools, 
     """No kernel here lacks it: another file is read in its place."""
     monkeypatch.setattr(memory, "_FILES", ["/proc/1/status", "/proc/1/no-such-file"])
     found = {each.metric: each for each in memory.measure_load(server, LARGE, tools)}
-    assert not found[memory.STEADY].ok and "does not tell" in found[memory.STEADY].reason
-    assert found[memory.PEAK].ok and found[memory.PEAK].value > 0
+    assert not found[metrics.STEADY_RSS_BYTES].ok and "does not tell" in found[metrics.STEADY_RSS_BYTES].reason
+    assert found[metrics.PEAK_RSS_BYTES].ok and found[metrics.PEAK_RSS_BYTES].value > 0
 
 
 def test_a_server_that_is_gone_takes_its_generator_along_and_is_lost(server, tools):

@@ -21,11 +21,11 @@ from rustimg_lab.engine import client, containers
 from rustimg_lab.engine import images as engine_images
 from rustimg_lab.host import machine
 from rustimg_lab.measure import server as measure_server
-from rustimg_lab.measure import trials, workloads
+from rustimg_lab.measure import workloads
 from rustimg_lab.measure.load import Load, serve
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.studies import instructions, latency, throughput
-from rustimg_lab.model import matrix
+from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS
 from rustimg_lab.report import terminal
 from rustimg_lab.store import runs
@@ -99,7 +99,7 @@ def test_the_plan_is_recorded_and_every_trial_has_its_rows(study):
     assert plan.baseline == "scratch-optimized-system" and plan.stopping == {"blocks": 6}
     own = run.rows[run.rows["study"] == "throughput-batch-1w-8c"]
     assert own["ok"].all()
-    assert own[own["metric"] == trials.TRIAL].groupby("block").size().tolist() == [3] * 6
+    assert own[own["metric"] == metrics.TRIAL].groupby("block").size().tolist() == [3] * 6
     assert own[own["is_warmup"]]["metric"].eq("requests_per_s").all() and own["is_warmup"].sum() == 18
 
 
@@ -125,7 +125,7 @@ def test_a_lab_that_is_killed_in_mid_study_goes_on_with_the_trial_that_was_in_fl
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         found = runs.load(name)
-        over = found[(found["study"] == "throughput-batch-1w-8c") & (found["metric"] == trials.TRIAL)]
+        over = found[(found["study"] == "throughput-batch-1w-8c") & (found["metric"] == metrics.TRIAL)]
         assert over["ok"].all() and not over.duplicated(["block", "cell"]).any() and len(over) == 6
         assert ours() == []
     finally:

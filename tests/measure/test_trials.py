@@ -14,7 +14,7 @@ from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Lost, Study, Treatment
-from rustimg_lab.model import matrix
+from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import ROOT
 from rustimg_lab.pipeline import studies
@@ -52,7 +52,7 @@ def run(tmp_path, monkeypatch):
 
 def trial_rows():
     run = runs.load("a")
-    return run.rows[run.rows["metric"] == trials.TRIAL]
+    return run.rows[run.rows["metric"] == metrics.TRIAL]
 
 
 def test_every_block_holds_each_treatment_once_in_an_order_of_its_own():
@@ -70,7 +70,7 @@ def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_sto
     assert trials.run_study(study(), run, good) == []
     data = runs.load("a")
     assert data.rows["study"].eq("s").all() and data.rows["ok"].all()
-    for metric in ("load_average", "steal_s", "trial_s", trials.TRIAL):
+    for metric in ("load_average", "steal_s", "trial_s", metrics.TRIAL):
         assert len(data.rows[data.rows["metric"] == metric]) == 15
     for block, own in trial_rows().groupby("block"):
         assert own.sort_values("order")["cell"].tolist() == [each.name for each in study().order(block)]
@@ -195,7 +195,7 @@ def test_a_lab_that_is_killed_at_any_moment_counts_no_trial_twice_and_loses_one_
     assert kills == 4
     run = runs.load("a")
     assert run.broken == ()
-    ends = run.rows[run.rows["metric"] == trials.TRIAL]
+    ends = run.rows[run.rows["metric"] == metrics.TRIAL]
     assert len(ends) == 200 and ends.groupby(["block", "cell"]).size().eq(1).all() and ends["ok"].all()
     found = comparison.samples(run, "s", "cpu_us_per_request")
     assert len(found) == 200

@@ -30,7 +30,7 @@ from rustimg_lab.measure import smoke, workloads
 from rustimg_lab.measure.image import measure_image
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.measure.server import serving, started, wait_for
-from rustimg_lab.model import probes
+from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.app import App
 from rustimg_lab.model.probes import FAILED, NOT_APPLICABLE, PASSED
 from rustimg_lab.store.rows import Observation
@@ -39,7 +39,7 @@ FOLDER = Path(__file__).parent / "crate"
 NAME = "rustimg-lab-probe"  # of the crate there
 TIMEOUT_S = 30
 SBOM_TIMEOUT_S = 300
-OF_SBOM = ("packages", "crates_seen", "sbom", "crates")  # what is read from it
+OF_SBOM = (metrics.PACKAGES, metrics.CRATES_SEEN, "sbom", "crates")  # what is read from it
 LIMIT_BYTES = 32 << 20
 TERM_S = 2.0
 KILLED, OOM_S = 137, 3.0  # the exit code of SIGKILL; how long the engine may take to say that memory was the reason
@@ -238,8 +238,8 @@ def inventory_of(image: str, files: list[tarfile.TarInfo], inventory: str) -> li
     crates = [name for name, each in named.items() if "pkg:cargo/" in json.dumps(each.get("externalRefs", []))]
     return [
         *_counts(files),
-        Observation("packages", len(packages)),
-        Observation("crates_seen", len(crates)),
+        Observation(metrics.PACKAGES, len(packages)),
+        Observation(metrics.CRATES_SEEN, len(crates)),
         Observation("sbom", FAILED if unseen else PASSED, detail=told),
         Observation("crates", PASSED if crates else FAILED, detail=f"{len(crates)} crates"),
     ]
@@ -254,7 +254,7 @@ GROUPS = {
 def _counts(files: list[tarfile.TarInfo]) -> list[Observation]:
     regular = [each for each in files if each.isfile()]
     executables = sum(bool(each.mode & 0o111) for each in regular)
-    return [Observation("files", len(regular)), Observation("executables", executables)]
+    return [Observation(metrics.FILES, len(regular)), Observation(metrics.EXECUTABLES, executables)]
 
 
 def sbom(image: str) -> str:

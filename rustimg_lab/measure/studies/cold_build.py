@@ -14,10 +14,10 @@ from rustimg_lab.host import files
 from rustimg_lab.measure import server
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
+from rustimg_lab.model import metrics
 from rustimg_lab.model.studies import COLD_BUILD
 from rustimg_lab.store.rows import Observation
 
-CPU, WALL = "cold_build_cpu_s", "cold_build_s"
 DEADLINE_S = 4 * 3600  # after which a container ends by itself, whatever became of the lab
 
 
@@ -25,7 +25,8 @@ def plan(context: StudyContext) -> Studies:
     """The one study, with how a trial of it is measured. Raises PlanError when the plan does not fit."""
     parameters = {"program": context.app.name, "cpus": len(client.engine_cpus()), "warning": ""}
     counts_cpu = context.holds("counts_cpu")
-    study = context.study(COLD_BUILD, COLD_BUILD, CPU if counts_cpu else WALL, parameters)
+    metric = metrics.COLD_BUILD_CPU_S if counts_cpu else metrics.COLD_BUILD_S
+    study = context.study(COLD_BUILD, COLD_BUILD, metric, parameters)
     yield study, partial(measure, counts_cpu=counts_cpu)
 
 
@@ -48,4 +49,4 @@ def measure(treatment: Treatment, counts_cpu: bool = True) -> list[Observation]:
                 raise files.DiskFull(f"{treatment.name} could not be built", client.data_folders(), files.GRID_BYTES)
             raise Lost(f"cargo failed with exit code {code}: {diagnosis.first_error([text]) or 'it said nothing'}")
         after = server.cpu_ns(container) if counts_cpu else None
-    return [server.cpu_row(CPU, "s", before, after, 1e9), Observation(WALL, took, "s")]
+    return [server.cpu_row(metrics.COLD_BUILD_CPU_S, before, after, 1e9), Observation(metrics.COLD_BUILD_S, took)]

@@ -21,7 +21,8 @@ from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
 from rustimg_lab.measure.studies.startup import first_byte
 from rustimg_lab.measure.workloads import Workload
-from rustimg_lab.model.studies import BASE_THERE, DEPLOY, EMPTY, FIRST_RESPONSE, MEGABIT
+from rustimg_lab.model import metrics
+from rustimg_lab.model.studies import BASE_THERE, DEPLOY, EMPTY, MEGABIT
 from rustimg_lab.store.rows import Observation
 
 # Megabits a second: what is measured of a machine that has nothing, and of one that has the base.
@@ -44,7 +45,7 @@ def plan(context: StudyContext) -> Studies:
                 name = f"deploy-{'cold' if has == EMPTY else 'base'}-{bandwidth}mbit"
                 parameters = {"bandwidth_mbit": bandwidth, "has": has, "compression": ways, "warning": warning}
                 parameters |= workload.parameters()
-                study = context.study(name, DEPLOY, FIRST_RESPONSE, parameters)
+                study = context.study(name, DEPLOY, metrics.FIRST_RESPONSE_S, parameters)
                 there = {"pushed": pushed, "stored": stored, "bases": bases if has == BASE_THERE else {}}
                 bits_per_s = bandwidth * MEGABIT
                 yield study, partial(measure, workload=workload, machine=machine, bits_per_s=bits_per_s, **there)
@@ -86,14 +87,14 @@ def measure(
         pulled = time.monotonic()
         created, answered = _first_response(machine, pulled_image, command, workload)
         return [
-            Observation(FIRST_RESPONSE, answered - begun, "s"),
-            Observation("pull_s", pulled - begun, "s"),
-            Observation("create_s", created - pulled, "s"),
-            Observation("start_to_first_byte_s", answered - created, "s"),
-            Observation("pulled_bytes", machine.line.blob_bytes, "B"),
-            Observation("manifest_bytes", image.config_bytes + sum(image.layer_bytes), "B"),
-            Observation("stored_bytes", stored[treatment.image], "B"),
-            Observation("base_stored_bytes", stored[base] if base else 0, "B"),
+            Observation(metrics.FIRST_RESPONSE_S, answered - begun),
+            Observation(metrics.PULL_S, pulled - begun),
+            Observation(metrics.CREATE_S, created - pulled),
+            Observation(metrics.START_TO_FIRST_BYTE_S, answered - created),
+            Observation(metrics.PULLED_BYTES, machine.line.blob_bytes),
+            Observation(metrics.MANIFEST_BYTES, image.config_bytes + sum(image.layer_bytes)),
+            Observation(metrics.STORED_BYTES, stored[treatment.image]),
+            Observation(metrics.BASE_STORED_BYTES, stored[base] if base else 0),
         ]
     except DiskFull:
         raise

@@ -13,9 +13,9 @@ from rustimg_lab.engine import containers, images
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.server import Tool, ask, serving
 from rustimg_lab.measure.workloads import Workload
+from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
-INSTRUCTIONS = "instructions_per_request"
 FEW, MANY = 20, 220
 DEADLINE_S = 300  # callgrind is fifty times slower than the machine
 END_TIMEOUT_S = 60
@@ -38,7 +38,7 @@ ENVIRONMENT = {
 def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observation]:
     """One count. `tools` is the image that valgrind is in. Raises Lost when a server fails under it."""
     few, many = (_collected(treatment.image, workload, tools, count) for count in (FEW, MANY))
-    return [Observation(INSTRUCTIONS, (many - few) / (MANY - FEW))]
+    return [Observation(metrics.INSTRUCTIONS_PER_REQUEST, (many - few) / (MANY - FEW))]
 
 
 def _collected(image: str, workload: Workload, tools: str, count: int) -> int:

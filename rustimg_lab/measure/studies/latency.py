@@ -12,9 +12,9 @@ from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, call, serve
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import PORT, Server
+from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
-PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 BEYOND = 10  # samples that a percentile has above it, or it is not told
 SLACK_S, SLACK = 0.5, 1.1  # what a trial may take longer, and how often as long, before the rate was not kept
 
@@ -24,8 +24,8 @@ def plan(context: StudyContext) -> Studies:
     too few CPUs for the load, or the plan does not fit."""
     for load in context.loads:
         rate = context.rate(load, context.run)
-        parameters = load.parameters(context.run) | {"requests_per_s": rate}
-        highest = metric(_told(rate * load.seconds)[-1])
+        parameters = load.parameters(context.run) | {metrics.REQUESTS_PER_S: rate}
+        highest = metrics.LATENCIES[_told(rate * load.seconds)[-1]]
         study = context.study(study_name(load), "latency", highest, parameters)
         yield study, partial(measure, load=load, rate=rate, tools=context.tools)
 
@@ -35,14 +35,9 @@ def study_name(load: Load) -> str:
     return f"latency-{load.name}"
 
 
-def metric(percentile: str) -> str:
-    """The metric of a percentile, in seconds."""
-    return f"latency_{percentile.replace('.', '')}_s"
-
-
-def _told(samples: int) -> list[str]:
-    """The percentiles that so many samples tell, in rising order; the median always."""
-    return [name for name, part in PERCENTILES.items() if samples - part * samples > BEYOND - 0.5] or ["p50"]
+def _told(samples: int) -> list[float]:
+    """The percentiles that so many samples tell, as shares, in rising order; the median always."""
+    return [share for share in metrics.LATENCIES if samples - share * samples > BEYOND - 0.5] or [0.5]
 
 
 def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Observation]:
@@ -50,12 +45,12 @@ def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Obs
     with serve(treatment.image, load, tools) as server:
         _ask(server, load, rate, load.warmup_s)
         told = _ask(server, load, rate, load.seconds)
-    return [Observation(metric(name), told[name], "s") for name in _told(rate * load.seconds)]
+    return [Observation(metrics.LATENCIES[share], told[share]) for share in _told(rate * load.seconds)]
 
 
-def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[str, float]:
-    """The latencies by percentile, in s. Raises Lost when an answer was an error or had the wrong size, or the rate was
-    not kept."""
+def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[float, float]:
+    """The latencies by percentile (a share), in s. Raises Lost when an answer was an error or had the wrong size, or
+    the rate was not kept."""
     workload, sent = load.workload, rate * seconds
     command = ["oha", "-n", str(sent), "-q", str(rate), "-c", str(load.connections), "--latency-correction"]
     command += ["--no-tui", "--output-format", "json", "-m", workload.method, "-T", "application/json"]
@@ -68,4 +63,4 @@ def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[str, float
         raise Lost(f"{sent} answers had {told['summary']['totalData']} bytes in all: some were wrong")
     if told["summary"]["total"] > max(seconds + SLACK_S, SLACK * seconds):
         raise Lost(f"{rate} requests per second were not kept: {sent} took {told['summary']['total']:.1f} s")
-    return told["latencyPercentiles"]
+    return {round(float(name[1:]) / 100, 4): value for name, value in told["latencyPercentiles"].items()}

@@ -23,12 +23,10 @@ from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import hold, run_in
-from rustimg_lab.measure.studies.throughput import REQUESTS_PER_S
+from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
 KIND = "memory"
-STEADY, PEAK, ANONYMOUS = "steady_rss_bytes", "peak_rss_bytes", "steady_anonymous_bytes"
-LIMIT = "smallest_limit_bytes"
 CONNECTIONS = (1, 100, 1000)
 OPEN_FILES = CONNECTIONS[-1] + 100  # of the container that holds the connections
 LOOK_S = 0.1  # between two looks at a server under load
@@ -57,11 +55,14 @@ def _of_load(context: StudyContext, load: Load) -> Studies:
     if not limits_memory:
         _warn(parameters, "this engine keeps no container to a memory limit: the smallest is not measured")
     under_load = {"of": "load", **parameters}
-    yield context.study(f"memory-load-{load.name}", KIND, STEADY, under_load), partial(measure_load, **asked)
+    yield (
+        context.study(f"memory-load-{load.name}", KIND, metrics.STEADY_RSS_BYTES, under_load),
+        partial(measure_load, **asked),
+    )
 
     shared = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
     held = {"of": "connections", **shared, "connections": list(CONNECTIONS), "warning": ""}
-    name, metric = f"memory-connections-{load.workload.name}-{load.workers}w", f"rss_at_{CONNECTIONS[-1]}_bytes"
+    name, metric = f"memory-connections-{load.workload.name}-{load.workers}w", metrics.rss_at(CONNECTIONS[-1])
     yield context.study(name, KIND, metric, held), partial(measure_connections, **asked)
     if not limits_memory:
         return
@@ -70,7 +71,7 @@ def _of_load(context: StudyContext, load: Load) -> Studies:
         _warn(parameters, "the engine cannot keep it from swap")
     bisected = {"of": "limit", **parameters, "step": STEP, "kept": KEPT}
     fewer = min(context.plan.blocks, LIMITS)
-    study = context.study(f"memory-limit-{load.name}", KIND, LIMIT, bisected, blocks=fewer)
+    study = context.study(f"memory-limit-{load.name}", KIND, metrics.SMALLEST_LIMIT_BYTES, bisected, blocks=fewer)
     yield study, partial(measure_limit, **asked)
 
 
@@ -91,10 +92,10 @@ def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observati
             time.sleep(LOOK_S)
         asked.result()
     return [
-        _observation("idle_rss_bytes", idle.get("Rss:")),
-        _observation(STEADY, _median(seen, "Rss:")),
-        _observation(ANONYMOUS, _median(seen, "Anonymous:")),
-        _observation(PEAK, seen[-1].get("VmHWM:")),
+        _observation(metrics.IDLE_RSS_BYTES, idle.get("Rss:")),
+        _observation(metrics.STEADY_RSS_BYTES, _median(seen, "Rss:")),
+        _observation(metrics.STEADY_ANONYMOUS_BYTES, _median(seen, "Anonymous:")),
+        _observation(metrics.PEAK_RSS_BYTES, seen[-1].get("VmHWM:")),
     ]
 
 
@@ -103,13 +104,13 @@ def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Ob
     client = {"ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)]}
     with serve(treatment.image, load, tools, shares_processes=True, client=client) as server:
         user = _user(treatment.image)
-        found = [_observation("rss_at_0_bytes", none := _resident(server.client, user).get("Rss:"))]
+        found = [_observation(metrics.rss_at(0), none := _resident(server.client, user).get("Rss:"))]
         held = 0
         for count in CONNECTIONS:
             hold(server.client, load.workload, count - held, load.deadline_s)
             held = count
             now = _resident(server.client, user).get("Rss:")
-            found.append(_observation(f"rss_at_{count}_bytes", now))
+            found.append(_observation(metrics.rss_at(count), now))
             each = None if None in (now, none) else (now - none) / count
             found.append(_observation(f"bytes_per_connection_at_{count}", each))
     return found
@@ -139,9 +140,11 @@ def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observat
         except Lost:
             too_small = middle
     return [
-        Observation(LIMIT, enough, "B", detail="" if too_small else "the engine takes no smaller limit"),
-        Observation("requests_per_s_at_limit", told, "1/s"),
-        Observation(REQUESTS_PER_S, free, "1/s"),
+        Observation(
+            metrics.SMALLEST_LIMIT_BYTES, enough, detail="" if too_small else "the engine takes no smaller limit"
+        ),
+        Observation(metrics.REQUESTS_PER_S_AT_LIMIT, told),
+        Observation(metrics.REQUESTS_PER_S, free),
     ]
 
 

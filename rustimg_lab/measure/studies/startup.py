@@ -24,6 +24,7 @@ from rustimg_lab.host.machine import free_port
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
+from rustimg_lab.model import metrics
 from rustimg_lab.model.app import Serve
 from rustimg_lab.store.rows import Observation
 
@@ -33,8 +34,7 @@ EXIT_TIMEOUT_S = 10
 POLL_S = 0.0002
 STARTER_FOLDER = "/starter"
 STARTER = f"{STARTER_FOLDER}/starter"
-UNTIL = {"server": ("first-byte", "exec_to_first_byte_s"), "client": ("exit", "exec_to_exit_s")}
-FLOOR = "noop_exec_to_exit_s"
+UNTIL = {"server": ("first-byte", metrics.EXEC_TO_FIRST_BYTE_S), "client": ("exit", metrics.EXEC_TO_EXIT_S)}
 NETWORKS = {"host": "host_network", "bridge": "publishes_here"}  # with what the engine must be able to do for each
 
 
@@ -58,7 +58,7 @@ def plan(context: StudyContext) -> Studies:
     if not networks:
         return
     parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
-    metric = f"{networks[0]}_first_byte_s"
+    metric = metrics.of_container(networks[0], "first_byte")
     study = context.study("startup-container", "startup", metric, parameters)
     yield study, partial(measure_container, serve=serve, tools=tools, networks=networks)
 
@@ -76,9 +76,9 @@ def measure_process(
     for number, line in enumerate(said.splitlines()):
         noop_s, program_s, gap_s = (int(nanoseconds) / 1e9 for nanoseconds in line.split())
         about = {"unit": "s", "is_warmup": number == 0, "detail": f"start {number}"}
-        found += [Observation(FLOOR, noop_s, **about), Observation(metric, program_s, **about)]
+        found += [Observation(metrics.NOOP_EXEC_TO_EXIT_S, noop_s, **about), Observation(metric, program_s, **about)]
         if until == "first-byte":
-            found.append(Observation("longest_poll_s", gap_s, **about))
+            found.append(Observation(metrics.LONGEST_POLL_S, gap_s, **about))
     return found
 
 
@@ -90,7 +90,7 @@ def measure_container(treatment: Treatment, serve: Serve, tools: str, networks: 
     begun = time.monotonic()
     _in_the_image(treatment.image, tools, ["noop"], {})
     took = time.monotonic() - begun
-    return [*found, Observation("noop_container_s", took, "s", detail="create, start, exit, remove")]
+    return [*found, Observation(metrics.NOOP_CONTAINER_S, took, detail="create, start, exit, remove")]
 
 
 def _container(image: str, network: str, serve: Serve) -> list[Observation]:
@@ -114,11 +114,11 @@ def _container(image: str, network: str, serve: Serve) -> list[Observation]:
         exit_s = time.monotonic() - ending if has_ended else None
         reason = "" if has_ended else f"not within {EXIT_TIMEOUT_S} s of SIGTERM"
     return [
-        Observation(f"{network}_create_s", created - begun, "s"),
-        Observation(f"{network}_start_call_s", started - asked, "s"),
-        Observation(f"{network}_first_byte_s", answered - asked, "s"),
-        Observation(f"{network}_exit_s", exit_s, "s", ok=exit_s is not None, reason=reason),
-        Observation(f"{network}_longest_poll_s", longest, "s"),
+        Observation(metrics.of_container(network, "create"), created - begun),
+        Observation(metrics.of_container(network, "start_call"), started - asked),
+        Observation(metrics.of_container(network, "first_byte"), answered - asked),
+        Observation(metrics.of_container(network, "exit"), exit_s, ok=exit_s is not None, reason=reason),
+        Observation(metrics.of_container(network, "longest_poll"), longest),
     ]
 
 

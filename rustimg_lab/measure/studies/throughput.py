@@ -7,10 +7,9 @@ from rustimg_lab.measure.load import Load, ask, serve
 from rustimg_lab.measure.plan import Studies, Treatment
 from rustimg_lab.measure.server import cpu_ns, cpu_row
 from rustimg_lab.measure.studies import instructions
+from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
-CPU_PER_REQUEST = "cpu_us_per_request"
-REQUESTS_PER_S = "requests_per_s"
 COUNTS = 2  # of instructions, per cell: the second shows that they repeat
 
 
@@ -18,14 +17,14 @@ def plan(context: StudyContext) -> Studies:
     """The two studies of each load, each with how a trial of it is measured: under wrk, and instructions per request.
     Raises PlanError when this machine has too few CPUs for the load, or the plan does not fit the cells or the run."""
     counts_cpu = context.holds("counts_cpu")
-    metric = CPU_PER_REQUEST if counts_cpu else REQUESTS_PER_S
+    metric = metrics.CPU_US_PER_REQUEST if counts_cpu else metrics.REQUESTS_PER_S
     for load in context.loads:
         study = context.study(f"throughput-{load.name}", "throughput", metric, load.parameters(context.run))
         yield study, partial(measure, load=load, tools=context.tools, counts_cpu=counts_cpu)
 
         name = load.workload.name
         parameters = {"workload": name, "workers": 1, "requests": [instructions.FEW, instructions.MANY], "warning": ""}
-        about = f"instructions-{name}", "instructions", instructions.INSTRUCTIONS, parameters
+        about = f"instructions-{name}", "instructions", metrics.INSTRUCTIONS_PER_REQUEST, parameters
         asked = {"workload": load.workload, "tools": context.tools}
         yield context.study(*about, blocks=COUNTS), partial(instructions.measure, **asked)
 
@@ -42,8 +41,8 @@ def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = Tru
         requests, per_s = ask(server, load, load.seconds)
         after = cpu_ns(server.container) if counts_cpu else None
     return [
-        Observation(REQUESTS_PER_S, warm, "1/s", is_warmup=True),
-        Observation(REQUESTS_PER_S, per_s, "1/s"),
-        Observation("requests", requests),
-        cpu_row(CPU_PER_REQUEST, "us", before, after, 1e3 * requests),
+        Observation(metrics.REQUESTS_PER_S, warm, is_warmup=True),
+        Observation(metrics.REQUESTS_PER_S, per_s),
+        Observation(metrics.REQUESTS, requests),
+        cpu_row(metrics.CPU_US_PER_REQUEST, before, after, 1e3 * requests),
     ]

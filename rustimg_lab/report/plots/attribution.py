@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from rustimg_lab.analysis import comparison
-from rustimg_lab.model import metrics
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.report import views
 from rustimg_lab.report.format import MEGABYTE
@@ -15,7 +14,7 @@ def waterfall(found: pd.DataFrame) -> Plot:
     `found` is `attribution.shares`."""
     about, of_all = found.attrs["quantity"], found.attrs
     axes = Plot(9, 0.42 * len(found) + 1.9).subplots()
-    unit, divisor = about.unit, about.divisor
+    unit, divisor = about.shown_unit, about.divisor
     ends = [of_all["from"], *(of_all["from"] + found["share"].cumsum())]
     names = views.attribution.turned(found)
     start, target = (cell_in_words(of_all[name], of_all) for name in ("start", "target"))
@@ -24,7 +23,7 @@ def waterfall(found: pd.DataFrame) -> Plot:
         axes.barh(row, value / divisor, 0.6, color=GREY, zorder=2)
         write_beside(axes, about.in_words(value), value / divisor, row)
     for row, each, before, after in zip(rows, found.itertuples(), ends[:-1], ends[1:], strict=True):
-        colour = GREY if each.verdict == comparison.NO_DIFFERENCE else BLUE if each.share < 0 else ORANGE
+        colour = GREY if each.verdict == Verdict.NO_DIFFERENCE else BLUE if each.share < 0 else ORANGE
         axes.barh(row, each.share / divisor, 0.6, before / divisor, color=colour, zorder=2)
         axes.plot([after / divisor] * 2, [row - 0.3, row + 1.3], color="#606060", linewidth=0.8, zorder=1)
         right = max(before, after)
@@ -32,13 +31,13 @@ def waterfall(found: pd.DataFrame) -> Plot:
             low, high = (before + value for value in (each.low, each.high))
             axes.plot([low / divisor, high / divisor], [row] * 2, color="black", linewidth=1.5, zorder=3)
             right = max(right, high)
-        write_beside(axes, f"{metrics.signed(about, each.share)}  ({each.of_whole:.1%})", right / divisor, row)
+        write_beside(axes, f"{about.signed(each.share)}  ({each.of_whole:.1%})", right / divisor, row)
     axes.set_yticks(range(len(found) + 2), [start, *names, target])
-    axes.set(xlim=(0, 1.22 * max(ends) / divisor), ylim=(len(found) + 1.6, -0.6), xlabel=f"{about.label}, {unit}")
+    axes.set(xlim=(0, 1.22 * max(ends) / divisor), ylim=(len(found) + 1.6, -0.6), xlabel=f"{about.phrase}, {unit}")
     first, last = (about.in_words(of_all[name]) for name in ("from", "to"))
     what = f"from {start}, {first}, to {target}, {last}; shares in {unit}"
-    tell(axes, about.label, what, names, found["share"] / divisor)
-    return titled(axes, about.label, grid="x")
+    tell(axes, about.phrase, what, names, found["share"] / divisor)
+    return titled(axes, about.phrase, grid="x")
 
 
 def predictions(found: pd.DataFrame) -> Plot:

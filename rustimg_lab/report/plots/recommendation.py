@@ -31,12 +31,12 @@ def front(found: recommendation.Choice, across: str, up: str) -> Plot:
     axes.scatter([], [], 60, facecolor=BLUE, edgecolor=BLUE, label="on the Pareto front")
     axes.scatter([], [], 60, facecolor="white", edgecolor=BLUE, label="not on it, or not measured in all")
     logarithmic(axes)
-    xlabel, ylabel = (f"{each.label}, {each.unit} (logarithmic)" for each in criteria)
+    xlabel, ylabel = (f"{each.phrase}, {each.shown_unit} (logarithmic)" for each in criteria)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.margins(0.18)
     names = [found.name(cell) for cell in table.index]
     write_names(axes, names, points)
-    title = f"{criteria[1].label} against {criteria[0].label}"
+    title = f"{criteria[1].phrase} against {criteria[0].phrase}"
     told = f"{title}; on the Pareto front: {', '.join(table.index[table['on_front'].astype(bool)])}"
     told += f"; picked: {found.picked}" if found.picked else ""
     tell(axes, told, f"{xlabel} and {ylabel}", names, *points.T)

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import cells
+from rustimg_lab.model import metrics
 from rustimg_lab.report.format import MEGABYTE
 from rustimg_lab.report.plots.style import (
     BLUE,
@@ -40,7 +41,7 @@ def by_profile(draw: Callable[[pd.DataFrame, Axes, str], Plot], table: pd.DataFr
 
 def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     """The article's size and ours, per cell, on a logarithmic axis. `table` is `cells.article_grid`, one profile."""
-    then, now, rows = table["article_bytes"] / MEGABYTE, table["unpacked_bytes"] / MEGABYTE, range(len(table))
+    then, now, rows = table["article_bytes"] / MEGABYTE, table[metrics.UNPACKED_BYTES] / MEGABYTE, range(len(table))
     axes.hlines(rows, then, now, color=GREY, linewidth=2, zorder=1)
     axes.scatter(then, rows, 70, facecolor="white", edgecolor=GREY, linewidth=2, zorder=2, label="article, 2021")
     axes.scatter(now, rows, 70, color=BLUE, zorder=3, label="measured here")
@@ -56,11 +57,11 @@ def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
 
 def shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     """What the base brings and what the app adds, unpacked, per cell."""
-    base, app = table["base_bytes"] / MEGABYTE, table["app_bytes"] / MEGABYTE
+    base, app = table[metrics.BASE_BYTES] / MEGABYTE, table[metrics.APP_BYTES] / MEGABYTE
     rows = range(len(table))
     axes.barh(rows, base, 0.6, color=ORANGE, label="base image")
     axes.barh(rows, app, 0.6, left=base, color=BLUE, label="app: binary, passwd, group")
-    axes.set(xlim=(0, _room(table["unpacked_bytes"])), xlabel="image, unpacked, MB")
+    axes.set(xlim=(0, _room(table[metrics.UNPACKED_BYTES])), xlabel="image, unpacked, MB")
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row, cell.reason)
     return _bases_below(axes, table, title, "MB of the base image and of the app", base, app)
@@ -68,11 +69,11 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
 
 def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     """Bytes on disk against bytes over the network, per cell."""
-    unpacked, compressed = table["unpacked_bytes"] / MEGABYTE, table["compressed_bytes"] / MEGABYTE
+    unpacked, compressed = table[metrics.UNPACKED_BYTES] / MEGABYTE, table[metrics.COMPRESSED_BYTES] / MEGABYTE
     rows = np.arange(len(table))
     axes.barh(rows - 0.2, unpacked, 0.36, color=BLUE, label="unpacked")
     axes.barh(rows + 0.2, compressed, 0.36, color=GREEN, label="compressed")
-    axes.set(xlim=(0, _room(table["unpacked_bytes"])), xlabel="image, MB")
+    axes.set(xlim=(0, _room(table[metrics.UNPACKED_BYTES])), xlabel="image, MB")
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row - 0.2, cell.reason)
         _number(axes, cell.compressed_bytes, row + 0.2)

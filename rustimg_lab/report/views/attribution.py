@@ -5,7 +5,7 @@ from html import escape
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.model import metrics, names
+from rustimg_lab.model import names
 from rustimg_lab.report.format import MEGABYTE
 from rustimg_lab.report.views.style import intervals, style
 
@@ -15,18 +15,14 @@ def in_words(found: pd.DataFrame) -> str:
     about, of_all = found.attrs["quantity"], found.attrs
     start, target = (escape(names.cell_in_words(of_all[name], of_all)) for name in ("start", "target"))
     if found.empty:
-        return f"**{about.label}**: none is below that of {start}, {about.in_words(of_all['from'])}."
+        return f"**{about.phrase}**: none is below that of {start}, {about.in_words(of_all['from'])}."
     told = "; ".join(
-        f"{escape(name)} {metrics.signed(about, each.share)}"
-        + (
-            ""
-            if pd.isna(each.low)
-            else f" ({metrics.signed(about, each.low)} to {metrics.signed(about, each.high)}; {each.verdict})"
-        )
+        f"{escape(name)} {about.signed(each.share)}"
+        + ("" if pd.isna(each.low) else f" ({about.signed(each.low)} to {about.signed(each.high)}; {each.verdict})")
         for name, each in zip(turned(found), found.itertuples(), strict=True)
     )
     first, last = about.in_words(of_all["from"]), about.in_words(of_all["to"])
-    return f"**{about.label}**, from {first} ({start}) to {last} ({target}): {told}."
+    return f"**{about.phrase}**, from {first} ({start}) to {last} ({target}): {told}."
 
 
 def score_in_words(found: pd.DataFrame) -> str:
@@ -50,7 +46,7 @@ def shares(found: pd.DataFrame) -> Styler:
     """What each knob adds between two cells. `found` is `attribution.shares`."""
 
     def signed(value: float) -> str:
-        return metrics.signed(found.attrs["quantity"], value)
+        return found.attrs["quantity"].signed(value)
 
     shown = pd.DataFrame({"knob": turned(found), "share": list(map(signed, found["share"]))})
     if found["low"].notna().any():

@@ -7,7 +7,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.model import names
+from rustimg_lab.model import metrics, names
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report.format import MEGABYTE
 from rustimg_lab.report.views.style import intervals, style
 
@@ -30,7 +31,7 @@ def in_words(found: pd.DataFrame) -> str:
         f"**{each.ratio:.2f}** times ({each.low:.2f} to {each.high:.2f}, {each.verdict})"
         for each in found.itertuples()
     )
-    alike, noisy = (found["verdict"].eq(verdict) for verdict in (comparison.NO_DIFFERENCE, comparison.TOO_NOISY))
+    alike, noisy = (found["verdict"].eq(verdict) for verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY))
     apart = found.loc[~alike & ~noisy, "bandwidth_mbit"]
     rest = found[found["bandwidth_mbit"] > (apart.max() if len(apart) else 0)]
     if rest.empty:
@@ -51,9 +52,9 @@ def deploys(table: pd.DataFrame) -> Styler:
         "Mbit/s": table["bandwidth_mbit"],
         "until the first byte, s": table["seconds"],
         "95% interval": intervals(table, number="{:.2f}".format),
-        "of it the pull, s": table["pull_s"],
-        "pulled, MB": table["pulled_bytes"] / MEGABYTE,
-        "the manifest's, MB": table["manifest_bytes"] / MEGABYTE,
+        "of it the pull, s": table[metrics.PULL_S],
+        "pulled, MB": table[metrics.PULLED_BYTES] / MEGABYTE,
+        "the manifest's, MB": table[metrics.MANIFEST_BYTES] / MEGABYTE,
         "trials": table["trials"],
     }
     return style(shown, {"until the first byte, s": "{:.2f}", "of it the pull, s": "{:.2f}"})

@@ -12,12 +12,12 @@ from rustimg_lab.report.views.style import style
 def evidence(found: recommendation.Choice) -> list[str]:
     """What was picked, by what, and how sure that is, in lines."""
     wanted = [
-        f"{metrics.CRITERIA[name].label} at most {metrics.in_words(name, limit)}"
+        f"{metrics.CRITERIA[name].phrase} at most {metrics.CRITERIA[name].in_words(limit)}"
         for name, limit in found.wishes.limits.items()
     ]
     wanted += [f"at least {found.wishes.min_throughput:.0%} of the best throughput"] * bool(found.wishes.min_throughput)
     wanted += ["a shell"] * found.wishes.needs_shell + ["no unstable flags"] * found.wishes.stable
-    weights = ", ".join(f"{metrics.ALL[name].label} x {weight:g}" for name, weight in found.wishes.weights.items())
+    weights = ", ".join(f"{metrics.ALL[name].phrase} x {weight:g}" for name, weight in found.wishes.weights.items())
     said = [f"Wanted: {'; '.join(wanted) or 'anything that works'}. Picked by the least {weights}."]
     if day := found.wishes.day:
         deploys = f"{day.deploys:,.0f} deploys to machines that lack the image, at {day.bandwidth_mbit:g} Mbit/s"
@@ -33,14 +33,14 @@ def facts(found: recommendation.Choice) -> str:
     """What was measured of the cell that was picked."""
     one = found.table.loc[found.picked]
     known = [name for name in metrics.ALL if name in one and not np.isnan(one[name])]
-    said = [f"{metrics.ALL[name].label} {metrics.in_words(name, one[name])}" for name in known]
+    said = [f"{metrics.ALL[name].phrase} {metrics.ALL[name].in_words(one[name])}" for name in known]
     return ", ".join(said + ["unstable flags"] * bool(one["unstable"]))
 
 
 def sure(found: recommendation.Choice) -> str:
     """How sure it is that the cell that was picked is the one, in a sentence."""
     by = {*found.wishes.limits, *found.wishes.weights}
-    if not found.wishes.min_throughput and not any(metrics.ALL[name].kind for name in by):
+    if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
         exact = not any("estimates" in note for note in found.notes)
         return f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
     if not found.sureness:
@@ -58,14 +58,14 @@ def sure(found: recommendation.Choice) -> str:
 def candidates_in_words(found: recommendation.Choice) -> pd.DataFrame:
     """What was to choose from, the best first, all as text: a row per cell with its verdict."""
     table = found.table.sort_values(["score", "transfer"])
-    best = table[metrics.THROUGHPUT].max()
+    best = table[metrics.REQUESTS_PER_S].max()
     marks = table["unstable"].map({True: " (unstable flags)", False: ""})
     shown = pd.DataFrame({"cell": [found.name(cell) + marks[cell] for cell in table.index]})
     for name, criterion in metrics.ALL.items():
         if name in table and table[name].notna().any():
-            shown[criterion.label] = [metrics.in_words(name, value) for value in table[name]]
+            shown[criterion.phrase] = list(map(criterion.in_words, table[name]))
     if pd.notna(best):
-        rates = table[metrics.THROUGHPUT]
+        rates = table[metrics.REQUESTS_PER_S]
         shown["of the best throughput"] = ["not measured" if pd.isna(rate) else f"{rate / best:.0%}" for rate in rates]
     shown["Pareto front"] = ["yes" if each else "" for each in table["on_front"]]
     shown["verdict"] = ["PICKED" if cell == found.picked else table.loc[cell, "reason"] for cell in table.index]

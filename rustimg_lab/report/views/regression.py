@@ -24,13 +24,11 @@ def markdown(
     attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
     was = {}
     if before is not None:
-        was = regression.sizes(before, after).set_index(["cell", "what"])["ratio"].to_dict()
+        was = regression.sizes(before, after).set_index(["cell", "metric"])["ratio"].to_dict()
     for cell in table.itertuples():
-        unpacked = _with_change(cell.unpacked_bytes, was.get((cell.cell, metrics.SIZES["unpacked_bytes"])))
+        unpacked = _with_change(cell.unpacked_bytes, was.get((cell.cell, metrics.UNPACKED_BYTES)))
         compressed = _with_change(
-            cell.compressed_bytes,
-            was.get((cell.cell, metrics.SIZES["compressed_bytes"])),
-            regression.about_in_words(cell),
+            cell.compressed_bytes, was.get((cell.cell, metrics.COMPRESSED_BYTES)), regression.about_in_words(cell)
         )
         works = "yes" if cell.ok else f"NO: {_text(cell.reason)}"
         lines.append(f"| {names.cell_in_words(cell.cell, attrs)} | {unpacked} | {compressed} | {works} |")
@@ -51,7 +49,7 @@ def _with_change(size_bytes: float, ratio: float | None, about: str = "") -> str
 
 def changed_sizes(found: pd.DataFrame) -> pd.DataFrame:
     """What changed in bytes between two runs, all as text; equal sizes are left out. `found` is `regression.sizes`."""
-    own = found[found["verdict"] != "same"]
+    own = found[found["change"].ne(0)]
     shown = pd.DataFrame({"cell": comparison.names(own), "of": own["what"]}, own.index)
     shown["before"] = (own["before"] / MEGABYTE).map("{:.3f}".format)
     shown["after"] = (own["after"] / MEGABYTE).map("{:.3f}".format)

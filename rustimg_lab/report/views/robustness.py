@@ -4,7 +4,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import robustness
-from rustimg_lab.model import probes
+from rustimg_lab.model import metrics, probes
 from rustimg_lab.report.format import plain
 from rustimg_lab.report.views.style import known_sizes, style
 from rustimg_lab.store.runs import RunData
@@ -53,9 +53,9 @@ def survival_facts(run: RunData) -> Styler:
     """What is in each image that was probed, and how many probes it passed."""
     found, names = robustness.facts(run), robustness.names(run)
     shown = pd.DataFrame({"cell": found.index.map(names)}, found.index)
-    sizes = known_sizes(found, {"unpacked_bytes": "unpacked, MB", "compressed_bytes": "compressed, MB"})
-    counts = found[["files", "executables", "packages", "crates_seen"]]
-    counts = counts.rename(columns={"crates_seen": "crates that a scanner sees"})
+    sizes = known_sizes(found, {metrics.UNPACKED_BYTES: "unpacked, MB", metrics.COMPRESSED_BYTES: "compressed, MB"})
+    counts = found[["files", "executables", "packages", metrics.CRATES_SEEN]]
+    counts = counts.rename(columns={metrics.CRATES_SEEN: "crates that a scanner sees"})
     shown = pd.concat([shown, found[["passed", "failed"]], sizes, counts], axis=1)
     return style(shown, dict.fromkeys(counts, "{:.0f}"))
 
@@ -65,8 +65,8 @@ def survival_costs(run: RunData) -> Styler:
     found = robustness.costs(run)
     shown = {
         "cell": found["cell"].map(robustness.names(run)),
-        "unpacked, bytes more": found["unpacked_bytes"],
-        "compressed, bytes more": found["compressed_bytes"],
+        "unpacked, bytes more": found[metrics.UNPACKED_BYTES],
+        "compressed, bytes more": found[metrics.COMPRESSED_BYTES],
         "mends": found["mended"],
         "still fails": found["left"],
     }

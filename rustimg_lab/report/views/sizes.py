@@ -3,7 +3,7 @@
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.model import profiles
+from rustimg_lab.model import metrics, profiles
 from rustimg_lab.report.format import MEGABYTE
 from rustimg_lab.report.views.style import factors, known_sizes, style, with_reason
 
@@ -14,8 +14,8 @@ def then_and_now(table: pd.DataFrame) -> Styler:
     """The article's table beside ours. `table` is `cells.article_grid`."""
     shown = factors(table)
     shown["article 2021, MB"] = table["article_bytes"] / MEGABYTE
-    shown["today, MB"] = table["unpacked_bytes"] / MEGABYTE
-    shown["today / article"] = table["unpacked_bytes"] / table["article_bytes"]
+    shown["today, MB"] = table[metrics.UNPACKED_BYTES] / MEGABYTE
+    shown["today / article"] = table[metrics.UNPACKED_BYTES] / table["article_bytes"]
     shown["base image is"] = table["base_label"]
     return style(with_reason(shown, table), {"today / article": "{:.2f}"})
 
@@ -23,13 +23,13 @@ def then_and_now(table: pd.DataFrame) -> Styler:
 def breakdown(table: pd.DataFrame) -> Styler:
     """What the base brings and what the app adds, on disk and over the network. `table` is `cells.cell_table`."""
     sizes = {
-        "unpacked_bytes": "unpacked, MB",
-        "base_bytes": "base's share, MB",
-        "app_bytes": "app's share, MB",
-        "compressed_bytes": "compressed, MB",
-        "compressed_app_bytes": "of it the app's, MB",
-        "compressed_zstd_bytes": "compressed by zstd, MB",
-        "pushed_bytes": "as this engine pushes it, MB",
+        metrics.UNPACKED_BYTES: "unpacked, MB",
+        metrics.BASE_BYTES: "base's share, MB",
+        metrics.APP_BYTES: "app's share, MB",
+        metrics.COMPRESSED_BYTES: "compressed, MB",
+        metrics.COMPRESSED_APP_BYTES: "of it the app's, MB",
+        metrics.COMPRESSED_ZSTD_BYTES: "compressed by zstd, MB",
+        metrics.PUSHED_BYTES: "as this engine pushes it, MB",
     }
     shown = factors(table).join(known_sizes(table, sizes)).assign(**{"base image is": table["base_label"]})
     if table["compressed_with"].any():
@@ -40,16 +40,16 @@ def breakdown(table: pd.DataFrame) -> Styler:
 def binaries(table: pd.DataFrame) -> Styler:
     """What the binaries are and need, a row per cell. `table` is `cells.cell_table`."""
     shown = factors(table)
-    shown["binary, MB"] = table["binary_bytes"] / MEGABYTE
+    shown["binary, MB"] = table[metrics.BINARY_BYTES] / MEGABYTE
     shown["linked"] = table["linkage"].fillna("")
-    shown["allocator found"] = table["linked_allocator"].fillna("")
-    shown["needs at least"] = table["glibc_needed"].fillna("")
+    shown["allocator found"] = table[metrics.LINKED_ALLOCATOR].fillna("")
+    shown["needs at least"] = table[metrics.GLIBC_NEEDED].fillna("")
     for column in ("pie", "stripped"):
         shown[column] = table[column].map({True: "yes", False: "no"}).fillna("")
-    shown["needs libraries"] = table["needed_libraries"].fillna("")
-    shown["cargo, CPU s"] = table["build_cpu_s"].astype(float)
+    shown["needs libraries"] = table[metrics.NEEDED_LIBRARIES].fillna("")
+    shown["cargo, CPU s"] = table[metrics.BUILD_CPU_S].astype(float)
     shown["rustc"] = table["rustc"].fillna("").str.split().str[0]
-    shown["SHA-256"] = table["binary_sha256"].fillna("").str[:12]
+    shown["SHA-256"] = table[metrics.BINARY_SHA256].fillna("").str[:12]
     return style(with_reason(shown, table), {"cargo, CPU s": "{:.0f}"})
 
 
@@ -57,11 +57,11 @@ def ladder(found: pd.DataFrame) -> Styler:
     """Each profile with what it gained, what it cost to build, and what is known of it. `found` is `cells.ladder`."""
     shown = factors(found)
     shown["flags"] = found["unstable"].map(FLAGS).fillna("")
-    shown["unpacked, MB"] = found["unpacked_bytes"] / MEGABYTE
+    shown["unpacked, MB"] = found[metrics.UNPACKED_BYTES] / MEGABYTE
     shown["/ baseline"] = found["unpacked"]
-    shown["compressed, MB"] = found["compressed_bytes"] / MEGABYTE
+    shown["compressed, MB"] = found[metrics.COMPRESSED_BYTES] / MEGABYTE
     shown["compressed / baseline"] = found["compressed"]
-    shown["cargo, CPU s"] = found["build_cpu_s"]
+    shown["cargo, CPU s"] = found[metrics.BUILD_CPU_S]
     known = profiles.everything()
     shown["said to gain"] = [known[name].gain if name in known else "" for name in found["profile"]]
     shown["at the cost of"] = [known[name].cost if name in known else "" for name in found["profile"]]

@@ -5,6 +5,7 @@ from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison
+from rustimg_lab.model import metrics
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.paths import PUBLISHED
 from rustimg_lab.report import format
@@ -47,7 +48,10 @@ def workers(run: RunData, workload: str, connections: int) -> Styler:
         about = plan.parameters
         if plan.kind != "throughput" or (about["workload"], about["connections"]) != (workload, connections):
             continue
-        for metric, heading in (("requests_per_s", "requests/s"), ("cpu_us_per_request", "CPU, µs per request")):
+        for metric, heading in (
+            (metrics.REQUESTS_PER_S, "requests/s"),
+            (metrics.CPU_US_PER_REQUEST, "CPU, µs per request"),
+        ):
             found = comparison.summarize(comparison.samples(run, name, metric))
             label = f"{heading}, {about['workers']} worker{'s' * (about['workers'] != 1)}"
             columns.append(pd.DataFrame({label: found["mean"].to_numpy()}, comparison.names(found)))
@@ -83,8 +87,8 @@ def connections(run: RunData, study: str) -> Styler:
 
 def studies(run: RunData) -> Styler:
     """What studies a run has: how each was planned, how far it came, what was lost, and what a reader must know."""
-    ends = run.rows[run.rows["metric"] == "trial"]
-    took = run.rows[run.rows["metric"] == "trial_s"].groupby("study")["value"].sum()
+    ends = run.rows[run.rows["metric"] == metrics.TRIAL]
+    took = run.rows[run.rows["metric"] == metrics.TRIAL_S].groupby("study")["value"].sum()
     shown = []
     for name, plan in run.environment.studies.items():
         own, about = ends[ends["study"] == name], plan.parameters

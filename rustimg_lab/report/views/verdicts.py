@@ -8,8 +8,8 @@ import pandas as pd
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.analysis.cells import app_name, bases_in_words
-from rustimg_lab.analysis.comparison import NO_DIFFERENCE, TOO_NOISY
-from rustimg_lab.model import matrix, names
+from rustimg_lab.model import matrix, metrics, names
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEBIBYTE
 from rustimg_lab.store.runs import RunData
@@ -27,7 +27,7 @@ def allocator_verdict(run: RunData, study: str) -> str:
             f"{one['low']:.2f} to {one['high']:.2f}): **{one['verdict']}**.{note}"
         )
 
-    return _jemalloc_against_musl(run, study, "cpu_us_per_request", sentence)
+    return _jemalloc_against_musl(run, study, metrics.CPU_US_PER_REQUEST, sentence)
 
 
 def holds_musl_beside_jemalloc(run: RunData, study: str) -> bool:
@@ -39,8 +39,8 @@ def holds_musl_beside_jemalloc(run: RunData, study: str) -> bool:
 def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
     """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names; of the
     smallest limits only where there is one of them."""
-    means = _means(comparison.samples(run, under_load, "steady_rss_bytes"))
-    smallest = _means(comparison.samples(run, limits, "smallest_limit_bytes")) if limits else {}
+    means = _means(comparison.samples(run, under_load, metrics.STEADY_RSS_BYTES))
+    smallest = _means(comparison.samples(run, limits, metrics.SMALLEST_LIMIT_BYTES)) if limits else {}
 
     def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
         said = (
@@ -56,7 +56,7 @@ def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
             )
         return said
 
-    return _jemalloc_against_musl(run, under_load, "steady_rss_bytes", sentence)
+    return _jemalloc_against_musl(run, under_load, metrics.STEADY_RSS_BYTES, sentence)
 
 
 def _jemalloc_against_musl(run: RunData, study: str, metric: str, sentence: Callable[..., str]) -> str:
@@ -94,7 +94,7 @@ def _note(found: pd.DataFrame) -> str:
 
 def startup_verdict(run: RunData, baseline: str = "") -> str:
     """What the image changes of a start, as Markdown: of the program's own, and of the container's."""
-    studies = {"startup-server": "exec_to_first_byte_s", "startup-container": "host_first_byte_s"}.items()
+    studies = {"startup-server": metrics.EXEC_TO_FIRST_BYTE_S, "startup-container": metrics.HOST_FIRST_BYTE_S}.items()
     process, container = (comparison.of_study(run, study, metric, baseline) for study, metric in studies)
     trials = [comparison.samples(run, study, metric) for study, metric in studies]
     means = [np.exp(np.log(each["value"]).mean()) * 1e3 for each in trials]
@@ -109,7 +109,7 @@ def startup_verdict(run: RunData, baseline: str = "") -> str:
     same = container.set_index("cell").loc[far["cell"]]
     against, name = (names.cell_in_words(cell, process.attrs) for cell in (process.attrs["baseline"], far["cell"]))
     engine = "The difference is seen through the engine's own work too."
-    if same["verdict"] in (NO_DIFFERENCE, TOO_NOISY):
+    if same["verdict"] in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY):
         engine = "The engine's own work, which is many times as long, hides what the image changes."
     return (
         f"{said} The farthest from {against} is **{name}**: {far['ratio']:.2f} times as long inside the image "
@@ -139,7 +139,7 @@ def ratios(found: pd.DataFrame, label: str) -> str:
                 f"The same image twice ({name}): ratio {cell.ratio:.3f} ({cell.low:.3f} to {cell.high:.3f}), "
                 f"{cell.verdict}. What differs by less than {_percent(found.attrs['floor'])} is noise."
             )
-        elif cell.verdict in (NO_DIFFERENCE, TOO_NOISY):
+        elif cell.verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY):
             seen = f"; {_percent(cell.detectable)} or more would have been seen" if cell.pairs > 1 else ""
             said.append(f"**{name}** against {baseline}: {cell.verdict} in {label}{seen}.")
         else:
@@ -160,9 +160,9 @@ def size_verdict(table: pd.DataFrame, data: RunData) -> str:
     run, of = escape(data.name), escape(app_name(data))
     said = [f"Run **{run}**, of {of}: {len(works)} of {len(table)} cells built, started and measured."]
     if len(works):
-        best = works.loc[works["unpacked_bytes"].idxmin()]
+        best = works.loc[works[metrics.UNPACKED_BYTES].idxmin()]
         smallest = ", ".join(best[["base", "profile", "allocator"]])
-        said.append(f"The smallest image is **{smallest}**: {format.mb(best['unpacked_bytes'])} MB.")
+        said.append(f"The smallest image is **{smallest}**: {format.mb(best[metrics.UNPACKED_BYTES])} MB.")
     said += [f"{cell.cell} has no number: {escape(cell.reason)}." for cell in table[~table["ok"]].itertuples()]
     for base, label in table.loc[table["stand_in"], ["base", "base_label"]].drop_duplicates().itertuples(index=False):
         own = f"its figures are not {base.capitalize()}'s"
@@ -174,9 +174,11 @@ def size_findings(table: pd.DataFrame) -> str:
     """What the article's grid shows, as a Markdown list with every number from `table` (`article_grid`)."""
     works = table[table["ok"]]
     works = works.assign(base=bases_in_words(works))
-    size = works.pivot(index="base", columns="profile", values="unpacked_bytes").reindex(works["base"].unique())
+    size = works.pivot(index="base", columns="profile", values=metrics.UNPACKED_BYTES).reindex(works["base"].unique())
     theirs = works.pivot(index="base", columns="profile", values="article_bytes")
-    share = works.assign(share=works["base_bytes"] / works["unpacked_bytes"]).set_index(["base", "profile"])["share"]
+    share = works.assign(share=works[metrics.BASE_BYTES] / works[metrics.UNPACKED_BYTES]).set_index(
+        ["base", "profile"]
+    )["share"]
     said = []
     if {"baseline", "optimized"} <= set(size):
         both = size.dropna(subset=["baseline", "optimized"])
@@ -206,9 +208,9 @@ def ladder_findings(found: pd.DataFrame) -> str:
         name = f"{base}{' (stand-in)' if by['stand_in'].any() else ''}, {allocator}"
         for kind, those in (("stable", by[by["unstable"].ne(True)]), ("unstable", by[by["unstable"].eq(True)])):
             if len(those):
-                one = those.loc[those["unpacked_bytes"].idxmin()]
+                one = those.loc[those[metrics.UNPACKED_BYTES].idxmin()]
                 than = "" if pd.isna(one["unpacked"]) else f", {one['unpacked']:.2f} times the baseline"
-                size = f"{format.mb(one['unpacked_bytes'])} MB{than}"
+                size = f"{format.mb(one[metrics.UNPACKED_BYTES])} MB{than}"
                 said.append(f"**{name}**: the smallest with {kind} flags is **{one.name}**: {size}.")
         if grown := [f"{each} ({by.loc[each, 'unpacked'] - 1:.1%})" for each in by.index[by["unpacked"] > 1.0005]]:
             said.append(f"**{name}**: larger than the baseline: {', '.join(grown)}.")
