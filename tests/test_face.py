@@ -80,6 +80,9 @@ def test_what_a_run_leads_to_is_shown_as_a_table_and_has_a_plot_and_words_or_say
     with pytest.raises(LabError, match="has no memory study"):
         lab.load("recorded/startup").study("memory", of="load")
     assert lab.load("recorded/startup").find("memory") == []
+    for wrong in (server.ratios, server.trials, lambda metric: server.means({"s": metric})):
+        with pytest.raises(LabError, match=r"unknown metric of .* 'exec_to_first_byte': did you mean"):
+            wrong("exec_to_first_byte")
     assert "fd" in lab.load("recorded/fd").attribution()._nothing
 
 

@@ -1,1 +1,1 @@
-"""What a notebook shows that changes while one looks at it."""
+"""What a notebook shows: what the verbs of the face return, and what changes while one looks at it."""

@@ -6,6 +6,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison, deploy
+from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.studies import EMPTY
 from rustimg_lab.report import plots, summary, views
@@ -14,7 +15,7 @@ from rustimg_lab.widgets.results import Result, Several, Words
 
 
 class Study:
-    """A study of a run. A metric is named as in its rows (default: the study's main one)."""
+    """A study of a run. A metric is named as in its rows (default: the study's main one); another raises LabError."""
 
     def __init__(self, run: RunData, name: str, baseline: str = "") -> None:
         self.run, self.name, self.plan, self._baseline = run, name, run.environment.studies[name], baseline
@@ -118,6 +119,9 @@ class Study:
         return comparison.samples(self.run, self.name, metric or self.plan.metric)
 
     def _metric(self, name: str) -> metrics.Metric:
+        known = self.run.rows.loc[self.run.rows["study"] == self.name, "metric"].unique()
+        if name not in ("", self.plan.metric, *known):
+            raise unknown(f"metric of {self.name}", name, known)
         return metrics.find(name or self.plan.metric)
 
     def _pairs(self, one: str, other: str) -> pd.DataFrame:
