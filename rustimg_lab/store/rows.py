@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from rustimg_lab.model import metrics
+
 # A row has some hundred letters, an environment some ten thousand; a run may come from a stranger.
 LINE_LIMIT, NUMBER_LIMIT = 1 << 20, 1 << 63
 ENVIRONMENT_LIMIT = 64 << 20
@@ -66,7 +68,7 @@ def read_row(line: str) -> dict[str, Any]:
         raise ValueError("not a JSON object")
     row.setdefault("study", "")
     if row.get("metric") == "compressed_estimate_bytes":  # as a lab called it that had no registry to push to
-        row |= {"metric": "compressed_bytes", "detail": ESTIMATE}
+        row |= {"metric": str(metrics.COMPRESSED_BYTES), "detail": ESTIMATE}
     for column, types in COLUMNS.items():
         if column not in row:
             raise ValueError(f"has no '{column}'")
