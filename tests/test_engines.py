@@ -43,8 +43,8 @@ SAME = re.compile(r"binary_sha256|(?!pushed_)\w+_bytes")
 # The lab without its page at the end, which takes ten seconds; the main job has it.
 WITHOUT_PAGE = """
 import sys
-from rustimg_lab.cli import main, measure
-measure.make_report = print
+from rustimg_lab.cli import main, output
+output.make_report = print
 sys.exit(main.main(sys.argv[1:]))
 """
 # By engine and feature, what it may lack and must say; whatever else is missing is a failure.

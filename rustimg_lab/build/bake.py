@@ -148,6 +148,21 @@ def bake_file(cells: list[Cell], context: BuildContext, sources: Path) -> dict:
     return _escaped({"target": targets})
 
 
+def official_file(cells: list[Cell], app: App) -> dict:
+    """Return a bake file, as a JSON object, that builds the cells on the official images, with any engine. Each image
+    is named APP:CELL."""
+    targets = {
+        cell.slug: {
+            "context": str(app.directory),
+            "dockerfile-inline": dockerfile.render(cell, app),
+            "tags": [f"{app.name.lower()}:{cell.slug}"],
+            "output": ["type=docker"],
+        }
+        for cell in cells
+    }
+    return _escaped({"group": {"default": {"targets": list(targets)}}, "target": targets})
+
+
 def _bake_command(files: Path, definition: dict, builder: str | None) -> list[str]:
     """Writes the bake files and returns the command that builds all of their targets."""
     files.mkdir(exist_ok=True)

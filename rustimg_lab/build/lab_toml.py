@@ -11,7 +11,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab.engine import containers
 from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.host.files import sha256, write_whole
 from rustimg_lab.model.app import App, Check, Serve
@@ -184,6 +183,8 @@ def _text(binary: str, package: str, features: dict[str, list[str]]) -> str:
 
 def _metadata(root: Path, manifest: str, builder: str) -> dict[str, Any]:
     """What `cargo metadata` says of the crate's own packages. Raises LabError with cargo's words."""
+    from rustimg_lab.engine import containers  # loads the docker package, which no Dockerfile needs
+
     command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1", f"--manifest-path={manifest}"]
     with containers.created(builder, _archive(root), command=command, network_mode="none") as container:
         container.start()

@@ -1,56 +1,74 @@
-"""Options that several commands share."""
+"""How commands and their options are made, and the options that several commands share."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+
+import click
 
 from rustimg_lab.cli import types
+from rustimg_lab.cli.types import Names
 from rustimg_lab.model import extras, factorial, matrix
 from rustimg_lab.model.profiles import everything
 
-
-def across_option(add: types.Option) -> None:
-    about = "hold speeds of two machines against each other too"
-    add("--across-machines", action="store_true", help=about)
+REST = {"ignore_unknown_options": True}  # for a command that passes what it does not know to another program
 
 
-def app_option(add: types.Option) -> None:
-    add("--app", type=Path, metavar="PATH", help="a crate of your own, in which `./lab init` was called")
+class _Command(click.Command):
+    """Its function gets the values of all parameters as one namespace, since most commands have more than six."""
+
+    def invoke(self, ctx: click.Context) -> int:
+        return self.callback(SimpleNamespace(**ctx.params))
 
 
-def additions_option(add: types.Option) -> None:
-    about = "; ".join(["added to it", *(f"{name}: {each.summary}" for name, each in extras.ADDITIONS.items())])
-    add("--with", dest="additions", type=types.additions, default=(), metavar="NAME[,...]", help=about)
+def command(*parameters: click.Parameter, **settings: object) -> Callable[[Callable], click.Command]:
+    """Return a decorator: a function of values becomes the command of its name, and its docstring the help."""
+    return click.command(cls=_Command, params=list(parameters), context_settings=settings)
 
 
-def cell_options(add: types.Option, run: str, of_app: str = "the name of its package") -> None:
-    about = f"the run to write to or go on with; '{run}' unless given, or with --app {of_app}"
-    add("--run", metavar="NAME", help=about)
-    grid_options(add)
-    source_options(add)
-    add("--builder", metavar="NAME", help="the buildx builder to use, passed through")
+def option(name: str, text: str, kind: object = None, default: object = None, **more: object) -> click.Option:
+    """Return an option. Its help ends with `(default: X)`: `shown` or `default`; after a colon it lists the names."""
+    if text.endswith(":"):
+        text += f" {', '.join(kind.known)}" + ", or some joined by +" * kind.joined
+    if shown := more.pop("shown", default):
+        text += f" (default: {shown})"
+    if isinstance(kind, click.IntRange):
+        more["metavar"] = "N"
+    return click.Option(name.split(), type=kind, default=default, help=text, **more)
 
 
-def grid_options(add: types.Option) -> None:
-    allocators = ",".join((matrix.ARTICLE, *matrix.ALLOCATORS))
-    add("--bases", type=types.names, help="of " + ",".join(matrix.BASES))
-    add("--profiles", type=types.names, help=f"of {','.join(everything())}, or some joined by +")
-    add("--allocators", type=types.names, help=f"of {allocators}")
-    about = "only cells whose names match, with wildcards as in a shell; `./lab cells` lists the names"
-    add("--only", type=types.names, default=[], metavar="PATTERN[,...]", help=about)
+def run_options(run: str, of_app: str = "the name of its package") -> list[click.Option]:
+    """Return the options of a command that writes to a run; `run` and, with --app, `of_app` say which by default."""
+    named = option("--run", "run to write to, or to resume", types.RUN, shown=f"{run}; with --app {of_app}")
+    return [named, APP, *CELLS, *SOURCES, option("--builder", "buildx builder, passed through", metavar="NAME")]
 
 
-def knob_options(add: types.Option) -> None:
-    usual = f"{','.join(factorial.BASES)}; {','.join(factorial.ALLOCATORS)}"
-    about = "profiles to turn on and off in every combination, on two bases and with two allocators unless fewer are "
-    about += f"named ({usual}): what each bought is then told, in the place of the short study"
-    add("--knobs", type=types.names, default=[], metavar="PROFILE[,...]", help=about)
-    about = "of those combinations build a fraction, and N more by which what it predicts of the others is scored"
-    add("--fraction", type=types.blocks, metavar="N", help=about)
+_LEVELS = f"{', '.join(factorial.BASES)}, {' and '.join(factorial.ALLOCATORS)}"
+_KNOBS = f"profiles to turn on and off in every combination, on {_LEVELS} unless fewer are named; no short study"
+_PATTERNS = "only cells whose names match, with wildcards as in a shell; `./lab cells` lists the names"
+_ADDITIONS = "; ".join(["added to the image", *(f"{name}: {each.summary}" for name, each in extras.ADDITIONS.items())])
 
-
-def source_options(add: types.Option) -> None:
-    about = "for a base or the builder (rust), take this image, archive or `packages`"
-    add("--base", action="append", default=[], metavar="NAME=SOURCE", help=about)
-    about = "ask this registry for the official images, in place of their own"
-    add("--registry", metavar="HOST[:PORT][/PREFIX]", help=about)
-    about = "for builder, slim and distroless, of " + ",".join(matrix.RELEASES)
-    add("--debian", default=matrix.DEBIAN, metavar="RELEASE", help=about)
+ALLOCATORS = (matrix.ARTICLE, *matrix.ALLOCATORS)
+ACROSS = option("--across-machines", "compare speeds of two machines too", is_flag=True)
+APP = option("--app", "a crate of your own, in which `./lab init` was called", click.Path(path_type=Path))
+DEBIAN = option("--debian", "Debian release:", Names("Debian release", matrix.RELEASES), matrix.DEBIAN)
+ADDITIONS = option(
+    "--with additions", _ADDITIONS, Names("addition", extras.ADDITIONS, several=True),
+    callback=lambda context, parameter, names: extras.parse(names or ()),
+)  # fmt: skip
+CELLS = [
+    option("--bases", "base images:", Names("base", matrix.BASES, several=True)),
+    option("--profiles", "build profiles:", Names("profile", everything(), several=True, joined=True)),
+    option("--allocators", "allocators:", Names("allocator", ALLOCATORS, several=True)),
+    option("--only", _PATTERNS, types.names, metavar="PATTERN[,...]"),
+]
+KNOBS = [
+    option("--knobs", _KNOBS, Names("knob", [name for name in everything() if name != factorial.PLAIN], several=True)),
+    option("--fraction", "build a fraction of those, and N more to score its predictions", types.COUNT_OR_ZERO),
+]
+GRID = option("--grid", "the cells, unless some are named:", Names("grid", matrix.GRIDS), "article")
+SOURCES = [
+    option("--base", "image, archive or `packages` for a base, or for rust", metavar="NAME=SOURCE", multiple=True),
+    option("--registry", "where to get the official images, and nowhere else", metavar="HOST[:PORT][/PREFIX]"),
+    DEBIAN,
+]

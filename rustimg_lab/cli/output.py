@@ -1,17 +1,27 @@
-"""What is printed: the console, failures, rows that could not be read."""
+"""What is printed: the console, failures, rows that could not be read, and where the report is."""
 
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from rustimg_lab.store import runs
-from rustimg_lab.store.runs import RunData
+from rustimg_lab.paths import ROOT
+
+if TYPE_CHECKING:
+    from rustimg_lab.store.runs import RunData
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 
-def load(run: str) -> RunData:
-    """The run of a name; of its rows those that cannot be read are told."""
+def say(text: str) -> None:
+    """Print a line of the lab's own."""
+    print(f"lab: {text}")
+
+
+def load(run: str) -> "RunData":
+    """Return a run; print a line for each row that cannot be read."""
+    from rustimg_lab.store import runs
+
     data = runs.load(run)
     for line in data.broken:
         print(f"lab: {line}", file=sys.stderr)
@@ -19,7 +29,28 @@ def load(run: str) -> RunData:
 
 
 def exit_code(failures: list[str]) -> int:
-    """The exit code, after every failure has been told."""
+    """Print every failure; return the exit code."""
     for line in failures:
         print(f"lab: failed: {line}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def make_report(names: str, form: str = "html") -> None:
+    """Print the short tables of each run, write the page of all (html, pdf or md) and print where it is."""
+    from rustimg_lab.report import publish, sections, terminal
+
+    for run in sections.names(names):
+        load(run)
+        for notebook, parameters in sections.parts(run):
+            if sections.SECTIONS[notebook].summary:
+                console.print(terminal.summary(run, notebook, parameters))
+    print(f"report: {publish.whole(names, form, say).relative_to(ROOT)}")
+
+
+def ended(run: str, failures: list[str]) -> int:
+    """Write the report, and print every failure last, also where there can be no report; return the exit code."""
+    try:
+        make_report(run)
+    finally:
+        code = exit_code(failures)
+    return code

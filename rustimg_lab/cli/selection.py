@@ -1,55 +1,100 @@
 """What options stand for: the app, its cells, loads, and the sources of base images."""
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import click
 
 from rustimg_lab.build import lab_toml
-from rustimg_lab.build.bases import Sources, parse_named, parse_registry
+from rustimg_lab.cli import output
 from rustimg_lab.errors import LabError
-from rustimg_lab.model import factorial, matrix, studies
+from rustimg_lab.measure import workloads
+from rustimg_lab.model import factorial, matrix
 from rustimg_lab.model.app import App
+from rustimg_lab.model.studies import LOAD_OPTIONS, Kind
 from rustimg_lab.paths import MYIP
 
+if TYPE_CHECKING:
+    from rustimg_lab.build.bases import Sources
+    from rustimg_lab.measure.load import Load
+    from rustimg_lab.pipeline.session import Request
 
-def load_app(options: argparse.Namespace) -> App:
+
+def load_app(options: SimpleNamespace) -> App:
+    """Return the app of --app, or myip. Raises LabError when its `lab.toml` cannot be used."""
     return lab_toml.load((options.app or MYIP).resolve())
 
 
-def chosen_cells(options: argparse.Namespace, app: App, usual: matrix.Grid | studies.Kind) -> list[matrix.Cell]:
-    """The cells of the grid, or with knobs of their factorial; with --only those that match."""
-    bases, profiles, allocators = chosen_grid(options, app, usual)
-    if not options.knobs:
-        if options.fraction is not None:
-            raise LabError("--fraction is of the cells that --knobs make: name those too")
-        return matching(matrix.grid(bases, profiles, allocators, options.debian), options.only)
-    if options.profiles:
+def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind | None = None) -> list[matrix.Cell]:
+    """Return the cells of `usual` (default: of --grid) or of those that are named, or with knobs of their factorial;
+    with --only those that match. Raises LabError when names, options or the app do not allow them."""
+    grid = chosen_grid(options, app, usual or matrix.usual(options.grid, options.debian))
+    knobs, fraction = getattr(options, "knobs", None), getattr(options, "fraction", None)  # probe has neither
+    if knobs and options.profiles:
         raise LabError("--knobs make the profiles: leave --profiles out")
-    if not options.bases:
-        bases = factorial.BASES
-    if not options.allocators:
-        allocators = [name for name in factorial.ALLOCATORS if not options.app or name in allocators]
-    cells = factorial.cells(bases, options.knobs, allocators, options.debian, options.fraction)
-    return matching(cells, options.only)
+    if fraction is not None and not knobs:
+        raise LabError("--fraction is of the cells that --knobs make: name those too")
+    if knobs:
+        names = options.allocators or [name for name in factorial.ALLOCATORS if not options.app or name in grid[2]]
+        cells = factorial.cells(options.bases or factorial.BASES, knobs, names, options.debian, fraction)
+    else:
+        cells = matrix.grid(*grid, options.debian)
+    cells = matching(cells, options.only)
+    lab_toml.refuse_allocators(app, cells)
+    return cells
 
 
-def matching(cells: list[matrix.Cell], patterns: list[str]) -> list[matrix.Cell]:
-    """The cells whose names match one of the patterns, with the wildcards of a shell; all cells without a pattern.
-    Raises LabError when none matches."""
+def matching(cells: list[matrix.Cell], patterns: list[str] | None) -> list[matrix.Cell]:
+    """Return the cells whose names match one of the patterns, with the wildcards of a shell; all cells without a
+    pattern. Raises LabError when none matches."""
     found = [cell for cell in cells if not patterns or any(fnmatchcase(cell.slug, each) for each in patterns)]
     if not found:
         raise LabError(f"--only {','.join(patterns)}: no cell matches; there are {', '.join(map(str, cells))}")
     return found
 
 
-def chosen_grid(
-    options: argparse.Namespace, app: App, usual: matrix.Grid | studies.Kind
-) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
-    """The bases, profiles and allocators that were named, else the usual ones; of an own app those that it can have."""
+def chosen_grid(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind) -> list[Sequence[str]]:
+    """Return the bases, profiles and allocators that were named, else the usual; of an own app those it can have."""
     allocators = options.allocators or (lab_toml.allocators(app) if options.app else usual.allocators)
-    return options.bases or usual.bases, options.profiles or usual.profiles, allocators
+    return [options.bases or usual.bases, options.profiles or usual.profiles, allocators]
 
 
-def image_sources(options: argparse.Namespace) -> Sources:
-    registry = parse_registry(options.registry) if options.registry else ""
-    return Sources(parse_named(options.base), registry, options.debian)
+def image_sources(options: SimpleNamespace) -> "Sources":
+    """Return where base images come from. Raises LabError for a base, an image or a registry that cannot be one."""
+    from rustimg_lab.build import bases
+
+    registry = bases.parse_registry(options.registry) if options.registry else ""
+    return bases.Sources(bases.parse_named(options.base), registry, options.debian)
+
+
+def chosen_loads(options: SimpleNamespace, kind: Kind, app: App) -> "list[Load]":
+    """Return the loads that a study puts servers under. Raises LabError for an option that does not apply to it."""
+    from rustimg_lab.pipeline import planner  # loads pandas
+
+    for name in LOAD_OPTIONS:
+        if getattr(options, name) is not None and name not in kind.load:
+            raise LabError(f"--{name} says nothing to a study of {options.study}: leave it out")
+    if options.app and options.workload:
+        raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
+    usual = planner.USUAL_LOAD
+    if options.app:
+        asked = [workloads.own(app)] if app.serve else []
+    else:
+        asked = list(map(workloads.find, options.workload or [usual.workload.name]))
+    if len(asked) > 1 and kind.load != LOAD_OPTIONS:
+        raise LabError(f"--workload: a study of {options.study} asks one; name one of {', '.join(options.workload)}")
+    given = {"warmup_s": options.warmup, "seconds": options.seconds, "connections": options.connections}
+    usual = replace(usual, **{name: value for name, value in given.items() if value})
+    workers = options.workers or [usual.workers]
+    return [replace(usual, workload=each, workers=number) for each in asked for number in workers]
+
+
+def request(options: SimpleNamespace, app: App) -> "Request":
+    """Return what the pipeline gets: the app, the run, sources, builder, console, and what was typed."""
+    from rustimg_lab.pipeline.session import Request
+
+    typed = click.get_current_context().obj
+    return Request(app, options.run, image_sources(options), options.builder, output.console, typed)

@@ -1,102 +1,106 @@
-"""Values of command-line options: text -> value. Each function raises argparse's error, which names the option."""
+"""Values of options: text -> value. An unknown name raises LabError, other wrong text click's error, in one line."""
 
-import argparse
 import re
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from rustimg_lab.errors import LabError
-from rustimg_lab.model import extras, metrics
+import click
+from click.shell_completion import CompletionItem
 
-Option = Callable[..., object]  # adds an option to a command, as `add_argument` does
-
-
-def count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of 1 or more")
-    return int(text)
+from rustimg_lab.errors import unknown
+from rustimg_lab.model import metrics
 
 
-def blocks(text: str) -> int:
-    """A count, or 0 for no study at all."""
-    return 0 if text == "0" else count(text)
+class Names(click.ParamType):
+    """One of the names that are `known`; `several` of them with commas between; where `joined`, each some with `+`."""
+
+    def __init__(self, kind: str, known: Iterable[str], several: bool = False, joined: bool = False) -> None:
+        self.kind, self.known, self.several, self.joined = kind, list(known), several, joined
+        self.name = kind.split()[-1] + ("[,...]" if several else "")
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str | list[str]:
+        """Return the name or the list of names. Raises LabError, with the nearest name, when one is unknown."""
+        found = names(value) if self.several else [value]
+        for each in "+".join(found).split("+") if self.joined else found:
+            if each not in self.known:
+                raise unknown(self.kind, each, self.known)
+        return found if self.several else value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return what completes the last name of the text."""
+        begun = re.split("[,+]", incomplete)[-1]
+        before = incomplete.removesuffix(begun)
+        return [CompletionItem(before + name) for name in self.known if name.startswith(begun)]
+
+
+class RunName(click.ParamType):
+    """The name of a run. A shell completes it; whether there is one is found when it is read."""
+
+    name = "name"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names of the runs that begin so."""
+        from rustimg_lab.store import runs  # loads pandas
+
+        return [CompletionItem(name) for name in runs.runs() if name.startswith(incomplete)]
+
+
+class Quantity(click.ParamType):
+    """A number above 0 with one of the units, each of which is a factor."""
+
+    def __init__(self, kind: str, example: str, units: dict[str, float]) -> None:
+        self.kind, self.example, self.units, self.name = kind, example, units, kind.split()[0]
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number times the factor of its unit. Raises BadParameter."""
+        found = re.fullmatch(rf"(\d+(?:\.\d+)?)({'|'.join(self.units)})", value)
+        if not found or not float(found[1]):
+            self.fail(f"'{value}' is no {self.kind}, as {self.example}", param, ctx)
+        return float(found[1]) * self.units[found[2]]
+
+
+RUN, COUNT, COUNT_OR_ZERO = RunName(), click.IntRange(min=1), click.IntRange(min=0)
+BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+SIZE = Quantity("size", "3MB or 512KiB", BYTES)
+TIME = Quantity("time in milliseconds", "5ms", {"ms": 1e-3})  # in seconds
+BANDWIDTH = Quantity("bandwidth", "100Mbit or 1Gbit", {"Mbit": 1, "Gbit": 1000})  # in Mbit/s
+PERCENT = Quantity("percentage", "5% or 2.5%", {"%": 1})
+
+
+def names(text: str) -> list[str]:
+    """Return what is between commas."""
+    if not (found := [name for name in text.split(",") if name]):
+        raise click.BadParameter(f"'{text}' names nothing")
+    return found
 
 
 def counts(text: str) -> list[int]:
-    return [count(each) for each in text.split(",")]
-
-
-def percent(text: str) -> float:
-    """As a share."""
-    number = text.removesuffix("%")
-    if not number.replace(".", "", 1).isdecimal() or not float(number):
-        raise argparse.ArgumentTypeError(f"'{text}' is no percentage, as 5 or 2.5%")
-    return float(number) / 100
-
-
-_UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-
-
-def _quantity(text: str, units: dict[str, float], what: str) -> float:
-    """A number above 0 with one of these units, each a factor."""
-    found = re.fullmatch(rf"(\d+(?:\.\d+)?)({'|'.join(units)})", text)
-    if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"'{text}' is no {what}")
-    return float(found[1]) * units[found[2]]
-
-
-def size(text: str) -> float:
-    """In bytes."""
-    return _quantity(text, _UNITS, "size, as 3MB or 512KiB")
-
-
-def milliseconds(text: str) -> float:
-    """In seconds."""
-    return _quantity(text, {"ms": 1e-3}, "time in milliseconds, as 5ms")
-
-
-def bandwidth(text: str) -> float:
-    """In Mbit/s."""
-    return _quantity(text, {"Mbit": 1, "Gbit": 1000}, "bandwidth, as 100Mbit or 1Gbit")
+    """Return whole numbers of 1 or more, which have commas between them."""
+    return [COUNT.convert(each, None, None) for each in text.split(",")]
 
 
 def share(text: str) -> float:
+    """Return a share, above 0 and at most 1."""
     if not re.fullmatch(r"0?\.\d+|1(\.0+)?", text) or not float(text):
-        raise argparse.ArgumentTypeError(f"'{text}' is no share between 0 and 1, as 0.95")
+        raise click.BadParameter(f"'{text}' is no share between 0 and 1, as 0.95")
     return float(text)
 
 
 def weights(text: str) -> dict[str, float]:
-    """By criterion of a choice."""
-    found = {}
-    for each in text.split(","):
-        name, _, number = each.partition("=")
-        if name not in metrics.ALL or not re.fullmatch(r"\d+(\.\d+)?", number) or not float(number):
-            known = ", ".join(metrics.ALL)
-            raise argparse.ArgumentTypeError(f"'{each}' is no weight, as transfer=1; known are {known}")
-        found[name] = float(number)
-    return found
+    """Return the weight of each criterion."""
+    return _by_name(text, metrics.ALL, "", "weight, as transfer=1")
 
 
 def regressions(text: str) -> dict[str, float]:
-    """By what `guard` can guard, the share by which it may grow; 0% for not at all."""
+    """Return by metric the share by which it may grow; 0 for not at all."""
+    return {name: limit / 100 for name, limit in _by_name(text, metrics.GUARDED, "%", "limit, as size=1%").items()}
+
+
+def _by_name(text: str, known: Iterable[str], unit: str, what: str) -> dict[str, float]:
+    """NAME=NUMBER, with a unit, and commas between; a number without a unit is above 0."""
     found = {}
     for each in text.split(","):
         name, _, number = each.partition("=")
-        if name not in metrics.GUARDED or not re.fullmatch(r"\d+(\.\d+)?%", number):
-            known = ", ".join(metrics.GUARDED)
-            raise argparse.ArgumentTypeError(f"'{each}' is no limit, as size=1%; known are {known}")
-        found[name] = float(number.removesuffix("%")) / 100
+        if name not in known or not re.fullmatch(rf"\d+(\.\d+)?{unit}", number) or not (unit or float(number)):
+            raise click.BadParameter(f"'{each}' is no {what}; known are {', '.join(known)}")
+        found[name] = float(number.removesuffix(unit))
     return found
-
-
-def additions(text: str) -> tuple[str, ...]:
-    try:
-        return extras.parse(names(text))
-    except LabError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def names(text: str) -> list[str]:
-    if not (names := [name for name in text.split(",") if name]):
-        raise argparse.ArgumentTypeError(f"'{text}' names nothing")
-    return names

@@ -9,12 +9,14 @@ generators are pyDOE3's.
 from collections.abc import Iterable
 from functools import cache
 from itertools import combinations, product
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import matrix, profiles
 from rustimg_lab.model.matrix import Cell
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MOST = 8  # knobs: 256 cells, and a fraction of 64
 FEWEST_IN_PART = 6  # of fewer knobs a fraction tells all of that apart and has no cell over to tell how well
@@ -57,6 +59,8 @@ def cells(
     rest = [each for each, setting in zip(made, settings, strict=True) if setting not in kept]
     if held_out > len(rest):
         raise LabError(f"{count} knobs have {len(rest)} cells beside their fraction, not {held_out} to hold out")
+    import numpy as np  # as in `fraction`: not for `./lab --help`
+
     drawn = np.random.default_rng(0).choice(len(rest), held_out, replace=False)
     return [each for each, setting in zip(made, settings, strict=True) if setting in kept] + [
         rest[number] for number in sorted(drawn)
@@ -76,7 +80,7 @@ def joined(knobs: Iterable[str]) -> str:
 
 
 @cache
-def fraction(knobs: int) -> np.ndarray:
+def fraction(knobs: int) -> "np.ndarray":
     """The settings of the fraction of so many knobs, of which the first has none on: bool, (cells, knobs). Raises
     LabError where there is no fraction."""
     if not FEWEST_IN_PART <= knobs <= MOST:
@@ -84,6 +88,7 @@ def fraction(knobs: int) -> np.ndarray:
             f"{knobs} knobs have no fraction that tells two of them from another two; it takes {FEWEST_IN_PART} to "
             f"{MOST}, a second base and a second allocator being one each"
         )
+    import numpy as np
     import pyDOE3  # loads scipy, which takes most of a second
 
     terms, found = 1 + knobs + knobs * (knobs - 1) // 2, np.empty(0)
@@ -95,10 +100,9 @@ def fraction(knobs: int) -> np.ndarray:
     return found
 
 
-def _is_clear(signs: np.ndarray) -> bool:
+def _is_clear(signs: "np.ndarray") -> bool:
     """Whether no knob and no two of them go with another knob or another two."""
     count = signs.shape[1]
     columns = [signs[:, one] for one in range(count)]
     columns += [signs[:, one] * signs[:, other] for one, other in combinations(range(count), 2)]
-    products = np.array(columns) @ np.array(columns).T
-    return np.count_nonzero(products) == len(columns)
+    return all((one @ other != 0) == (one is other) for one in columns for other in columns)

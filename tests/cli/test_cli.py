@@ -1,9 +1,12 @@
 """What a user types and gets back, without an engine."""
 
+import json
 import re
+import signal
 import subprocess
 import sys
 
+import click
 import pytest
 
 from rustimg_lab.analysis import (
@@ -17,6 +20,7 @@ from rustimg_lab.analysis import (
     robustness,
 )
 from rustimg_lab.analysis.recommendation import Wishes
+from rustimg_lab.cli import main
 from rustimg_lab.model import matrix, metrics, probes, studies
 from rustimg_lab.paths import MYIP, ROOT
 from rustimg_lab.report import format, sections, short, terminal, views
@@ -46,7 +50,22 @@ RECORDED = [
         (("measure", "--study", "build", "--workers", "2"), "lab: --workers says nothing to a study of build"),
         (("measure", "--study", "startup", "--connections", "2"), "lab: --connections says nothing to a study"),
         (("measure", "--study", "startup", "--workload", "root,batch"), "lab: --workload: a study of startup asks one"),
-        (("report", "--run", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
+        (("measure", "--study", "memroy"), "lab: unknown study 'memroy': did you mean 'memory'?"),
+        (("measure", "--workload", "root,bach"), "lab: unknown workload 'bach': did you mean 'batch'?"),
+        (
+            ("measure", "--blocks", "0"),
+            "lab: Invalid value for '--blocks': 0 is not in the range x>=1 (see ./lab measure",
+        ),
+        (("measure", "--width", "5"), "lab: Invalid value for '--width': '5' is no percentage, as 5%"),
+        (("bake", "--debian", "bookwurm"), "lab: unknown Debian release 'bookwurm': did you mean 'bookworm'?"),
+        (("probe", "--with", "tzdat"), "lab: unknown addition 'tzdat': did you mean 'tzdata'?"),
+        (("repotr",), "lab: unknown command 'repotr': did you mean 'report'?"),
+        (("run", "--alocators", "system"), "lab: No such option '--alocators'. (Did you mean one of: '--allocators', "),
+        (("run", "--prof", "upx"), "lab: No such option '--prof'"),
+        (("report", "--run", "recorded"), "lab: No such option '--run'"),
+        (("dockerfile",), "lab: Missing argument 'BASE' (see ./lab dockerfile --help)"),
+        ((), "lab: Missing command (see ./lab --help)"),
+        (("report", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
         (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
         (("clean",), "lab: no Docker engine answers at unix:///nonexistent"),
     ],
@@ -87,8 +106,85 @@ def test_a_pattern_that_no_cell_matches_is_one_line_with_the_cells_that_there_ar
         assert re.search("--only alpine-\\*: no cell matches; there are scratch-", done.stderr)
 
 
-def test_who_reads_may_have_enough():
-    process = subprocess.Popen([sys.executable, "-m", "rustimg_lab", "dockerfile", "scratch"], cwd=ROOT,
+def test_a_bake_file_has_the_selected_cells_by_their_dockerfiles(lab):
+    done = lab("bake", "--only", "scratch-optimized-*", **NO_ENGINE)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    (name,) = made["group"]["default"]["targets"]
+    target = made["target"][name]
+    assert (name, target["tags"]) == ("scratch-optimized-jemalloc", [f"myip:{name}"])
+    assert target["dockerfile-inline"].replace("$${", "${") == (MYIP / "Dockerfile.scratch").read_text()
+    assert target["context"] == str(MYIP)
+
+
+def test_the_help_lists_every_command_and_loads_nothing_that_takes_long():
+    code = (
+        "import sys; from rustimg_lab.cli import main; main.main(['--help'])\n"
+        "print('loaded', *{'pandas', 'numpy', 'docker', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    listed, _, loaded = done.stdout.partition("loaded")
+    assert re.findall(r"^  (\w+)  ", listed.partition("Commands:")[2], re.MULTILINE) == list(main.MODULES)
+    assert loaded.split() == [], done.stderr
+
+
+def test_the_help_of_every_command_says_the_defaults():
+    context, count = click.Context(main.lab), 0
+    for name in main.MODULES:
+        command = main.lab.get_command(context, name)
+        for option in (each for each in command.params if isinstance(each, click.Option) and not each.is_flag):
+            if default := option.get_default(context):
+                assert re.search(rf"\(default: .*\b{default}\b.*\)$", option.help), (name, option.opts)
+                count += 1
+    assert count > 12
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("./lab re", ["report"]),
+        ("./lab dockerfile scr", ["scratch"]),
+        ("./lab run --bases scratch,d", ["scratch,distroless", "scratch,debian"]),
+        ("./lab cells --profiles strip+lto-f", ["strip+lto-fat"]),
+        ("./lab bake --allocators je", ["jemalloc"]),
+        ("./lab choose --run recorded/mem", ["recorded/memory"]),
+        ("./lab compare recorded recorded/f", ["recorded/factorial", "recorded/fd"]),
+        ("./lab run --bases nothing --debian bookw", ["bookworm"]),
+        ("./lab nothing s", []),
+    ],
+)
+def test_a_shell_completes_commands_and_names(line, completed, lab):
+    done = lab(_LAB_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(line.count(" ")), **NO_ENGINE)
+    assert [each.removeprefix("plain,") for each in done.stdout.split()] == completed
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_bash_completes_the_launcher():
+    script = """
+        eval "$(_LAB_COMPLETE=bash_source ./lab)"
+        complete -p lab
+        COMP_WORDS=(./lab dockerfile sta) COMP_CWORD=2
+        _lab_completion ./lab
+        echo "${COMPREPLY[@]}"
+    """
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["complete -o nosort -F _lab_completion lab", "static"], done.stderr
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
+def test_an_interrupted_command_is_one_line_and_exit_code_130(sign):
+    code = (
+        "import os, sys; from rustimg_lab.cli import main, output\n"
+        f"output.make_report = lambda *about: os.kill(os.getpid(), {sign:d})\n"
+        "sys.exit(main.main(['report']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "lab: interrupted; the same command goes on from here\n")
+
+
+@pytest.mark.parametrize("arguments", [["dockerfile", "scratch"], ["--help"]])
+def test_who_reads_may_have_enough(arguments):
+    process = subprocess.Popen([sys.executable, "-m", "rustimg_lab", *arguments], cwd=ROOT,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     process.stdout.close()
     assert process.stderr.read() == "" and process.wait() == 1

@@ -125,7 +125,7 @@ def test_it_says_how_to_reproduce_each_run(tmp_path, monkeypatch):
 
 
 def test_the_markdown_has_its_figures_beside_it(lab):
-    done = lab("report", "--run", "recorded/fd", "--format", "md", **NO_ENGINE)
+    done = lab("report", "recorded/fd", "--format", "md", **NO_ENGINE)
     assert done.returncode == 0, done.stderr
     text = (REPORTS / "recorded" / "fd" / "report.md").read_text()
     figures = re.findall(r"!\[[^\]]{40,}\]\(([^)]+)\)", text)
