@@ -36,6 +36,7 @@ from rustimg_lab.engine.images import find_image
 from rustimg_lab.host import machine, process, tools
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import App
+from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import ARTICLE, PROFILES
 from rustimg_lab.model.matrix import ARTICLE_BASES as BASES
 from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS
@@ -135,7 +136,7 @@ def table(results: dict) -> str:
 
 def _images() -> dict[str, bases.Provenance]:
     doctor.prepare(print)
-    found = [bases.resolve(name, bases.Sources(), print, machine.ca_bundle()) for name in (matrix.BUILDER, *BASES)]
+    found = [bases.resolve(name, bases.Sources(), print, machine.ca_bundle()) for name in (BUILDER, *BASES)]
     return {image.name: image for image in found if image}
 
 
@@ -171,7 +172,7 @@ def _articles_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
                     text = text.replace(cargo, f"{cargo}\n\nRUN strip -s /myip/target/{target}release/myip")
                 source = folder / f"Dockerfile.{base.name}.{profile}"
                 source.write_text(text)
-                arguments = ["--build-arg", f"RUST_IMAGE={images[matrix.BUILDER].image}"]
+                arguments = ["--build-arg", f"RUST_IMAGE={images[BUILDER].image}"]
                 if base.image:
                     arguments += ["--build-arg", f"BASE_IMAGE={images[base.name].image}"]
                 secret = ["--secret", f"id=ca,src={ca}"] if (ca := machine.ca_bundle()) else []

@@ -8,6 +8,7 @@ STATE = ROOT / ".lab"  # this clone's own: its id, private tools, base archives 
 RUNS = ROOT / "data" / "runs"
 RECORDED = ROOT / "data" / "recorded"
 ARTICLE = ROOT / "data" / "article.csv"
+BASES = ROOT / "data" / "bases.toml"
 PROFILES = ROOT / "data" / "profiles.toml"
 PROBES_FILE = ROOT / "data" / "probes.toml"
 ENVIRONMENT_SCHEMA = ROOT / "data" / "environment.schema.json"

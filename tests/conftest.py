@@ -27,6 +27,7 @@ from rustimg_lab.host import process as host_process
 from rustimg_lab.host import tools as host_tools
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import App
+from rustimg_lab.model.bases import with_builder
 from rustimg_lab.paths import ROOT, STATE
 
 # A shell starts what is in the background with SIGINT ignored, and so would be every lab that a test interrupts.
@@ -112,12 +113,10 @@ def least_privilege() -> Iterator[list[dict]]:
 
 @pytest.fixture(scope="session")
 def images() -> dict[str, bases.Provenance]:
-    """Every base image and the builder, by name."""
+    """The builder, and every base that can be had without a registry, by name."""
     doctor.prepare(print)
-    found = [
-        bases.resolve(name, bases.Sources(), print, machine.ca_bundle()) for name in (matrix.BUILDER, *matrix.BASES)
-    ]
-    return {image.name: image for image in found if image}
+    names = [name for name, base in with_builder().items() if base.packages]
+    return {name: bases.resolve(name, bases.Sources(), print, machine.ca_bundle()) for name in names}
 
 
 @pytest.fixture(scope="session")

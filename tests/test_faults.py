@@ -27,6 +27,7 @@ from rustimg_lab.measure import trials
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Plan, Treatment
 from rustimg_lab.model import matrix, metrics, names
+from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.paths import ROOT
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -145,7 +146,7 @@ def test_an_engine_that_ends_in_the_middle_of_a_study_and_of_a_build(small_engin
     small_engine.again()
     finish(tmp_path, image.id, 4)
 
-    only_builder = {matrix.BUILDER: replace(images["rust"], image=image.tags[0])}
+    only_builder = {BUILDER: replace(images["rust"], image=image.tags[0])}
     cells = matrix.grid(["scratch"], ["baseline"], ["system"])
     killer = threading.Timer(6, small_engine.kill)
     killer.start()

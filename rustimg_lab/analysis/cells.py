@@ -4,7 +4,7 @@ import pandas as pd
 
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics
-from rustimg_lab.model.matrix import BASES
+from rustimg_lab.model.bases import everything
 from rustimg_lab.paths import ARTICLE
 from rustimg_lab.store.runs import RunData, current
 
@@ -56,7 +56,8 @@ def cell_table(run: RunData) -> pd.DataFrame:
     images = run.environment.images
     digest = table[metrics.BASE_DIGEST].astype(object).fillna("")
     bases = [(base, images.get(one)) for base, one in zip(table["base"], digest, strict=True)]
-    labels, sources = {name: base.label for name, base in BASES.items()}, {"scratch": "empty"}
+    labels = {name: base.label for name, base in everything().items()}
+    sources = {name: "empty" for name, base in everything().items() if not base.image}
     table["base_label"] = [image["label"] if image else labels.get(base, base) for base, image in bases]
     table["base_source"] = [image["source"] if image else sources.get(base, "not recorded") for base, image in bases]
     table["stand_in"] = [image["stand_in"] if image else False for _, image in bases]
@@ -138,7 +139,7 @@ def ladder(table: pd.DataFrame) -> pd.DataFrame:
 def article_grid(run: RunData) -> pd.DataFrame:
     """The cells that the article has too: its bases and profiles, its allocator on each. Same columns as `cells`."""
     table = cell_table(run)
-    theirs = table["base"].map(lambda name: BASES[name].article_allocator if name in BASES else None)
+    theirs = table["base"].map({name: base.article_allocator for name, base in everything().items()})
     return table[table["article_bytes"].notna() & (table["allocator"] == theirs)].reset_index(drop=True)
 
 
@@ -155,5 +156,5 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     ranks = table[["profile", "base", "allocator"]].copy()
     for factor in ("profile", "allocator"):
         ranks[factor] = pd.Categorical(table[factor], table[factor].unique()).codes
-    ranks["base"] = table["base"].map({name: rank for rank, name in enumerate(BASES)}).fillna(len(BASES))
+    ranks["base"] = table["base"].map({name: rank for rank, name in enumerate(everything())}).fillna(len(everything()))
     return table.loc[ranks.sort_values(list(ranks)).index]

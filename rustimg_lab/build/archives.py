@@ -11,14 +11,33 @@ from docker.models.images import Image
 from elftools.elf.enums import ENUM_E_MACHINE
 
 from rustimg_lab.build import mmdebstrap
+from rustimg_lab.build.origins import Origin, Wanted
 from rustimg_lab.engine import client, images
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, process
+from rustimg_lab.model.bases import ARCHITECTURE
 from rustimg_lab.paths import STATE
 
 _UNREADABLE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
 ELF_MAGIC, MANIFEST_LIMIT = b"\x7fELF", 16 << 20
 _NAMES = ("repositories", "index.json", "oci-layout")  # where an archive says what its image is called
+
+
+def detect(named: str) -> bool:
+    """Return whether a source is an archive: a path says so by how it begins or ends, as no image's name does."""
+    endings = (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tar.zst")
+    return named.startswith(("/", "./", "../", "~")) or named.endswith(endings)
+
+
+def obtain(wanted: Wanted) -> Origin:
+    """Import an archive, when the engine has it not. Raises LabError as `load` does."""
+    path = Path(wanted.origin.reference).expanduser()
+    digest = files.sha256(path)
+    own = wanted.own_name(digest, "archive-")
+    if not images.find_image(own):
+        wanted.say(f"{wanted.name}: importing {path.name}")
+        load(path, wanted.name, own.rpartition(":")[2])
+    return wanted.obtained(own, source=f"archive {path.name}", reference=f"sha256:{digest}")
 
 
 def load(path: Path, name: str, tag: str) -> Image:
@@ -52,10 +71,10 @@ def _check_machine(archive: tarfile.TarFile, path: Path) -> None:
             if head[:4] != ELF_MAGIC:
                 continue  # a script
             machine = int.from_bytes(head[18:20], "little" if head[5:6] == b"\1" else "big")
-            if machine != ENUM_E_MACHINE["EM_X86_64"]:
+            if machine != ENUM_E_MACHINE[ARCHITECTURE.elf]:
                 known = {number: name for name, number in ENUM_E_MACHINE.items()}
                 told = known.get(machine, f"machine {machine}").removeprefix("EM_")
-                raise LabError(f"{path}: {member.name} is for {told}, the lab is for x86_64")
+                raise LabError(f"{path}: {member.name} is for {told}, the lab is for {ARCHITECTURE.value}")
             return
     if not programs:
         raise LabError(f"{path}: holds no program; is it the archive of a root file system?")

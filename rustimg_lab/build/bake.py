@@ -22,7 +22,8 @@ from rustimg_lab.engine.images import find_image
 from rustimg_lab.host import machine, process, proxy, tools
 from rustimg_lab.host.files import GRID_BYTES, DiskFull, is_full, sha256, write_whole
 from rustimg_lab.model.app import App
-from rustimg_lab.model.matrix import BUILDER, Binary, Cell
+from rustimg_lab.model.bases import BUILDER
+from rustimg_lab.model.matrix import Binary, Cell
 
 METADATA = "metadata.json"
 _IMAGE_LOST = "the image was built, but the engine has it no longer: something removed it; call again"
@@ -31,13 +32,15 @@ FACTS = "facts"  # the bake target that brings the builder's results out, beside
 
 @dataclass(frozen=True)
 class Built:
-    """What became of a cell: the id of its image, or the reason why there is none.
+    """What became of a cell: `text`, the Dockerfile that it was built of; the id of its image, or the reason why there
+    is none.
 
     `linked` is the binary as the linker left it, `symbols` what nm says of it, `shipped` as the image has it; `cpu_s`
     the CPU seconds of cargo when that binary was built, be it now or in an earlier call.
     """
 
     cell: Cell
+    text: str
     image: str = ""
     reason: str = ""
     linked: Path | None = None
@@ -113,12 +116,12 @@ def image_tag(cell: Cell, app: App, cold: bool = False) -> str:
     return f"{client.repository(app.name.lower() + ('-cold' if cold else ''))}:{cell.slug}"
 
 
-def bake_file(cells: list[Cell], context: BuildContext, sources: Path) -> dict:
-    """The bake file, as a JSON object, of cells that share a binary, and of the stage that brings the binary out."""
+def bake_file(texts: dict[Cell, str], context: BuildContext, sources: Path) -> dict:
+    """The bake file, as a JSON object, of the Dockerfiles of cells that share a binary, and of the stage that brings
+    the binary out."""
     app, images = context.app, context.images
     shared = {"context": str(sources), "secret": [f"id=ca,src={context.ca}"] if context.ca else []}
-    toolchain = images[BUILDER].toolchain(cells[0].debian)
-    texts = {cell: dockerfile.render(cell, app, toolchain) for cell in cells}
+    cells = list(texts)
     if context.cold:
         texts = {cell: text + dockerfile.cold_stage(cell, app) for cell, text in texts.items()}
     targets = {
@@ -210,28 +213,31 @@ def cpu_seconds(times: str) -> float:
 def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, sources: Path) -> list[Built]:
     """Builds the cells of one binary; called again without those that failed by themselves, until none does."""
     failed: list[Built] = []
+    toolchain = context.images[BUILDER].toolchain(binary.debian)
+    texts = {cell: dockerfile.render(cell, context.app, toolchain) for cell in cells}
     app, facts, files = context.app, context.work / binary.slug, context.work / f"{binary.slug}.bake"
     build_command = podman.build_command if client.is_podman() else _bake_command
-    while cells:
-        command = build_command(files, bake_file(cells, context, sources), context.builder)
+    while texts:
+        command = build_command(files, bake_file(texts, context, sources), context.builder)
         code, steps, said = _bake(command, lambda text: context.on_step(binary, text))
-        _keep_log(steps, said, [context.logs / f"{cell.slug}.log" for cell in cells])
+        _keep_log(steps, said, [context.logs / f"{cell.slug}.log" for cell in texts])
         if code == 0:
             break
         if any(is_full(text) for step in steps.values() if step.error for text in (step.error, *step.output)):
             raise DiskFull(f"{binary.slug} could not be built", client.data_folders(), GRID_BYTES)
-        culprits = _culprits(steps, cells) or {cell: (said or ["buildx failed and said nothing"])[-1] for cell in cells}
-        failed += [Built(cell, reason=reason) for cell, reason in culprits.items()]
-        cells = [cell for cell in cells if cell not in culprits]
+        last = (said or ["buildx failed and said nothing"])[-1]
+        culprits = _culprits(steps, list(texts)) or dict.fromkeys(texts, last)
+        failed += [Built(cell, texts.pop(cell), reason=reason) for cell, reason in culprits.items()]
     context.on_step(binary, "failed" if failed else "built")
-    if not cells:
+    if not texts:
         return failed
     linked, shipped = facts / "out" / app.name, facts / "rootfs" / app.name / app.name
     cpu_s = cpu_seconds((facts / "out" / "times").read_text())
     told = json.loads((files / METADATA).read_text())
-    found = {cell: _image_id(told, cell, image_tag(cell, app, context.cold)) for cell in cells}
+    made = {"linked": linked, "symbols": facts / "symbols", "shipped": shipped, "cpu_s": cpu_s}
+    found = {cell: _image_id(told, cell, image_tag(cell, app, context.cold)) for cell in texts}
     return failed + [
-        Built(cell, image, "", linked, facts / "symbols", shipped, cpu_s) if image else Built(cell, reason=_IMAGE_LOST)
+        Built(cell, texts[cell], image, **made) if image else Built(cell, texts[cell], reason=_IMAGE_LOST)
         for cell, image in found.items()
     ]
 

@@ -5,13 +5,14 @@ import json
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rustimg_lab.model.app import App
+from rustimg_lab.model.bases import BUILDER, MUSL, RUST_VERSION
 from rustimg_lab.model.extras import ADDITIONS
-from rustimg_lab.model.matrix import BUILDER, MUSL, RUST_VERSION, Cell, reference
+from rustimg_lab.model.matrix import Cell, reference
 
 CARGO_AUDITABLE = "0.6.6"  # the version of the crate
 
 _layout = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-_templates = Environment(loader=PackageLoader("rustimg_lab.build"), undefined=StrictUndefined, **_layout)
+TEMPLATES = Environment(loader=PackageLoader("rustimg_lab.build"), undefined=StrictUndefined, **_layout)
 
 # Stages of the lab's own, put behind the measured text, by which it reads what the builder stage made. They change
 # nothing of that text: BuildKit shares the builder stage between the two.
@@ -48,7 +49,7 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
     `toolchain` names a builder other than the default, whose compiled crates must not be mixed with the default's.
     """
     additions = [ADDITIONS[name] for name in cell.additions]
-    return _templates.get_template("Dockerfile.j2").render(
+    return TEMPLATES.get_template("Dockerfile.j2").render(
         cell=cell,
         app=app,
         rust_reference=reference(BUILDER, cell.debian),

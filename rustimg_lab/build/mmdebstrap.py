@@ -4,16 +4,19 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from docker.models.images import Image
 
+from rustimg_lab.build.dockerfile import TEMPLATES
+from rustimg_lab.build.origins import Origin, Wanted
 from rustimg_lab.engine import client, images, podman
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine, process, proxy
 from rustimg_lab.host.tools import KEYRING, REMEDIES, buildx_command, install, user_namespace_refusal
-from rustimg_lab.model.matrix import BUILDER, DEBIAN, WITHOUT_UPX
+from rustimg_lab.model import matrix
+from rustimg_lab.model.bases import BUILDER, DEBIAN, Recipe, on_release, with_builder
+from rustimg_lab.paths import BASES
 
 SOURCE = "Debian packages"
 BUILDER_FOLDER = Path(__file__).parent / "builder"
@@ -24,43 +27,9 @@ MADE_OF = {
 MEASURE_FOLDER = Path(__file__).parent.parent / "measure"  # `tools` and `oha`: the benchmark tools images
 PATH = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # in every image that is imported
 # What debian:*-slim leaves out (debuerreotype, .slimify-excludes) and, of that, keeps (.slimify-includes).
-SLIM = (
-    *(f"--dpkgopt=path-exclude=/usr/share/{folder}/*"
-      for folder in ("doc", "groff", "info", "linda", "lintian", "locale", "man")),
-    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
-)  # fmt: skip
-
-# dpkg's database is empty where packages are only unpacked; like the official distroless images, ours name them there,
-# with the files of each.
-_STATUS = """
-mkdir -p "$1/var/lib/dpkg/status.d"
-for deb in "$1"/var/cache/apt/archives/*.deb; do
-    status="$1/var/lib/dpkg/status.d/$(dpkg-deb --field "$deb" Package)"
-    dpkg-deb --field "$deb" > "$status"
-    dpkg-deb --info "$deb" md5sums > "$status.md5sums" 2> /dev/null || rm -f "$status.md5sums"
-done
-"""
-# apt brings what the packages depend on; what only sets others up, and in a static image every library, the official
-# images leave out.
-_LEAVE_OUT = """
-for deb in "$1"/var/cache/apt/archives/*.deb; do
-    case "$(dpkg-deb --field "$deb" Package)" in {cases} esac
-    dpkg-deb --fsys-tarfile "$deb" | tar --list | grep -v '/$' | (cd "$1" && xargs rm -f)
-    rm "$deb"
-done
-"""
-_DISTROLESS = _LEAVE_OUT.format(cases="debconf | mawk | openssl | openssl-provider-legacy) ;; *) continue ;;")
-_STATIC = _LEAVE_OUT.format(cases="base-files | netbase | tzdata | media-types | ca-certificates) continue ;;")
-# What ca-certificates does when it is set up.
-_CA_BUNDLE = 'cat "$1"/usr/share/ca-certificates/mozilla/*.crt > "$1/etc/ssl/certs/ca-certificates.crt"'
-_ALPINE = """
-ln -s usr/bin "$1/bin"
-ln -s usr/lib "$1/lib"
-ln -s busybox "$1/usr/bin/sh"
-"""
-# mmdebstrap copies the first two from the machine that it runs on.
-_CLEAN = 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/fstab"'
-
+_NOT_IN_SLIM = ("doc", "groff", "info", "linda", "lintian", "locale", "man")
+SLIM = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in _NOT_IN_SLIM]
+SLIM.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
 
 # Two folders are owned by apt's user, which is root in any mode so: a layer does not depend on who made it. mmdebstrap
 # removes this file at the end.
@@ -70,55 +39,15 @@ _AS_ROOT = """echo 'APT::Sandbox::User "root";' >> "$1/etc/apt/apt.conf.d/00mmde
 # it, however the lab ends; what it wrote is in a folder that the next lab removes.
 _APART = ("setpriv", "--pdeathsig=KILL", "--", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a base is made: an mmdebstrap variant, packages, hooks that get the root file system as `$1`.
-
-    A `stand_in` has not the packages of the official image; its label says what it has.
-    """
-
-    label: str
-    variant: str
-    packages: tuple[str, ...]
-    options: tuple[str, ...] = ()
-    stand_in: bool = False
-
-
-RECIPES = {
-    "alpine": Recipe(
-        "stand-in for alpine: Debian's musl and busybox",
-        "extract",
-        ("musl", "busybox-static"),
-        (f"--extract-hook={_STATUS}{_ALPINE}{_CLEAN}",),
-        stand_in=True,
-    ),
-    "distroless": Recipe(
-        "distroless/cc's packages",
-        "extract",
-        # the list of packages of Google's cc image: github.com/GoogleContainerTools/distroless, cc/ and base/
-        ("base-files", "netbase", "tzdata", "media-types", "ca-certificates", "libc6", "libssl3", "libgcc-s1",
-         "libstdc++6", "libgomp1"),
-        (f"--extract-hook={_DISTROLESS}{_STATUS}{_CA_BUNDLE}\n{_CLEAN}",),
-    ),
-    "static": Recipe(
-        "distroless/static's packages",
-        "extract",
-        ("base-files", "netbase", "tzdata", "media-types", "ca-certificates"),  # as above, static/
-        (f"--extract-hook={_STATIC}{_STATUS}{_CA_BUNDLE}\n{_CLEAN}",),
-    ),
-    "debian": Recipe("debian slim", "minbase", (), (*SLIM, f"--customize-hook={_CLEAN}")),
-    BUILDER: Recipe(
-        "Rust builder",
-        "minbase",
-        ("rustc-web", "cargo-web", "rust-web-src", "gcc", "g++", "libc6-dev", "make", "musl-tools", "musl-dev",
-         "ca-certificates", "binutils", "upx-ucl"),
-        (*SLIM, f"--customize-hook={_CLEAN}"),
-    ),
-}  # fmt: skip
-RENAMED = {"trixie": {"libssl3": "libssl3t64"}}  # since the transition to a 64-bit time_t
 # Releases before trixie merge /bin into /usr by a program in perl, unless that is done for them, as the official are.
 MERGED_USR = {"bookworm": ("--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",)}
+
+
+def obtain(wanted: Wanted) -> Origin:
+    """Make an image of packages, when the engine has none. Raises LabError as `make` does."""
+    name, debian = wanted.name, wanted.sources.debian
+    made = make(name, debian, wanted.say, wanted.ca)
+    return wanted.obtained(made, source=SOURCE, reference=matrix.reference(name, debian))
 
 
 def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) -> str:
@@ -128,14 +57,13 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     builds take this one. `ca` is the CA bundle for the builder's crate registry. Raises LabError when packages cannot
     be had.
     """
-    recipe = RECIPES[name]
+    recipe = with_builder()[name].packages
+    if not recipe:
+        raise LabError(f"{name}: {BASES.name} does not say of which Debian packages it can be made; name an image")
     debian = DEBIAN if recipe.stand_in else debian
-    names = [RENAMED.get(debian, {}).get(package, package) for package in recipe.packages
-             if package != "upx-ucl" or debian not in WITHOUT_UPX]  # fmt: skip
-    options = [*recipe.options, *(MERGED_USR.get(debian, ()) if recipe.variant == "minbase" else ())]
-    changes = [PATH]
-    if name in ("distroless", "static"):
-        changes.append("ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt")
+    names = [package for text in recipe.names if (package := on_release(text, debian))]
+    options = _options(recipe, debian)
+    changes = [PATH, *(f"ENV {key}={value}" for key, value in recipe.environment)]
     if recipe.stand_in:  # wherever the image goes, this goes with it
         changes.append(f'LABEL {client.STAND_IN_LABEL}="{recipe.label}"')
     made_of = (debian, recipe.variant, names, options, changes, _sources(BUILDER_FOLDER) if name == BUILDER else "")
@@ -164,6 +92,14 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     say(f"{name}: compiling the standard library for musl (about a minute)")
     build_folder(BUILDER_FOLDER, finished, {"ROOTFS": f"{client.repository(rootfs_name)}:{tag}"}, ca)
     return finished
+
+
+def _options(recipe: Recipe, debian: str) -> list[str]:
+    """The options of mmdebstrap for a recipe, beside its variant and packages."""
+    hook = TEMPLATES.get_template("hook.sh.j2").render(recipe=recipe).rstrip()
+    if recipe.variant == "extract":
+        return [f"--extract-hook={hook}"]
+    return [*SLIM, f"--customize-hook={hook}", *MERGED_USR.get(debian, ())]
 
 
 def _mmdebstrap(name: str, arguments: list[str], folder: Path) -> None:

@@ -16,18 +16,18 @@ from docker.models.containers import Container
 from rustimg_lab.engine import containers, images
 
 UNPACKAGED = "(no package)"
-_DATABASES = (
-    "/var/lib/dpkg/status", "/var/lib/dpkg/status.d", "/lib/apk/db/installed", "/usr/lib/os-release", "/etc/os-release",
-)  # fmt: skip
+_DPKG, _APK = "/var/lib/dpkg/status", "/lib/apk/db/installed"
+_RELEASES = ("/usr/lib/os-release", "/etc/os-release")
 _LISTS = re.compile(r"var/lib/dpkg/(?:info/([^/:]+)(?::\w+)?\.list|status\.d/([^/]+)\.md5sums)")
 
 
 def read_packages(image: str) -> tuple[dict[str, str], str]:
     """The packages that an image's own database names (version by name), and its release as in os-release."""
     with containers.created(image, command=["nothing"]) as container:
-        status, status_d, apk, release, release_etc = (_read(container, path) for path in _DATABASES)
+        status, status_d, apk = (_read(container, path) for path in (_DPKG, f"{_DPKG}.d", _APK))
+        release = next(filter(None, (_read(container, path) for path in _RELEASES)), "")
     found = _versions(f"{status}\n\n{status_d}", ": ", "Package", "Version") | _versions(apk, ":", "P", "V")
-    return dict(sorted(found.items())), _release(release or release_etc)
+    return dict(sorted(found.items())), _release(release)
 
 
 def _versions(database: str, separator: str, name: str, version: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import click
 from rustimg_lab.cli import selection
 from rustimg_lab.cli.options import ADDITIONS, ALLOCATORS, APP, CELLS, DEBIAN, GRID, KNOBS, command, option
 from rustimg_lab.cli.types import Names
-from rustimg_lab.model import matrix, profiles
+from rustimg_lab.model import bases, matrix, profiles
 
 
 @command(GRID, APP, *CELLS, *KNOBS, DEBIAN)
@@ -19,7 +19,7 @@ def cells(options: SimpleNamespace) -> int:
 
 
 @command(
-    click.Argument(["base"], type=Names("base", matrix.BASES)),
+    click.Argument(["base"], type=Names("base", bases.everything())),
     option("--profile", "build profile:", Names("profile", profiles.everything(), joined=True), "optimized"),
     option("--allocator", "allocator:", Names("allocator", ALLOCATORS), shown=f"{matrix.ARTICLE}; with --app system"),
     *(DEBIAN, ADDITIONS, APP),

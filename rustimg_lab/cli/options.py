@@ -8,7 +8,7 @@ import click
 
 from rustimg_lab.cli import types
 from rustimg_lab.cli.types import Names
-from rustimg_lab.model import extras, factorial, matrix
+from rustimg_lab.model import bases, extras, factorial, matrix
 from rustimg_lab.model.profiles import everything
 
 REST = {"ignore_unknown_options": True}  # for a command that passes what it does not know to another program
@@ -57,7 +57,7 @@ ADDITIONS = option(
     callback=lambda context, parameter, names: extras.parse(names or ()),
 )  # fmt: skip
 CELLS = [
-    option("--bases", "base images:", Names("base", matrix.BASES, several=True)),
+    option("--bases", "base images:", Names("base", bases.everything(), several=True)),
     option("--profiles", "build profiles:", Names("profile", everything(), several=True, joined=True)),
     option("--allocators", "allocators:", Names("allocator", ALLOCATORS, several=True)),
     option("--only", _PATTERNS, types.names, metavar="PATTERN[,...]"),

@@ -64,10 +64,10 @@ def chosen_grid(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind) -
 
 def image_sources(options: SimpleNamespace) -> "Sources":
     """Return where base images come from. Raises LabError for a base, an image or a registry that cannot be one."""
-    from rustimg_lab.build import bases
+    from rustimg_lab.build import bases, registry
 
-    registry = bases.parse_registry(options.registry) if options.registry else ""
-    return bases.Sources(bases.parse_named(options.base), registry, options.debian)
+    mirror = registry.parse(options.registry) if options.registry else ""
+    return bases.Sources(bases.parse_named(options.base), mirror, options.debian)
 
 
 def chosen_loads(options: SimpleNamespace, kind: Kind, app: App) -> "list[Load]":

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from rustimg_lab.cli import output, selection
 from rustimg_lab.cli.options import REST, SOURCES, command, option
-from rustimg_lab.model import matrix
+from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.paths import NOTEBOOKS
 
 
@@ -29,7 +29,7 @@ def init(options: SimpleNamespace) -> int:
     with client.readable_errors():
         client.connect()
         doctor.prepare(output.say)
-        builder = bases.resolve(matrix.BUILDER, selection.image_sources(options), output.say, machine.ca_bundle())
+        builder = bases.resolve(BUILDER, selection.image_sources(options), output.say, machine.ca_bundle())
         output.say(
             f"wrote {lab_toml.init(options.path.resolve(), options.binary, builder.image)}; look through it, then"
         )

@@ -18,6 +18,7 @@ from rustimg_lab.engine import images
 from rustimg_lab.measure.binary import glibc_version
 from rustimg_lab.measure.image import dynamic_tags, needed_versions
 from rustimg_lab.model import metrics
+from rustimg_lab.model.bases import ARCHITECTURE
 from rustimg_lab.store.rows import Observation
 
 _WEAK = 0x2  # VER_FLG_WEAK
@@ -26,7 +27,7 @@ _FOLDERS = {
     f"{root}{folder}{architecture}"
     for root in ("", "usr/", "usr/local/")
     for folder in ("lib", "lib64")
-    for architecture in ("", "/x86_64-linux-gnu")
+    for architecture in ("", f"/{ARCHITECTURE.value}-linux-gnu")
 }
 
 
@@ -76,7 +77,7 @@ def defined_versions(image: str) -> dict[str, frozenset[str]]:
         try:
             elf = ELFFile(file)
             soname = next((tag.soname for tag in dynamic_tags(elf, "DT_SONAME")), None)
-            if soname and elf["e_machine"] == "EM_X86_64":
+            if soname and elf["e_machine"] == ARCHITECTURE.elf:
                 found[soname] = frozenset(_defined(elf))
         except ELFError:
             continue  # a linker script, which has a library's name and is none

@@ -34,10 +34,13 @@ ADDITIONS = {
         "the time zones, for TZ",
         ("tzdata",),
         # Some releases have all zones two times more: with leap seconds, and by another name.
-        ("mkdir -p /rootfs/usr/share", "cp -r /usr/share/zoneinfo /rootfs/usr/share/",
-         "rm -rf /rootfs/usr/share/zoneinfo/right /rootfs/usr/share/zoneinfo/posix"),
+        (
+            "mkdir -p /rootfs/usr/share",
+            "cp -r /usr/share/zoneinfo /rootfs/usr/share/",
+            "rm -rf /rootfs/usr/share/zoneinfo/right /rootfs/usr/share/zoneinfo/posix",
+        ),
     ),
-}  # fmt: skip
+}
 
 
 def parse(names: Iterable[str]) -> tuple[str, ...]:

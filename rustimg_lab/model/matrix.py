@@ -5,31 +5,11 @@ from dataclasses import dataclass
 from html import escape
 
 from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.model import bases
+from rustimg_lab.model.bases import DEBIAN, GNU, MUSL, RELEASES, Base
 from rustimg_lab.model.profiles import Profile, everything, find
 
-MUSL = "x86_64-unknown-linux-musl"
-GNU = "x86_64-unknown-linux-gnu"
-RUST_VERSION = "1.96"
-BUILDER = "rust"  # the name of the builder image beside the bases
-RELEASES = {"trixie": "13", "bookworm": "12"}  # of Debian, by which the builder, slim and distroless are named
-DEBIAN = "trixie"
-WITHOUT_UPX = ("bookworm",)
 WITH = "-with_"  # in a cell's name, before its additions
-
-
-@dataclass(frozen=True)
-class Base:
-    """What an image stands on. `image` is the official one, on a Debian release or not; `scratch` has none."""
-
-    name: str
-    label: str
-    target: str
-    image: str | None
-
-    @property
-    def article_allocator(self) -> str:
-        """The article's own rule: jemalloc on 64-bit musl, system elsewhere."""
-        return "jemalloc" if self.target == MUSL else "system"
 
 
 @dataclass(frozen=True)
@@ -81,7 +61,7 @@ class Cell:
         flags += ["its crates listed in it"] * self.profile.auditable
         return {
             "cell": self.slug,
-            "base image": reference(self.base.name, self.debian) or "none: scratch is empty",
+            "base image": reference(self.base.name, self.debian) or f"none: {self.base.name} is empty",
             "target": self.target,
             "profile": self.profile.name,
             "its flags": ", ".join(flags) or "cargo's own",
@@ -94,16 +74,6 @@ class Cell:
         return f"<table>{''.join(lines)}</table>"
 
 
-BASES = {
-    base.name: base
-    for base in (
-        Base("scratch", "scratch", MUSL, None),
-        Base("alpine", "alpine", MUSL, "alpine:3.24"),
-        Base("distroless", "distroless/cc", GNU, "gcr.io/distroless/cc-debian{number}"),
-        Base("debian", "debian slim", GNU, "debian:{debian}-slim"),
-        Base("static", "distroless/static", MUSL, "gcr.io/distroless/static-debian{number}"),
-    )
-}
 ARTICLE_BASES = ("scratch", "alpine", "distroless", "debian")
 
 PROFILES = ("baseline", "optimized")  # the article's; `profiles.everything()` has all
@@ -130,24 +100,24 @@ def usual(grid_name: str, debian: str = DEBIAN) -> Grid:
     if grid_name == "article":
         return Grid(ARTICLE_BASES, PROFILES)
     optimize = {name: each for name, each in everything().items() if not each.auditable}
-    names = tuple(name for name, each in optimize.items() if not (each.upx and debian in WITHOUT_UPX))
+    names = tuple(name for name, each in optimize.items() if release(debian)["upx"] or not each.upx)
     return Grid(("scratch", "debian"), names)
 
 
 def reference(name: str, debian: str = DEBIAN) -> str | None:
     """The official image of a base, or of the Rust builder, on a Debian release; None for scratch."""
-    image = f"rust:{RUST_VERSION}-slim-{{debian}}" if name == BUILDER else base(name).image
-    return image and image.format(debian=debian, number=RELEASES[debian])
+    return bases.on_release(bases.with_builder()[name].image, debian) or None
 
 
 def base(name: str) -> Base:
     """The base of that name. Raises LabError, with the nearest name, when there is none."""
-    return BASES[_known("base", name, BASES)]
+    known = bases.everything()
+    return known[_known("base", name, known)]
 
 
-def release(debian: str) -> str:
-    """The same. Raises LabError, with the nearest name, when the lab knows no such Debian release."""
-    return _known("Debian release", debian, RELEASES)
+def release(debian: str) -> dict[str, str]:
+    """Return what a Debian release puts into names. Raises LabError, with the nearest name, when there is none such."""
+    return RELEASES[_known("Debian release", debian, RELEASES)]
 
 
 def cell(
@@ -155,9 +125,9 @@ def cell(
 ) -> Cell:
     """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
     chosen, compiled = base(base_name), find(profile_name)
-    release(debian)
+    upx = release(debian)["upx"]
     _known("allocator", allocator, (*ALLOCATORS, ARTICLE))
-    if compiled.upx and debian in WITHOUT_UPX:
+    if compiled.upx and not upx:
         raise LabError(f"profile '{profile_name}': Debian {debian} has no package of UPX; take --debian trixie")
     if allocator == ARTICLE:
         allocator = "system" if compiled.glibc else chosen.article_allocator

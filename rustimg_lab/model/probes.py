@@ -1,9 +1,8 @@
 """The probes of `data/probes.toml`: what each asks of an image, and what to do where the image fails."""
 
-import tomllib
 from dataclasses import dataclass
 
-from rustimg_lab.model import metrics
+from rustimg_lab.model import metrics, toml
 from rustimg_lab.paths import PROBES_FILE
 
 STUDY = "probes"
@@ -25,4 +24,4 @@ class Probe:
     addition: str = ""
 
 
-PROBES = {name: Probe(**told) for name, told in tomllib.loads(PROBES_FILE.read_text(encoding="utf-8")).items()}
+PROBES = {name: toml.make(Probe, table) for name, table in toml.read(PROBES_FILE).items()}

@@ -1,19 +1,14 @@
 """Build profiles: `data/profiles.toml` -> Profile, alone or combined with `+`; which cannot be combined, and why."""
 
 import re
-import tomllib
 from dataclasses import dataclass, replace
 from functools import cache, reduce
 from typing import Any
 
-from rustimg_lab.errors import LabError, check_keys, unknown
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.model import toml
 from rustimg_lab.paths import PROFILES
 
-# Every key that a profile in the file may have, with the types that its value may have.
-_KEYS: dict[str, tuple[type, ...]] = {
-    "summary": (str,), "gain": (str,), "cost": (str,), "of": (list,), "settings": (dict,), "rustflags": (list,),
-    "cargo": (list,), "strip": (bool,), "upx": (bool,), "glibc": (bool,), "auditable": (bool,),
-}  # fmt: skip
 _SWITCHES = ("strip", "upx", "glibc", "auditable")
 _WORD = re.compile(r"[\w.,:/=+@%-]+", re.ASCII)
 _LINK_ARGUMENT = "-Clink-arg="
@@ -23,12 +18,13 @@ _LINK_ARGUMENT = "-Clink-arg="
 class Profile:
     """How the binary is compiled: cargo's release profile, changed by `settings` (cargo's names), with options for the
     compiler (`rustflags`) and for cargo; then stripped or not, packed by UPX or not, for `glibc` whatever the base has,
-    and by `cargo auditable` or not. `gain` and `cost` are what to expect of it."""
+    and by `cargo auditable` or not. `gain` and `cost` are what to expect of it, `of` the profiles that it has in it."""
 
     name: str
     summary: str
     gain: str = ""
     cost: str = ""
+    of: tuple[str, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     rustflags: tuple[str, ...] = ()
     cargo: tuple[str, ...] = ()
@@ -79,12 +75,8 @@ def find(name: str) -> Profile:
 @cache
 def everything() -> dict[str, Profile]:
     """All profiles of the file, in its order. Raises LabError, with the profile, where the file cannot be used."""
-    try:
-        entries = tomllib.loads(PROFILES.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise LabError(f"{PROFILES.name} cannot be read: {error}") from None
     known: dict[str, Profile] = {}
-    for name, entry in entries.items():
+    for name, entry in toml.read(PROFILES).items():
         try:
             known[name] = _profile(name, entry, known)
         except LabError as error:
@@ -93,27 +85,20 @@ def everything() -> dict[str, Profile]:
 
 
 def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
-    if not isinstance(entry, dict) or not isinstance(entry.get("summary"), str):
-        raise LabError("has no summary")
     if not all(letter.isalnum() or letter == "-" for letter in name):
         raise LabError("a name has letters, digits and dashes")
-    check_keys(entry, _KEYS)
-    settings = {key: _as_cargo_says(value) for key, value in entry.get("settings", {}).items()}
-    rustflags, cargo, of = (entry.get(key, []) for key in ("rustflags", "cargo", "of"))
+    own = toml.make(Profile, entry, name=name)
+    own = replace(own, settings=tuple((key, _as_cargo_says(value)) for key, value in own.settings))
     # These become lines and words of a Dockerfile.
-    words = [*rustflags, *cargo, *of, *settings, *settings.values()]
+    words = [*own.rustflags, *own.cargo, *own.of, *(word for setting in own.settings for word in setting)]
     if wrong := [word for word in words if not isinstance(word, str) or not _WORD.fullmatch(word)]:
         raise LabError(f"{str(wrong[0])[:40]!r} is no name, value or option that cargo takes")
-    if len(entry["summary"].splitlines()) > 1:
+    if len(own.summary.splitlines()) > 1:
         raise LabError("its summary has several lines")
-    texts = {key: entry.get(key, "") for key in ("summary", "gain", "cost")}
-    switches = {key: entry.get(key, False) for key in _SWITCHES}
-    options = {"rustflags": tuple(rustflags), "cargo": tuple(cargo)}
-    own = Profile(name, **texts, settings=tuple(settings.items()), **options, **switches)
-    for part in of:
+    for part in own.of:
         if part not in known:
             raise unknown("profile before it", part, known)
-    return reduce(_combined, (known[part] for part in of), own)
+    return reduce(_combined, (known[part] for part in own.of), own)
 
 
 def _combined(one: Profile, other: Profile) -> Profile:

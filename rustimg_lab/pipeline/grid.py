@@ -12,7 +12,8 @@ from rustimg_lab.measure import abi, binary, bloat, image, smoke
 from rustimg_lab.measure.plan import PlanError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
-from rustimg_lab.model.matrix import BUILDER, Cell
+from rustimg_lab.model.bases import BUILDER
+from rustimg_lab.model.matrix import Cell
 from rustimg_lab.pipeline import studies
 from rustimg_lab.pipeline.planner import Planner
 from rustimg_lab.pipeline.session import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rustimg_lab.build import bake, bases, dockerfile, mmdebstrap
+from rustimg_lab.build import bake, bases, mmdebstrap
 from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import capabilities, client, containers, doctor
 from rustimg_lab.errors import LabError
@@ -15,7 +15,8 @@ from rustimg_lab.host import files, machine, process, tools
 from rustimg_lab.measure import abi, binary, plan
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
-from rustimg_lab.model.matrix import BUILDER, Cell
+from rustimg_lab.model.bases import BUILDER
+from rustimg_lab.model.matrix import Cell
 from rustimg_lab.pipeline import progress
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -141,10 +142,10 @@ def building(batch: Batch, session: Session) -> Iterator[Iterator[Built]]:
 
 
 def keep_dockerfile(built: Built, batch: Batch, session: Session) -> None:
+    """Writes the text that a cell was built of into the run."""
     texts = session.run.path / "dockerfiles" / batch.folder
     texts.mkdir(exist_ok=True)
-    text = dockerfile.render(built.cell, batch.app, session.images[BUILDER].toolchain(built.cell.debian))
-    files.write_whole(texts / f"Dockerfile.{built.cell.slug}", text)
+    files.write_whole(texts / f"Dockerfile.{built.cell.slug}", built.text)
 
 
 def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:

@@ -16,7 +16,7 @@ from traitlets.config import Config
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import files
 from rustimg_lab.model.studies import SIZES
-from rustimg_lab.paths import ARTICLE, NOTEBOOKS, PACKAGE, PROBES_FILE, PROFILES, PUBLISHED, REPORTS
+from rustimg_lab.paths import ARTICLE, BASES, NOTEBOOKS, PACKAGE, PROBES_FILE, PROFILES, PUBLISHED, REPORTS
 from rustimg_lab.report import page
 from rustimg_lab.report.format import SENTINEL
 from rustimg_lab.store import runs
@@ -104,6 +104,6 @@ def _made_of(run: str, source: Path, parameters: dict) -> str:
     texts = sorted((runs.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
     own = sorted(PACKAGE.rglob("*.py"))
-    for path in [source, *runs.files(run), *texts, *own, ARTICLE, PROBES_FILE, PROFILES, PUBLISHED]:
+    for path in [source, *runs.files(run), *texts, *own, ARTICLE, BASES, PROBES_FILE, PROFILES, PUBLISHED]:
         digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -22,13 +22,14 @@ from support import registry_faults
 from support.registries import PROGRAM, push, registry_on, rootfs
 from support.registry_faults import HTML, RATE_LIMIT, refusal
 
-from rustimg_lab.build import bases, mmdebstrap
+from rustimg_lab.build import archives, bases, mmdebstrap, registry
 from rustimg_lab.build.bases import Sources
 from rustimg_lab.engine import client as engine_client
 from rustimg_lab.engine import containers, inspection, local_registry
 from rustimg_lab.engine import images as engine_images
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix
+from rustimg_lab.model.bases import RUST_VERSION
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_a_named_base_that_makes_no_sense_is_refused(option, message):
 @pytest.mark.parametrize("text", ["http://127.0.0.1:5000", "mirror", "", "/x"])
 def test_a_registry_that_no_image_can_be_named_by_is_refused(text):
     with pytest.raises(LabError, match="give HOST:PORT"):
-        bases.parse_registry(text)
+        registry.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -61,13 +62,47 @@ def test_a_registry_that_no_image_can_be_named_by_is_refused(text):
     ],
 )
 def test_a_mirror_is_asked_by_the_names_that_mirrors_use(reference, names):
-    assert bases._names(reference, Sources(registry="m:5")) == names
+    assert registry.names(reference, "m:5") == names
+
+
+NAMED, ASKED = "named by the user", "asked for by --registry"
+
+
+def recorded(source: str, manifest: str = "", reference: str = "r") -> dict[str, dict]:
+    """What a run has of its base."""
+    return {"alpine": {"source": source, "why": "w", "manifest": manifest, "reference": reference}}
+
+
+@pytest.mark.parametrize(
+    ("sources", "engine_has", "obtain", "why", "reference"),
+    [
+        (Sources({"alpine": "packages"}), "", mmdebstrap.obtain, "as asked for", "packages"),
+        (Sources({"alpine": "./a.tar"}), "", archives.obtain, NAMED, "./a.tar"),
+        (Sources({"alpine": "mine:1"}), "mine:1", bases._of_engine, NAMED, "mine:1"),
+        (Sources({"alpine": "mine:1"}), "", registry.obtain, "named by the user, not in the engine", "mine:1"),
+        (Sources(), "alpine:3", bases._of_engine, "the engine has it", "alpine:3"),
+        (Sources(), "", bases._official, "which answers", "alpine:3"),
+        (Sources(registry="m:5"), "alpine:3", bases._official, ASKED, "alpine:3"),
+        (Sources(recorded=recorded("Debian packages")), "", mmdebstrap.obtain, "w", "r"),
+        (Sources(recorded=recorded("local image")), "", bases._still_there, "w", "r"),
+        (Sources(recorded=recorded("registry x", "m")), "", registry.obtain, "w", "r"),
+        (Sources({"alpine": "./a.tar"}, recorded=recorded("x", "m")), "", archives.obtain, NAMED, "./a.tar"),
+        (Sources(registry="m:5", recorded=recorded("x", "m")), "", bases._official, ASKED, "alpine:3"),
+        (Sources(registry="m:5", recorded=recorded("x", "m", "alpine:3")), "", registry.obtain, "w", "alpine:3"),
+    ],
+)
+def test_what_the_user_named_comes_before_what_a_run_recorded_and_that_before_the_official_image(
+    sources, engine_has, obtain, why, reference, monkeypatch
+):
+    monkeypatch.setattr(engine_images, "find_image", lambda name: name == engine_has or None)
+    decided, origin = bases.decide("alpine", "alpine:3", sources)
+    assert (decided, origin.why, origin.reference) == (obtain, why, reference)
 
 
 def test_the_default_references_are_of_the_release_that_is_asked_for():
     assert matrix.reference("debian", "bookworm") == "debian:bookworm-slim"
     assert matrix.reference("distroless", "bookworm") == "gcr.io/distroless/cc-debian12"
-    assert matrix.reference("rust", "bookworm") == f"rust:{matrix.RUST_VERSION}-slim-bookworm"
+    assert matrix.reference("rust", "bookworm") == f"rust:{RUST_VERSION}-slim-bookworm"
     assert matrix.reference("alpine", "bookworm") == matrix.reference("alpine", "trixie")
     with pytest.raises(LabError, match="unknown Debian release 'bookwrm': did you mean 'bookworm'"):
         matrix.grid(["debian"], ["baseline"], ["system"], "bookwrm")
@@ -75,7 +110,7 @@ def test_the_default_references_are_of_the_release_that_is_asked_for():
 
 @pytest.mark.engine
 def test_what_is_made_of_packages_says_so(images):
-    assert set(images) == {"rust", "alpine", "distroless", "debian", "static"}
+    assert set(images) >= {"rust", "alpine", "distroless", "debian", "static"}
     for image in images.values():
         if image.source != "Debian packages":
             continue  # this engine has the official one
@@ -150,7 +185,7 @@ def test_a_run_that_began_with_packages_goes_on_with_them_and_asks_no_registry(i
 @pytest.mark.engine
 def test_a_run_goes_on_where_the_engine_calls_the_same_images_otherwise(resolve):
     """As one does that has changed its image store: an id is then of another kind."""
-    bases._silent.clear()
+    registry._silent.clear()
     held = registry_faults.Images()
     digest = held.tag(held.image("amd64", b"of a registry"))
     with registry_faults.serve(held.answer) as address:
@@ -300,10 +335,10 @@ def test_a_run_goes_on_with_what_it_began_with_or_not_at_all(resolve, tmp_path):
 
 @pytest.fixture
 def own_registry() -> Iterator[local_registry.Registry]:
-    bases._silent.clear()
+    registry._silent.clear()
     with local_registry.serve() as own:
         yield own
-    bases._silent.clear()
+    registry._silent.clear()
 
 
 @pytest.mark.engine
@@ -421,7 +456,7 @@ FAULTS = {  # what is answered to /v2/ and to all else; what is said of it; `ans
 def test_each_fault_of_a_registry_is_one_line_that_says_what_to_do(fault, monkeypatch):
     """As the engine passes it on: each has its own words. Where one answered, packages do not take its place."""
     ping, answer, line, answered = FAULTS[fault]
-    bases._silent.clear()
+    registry._silent.clear()
 
     def play(path: str) -> registry_faults.Answer:
         if path == "/v2/":
@@ -460,7 +495,7 @@ def raises(said: str) -> Callable:
 @pytest.mark.engine
 @pytest.mark.parametrize("kind", ["one platform", "two platforms", "a provenance attestation"])
 def test_of_an_index_the_image_for_this_machine_is_taken_and_the_index_recorded(kind, resolve):
-    bases._silent.clear()
+    registry._silent.clear()
     held = registry_faults.Images()
     own = held.image("amd64", kind.encode())
     beside = {
@@ -481,7 +516,7 @@ def test_of_an_index_the_image_for_this_machine_is_taken_and_the_index_recorded(
 @pytest.mark.engine
 @pytest.mark.parametrize("kind", ["for others", "one for others", "cut"])
 def test_an_index_without_an_image_for_this_machine_is_one_line(kind, resolve):
-    bases._silent.clear()
+    registry._silent.clear()
     held = registry_faults.Images()
     other = held.image("arm64", b"other")
     own = held.image("amd64", b"cut")
@@ -530,7 +565,7 @@ def test_a_second_name_of_a_base_that_is_removed_during_a_build_is_not_what_it_i
 
 @pytest.mark.engine
 def test_a_registry_that_is_down_is_told_in_one_line():
-    bases._silent.clear()
+    registry._silent.clear()
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{unused.getsockname()[1]}"

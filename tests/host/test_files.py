@@ -15,6 +15,7 @@ from rustimg_lab.engine import client
 from rustimg_lab.engine.images import import_rootfs
 from rustimg_lab.host.files import DiskFull
 from rustimg_lab.model import matrix
+from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.store import rows, runs
 
 pytestmark = pytest.mark.faults
@@ -64,7 +65,7 @@ def test_a_build_that_does_not_fit_stops_the_run_in_one_line(small_engine, image
     data = small_engine.start(100)
     image = import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
     cells = matrix.grid(["scratch"], ["baseline"], ["system"])
-    only_builder = {matrix.BUILDER: replace(images["rust"], image=image.tags[0])}
+    only_builder = {BUILDER: replace(images["rust"], image=image.tags[0])}
     with pytest.raises(DiskFull, match="musl-baseline-system could not be built: " + MISSING.format(data)):
         builds(cells, tiny, images=only_builder)
     assert [tag for image in client.connect().images.list() for tag in image.tags] == image.tags

@@ -17,7 +17,7 @@ from support import forward_proxy
 from support.lab import forget, work_folders
 from support.registries import push, registry_on, rootfs
 
-from rustimg_lab.build import bake, bases, lab_toml
+from rustimg_lab.build import bake, bases, lab_toml, registry
 from rustimg_lab.engine import client
 from rustimg_lab.engine.images import find_image
 from rustimg_lab.errors import LabError
@@ -105,7 +105,7 @@ def test_a_pull_goes_through_the_proxy_and_past_the_authority_that_the_engine_do
     reference = matrix.reference("alpine")
     with registry_on(tmp_path) as address:
         digest = push(address, f"library/{reference}", rootfs(tmp_path / "a.tar"))
-    bases._silent.clear()
+    registry._silent.clear()
     with (
         registry_on(tmp_path, http={"tls": tls}) as address,
         forward_proxy.serve(USER, PASSWORD, {"registry.invalid": address}) as own,
@@ -115,7 +115,7 @@ def test_a_pull_goes_through_the_proxy_and_past_the_authority_that_the_engine_do
         sources = bases.Sources(registry="registry.invalid")
         with pytest.raises(LabError, match=r"registry registry\.invalid did not give"):  # no way for us either
             bases.resolve("alpine", sources, print)
-        bases._silent.clear()
+        registry._silent.clear()
         with Path(variables["SSL_CERT_FILE"]).open("ab") as bundle:
             bundle.write(authority.cert_pem.bytes())
         found = bases.resolve("alpine", sources, print)
@@ -127,7 +127,7 @@ def test_a_pull_goes_through_the_proxy_and_past_the_authority_that_the_engine_do
         assert CANARY not in str(found.as_dict())
     finally:
         client.connect().images.remove(found.image, noprune=True)
-        bases._silent.clear()
+        registry._silent.clear()
 
 
 @pytest.mark.engine

@@ -13,6 +13,7 @@ from rustimg_lab.engine import containers, doctor
 from rustimg_lab.host import machine, process
 from rustimg_lab.measure import abi, smoke
 from rustimg_lab.model import matrix
+from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.pipeline import grid
 
 needs_gcc = pytest.mark.skipif(not shutil.which("gcc"), reason="no gcc here to make binaries with")
@@ -44,7 +45,7 @@ fn main() {
 def bookworm() -> dict[str, bases.Provenance]:
     """The builder, debian slim and distroless of the older release, of packages."""
     doctor.prepare(print)
-    names = (matrix.BUILDER, "debian", "distroless")
+    names = (BUILDER, "debian", "distroless")
     sources = bases.Sources(dict.fromkeys(names, "packages"), debian=BOOKWORM)
     return {name: bases.resolve(name, sources, print, machine.ca_bundle()) for name in names}
 

@@ -20,6 +20,7 @@ from rustimg_lab.engine import client, local_registry
 from rustimg_lab.engine.images import find_image, split_host
 from rustimg_lab.host import machine
 from rustimg_lab.model import matrix
+from rustimg_lab.model.bases import everything
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 from rustimg_lab.report import terminal
 from rustimg_lab.store import runs
@@ -225,7 +226,7 @@ def tiny_run(tiny, tmp_path):
     yield start, name
     forget(name)
     app = lab_toml.load(tiny.directory)
-    for cell in matrix.grid(matrix.BASES, ["baseline"], matrix.ALLOCATORS):
+    for cell in matrix.grid(everything(), ["baseline"], matrix.ALLOCATORS):
         if find_image(bake.image_tag(cell, app)):
             client.connect().images.remove(bake.image_tag(cell, app))
 

@@ -1,0 +1,105 @@
+"""Base images and the Rust builder: `data/bases.toml` -> Base; the Debian releases that they can be on."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.model import toml
+from rustimg_lab.model.architecture import Architecture
+from rustimg_lab.paths import BASES
+
+ARCHITECTURE = Architecture.X86_64
+MUSL, GNU = (ARCHITECTURE.rust(libc) for libc in ("musl", "gnu"))
+RUST_VERSION = "1.96"
+BUILDER = "rust"  # the name of the builder image beside the bases
+DEBIAN = "trixie"
+# Debian releases, by which the builder, slim and distroless are named, with what each puts into texts of the file.
+RELEASES = {
+    "trixie": {"number": "13", "t64": "t64", "upx": "upx-ucl"},
+    "bookworm": {"number": "12", "t64": "", "upx": ""},
+}
+# What the texts of the file may be: they become lines of a Dockerfile, and arguments of mmdebstrap.
+_FORMS = {
+    "name in lower-case letters and digits": "[a-z][a-z0-9]*",
+    "libc (musl or gnu)": "musl|gnu",
+    "variant (extract or minbase)": "extract|minbase",
+    "label": r"[^\n\"\\$]+",
+    "name of an image, a package or a file": r"([\w.:/@+-]|{(debian|number|rust|t64|upx)})+",
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an image is made of Debian packages; the fields are those of [NAME.packages] in the file."""
+
+    label: str
+    variant: str
+    names: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    dependencies: bool = True
+    setup: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    stand_in: bool = False
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an image stands on. `image` is the official one, with places for the release in it, "" for an empty base;
+    `packages` is None where it cannot be made of Debian packages."""
+
+    name: str
+    label: str
+    libc: str
+    image: str = ""
+    packages: Recipe | None = None
+
+    @property
+    def target(self) -> str:
+        """Return Rust's target for a program on it."""
+        return ARCHITECTURE.rust(self.libc)
+
+    @property
+    def article_allocator(self) -> str:
+        """Return the article's own choice: jemalloc on 64-bit musl, system elsewhere."""
+        return "jemalloc" if self.libc == "musl" else "system"
+
+
+def on_release(text: str, debian: str) -> str:
+    """Put the words of a Debian release, and the version of Rust, into a text of the file."""
+    return text.format(debian=debian, rust=RUST_VERSION, **RELEASES[debian])
+
+
+def everything() -> dict[str, Base]:
+    """Return all bases by name, in the order of the file. Raises LabError, with the base, where it has a fault."""
+    return {name: base for name, base in with_builder().items() if name != BUILDER}
+
+
+@cache
+def with_builder() -> dict[str, Base]:
+    """Return all bases and the Rust builder, as `everything` does."""
+    known = {}
+    for name, table in toml.read(BASES).items():
+        try:
+            known[name] = _base(name, table)
+        except LabError as error:
+            raise LabError(f"{BASES.name}, base '{name}': {error}") from None
+    if BUILDER not in known:
+        raise LabError(f"{BASES.name} has no '{BUILDER}', the Rust builder")
+    return known
+
+
+def _base(name: str, table: Any) -> Base:
+    """Make a base, or the builder, of its table. Raises LabError where a text has another form."""
+    if isinstance(table, dict) and "packages" in table:
+        table["packages"] = toml.make(Recipe, table["packages"], "[packages] ")
+    base = toml.make(Base, table, name=name)
+    recipe = base.packages or Recipe(base.label, "extract")
+    variables = (word for variable in recipe.environment for word in variable)
+    words = [*filter(None, [base.image]), *recipe.names, *recipe.without, *variables]
+    texts = ([name], [base.libc], [recipe.variant], [base.label, recipe.label], words)
+    for (what, form), of_it in zip(_FORMS.items(), texts, strict=True):
+        if wrong := [text for text in of_it if not isinstance(text, str) or not re.fullmatch(form, text, re.ASCII)]:
+            raise LabError(f"{str(wrong[0])[:40]!r} is no {what}")
+    return base
