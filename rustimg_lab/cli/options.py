@@ -34,7 +34,7 @@ def option(name: str, text: str, kind: object = None, default: object = None, **
         text += f" (default: {shown})"
     if isinstance(kind, click.IntRange):
         more["metavar"] = "N"
-    return click.Option(name.split(), type=kind, default=default, help=text, **more)
+    return click.Option(name.split(), type=kind, default=False if "is_flag" in more else default, help=text, **more)
 
 
 def run_options(run: str, of_app: str = "the name of its package") -> list[click.Option]:

@@ -67,6 +67,9 @@ RECORDED = [
         ((), "lab: Missing command (see ./lab --help)"),
         (("report", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
         (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
+        (("measure", "--width", "5%", "--workers", "1,2"), "lab: no Docker engine answers at unix:///nonexistent"),
+        (("probe", "--with", "tmp"), "lab: no Docker engine answers at unix:///nonexistent"),
+        (("init", "examples/myip"), "lab: no Docker engine answers at unix:///nonexistent"),
         (("clean",), "lab: no Docker engine answers at unix:///nonexistent"),
     ],
 )
@@ -169,6 +172,17 @@ def test_bash_completes_the_launcher():
     """
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines() == ["complete -o nosort -F _lab_completion lab", "static"], done.stderr
+
+
+@pytest.mark.parametrize(("flags", "picked"), [([], "scratch-"), (["--shell"], "")])
+def test_a_cell_is_chosen_with_its_dockerfile(flags, picked, lab):
+    done = lab("choose", "--max-transfer", "3MB", *flags, **NO_ENGINE)
+    found = re.search(r"^Picked: (\S+): ", done.stdout, re.MULTILINE)
+    assert (done.returncode, done.stderr) == (0 if picked else 1, "")
+    assert bool(found) == bool(picked)
+    if found:
+        assert found[1].startswith(picked)
+        assert done.stdout.partition("--- Dockerfile\n")[2] == runs.dockerfile("recorded/service", found[1])
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)
