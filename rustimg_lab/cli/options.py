@@ -51,7 +51,7 @@ _ADDITIONS = "; ".join(["added to the image", *(f"{name}: {each.summary}" for na
 ALLOCATORS = (matrix.ARTICLE, *matrix.ALLOCATORS)
 ACROSS = option("--across-machines", "compare speeds of two machines too", is_flag=True)
 APP = option("--app", "a crate of your own, in which `./lab init` was called", click.Path(path_type=Path))
-DEBIAN = option("--debian", "Debian release:", Names("Debian release", matrix.RELEASES), matrix.DEBIAN)
+DEBIAN = option("--debian", "Debian release:", Names("Debian release", bases.RELEASES), matrix.DEBIAN)
 ADDITIONS = option(
     "--with additions", _ADDITIONS, Names("addition", extras.ADDITIONS, several=True),
     callback=lambda context, parameter, names: extras.parse(names or ()),
