@@ -106,11 +106,24 @@ def test_the_grid_has_a_short_study_of_musl_malloc_and_says_that_it_is_short(art
     assert "a short study (2 blocks)" in page
 
 
-def test_again_and_nothing_changed_costs_nothing(article_run, lab):
+# The command line, and how often it has read a run's rows: what has not changed is read once.
+READS = """
+import sys
+from rustimg_lab.cli.main import main
+from rustimg_lab.store import runs
+code = main(sys.argv[1:])
+print("runs read:", runs._loaded.cache_info().misses)
+sys.exit(code)
+"""
+
+
+def test_again_and_nothing_changed_costs_nothing(article_run):
     rows = (RUNS / NAME / "rows.jsonl").read_text()
     logs = {path: path.read_text() for path in (RUNS / NAME / "logs").rglob("*.log")}
-    done = lab("run", "--run", NAME, "--blocks", "2")
+    command = [sys.executable, "-c", READS, "run", "--run", NAME, "--blocks", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("runs read: 1\n")
     assert (RUNS / NAME / "rows.jsonl").read_text() == rows
     assert {path: path.read_text() for path in (RUNS / NAME / "logs").rglob("*.log")} == logs  # no step ran
     assert ours() == []
