@@ -72,7 +72,7 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
     from rustimg_lab.pipeline import grid, session
 
     crate = lab_toml.load(Path(app or MYIP).resolve())
-    lab_toml.refuse_allocators(crate, cells := list(cells))
+    lab_toml.refuse(crate, cells := list(cells))
     command = f"# in Python, lab.build: {', '.join(map(str, cells))}"
     failures = grid.run_grid(session.Request(crate, run, command=command), cells)
     return replace(load(run), failures=tuple(failures))
@@ -96,7 +96,7 @@ def measure(
         raise unknown("study", study, KINDS)
     crate, kind = lab_toml.load(Path(app or MYIP).resolve()), KINDS[study]
     programs = planner.programs(crate, kind, Path(app) if app else None)
-    lab_toml.refuse_allocators(crate, cells := list(cells))
+    lab_toml.refuse(crate, cells := list(cells))
     plan = planner.planner(study, [planner.load_of(programs[0])], Plan(blocks), programs[0])
     command = f"# in Python, lab.measure: {', '.join(map(str, cells))}; study {study}, {blocks} blocks"
     request = session.Request(programs[0], run, command=command)

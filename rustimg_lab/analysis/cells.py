@@ -6,6 +6,7 @@ from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.bases import everything
 from rustimg_lab.paths import ARTICLE
+from rustimg_lab.store.rows import NOTE
 from rustimg_lab.store.runs import RunData, current
 
 ARTICLES_APP = "myip"  # of which the article has figures
@@ -28,7 +29,8 @@ def bases_in_words(table: pd.DataFrame) -> pd.Series:
 
 def cell_table(run: RunData) -> pd.DataFrame:
     """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`,
-    and `compressed_with`: how its `compressed_bytes` came about ("" where it has none).
+    `note`: what a reader must know of it, and `compressed_with`: how its `compressed_bytes` came about ("" where it has
+    none).
 
     `run` is what `runs.load` returns. A cell whose image was not built, or did not do its job when it was started,
     has no sizes here: they would be sizes of something that does not work. `reason` says why.
@@ -44,6 +46,9 @@ def cell_table(run: RunData) -> pd.DataFrame:
     table["reason"] = reasons.reindex(table.index).fillna("")
     table["ok"] = table["runs"].eq(True) & table["reason"].eq("")
     table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
+    notes = single[single["detail"].str.startswith(NOTE)].groupby("cell")["detail"]
+    told = notes.agg(lambda texts: "; ".join(text.removeprefix(NOTE).partition(";")[0] for text in texts))
+    table["note"] = told.reindex(table.index).fillna("")
     sizes = [column for column in table.columns if column.endswith("_bytes")]
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
 

@@ -7,23 +7,24 @@ binaries are compiled at once than the machine has cores and memory for, and one
 import base64
 import hashlib
 import json
+import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rustimg_lab.build import diagnosis, dockerfile, lab_toml
+from rustimg_lab.build import diagnosis, dockerfile, sources
 from rustimg_lab.build.bases import Provenance
 from rustimg_lab.engine import client, podman
 from rustimg_lab.engine.images import find_image
 from rustimg_lab.host import machine, process, proxy, tools
-from rustimg_lab.host.files import GRID_BYTES, DiskFull, is_full, sha256, write_whole
+from rustimg_lab.host.files import GRID_BYTES, DiskFull, is_full, write_whole
 from rustimg_lab.model.app import App
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import Binary, Cell
+from rustimg_lab.paths import ROOT
 
 METADATA = "metadata.json"
 _IMAGE_LOST = "the image was built, but the engine has it no longer: something removed it; call again"
@@ -94,14 +95,14 @@ def cache_size() -> str:
 def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:
     """Build the cells and yield each as it is done, failures included. On Ctrl-C all builds are stopped before the
     interrupt goes on."""
-    sources = _copy_sources(context.app.directory, context.work)
+    copied = sources.copy(context.app.directory, context.work)
     groups: dict[Binary, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.binary, []).append(cell)
 
     with ThreadPoolExecutor(machine.parallel_builds()) as pool:
         turn = _in_turn(groups, context.app)
-        futures = [pool.submit(_build_group, binary, groups[binary], context, sources) for binary in turn]
+        futures = [pool.submit(_build_group, binary, groups[binary], context, copied) for binary in turn]
         try:
             for future in as_completed(futures):
                 yield from future.result()
@@ -116,11 +117,11 @@ def image_tag(cell: Cell, app: App, cold: bool = False) -> str:
     return f"{client.repository(app.name.lower() + ('-cold' if cold else ''))}:{cell.slug}"
 
 
-def bake_file(texts: dict[Cell, str], context: BuildContext, sources: Path) -> dict:
+def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> dict:
     """The bake file, as a JSON object, of the Dockerfiles of cells that share a binary, and of the stage that brings
     the binary out."""
     app, images = context.app, context.images
-    shared = {"context": str(sources), "secret": [f"id=ca,src={context.ca}"] if context.ca else []}
+    shared = {"context": str(copied), "secret": [f"id=ca,src={context.ca}"] if context.ca else []}
     cells = list(texts)
     if context.cold:
         texts = {cell: text + dockerfile.cold_stage(cell, app) for cell, text in texts.items()}
@@ -141,7 +142,7 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, sources: Path) -> d
     }
     if context.cold:
         for cell, text in texts.items():
-            made_of = hashlib.sha256(f"{text}\0{images[BUILDER].digest}\0{sources.name}".encode()).hexdigest()
+            made_of = hashlib.sha256(f"{text}\0{images[BUILDER].digest}\0{copied.name}".encode()).hexdigest()
             own = targets[cell.slug]
             own |= {"target": dockerfile.COLD, "labels": own["labels"] | {client.MADE_OF_LABEL: made_of}}
     first = targets[cells[0].slug]
@@ -210,7 +211,7 @@ def cpu_seconds(times: str) -> float:
     return sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", times))
 
 
-def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, sources: Path) -> list[Built]:
+def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, copied: Path) -> list[Built]:
     """Builds the cells of one binary; called again without those that failed by themselves, until none does."""
     failed: list[Built] = []
     toolchain = context.images[BUILDER].toolchain(binary.debian)
@@ -218,7 +219,7 @@ def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, sourc
     app, facts, files = context.app, context.work / binary.slug, context.work / f"{binary.slug}.bake"
     build_command = podman.build_command if client.is_podman() else _bake_command
     while texts:
-        command = build_command(files, bake_file(texts, context, sources), context.builder)
+        command = build_command(files, bake_file(texts, context, copied), context.builder)
         code, steps, said = _bake(command, lambda text: context.on_step(binary, text))
         _keep_log(steps, said, [context.logs / f"{cell.slug}.log" for cell in texts])
         if code == 0:
@@ -227,7 +228,9 @@ def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, sourc
             raise DiskFull(f"{binary.slug} could not be built", client.data_folders(), GRID_BYTES)
         last = (said or ["buildx failed and said nothing"])[-1]
         culprits = _culprits(steps, list(texts)) or dict.fromkeys(texts, last)
-        failed += [Built(cell, texts.pop(cell), reason=reason) for cell, reason in culprits.items()]
+        failed += [
+            Built(cell, texts.pop(cell), reason=_with_log(reason, cell, context)) for cell, reason in culprits.items()
+        ]
     context.on_step(binary, "failed" if failed else "built")
     if not texts:
         return failed
@@ -288,6 +291,12 @@ def _culprits(steps: dict[str, Step], cells: list[Cell]) -> dict[Cell, str]:
     return culprits
 
 
+def _with_log(reason: str, cell: Cell, context: BuildContext) -> str:
+    """The reason, with the file that builds do not get where it is for want of one, and with the path of the log."""
+    log = os.path.relpath(context.logs / f"{cell.slug}.log", ROOT)
+    return f"{reason}{sources.hidden(context.app.directory, context.app.at, reason)}; the whole log: {log}"
+
+
 def _keep_log(steps: dict[str, Step], said: list[str], paths: list[Path]) -> None:
     """Writes the log of each cell, unless every step came from the cache and there is a log that says more."""
     if paths[0].exists() and not any(step.output or step.error for step in steps.values()):
@@ -309,28 +318,6 @@ def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:
         turn[binary] = seen[directory]
         seen[directory] += 1
     return sorted(groups, key=turn.__getitem__)
-
-
-def _copy_sources(sources: Path, work: Path) -> Path:
-    """A copy of the sources for the builds, in a folder that is named by what is in it.
-
-    buildx tells BuildKit no more of a context than its folder's last name, by which BuildKit takes up what it kept of
-    an earlier one. Of two that are then brought to the same state from different ones, it does not see that they are
-    the same (seen with 20.10), and each target that is built at the same time compiles for itself.
-    """
-    copy = work / "context"
-    shutil.copytree(sources, copy, symlinks=True, ignore=_not_sources(sources))
-    content = hashlib.sha256()
-    for path in sorted(copy.rglob("*")):
-        mode, at = path.lstat().st_mode, path.relative_to(copy)
-        held = path.readlink() if path.is_symlink() else sha256(path) if path.is_file() else ""
-        content.update(f"{mode:o} {at} {held}\0".encode(errors="surrogateescape"))
-    return copy.rename(work / f"context-{content.hexdigest()[:16]}")
-
-
-def _not_sources(root: Path) -> Callable[[str, list[str]], set[str]]:
-    """For copytree: cargo's target folder, which can be gigabytes, and what no build reads."""
-    return lambda folder, names: {*lab_toml.LEFT_OUT} | ({"target"} if Path(folder) == root else set())
 
 
 def _escaped(value: object) -> object:

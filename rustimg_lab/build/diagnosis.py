@@ -1,27 +1,42 @@
-"""The output of a failed build -> its first error in one line, and what may help."""
+"""The output of a failed build -> its first error with its causes in one line, and what may help."""
 
 import re
 
 from rustimg_lab.build import lab_toml
+from rustimg_lab.build.known import KNOWN
 
-# How build scripts and linkers say that a system library is not there, and what Debian calls some of them.
+LAST = 4  # lines of what a build script printed
+MOST = 600  # characters of cargo's own words
+# How build scripts and linkers say that a system library is not there.
 _LIBRARY_LACKS = (
     r"[Tt]he system library `([\w.+-]+)` required by crate",
     r"Package '?([\w.+-]+?)'?(?:, required by '[^']*',)? (?:was )?not found",
     r"[Cc]ould not find directory of (OpenSSL) installation",
     r"cannot find -l([\w.+-]+)",
 )
-_LIBRARY_PACKAGES = {
-    "openssl": "libssl-dev", "ssl": "libssl-dev", "crypto": "libssl-dev", "zlib": "zlib1g-dev", "z": "zlib1g-dev",
-    "sqlite3": "libsqlite3-dev", "libpq": "libpq-dev", "dbus-1": "libdbus-1-dev", "libudev": "libudev-dev",
-    "alsa": "libasound2-dev", "liblzma": "liblzma-dev", "bzip2": "libbz2-dev", "bz2": "libbz2-dev",
-}  # fmt: skip
+# How build scripts, shells and cargo say that a program is not there.
+_PROGRAM_LACKS = re.compile(
+    r"not found|NotFound|No such file or directory|os error 2\b|not installed|[Cc]ould not find|[Uu]nable to find|"
+    r"[Ff]ailed to (find|execute|run|spawn)|which the builder lacks|is (missing|needed|required)"
+)
+_PROGRAM = (
+    "([`'\"]|\\b(find|execute|spawn|run|missing|dependency:|program|linker|Is) ){0}(?![\\w/+-])|"
+    "(?<![\\w./+-]){0}: (command )?not found"
+)
 _LINKER = re.compile(r"\b(ld|lld)(\.\w+)?: ")  # before what a linker prints
+_FRAME = re.compile(r"\d+: |at /|note: ")  # of a backtrace
+_NOISE = re.compile(
+    r"process didn't exit successfully|--- (stdout|stderr)|cargo:|note: run with|stack backtrace|warning: "
+)
 
 
 def first_error(output: list[str]) -> str:
-    """The compiler's first error, with its place, or else the last thing that was said; and what may help."""
-    return _first_error(output) + _missing_library("".join(output))
+    """Return cargo's first error with its place and its causes, or else the last thing that was said; and what may
+    help."""
+    said = "".join(output)
+    reason = _first_error(said)
+    hints = (f"; {hint}" for pattern, hint in KNOWN["hints"].items() if re.search(pattern, reason))
+    return reason + (next(hints, "") or _missing_library(said) or _missing_program(reason))
 
 
 def _missing_library(said: str) -> str:
@@ -29,7 +44,7 @@ def _missing_library(said: str) -> str:
     for pattern in _LIBRARY_LACKS:
         if found := re.search(pattern, said):
             name = found[1].lower()
-            package = _LIBRARY_PACKAGES.get(name, "" if "-l" in pattern else f"lib{name.removeprefix('lib')}-dev")
+            package = KNOWN["libraries"].get(name, "" if "-l" in pattern else f"lib{name.removeprefix('lib')}-dev")
             return package and (
                 f'; it lacks the library {found[1]}: packages = ["pkg-config", "{package}"] in {lab_toml.FILE} may '
                 "bring it, or on musl a feature of its crate that builds it from source"
@@ -37,17 +52,58 @@ def _missing_library(said: str) -> str:
     return ""
 
 
-def _first_error(output: list[str]) -> str:
-    lines = [line for line in "".join(output).splitlines() if line.strip()]
+def _missing_program(reason: str) -> str:
+    """Which Debian package has the program that a build script, or cargo, did not find; "" when none is missed."""
+    for name, package in KNOWN["programs"].items() if _PROGRAM_LACKS.search(reason) else []:
+        if re.search(_PROGRAM.format(re.escape(name)), reason):
+            return f'; it lacks the program {name}: packages = ["{package}"] in {lab_toml.FILE} brings it'
+    return ""
+
+
+def _first_error(said: str) -> str:
+    lines = [line for line in said.splitlines() if line.strip()]
     for number, line in enumerate(lines):
         if re.match(r"error(\[E\d+\])?: ", line):
             if line.startswith("error: linking with"):
-                said = [each.strip().removeprefix("= note: ") for each in lines[number:]]
-                own = [place for place, each in enumerate(said) if _LINKER.search(each) and "warning: " not in each]
-                words = said[own[0] : own[0] + 1 + said[own[0]].endswith(":")] if own else []
-                return " ".join([line, *words])
+                return _of_linker(line, lines[number:])
+            causes = _causes(lines[number + 1 :])
             place = lines[number + 1].strip() if number + 1 < len(lines) else ""
-            if line.endswith(":"):
+            if line.endswith(":") and not causes:
                 return f"{line} {place}"
-            return f"{line} ({place.removeprefix('--> ')})" if place.startswith("--> ") else line
+            return (
+                f"{line} ({place.removeprefix('--> ')})"
+                if place.startswith("--> ")
+                else " ".join([line, *causes])[:MOST]
+            )
     return lines[-1].strip() if lines else ""
+
+
+def _of_linker(line: str, lines: list[str]) -> str:
+    """What the linker itself says first."""
+    said = [each.strip().removeprefix("= note: ") for each in lines]
+    own = [place for place, each in enumerate(said) if _LINKER.search(each) and "warning: " not in each]
+    return " ".join([line, *(said[own[0] : own[0] + 1 + said[own[0]].endswith(":")] if own else [])])
+
+
+def _causes(lines: list[str]) -> list[str]:
+    """What cargo says below an error: its chain of causes; of a build script its panic, or what it printed last."""
+    block: list[str] = []
+    for line in lines:
+        if re.match(r"(error|warning)(\[|: )", line) and "aborting" not in line and "Caused by:" in block:
+            break
+        block.append(line.strip())
+    if "Caused by:" not in block:
+        return []
+    chain = [line for line in block[block.index("Caused by:") :] if line != "Caused by:"]
+    printed = (
+        chain.index("--- stderr")
+        if "--- stderr" in chain
+        else chain.index("--- stdout")
+        if "--- stdout" in chain
+        else 0
+    )
+    told = [line for line in chain[printed:] if not _NOISE.match(line)]
+    if printed:
+        panic = next((place for place, line in enumerate(told) if "panicked at" in line), len(told) - LAST)
+        told = [line for line in told[max(panic, 0) :] if not _FRAME.match(line)][:LAST]
+    return [f"caused by: {line}" if not printed else line for line in told]

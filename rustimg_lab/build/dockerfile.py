@@ -1,18 +1,18 @@
 """Cell -> Dockerfile text. Pure: no file but the template is read, nothing is run."""
 
 import json
+import re
+import shlex
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from rustimg_lab.build import cargo_config
+from rustimg_lab.build.known import TEMPLATES
 from rustimg_lab.model.app import App
 from rustimg_lab.model.bases import BUILDER, MUSL, RUST_VERSION
+from rustimg_lab.model.cargo_profile import toml_value
 from rustimg_lab.model.extras import ADDITIONS
-from rustimg_lab.model.matrix import Cell, reference
+from rustimg_lab.model.matrix import OWN, Cell, reference
 
 CARGO_AUDITABLE = "0.6.6"  # the version of the crate
-
-_layout = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-TEMPLATES = Environment(loader=PackageLoader("rustimg_lab.build"), undefined=StrictUndefined, **_layout)
 
 # Stages of the lab's own, put behind the measured text, by which it reads what the builder stage made. They change
 # nothing of that text: BuildKit shares the builder stage between the two.
@@ -36,6 +36,7 @@ RUN --mount=type=secret,id=ca,mode=0444 \
     set -eu; \
     if [ -f /run/secrets/ca ]; then export CARGO_HTTP_CAINFO=/run/secrets/ca; fi; \
     export {exports}; \
+    cd {folder}; \
     CARGO_HOME=/downloaded cargo fetch {options}; \
     mkdir -p /cargo; \
     for kept in registry git; do if [ -d /downloaded/$kept ]; then cp -a /downloaded/$kept /cargo/; fi; done
@@ -61,6 +62,8 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
         musl=cell.target == MUSL,
         cargo_auditable=CARGO_AUDITABLE,
         exports=" ".join(_exports(cell, app)),
+        folder=shlex.quote(app.at),
+        tools=dict(app.configuration.tools).get(cell.target, ()),
         packages_of_additions=[package for each in additions for package in each.packages],
         commands_of_additions=[text.format(app=app.name) for each in additions for text in each.commands],
         entrypoint=[text.format(app=app.name) for each in additions for text in each.entrypoint],
@@ -69,10 +72,11 @@ def render(cell: Cell, app: App, toolchain: str = "") -> str:
 
 def cold_stage(cell: Cell, app: App) -> str:
     """A stage to put behind the cell's text, named cold: an image whose command is the text's own call of cargo."""
-    exports = " ".join(["CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH=0", *_exports(cell, app)])
+    exports = " ".join([f"CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH={app.date}", *_exports(cell, app)])
     options = " ".join(["--locked", f"--target {cell.target}", *cell.profile.cargo])
-    script = f"export CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}; exec {_cargo(cell, app)}"
-    return COLD_STAGE.format(exports=exports, options=options, command=json.dumps(["sh", "-c", script]))
+    folder = shlex.quote(f"./{app.at}")
+    script = f"cd {folder}; export CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}; exec {_cargo(cell, app)}"
+    return COLD_STAGE.format(exports=exports, folder=folder, options=options, command=json.dumps(["sh", "-c", script]))
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
@@ -92,7 +96,7 @@ def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
     and whether this cell needs it."""
     return [
         ("the musl target, and a C compiler for it", "musl-tools", cell.target == MUSL),
-        ("make, for jemalloc's build", "make", cell.allocator == "jemalloc"),
+        ("make, for jemalloc's build", "make", cell.allocator in ("jemalloc", OWN)),
         ("the sources of the standard library", "", cell.profile.builds_std),
     ]
 
@@ -103,7 +107,8 @@ def _cargo(cell: Cell, app: App) -> str:
     words = [
         "cargo",
         *(["auditable"] if cell.profile.auditable else []),
-        "build --locked --release",
+        "build --locked --release" if app.profile == "release" else f"build --locked --profile {app.profile}",
+        *_of_packages(cell, app),
         *cell.profile.cargo,
         f"--target {cell.target}",
         *([f"--package {app.package}"] if app.member else []),
@@ -114,10 +119,33 @@ def _cargo(cell: Cell, app: App) -> str:
     return " ".join(words)
 
 
+def _of_packages(cell: Cell, app: App) -> list[str]:
+    """Options by which a setting of the lab's profile holds for the packages too that the crate's own profile has
+    another one for."""
+    settings = dict(cell.profile.settings)
+    chosen = [(name, key) for name, key in dict.fromkeys(app.configuration.overrides) if key in settings]
+    told = [f'profile.{app.profile}.package."{name}".{key}={toml_value(settings[key])}' for name, key in chosen]
+    return [f"--config {shlex.quote(each)}" for each in told]
+
+
 def _exports(cell: Cell, app: App) -> list[str]:
     """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is. Symbols are kept, as
     cargo does by itself: by them the lab tells the allocator and the crates; the profile says whether they stay."""
-    told = [f"CARGO_PROFILE_RELEASE_{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
-    told += ["CARGO_PROFILE_RELEASE_STRIP=debuginfo"] if app.strips else []
-    told += [f"RUSTFLAGS='{' '.join(cell.profile.rustflags)}'"] if cell.profile.rustflags else []
+    prefix = f"CARGO_PROFILE_{app.profile.upper().replace('-', '_')}_"
+    told = [f"{prefix}{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
+    told += [f"{prefix}STRIP=debuginfo"] if app.configuration.strips else []
+    told += _rustflags(cell, app)
+    told += [f"{name}={shlex.quote(value)}" for name, value in app.build_environment]
     return told + (["RUSTC_BOOTSTRAP=1"] if cell.profile.unstable else [])
+
+
+def _rustflags(cell: Cell, app: App) -> list[str]:
+    """The flags of the lab's profile behind the project's own. In the environment they count in place of all that
+    cargo's configuration has, so where the profile has none the project's are left to cargo."""
+    own = dict(app.configuration.rustflags).get(cell.target, ())
+    keep = ("-Cstrip=debuginfo",) if "-Cstrip" in cargo_config.options(own) else ()
+    flags = (*own, *keep, *cell.profile.rustflags) if keep or cell.profile.rustflags else ()
+    if any(re.search(r"[\s'\"\\]", flag) for flag in flags):
+        pattern = "\\037".join(["%s"] * len(flags))  # the separator that cargo takes where a flag has a space in it
+        return [f"CARGO_ENCODED_RUSTFLAGS=\"$(printf '{pattern}' {shlex.join(flags)})\""]
+    return [f"RUSTFLAGS='{' '.join(flags)}'"] if flags else []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from docker.models.images import Image
 
-from rustimg_lab.build.dockerfile import TEMPLATES
+from rustimg_lab.build.known import TEMPLATES
 from rustimg_lab.build.origins import Origin, Wanted
 from rustimg_lab.engine import client, images, podman
 from rustimg_lab.errors import LabError

@@ -29,9 +29,9 @@ def dockerfile(options: SimpleNamespace) -> int:
     from rustimg_lab.build import dockerfile, lab_toml
 
     app = selection.load_app(options)
-    allocator = options.allocator or ("system" if options.app else matrix.ARTICLE)
+    allocator = options.allocator or (lab_toml.allocators(app)[0] if options.app else matrix.ARTICLE)
     cell = matrix.cell(options.base, options.profile, allocator, options.debian, options.additions)
-    lab_toml.refuse_allocators(app, [cell])
+    lab_toml.refuse(app, [cell])
     print(dockerfile.render(cell, app), end="")
     return 0
 

@@ -43,7 +43,7 @@ def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind |
     else:
         cells = matrix.grid(*grid, options.debian)
     cells = matching(cells, options.only)
-    lab_toml.refuse_allocators(app, cells)
+    lab_toml.refuse(app, cells)
     return cells
 
 

@@ -22,17 +22,20 @@ from rustimg_lab.paths import NOTEBOOKS
 )
 def init(options: SimpleNamespace) -> int:
     """Write the lab.toml that `./lab run --app PATH` needs. PATH is the folder of a crate, or of a workspace member."""
-    from rustimg_lab.build import bases, lab_toml
+    from rustimg_lab.build import bases, proposal
     from rustimg_lab.engine import client, doctor
     from rustimg_lab.host import machine
 
-    with client.readable_errors():
+    def builder() -> str:
         client.connect()
         doctor.prepare(output.say)
-        builder = bases.resolve(BUILDER, selection.image_sources(options), output.say, machine.ca_bundle())
-        output.say(
-            f"wrote {lab_toml.init(options.path.resolve(), options.binary, builder.image)}; look through it, then"
-        )
+        return bases.resolve(BUILDER, selection.image_sources(options), output.say, machine.ca_bundle()).image
+
+    with client.readable_errors():
+        path, notes = proposal.init(options.path.resolve(), options.binary, builder)
+    for note in notes:
+        output.say(f"note: {note}")
+    output.say(f"wrote {path}; look through it, then")
     print(f"  ./lab run --app {options.path}")
     return 0
 

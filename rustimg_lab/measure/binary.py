@@ -1,5 +1,6 @@
 """What a binary is: its size, how it is linked, what it needs, which allocator it holds."""
 
+import re
 from pathlib import Path
 from typing import IO
 
@@ -8,25 +9,38 @@ from elftools.elf.elffile import ELFFile
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import image
 from rustimg_lab.model import metrics
-from rustimg_lab.store.rows import Observation
+from rustimg_lab.model.matrix import OWN
+from rustimg_lab.store.rows import NOTE, Observation
 
-# The function that each allocator's crate calls to allocate, and so leaves in a binary that really uses it.
-ALLOCATOR_SYMBOLS = {"jemalloc": "_rjem_malloc", "mimalloc": "mi_malloc_aligned"}
+# Symbols that each allocator leaves in a binary that really uses it; jemalloc with its prefix and without.
+_ALLOCATOR_SYMBOLS = {
+    "jemalloc": r"(_rjem_|je_)?mallocx|(_rjem|je)_malloc",
+    "mimalloc": r"mi_malloc(_aligned)?",
+    "snmalloc": r"sn_(rust_)?m?alloc|.*8snmalloc.*",
+    "dlmalloc": r".*8dlmalloc.*",
+    "tcmalloc": r"tc_(malloc|memalign)|TCMalloc\w+|.*8tcmalloc.*",
+    "rpmalloc": r"rp(malloc|aligned_alloc)",
+}
+# What the standard library's own allocator calls, also where it was inlined; and what every Rust program has.
+_SYSTEM, _RUST = re.compile(r"posix_memalign(@.*)?|.*__rdl_alloc"), re.compile(r".*4core")
 
 
-def measure_binary(linked: Path, shipped: Path, allocator: str) -> list[Observation]:
+def measure_binary(linked: Path, shipped: Path, allocator: str, toolchain: str = "") -> list[Observation]:
     """What the binary is: its bytes, and from its ELF headers how it is linked and what it needs.
 
     Those are read from `linked`, since UPX leaves none that say it. The allocator is looked for there too, before
     stripping: the linker drops one that nothing refers to without a word. A row that is not ok says so when it is not
-    the one that was asked for.
+    the one that was asked for. A note says so when the compiler is not of the `toolchain` that the project asks for.
     """
     found = linked_allocator(linked)
     facts = elf_facts(linked) | {"stripped": elf_facts(shipped)["stripped"]}
     reason = not_as_asked(found, allocator)
+    honoured = toolchain in ("", "stable") or toolchain.partition("-")[0] in facts["rustc"]
+    told = f"{NOTE}compiled by rustc {facts['rustc']}, not {toolchain} as the project's toolchain file asks"
+    notes = {} if honoured else {metrics.RUSTC: told}
     return [
         Observation(metrics.BINARY_BYTES, shipped.stat().st_size),
-        *(Observation(metric, value) for metric, value in facts.items()),
+        *(Observation(metric, value, detail=notes.get(metric, "")) for metric, value in facts.items()),
         Observation(metrics.LINKED_ALLOCATOR, found, ok=not reason, reason=reason),
     ]
 
@@ -53,20 +67,26 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
 
 
 def linked_allocator(path: Path) -> str:
-    """Which allocator a binary brings along; "" when it has no symbols by which that could be told."""
+    """Which allocator a binary brings along: `unknown` for one of its own that the lab does not know; "" when it has no
+    symbols by which that could be told."""
     with path.open("rb") as file:
         symbols = _elf(file, path).get_section_by_name(".symtab")
         if symbols is None:
             return ""
-        found = [name for name, symbol in ALLOCATOR_SYMBOLS.items() if symbols.get_symbol_by_name(symbol)]
-    return " and ".join(found) or "system"
+        names = {symbol.name for symbol in symbols.iter_symbols()}
+    found = [name for name, text in _ALLOCATOR_SYMBOLS.items() if any(map(re.compile(text).fullmatch, names))]
+    is_own = any(map(_RUST.match, names)) and not any(map(_SYSTEM.fullmatch, names))
+    return " and ".join(found) or ("unknown" if is_own else "system")
 
 
 def not_as_asked(found: str, asked: str) -> str:
     """Why a binary's allocator is not the one that was asked for, as `linked_allocator` found it; "" when it is."""
     if not found:
         return "no symbols, by which its allocator could be told: something in the app's cargo configuration strips it"
-    return "" if found == asked else f"asked for {asked}, the linker kept {found}"
+    if asked in (found, OWN):
+        return ""
+    own = "; the crate sets it itself: own_allocator = true in lab.toml" if asked == "system" else ""
+    return f"asked for {asked}, the linker kept {found}{own}"
 
 
 def _elf(file: IO[bytes], path: Path) -> ELFFile:

@@ -76,7 +76,7 @@ def serving(
     `client` those of the one that asks, which is in the server's PID namespace too where it `shares_processes`. Raises
     Lost, with the container's last log lines, when it does not start, or does not give the one right answer.
     """
-    arguments, environment = workload.serve.told(host="127.0.0.1", port=PORT, workers=workers, deadline_s=deadline_s)
+    arguments, environment = workload.serve.told(host="0.0.0.0", port=PORT, workers=workers, deadline_s=deadline_s)
     command = [*images.command(image), *arguments]
     if under:
         command = [*under.command, *command]

@@ -3,6 +3,7 @@
 import io
 import ipaddress
 import json
+import re
 import secrets
 import tarfile
 from collections.abc import Iterator
@@ -19,13 +20,14 @@ from rustimg_lab.engine import client, containers, images
 from rustimg_lab.host.files import add_file
 from rustimg_lab.measure import workloads
 from rustimg_lab.measure.plan import Lost
-from rustimg_lab.measure.server import CLIENT, PORT, serving, started, wait_for
+from rustimg_lab.measure.server import CLIENT, PORT, run_in, serving, started, wait_for
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App, Check
-from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.rows import NOTE, Observation
 
 TIMEOUT_S = 30
 START_TIMEOUT_S = 30  # of the HTTPS server that a program fetches from
+_LOOPBACK = ("0100007F", "00000000000000000000000001000000")  # 127.0.0.1 and ::1, as the kernel has them
 USER = "10001:10001"  # as the Dockerfiles have it
 
 
@@ -110,16 +112,27 @@ def in_words(app: App) -> str:
     command = " ".join(["CMD", *app.check.arguments])
     if app.check.https_url:
         return f"{command} over HTTPS, as its own user"
-    return f"{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'"
+    note = f"{NOTE}only its start was checked; " if app.check.only_starts else ""
+    return f"{note}{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'"
 
 
 def _answers(image: str, app: App, tools: str, **options: Any) -> str:
     """Why the server does not answer what its app says it is asked; "" when it does."""
     try:
-        with serving(image, workloads.own(app), tools, workers=1, deadline_s=TIMEOUT_S, **options):
-            return ""
+        with serving(image, workloads.own(app), tools, workers=1, deadline_s=TIMEOUT_S, **options) as server:
+            _, said = run_in(server.client, "the load generator is gone", ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
+            return not_reached(said.decode())
     except Lost as lost:
         return str(lost)
+
+
+def not_reached(sockets: str) -> str:
+    """Return why nothing outside of a container reaches its server, by the kernel's table of its sockets; "" when
+    something does."""
+    listening = re.findall(rf": ([0-9A-F]+):{PORT:04X} \w+:\w+ 0A", sockets)
+    if listening and all(address in _LOOPBACK for address in listening):
+        return "listens on 127.0.0.1 alone, which nothing outside of its container reaches: it must listen on 0.0.0.0"
+    return ""
 
 
 def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:

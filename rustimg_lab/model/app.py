@@ -16,6 +16,12 @@ class Check:
     https_url: str = ""
     https_ca: str = ""
 
+    @property
+    def only_starts(self) -> bool:
+        """Whether it shows no more than that the program starts."""
+        asks = {"--version", "-V", "--help", "-h"}
+        return bool(self.arguments) and asks.issuperset(self.arguments) and not self.prints and not self.https_url
+
 
 @dataclass(frozen=True)
 class Serve:
@@ -40,14 +46,34 @@ class Serve:
 
 
 @dataclass(frozen=True)
+class Configuration:
+    """What a project itself tells cargo, beside its sources.
+
+    `files` are the names of its configuration files; `rustflags` the compiler's flags by target; `tools` what those
+    name by target and the builder may lack: linkers and wrappers. `overrides` are the settings of its profile for
+    single packages: package and key. `strips`: its profile strips, which is left to the lab's. `toolchain` is the
+    channel that it asks rustup for.
+    """
+
+    files: str = ""
+    rustflags: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    tools: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    overrides: tuple[tuple[str, str], ...] = ()
+    strips: bool = False
+    toolchain: str = ""
+
+
+@dataclass(frozen=True)
 class App:
     """A binary of a Rust crate, as `lab_toml.load` reads it from a `lab.toml`.
 
-    `name` is the binary's; `directory` the folder that has the Cargo.lock, `lock_sha256` that file's SHA-256 in hex;
-    `package` the crate's name, which cargo is told for a `member` of a workspace; `features` are on beside the
-    allocator's, which are in `allocators` by the allocator's name; `system_packages` are Debian's, for the build;
-    `strips`: its own release profile strips, which is left to the lab's; `serve` is for a server only, which without a
-    `check` has to answer what `serve` asks.
+    `name` is the binary's; `directory` the folder that builds get, `at` the folder in it that cargo is called in, ""
+    for itself; `lock_sha256` the SHA-256 of its Cargo.lock in hex; `package` the crate's name, which cargo is told for
+    a `member` of a workspace; `features` are on beside the allocator's, which are in `allocators` by the allocator's
+    name; with `own_allocator` its sources set one without asking a feature. `profile` is the crate's profile that all
+    cells begin with; `build_environment` what the build finds in its environment, `date` that of
+    its sources, in seconds since 1970; `system_packages` are Debian's, for
+    the build; `serve` is for a server only, which without a `check` has to answer what `serve` asks.
     """
 
     name: str
@@ -59,9 +85,14 @@ class App:
     allocators: tuple[tuple[str, str], ...] = ()
     member: bool = False
     system_packages: tuple[str, ...] = ()
-    strips: bool = False
     check: Check | None = Check()
     serve: Serve | None = None
+    at: str = ""
+    profile: str = "release"
+    own_allocator: bool = False
+    build_environment: tuple[tuple[str, str], ...] = ()
+    configuration: Configuration = Configuration()
+    date: int = 0
 
     @property
     def server(self) -> "App":

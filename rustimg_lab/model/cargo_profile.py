@@ -9,7 +9,7 @@ def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
     cell = matrix.cell(base, profile_name, allocator)
     profile = cell.profile
     settings = dict(profile.settings) | ({"strip": "true"} if profile.strip else {})
-    lines = ["# Cargo.toml", "[profile.release]", *(f"{key} = {_toml(value)}" for key, value in settings.items())]
+    lines = ["# Cargo.toml", "[profile.release]", *(f"{key} = {toml_value(value)}" for key, value in settings.items())]
     lines += ["", "# .cargo/config.toml", "[build]", f'target = "{cell.target}"']
     if profile.rustflags:
         flags = ", ".join(f'"{flag}"' for flag in profile.rustflags)
@@ -23,5 +23,6 @@ def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: str) -> str:
+def toml_value(value: str) -> str:
+    """Return a setting of a cargo profile as TOML has it."""
     return value if value in ("true", "false") or value.isdecimal() else f'"{value}"'

@@ -79,6 +79,7 @@ ARTICLE_BASES = ("scratch", "alpine", "distroless", "debian")
 PROFILES = ("baseline", "optimized")  # the article's; `profiles.everything()` has all
 
 ALLOCATORS = ("system", "jemalloc", "mimalloc")
+OWN = "own"  # in the place of an allocator: the one that the app's sources set without asking a feature
 ARTICLE = "article"  # in the place of an allocator: the one that the article uses on that base
 
 
@@ -126,7 +127,7 @@ def cell(
     """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
     chosen, compiled = base(base_name), find(profile_name)
     upx = release(debian)["upx"]
-    _known("allocator", allocator, (*ALLOCATORS, ARTICLE))
+    _known("allocator", allocator, (*ALLOCATORS, ARTICLE, OWN))
     if compiled.upx and not upx:
         raise LabError(f"profile '{profile_name}': Debian {debian} has no package of UPX; take --debian trixie")
     if allocator == ARTICLE:

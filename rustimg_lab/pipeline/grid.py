@@ -98,7 +98,7 @@ def _observe(
         Observation(metrics.BINARY_SHA256, files.sha256(built.shipped)),
         Observation(metrics.BUILD_CPU_S, built.cpu_s),
         Observation(metrics.UNSTABLE, built.cell.profile.unstable),
-        *binary.measure_binary(built.linked, built.shipped, built.cell.allocator),
+        *binary.measure_binary(built.linked, built.shipped, built.cell.allocator, app.configuration.toolchain),
         *bloat.measure_parts(built.linked, built.shipped, built.symbols),
         satisfied := abi.measure_base(built.linked, base),
     ]

@@ -55,7 +55,7 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
     """The cells of the short study of a grid: one profile, the optimized where it is there, and on musl its own malloc,
     which comes first, beside the allocators that were asked for. Raises LabError on a wrong name."""
     profile = "optimized" if "optimized" in profiles else profiles[-1]
-    found = matrix.grid(bases, [profile], ["system", *allocators], debian)
+    found = matrix.grid(bases, [profile], [matrix.OWN if matrix.OWN in allocators else "system", *allocators], debian)
     asked = matrix.grid(bases, [profile], allocators, debian)
     return [cell for cell in found if cell in asked or cell.target == matrix.MUSL]
 

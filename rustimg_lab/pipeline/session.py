@@ -1,5 +1,6 @@
 """What every call of the lab works with: a run that is open, base images, tools, and cells being built."""
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import Cell
+from rustimg_lab.paths import ROOT
 from rustimg_lab.pipeline import progress
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -170,11 +172,7 @@ def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
 def _remember(session: Session, request: Request) -> None:
     """Records what the run is of, and what it was called with. Raises LabError when it was begun with another app."""
     run, images, app, command = session.run, session.images, request.app, request.command
-    if (before := run.environment.get("app", {}).get("name", app.package)) != app.package:
-        raise LabError(
-            f"run '{run.name}' is of {before}, not of {app.package}: choose another with --run NAME, or name the app "
-            "with --app PATH"
-        )
+    identity = identify(app, run.name, run.environment.get("app", {}))
     known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
     now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
     commands = run.environment.get("commands", [])
@@ -183,6 +181,22 @@ def _remember(session: Session, request: Request) -> None:
         images=known,
         bases=now,
         debian=request.sources.debian,
-        app={"name": app.package, "lockfile_sha256": app.lock_sha256},
+        app=identity,
         tools={"buildx": tools.buildx_version(), "lab": machine.lab()},
     )
+
+
+def identify(app: App, run: str, recorded: dict[str, str]) -> dict[str, str]:
+    """Return what a run records of its app. The folder of one outside of the lab is a digest: two checkouts of one
+    package are two apps, and no path of this machine is in a run. Raises LabError when `recorded` is of another app."""
+    folder = app.directory / app.at
+    digest = "" if folder.is_relative_to(ROOT) else hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    now = {"name": app.package, "lockfile_sha256": app.lock_sha256, "folder": digest}
+    if (before := recorded.get("name", app.package)) != app.package:
+        raise LabError(
+            f"run '{run}' is of {before}, not of {app.package}: choose another with --run NAME, or name the app "
+            "with --app PATH"
+        )
+    if recorded.get("folder", digest) != digest:
+        raise LabError(f"run '{run}' is of {before} in another folder than {folder}: choose another with --run NAME")
+    return now

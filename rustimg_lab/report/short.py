@@ -73,7 +73,8 @@ def of_sizes(run: str) -> Short:
     shown["of it the app"] = table[metrics.APP_BYTES].map(format.megabytes)
     shown["compressed"] = [compressed(cell) for cell in table.to_dict("records")]
     shown["base from"] = table["base_source"]
-    shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], "yes")
+    works = ["yes" + (note and f" ({note})") for note in table["note"]]
+    shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], works)
     return f"run {run}: sizes in MB (1e6 bytes)", [list(shown), *shown.to_numpy().tolist()], range(3, 7)
 
 

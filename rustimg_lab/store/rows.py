@@ -33,6 +33,9 @@ COLUMNS: dict[str, tuple[type, ...]] = {
 }
 
 
+NOTE = "note: "  # begins a detail that tables show beside the cell
+
+
 @dataclass(frozen=True)
 class Observation:
     """One value of one cell, or the reason why there is none."""

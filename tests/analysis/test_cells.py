@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 
 from rustimg_lab.analysis import cells
-from rustimg_lab.model import matrix
-from rustimg_lab.report import views
+from rustimg_lab.model import matrix, studies
+from rustimg_lab.report import terminal, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
@@ -43,6 +43,16 @@ def test_a_size_without_a_program_that_runs_is_not_shown(recorded):
     assert table.loc["distroless", "reason"] == "error: expected `;`"
     assert "not measured to the end" in table.loc["debian", "reason"]
     assert cells.layer_table(recorded)["cell"].tolist() == ["scratch-optimized-jemalloc"]
+
+
+def test_a_note_of_a_row_is_beside_its_cell(recorded):
+    with runs.open_run("a", {}) as run:
+        noted = Observation("runs", True, detail="note: starts; CMD --version")
+        run.append(matrix.cell("scratch", "optimized", matrix.ARTICLE), "sha256:scratch", [noted])
+    notes = cells.cell_table(runs.load("a")).set_index("base")["note"].to_dict()
+    assert notes == {"scratch": "starts", "alpine": "", "distroless": "", "debian": ""}
+    shown = terminal.summary("a", studies.SIZES, {})
+    assert "yes (starts)" in list(shown.columns[-1].cells)
 
 
 def test_every_failed_cell_is_in_every_table_with_its_reason(recorded):

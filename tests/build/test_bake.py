@@ -13,8 +13,8 @@ from dataclasses import replace
 import pytest
 from support.lab import forget
 
-from rustimg_lab.build import dockerfile, lab_toml
-from rustimg_lab.build.bake import BuildContext, _copy_sources, bake_file
+from rustimg_lab.build import dockerfile, lab_toml, sources
+from rustimg_lab.build.bake import BuildContext, bake_file
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, process, tools
@@ -56,7 +56,7 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
 def test_a_context_is_named_by_what_is_in_it(tiny, tmp_path):
     def name(call: str) -> str:
         (tmp_path / call).mkdir()
-        return _copy_sources(tiny.directory, tmp_path / call).name
+        return sources.copy(tiny.directory, tmp_path / call).name
 
     (tiny.directory / "link").symlink_to("nowhere")
     first = name("first")

@@ -52,6 +52,60 @@ def test_of_a_failed_link_the_linkers_first_error_is_told(said, told):
     assert reason.startswith(f"error: linking with `cc` failed: exit status: 1 {told}".rstrip())
 
 
+SCRIPT = """   Compiling rpcd v0.3.1 (/src)
+error: failed to run custom build command for `rpcd v0.3.1 (/src)`
+note: To improve backtraces for build dependencies, set a variable
+
+Caused by:
+  process didn't exit successfully: `/target/release/build/rpcd-0/build-script-build` (exit status: 101)
+  --- stdout
+  cargo:rerun-if-changed=build.rs
+  --- stderr
+{}
+warning: build failed, waiting for other jobs to finish...
+"""
+PANIC = """
+  thread 'main' (7) panicked at build.rs:5:10:
+  {}
+  note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace"""
+CHAIN = """error: failed to get `wire` as a dependency of package `daemon v0.1.0 (/src)`
+
+Caused by:
+  failed to load source for dependency `wire`
+
+Caused by:
+  No such file or directory (os error 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "told", "help"),
+    [
+        (SCRIPT.format(PANIC.format("`protoc` is needed: NotFound")), "panicked at build.rs:5:10: `protoc` is needed",
+         'it lacks the program protoc: packages = ["protobuf-compiler"]'),
+        (SCRIPT.format(PANIC.format("failed to execute command: os error 2\n  is `cmake` not installed?")),
+         "is `cmake` not installed?", 'packages = ["cmake"]'),
+        (SCRIPT.format("  sh: 1: autoreconf: not found"), "sh: 1: autoreconf: not found", 'packages = ["autoconf"]'),
+        (SCRIPT.format(PANIC.format("Unable to find libclang: set LIBCLANG_PATH")), "libclang", '"libclang-dev"'),
+        (SCRIPT.format('  failed to find tool "x86_64-linux-musl-g++": No such file or directory'), "musl-g++",
+         "Debian has no C++ compiler for musl"),
+        ("error: linker `mold` not found\n  |\n", "linker `mold` not found", 'packages = ["mold"]'),
+        ("error: a.toml names the program sccache, which the builder lacks\n", "", 'packages = ["sccache"]'),
+        (CHAIN, "caused by: failed to load source for dependency `wire` caused by: No such file", ""),
+        ("error: environment variable `ID` not defined at compile time\n --> src/main.rs:1:5\n", "(src/main.rs:1:5)",
+         'build_environment = { NAME = "VALUE" }'),
+        ("error: cannot update the lock file /src/Cargo.lock because --locked was passed to prevent this\n", "",
+         "`cargo update --workspace` renews it"),
+        (SCRIPT.format(PANIC.format("cannot make sense, please go on, no such luck")), "cannot make sense", ""),
+    ],
+)  # fmt: skip
+def test_the_cause_of_a_failed_build_is_told_with_the_package_that_helps(said, told, help):
+    reason = diagnosis.first_error([said])
+    assert told in reason and help in reason and len(reason.splitlines()) == 1
+    assert bool(help) == ("; " in reason)
+    assert "note:" not in reason and "didn't exit successfully" not in reason
+
+
 def test_a_failed_builder_stage_fails_every_cell_of_the_binary_and_a_final_stage_only_its_own():
     cells = matrix.grid(["scratch", "alpine"], ["baseline"], ["system"])
     slug = cells[1].slug

@@ -1,6 +1,7 @@
 """An app of the user's own: its lab.toml, how one is written, and a run of it."""
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tomllib
@@ -12,7 +13,7 @@ from support.lab import TINY, forget
 
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.analysis.cells import cell_table
-from rustimg_lab.build import dockerfile, lab_toml
+from rustimg_lab.build import dockerfile, lab_toml, proposal
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine, process, proxy, tools
@@ -20,6 +21,7 @@ from rustimg_lab.host.files import sha256
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.app import Check
 from rustimg_lab.paths import MYIP, REPORTS
+from rustimg_lab.pipeline import planner
 from rustimg_lab.store import runs
 
 SERVER = TINY.with_name("server")
@@ -64,7 +66,7 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
     plain = dockerfile.render(matrix.cell("debian", "opt-s", "system"), app)
     assert "--features x; \\\n" in plain
     with pytest.raises(LabError, match=r"two has no feature for mimalloc: name it in lab\.toml"):
-        lab_toml.refuse_allocators(app, [matrix.cell("debian", "opt-s", "mimalloc")])
+        lab_toml.refuse(app, [matrix.cell("debian", "opt-s", "mimalloc")])
 
 
 @pytest.mark.parametrize(
@@ -116,11 +118,40 @@ def test_what_an_app_strips_by_itself_is_left_to_the_profile(tmp_path):
     assert "export CARGO_PROFILE_RELEASE_STRIP=debuginfo; \\\n" in dockerfile.render(cell, own)
 
 
+def test_an_app_with_an_allocator_of_its_own_is_built_as_it_is(tmp_path):
+    app = lab_toml.load(crate(tmp_path / "a", lab_toml='own_allocator = true\n[allocators]\nmimalloc = "mimalloc"\n'))
+    assert lab_toml.allocators(app) == ["own", "mimalloc"]
+    assert "--bin tiny; \\\n" in dockerfile.render(matrix.cell("scratch", "baseline", "own"), app)
+    with pytest.raises(LabError, match="tiny sets its own allocator: --allocators own,mimalloc build it"):
+        lab_toml.refuse(app, [matrix.cell("scratch", "baseline", "system")])
+    cells = planner.short(["scratch"], ["baseline"], lab_toml.allocators(app), matrix.DEBIAN)
+    assert [cell.allocator for cell in cells] == ["own", "mimalloc"]
+
+
+def test_the_date_that_a_program_tells_is_that_of_its_sources(tmp_path):
+    folder = crate(tmp_path / "a", lab_toml="")
+    for path in folder.rglob("*"):
+        os.utime(path, (10**9, 10**9))
+    os.utime(folder / "src" / "main.rs", (11 * 10**8, 11 * 10**8))
+    os.utime(folder / lab_toml.FILE)
+    text = dockerfile.render(matrix.cell("scratch", "baseline", "system"), lab_toml.load(folder))
+    assert "SOURCE_DATE_EPOCH=1100000000; \\\n" in text
+    dated = {**os.environ, "GIT_COMMITTER_DATE": "1200000000 +0000"}
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "a"]):
+        subprocess.run(["git", *command], cwd=folder, check=True, env=dated)
+    assert lab_toml.load(folder).date == 1_200_000_000
+    assert lab_toml.load(MYIP).date == 0  # its Dockerfiles are committed
+
+
 def test_a_workspace_member_is_built_in_its_workspace(tmp_path):
-    root = crate(tmp_path / "root", lab_toml="")
+    root = crate(tmp_path / "root", lab_toml="", Cargo_toml=f'{MANIFEST}\n[workspace]\nmembers = ["crates/*"]\n')
     shutil.copytree(root, root / "crates" / "inner", ignore=shutil.ignore_patterns("Cargo.lock", "crates"))
+    (root / "crates" / "inner" / "Cargo.toml").write_text(MANIFEST)
     app = lab_toml.load(root / "crates" / "inner")
-    assert app.directory == root and app.member and not lab_toml.load(root).member
+    assert (app.directory, app.at, app.member) == (root, "crates/inner", True)
+    assert "    cd crates/inner; \\\n" in dockerfile.render(matrix.cell("scratch", "baseline", "system"), app)
+    assert not lab_toml.load(root).member
 
 
 def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
@@ -133,15 +164,22 @@ def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
     assert app.serve.told(host="::1", port=80, workers=2) == (["--bind=::1:80"], {"N": "2 of {x}"})
 
 
+def proposed(features: dict[str, list[str]], *dependencies: str, named: str = "") -> dict:
+    """What init writes for a package with these features and optional dependencies."""
+    described = [{"name": each, "kind": None, "rename": None} for each in dependencies]
+    package = {"features": features, "dependencies": described}
+    return tomllib.loads(proposal.proposal(proposal.Crate(package, {"name": "a"}, TINY, TINY, {}), named)[0])
+
+
 def test_what_init_writes_has_an_allocator_that_is_on_by_default_in_its_own_cells_only():
     features = {
         "default": ["use-jemalloc", "completions"], "completions": [], "use-jemalloc": ["tikv-jemallocator"],
         "tikv-jemallocator": ["dep:tikv-jemallocator"],
     }  # fmt: skip
-    told = tomllib.loads(lab_toml._text("fd", "fd-find", features))
+    told = proposed(features, "tikv-jemallocator", named="fd-find")
     assert told["package"] == "fd-find" and told["allocators"] == {"jemalloc": "use-jemalloc"}
     assert told["features"] == ["completions"] and told["default_features"] is False
-    plain = tomllib.loads(lab_toml._text("a", "", {"default": ["b"], "b": []}))
+    plain = proposed({"default": ["b"], "b": []})
     assert plain["features"] == [] and plain["default_features"] is True and plain["allocators"] == {}
     assert "package" not in plain
 
@@ -156,30 +194,30 @@ class TestInit:
     def test_it_writes_what_cargo_says_and_that_can_be_loaded(self, tmp_path, builder):
         folder = crate(tmp_path / "mit Leerzeichen und ä")
         before = hashes(folder)
-        path = lab_toml.init(folder, "", builder)
+        path, _ = proposal.init(folder, "", lambda: builder)
         assert {key: value for key, value in hashes(folder).items() if key != path} == before
         app = lab_toml.load(folder)
         assert (app.name, app.package, app.member) == ("tiny", "tiny", False)
         assert lab_toml.allocators(app) == ["system", "jemalloc", "mimalloc"]
         assert app.check == Check(arguments=("--version",))
         with pytest.raises(LabError, match="is there already"):
-            lab_toml.init(folder, "", builder)
+            proposal.init(folder, "", lambda: builder)
 
     def test_several_binaries_are_listed(self, tmp_path, builder):
         folder = crate(tmp_path / "a")
         (folder / "src" / "bin").mkdir()
         (folder / "src" / "bin" / "other.rs").write_text("fn main() {}\n")
         with pytest.raises(LabError, match=r"several binaries, choose one with --binary NAME: .*other"):
-            lab_toml.init(folder, "", builder)
+            proposal.init(folder, "", lambda: builder)
         with pytest.raises(LabError, match="unknown binary 'othr': did you mean 'other'"):
-            lab_toml.init(folder, "othr", builder)
-        lab_toml.init(folder, "other", builder)
+            proposal.init(folder, "othr", lambda: builder)
+        proposal.init(folder, "other", lambda: builder)
         assert lab_toml.load(folder).name == "other"
 
     def test_what_cargo_cannot_read_is_told_in_its_words(self, tmp_path, builder):
         folder = crate(tmp_path / "a", Cargo_toml="[package]\nname = 1\n")
         with pytest.raises(LabError, match="cargo cannot read it: error"):
-            lab_toml.init(folder, "", builder)
+            proposal.init(folder, "", lambda: builder)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 import urllib.request
 from contextlib import ExitStack
@@ -236,8 +237,11 @@ def test_the_highest_glibc_version_is_by_number_and_not_by_letter(compile_c):
 
 @needs_gcc
 @pytest.mark.parametrize(
-    ("symbol", "allocator"), [("_rjem_malloc", "jemalloc"), ("mi_malloc_aligned", "mimalloc"), ("other", "system")]
-)
+    ("symbol", "allocator"),
+    [("_rjem_malloc", "jemalloc"), ("mallocx", "jemalloc"), ("mi_malloc_aligned", "mimalloc"), ("other", "system"),
+     ("sn_rust_alloc", "snmalloc"), ("tc_malloc", "tcmalloc"), ("_ZN8dlmalloc6global4lockE", "dlmalloc"),
+     ("_ZN4core3fmtE", "unknown"), ("_ZN4core3fmtE_posix_memalign", "unknown"), ("posix_memalign", "system")],
+)  # fmt: skip
 def test_the_allocator_is_told_by_its_symbols(symbol, allocator, compile_c):
     source = f"void *{symbol}(int n) {{ return 0; }} int main(void) {{ return 0; }}"
     linked = compile_c("program", source=source)
@@ -246,6 +250,42 @@ def test_the_allocator_is_told_by_its_symbols(symbol, allocator, compile_c):
     assert rows["linked_allocator"].ok == (allocator == "jemalloc")
     if allocator != "jemalloc":
         assert rows["linked_allocator"].reason == f"asked for jemalloc, the linker kept {allocator}"
+
+
+OWN = (
+    "#[global_allocator]\nstatic GLOBAL: Own = Own;\nstruct Own;\n"
+    + """
+unsafe impl std::alloc::GlobalAlloc for Own {
+    unsafe fn alloc(&self, _: std::alloc::Layout) -> *mut u8 { std::ptr::null_mut() }
+    unsafe fn dealloc(&self, _: *mut u8, _: std::alloc::Layout) {}
+}"""
+)
+
+
+@pytest.mark.skipif(not shutil.which("rustc"), reason="this machine has no rustc")
+@pytest.mark.parametrize("linker", [[], ["-Clink-arg=-fuse-ld=bfd"]], ids=["rustc's linker", "GNU ld"])
+@pytest.mark.parametrize("options", [[], ["-Clto=fat", "-Copt-level=z", "-Cpanic=abort"]], ids=["plain", "lto"])
+@pytest.mark.parametrize(("allocator", "found"), [("", "system"), (OWN, "unknown")], ids=["system", "own"])
+def test_an_allocator_that_the_lab_does_not_know_is_told_from_that_of_the_system(
+    tmp_path, linker, options, allocator, found
+):
+    """With fat LTO the functions by which it is set are inlined. GNU ld puts versions behind the names of symbols."""
+    (tmp_path / "a.rs").write_text(f'{allocator}\nfn main() {{ println!("{{:?}}", std::env::args().next()); }}\n')
+    subprocess.run(["rustc", *linker, *options, "-o", "a", "a.rs"], cwd=tmp_path, check=True)
+    assert binary.linked_allocator(tmp_path / "a") == found
+    assert binary.not_as_asked(found, "own") == ""
+    assert ("own_allocator = true" in binary.not_as_asked(found, "system")) == (found == "unknown")
+
+
+@pytest.mark.skipif(not shutil.which("rustc"), reason="this machine has no rustc")
+def test_a_toolchain_that_was_asked_for_and_not_used_is_a_note(tmp_path):
+    (tmp_path / "a.rs").write_text("fn main() {}\n")
+    subprocess.run(["rustc", "-o", "a", "a.rs"], cwd=tmp_path, check=True)
+    used = binary.elf_facts(tmp_path / "a")["rustc"].split()[0]
+    for asked, noted in ((used, False), ("", False), ("stable", False), ("1.2.3", True), ("nightly-2024-01-01", True)):
+        rows = {row.metric: row for row in binary.measure_binary(tmp_path / "a", tmp_path / "a", "system", asked)}
+        assert (f", not {asked} as the project's toolchain file asks" in rows["rustc"].detail) == noted
+        assert rows["rustc"].detail.startswith("note: compiled by rustc") == noted and rows["rustc"].ok
 
 
 @needs_gcc

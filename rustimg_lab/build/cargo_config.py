@@ -1,0 +1,201 @@
+"""What cargo reads beside a crate's sources, by its documented rules: the workspace, and `.cargo/config.toml`.
+
+doc.rust-lang.org/cargo/reference/config.html and workspaces.html. No cargo is called: a Dockerfile is written where
+there is none.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.model.app import Configuration
+from rustimg_lab.model.profiles import Profile
+
+# What `rustc --print cfg` says of the targets of the lab; target_env is the target's last word.
+_CFG = {
+    "unix", "debug_assertions", 'target_arch="x86_64"', 'target_os="linux"', 'target_family="unix"',
+    'target_endian="little"', 'target_pointer_width="64"', 'target_vendor="unknown"', 'panic="unwind"',
+    'target_abi=""', 'target_has_atomic="64"', 'target_feature="sse2"', "true",
+}  # fmt: skip
+_CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """Return a TOML file as cargo reads it, with a byte order mark or without. Raises LabError, with the file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LabError(f"{path}: {error}") from None
+
+
+def workspace_root(directory: Path) -> Path:
+    """Return the folder of the workspace that a crate's folder (absolute) belongs to; its own, where it is in none."""
+    own = parsed(directory / "Cargo.toml")
+    if named := own.get("package", {}).get("workspace"):
+        return (directory / named).resolve()
+    for folder in [] if "workspace" in own else directory.parents:
+        manifest = folder / "Cargo.toml"
+        if manifest.is_file() and (workspace := parsed(manifest).get("workspace")) is not None:
+            listed = {key: [folder / each for each in workspace.get(key, [])] for key in ("members", "exclude")}
+            inside = {key: any(map(directory.is_relative_to, paths)) for key, paths in listed.items()}
+            if inside["members"] or not inside["exclude"]:
+                return folder
+    return directory
+
+
+def files(directory: Path) -> Iterator[Path]:
+    """Yield the configuration files that cargo reads when it is called in a folder, the last of which decides; but for
+    the user's own in the home folder."""
+    for folder in (*reversed(directory.parents), directory):
+        names = (folder / ".cargo" / name for name in ("config", "config.toml"))
+        if folder != Path.home() and (path := next((each for each in names if each.is_file()), None)):
+            yield path
+
+
+def read(paths: list[Path]) -> dict[str, Any]:
+    """Return these configuration files as one. Raises LabError where one cannot be read."""
+    told: dict[str, Any] = {}
+    for path in paths:
+        own = parsed(path)
+        included = own.pop("include", [])
+        for each in [included] if isinstance(included, str) else included:
+            other = path.parent / (each if isinstance(each, str) else each["path"])
+            told = merged(told, read([other]) if other.is_file() else {})
+        told = merged(told, own)
+    return told
+
+
+def merged(before: Any, after: Any) -> Any:
+    """Return two values as cargo merges them: tables and lists are joined, of other values the later one counts."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before | {key: merged(before[key], value) if key in before else value for key, value in after.items()}
+    return [*before, *after] if isinstance(before, list) and isinstance(after, list) else after
+
+
+def rustflags(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
+    """Return the compiler's flags for a target: those of all tables that are for it, or else those of `[build]`."""
+    of_target = [flag for table in _of_target(configuration, target) for flag in _flags(table)]
+    return tuple(of_target or _flags(configuration.get("build", {})))
+
+
+def tools(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
+    """Return the programs that the configuration names for a target: linkers, and what wraps the compiler."""
+    flags = rustflags(configuration, target)
+    linkers = [table["linker"] for table in _of_target(configuration, target) if "linker" in table][:1]
+    chosen = [value for key, value in options(flags).items() if key == "-Clinker"]
+    used = [_LINKERS.get(name, f"ld.{name}") for flag in flags for name in re.findall(r"-fuse-ld=(\w+)", flag)]
+    wrappers = [configuration.get("build", {}).get(key, "") for key in ("rustc-wrapper", "rustc-workspace-wrapper")]
+    return tuple(name for name in (*(chosen or linkers), *used, *wrappers) if name and "/" not in name)
+
+
+_LINKERS = {"mold": "mold", "wild": "wild"}  # others are called ld.NAME
+
+
+def _of_target(configuration: dict[str, Any], target: str) -> list[dict[str, Any]]:
+    """The tables `[target.*]` that are for a target: that of its name first."""
+    tables = configuration.get("target", {})
+    of_cfg = [table for name, table in tables.items() if name.startswith("cfg(") and holds(name, target)]
+    return [tables[target], *of_cfg] if target in tables else of_cfg
+
+
+def _flags(table: dict[str, Any]) -> list[str]:
+    flags = table.get("rustflags", [])
+    return flags.split() if isinstance(flags, str) else flags
+
+
+def holds(expression: str, target: str) -> bool:
+    """Return whether `cfg(...)` holds for a target. Raises LabError where the expression cannot be read."""
+    words = [re.sub(r"\s*=\s*", "=", word) for word in _CFG_WORD.findall(expression)]
+    known = _CFG | {f'target_env="{target.rpartition("-")[2]}"'}
+
+    def value() -> bool:
+        word = words.pop(0)
+        if word not in ("cfg", "all", "any", "not"):
+            return word in known
+        values = []
+        while words.pop(0) != ")":
+            if words[0] != ")":
+                values.append(value())
+        return {"cfg": all, "all": all, "any": any, "not": lambda each: not any(each)}[word](values)
+
+    try:
+        return value()
+    except IndexError:
+        raise LabError(f"[target.'{expression}'] cannot be read") from None
+
+
+def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
+    """Yield the dependencies by path of the crates in these folders, and of those in turn: the manifest that names it,
+    its name, and its folder (absolute)."""
+    waiting, seen = [*folders], set()
+    while waiting:
+        manifest = waiting.pop() / "Cargo.toml"
+        if manifest not in seen and manifest.is_file():
+            seen.add(manifest)
+            for name, path in _paths(parsed(manifest)):
+                waiting.append(Path(os.path.normpath(manifest.parent / path)))
+                yield manifest, name, waiting[-1]
+
+
+def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tuple[str, str]]:
+    for name, value in table.items():
+        if isinstance(value, dict):
+            if of_dependencies and isinstance(value.get("path"), str):
+                yield name, value["path"]
+            yield from _paths(value, of_dependencies or name.endswith("dependencies") or name in ("patch", "replace"))
+
+
+def toolchain(folders: list[Path]) -> str:
+    """Return the channel that the first of these folders with a toolchain file asks rustup for; "" where none has."""
+    for path in (folder / name for folder in folders for name in ("rust-toolchain", "rust-toolchain.toml")):
+        if path.is_file():
+            text = path.read_text(encoding="utf-8-sig").strip()
+            is_plain = path.suffix == "" and len(text.splitlines()) == 1 and "=" not in text
+            return text if is_plain else parsed(path).get("toolchain", {}).get("channel", "")
+    return ""
+
+
+def options(flags: tuple[str, ...]) -> dict[str, str]:
+    """Return the compiler's options among flags, by name (`-Copt-level`); what adds up, as arguments of the linker do,
+    is left out. A target feature is an option by itself."""
+    words: list[str] = []
+    for flag in flags:
+        prefix = words[-1] if words else ""
+        words = [*words[:-1], prefix.replace("--codegen", "-C") + flag] if prefix in _PREFIXES else [*words, flag]
+    found = {}
+    for word in words:
+        name, _, value = word.replace("--codegen=", "-C").partition("=")
+        if name == "-Ctarget-feature":
+            found |= {f"{name}={feature[1:]}": feature[0] for feature in value.split(",")}
+        elif name[:2] in _PREFIXES and not name.startswith("-Clink-arg"):
+            found[name.replace("_", "-")] = value
+    return found
+
+
+_PREFIXES = ("-C", "-Z", "--codegen")
+
+
+def contradiction(profile: Profile, own: Configuration, target: str) -> str:
+    """Return where a profile of the lab and the project's own flags give an option of the compiler two values, with
+    both sources; "" where they do not."""
+    settings = tuple(f"-C{key}={_SAME.get((key, value), value)}" for key, value in profile.settings)
+    theirs = options(dict(own.rustflags).get(target, ()))
+    for name, value in options((*settings, *profile.rustflags)).items():
+        if theirs.get(name, value) != value:
+            return (
+                f"profile '{profile.name}' has {_option(name, value)}, {own.files} has {_option(name, theirs[name])} "
+                f"for {target}"
+            )
+    return ""
+
+
+_SAME = {("lto", "true"): "fat"}
+
+
+def _option(name: str, value: str) -> str:
+    option, _, feature = name.partition("=")
+    return f"{option}={value}{feature}"

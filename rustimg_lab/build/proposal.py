@@ -1,0 +1,219 @@
+"""A crate -> the `lab.toml` that `init` proposes, from what cargo and the crate's sources say.
+
+Nothing but `lab.toml` is ever written to an app's folder.
+"""
+
+import io
+import json
+import re
+import shutil
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rustimg_lab.build import cargo_config, lab_toml, sources
+from rustimg_lab.build.known import KNOWN, TEMPLATES
+from rustimg_lab.engine import containers
+from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.host import process
+from rustimg_lab.host.files import add_file, write_whole
+from rustimg_lab.model.bases import GNU, MUSL
+
+METADATA_TIMEOUT_S = 60
+_ALLOCATOR = re.compile(r"[^;}]*#\[global_allocator\][^;]*;")  # with the attributes before it
+_BUILD_VARIABLE = re.compile(r'\b(?:option_)?env!\(\s*"(?!CARGO|OUT_DIR|TARGET|VERGEN)(\w+)"')
+_SERVER = re.compile(r"TcpListener|\bHttpServer\b|axum::|\bserve\(|\.bind\(")
+_VARIABLE = re.compile(r'\bvar(?:_os)?\(\s*"(\w+)"')
+_SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
+_ADDRESS = re.compile(r"LISTEN|BIND|ADDR")
+
+
+@dataclass(frozen=True)
+class Crate:
+    """What a proposal is made of: the package and its binary as cargo describes them, the crate's folder and that of
+    its workspace, and the texts of its sources by path."""
+
+    package: dict[str, Any]
+    target: dict[str, Any]
+    directory: Path
+    root: Path
+    texts: dict[Path, str]
+
+    def found(self, pattern: re.Pattern) -> list[str]:
+        """What a pattern finds in the sources, each once."""
+        return list(dict.fromkeys(each for text in self.texts.values() for each in pattern.findall(text)))
+
+
+def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path, list[str]]:
+    """Write a `lab.toml` to a folder (absolute) from what cargo says of the crate there; returns its path, and a line
+    on each thing that the user should know.
+
+    Cargo is this machine's; where it has none, that of the image `builder()`. Raises LabError when there is a
+    `lab.toml`, when cargo cannot read the crate, or when it has several binaries and none is named: they are listed.
+    """
+    path = lab_toml.beside_manifest(directory)
+    if path.exists():
+        raise LabError(f"{path} is there already; edit it, or move it away")
+    root = cargo_config.workspace_root(directory)
+    told = _metadata(root, directory, builder)
+    here = [each for each in told["packages"] if Path(each["manifest_path"]).parent == directory]
+    package, target = _chosen(directory, binary, told["packages"] if directory == root else here)
+    crate = Crate(package, target, directory, root, _texts(root, Path(package["manifest_path"]).parent))
+    named = "" if len(told["packages"]) == 1 and here else package["name"]
+    text, notes = proposal(crate, named)
+    write_whole(path, text)
+    try:
+        lab_toml.load(directory)
+    except LabError as error:  # what the user has to do before a build
+        notes.append(str(error))
+    links = [each for each in sources.walk(root) if sources.leads_out(root, each)]
+    return path, notes + [sources.why_missing(root, each) for each in links[:3]]
+
+
+def _chosen(directory: Path, binary: str, packages: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The package and the binary that are meant."""
+    found = [(package, each) for package in packages for each in package["targets"] if "bin" in each["kind"]]
+    if not found:
+        raise LabError(f"{directory}: no package there has a binary")
+    names = dict.fromkeys(target["name"] for _, target in found)
+    defaults = {package["default_run"] for package in packages if package.get("default_run")}
+    chosen = binary or (next(iter(names)) if len(names) == 1 else next(iter(defaults)) if len(defaults) == 1 else "")
+    if not chosen:
+        raise LabError(f"{directory}: several binaries, choose one with --binary NAME: {', '.join(names)}")
+    if chosen not in names:
+        raise unknown("binary", chosen, names)
+    fitting = [(package, target) for package, target in found if target["name"] == chosen]
+    if len(fitting) > 1:
+        folders = ", ".join(str(Path(package["manifest_path"]).parent) for package, _ in fitting)
+        raise LabError(f"several packages have a binary '{chosen}'; call init with the folder of one: {folders}")
+    return fitting[0]
+
+
+def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
+    """Return the file's text, and what the user should know. An allocator that is on by default is so for its own cells
+    only; `named` is the package where the file has to name it."""
+    features, found = crate.package["features"], _allocators(crate.package)
+    defaults = features.get("default", [])
+    kept = [feature for feature in defaults if not brings(features, feature) & set(found.values())]
+    needed = [each for each in crate.target.get("required-features", []) if each not in brings(features, "default")]
+    configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
+    outside = [name for _, name, folder in cargo_config.path_dependencies([crate.root, crate.directory])
+               if sources.why_missing(crate.root, folder)]  # fmt: skip
+    profiles = cargo_config.parsed(crate.root / "Cargo.toml").get("profile", {})
+    given = {*crate.found(_SET_BY_SCRIPT), *configuration.get("env", {})}
+    variables = [each for each in crate.found(_BUILD_VARIABLE) if each not in given]
+    environment = _environment(crate.found(_VARIABLE)) if crate.found(_SERVER) else {}
+    is_server = crate.found(_SERVER) or set(KNOWN["server_crates"]["names"]) & set(_dependencies(crate.package))
+    notes = {
+        f"its sources read {', '.join(variables)} when they are compiled: see `build_environment` there": variables,
+        "it looks like a server: fill in [serve]; until then its check shows only that it starts": (
+            is_server and not environment
+        ),
+    }
+    text = TEMPLATES.get_template("lab.toml.j2").render(
+        package=named,
+        binary=crate.target["name"],
+        features=(kept if kept != defaults else []) + needed,
+        default_features=kept == defaults,
+        packages=_packages(configuration),
+        outside=outside,
+        profiles=sorted(profiles.keys() - lab_toml.CARGOS_PROFILES),
+        variables=variables,
+        own_allocator=any("feature" not in each for each in crate.found(_ALLOCATOR)),
+        allocators=found,
+        environment=environment,
+    )
+    return text, [note for note, holds in notes.items() if holds]
+
+
+def brings(features: dict[str, list[str]], feature: str) -> set[str]:
+    """Return all that a feature turns on, itself among it: features, and dependencies as `dep:NAME`."""
+    found, waiting = set(), [feature]
+    while waiting:
+        if (each := waiting.pop()) not in found:
+            found.add(each)
+            name, slash, _ = each.partition("/")
+            waiting += features.get(each, []) + ([f"dep:{name}"] if slash and not name.endswith("?") else [])
+    return found
+
+
+def _allocators(package: dict[str, Any]) -> dict[str, str]:
+    """The feature by which each allocator is turned on. The one that its author named goes before an optional
+    dependency's own, and one that turns on little before one that turns on much."""
+    features, found = package["features"], {}
+    for crate, allocator in KNOWN["allocator_crates"].items():
+        if name := _dependencies(package).get(crate):
+            fitting = [each for each in features if each != "default" and f"dep:{name}" in brings(features, each)]
+            ranks = [(each == name, len(brings(features, each)), each) for each in fitting]
+            found |= {allocator: min(ranks)[-1]} if ranks else {}
+    return found
+
+
+def _dependencies(package: dict[str, Any]) -> dict[str, str]:
+    """The package's dependencies: the name that its manifest has for each crate."""
+    return {
+        each["name"]: each.get("rename") or each["name"] for each in package["dependencies"] if not each.get("kind")
+    }
+
+
+def _environment(names: list[str]) -> dict[str, str]:
+    """What a server is told by the variables of these that its sources read: its address, where they name one."""
+    told = {name: "{port}" for name in names if name.endswith("PORT")}
+    told |= {name: "{host}:{port}" for name in names if _ADDRESS.search(name) and name not in told}
+    return dict(list(told.items())[:1]) | ({name: "{host}" for name in names if name.endswith("HOST")} if told else {})
+
+
+def _packages(configuration: dict[str, Any]) -> list[str]:
+    """The Debian packages that have what the cargo configuration names."""
+    named = {name for target in (MUSL, GNU) for name in cargo_config.tools(configuration, target)}
+    return sorted({KNOWN["programs"][name] for name in named if name in KNOWN["programs"]})
+
+
+def _texts(root: Path, folder: Path) -> dict[Path, str]:
+    """The Rust sources of a package by path."""
+    paths = (
+        root / each for each in sources.walk(root) if each.suffix == ".rs" and (root / each).is_relative_to(folder)
+    )
+    return {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
+
+
+def _metadata(root: Path, directory: Path, builder: Callable[[], str]) -> dict[str, Any]:
+    """What `cargo metadata` says of the crate's own packages. Raises LabError with cargo's words.
+
+    Cargo is called in /, where no toolchain file of the crate's makes rustup download anything; the crate's
+    configuration, which names its registries, is passed to it.
+    """
+    manifest = directory / "Cargo.toml"
+    command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1", f"--manifest-path={manifest}"]
+    command += [f"--config={path}" for path in cargo_config.files(directory) if path.is_relative_to(root)]
+    if shutil.which("cargo"):
+        try:
+            return json.loads(process.run(command, cwd=Path("/"), timeout=METADATA_TIMEOUT_S))
+        except process.CommandError as error:
+            raise _unread(root, error.stderr) from None
+    with containers.created(
+        builder(), _archive(root), command=command, network_mode="none", working_dir="/"
+    ) as container:
+        container.start()
+        if container.wait(timeout=METADATA_TIMEOUT_S)["StatusCode"]:
+            raise _unread(root, container.logs(stdout=False).decode(errors="replace"))
+        return json.loads(container.logs(stderr=False))
+
+
+def _unread(root: Path, said: str) -> LabError:
+    return LabError(f"{root}: cargo cannot read it: {' '.join(' '.join(said.split('Caused by:')).split())[:400]}")
+
+
+def _archive(root: Path) -> bytes:
+    """What cargo reads to describe a crate, as a tar archive of the folder by its own path: manifests and
+    configuration; of its sources only that they are there."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for path in sources.walk(root):
+            if path.suffix == ".toml" or path.parent.name == ".cargo":
+                archive.add(root / path, root / path, recursive=False)
+            elif path.suffix == ".rs":
+                add_file(archive, str(root / path).lstrip("/"), io.BytesIO())
+    return file.getvalue()

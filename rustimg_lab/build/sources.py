@@ -1,0 +1,135 @@
+"""The sources of an app as its builds get them: without what `.dockerignore` names, and without what no build reads."""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.host.files import sha256
+
+IGNORED = ".dockerignore"
+
+
+def walk(context: Path) -> Iterator[Path]:
+    """Yield the folders, files and links below a folder (absolute) that builds get, relative to it, one by one: a
+    folder that is left out is not read. Pipes, sockets and names that are not UTF-8 are left out: BuildKit takes none.
+
+    Raises LabError when a folder cannot be read.
+    """
+    matcher = _matcher(_patterns(context))
+    exceptions = [each.cleaned_pattern for each in matcher.patterns if each.exclusion]
+    waiting = [context]
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            path = Path(entry.path)
+            name, is_folder = str(path.relative_to(context)), entry.is_dir(follow_symlinks=False)
+            if not (is_folder or entry.is_symlink() or entry.is_file()) or _is_not_source(path) or not _is_utf8(name):
+                continue
+            left_out = matcher.matches(name)
+            if is_folder and (not left_out or any("*" in each or each.startswith(f"{name}/") for each in exceptions)):
+                waiting.append(path)
+            if not left_out:
+                yield path.relative_to(context)
+
+
+def copy(context: Path, work: Path) -> Path:
+    """Copy what builds get to a folder below `work` that is named by what is in it; returns that folder.
+
+    buildx tells BuildKit no more of a context than its folder's last name, by which BuildKit takes up what it kept of
+    an earlier one. Of two that are then brought to the same state from different ones, it does not see that they are
+    the same (seen with 20.10), and each target that is built at the same time compiles for itself.
+
+    Raises LabError when a file cannot be read.
+    """
+    folder = work / "context"
+    folder.mkdir(parents=True)
+    content = hashlib.sha256()
+    for path in sorted(walk(context)):
+        source, target = context / path, folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if source.is_dir() and not source.is_symlink():
+                target.mkdir(exist_ok=True)
+                target.chmod(source.stat().st_mode | 0o700)  # the copy must be written to and removed
+            else:
+                shutil.copy2(source, target, follow_symlinks=False)
+        except PermissionError as error:
+            raise _unreadable(error) from None
+        held = target.readlink() if target.is_symlink() else sha256(target) if target.is_file() else ""
+        content.update(f"{target.lstat().st_mode:o} {path} {held}\0".encode(errors="surrogateescape"))
+    return folder.rename(work / f"context-{content.hexdigest()[:16]}")
+
+
+def why_missing(context: Path, path: Path) -> str:
+    """Why builds do not get a path (relative to the folder, or absolute) that may be there: the entry of
+    `.dockerignore`, or the link that leads out of the folder; "" where neither is so."""
+    path = Path(os.path.normpath(context / path))
+    if not path.is_relative_to(context):
+        return f"{path} is outside of {context}; {_WIDER}"
+    name = path.relative_to(context)
+    for part in [*reversed(name.parents), name]:
+        if leads_out(context, part):
+            return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {_WIDER}"
+    matching = [line for line in _patterns(context) if _matcher([line.removeprefix("!")]).matches(str(name))]
+    if matching and not matching[-1].startswith("!") and path.exists():
+        return f"{IGNORED} leaves {name} out, by its line '{matching[-1]}'; add the line !{name}"
+    return ""
+
+
+def hidden(context: Path, at: str, said: str) -> str:
+    """Why builds, made in a folder of the context, do not get a file that an error names; "" where none is hidden."""
+    for name in re.findall(r"`([^`\s]*[./][^`\s]*)`", said):
+        below = Path(name.removeprefix("/src/"))
+        for folder in dict.fromkeys([context / at, context] if not below.is_absolute() else []):
+            if reason := why_missing(context, folder / below):
+                return f"; {reason}"
+    return ""
+
+
+_WIDER = 'context = ".." in lab.toml sends the folder above to builds too'
+
+
+def leads_out(context: Path, path: Path) -> bool:
+    """Whether a path (relative to the folder) is a link to something outside of it."""
+    return (context / path).is_symlink() and not (context / path).resolve().is_relative_to(context.resolve())
+
+
+def _patterns(context: Path) -> list[str]:
+    """The lines of the folder's `.dockerignore`, without comments."""
+    path = context / IGNORED
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.is_file() else []
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _matcher(lines: list[str]) -> Any:
+    from docker.utils.build import PatternMatcher  # loads the docker package, which help and completion do not need
+
+    return PatternMatcher(lines)
+
+
+def _entries(folder: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except PermissionError as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: OSError) -> LabError:
+    return LabError(f"{error.filename} cannot be read ({error.strerror}); if no build needs it, name it in {IGNORED}")
+
+
+def _is_not_source(path: Path) -> bool:
+    """Whether it is the repository, or what cargo made, which can be gigabytes."""
+    return path.name == ".git" or (path.name == "target" and (path.parent / "Cargo.toml").is_file())
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,184 @@
+"""What a project tells cargo holds in every cell: workspace, flags, profiles and toolchain, checked by cargo itself."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.crates import LOCK, MANIFEST, crate, write
+
+from rustimg_lab.build import cargo_config, dockerfile, lab_toml
+from rustimg_lab.errors import LabError
+from rustimg_lab.model import matrix
+from rustimg_lab.model.matrix import GNU, MUSL
+
+needs_cargo = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
+CONFIG = ".cargo/config.toml"
+
+
+def text(folder: Path, profile: str = "cpu-v3", base: str = "debian", allocator: str = "system") -> str:
+    """The Dockerfile of a cell of the crate."""
+    return dockerfile.render(matrix.cell(base, profile, allocator), lab_toml.load(folder))
+
+
+def rustc_calls(folder: Path, profile: str) -> list[str]:
+    """The calls of rustc that cargo makes where it is called as the Dockerfile says, on this machine."""
+    lines = [line.strip().removesuffix("; \\") for line in text(folder, profile).splitlines()]
+    said = [
+        line for line in lines if line.startswith(("cd ", "cargo build", "export CARGO_PROFILE", "export RUSTFLAGS"))
+    ]
+    said += [line for line in lines if line.startswith("export CARGO_ENCODED")]
+    script = "; ".join(sorted(said, reverse=True)).replace("cargo build", "cargo check --verbose")
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("RUSTFLAGS")}
+    environment["CARGO_TARGET_DIR"] = str(folder / "target")
+    app = lab_toml.load(folder)
+    done = subprocess.run(["bash", "-ec", script], cwd=app.directory, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return re.findall(r"Running `(.*)`", done.stderr)
+
+
+FLAGS = {
+    "build": ('[build]\nrustflags = ["--cfg", "one"]', "one", "one"),
+    "one text": ('[build]\nrustflags = "--cfg one --cfg two"', "one two", "one two"),
+    "target, not build": (
+        f'[build]\nrustflags = ["--cfg", "one"]\n[target.{GNU}]\nrustflags = ["--cfg", "two"]', "two", "one"),
+    "target and cfg": (
+        f'[target."cfg(unix)"]\nrustflags = ["--cfg", "two"]\n[target.{GNU}]\nrustflags = ["--cfg", "one"]',
+        "one two", "two"),
+    "cfg that does not hold": (
+        '[build]\nrustflags = ["--cfg", "one"]\n[target."cfg(windows)"]\nrustflags = ["--cfg", "two"]', "one", "one"),
+    "cfg of musl": (
+        '[build]\nrustflags = ["--cfg", "one"]\n'
+        "[target.'cfg(all(target_env = \"musl\", not(windows)))']\nrustflags = [\"--cfg\", \"two\"]", "one", "two"),
+    "a space in one": ('[build]\nrustflags = ["--cfg", "one=\\"a b\\""]', 'one="a b"', 'one="a b"'),
+}  # fmt: skip
+
+
+@needs_cargo
+@pytest.mark.parametrize(("configuration", "gnu", "musl"), FLAGS.values(), ids=FLAGS.keys())
+def test_flags_of_a_lab_profile_join_those_that_cargo_takes_by_itself(tmp_path, configuration, gnu, musl):
+    folder = crate(tmp_path, {CONFIG: configuration, "src/main.rs": "#![allow(unexpected_cfgs)]\nfn main() {}\n"})
+    told = dict(lab_toml.load(folder).configuration.rustflags)
+    assert [" ".join(flag for flag in told[target] if flag != "--cfg") for target in (GNU, MUSL)] == [gnu, musl]
+    (plain,), (joined,) = rustc_calls(folder, "baseline"), rustc_calls(folder, "cpu-v3")
+    assert re.findall(r"--cfg ('.*?'|\S+)", plain) == re.findall(r"--cfg ('.*?'|\S+)", joined) != []
+    assert joined.count("target-cpu=x86-64-v3") == 1 and "target-cpu" not in plain
+
+
+def test_configuration_of_a_member_counts_before_that_of_its_workspace_and_lists_are_joined(tmp_path):
+    root = write(tmp_path, {"Cargo.toml": '[workspace]\nmembers = ["agent"]\n', "Cargo.lock": LOCK.format("agent")})
+    write(root, {CONFIG: '[build]\nrustflags = ["--cfg", "low"]\njobs = 1\n'})
+    member = crate(root / "agent", {CONFIG: 'include = "more.toml"\n[build]\nrustflags = ["--cfg", "high"]\n'}, "agent")
+    write(member, {".cargo/more.toml": "[build]\njobs = 2\n"})
+    configuration = cargo_config.read(list(cargo_config.files(member)))
+    assert configuration["build"] == {"rustflags": ["--cfg", "low", "--cfg", "high"], "jobs": 2}
+    assert "RUSTFLAGS='--cfg low --cfg high -Ctarget-cpu=x86-64-v3'" in text(member)
+    assert "    cd agent; \\\n    cargo build --locked --release" in text(member)
+
+
+@pytest.mark.parametrize(
+    ("flags", "profile", "said"),
+    [
+        ("-Ctarget-cpu=native", "cpu-v3",
+         "'cpu-v3' has -Ctarget-cpu=x86-64-v3, .cargo/config.toml has -Ctarget-cpu=native"),
+        ("-C target-feature=+avx2,-crt-static", "glibc-static",
+         "has -Ctarget-feature=+crt-static, .cargo/config.toml has -Ctarget-feature=-crt-static for x86_64-unknown"),
+        ("--codegen opt-level=3", "opt-s", "'opt-s' has -Copt-level=s, .cargo/config.toml has -Copt-level=3"),
+        ("-C opt_level=3", "opt-z", "has -Copt-level=3"),
+    ],
+)  # fmt: skip
+def test_flags_that_contradict_a_profile_are_refused_with_both_sources(tmp_path, flags, profile, said):
+    app = lab_toml.load(crate(tmp_path, {CONFIG: f'[build]\nrustflags = "{flags}"\n'}))
+    with pytest.raises(LabError, match=re.escape(said)):
+        lab_toml.refuse(app, [matrix.cell("debian", profile, "system")])
+    lab_toml.refuse(app, [matrix.cell("debian", "baseline", "system"), matrix.cell("debian", "lto-fat", "system")])
+
+
+def test_a_flag_that_takes_musl_out_of_the_program_is_named_before_the_build(tmp_path):
+    configuration = f'[target.{MUSL}]\nrustflags = ["-C", "target-feature=-crt-static"]\n'
+    app = lab_toml.load(crate(tmp_path, {CONFIG: configuration}))
+    said = r"\.cargo/config\.toml has -Ctarget-feature=-crt-static for .*-musl: .* which scratch has not"
+    with pytest.raises(LabError, match=said):
+        lab_toml.refuse(app, [matrix.cell("scratch", "baseline", "system")])
+    lab_toml.refuse(app, matrix.grid(["alpine", "debian"], ["baseline"], ["system"]))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{CONFIG: "[profile.release]\nstrip = true\n"}, {CONFIG: '[build]\nrustflags = ["-C", "strip=symbols"]\n'},
+     {"Cargo.toml": MANIFEST.format("a") + "[profile.release]\nstrip = true\n"}],
+    ids=["configuration", "flags", "manifest"],
+)  # fmt: skip
+def test_strip_is_left_to_the_lab_wherever_a_project_says_it(tmp_path, files):
+    told = text(crate(tmp_path, files), "baseline")
+    assert "STRIP=debuginfo" in told or "RUSTFLAGS='-C strip=symbols -Cstrip=debuginfo'" in told
+
+
+@needs_cargo
+def test_a_profile_of_the_lab_holds_for_packages_with_settings_of_their_own(tmp_path):
+    """Also for those in a profile that the chosen one inherits."""
+    own = '[profile.release.package.b]\nopt-level = 3\n[profile.dist]\ninherits = "release"\nlto = "thin"\n'
+    folder = crate(tmp_path, {
+        "Cargo.toml": f'{MANIFEST.format("a")}[dependencies]\nb = {{ path = "b" }}\n{own}',
+        "Cargo.lock": LOCK.format("a") + 'dependencies = ["b"]\n' + LOCK.format("b").removeprefix("version = 3\n"),
+        "b/Cargo.toml": MANIFEST.format("b"), "b/src/lib.rs": "", "lab.toml": 'profile = "dist"\n',
+    })  # fmt: skip
+    levels = [re.search(r"opt-level=(\w)", call)[1] for call in rustc_calls(folder, "opt-s")]
+    assert levels == ["s", "s"] and "--profile dist --config" in text(folder, "opt-s")
+    assert "/target/x86_64-unknown-linux-gnu/dist/a /out/a" in text(folder, "opt-s")
+    assert "CARGO_PROFILE_DIST_OPT_LEVEL=s" in text(folder, "opt-s") and "--config" not in text(folder, "unit-1")
+    write(folder, {"lab.toml": 'profile = "dst"\n'})
+    with pytest.raises(LabError, match="unknown profile 'dst': did you mean 'dist'"):
+        lab_toml.load(folder)
+
+
+@needs_cargo
+@pytest.mark.parametrize("exclude", [True, False])
+def test_the_workspace_is_the_one_that_cargo_finds(tmp_path, exclude):
+    """A lockfile that lies in a member is not read by cargo."""
+    members = 'members = ["svc"]' if not exclude else 'members = []\nexclude = ["svc"]'
+    root = write(
+        tmp_path / "root", {"Cargo.toml": f"[workspace]\n{members}\n", "Cargo.lock": LOCK.format("svc") + "# root\n"}
+    )
+    member = crate(root / "svc", name="svc")
+    command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1"]
+    told = subprocess.run(command, cwd=member, capture_output=True, text=True, check=True).stdout
+    found = cargo_config.workspace_root(member)
+    assert f'"workspace_root":"{found}"' in told
+    assert lab_toml.load(member).directory == found == (member if exclude else root)
+    assert (lab_toml.load(member).lock_sha256 == lab_toml.sha256(root / "Cargo.lock")) != exclude
+
+
+def test_a_program_that_the_configuration_names_is_looked_for_before_cargo_is_called(tmp_path):
+    of_target = f'[target.{GNU}]\nlinker = "clang"\nrustflags = ["-Clink-arg=-fuse-ld=mold"]\n'
+    configuration = f'{of_target}[build]\nrustc-wrapper = "sccache"\n'
+    folder = crate(tmp_path, {CONFIG: configuration})
+    told = text(folder, "baseline")
+    for name in ("clang", "mold", "sccache"):
+        assert told.index(f"command -v {name} || {{ echo 'error: .cargo/config.toml names") < told.index(
+            "    cargo build"
+        )
+    assert "command -v clang" not in text(folder, "baseline", "scratch")
+
+
+@pytest.mark.parametrize(
+    "files", [{"rust-toolchain.toml": '[toolchain]\nchannel = "1.81.0"\n'}, {"rust-toolchain": "1.81.0\n"}]
+)
+def test_a_toolchain_file_gets_its_target_where_the_builder_has_rustup(tmp_path, files):
+    folder = crate(tmp_path, files)
+    assert lab_toml.load(folder).configuration.toolchain == "1.81.0"
+    assert f"rustup target add {MUSL}; fi; \\\n    cargo build" in text(folder, "baseline", "scratch")
+
+
+def test_what_the_build_finds_in_its_environment_is_in_the_dockerfile(tmp_path):
+    folder = crate(tmp_path, {"lab.toml": '[build_environment]\nRELEASE_ID = "it\'s $1"\n'})
+    assert """export RELEASE_ID='it'"'"'s $1'; \\\n""" in text(folder, "baseline")
+    write(folder, {"lab.toml": '[build_environment]\nRUSTFLAGS = "-O"\n'})
+    with pytest.raises(LabError, match=r"'RUSTFLAGS' is set by the lab"):
+        lab_toml.load(folder)
+    for wrong in ("A = 1", '"A B" = "x"', 'A = "x\\ny"'):
+        write(folder, {"lab.toml": f"[build_environment]\n{wrong}\n"})
+        with pytest.raises(LabError, match=r"lab\.toml: \[build_environment\] '.*' is no variable"):
+            lab_toml.load(folder)

@@ -1,0 +1,172 @@
+"""What `init` proposes for a crate, from what cargo of this machine and the crate's sources say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from support.crates import LOCK, MANIFEST, crate, write
+
+from rustimg_lab.build import lab_toml, proposal
+from rustimg_lab.errors import LabError
+
+pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
+SERVER = 'fn main() {{ let port = std::env::var("{}").unwrap(); std::net::TcpListener::bind(port).unwrap(); }}\n'
+
+
+def init(folder: Path, binary: str = "") -> tuple[dict, list[str]]:
+    """What init writes, which must be loadable, and its notes. No engine is asked."""
+    (folder / "lab.toml").unlink(missing_ok=True)
+    path, notes = proposal.init(folder, binary, lambda: pytest.fail("the builder is not needed"))
+    return tomllib.loads(path.read_text()), notes
+
+
+def test_a_binary_that_two_packages_have_is_not_guessed(tmp_path):
+    binary = '[[bin]]\nname = "server"\npath = "src/main.rs"\n'
+    root = write(
+        tmp_path, {"Cargo.toml": '[workspace]\nmembers = ["api", "worker"]\n', "Cargo.lock": LOCK.format("api")}
+    )
+    for name in ("api", "worker"):
+        crate(root / name, {"Cargo.toml": MANIFEST.format(name) + binary}, name)
+    with pytest.raises(LabError, match=rf"several packages have a binary 'server'.*{root}/api, {root}/worker"):
+        init(root)
+    told, _ = init(root / "worker")
+    assert (told["package"], told["binary"]) == ("worker", "server")
+
+
+def test_features_that_a_binary_requires_are_written(tmp_path):
+    more = '[features]\ndefault = ["b"]\nb = []\ncli = []\n[[bin]]\nname = "a"\npath = "src/main.rs"\n'
+    told, _ = init(crate(tmp_path, {"Cargo.toml": f'{MANIFEST.format("a")}{more}required-features = ["b", "cli"]\n'}))
+    assert told["features"] == ["cli"] and told["default_features"] is True
+
+
+FEATURES = """[features]
+default = ["full"]
+full = ["no-jemalloc-docs", "fast"]
+fast = ["dep:je"]
+no-jemalloc-docs = []
+[dependencies]
+je = { package = "tikv-jemallocator", version = "0.6", optional = true }
+mimalloc = { version = "0.1", optional = true }
+"""
+
+
+def test_an_allocators_feature_is_the_one_that_turns_its_crate_on(tmp_path):
+    told, _ = init(crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + FEATURES}))
+    assert told["allocators"] == {"jemalloc": "fast", "mimalloc": "mimalloc"}
+    assert (told["features"], told["default_features"]) == ([], False)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "own"),
+    [('#[cfg(target_env = "musl")]\n', True), ("", True), ('#[cfg(feature = "mimalloc")]\n', False)],
+)
+def test_an_allocator_that_asks_no_feature_is_found_in_the_sources(tmp_path, attribute, own):
+    text = f"use std::alloc::System;\n{attribute}#[global_allocator]\nstatic A: System = System;\nfn main() {{}}\n"
+    folder = crate(tmp_path, {"src/main.rs": text})
+    assert init(folder)[0].get("own_allocator", False) == own
+    assert lab_toml.allocators(lab_toml.load(folder)) == ["own" if own else "system"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "environment"),
+    [("PORT", {"PORT": "{port}"}), ("APP_LISTEN", {"APP_LISTEN": "{host}:{port}"}), ("HOME", None)],
+)
+def test_a_server_is_asked_where_its_sources_say_how(tmp_path, variable, environment):
+    told, notes = init(crate(tmp_path, {"src/main.rs": SERVER.format(variable)}))
+    if environment:
+        assert told["serve"]["environment"] == environment and "check" not in told and not notes
+    else:
+        assert "serve" not in told and told["check"]["arguments"] == ["--version"]
+        assert notes == ["it looks like a server: fill in [serve]; until then its check shows only that it starts"]
+
+
+def test_variables_that_sources_read_when_compiled_are_named(tmp_path):
+    names = 'option_env!("RELEASE_ID"), env!("SET"), env!("CARGO_PKG_NAME"), env!("GIVEN")'
+    text = f'fn main() {{ println!("{{:?}}", ({names})); }}'
+    folder = crate(tmp_path, {
+        "src/main.rs": text, "build.rs": 'fn main() { println!("cargo:rustc-env=SET=1"); }',
+        ".cargo/config.toml": '[env]\nGIVEN = "1"\n',
+    })  # fmt: skip
+    _, notes = init(folder)
+    assert notes == ["its sources read RELEASE_ID when they are compiled: see `build_environment` there"]
+    assert '\n# build_environment = { RELEASE_ID = "" }  # what' in (folder / "lab.toml").read_text()
+
+
+def test_what_builds_do_not_get_and_own_profiles_are_told(tmp_path):
+    more = '[dependencies]\nwire = { path = "../wire" }\n[profile.dist]\ninherits = "release"\n'
+    folder = crate(tmp_path / "a", {"Cargo.toml": MANIFEST.format("a") + more})
+    crate(tmp_path / "wire", {"src/lib.rs": ""}, "wire")
+    (folder / "schemas").symlink_to("../shared")
+    (folder / "lab.toml").unlink()
+    path, notes = proposal.init(folder, "", str)
+    assert f"depends on wire: {tmp_path}/wire/Cargo.toml is outside of {folder}; context = " in notes[0]
+    assert notes[1].startswith(f"schemas is a link that leads out of {folder}, to ../shared")
+    text = path.read_text()
+    assert '# context = ".."' in text and '# profile = "dist"  # a profile of the crate' in text
+    path.write_text(
+        text.replace('# context = ".."', 'context = ".."').replace('# profile = "dist"', 'profile = "dist"')
+    )
+    app = lab_toml.load(folder)
+    assert (app.directory, app.at, app.profile) == (tmp_path, "a", "dist")
+
+
+def test_what_must_be_done_before_a_build_is_a_note(tmp_path):
+    folder = crate(tmp_path, {".dockerignore": "Cargo.lock\n"})
+    assert init(folder)[1] == [
+        "cargo needs Cargo.lock: .dockerignore leaves Cargo.lock out, by its line 'Cargo.lock'; "
+        "add the line !Cargo.lock"
+    ]
+    (folder / "Cargo.lock").unlink()
+    assert "no Cargo.lock there; make one with `cargo generate-lockfile`" in init(folder)[1][0]
+
+
+def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
+    configuration = '[target.x86_64-unknown-linux-gnu]\nlinker = "clang"\nrustflags = "-Clink-arg=-fuse-ld=mold"\n'
+    assert init(crate(tmp_path, {".cargo/config.toml": configuration}))[0]["packages"] == ["clang", "mold"]
+
+
+def test_a_toolchain_file_makes_rustup_download_nothing(tmp_path):
+    folder = crate(tmp_path, {"rust-toolchain.toml": '[toolchain]\nchannel = "1.81.0"\n'})
+    before = (
+        subprocess.run(["rustup", "toolchain", "list"], capture_output=True).stdout if shutil.which("rustup") else b""
+    )
+    assert init(folder)[0]["binary"] == "a"
+    assert before == (subprocess.run(["rustup", "toolchain", "list"], capture_output=True).stdout if before else b"")
+
+
+def test_a_registry_that_only_the_configuration_names_is_known(tmp_path):
+    dependency = '[dependencies]\nb = { version = "1", registry = "company" }\n'
+    registry = '[registries.company]\nindex = "sparse+https://registry.invalid/"\n'
+    folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + dependency, ".cargo/config.toml": registry})
+    assert init(folder)[0]["binary"] == "a"
+
+
+def test_two_gigabytes_that_dockerignore_leaves_out_cost_nothing(tmp_path):
+    folder = crate(tmp_path / "a", {".dockerignore": "data\n"})
+    (folder / "lab.toml").unlink()
+    (folder / "data").mkdir()
+    for number in range(4):
+        with (folder / "data" / f"{number}").open("wb") as file:
+            file.truncate(1 << 29)
+    os.mkfifo(folder / "pipe")
+    code = (
+        "import sys; from pathlib import Path; from rustimg_lab.build import proposal, sources; "
+        "proposal.init(Path(sys.argv[1]), '', str); sources.copy(Path(sys.argv[1]), Path(sys.argv[2])); "
+        "print(Path('/proc/self/status').read_text())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folder, tmp_path], capture_output=True, text=True, check=True)
+    assert int(re.search(r"VmHWM:\s+(\d+) kB", done.stdout)[1]) < 200 << 10  # KiB; rusage has the parent's too
+    assert sum(path.stat().st_size for path in tmp_path.glob("context-*/**/*") if path.is_file()) < 1 << 20
+
+
+@pytest.mark.parametrize("manifest", ["[package]\nname = 1\n", "[package\n"])
+def test_what_cargo_cannot_read_is_one_line(tmp_path, manifest):
+    folder = crate(tmp_path, {"Cargo.toml": manifest})
+    with pytest.raises(LabError) as told:
+        init(folder)
+    assert str(folder) in str(told.value) and len(str(told.value).splitlines()) == 1

@@ -1,0 +1,111 @@
+"""Any source tree: what builds get of it, and what is said of what they do not get."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from support.crates import MANIFEST, crate, write
+
+from rustimg_lab.build import cargo_config, lab_toml, sources
+from rustimg_lab.errors import LabError
+
+
+def sent(folder: Path) -> list[str]:
+    found = [path for path in sources.walk(folder) if (folder / path).is_symlink() or (folder / path).is_file()]
+    return sorted(map(str, found))
+
+
+def test_what_dockerignore_names_and_what_is_no_source_is_left_out(tmp_path):
+    folder = crate(tmp_path, {
+        ".dockerignore": "\ufeff# notes\r\n*.md\r\ndata/\r\n!data/kept.sql\r\n",
+        "a.md": "", "data/big": "", "data/kept.sql": "",
+        "target/release/a": "", "src/target/mod.rs": "", ".git/HEAD": "", "sub/.git": "gitdir: x", "lab.toml": "",
+    })  # fmt: skip
+    os.mkfifo(folder / "pipe")
+    (folder / "out").symlink_to("/etc")
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(folder / "s"))
+    assert sent(folder) == [
+        ".dockerignore", "Cargo.lock", "Cargo.toml", "data/kept.sql", "lab.toml", "out", "src/main.rs",
+        "src/target/mod.rs",
+    ]  # fmt: skip
+    copied = sources.copy(folder, tmp_path.with_name("work"))
+    assert sent(copied) == sent(folder) and (copied / "out").readlink() == Path("/etc")
+
+
+@pytest.mark.parametrize("name", ["Cargo.lock", "Cargo.toml", ".cargo/config.toml"])
+def test_a_file_that_cargo_needs_and_dockerignore_hides_is_named_with_the_line(tmp_path, name):
+    folder = crate(tmp_path, {".dockerignore": f"/target\n{name}\n", ".cargo/config.toml": ""})
+    with pytest.raises(LabError, match=f"leaves {name} out, by its line '{name}'; add the line !{name}"):
+        lab_toml.load(folder)
+    write(folder, {".dockerignore": f"{name}\n!{name}\n"})
+    lab_toml.load(folder)
+
+
+def test_a_link_that_leads_out_of_the_folder_is_named(tmp_path):
+    (tmp_path / "shared").mkdir()
+    folder = crate(tmp_path / "svc")
+    (folder / "schemas").symlink_to("../shared")
+    (folder / "inside").symlink_to("src")
+    said = sources.why_missing(folder, Path("schemas/schema.json"))
+    assert said.startswith(f"schemas is a link that leads out of {folder}, to ../shared; context = ")
+    assert sources.why_missing(folder, Path("inside/main.rs")) == sources.why_missing(folder, Path("nowhere")) == ""
+    write(folder, {"lab.toml": 'context = ".."\n'})
+    app = lab_toml.load(folder)
+    assert (app.directory, app.at) == (tmp_path, "svc") and sources.why_missing(tmp_path, Path("svc/schemas")) == ""
+    (folder / "Cargo.lock").rename(tmp_path / "lock")
+    (folder / "Cargo.lock").symlink_to("../lock")
+    write(folder, {"lab.toml": ""})
+    with pytest.raises(LabError, match=r"cargo needs Cargo\.lock: Cargo\.lock is a link that leads out of"):
+        lab_toml.load(folder)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "dependencies",
+        "build-dependencies",
+        "target.'cfg(unix)'.dependencies",
+        "patch.crates-io",
+        "workspace.dependencies",
+    ],
+)
+def test_a_path_dependency_outside_of_the_folder_is_named_and_the_context_widened(tmp_path, table):
+    more = "[workspace]\n" if table.startswith("workspace") else ""
+    folder = crate(
+        tmp_path / "daemon", {"Cargo.toml": f'{MANIFEST.format("a")}{more}[{table}]\nwire = {{ path = "../wire" }}\n'}
+    )
+    write(tmp_path / "wire", {"Cargo.toml": MANIFEST.format("wire") + '[dependencies]\nfar = { path = "../far" }\n'})
+    with pytest.raises(
+        LabError, match=rf"daemon/Cargo\.toml depends on wire: .*wire/Cargo\.toml is outside of {folder}; context"
+    ):
+        lab_toml.load(folder)
+    write(folder, {"lab.toml": 'context = ".."\n'})
+    assert (lab_toml.load(folder).directory, lab_toml.load(folder).at) == (tmp_path, "daemon")
+    assert [name for _, name, _ in cargo_config.path_dependencies([folder])] == ["wire", "far"]
+    write(folder, {"lab.toml": 'context = "src"\n'})
+    with pytest.raises(LabError, match=r"lab\.toml: 'context': .*src does not hold"):
+        lab_toml.load(folder)
+
+
+def test_a_file_that_an_error_names_and_builds_do_not_get_is_explained(tmp_path):
+    folder = crate(tmp_path / "svc", {".dockerignore": "**/*.sql\n", "db/a.sql": "", "db/b.txt": ""})
+    (folder / "schemas").symlink_to("../shared")
+    said = "error: couldn't read `{}`: No such file or directory (os error 2)"
+    assert "leaves db/a.sql out, by its line '**/*.sql'" in sources.hidden(folder, "", said.format("src/../db/a.sql"))
+    assert "leaves svc/db/a.sql out" not in sources.hidden(tmp_path, "svc", said.format("db/a.sql"))
+    assert "schemas is a link that leads out" in sources.hidden(folder, "", said.format("src/../schemas/a.json"))
+    assert "is a link that leads out" in sources.hidden(folder, "", said.format("/src/schemas/a.json"))
+    assert "is outside of" in sources.hidden(folder, "", said.format("src/../../shared/a.json"))
+    for other in ("db/b.txt", "db/c.txt", "/target/release/build/a", "clang", "a v0.1.0 (/src)"):
+        assert sources.hidden(folder, "", said.format(other)) == ""
+
+
+def test_a_byte_order_mark_and_carriage_returns_are_read_as_cargo_reads_them(tmp_path):
+    folder = crate(
+        tmp_path,
+        {"lab.toml": '\ufeffbinary = "a"\r\n', "Cargo.toml": "\ufeff" + MANIFEST.format("a").replace("\n", "\r\n")},
+    )
+    assert lab_toml.load(folder).name == "a"
