@@ -164,6 +164,18 @@ def test_two_gigabytes_that_dockerignore_leaves_out_cost_nothing(tmp_path):
     assert sum(path.stat().st_size for path in tmp_path.glob("context-*/**/*") if path.is_file()) < 1 << 20
 
 
+def test_without_cargo_on_this_machine_that_of_the_builder_is_asked(tmp_path, monkeypatch):
+    def builder() -> str:
+        raise LabError("no Docker engine answers")
+
+    folder = crate(tmp_path)
+    (folder / "lab.toml").unlink()
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(LabError, match="no Docker engine answers"):
+        proposal.init(folder, "", builder)
+    assert not (folder / "lab.toml").exists()
+
+
 @pytest.mark.parametrize("manifest", ["[package]\nname = 1\n", "[package\n"])
 def test_what_cargo_cannot_read_is_one_line(tmp_path, manifest):
     folder = crate(tmp_path, {"Cargo.toml": manifest})

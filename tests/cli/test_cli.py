@@ -69,7 +69,7 @@ RECORDED = [
         (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
         (("measure", "--width", "5%", "--workers", "1,2"), "lab: no Docker engine answers at unix:///nonexistent"),
         (("probe", "--with", "tmp"), "lab: no Docker engine answers at unix:///nonexistent"),
-        (("init", "examples/myip"), "lab: no Docker engine answers at unix:///nonexistent"),
+        (("init", "examples/myip"), f"lab: {MYIP}/lab.toml is there already; edit it, or move it away"),
         (("clean",), "lab: no Docker engine answers at unix:///nonexistent"),
     ],
 )
