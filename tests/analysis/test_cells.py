@@ -53,6 +53,8 @@ def test_a_note_of_a_row_is_beside_its_cell(recorded):
     assert notes == {"scratch": "starts", "alpine": "", "distroless": "", "debian": ""}
     shown = terminal.summary("a", studies.SIZES, {})
     assert "yes (starts)" in list(shown.columns[-1].cells)
+    noted = runs.load("a")
+    assert "A note on 1 of 1 cells: starts." in views.verdicts.size_verdict(cells.cell_table(noted), noted)
 
 
 def test_every_failed_cell_is_in_every_table_with_its_reason(recorded):

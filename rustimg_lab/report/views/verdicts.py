@@ -164,6 +164,8 @@ def size_verdict(table: pd.DataFrame, data: RunData) -> str:
         smallest = ", ".join(best[["base", "profile", "allocator"]])
         said.append(f"The smallest image is **{smallest}**: {format.mb(best[metrics.UNPACKED_BYTES])} MB.")
     said += [f"{cell.cell} has no number: {escape(cell.reason)}." for cell in table[~table["ok"]].itertuples()]
+    for note, count in works.loc[works["note"] != "", "note"].value_counts().items():
+        said.append(f"A note on {count} of {len(works)} cells: {escape(note)}.")
     for base, label in table.loc[table["stand_in"], ["base", "base_label"]].drop_duplicates().itertuples(index=False):
         own = f"its figures are not {base.capitalize()}'s"
         said.append(f"**{base} is a {escape(label)}**, not the official image: {own}.")
