@@ -74,7 +74,7 @@ def _rate(load: Load, run: Run) -> int:
             f"'{run.name}' has no throughput study of that load: call `./lab measure --study throughput` with the same "
             "options first"
         )
-    found = comparison.summarize(comparison.samples(data, study, throughput.REQUESTS_PER_S))
+    found = comparison.summarize(comparison.samples(data, study, metrics.REQUESTS_PER_S))
     return int(OF_CAPACITY * found["mean"].min())
 
 

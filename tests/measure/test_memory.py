@@ -69,7 +69,7 @@ def test_more_connections_take_more_memory(study):
 def test_the_smallest_limit_is_found_and_there_the_load_is_answered(study):
     limits, there, free = (
         values("memory-limit-large-1w-64c", metric)
-        for metric in (memory.LIMIT, "requests_per_s_at_limit", "requests_per_s")
+        for metric in (metrics.SMALLEST_LIMIT_BYTES, "requests_per_s_at_limit", "requests_per_s")
     )
     assert len(limits) == 2 * 2 and (limits >= memory.SMALLEST_BYTES).all()
     assert (there >= memory.KEPT * free).all()
@@ -79,7 +79,7 @@ def test_the_smallest_limit_is_found_and_there_the_load_is_answered(study):
 def test_a_server_under_too_small_a_limit_is_lost_and_the_bisection_goes_up(server, tools, monkeypatch):
     monkeypatch.setattr(memory, "SMALLEST_BYTES", 2 << 20)  # which the engine refuses: that counts as too small
     found = {each.metric: each for each in memory.measure_limit(server, LARGE, tools)}
-    assert found[memory.LIMIT].value >= 6 << 20 and not found[memory.LIMIT].detail
+    assert found[metrics.SMALLEST_LIMIT_BYTES].value >= 6 << 20 and not found[metrics.SMALLEST_LIMIT_BYTES].detail
     monkeypatch.setattr(memory, "LARGEST_BYTES", 3 << 20)
     with pytest.raises(Lost, match=r"a limit of 2 MiB is too small too: the server does not start: .*[Mm]emory limit"):
         memory.measure_limit(server, LARGE, tools)
@@ -88,7 +88,10 @@ def test_a_server_under_too_small_a_limit_is_lost_and_the_bisection_goes_up(serv
 def test_a_server_that_its_limit_slows_down_has_too_little(server, tools):
     many = replace(LARGE, workload=workloads.find("batch"), connections=512)
     found = {each.metric: each for each in memory.measure_limit(server, many, tools)}
-    assert found[memory.LIMIT].value > memory.SMALLEST_BYTES and not found[memory.LIMIT].detail
+    assert (
+        found[metrics.SMALLEST_LIMIT_BYTES].value > memory.SMALLEST_BYTES
+        and not found[metrics.SMALLEST_LIMIT_BYTES].detail
+    )
     with pytest.raises(Lost, match=r"requests per second, where .* are needed|requests failed|does not start|ended"):
         memory._rate(server.image, many, tools, memory.SMALLEST_BYTES, memory.KEPT * found["requests_per_s"].value)
 

@@ -55,10 +55,8 @@ def _of_load(context: StudyContext, load: Load) -> Studies:
     if not limits_memory:
         _warn(parameters, "this engine keeps no container to a memory limit: the smallest is not measured")
     under_load = {"of": "load", **parameters}
-    yield (
-        context.study(f"memory-load-{load.name}", KIND, metrics.STEADY_RSS_BYTES, under_load),
-        partial(measure_load, **asked),
-    )
+    study = context.study(f"memory-load-{load.name}", KIND, metrics.STEADY_RSS_BYTES, under_load)
+    yield study, partial(measure_load, **asked)
 
     shared = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
     held = {"of": "connections", **shared, "connections": list(CONNECTIONS), "warning": ""}
@@ -112,7 +110,7 @@ def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Ob
             now = _resident(server.client, user).get("Rss:")
             found.append(_observation(metrics.rss_at(count), now))
             each = None if None in (now, none) else (now - none) / count
-            found.append(_observation(f"bytes_per_connection_at_{count}", each))
+            found.append(_observation(metrics.bytes_per_connection_at(count), each))
     return found
 
 
