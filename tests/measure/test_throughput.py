@@ -124,7 +124,7 @@ def test_a_lab_that_is_killed_in_mid_study_goes_on_with_the_trial_that_was_in_fl
             assert how == signal.SIGKILL or (lab.returncode == 130 and ours() == [])
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        found = runs.load(name)
+        found = runs.load(name).rows
         over = found[(found["study"] == "throughput-batch-1w-8c") & (found["metric"] == metrics.TRIAL)]
         assert over["ok"].all() and not over.duplicated(["block", "cell"]).any() and len(over) == 6
         assert ours() == []

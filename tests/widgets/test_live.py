@@ -10,6 +10,7 @@ from rustimg_lab.analysis import cells, recommendation
 from rustimg_lab.model import matrix
 from rustimg_lab.paths import NOTEBOOKS, RUNS
 from rustimg_lab.report import views
+from rustimg_lab.report.plots.style import Plot
 from rustimg_lab.store import runs
 from rustimg_lab.widgets import live, trade_off
 
@@ -41,6 +42,13 @@ def test_start_here_builds_measures_and_shows_what_grows(images, tmp_path):
         ]
     finally:
         shutil.rmtree(RUNS / NAME)
+
+
+def test_a_plot_of_nothing_yet_is_shown_as_no_picture():
+    assert Plot(9, 2)._repr_mimebundle_() == ({"text/plain": ""}, {})
+    drawn = Plot(9, 2)
+    drawn.subplots()
+    assert set(drawn._repr_mimebundle_()[0]) == {"image/png"}
 
 
 def test_a_run_that_has_nothing_yet_has_an_empty_figure(tmp_path, monkeypatch):

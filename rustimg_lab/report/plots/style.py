@@ -34,6 +34,8 @@ class Plot(Figure):
         return " ".join(axes.get_label() for axes in self.axes)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict, dict]:
+        if not self.axes:  # nothing to draw yet: there is no picture of that
+            return {"text/plain": ""}, {}
         return {"image/png": print_figure(self, base64=True)}, {"image/png": {"alt": self.alt}}
 
 
