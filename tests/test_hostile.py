@@ -140,7 +140,7 @@ def test_an_environment_that_a_stranger_has_changed(runs, inputs):
         ):
             refused(read, run)
         refused(summary.notes, {"a": run})
-        refused(sections.parts, "a")
+        refused(lambda: sections.parts(store_runs.load("a")))
 
     changed()
 

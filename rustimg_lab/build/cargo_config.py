@@ -21,6 +21,9 @@ _CFG = {
     'target_endian="little"', 'target_pointer_width="64"', 'target_vendor="unknown"', 'panic="unwind"',
     'target_abi=""', 'target_has_atomic="64"', 'target_feature="sse2"', "true",
 }  # fmt: skip
+_LINKERS = {"mold": "mold", "wild": "wild"}  # by the name in -fuse-ld=NAME; others are called ld.NAME
+_PREFIXES = ("-C", "-Z", "--codegen")
+_SAME = {("lto", "true"): "fat"}  # values of a profile's setting that the compiler's option has another word for
 _CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
 
 
@@ -90,9 +93,6 @@ def tools(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
     used = [_LINKERS.get(name, f"ld.{name}") for flag in flags for name in re.findall(r"-fuse-ld=(\w+)", flag)]
     wrappers = [configuration.get("build", {}).get(key, "") for key in ("rustc-wrapper", "rustc-workspace-wrapper")]
     return tuple(name for name in (*(chosen or linkers), *used, *wrappers) if name and "/" not in name)
-
-
-_LINKERS = {"mold": "mold", "wild": "wild"}  # others are called ld.NAME
 
 
 def _of_target(configuration: dict[str, Any], target: str) -> list[dict[str, Any]]:
@@ -176,9 +176,6 @@ def options(flags: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-_PREFIXES = ("-C", "-Z", "--codegen")
-
-
 def contradiction(profile: Profile, own: Configuration, target: str) -> str:
     """Return where a profile of the lab and the project's own flags give an option of the compiler two values, with
     both sources; "" where they do not."""
@@ -191,9 +188,6 @@ def contradiction(profile: Profile, own: Configuration, target: str) -> str:
                 f"for {target}"
             )
     return ""
-
-
-_SAME = {("lto", "true"): "fat"}
 
 
 def _option(name: str, value: str) -> str:

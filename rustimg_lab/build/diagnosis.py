@@ -70,11 +70,9 @@ def _first_error(said: str) -> str:
             place = lines[number + 1].strip() if number + 1 < len(lines) else ""
             if line.endswith(":") and not causes:
                 return f"{line} {place}"
-            return (
-                f"{line} ({place.removeprefix('--> ')})"
-                if place.startswith("--> ")
-                else " ".join([line, *causes])[:MOST]
-            )
+            if place.startswith("--> "):
+                return f"{line} ({place.removeprefix('--> ')})"
+            return " ".join([line, *causes])[:MOST]
     return lines[-1].strip() if lines else ""
 
 
@@ -95,13 +93,7 @@ def _causes(lines: list[str]) -> list[str]:
     if "Caused by:" not in block:
         return []
     chain = [line for line in block[block.index("Caused by:") :] if line != "Caused by:"]
-    printed = (
-        chain.index("--- stderr")
-        if "--- stderr" in chain
-        else chain.index("--- stdout")
-        if "--- stdout" in chain
-        else 0
-    )
+    printed = next((chain.index(mark) for mark in ("--- stderr", "--- stdout") if mark in chain), 0)
     told = [line for line in chain[printed:] if not _NOISE.match(line)]
     if printed:
         panic = next((place for place, line in enumerate(told) if "panicked at" in line), len(told) - LAST)

@@ -1,10 +1,11 @@
 """What lies in `templates/`: the texts that are filled in, and what the lab knows of programs and crates by name."""
 
-import tomllib
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-KNOWN = tomllib.loads((Path(__file__).parent / "templates" / "known.toml").read_text(encoding="utf-8"))
+from rustimg_lab.model import toml
+
+KNOWN = toml.read(Path(__file__).parent / "templates" / "known.toml")
 _layout = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
 TEMPLATES = Environment(loader=PackageLoader("rustimg_lab.build"), undefined=StrictUndefined, **_layout)

@@ -112,8 +112,9 @@ def _configuration(context: Path, root: Path, directory: Path, profile: str) -> 
     files = list(cargo_config.files(directory))
     configuration = cargo_config.read(files)
     own = cargo_config.merged(cargo_config.parsed(root / "Cargo.toml"), configuration).get("profile", {})
-    if profile not in {"release"} | (own.keys() - CARGOS_PROFILES):
-        raise unknown("profile", profile, {"release"} | (own.keys() - CARGOS_PROFILES))
+    selectable = {"release"} | (own.keys() - CARGOS_PROFILES)
+    if profile not in selectable:
+        raise unknown("profile", profile, selectable)
     chain = [profile]
     while len(chain) <= len(own) and (inherited := own.get(chain[-1], {}).get("inherits")):
         chain.append(inherited)
@@ -160,16 +161,16 @@ def allocators(app: App) -> list[str]:
 def refuse(app: App, cells: list[Cell]) -> None:
     """Raises LabError when a cell has an allocator that the app cannot have, or a profile that contradicts what the app
     itself tells the compiler."""
+    known, musl_options = allocators(app), cargo_config.options(dict(app.configuration.rustflags).get(MUSL, ()))
     for cell in cells:
-        if cell.allocator not in allocators(app):
+        if cell.allocator not in known:
             if app.own_allocator:
-                raise LabError(f"{app.name} sets its own allocator: --allocators {','.join(allocators(app))} build it")
+                raise LabError(f"{app.name} sets its own allocator: --allocators {','.join(known)} build it")
             raise LabError(
                 f"{app.name} has no feature for {cell.allocator}: name it in {FILE}, under [allocators], as "
                 f'{cell.allocator} = "FEATURE"; without one its images have their C library\'s allocator'
             )
-        own = cargo_config.options(dict(app.configuration.rustflags).get(MUSL, ()))
-        if cell.base.name in ("scratch", "static") and cell.target == MUSL and own.get(_CRT_STATIC) == "-":
+        if cell.base.name in ("scratch", "static") and cell.target == MUSL and musl_options.get(_CRT_STATIC) == "-":
             raise LabError(
                 f"{app.configuration.files} has -Ctarget-feature=-crt-static for {MUSL}: such a program needs musl's "
                 f"loader, which {cell.base.name} has not; leave that base out, or the flag"

@@ -159,7 +159,7 @@ def _dependencies(package: dict[str, Any]) -> dict[str, str]:
 
 
 def _environment(names: list[str]) -> dict[str, str]:
-    """What a server is told by the variables of these that its sources read: its address, where they name one."""
+    """Return the environment variables, of those that the sources read, that pass a server its address."""
     told = {name: "{port}" for name in names if name.endswith("PORT")}
     told |= {name: "{host}:{port}" for name in names if _ADDRESS.search(name) and name not in told}
     return dict(list(told.items())[:1]) | ({name: "{host}" for name in names if name.endswith("HOST")} if told else {})

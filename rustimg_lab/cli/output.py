@@ -40,8 +40,7 @@ def make_report(names: str, form: str = "html") -> None:
     from rustimg_lab.report import publish, sections, terminal
 
     for run in sections.names(names):
-        load(run)
-        for notebook, parameters in sections.parts(run):
+        for notebook, parameters in sections.parts(load(run)):
             if sections.SECTIONS[notebook].summary:
                 console.print(terminal.summary(run, notebook, parameters))
     print(f"report: {publish.whole(names, form, say).relative_to(ROOT)}")

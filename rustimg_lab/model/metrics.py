@@ -1,6 +1,6 @@
 """Metrics: every one that a row may have: its unit, its direction, what it is called, and the study that measures it.
 
-A metric is its own name, so that rows and tables are asked by it as it stands: `rows["metric"] == metrics.TRIAL`.
+A metric is a text, its name: `rows["metric"] == metrics.TRIAL` and `table[metrics.APP_BYTES]` need no conversion.
 """
 
 from dataclasses import dataclass, replace

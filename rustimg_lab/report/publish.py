@@ -31,7 +31,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     apps = {each: cells.app_name(run) for each, run in runs.items()}
     if len(set(apps.values())) > 1:
         raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
-    wanted = [(n, run, p) for run, data in runs.items() for n, p in sections.parts_of_page(run, data)]
+    wanted = [(n, run, p) for run, data in runs.items() for n, p in sections.parts_of_page(data)]
     if not wanted:
         raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
     made = []

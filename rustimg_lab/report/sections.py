@@ -72,20 +72,20 @@ def names(name: str) -> list[str]:
     return _recorded() if name == RECORDED_RUN else list(dict.fromkeys(name.split(",")))
 
 
-def parts(run: str) -> list[tuple[str, dict]]:
+def parts(run: RunData) -> list[tuple[str, dict]]:
     """The notebooks that a run has data for, each with its parameters; of several studies, once all have a number of
     the cell that the others are held against."""
-    data = runs.load(run)
-    return [(notebook, own) for notebook, section in SECTIONS.items() for own in section.parts(data)]
+    return [(notebook, own) for notebook, section in SECTIONS.items() for own in section.parts(run)]
 
 
-def parts_of_page(run: str, data: RunData) -> list[tuple[str, dict]]:
-    """The same without what of many cells plots each by itself, where `ATTRIBUTION` tells what they have in common."""
+def parts_of_page(run: RunData) -> list[tuple[str, dict]]:
+    """Return `parts` without the notebooks that plot each of many cells by itself, where `ATTRIBUTION` shows what the
+    cells have in common."""
     found = parts(run)
     if ATTRIBUTION not in dict(found):
         return found
-    told = {each.quantity.study for each in factorials.everything(data)[0] if len(each.values) >= MANY_CELLS}
-    plans = data.environment.studies.values()
+    told = {each.quantity.study for each in factorials.everything(run)[0] if len(each.values) >= MANY_CELLS}
+    plans = run.environment.studies.values()
     few = {plan.kind for plan in plans if len(plan.cells) - 1 < MANY_CELLS}  # the twin is one of the cells
     return [each for each in found if SECTIONS[each[0]].draws not in told - few]
 

@@ -15,7 +15,11 @@ Short = tuple[str, list[list[str]], range]  # title, lines with the header first
 def of_load(run: str, **parameters: str | int) -> Short:
     """CPU time per request against the baseline, and latency where it is."""
     data = runs.load(run)
-    found = {"CPU per request": comparison.of_study(data, comparison.find_study(data, "throughput", **parameters))}
+    found = {
+        metrics.CPU_US_PER_REQUEST.phrase: comparison.of_study(
+            data, comparison.find_study(data, "throughput", **parameters)
+        )
+    }
     for study in comparison.find_studies(data, "latency", **parameters):
         percentile = data.environment.studies[study].metric.split("_")[1]
         found[f"latency, {percentile}"] = comparison.of_study(data, study)
@@ -70,7 +74,7 @@ def of_sizes(run: str) -> Short:
     shown = pd.DataFrame({"base": cells.bases_in_words(table)}).join(table[["profile", "allocator"]])
     shown["article 2021"] = table["article_bytes"].where(has_figure).map(format.megabytes)
     shown["today"] = table[metrics.UNPACKED_BYTES].map(format.megabytes)
-    shown["of it the app"] = table[metrics.APP_BYTES].map(format.megabytes)
+    shown[metrics.APP_BYTES.label] = table[metrics.APP_BYTES].map(format.megabytes)
     shown["compressed"] = [compressed(cell) for cell in table.to_dict("records")]
     shown["base from"] = table["base_source"]
     works = ["yes" + (note and f" ({note})") for note in table["note"]]

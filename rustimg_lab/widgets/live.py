@@ -60,7 +60,7 @@ def figure(run_name: str) -> Plot:
     plots.sizes.transfer(named, axes[0], f"run {run_name}: {cells['ok'].sum()} cells measured")
     if begun:
         samples = comparison.samples(run, begun[0], metrics.CPU_US_PER_REQUEST)
-        plots.studies.trials(samples, "server CPU per request, µs", f"{begun[0]}: {len(samples)} trials", axes[1])
+        plots.studies.trials(samples, metrics.CPU_US_PER_REQUEST.title, f"{begun[0]}: {len(samples)} trials", axes[1])
     return drawn
 
 

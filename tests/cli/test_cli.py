@@ -229,7 +229,7 @@ def test_both_machines_executed_as_many_instructions():
 
 @pytest.mark.parametrize("run", RECORDED[:5])
 def test_the_readmes_tables_are_the_recorded_runs(run):
-    for notebook, parameters in sections.parts(run):
+    for notebook, parameters in sections.parts(runs.load(run)):
         table = terminal.markdown(run, notebook, parameters)
         assert table in DOCUMENTS, f"README.md or docs/ should have this table:\n{table}"
 
@@ -246,7 +246,7 @@ def test_the_readmes_tables_are_the_recorded_runs(run):
 def test_the_readmes_choices_are_those_of_the_recorded_runs(run, wishes):
     for line in views.recommendation.evidence(recommendation.choose(runs.load(f"recorded/{run}"), wishes))[1:]:
         assert line in DOCUMENTS, f"README.md or docs/ should say:\n{line}"
-    for notebook, parameters in sections.parts(f"recorded/{run}") if run != "service" else ():
+    for notebook, parameters in sections.parts(runs.load(f"recorded/{run}")) if run != "service" else ():
         summary = sections.SECTIONS[notebook].summary
         assert not summary or terminal.markdown(f"recorded/{run}", notebook, parameters) in DOCUMENTS
 

@@ -98,8 +98,8 @@ def test_a_page_loads_nothing_and_can_be_heard(run):
     ],
 )
 def test_of_many_cells_the_page_has_what_they_have_in_common(run, left_out):
-    shown = {notebook for notebook, _ in sections.parts_of_page(run, runs.load(run))}
-    assert {notebook for notebook, _ in sections.parts(run)} - shown == left_out
+    shown = {notebook for notebook, _ in sections.parts_of_page(runs.load(run))}
+    assert {notebook for notebook, _ in sections.parts(runs.load(run))} - shown == left_out
 
 
 def test_the_raw_rows_are_inside(recorded):

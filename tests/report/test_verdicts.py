@@ -90,7 +90,7 @@ def test_shared_cpus_are_said_in_every_table(study):
     summary = comparison.summarize(comparison.samples(run, "s", CPU))
     for table in (views.studies.ratios(found), views.studies.summary({"CPU": summary}), views.studies.studies(run)):
         assert SHARED in table.to_html()
-    ((notebook, parameters),) = sections.parts("a")
+    ((notebook, parameters),) = sections.parts(runs.load("a"))
     assert SHARED in str(terminal.summary("a", notebook, parameters).title)
 
 
@@ -110,7 +110,7 @@ def test_studies_that_have_hardly_begun_have_their_tables_and_plots_too(study, b
     views.verdicts.ratios(found, "CPU")
     for plot in (plots.studies.trials(samples, "CPU", ""), plots.studies.ratios(found, "CPU", "")):
         plot.canvas.draw()
-    assert terminal.markdown("a", *sections.parts("a")[0]).count("\n") == 2 + len(found)
+    assert terminal.markdown("a", *sections.parts(runs.load("a"))[0]).count("\n") == 2 + len(found)
 
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are(study):
