@@ -198,7 +198,7 @@ class TestInit:
         assert {key: value for key, value in hashes(folder).items() if key != path} == before
         app = lab_toml.load(folder)
         assert (app.name, app.package, app.member) == ("tiny", "tiny", False)
-        assert lab_toml.allocators(app) == ["system", "jemalloc", "mimalloc"]
+        assert lab_toml.allocators(app) == ["system", "mimalloc"]  # its feature jemalloc brings no allocator
         assert app.check == Check(arguments=("--version",))
         with pytest.raises(LabError, match="is there already"):
             proposal.init(folder, "", lambda: builder)
