@@ -29,11 +29,13 @@ WIDTHS = (1280, 390)
 TOKEN = "only-on-this-machine"
 RUN_TIMEOUT_S = 180
 QUIET_S = 4
+WAIT_MS = 60_000  # builds may run beside these tests
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         sandbox = [] if os.geteuid() else ["--no-sandbox"]
         opened = playwright.chromium.launch(executable_path=tools.browser(), args=sandbox)
@@ -234,7 +236,7 @@ def _restart_and_run_all(
     """Opens a notebook in a workspace of its own, does so by the menu, saves, and returns the outputs."""
     address, folder = jupyterlab
     path = folder / f"{name}.ipynb"
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(WAIT_MS)
     page.goto(f"{address}/lab/workspaces/{workspace}/tree/{name}.ipynb?token={TOKEN}&reset")
     expect(page.locator(".jp-NotebookPanel:visible .jp-Cell").first).to_be_visible()
     # One that is restarted in the moment in which it has begun can stay "starting" for ever, as JupyterLab sees it.

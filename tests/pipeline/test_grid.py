@@ -6,12 +6,10 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.lab import forget, ours, work_folders
+from support.lab import forget, ours, wait_for, work_folders
 from support.registries import rootfs
 
 from rustimg_lab.analysis import cells, comparison
@@ -269,15 +267,15 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     slow.write_text(f'fn main() {{ std::process::Command::new("{SLEEP[0]}").arg("{SLEEP[1]}").status().unwrap(); }}')
     process = start("--bases", "scratch,debian", "--allocators", "system")
     at_once = min(2, machine.parallel_builds())
-    assert _wait_for(lambda: len(_sleeping()) == at_once, 120), "cargo did not come as far as the build script"
+    assert wait_for(lambda: len(_sleeping()) == at_once, 120), "cargo did not come as far as the build script"
     process.send_signal(sign)
     out, err = process.communicate(timeout=60)
     assert process.returncode == (-9 if sign == signal.SIGKILL else 130), out + err
     if sign != signal.SIGKILL:
         assert err.strip() == "lab: interrupted; the same command goes on from here"
     # After a kill the kernel tells bake, and bake the engine, which takes a moment.
-    assert _wait_for(lambda: not _bakes(process.pid) and not _sleeping(), 30)
-    assert ours() == []
+    assert wait_for(lambda: not _bakes(process.pid) and not _sleeping(), 30)
+    assert ours(process.pid) == []
     rows = RUNS / name / "rows.jsonl"
     assert not rows.exists() or all(json.loads(line) for line in rows.read_text().splitlines())
 
@@ -306,12 +304,3 @@ def _commands() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found
-
-
-def _wait_for(what: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not what():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True

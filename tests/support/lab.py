@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,11 +25,13 @@ as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), rea
 TINY = Path(__file__).parent.parent / "crates" / "tiny"
 
 
-def ours() -> list[Container]:
-    """This clone's containers, running or not, but for those of tests that run beside these."""
+def ours(of: int | None = None) -> list[Container]:
+    """This clone's containers, running or not, but for those of tests that run beside these; of one process on request:
+    those that a killed lab of the tests beside these leaves until its next command cannot be told from others."""
     filters = {"label": f"{client.CONTAINER_LABEL}={client.lab_id()}"}
-    found = client.connect().containers.list(all=True, ignore_removed=True, filters=filters)
-    return [each for each in found if _is_ours(each.labels[client.PID_LABEL].partition("-")[0])]
+    listed = client.connect().containers.list(all=True, ignore_removed=True, filters=filters)
+    owners = [(container, container.labels[client.PID_LABEL].partition("-")[0]) for container in listed]
+    return [container for container, pid in owners if (pid == str(of) if of else _is_ours(pid))]
 
 
 def work_folders() -> list[Path]:
@@ -44,6 +47,16 @@ def _is_ours(pid: str) -> bool:
         except OSError:  # it has just ended
             return True
     return pid != "0"
+
+
+def wait_for(holds: Callable[[], bool], seconds: float) -> bool:
+    """Whether something holds before the time is over."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def forget(run: str) -> None:
