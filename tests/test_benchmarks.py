@@ -9,8 +9,6 @@ import pytest
 
 from rustimg_lab.paths import ROOT
 
-DOCUMENTS = (ROOT / "docs" / "results.md").read_text()
-
 
 @pytest.fixture(scope="module", autouse=True)
 def benchmarks():
@@ -52,9 +50,7 @@ def test_the_table_has_the_medians_and_the_ratios(grid):
         assert f"| {ours} / {theirs} | {kind} | {ratio:.2f} | {limit} |" in table
 
 
-def test_the_readme_has_the_committed_results(grid):
-    table = grid.table(json.loads(grid.RESULTS.read_text()))
-    assert table in DOCUMENTS, f"README.md or docs/ should have this table:\n{table}"
+def test_the_committed_results_keep_to_the_limits(grid):
     for ours, theirs, key, limit in grid.LIMITS:
         results = json.loads(grid.RESULTS.read_text())["steps"]
         one, other = (
@@ -75,8 +71,6 @@ def test_the_ladder_cost_little_beside_cargo_and_nothing_was_compiled_twice(ladd
     found = json.loads(ladder.RESULTS.read_text())
     assert found["compiled_twice"] == [] and found["cargo_steps_run"] <= found["cargo_steps"] < found["cells"]
     assert found["beside_cargo_cpu_s"] <= (ladder.LIMIT - 1) * found["cargo_cpu_s"]
-    told = ladder.table(found)
-    assert told in DOCUMENTS, f"README.md or docs/ should say:\n{told}"
 
 
 def test_a_call_that_was_stopped_goes_on_after_its_last_whole_round(grid, tmp_path):

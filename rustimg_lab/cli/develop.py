@@ -1,6 +1,5 @@
 """Commands for work on the lab itself: test, docs."""
 
-import ast
 import os
 import subprocess
 import sys
@@ -13,11 +12,9 @@ import click
 from rustimg_lab.cli import output
 from rustimg_lab.cli.options import REST, command
 from rustimg_lab.errors import LabError
-from rustimg_lab.paths import PACKAGE, ROOT
+from rustimg_lab.paths import ROOT
 
 PYTEST = (sys.executable, "-m", "pytest")
-PAGE = ROOT / "docs" / "architecture.md"
-BEGIN, END = "<!-- modules: written by ./lab docs -->\n", "<!-- /modules -->\n"
 
 
 @command(click.Argument(["rest"], nargs=-1, metavar="[OPTIONS OF PYTEST]..."), **REST)
@@ -63,25 +60,13 @@ def _all_tests() -> int:
 
 @command()
 def docs(options: SimpleNamespace) -> int:
-    """Write the list of modules in docs/architecture.md."""
-    PAGE.write_text(page())
-    return 0
+    """Write the tables and figures of README.md and docs/, and the list of modules."""
+    return documents("-r")
 
 
-def page() -> str:
-    """Return the text of the page, with the list of modules as the code has them now."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    return before + BEGIN + _modules() + END + rest.partition(END)[2]
-
-
-def _modules() -> str:
-    """A table: each module with the first sentence of its docstring, a sub-package before what is in it."""
-    lines = ["| module | what it does |", "| --- | --- |"]
-    for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: (path.parent, path.name != "__init__.py", path.name)):
-        if path == PACKAGE / "__init__.py":
-            continue
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-        said = ast.get_docstring(ast.parse(path.read_text())) or ""
-        first = " ".join(said.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".").replace("|", "\\|")
-        lines.append(f"| {f'**`{name}`**' if path.name == '__init__.py' else f'`{name}`'} | {first} |")
-    return "\n".join(lines) + "\n"
+def documents(*options: str) -> int:
+    """Call cog, which puts what the functions of docs/figures.py print between the marks of each document. Returns its
+    exit code: with the options `--check --diff` nothing is written, and 5 says that a document is not up to date."""
+    paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    cog = [sys.executable, "-m", "cogapp", "-P", "-I", str(ROOT / "docs"), "-p", "from figures import *"]
+    return subprocess.run([*cog, *options, *map(str, paths)], cwd=ROOT).returncode
