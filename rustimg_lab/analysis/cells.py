@@ -5,6 +5,7 @@ import pandas as pd
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.bases import everything
+from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.paths import ARTICLE
 from rustimg_lab.store.rows import NOTE
 from rustimg_lab.store.runs import RunData, current
@@ -157,9 +158,10 @@ def drawn(table: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """By profile as first written, then base in the order of the article, then allocator as first written."""
+    """By profile as first written (`published` first), base in the article's order, allocator as first written."""
     ranks = table[["profile", "base", "allocator"]].copy()
     for factor in ("profile", "allocator"):
         ranks[factor] = pd.Categorical(table[factor], table[factor].unique()).codes
+    ranks["profile"] = ranks["profile"].mask(table["profile"] == PUBLISHED.name, -1)
     ranks["base"] = table["base"].map({name: rank for rank, name in enumerate(everything())}).fillna(len(everything()))
     return table.loc[ranks.sort_values(list(ranks)).index]

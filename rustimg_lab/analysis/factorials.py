@@ -14,6 +14,7 @@ from rustimg_lab.model import factorial, metrics
 from rustimg_lab.model.matrix import WITH
 from rustimg_lab.model.metrics import Metric
 from rustimg_lab.model.names import TWIN
+from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.store.runs import RunData
 
 DRAWS = 2000
@@ -141,9 +142,9 @@ def predict(model: Any, turned: pd.DataFrame) -> pd.DataFrame:
 
 
 def _works(run: RunData) -> pd.DataFrame:
-    """The cells that work, by cell; what is added to an image is no knob."""
+    """The cells that work, by cell; what is added to an image is no knob, and the crate as published has none."""
     table = cell_table(run).query("ok").set_index("cell")
-    return table[~table.index.str.contains(WITH)]
+    return table[~table.index.str.contains(WITH) & table["profile"].ne(PUBLISHED.name)]
 
 
 def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
@@ -152,6 +153,7 @@ def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame,
     if not study:
         raise LabError(f"run '{run.name}' has no {about.study} study{f' of {workload}' if workload else ''}")
     samples = comparison.samples(run, study, about)
+    samples = samples[samples["profile"] != PUBLISHED.name]
     wide = samples.pivot(index="cell", columns="block", values="value").dropna(axis=1)
     if wide.shape[1] < 2:
         raise LabError(f"{study} of run '{run.name}' has fewer than two blocks in which every cell has a value")

@@ -146,7 +146,8 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
             own = targets[cell.slug]
             own |= {"target": dockerfile.COLD, "labels": own["labels"] | {client.MADE_OF_LABEL: made_of}}
     first = targets[cells[0].slug]
-    text = first["dockerfile-inline"] + dockerfile.FACTS_STAGE.format(app=app.name)
+    toolchain = images[BUILDER].toolchain(cells[0].debian)
+    text = first["dockerfile-inline"] + dockerfile.render(cells[0], app, toolchain, dockerfile.FACTS)
     output = [f"type=local,dest={context.work / cells[0].binary.slug}"]
     targets[FACTS] = first | {"dockerfile-inline": text, "target": FACTS, "tags": [], "labels": {}, "output": output}
     return _escaped({"target": targets})

@@ -149,6 +149,17 @@ def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tup
             yield from _paths(value, of_dependencies or name.endswith("dependencies") or name in ("patch", "replace"))
 
 
+def brings(features: dict[str, list[str]], feature: str) -> set[str]:
+    """Return all that a feature turns on, itself among it: features, and dependencies as `dep:NAME`."""
+    found, waiting = set(), [feature]
+    while waiting:
+        if (each := waiting.pop()) not in found:
+            found.add(each)
+            name, slash, _ = each.partition("/")
+            waiting += features.get(each, []) + ([f"dep:{name}"] if slash and not name.endswith("?") else [])
+    return found
+
+
 def toolchain(folders: list[Path]) -> str:
     """Return the channel that the first of these folders with a toolchain file asks rustup for; "" where none has."""
     for path in (folder / name for folder in folders for name in ("rust-toolchain", "rust-toolchain.toml")):

@@ -11,20 +11,13 @@ from rustimg_lab.model.bases import BUILDER, MUSL, RUST_VERSION
 from rustimg_lab.model.cargo_profile import toml_value
 from rustimg_lab.model.extras import ADDITIONS
 from rustimg_lab.model.matrix import OWN, Cell, reference
+from rustimg_lab.model.profiles import PUBLISHED
 
 CARGO_AUDITABLE = "0.6.6"  # the version of the crate
 
-# Stages of the lab's own, put behind the measured text, by which it reads what the builder stage made. They change
-# nothing of that text: BuildKit shares the builder stage between the two.
-FACTS_STAGE = """
-FROM builder AS symbols
-RUN nm --print-size --defined-only --demangle /out/{app} > /symbols
-
-FROM scratch AS facts
-COPY --from=builder /out/ /out/
-COPY --from=builder /rootfs/ /rootfs/
-COPY --from=symbols /symbols /symbols
-"""
+# The template of stages of the lab's own, put behind the measured text, by which it reads what the builder stage made.
+# They change nothing of that text: BuildKit shares the builder stage between the two.
+FACTS = "facts.j2"
 
 # The builder with the crates in it and with nothing compiled, to build from cold, offline. They are fetched again: the
 # builder stage may have been cached for longer than what cargo had downloaded.
@@ -44,13 +37,13 @@ CMD {command}
 """
 
 
-def render(cell: Cell, app: App, toolchain: str = "") -> str:
-    """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte.
+def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfile.j2") -> str:
+    """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte; or `FACTS`.
 
     `toolchain` names a builder other than the default, whose compiled crates must not be mixed with the default's.
     """
     additions = [ADDITIONS[name] for name in cell.additions]
-    return TEMPLATES.get_template("Dockerfile.j2").render(
+    return TEMPLATES.get_template(template).render(
         cell=cell,
         app=app,
         rust_reference=reference(BUILDER, cell.debian),
@@ -103,7 +96,9 @@ def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
 
 def _cargo(cell: Cell, app: App) -> str:
     """The call that builds the program."""
-    features = [*app.features, *(feature for name, feature in app.allocators if name == cell.allocator)]
+    of_allocator = [feature for name, feature in app.allocators if name == cell.allocator]
+    features = [*app.features, *(app.moved if cell.allocator == OWN else of_allocator)]
+    with_defaults, features = app.default_features or "default" in features, [f for f in features if f != "default"]
     words = [
         "cargo",
         *(["auditable"] if cell.profile.auditable else []),
@@ -113,7 +108,7 @@ def _cargo(cell: Cell, app: App) -> str:
         f"--target {cell.target}",
         *([f"--package {app.package}"] if app.member else []),
         f"--bin {app.name}",
-        *([] if app.default_features else ["--no-default-features"]),
+        *([] if with_defaults else ["--no-default-features"]),
         *([f"--features {','.join(features)}"] if features else []),
     ]
     return " ".join(words)
@@ -133,8 +128,8 @@ def _exports(cell: Cell, app: App) -> list[str]:
     cargo does by itself: by them the lab tells the allocator and the crates; the profile says whether they stay."""
     prefix = f"CARGO_PROFILE_{app.profile.upper().replace('-', '_')}_"
     told = [f"{prefix}{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
-    told += [f"{prefix}STRIP=debuginfo"] if app.configuration.strips else []
-    told += _rustflags(cell, app)
+    told += [f"{prefix}STRIP=debuginfo"] if app.configuration.strips and cell.profile != PUBLISHED else []
+    told += _rustflags(cell, app) if cell.profile != PUBLISHED else []
     told += [f"{name}={shlex.quote(value)}" for name, value in app.build_environment]
     return told + (["RUSTC_BOOTSTRAP=1"] if cell.profile.unstable else [])
 

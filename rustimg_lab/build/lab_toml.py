@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.build import cargo_config, sources
+from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.host import process
 from rustimg_lab.host.files import sha256
@@ -81,7 +82,22 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
         app, directory=context, at="/".join(directory.relative_to(context).parts),
         lock_sha256=sha256(root / "Cargo.lock"), member=root != directory or "package" in told,
         configuration=_configuration(context, root, directory, app.profile), date=_date(context, directory),
+        moved=_moved(app, root, directory),
     )  # fmt: skip
+
+
+def _moved(app: App, root: Path, directory: Path) -> tuple[str, ...]:
+    """The default features of the crate that bring an allocator, which has cells of its own here; `default` where the
+    file has all others, and with these the crate is as its defaults make it."""
+    if app.default_features or not app.allocators:
+        return ()
+    files = [directory / "Cargo.toml", *(root / each for each in sources.walk(root))]
+    named = (path for path in files if path.name == "Cargo.toml" and app.package in path.read_text(errors="replace"))
+    own = (each for each in map(cargo_config.parsed, named) if each.get("package", {}).get("name") == app.package)
+    features, of_allocators = next(own, {}).get("features", {}), set(dict(app.allocators).values())
+    defaults = features.get("default", [])
+    moved = [each for each in defaults if brings(features, each) & of_allocators]
+    return ("default",) if moved and {*defaults} <= {*app.features, *moved} else tuple(moved)
 
 
 def _date(context: Path, directory: Path) -> int:
@@ -163,7 +179,7 @@ def refuse(app: App, cells: list[Cell]) -> None:
     itself tells the compiler."""
     known, musl_options = allocators(app), cargo_config.options(dict(app.configuration.rustflags).get(MUSL, ()))
     for cell in cells:
-        if cell.allocator not in known:
+        if cell.allocator not in (*known, OWN):
             if app.own_allocator:
                 raise LabError(f"{app.name} sets its own allocator: --allocators {','.join(known)} build it")
             raise LabError(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.build import cargo_config, lab_toml, sources
+from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.build.known import KNOWN, TEMPLATES
 from rustimg_lab.engine import containers
 from rustimg_lab.errors import LabError, unknown
@@ -126,17 +127,6 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         environment=environment,
     )
     return text, [note for note, holds in notes.items() if holds]
-
-
-def brings(features: dict[str, list[str]], feature: str) -> set[str]:
-    """Return all that a feature turns on, itself among it: features, and dependencies as `dep:NAME`."""
-    found, waiting = set(), [feature]
-    while waiting:
-        if (each := waiting.pop()) not in found:
-            found.add(each)
-            name, slash, _ = each.partition("/")
-            waiting += features.get(each, []) + ([f"dep:{name}"] if slash and not name.endswith("?") else [])
-    return found
 
 
 def _allocators(package: dict[str, Any]) -> dict[str, str]:

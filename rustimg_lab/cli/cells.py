@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import click
 
 from rustimg_lab.cli import selection
-from rustimg_lab.cli.options import ADDITIONS, ALLOCATORS, APP, CELLS, DEBIAN, GRID, KNOBS, command, option
+from rustimg_lab.cli.options import ADDITIONS, ALLOCATORS, APP, CELLS, DEBIAN, GRID, KNOBS, PROFILES, command, option
 from rustimg_lab.cli.types import Names
-from rustimg_lab.model import bases, matrix, profiles
+from rustimg_lab.model import bases, matrix
+from rustimg_lab.model.profiles import PUBLISHED
 
 
 @command(GRID, APP, *CELLS, *KNOBS, DEBIAN)
@@ -20,7 +21,7 @@ def cells(options: SimpleNamespace) -> int:
 
 @command(
     click.Argument(["base"], type=Names("base", bases.everything())),
-    option("--profile", "build profile:", Names("profile", profiles.everything(), joined=True), "optimized"),
+    option("--profile", "build profile:", Names("profile", PROFILES, joined=True), shown="optimized; --app: published"),
     option("--allocator", "allocator:", Names("allocator", ALLOCATORS), shown=f"{matrix.ARTICLE}; with --app system"),
     *(DEBIAN, ADDITIONS, APP),
 )
@@ -29,8 +30,9 @@ def dockerfile(options: SimpleNamespace) -> int:
     from rustimg_lab.build import dockerfile, lab_toml
 
     app = selection.load_app(options)
-    allocator = options.allocator or (lab_toml.allocators(app)[0] if options.app else matrix.ARTICLE)
-    cell = matrix.cell(options.base, options.profile, allocator, options.debian, options.additions)
+    profile = options.profile or (PUBLISHED.name if options.app and not options.allocator else "optimized")
+    usual = lab_toml.allocators(app)[0] if options.app and profile != PUBLISHED.name else matrix.ARTICLE
+    cell = matrix.cell(options.base, profile, options.allocator or usual, options.debian, options.additions)
     lab_toml.refuse(app, [cell])
     print(dockerfile.render(cell, app), end="")
     return 0

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import click
 
+from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output, selection, types
 from rustimg_lab.cli.options import ADDITIONS, GRID, KNOBS, command, option, run_options
 from rustimg_lab.measure.workloads import WORKLOADS
@@ -63,7 +64,7 @@ def measure(options: SimpleNamespace) -> int:
     loads = selection.chosen_loads(options, kind, app)
     usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not kind.of_builds else kind
     if kind.of_builds and not options.knobs:  # each cell is minutes of a trial: not every allocator of an own app
-        options.allocators = options.allocators or kind.allocators
+        options.allocators = options.allocators or (lab_toml.allocators(app)[:1] if options.app else kind.allocators)
     cells = selection.chosen_cells(options, app, usual)
     plan = Plan(options.blocks, options.width and options.width / 100, options.baseline, options.seed)
     made = planner.planner(options.study, loads, plan, programs[0])
@@ -78,7 +79,9 @@ def probe(options: SimpleNamespace) -> int:
 
     app = selection.load_app(options)
     options.run = options.run or (f"{app.package}-{PROBES_RUN}" if options.app else PROBES_RUN)
-    cells = selection.chosen_cells(options, app, matrix.usual("article", options.debian))
+    usual = matrix.usual("article", options.debian)
+    options.profiles = options.profiles or usual.profiles  # the program that probes has no profile of the crate's own
+    cells = selection.chosen_cells(options, app, usual)
     if options.additions:  # beside those without: what they cost, and what they mend, is the difference
         cells += [replace(cell, additions=options.additions) for cell in cells]
     server = app.server if app.serve or not options.app else None

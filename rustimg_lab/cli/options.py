@@ -9,7 +9,7 @@ import click
 from rustimg_lab.cli import types
 from rustimg_lab.cli.types import Names
 from rustimg_lab.model import bases, extras, factorial, matrix
-from rustimg_lab.model.profiles import everything
+from rustimg_lab.model.profiles import PUBLISHED, everything
 
 REST = {"ignore_unknown_options": True}  # for a command that passes what it does not know to another program
 
@@ -48,7 +48,8 @@ _KNOBS = f"profiles to turn on and off in every combination, on {_LEVELS} unless
 _PATTERNS = "only cells whose names match, with wildcards as in a shell; `./lab cells` lists the names"
 _ADDITIONS = "; ".join(["added to the image", *(f"{name}: {each.summary}" for name, each in extras.ADDITIONS.items())])
 
-ALLOCATORS = (matrix.ARTICLE, *matrix.ALLOCATORS)
+ALLOCATORS = (matrix.ARTICLE, *matrix.ALLOCATORS, matrix.OWN)
+PROFILES = (PUBLISHED.name, *everything())
 ACROSS = option("--across-machines", "compare speeds of two machines too", is_flag=True)
 APP = option("--app", "a crate of your own, in which `./lab init` was called", click.Path(path_type=Path))
 DEBIAN = option("--debian", "Debian release:", Names("Debian release", bases.RELEASES), matrix.DEBIAN)
@@ -58,7 +59,7 @@ ADDITIONS = option(
 )  # fmt: skip
 CELLS = [
     option("--bases", "base images:", Names("base", bases.everything(), several=True)),
-    option("--profiles", "build profiles:", Names("profile", everything(), several=True, joined=True)),
+    option("--profiles", "build profiles:", Names("profile", PROFILES, several=True, joined=True)),
     option("--allocators", "allocators:", Names("allocator", ALLOCATORS, several=True)),
     option("--only", _PATTERNS, types.names, metavar="PATTERN[,...]"),
 ]

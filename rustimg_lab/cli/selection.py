@@ -14,6 +14,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.measure import workloads
 from rustimg_lab.model import factorial, matrix
 from rustimg_lab.model.app import App
+from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.model.studies import LOAD_OPTIONS, Kind
 from rustimg_lab.paths import MYIP
 
@@ -38,7 +39,8 @@ def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind |
     if fraction is not None and not knobs:
         raise LabError("--fraction is of the cells that --knobs make: name those too")
     if knobs:
-        names = options.allocators or [name for name in factorial.ALLOCATORS if not options.app or name in grid[2]]
+        known = grid[2] if options.app else factorial.ALLOCATORS
+        names = options.allocators or [each for each in (matrix.OWN, *factorial.ALLOCATORS) if each in known]
         cells = factorial.cells(options.bases or factorial.BASES, knobs, names, options.debian, fraction)
     else:
         cells = matrix.grid(*grid, options.debian)
@@ -57,9 +59,10 @@ def matching(cells: list[matrix.Cell], patterns: list[str] | None) -> list[matri
 
 
 def chosen_grid(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind) -> list[Sequence[str]]:
-    """Return the bases, profiles and allocators that were named, else the usual; of an own app those it can have."""
+    """Return the bases, profiles and allocators that were named, else the usual; of an own app `published` is first."""
     allocators = options.allocators or (lab_toml.allocators(app) if options.app else usual.allocators)
-    return [options.bases or usual.bases, options.profiles or usual.profiles, allocators]
+    profiles = [PUBLISHED.name, *usual.profiles] if options.app else usual.profiles
+    return [options.bases or usual.bases, options.profiles or profiles, allocators]
 
 
 def image_sources(options: SimpleNamespace) -> "Sources":

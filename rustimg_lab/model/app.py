@@ -70,7 +70,8 @@ class App:
     `name` is the binary's; `directory` the folder that builds get, `at` the folder in it that cargo is called in, ""
     for itself; `lock_sha256` the SHA-256 of its Cargo.lock in hex; `package` the crate's name, which cargo is told for
     a `member` of a workspace; `features` are on beside the allocator's, which are in `allocators` by the allocator's
-    name; with `own_allocator` its sources set one without asking a feature. `profile` is the crate's profile that all
+    name; `moved` are those of the crate's default features that bring one of them, `default` where the file has all
+    others; with `own_allocator` its sources set one without asking a feature. `profile` is the crate's profile that all
     cells begin with; `build_environment` what the build finds in its environment, `date` that of
     its sources, in seconds since 1970; `system_packages` are Debian's, for
     the build; `serve` is for a server only, which without a `check` has to answer what `serve` asks.
@@ -90,6 +91,7 @@ class App:
     at: str = ""
     profile: str = "release"
     own_allocator: bool = False
+    moved: tuple[str, ...] = ()
     build_environment: tuple[tuple[str, str], ...] = ()
     configuration: Configuration = Configuration()
     date: int = 0

@@ -1,6 +1,7 @@
 """A cell as a user writes it without the Dockerfile: Cargo.toml and .cargo/config.toml."""
 
 from rustimg_lab.model import matrix
+from rustimg_lab.model.profiles import PUBLISHED
 
 
 def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
@@ -8,6 +9,8 @@ def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
     compiler's flags for `.cargo/config.toml`, and the rest in comments. Raises LabError when there is no such cell."""
     cell = matrix.cell(base, profile_name, allocator)
     profile = cell.profile
+    if profile == PUBLISHED:
+        return f"# nothing: it is the crate as published, built for the target {cell.target}\n"
     settings = dict(profile.settings) | ({"strip": "true"} if profile.strip else {})
     lines = ["# Cargo.toml", "[profile.release]", *(f"{key} = {toml_value(value)}" for key, value in settings.items())]
     lines += ["", "# .cargo/config.toml", "[build]", f'target = "{cell.target}"']
@@ -16,7 +19,7 @@ def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
         lines.append(f"rustflags = [{flags}]")
     if profile.unstable:
         lines += ["", f"# RUSTC_BOOTSTRAP=1 cargo build --release {' '.join(profile.cargo)}".rstrip()]
-    if allocator != "system":
+    if allocator not in ("system", matrix.OWN):
         lines += ["", f"# with the app's own feature for {allocator} as its global allocator"]
     if profile.upx:
         lines += ["", "# then: upx --best --lzma"]

@@ -7,7 +7,7 @@ from html import escape
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import bases
 from rustimg_lab.model.bases import DEBIAN, GNU, MUSL, RELEASES, Base
-from rustimg_lab.model.profiles import Profile, everything, find
+from rustimg_lab.model.profiles import PUBLISHED, Profile, everything, find
 
 WITH = "-with_"  # in a cell's name, before its additions
 
@@ -79,7 +79,7 @@ ARTICLE_BASES = ("scratch", "alpine", "distroless", "debian")
 PROFILES = ("baseline", "optimized")  # the article's; `profiles.everything()` has all
 
 ALLOCATORS = ("system", "jemalloc", "mimalloc")
-OWN = "own"  # in the place of an allocator: the one that the app's sources set without asking a feature
+OWN = "own"  # in the place of an allocator: the one that the app has with the features that it is published with
 ARTICLE = "article"  # in the place of an allocator: the one that the article uses on that base
 
 
@@ -124,12 +124,17 @@ def release(debian: str) -> dict[str, str]:
 def cell(
     base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN, additions: tuple[str, ...] = ()
 ) -> Cell:
-    """One cell by names; the allocator `article` becomes what the article uses on that base. Raises LabError."""
+    """One cell by names; `article` becomes the allocator that the article uses on that base, or the profile `published`
+    has. Raises LabError."""
     chosen, compiled = base(base_name), find(profile_name)
     upx = release(debian)["upx"]
     _known("allocator", allocator, (*ALLOCATORS, ARTICLE, OWN))
     if compiled.upx and not upx:
         raise LabError(f"profile '{profile_name}': Debian {debian} has no package of UPX; take --debian trixie")
+    if compiled == PUBLISHED:
+        if allocator not in (ARTICLE, OWN):
+            raise LabError(f"profile '{PUBLISHED.name}' has the crate's own allocator, not {allocator}: leave that out")
+        allocator = OWN
     if allocator == ARTICLE:
         allocator = "system" if compiled.glibc else chosen.article_allocator
     return Cell(chosen, compiled, allocator, debian, additions)
@@ -139,15 +144,16 @@ def links_musl(base_name: str, profile_name: str) -> bool:
     """Whether cells of a base and a profile are linked with musl, also where the lab knows one of them no more (it
     does not know then what they were)."""
     try:
-        return cell(base_name, profile_name, "system").target == MUSL
+        return cell(base_name, profile_name, ARTICLE).target == MUSL
     except LabError:
         return False
 
 
 def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str], debian: str = DEBIAN) -> list[Cell]:
-    """Every combination, each once, ordered by profile, allocator, base as named. Raises LabError on a wrong name."""
+    """Every combination, once, by profile, allocator, base as named; `published` once a base. Raises LabError."""
     bases, profiles, allocators = list(bases), list(profiles), list(allocators)
-    cells = (cell(b, p, a, debian) for p in profiles for a in allocators for b in bases)
+    of = {PUBLISHED.name: [OWN]}
+    cells = (cell(b, p, a, debian) for p in profiles for a in of.get(p, allocators) for b in bases)
     return list(dict.fromkeys(cells))
 
 

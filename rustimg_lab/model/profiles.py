@@ -59,15 +59,21 @@ class Profile:
         return any(flag.startswith("-Zbuild-std") for flag in self.cargo)
 
 
+# No profile of the file's: it sets nothing, and its cells are built as the crate's owner builds it.
+PUBLISHED = Profile("published", "the crate's own profile, features, allocator and flags, and nothing of the lab's")
+
+
 def find(name: str) -> Profile:
     """The profile of that name, or those joined by `+`. Raises LabError when one is unknown, or two contradict."""
-    known = everything()
+    known = everything() | {PUBLISHED.name: PUBLISHED}
     parts = name.split("+")
     for part in parts:
         if part not in known:
             raise unknown("profile", part, known)
     if len(parts) == 1:
         return known[name]
+    if PUBLISHED.name in parts:
+        raise LabError(f"'{name}': {PUBLISHED.name} is the crate as its owner builds it, and cannot be combined")
     summary = "; ".join(known[part].summary for part in parts)
     return replace(reduce(_combined, (known[part] for part in parts)), name=name, summary=summary, gain="", cost="")
 
@@ -85,8 +91,8 @@ def everything() -> dict[str, Profile]:
 
 
 def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
-    if not all(letter.isalnum() or letter == "-" for letter in name):
-        raise LabError("a name has letters, digits and dashes")
+    if not all(letter.isalnum() or letter == "-" for letter in name) or name == PUBLISHED.name:
+        raise LabError(f"a name has letters, digits and dashes, and is not {PUBLISHED.name}, which the lab has itself")
     own = toml.make(Profile, entry, name=name)
     own = replace(own, settings=tuple((key, _as_cargo_says(value)) for key, value in own.settings))
     # These become lines and words of a Dockerfile.

@@ -16,6 +16,7 @@ from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, sta
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model import studies as kinds
 from rustimg_lab.model.app import App
+from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.store import runs
 from rustimg_lab.store.runs import Run
 
@@ -52,11 +53,13 @@ def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
 
 
 def short(bases: list[str], profiles: list[str], allocators: list[str], debian: str) -> list[matrix.Cell]:
-    """The cells of the short study of a grid: one profile, the optimized where it is there, and on musl its own malloc,
-    which comes first, beside the allocators that were asked for. Raises LabError on a wrong name."""
-    profile = "optimized" if "optimized" in profiles else profiles[-1]
-    found = matrix.grid(bases, [profile], [matrix.OWN if matrix.OWN in allocators else "system", *allocators], debian)
-    asked = matrix.grid(bases, [profile], allocators, debian)
+    """The cells of the short study of a grid: the crate as published where it is there, then one profile, the optimized
+    where that is, and on musl its own malloc, which comes first, beside the allocators that were asked for. Raises
+    LabError on a wrong name."""
+    last = "optimized" if "optimized" in profiles else profiles[-1]
+    chosen = [each for each in profiles if each in (PUBLISHED.name, last)]
+    found = matrix.grid(bases, chosen, [matrix.OWN if matrix.OWN in allocators else "system", *allocators], debian)
+    asked = matrix.grid(bases, chosen, allocators, debian)
     return [cell for cell in found if cell in asked or cell.target == matrix.MUSL]
 
 

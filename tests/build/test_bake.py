@@ -17,8 +17,8 @@ from rustimg_lab.build import dockerfile, lab_toml, sources
 from rustimg_lab.build.bake import BuildContext, bake_file
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import files, machine, process, tools
-from rustimg_lab.measure.binary import linked_allocator
+from rustimg_lab.host import files, machine, process, proxy, tools
+from rustimg_lab.measure.binary import elf_facts, linked_allocator
 from rustimg_lab.model import matrix
 from rustimg_lab.paths import ROOT
 
@@ -144,6 +144,59 @@ def test_what_is_no_source_never_enters_the_context(tiny, builds):
     )
     (built,) = builds([matrix.cell("scratch", "baseline", "system")], tiny)
     assert built.image, built.reason
+
+
+BY_HAND = """ARG RUST_IMAGE
+FROM ${{RUST_IMAGE}} AS builder
+WORKDIR /src
+COPY . .
+RUN --mount=type=secret,id=ca,mode=0444 \\
+    --mount=type=cache,id=rustimg-lab-cargo-home,target=/cargo \\
+    if [ -f /run/secrets/ca ]; then export CARGO_HTTP_CAINFO=/run/secrets/ca; fi; \\
+    export CARGO_HOME=/cargo CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH={date}; \\
+    cargo build --release --locked --target {target}
+FROM scratch
+COPY --from=builder /target/{target}/release/tiny /
+"""
+
+
+@pytest.mark.parametrize("base", ["scratch", "debian"])
+@pytest.mark.parametrize(
+    ("manifest", "flags", "allocator"),
+    [
+        ("[profile.release]\nstrip = true\nlto = true\n[profile.release.package.itoa]\nopt-level = 1\n", "", "system"),
+        ("[profile.release]\ndebug = true\n", '"-Cstrip=symbols", "-Copt-level=2"', "mimalloc"),
+    ],
+    ids=["strips, with a setting for a package", "an allocator by default, with flags of its own"],
+)  # fmt: skip
+def test_the_crate_as_published_is_what_cargo_makes_by_hand(
+    base, manifest, flags, allocator, tiny, builds, images, tmp_path
+):
+    path = tiny.directory / "Cargo.toml"
+    defaults = '[features]\ndefault = ["system", "mimalloc"]\n' if allocator == "mimalloc" else "[features]\n"
+    path.write_text(path.read_text().replace("[features]\n", defaults) + manifest)
+    if flags:
+        (tiny.directory / ".cargo").mkdir()
+        (tiny.directory / ".cargo" / "config.toml").write_text(f"[build]\nrustflags = [{flags}]\n")
+    text = (tiny.directory / "lab.toml").read_text()  # as init writes it
+    kept = 'default_features = false\nfeatures = ["system"]\n' if allocator == "mimalloc" else ""
+    (tiny.directory / "lab.toml").write_text(kept + text.replace('system = "system"\n', ""))
+
+    app, (cell,) = lab_toml.load(tiny.directory), matrix.grid([base], ["published"], ["system"])
+    (built,) = builds([cell], app)
+    assert built.image, built.reason
+    source, out = tmp_path / "by-hand", tmp_path / "made"
+    source.write_text(BY_HAND.format(date=app.date, target=cell.target))
+    bundle = ["--secret", f"id=ca,src={machine.ca_bundle()}"] if machine.ca_bundle() else []
+    given = {"RUST_IMAGE": images["rust"].image, **proxy.variables()}.items()
+    process.run(
+        [*tools.buildx_command(), "build", f"--output=type=local,dest={out}", *bundle, f"--file={source}",
+         *(f"--build-arg={key}={value}" for key, value in given), str(tiny.directory)]
+    )  # fmt: skip
+    assert files.sha256(built.shipped) == files.sha256(out / "tiny")
+    assert elf_facts(built.shipped)["stripped"]
+    assert linked_allocator(built.linked) == allocator  # of a link of its own, with the symbols
+    assert "tiny::main" in built.symbols.read_text()
 
 
 CANARY = "canary-7f3a91c2-in-the-ca-bundle"

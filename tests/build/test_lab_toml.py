@@ -118,6 +118,48 @@ def test_what_an_app_strips_by_itself_is_left_to_the_profile(tmp_path):
     assert "export CARGO_PROFILE_RELEASE_STRIP=debuginfo; \\\n" in dockerfile.render(cell, own)
 
 
+def test_the_crate_as_published_is_told_nothing_of_the_labs(tmp_path):
+    config = "[build]\nrustflags = ['-Cstrip=symbols']\n"
+    profiles = "\n[profile.release]\nstrip = true\n[profile.release.package.itoa]\nopt-level = 1\n"
+    folder = crate(tmp_path / "a", lab_toml="", Cargo_toml=MANIFEST + profiles)
+    (folder / ".cargo").mkdir()
+    (folder / ".cargo" / "config.toml").write_text(config)
+    app, cell = lab_toml.load(folder), matrix.cell("scratch", "published", "own")
+    text, facts = dockerfile.render(cell, app), dockerfile.render(cell, app, template=dockerfile.FACTS)
+    assert f"    cargo build --locked --release --target {matrix.MUSL} --bin tiny; \\\n" in text
+    assert not any(word in text for word in ("STRIP", "RUSTFLAGS", "--config", "strip -s"))
+    assert f"cargo rustc --locked --release --target {matrix.MUSL} --bin tiny -- -Cstrip=none; " in facts
+    assert "cargo" not in dockerfile.render(matrix.cell("scratch", "strip", "system"), app, template=dockerfile.FACTS)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "told", "options"),
+    [
+        ("", "", ""),
+        ('"system", "mimalloc"', 'default_features = false\nfeatures = ["system"]', " --features system"),
+        ('"mimalloc"', "default_features = false", ""),
+        ('"all"', 'default_features = false\nfeatures = ["jemalloc"]', " --features jemalloc"),
+        ('"system"', "default_features = false", " --no-default-features"),
+        ('"system", "mimalloc"', "default_features = false", " --no-default-features --features mimalloc"),
+        ('"mimalloc"', 'features = ["jemalloc"]', " --features jemalloc"),
+    ],
+)
+def test_the_crate_as_published_has_its_default_features_where_only_an_allocators_was_moved(
+    tmp_path, defaults, told, options
+):
+    named = f'{told}\n[allocators]\nmimalloc = "mimalloc"\n'
+    features = f'[features]\nall = ["mimalloc"]\ndefault = [{defaults}]\n'
+    folder = crate(tmp_path / "a", lab_toml=named, Cargo_toml=MANIFEST.replace("[features]\n", features))
+    text = dockerfile.render(matrix.cell("scratch", "published", "own"), lab_toml.load(folder))
+    assert f" --bin tiny{options}; \\\n" in text
+    # The same of a package that the file names in a workspace without one of its own.
+    (folder / "Cargo.toml").rename(folder / "src" / "Cargo.toml")
+    (folder / "Cargo.toml").write_text('[workspace]\nmembers = ["src"]\n')
+    (folder / lab_toml.FILE).write_text(f'package = "tiny"\n{named}')
+    text = dockerfile.render(matrix.cell("scratch", "published", "own"), lab_toml.load(folder))
+    assert f" --package tiny --bin tiny{options}; \\\n" in text
+
+
 def test_an_app_with_an_allocator_of_its_own_is_built_as_it_is(tmp_path):
     app = lab_toml.load(crate(tmp_path / "a", lab_toml='own_allocator = true\n[allocators]\nmimalloc = "mimalloc"\n'))
     assert lab_toml.allocators(app) == ["own", "mimalloc"]
@@ -126,6 +168,34 @@ def test_an_app_with_an_allocator_of_its_own_is_built_as_it_is(tmp_path):
         lab_toml.refuse(app, [matrix.cell("scratch", "baseline", "system")])
     cells = planner.short(["scratch"], ["baseline"], lab_toml.allocators(app), matrix.DEBIAN)
     assert [cell.allocator for cell in cells] == ["own", "mimalloc"]
+    cells = planner.short(["scratch"], ["published", "baseline"], lab_toml.allocators(app), matrix.DEBIAN)
+    assert [cell.profile.name for cell in cells] == ["published", "baseline", "baseline"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ((), "scratch-published-own scratch-baseline-own scratch-optimized-own"),
+        (("--profiles", "published", "--allocators", "own"), "scratch-published-own"),
+        (("--profiles", "baseline"), "scratch-baseline-own"),
+        (("--knobs", "strip"), "scratch-baseline-own scratch-strip-own"),
+    ],
+)
+def test_the_crate_as_published_is_the_first_cell_and_one_with_an_own_allocator_has_its_knobs(
+    lab, tmp_path, options, expected
+):
+    folder = crate(tmp_path / "a", lab_toml="own_allocator = true\n")
+    done = lab("cells", "--app", str(folder), "--bases", "scratch", *options)
+    assert done.stdout.split() == expected.split(), done.stderr
+
+
+def test_a_dockerfile_of_an_own_app_is_that_of_the_crate_as_published(lab, tmp_path):
+    folder = crate(tmp_path / "a", lab_toml='[allocators]\nmimalloc = "mimalloc"\n')
+    calls = [(), ("--allocator", "mimalloc"), ("--profile", "strip")]
+    heads = [lab("dockerfile", "scratch", "--app", str(folder), *options).stdout.splitlines()[2] for options in calls]
+    assert [(head.split("profile ")[1].split()[0], head.split()[-1]) for head in heads] == [
+        ("published", "own."), ("optimized", "mimalloc."), ("strip", "system."),
+    ]  # fmt: skip
 
 
 def test_the_date_that_a_program_tells_is_that_of_its_sources(tmp_path):

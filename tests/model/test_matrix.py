@@ -22,6 +22,15 @@ def test_a_cell_named_twice_is_there_once():
     assert len(matrix.grid(["scratch"], ["baseline"], [matrix.ARTICLE, "jemalloc", "system"])) == 2
 
 
+def test_the_crate_as_published_is_one_cell_a_base_with_its_own_allocator():
+    cells = matrix.grid(["scratch", "debian"], ["published", "strip"], ["jemalloc", "own"])
+    assert [str(cell) for cell in cells[:2]] == ["scratch-published-own", "debian-published-own"]
+    assert len(cells) == 2 + 4 and matrix.cell("scratch", "published", matrix.ARTICLE) == cells[0]
+    assert matrix.links_musl("scratch", "published") and not matrix.links_musl("debian", "published")
+    with pytest.raises(LabError, match="profile 'published' has the crate's own allocator, not jemalloc"):
+        matrix.cell("scratch", "published", "jemalloc")
+
+
 def test_slugs_tell_cells_apart():
     cells = matrix.grid(everything(), matrix.PROFILES, matrix.ALLOCATORS)
     assert len({cell.slug for cell in cells}) == len(cells) == len(everything()) * 2 * 3

@@ -51,6 +51,7 @@ def test_profiles_are_combined_in_any_order():
     [
         ("opt-s+opt-z", "'opt-s' and 'opt-z' cannot be combined: opt-level is s and z"),
         ("lto-thin+optimized", "'lto-thin' and 'optimized' cannot be combined: lto is thin and true"),
+        ("opt-s+published", "'opt-s+published': published is the crate as its owner builds it, and cannot be combined"),
         ("opt-s+abrot", "unknown profile 'abrot': did you mean 'abort'"),
     ],
 )
