@@ -101,7 +101,8 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     found = found[columns].assign(value=found["value"].astype(float))
     found = found.groupby(columns, sort=False, as_index=False)["value"].median()
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
-    found.attrs = {"warning": plan.parameters["warning"], "stand_ins": run.environment.stand_ins}
+    told = filter(None, [plan.parameters["warning"], run.environment.app.get("note")])
+    found.attrs = {"warning": "; ".join(told), "stand_ins": run.environment.stand_ins}
     return found
 
 

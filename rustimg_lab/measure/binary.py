@@ -25,6 +25,14 @@ _ALLOCATOR_SYMBOLS = {
 _SYSTEM, _RUST = re.compile(r"posix_memalign(@.*)?|.*__rdl_alloc"), re.compile(r".*4core")
 
 
+def other_compiler(linked: Path, toolchain: str) -> str:
+    """A note where a binary is not of the compiler that the project's `toolchain` file asks for; "" where it is."""
+    rustc = str(elf_facts(linked)["rustc"])
+    if toolchain in ("", "stable") or toolchain.partition("-")[0] in rustc:
+        return ""
+    return f"compiled by rustc {rustc}, not {toolchain} as the project's toolchain file asks"
+
+
 def measure_binary(linked: Path, shipped: Path, allocator: str, toolchain: str = "") -> list[Observation]:
     """What the binary is: its bytes, and from its ELF headers how it is linked and what it needs.
 
@@ -35,9 +43,8 @@ def measure_binary(linked: Path, shipped: Path, allocator: str, toolchain: str =
     found = linked_allocator(linked)
     facts = elf_facts(linked) | {"stripped": elf_facts(shipped)["stripped"]}
     reason = not_as_asked(found, allocator)
-    honoured = toolchain in ("", "stable") or toolchain.partition("-")[0] in facts["rustc"]
-    told = f"{NOTE}compiled by rustc {facts['rustc']}, not {toolchain} as the project's toolchain file asks"
-    notes = {} if honoured else {metrics.RUSTC: told}
+    told = other_compiler(linked, toolchain)
+    notes = {metrics.RUSTC: NOTE + told} if told else {}
     return [
         Observation(metrics.BINARY_BYTES, shipped.stat().st_size),
         *(Observation(metric, value, detail=notes.get(metric, "")) for metric, value in facts.items()),

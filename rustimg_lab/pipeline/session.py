@@ -144,10 +144,14 @@ def building(batch: Batch, session: Session) -> Iterator[Iterator[Built]]:
 
 
 def keep_dockerfile(built: Built, batch: Batch, session: Session) -> None:
-    """Writes the text that a cell was built of into the run."""
+    """Writes the text that a cell was built of into the run, and notes a compiler that was not asked for."""
     texts = session.run.path / "dockerfiles" / batch.folder
     texts.mkdir(exist_ok=True)
     files.write_whole(texts / f"Dockerfile.{built.cell.slug}", built.text)
+    note = built.linked and binary.other_compiler(built.linked, batch.app.configuration.toolchain)
+    if note and session.run.environment["app"].get("note") != note:
+        session.say(f"note: {note}")
+        session.run.save_environment(app=session.run.environment["app"] | {"note": note})
 
 
 def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
@@ -172,7 +176,10 @@ def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
 def _remember(session: Session, request: Request) -> None:
     """Records what the run is of, and what it was called with. Raises LabError when it was begun with another app."""
     run, images, app, command = session.run, session.images, request.app, request.command
-    identity = identify(app, run.name, run.environment.get("app", {}))
+    before = run.environment.get("app", {})
+    identity = before | identify(app, run.name, before)
+    if overrides := sorted({f"{name}.{key}" for name, key in app.configuration.overrides}):
+        session.say(f"note: the crate's profile has {', '.join(overrides)} of single packages; a lab profile's own win")
     known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
     now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
     commands = run.environment.get("commands", [])

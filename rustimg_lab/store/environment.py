@@ -42,7 +42,7 @@ class Environment:
     machine: dict[str, str | int]  # what two runs must share to be compared, as `engine.client.machine` tells it
     images: dict[str, dict[str, Any]]  # by digest: where each base image is from, as `build.bases` records it
     bases: dict[str, str] = field(default_factory=dict)  # by the base's name: the digest of one of the images
-    app: dict[str, str] = field(default_factory=dict)  # the name of the package, and the SHA-256 of its lockfile
+    app: dict[str, str] = field(default_factory=dict)  # name, SHA-256 of its lockfile, and a `note` on all cells
     capabilities: dict[str, str | int | bool] = field(default_factory=dict)  # as `engine.capabilities` saw them
     tools: dict[str, str | None] = field(default_factory=dict)  # the versions of the lab's and the engine's programs
     debian: str = ""  # the Debian suite of the builder

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from rustimg_lab.analysis import cells
+from rustimg_lab.analysis import cells, comparison, recommendation
 from rustimg_lab.model import matrix, studies
 from rustimg_lab.report import terminal, views
 from rustimg_lab.store import runs
@@ -17,6 +17,8 @@ GOOD = [
     Observation("layer_bytes", 3_000_000, "B", detail="app: COPY"),
     Observation("runs", True),
 ]
+
+NOTED = Observation("rustc", "2", detail="note: compiled by rustc 2, not 1")
 
 
 @pytest.fixture
@@ -55,6 +57,27 @@ def test_a_note_of_a_row_is_beside_its_cell(recorded):
     assert "yes (starts)" in list(shown.columns[-1].cells)
     noted = runs.load("a")
     assert "A note on 1 of 1 cells: starts." in views.verdicts.size_verdict(cells.cell_table(noted), noted)
+
+
+def test_the_crate_as_published_is_first_and_a_compiler_that_was_not_asked_for_is_in_every_table(recorded):
+    with runs.open_run("a", {}) as run:
+        run.append(matrix.cell("scratch", "published", "own"), "sha256:own", GOOD)
+        run.append(matrix.cell("scratch", "published", "own"), "sha256:own", [NOTED])
+        plan = {"kind": "build", "metric": "cold_build_s", "baseline": "scratch-published-own", "cells": []}
+        plan |= {
+            "parameters": {"warning": "short", "cpus": 1, "program": "a"},
+            "seed": 0,
+            "stopping": {"blocks": 1},
+            "contents": {},
+        }
+        run.save_environment(app={"name": "a", "note": "compiled by rustc 2, not 1"}, studies={"load": plan})
+    data = runs.load("a")
+    table = cells.cell_table(data)
+    assert table["cell"].iloc[0] == "scratch-published-own"
+    assert recommendation.candidates(data)[2] == ["compiled by rustc 2, not 1"]
+    trials = comparison.samples(data, "load", "cold_build_s")
+    assert trials.attrs["warning"] == "short; compiled by rustc 2, not 1"
+    assert "compiled by rustc 2, not 1" in views.sizes.breakdown(table).to_html()
 
 
 def test_every_failed_cell_is_in_every_table_with_its_reason(recorded):

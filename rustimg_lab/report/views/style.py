@@ -39,7 +39,8 @@ def known_sizes(table: pd.DataFrame, headings: dict[str, str]) -> pd.DataFrame:
 
 
 def with_reason(shown: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """A column for why a cell has no number, where one has none."""
+    """Columns for what is to know of a cell, and for why one has no number, where there is such."""
+    shown = shown.assign(note=table["note"]) if "note" in table and table["note"].any() else shown
     return shown if table["ok"].all() else shown.assign(**{"no number, because": table["reason"]})
 
 
