@@ -88,7 +88,7 @@ def linked_allocator(path: Path) -> str:
 
 def not_as_asked(found: str, asked: str) -> str:
     """Why a binary's allocator is not the one that was asked for, as `linked_allocator` found it; "" when it is."""
-    if not found:
+    if not found and asked != OWN:
         return "no symbols, by which its allocator could be told: something in the app's cargo configuration strips it"
     if asked in (found, OWN):
         return ""

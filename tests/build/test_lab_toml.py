@@ -128,7 +128,7 @@ def test_the_crate_as_published_is_told_nothing_of_the_labs(tmp_path):
     text, facts = dockerfile.render(cell, app), dockerfile.render(cell, app, template=dockerfile.FACTS)
     assert f"    cargo build --locked --release --target {matrix.MUSL} --bin tiny; \\\n" in text
     assert not any(word in text for word in ("STRIP", "RUSTFLAGS", "--config", "strip -s"))
-    assert f"cargo rustc --locked --release --target {matrix.MUSL} --bin tiny -- -Cstrip=none; " in facts
+    assert f"RUSTC_WORKSPACE_WRAPPER=rustc-with-symbols cargo build --locked --release --target {matrix.MUSL}" in facts
     assert "cargo" not in dockerfile.render(matrix.cell("scratch", "strip", "system"), app, template=dockerfile.FACTS)
 
 

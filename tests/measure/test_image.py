@@ -294,6 +294,7 @@ def test_a_stripped_binary_tells_no_allocator(compile_c):
     assert binary.linked_allocator(linked) == ""
     rows = {row.metric: row for row in binary.measure_binary(linked, linked, "system")}
     assert not rows["linked_allocator"].ok and rows["linked_allocator"].reason.startswith("no symbols, by which")
+    assert binary.not_as_asked("", "own") == ""  # it was asked for none
 
 
 def test_what_is_no_elf_file_is_refused(tmp_path):
