@@ -160,12 +160,12 @@ COPY --from=builder /target/{target}/release/tiny /
 """
 
 
-@pytest.mark.parametrize("base", ["scratch", "debian"])
 @pytest.mark.parametrize(
-    ("manifest", "flags", "allocator"),
+    ("base", "manifest", "flags", "allocator"),
     [
-        ("[profile.release]\nstrip = true\nlto = true\n[profile.release.package.itoa]\nopt-level = 1\n", "", "system"),
-        ("[profile.release]\ndebug = true\n", '"-Cstrip=symbols", "-Copt-level=2"', "mimalloc"),
+        ("debian", "[profile.release]\nstrip = true\nlto = true\n[profile.release.package.itoa]\nopt-level = 1\n",
+         "", "system"),
+        ("scratch", "[profile.release]\ndebug = true\n", '"-Cstrip=symbols", "-Copt-level=2"', "mimalloc"),
     ],
     ids=["strips, with a setting for a package", "an allocator by default, with flags of its own"],
 )  # fmt: skip
@@ -188,10 +188,9 @@ def test_the_crate_as_published_is_what_cargo_makes_by_hand(
     source, out = tmp_path / "by-hand", tmp_path / "made"
     source.write_text(BY_HAND.format(date=app.date, target=cell.target))
     bundle = ["--secret", f"id=ca,src={machine.ca_bundle()}"] if machine.ca_bundle() else []
-    given = {"RUST_IMAGE": images["rust"].image, **proxy.variables()}.items()
     process.run(
-        [*tools.buildx_command(), "build", f"--output=type=local,dest={out}", *bundle, f"--file={source}",
-         *(f"--build-arg={key}={value}" for key, value in given), str(tiny.directory)]
+        [*tools.buildx_command(), "build", f"--output=type=local,dest={out}", *bundle, *proxy.build_options(),
+         "--build-arg", f"RUST_IMAGE={images['rust'].image}", f"--file={source}", str(tiny.directory)]
     )  # fmt: skip
     assert files.sha256(built.shipped) == files.sha256(out / "tiny")
     assert elf_facts(built.shipped)["stripped"]
