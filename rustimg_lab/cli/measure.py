@@ -79,9 +79,8 @@ def probe(options: SimpleNamespace) -> int:
 
     app = selection.load_app(options)
     options.run = options.run or (f"{app.package}-{PROBES_RUN}" if options.app else PROBES_RUN)
-    usual = matrix.usual("article", options.debian)
-    options.profiles = options.profiles or usual.profiles  # the program that probes has no profile of the crate's own
-    cells = selection.chosen_cells(options, app, usual)
+    options.profiles = options.profiles or matrix.PROFILES  # the program that probes has none of the crate's own
+    cells = selection.chosen_cells(options, app, matrix.usual("article", options.debian))
     if options.additions:  # beside those without: what they cost, and what they mend, is the difference
         cells += [replace(cell, additions=options.additions) for cell in cells]
     server = app.server if app.serve or not options.app else None
