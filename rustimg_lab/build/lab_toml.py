@@ -11,7 +11,8 @@ from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.host import process
 from rustimg_lab.host.files import sha256
-from rustimg_lab.model.app import App, Check, Configuration, Serve
+from rustimg_lab.model import toml
+from rustimg_lab.model.app import App, Check, Configuration, Serve, Service
 from rustimg_lab.model.bases import GNU, MUSL
 from rustimg_lab.model.matrix import ALLOCATORS, OWN, Cell
 from rustimg_lab.paths import ROOT
@@ -23,15 +24,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:+?-]*")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DEBIAN_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_SERVICE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")  # a host's name, and a part of an image's
+_REFERENCE = re.compile(r"[\w./:@-]+", re.ASCII)
 _TEXTS = {"features": _FEATURE, "packages": _DEBIAN_PACKAGE}
 # Every key with the types that its value may have, by table; "" is the file itself.
 _KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "": {"binary": (str,), "package": (str,), "features": (list,), "default_features": (bool,), "packages": (list,),
          "profile": (str,), "context": (str,), "own_allocator": (bool,), "build_environment": (dict,),
-         "allocators": (dict,), "check": (dict,), "serve": (dict,)},
+         "allocators": (dict,), "check": (dict,), "serve": (dict,), "services": (list,)},
     "allocators": dict.fromkeys(ALLOCATORS, (str,)),
     "check": {"arguments": (list,), "prints": (str,), "exit_code": (int,), "https_url": (str,), "https_ca": (str,)},
-    "serve": {"arguments": (list,), "environment": (dict,), "method": (str,), "path": (str,), "body": (str,)},
+    "serve": {"arguments": (list,), "environment": (dict,), "method": (str,), "path": (str,), "body": (str,),
+              "before": (list,)},
 }  # fmt: skip
 
 
@@ -50,6 +54,7 @@ def load(directory: Path) -> App:
             if not _NAME.fullmatch(each):
                 raise LabError(f"'{each}' cannot be the name of a package or a binary")
         serve = _serve(told["serve"]) if "serve" in told else None
+        services = _services(told["services"], directory) if "services" in told else ()
     except LabError as error:
         raise LabError(f"{path}: {error}") from None
     app = App(
@@ -59,6 +64,7 @@ def load(directory: Path) -> App:
         system_packages=tuple(told.get("packages", [])), profile=told.get("profile", "release"),
         build_environment=tuple(told.get("build_environment", {}).items()), serve=serve,
         check=None if serve and "check" not in told else _check(told.get("check", {})),
+        services=services,
     )  # fmt: skip
     return _placed(app, directory, told)
 
@@ -166,7 +172,29 @@ def _serve(told: dict[str, Any]) -> Serve:
         raise LabError(f"[serve] 'method': '{told['method']}' is not one of GET, POST, PUT")
     if not told.get("path", "/").startswith("/"):
         raise LabError(f"[serve] 'path': '{told['path']}' does not begin with /")
-    return Serve(**told | {"arguments": tuple(arguments), "environment": tuple(sorted(environment.items()))})
+    calls = told.get("before", [])
+    if not all(isinstance(call, list) and all(isinstance(text, str) for text in call) for call in calls):
+        raise LabError("[serve] 'before' is a list of lists of arguments, such as [[\"migrate\"]]")
+    told |= {"arguments": tuple(arguments), "before": tuple(map(tuple, calls))}
+    return Serve(**told | {"environment": tuple(sorted(environment.items()))})
+
+
+def _services(told: list[Any], directory: Path) -> tuple[Service, ...]:
+    """The services; an archive by its whole path."""
+    from rustimg_lab.build.archives import detect  # loads the docker package, which help and completion do not need
+
+    made: dict[str, Service] = {}
+    for table in told:
+        each = toml.make(Service, table, where := f"[[services]] {len(made) + 1}: ")
+        if not all(isinstance(text, str) for text in (*each.command, *each.ready, *dict(each.environment).values())):
+            raise LabError(f"{where}'environment', 'command' or 'ready' has something in it that is no text")
+        if not _SERVICE.fullmatch(each.name) or each.name in made:
+            raise LabError(f"{where}'name': '{each.name}' cannot be a host's name, or is that of another service")
+        image = str((directory / Path(each.image).expanduser()).resolve()) if detect(each.image) else each.image
+        if image == "packages" or not (detect(image) or _REFERENCE.fullmatch(image)):
+            raise LabError(f"{where}'image': '{image}' cannot be the name of an image, or the path of an archive")
+        made[each.name] = replace(each, image=image, environment=tuple(sorted(each.environment)))
+    return tuple(made.values())
 
 
 def allocators(app: App) -> list[str]:
@@ -209,13 +237,14 @@ def _checked(told: dict[str, Any]) -> dict[str, Any]:
         where = f"[{table}] " if table else ""
         check_keys(entries, keys, where)
         for key, value in entries.items():
-            if isinstance(value, list) and not all(isinstance(each, str) for each in value):
+            texts = value if isinstance(value, list) and key not in ("before", "services") else []
+            if not all(isinstance(each, str) for each in texts):
                 raise LabError(f"{where}'{key}' has something in it that is no text")
             for each in value if key in _TEXTS else []:
                 if not _TEXTS[key].fullmatch(each):
                     raise LabError(f"{where}'{key}': '{each}' cannot be such a name")
     check = told.get("check", {})
-    if ("https_url" in check and {"prints", "exit_code"} & set(check)) or (
+    if ("https_url" in check and ({"prints", "exit_code"} & set(check) or told.get("services"))) or (
         "https_ca" in check and "https_url" not in check
     ):
         raise LabError("[check] 'https_url' goes with 'https_ca' and 'arguments', and with nothing else")

@@ -26,13 +26,15 @@ class Check:
 @dataclass(frozen=True)
 class Serve:
     """How a server is started and what it is asked: `arguments` and `environment` with `{host}`, `{port}`, `{workers}`
-    (its threads) and `{deadline_s}` (after which it should end by itself) in them, which each start fills in."""
+    (its threads) and `{deadline_s}` (after which it should end by itself) in them, which each start fills in. `before`
+    has the arguments of each call of the program that has to end with 0 before the server is started."""
 
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     method: str = "GET"
     path: str = "/"
     body: str = ""
+    before: tuple[tuple[str, ...], ...] = ()
 
     def told(self, **values: str | int) -> tuple[list[str], dict[str, str]]:
         """Arguments and environment with these values in them."""
@@ -43,6 +45,18 @@ class Serve:
             return text
 
         return [filled(each) for each in self.arguments], {key: filled(each) for key, each in self.environment}
+
+
+@dataclass(frozen=True)
+class Service:
+    """What runs beside the app, such as a database: a container of `image` (a reference, or an archive's path), with
+    `name` as its host name. `ready` is called in it until it ends with 0."""
+
+    name: str
+    image: str
+    environment: tuple[tuple[str, str], ...] = ()
+    command: tuple[str, ...] = ()
+    ready: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,8 @@ class App:
     others; with `own_allocator` its sources set one without asking a feature. `profile` is the crate's profile that all
     cells begin with; `build_environment` what the build finds in its environment, `date` that of
     its sources, in seconds since 1970; `system_packages` are Debian's, for
-    the build; `serve` is for a server only, which without a `check` has to answer what `serve` asks.
+    the build; `serve` is for a server only, which without a `check` has to answer what `serve` asks; `services` run
+    beside the app whenever it runs.
     """
 
     name: str
@@ -95,6 +110,7 @@ class App:
     build_environment: tuple[tuple[str, str], ...] = ()
     configuration: Configuration = Configuration()
     date: int = 0
+    services: tuple[Service, ...] = ()
 
     @property
     def server(self) -> "App":

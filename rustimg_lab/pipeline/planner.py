@@ -47,6 +47,8 @@ def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
     if own and not app.serve and not kind.of_builds:
         raise LabError(f"{own / lab_toml.FILE}: has no [serve], which says how its server is started and asked")
     if kind is kinds.KINDS[kinds.DEPLOY]:
+        if app.services:
+            raise LabError(f"{own / lab_toml.FILE}: has [[services]], which a deploy study does not start")
         cold_engine.check()
     measured = app if own else app.server
     return [measured, app] if kind.of_clients and not app.serve else [measured]

@@ -20,6 +20,7 @@ from rustimg_lab.host import machine, process, proxy, tools
 from rustimg_lab.host.files import sha256
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.app import Check
+from rustimg_lab.model.studies import KINDS
 from rustimg_lab.paths import MYIP, REPORTS
 from rustimg_lab.pipeline import planner
 from rustimg_lab.store import runs
@@ -88,6 +89,16 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         ("[check]\nhttps_ca = 'CA'", "[check] 'https_url' goes with 'https_ca' and 'arguments', and with nothing else"),
         ("[check]\nhttps_url = 'URL'\nprints = 'a'", "[check] 'https_url' goes with"),
         ("[serve]\narguments = ['{port}']\npath = 'x'", "[serve] 'path': 'x' does not begin with /"),
+        ("[serve]\narguments = ['{port}']\nbefore = ['migrate']", "[serve] 'before' is a list of lists of arguments"),
+        ("services = ['db']", "[[services]] 1: has no name"),
+        ("[services]\nname = 'db'", "'services' has the wrong type"),
+        ("[[services]]\nname = 'db'", "[[services]] 1: has no image"),
+        ("[[services]]\nname = 'db'\nimage = 'a'\nreddy = []", "key 'reddy': did you mean 'ready'"),
+        ("[[services]]\nname = 'db'\nimage = 'a b'", "'image': 'a b' cannot be the name of an image"),
+        ("[[services]]\nname = 'my db'\nimage = 'a'", "'name': 'my db' cannot be a host's name"),
+        ("[[services]]\nname = 'db'\nimage = 'a'\nenvironment = { A = 1 }", "has something in it that is no text"),
+        (2 * "[[services]]\nname = 'db'\nimage = 'a'\n", "[[services]] 2: 'name': 'db' cannot be a host's name, or is"),
+        ("[check]\nhttps_url = 'URL'\n[[services]]\nname = 'db'\nimage = 'a'", "[check] 'https_url' goes with"),
         ("[serve]\nenvironment = { PORT = 1, A = '{port}' }", "[serve] 'environment' has something in it that is no"),
     ],
 )
@@ -232,6 +243,31 @@ def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
     app = lab_toml.load(folder)
     assert app.check is None and app.server is app
     assert app.serve.told(host="::1", port=80, workers=2) == (["--bind=::1:80"], {"N": "2 of {x}"})
+
+
+def test_services_are_images_or_archives_below_the_folder(tmp_path):
+    text = """[serve]
+arguments = ["{port}"]
+before = [["migrate", "--all"], ["seed"]]
+[[services]]
+name = "db"
+image = "registry.example:5000/postgres:17@sha256:ab"
+environment = { B = "{port}", A = "1" }
+command = ["postgres", "-c", "fsync=off"]
+ready = ["pg_isready"]
+[[services]]
+name = "cache"
+image = "../redis.tar.gz"
+"""
+    app = lab_toml.load(crate(tmp_path / "a", lab_toml=text))
+    assert app.serve.before == (("migrate", "--all"), ("seed",))
+    database, cache = app.services
+    assert database.environment == (("A", "1"), ("B", "{port}"))
+    assert (database.command, database.ready) == (("postgres", "-c", "fsync=off"), ("pg_isready",))
+    assert database.image == "registry.example:5000/postgres:17@sha256:ab"
+    assert cache.image == str(tmp_path / "redis.tar.gz")
+    with pytest.raises(LabError, match=r"lab\.toml: has \[\[services\]\], which a deploy study does not start"):
+        planner.programs(app, KINDS["deploy"], tmp_path / "a")
 
 
 def proposed(features: dict[str, list[str]], *dependencies: str, named: str = "") -> dict:
