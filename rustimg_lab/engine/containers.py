@@ -62,7 +62,7 @@ def remove_container(container: Container) -> None:
     try:
         with suppress(APIError):  # it does not run
             container.kill()  # Podman's forced removal stops it first, which may take ten seconds
-        container.remove(force=True)
+        container.remove(force=True, v=True)  # with the volumes that its image asks for
     except APIError as error:
         if error.status_code not in (404, 409):  # 409: two labs clear up after a third that was killed
             raise

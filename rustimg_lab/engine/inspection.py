@@ -25,6 +25,7 @@ class ImageInfo:
     user: str
     labels: dict[str, str]
     layers: tuple[str, ...]
+    ports: tuple[str, ...] = ()  # that it says it listens on, such as "5432/tcp"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def image(attributes: dict[str, Any]) -> ImageInfo:
         user=config.get("User") or "",
         labels=config.get("Labels") or {},
         layers=tuple((attributes.get("RootFS") or {}).get("Layers") or ()),
+        ports=tuple(config.get("ExposedPorts") or ()),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rustimg_lab.engine import capabilities, images
 from rustimg_lab.errors import unknown
+from rustimg_lab.measure import services
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Plan, PlanError, Study, Treatment
 from rustimg_lab.model import names
@@ -48,5 +49,5 @@ class StudyContext:
         before = self.run.environment.get("studies", {}).get(name, {})
         seed = before.get("seed", random.randrange(1 << 32)) if plan.seed is None else plan.seed
         contents = {each.name: images.contents_digest(each.image) for each in treatments}
-        every = (*treatments, twin)
+        every, parameters = (*treatments, twin), parameters | services.described(self.app)
         return Study(name, kind, parameters, every, baseline, metric, plan.blocks, seed, plan.width, contents)

@@ -48,6 +48,8 @@ class Load:
             warning = "this engine keeps no container to some CPUs: server and load generator share all"
         network = "loopback of the server's own"  # not the host's, as in runs before
         cpus = {"server_cpus": server_cpus, "generator_cpus": generator_cpus}
+        if self.workload.services:
+            cpus["service_cpus"] = service_cpus(self.workers)
         shown = vars(self) | {"workload": self.workload.name} | cpus | {"network": network, "warning": warning}
         return shown | self.workload.parameters()
 
@@ -71,12 +73,20 @@ def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, s
     return _cpuset(cpus[-for_server:]), _cpuset(cpus[:-for_server][:2]), ""
 
 
+def service_cpus(workers: int) -> str:
+    """Return the CPUs of an app's services: those that neither server nor generator has, else the generator's."""
+    server, generator, _ = split_cpus(workers)
+    taken = f"{server},{generator}".split(",")
+    return ",".join(each for each in map(str, engine_cpus()) if each not in taken) or generator
+
+
 def serve(image: str, load: Load, tools: str, **options: Any) -> AbstractContextManager[Server]:
     """Start the image's server as the load wants it, and the container that asks on the CPUs of its own; `options` as
     `serving` has them."""
     server_cpus, client_cpus, _ = split_cpus(load.workers)
     client = options.pop("client", {}) | {"cpuset_cpus": client_cpus}
     options |= {"workers": load.workers, "deadline_s": load.deadline_s, "cpus": server_cpus, "client": client}
+    options["service_cpus"] = service_cpus(load.workers)
     return serving(image, load.workload, tools, **options)
 
 

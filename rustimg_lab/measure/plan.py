@@ -92,7 +92,8 @@ def going_on(study: Study, run: Run) -> None:
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What of a plan may not change while a study goes on, and has."""
     flat = [{**plan["parameters"], "baseline": plan["baseline"], "seed": plan["seed"]} for plan in (before, now)]
-    differs = [f"{key} {flat[0].get(key)}, now {value}" for key, value in flat[1].items() if flat[0].get(key) != value]
+    one, other = flat
+    differs = [f"{key} {one.get(key)}, now {other.get(key)}" for key in one | other if one.get(key) != other.get(key)]
     cells = [plan["cells"] for plan in (before, now)]
     if set(cells[0]) != set(cells[1]):
         return [*differs, f"cells {', '.join(cells[0])}, now {', '.join(cells[1])}"]

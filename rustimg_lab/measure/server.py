@@ -18,8 +18,8 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 from rustimg_lab.engine import images, inspection
-from rustimg_lab.engine.client import explained
-from rustimg_lab.engine.containers import created, is_running, last_words
+from rustimg_lab.engine.containers import is_running, last_words
+from rustimg_lab.measure import services
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model.metrics import Metric
@@ -61,6 +61,7 @@ def serving(
     workers: int,
     deadline_s: int,
     cpus: str = "",
+    service_cpus: str = "",
     memory_bytes: int = 0,
     under: Tool | None = None,
     files: bytes = b"",
@@ -68,7 +69,7 @@ def serving(
     shares_processes: bool = False,
     **options: Any,
 ) -> Iterator[Server]:
-    """Start the image as its Dockerfile says, in a network of its own, and remove it after the block.
+    """Start the image as its Dockerfile says, in a network of its own or its services', and remove it after the block.
 
     `tools` is the image of the benchmark tools. After `deadline_s` a server that knows of it ends by itself, whatever
     became of the lab; the next call of the lab removes others. `memory_bytes` is its limit, without swap; 0 for none.
@@ -82,12 +83,14 @@ def serving(
         command = [*under.command, *command]
         environment |= under.environment
         files = under.files
-    options |= {"command": command, "network_mode": "none", "environment": environment, "cpuset_cpus": cpus}
-    options |= {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
+    options |= {"network_mode": "none", "environment": environment, "cpuset_cpus": cpus}
+    limit = {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
     with ExitStack() as containers:
-        server = containers.enter_context(started("server", image, files, **options))
+        network = containers.enter_context(services.beside(workload.services, service_cpus))
+        services.run_before(image, workload.serve, **options | network)
+        server = containers.enter_context(started("server", image, files, command=command, **options | network | limit))
         there = f"container:{server.id}"
-        beside = {"network_mode": there} | ({"pid_mode": there} if shares_processes else {}) | (client or {})
+        beside = {"network_mode": there} | network | ({"pid_mode": there} if shares_processes else {}) | (client or {})
         try:
             generator = started("load generator", tools, command=["sleep", str(deadline_s)], **beside)
             asking = containers.enter_context(generator)
@@ -103,12 +106,7 @@ def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterat
     Raises Lost, naming `what` it is, when the engine makes or starts none.
     """
     with ExitStack() as stack:
-        try:
-            container = stack.enter_context(created(image, files, **options))
-            container.start()
-        except APIError as error:
-            raise Lost(f"the {what} does not start: {explained(error)}") from None
-        yield container
+        yield services.start(stack, what, image, files, **options)
 
 
 def wait_for(word: bytes, container: Container, what: str, timeout_s: float) -> None:

@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 
 from rustimg_lab.engine import client, containers, images
 from rustimg_lab.host.files import add_file
-from rustimg_lab.measure import workloads
+from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.measure.server import CLIENT, PORT, run_in, serving, started, wait_for
 from rustimg_lab.model import metrics
@@ -98,32 +98,34 @@ def measure_runs(image: str, app: App, tools: str = "") -> Observation:
 
 def why_not(image: str, app: App, tools: str = "", **options: Any) -> str:
     """Why the image's program does not do what the app's check says, in a container with `options`; "" when it does."""
-    if app.check is None:
-        return _answers(image, app, tools, **options)
-    if app.check.https_url:
-        return _fetches(image, app.check, tools, **options)
-    return _prints(image, app.check, **options)
+    try:
+        if app.check is None:
+            return _answers(image, app, tools, **options)
+        if app.check.https_url:
+            return _fetches(image, app.check, tools, **options)
+        with services.beside(app.services) as network:
+            return _prints(image, app.check, **network | options)
+    except Lost as lost:
+        return str(lost)
 
 
 def in_words(app: App) -> str:
     """What is checked: with another check, what was found by this one is nothing to go by."""
+    there = "".join(f"; beside {each}" for each in services.described(app).values())
     if app.check is None:
-        return f"CMD, as its own user, answers: {workloads.own(app).parameters()['asked']}"
+        return f"CMD, as its own user, answers: {workloads.own(app).parameters()['asked']}{there}"
     command = " ".join(["CMD", *app.check.arguments])
     if app.check.https_url:
         return f"{command} over HTTPS, as its own user"
     note = f"{NOTE}only its start was checked; " if app.check.only_starts else ""
-    return f"{note}{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'"
+    return f"{note}{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'{there}"
 
 
 def _answers(image: str, app: App, tools: str, **options: Any) -> str:
     """Why the server does not answer what its app says it is asked; "" when it does."""
-    try:
-        with serving(image, workloads.own(app), tools, workers=1, deadline_s=TIMEOUT_S, **options) as server:
-            _, said = run_in(server.client, "the load generator is gone", ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
-            return not_reached(said.decode())
-    except Lost as lost:
-        return str(lost)
+    with serving(image, workloads.own(app), tools, workers=1, deadline_s=TIMEOUT_S, **options) as server:
+        _, said = run_in(server.client, "the load generator is gone", ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
+        return not_reached(said.decode())
 
 
 def not_reached(sockets: str) -> str:
@@ -137,15 +139,11 @@ def not_reached(sockets: str) -> str:
 
 def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:
     """Why the program did not fetch from a server of this call's and print what that had answered; "" when it did."""
-    try:
-        with address_server(tools) as server:
-            environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
-            said, reason = _ended(
-                image, check, stderr=False, network_mode=server.network, environment=environment, **options
-            )
-            requests_made = server.requests()
-    except Lost as lost:
-        return str(lost)
+    with address_server(tools) as server:
+        environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
+        where = {"network_mode": server.network, "environment": environment}
+        said, reason = _ended(image, check, stderr=False, **where, **options)
+        requests_made = server.requests()
     if reason:
         return reason
     if said.strip() != server.address:
@@ -157,7 +155,7 @@ def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:
 
 def _prints(image: str, check: Check, **options: Any) -> str:
     """Why the program, called as the check says, did not end and print as it says; "" when it did."""
-    said, reason = _ended(image, check, stderr=True, network_mode="none", **options)
+    said, reason = _ended(image, check, stderr=True, **{"network_mode": "none"} | options)
     if not reason and check.prints not in said:
         reason = f"did not print '{check.prints}': {said.strip()[:80]}"
     return reason

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from rustimg_lab.errors import unknown
-from rustimg_lab.model.app import App, Serve
+from rustimg_lab.model.app import App, Serve, Service
 
 OWN = "own"  # the name of an own app's workload
 BATCH = 64  # addresses in one batch
@@ -16,7 +16,7 @@ LARGE_BYTES = 256 << 10
 @dataclass(frozen=True)
 class Workload:
     """One kind of request, the body of its answer (None where any of the same size will do), and how a server that is
-    asked so is started."""
+    asked so is started, beside which services."""
 
     name: str
     summary: str
@@ -25,6 +25,7 @@ class Workload:
     body: str
     answer: bytes | None
     serve: Serve
+    services: tuple[Service, ...] = ()
 
     def request(self) -> dict[str, str | None]:
         """What is asked, as `tools/client.py` takes it."""
@@ -33,7 +34,8 @@ class Workload:
 
     def parameters(self) -> dict[str, str]:
         """For a study's plan: what `lab.toml` says of an own workload; nothing of myip's, which their names tell."""
-        return {"asked": json.dumps(asdict(self.serve), sort_keys=True)} if self.name == OWN else {}
+        asked = {key: value for key, value in asdict(self.serve).items() if value or key != "before"}
+        return {"asked": json.dumps(asked, sort_keys=True)} if self.name == OWN else {}
 
 
 def find(name: str) -> Workload:
@@ -46,7 +48,7 @@ def find(name: str) -> Workload:
 def own(app: App) -> Workload:
     """The question that an app's `lab.toml` names."""
     asked = f"{app.serve.method} {app.serve.path}"
-    return Workload(OWN, asked, app.serve.method, app.serve.path, app.serve.body, None, app.serve)
+    return Workload(OWN, asked, app.serve.method, app.serve.path, app.serve.body, None, app.serve, app.services)
 
 
 def _addresses() -> list[str]:

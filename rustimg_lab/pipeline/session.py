@@ -13,7 +13,7 @@ from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import capabilities, client, containers, doctor
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, process, tools
-from rustimg_lab.measure import abi, binary, plan
+from rustimg_lab.measure import abi, binary, plan, services
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.bases import BUILDER
@@ -88,6 +88,9 @@ def open_session(request: Request, base_names: list[str]) -> Iterator[Session]:
                     session.say(str(found))
                 if name == BUILDER:
                     _try_engine(session)
+            services.described(request.app)  # refuses what cannot be had, or run together
+            for service in request.app.services:
+                session.say(f"service {services.obtain(service)}")
             _remember(session, request)
             yield session
         finally:
@@ -180,7 +183,8 @@ def _remember(session: Session, request: Request) -> None:
     identity = before | identify(app, run.name, before)
     if overrides := sorted({f"{name}.{key}" for name, key in app.configuration.overrides}):
         session.say(f"note: the crate's profile has {', '.join(overrides)} of single packages; a lab profile's own win")
-    known = run.environment["images"] | {image.digest: image.as_dict() for image in images.values()}
+    beside = map(services.obtain, app.services)
+    known = run.environment["images"] | {each.digest: each.as_dict() for each in (*beside, *images.values())}
     now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
     commands = run.environment.get("commands", [])
     run.save_environment(

@@ -73,7 +73,7 @@ def test_a_program_that_is_no_server_is_told(study, tools):
     cell = matrix.cell("scratch", "optimized", "jemalloc")
     client = images.find_image(bake.image_tag(cell, lab_toml.load(MYIP))).id
     with pytest.raises(Lost, match=r"exit code 1; .*the program ended before it answered"):
-        startup.measure_process(Treatment(cell, client, cell.slug), "server", ([], {}), tools)
+        startup.measure_process(Treatment(cell, client, cell.slug), "server", ([], {}), tools, workloads.find("root"))
 
 
 def test_a_container_that_never_answers_is_told(server, monkeypatch):

@@ -21,9 +21,11 @@ from requests.exceptions import RequestException
 from rustimg_lab.engine import containers, images
 from rustimg_lab.engine.client import engine_cpus
 from rustimg_lab.host.machine import free_port
+from rustimg_lab.measure import services
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
-from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
+from rustimg_lab.measure.server import ANSWER_TIMEOUT_S, PORT
+from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import Serve
 from rustimg_lab.store.rows import Observation
@@ -44,8 +46,9 @@ def plan(context: StudyContext) -> Studies:
     app's check says. Raises PlanError when the plan does not fit."""
     (servers, *clients), workload, check = context.built, context.loads[0].workload, context.app.check
     tools, serve = context.tools, workload.serve
-    networks = [name for name, needed in NETWORKS.items() if context.holds(needed)]
-    warning = "" if networks else "the lab reaches no container on this engine's networks: its start is not measured"
+    networks = [name for name, needed in NETWORKS.items() if context.holds(needed) and not workload.services]
+    where = "in the network of its services" if workload.services else "on this engine's networks"
+    warning = "" if networks else f"the lab reaches no container {where}: its start is not measured"
     programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
     for treatments in filter(None, clients):
         environment = {check.https_url: "{url}"} if check.https_url else {}
@@ -54,7 +57,7 @@ def plan(context: StudyContext) -> Studies:
         until, metric = UNTIL[program]
         parameters = {"program": program, "starts": STARTS, "until": until, "warning": warning, **workload.parameters()}
         study = context.study(f"startup-{program}", "startup", metric, parameters, treatments)
-        yield study, partial(measure_process, program=program, told=told, tools=tools)
+        yield study, partial(measure_process, program=program, told=told, tools=tools, workload=workload)
     if not networks:
         return
     parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
@@ -64,14 +67,18 @@ def plan(context: StudyContext) -> Studies:
 
 
 def measure_process(
-    treatment: Treatment, program: str, told: tuple[list[str], dict[str, str]], tools: str
+    treatment: Treatment, program: str, told: tuple[list[str], dict[str, str]], tools: str, workload: Workload
 ) -> list[Observation]:
     """One trial: a fresh container of the image, in which its program is started several times, with the arguments and
-    the environment that are `told`. Raises Lost."""
+    the environment that are `told`, beside the services of a workload. Raises Lost."""
     until, metric = UNTIL[program]
     arguments, environment = told
     command = [*images.command(treatment.image), *arguments]
-    said = _in_the_image(treatment.image, tools, [until, str(STARTS), str(DEADLINE_S), *command], environment)
+    with services.beside(workload.services) as network:
+        _, before = workload.serve.told(host="127.0.0.1", port=PORT, **_fixed())
+        services.run_before(treatment.image, workload.serve, environment=before, **{"network_mode": "none"} | network)
+        asked = [until, str(STARTS), str(DEADLINE_S), *command]
+        said = _in_the_image(treatment.image, tools, asked, environment, **network)
     found = []
     for number, line in enumerate(said.splitlines()):
         noop_s, program_s, gap_s = (int(nanoseconds) / 1e9 for nanoseconds in line.split())
@@ -146,9 +153,9 @@ def first_byte(port: int) -> tuple[float | None, float]:
     return None, longest
 
 
-def _in_the_image(image: str, tools: str, arguments: list[str], environment: dict[str, str]) -> str:
+def _in_the_image(image: str, tools: str, arguments: list[str], environment: dict[str, str], **network: str) -> str:
     """What `starter` prints in a container of the image. Raises Lost when it fails."""
-    options = {"command": [STARTER, *arguments], "environment": environment, "network_mode": "none"}
+    options = {"command": [STARTER, *arguments], "environment": environment, "network_mode": "none"} | network
     with containers.created(image, **options) as container, _failing(container):
         container.put_archive("/", images.archive(tools, STARTER_FOLDER))
         container.start()
