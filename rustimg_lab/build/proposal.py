@@ -107,7 +107,9 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
     variables = [each for each in crate.found(_BUILD_VARIABLE) if each not in given]
     environment = _environment(crate.found(_VARIABLE)) if crate.found(_SERVER) else {}
     is_server = crate.found(_SERVER) or set(KNOWN["server_crates"]["names"]) & set(_dependencies(crate.package))
+    services = _services(crate.package)
     notes = {
+        f"it seems to use {', '.join(services)}: see [[services]] there": services,
         f"its sources read {', '.join(variables)} when they are compiled: see `build_environment` there": variables,
         "it looks like a server: fill in [serve]; until then its check shows only that it starts": (
             is_server and not environment
@@ -125,6 +127,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         own_allocator=any("feature" not in each for each in crate.found(_ALLOCATOR)),
         allocators=found,
         environment=environment,
+        services=services,
     )
     return text, [note for note, holds in notes.items() if holds]
 
@@ -146,6 +149,13 @@ def _dependencies(package: dict[str, Any]) -> dict[str, str]:
     return {
         each["name"]: each.get("rename") or each["name"] for each in package["dependencies"] if not each.get("kind")
     }
+
+
+def _services(package: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the dependencies talk to, by its name, with what a container of it takes."""
+    own = [each for each in package["dependencies"] if not each.get("kind")]
+    words = "\n".join(word for each in own for word in (each["name"], *each.get("features", [])))
+    return {name: each for name, each in KNOWN["services"].items() if re.search(each["crates"], words, re.MULTILINE)}
 
 
 def _environment(names: list[str]) -> dict[str, str]:

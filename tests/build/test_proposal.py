@@ -97,6 +97,30 @@ def test_variables_that_sources_read_when_compiled_are_named(tmp_path):
     assert '\n# build_environment = { RELEASE_ID = "" }  # what' in (folder / "lab.toml").read_text()
 
 
+SQLX = 'sqlx = { version = "0.8", default-features = false, features = ["postgres"] }\n'
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "services"),
+    [
+        (f"[dependencies]\n{SQLX}", ["postgres"]),
+        ('[dependencies]\ndeadpool-redis = "0.20"\ntokio-postgres = "0.7"\n', ["postgres", "redis"]),
+        ('[dependencies]\nsqlx = { version = "0.8", features = ["sqlite"] }\n', []),
+        (f"[dev-dependencies]\n{SQLX}", []),
+    ],
+)
+def test_a_service_that_a_crate_talks_to_is_proposed(tmp_path, dependencies, services):
+    told, notes = init(crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + dependencies}))
+    assert "services" not in told
+    assert notes == ([f"it seems to use {', '.join(services)}: see [[services]] there"] if services else [])
+    path = tmp_path / "lab.toml"
+    text = re.sub(r"^# (\[\[services|name|image|environment = \{ POSTGRES|ready)", r"\1", path.read_text(), flags=re.M)
+    path.write_text(text)  # as a user takes it
+    app = lab_toml.load(tmp_path)
+    assert [each.name for each in app.services] == services
+    assert all(each.ready and each.image.startswith(f"{each.name}:") for each in app.services)
+
+
 def test_what_builds_do_not_get_and_own_profiles_are_told(tmp_path):
     more = '[dependencies]\nwire = { path = "../wire" }\n[profile.dist]\ninherits = "release"\n'
     folder = crate(tmp_path / "a", {"Cargo.toml": MANIFEST.format("a") + more})
