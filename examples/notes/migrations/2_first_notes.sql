@@ -1,0 +1,1 @@
+INSERT INTO notes (text) SELECT 'note number ' || number FROM generate_series(1, 20) AS number;
