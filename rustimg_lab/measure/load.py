@@ -50,6 +50,8 @@ class Load:
         cpus = {"server_cpus": server_cpus, "generator_cpus": generator_cpus}
         if self.workload.services:
             cpus["service_cpus"] = service_cpus(self.workers)
+            if cpus["service_cpus"] == generator_cpus:
+                warning = warning or f"the services share the CPUs {generator_cpus} with the load generator"
         shown = vars(self) | {"workload": self.workload.name} | cpus | {"network": network, "warning": warning}
         return shown | self.workload.parameters()
 
@@ -86,7 +88,7 @@ def serve(image: str, load: Load, tools: str, **options: Any) -> AbstractContext
     server_cpus, client_cpus, _ = split_cpus(load.workers)
     client = options.pop("client", {}) | {"cpuset_cpus": client_cpus}
     options |= {"workers": load.workers, "deadline_s": load.deadline_s, "cpus": server_cpus, "client": client}
-    options["service_cpus"] = service_cpus(load.workers)
+    options["service_cpus"] = service_cpus(load.workers) if load.workload.services else ""
     return serving(image, load.workload, tools, **options)
 
 
