@@ -64,7 +64,8 @@ def beside(services: tuple[Service, ...], cpus: str = "") -> Iterator[dict[str, 
         running = []
         for each in services:
             names = {service.name: "127.0.0.1" for service in services}
-            options = network or {"network_mode": "none", "extra_hosts": names}
+            # By its own name too a host finds itself, as some services want; Docker gives it to those that join.
+            options = network or {"network_mode": "none", "extra_hosts": names, "hostname": each.name}
             options = options | {"environment": dict(each.environment), "cpuset_cpus": cpus}
             options |= {"command": list(each.command)} if each.command else {}
             running.append(start(stack, f"service {each.name}", obtain(each).digest, **options))

@@ -140,6 +140,8 @@ class TestBeside:
             assert after[0] - before[0] < 2e8 and after[1] - before[1] > 9e8
             _, names = beside.exec_run(["ls", "/sys/class/net"])
             assert names.split() == [b"lo"]
+            own = ["python3", "-c", "import socket; print(socket.gethostbyname(socket.gethostname()))"]
+            assert [each.exec_run(own)[1] for each in (beside, serving.container)] == [b"127.0.0.1\n"] * 2
 
     @pytest.mark.parametrize(
         ("change", "said"),
