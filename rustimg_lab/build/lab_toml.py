@@ -107,17 +107,20 @@ def _moved(app: App, root: Path, directory: Path) -> tuple[str, ...]:
 
 
 def _date(context: Path, directory: Path) -> int:
-    """When the sources were last changed: by their commit, else by the newest file. An app of the lab's own has none:
-    its Dockerfiles are committed beside it, and would change with each commit."""
+    """When the sources were last changed: by their commit, or by the newest file that is not as committed. An app of
+    the lab's own has none: its Dockerfiles are committed beside it, and would change with each commit."""
     if directory.is_relative_to(ROOT):
         return 0
+    of_sources = ["--", ".", f":(exclude){FILE}"]
+    changed = ["--no-optional-locks", "diff", "--name-only", "--relative", "-z", "HEAD", *of_sources]
     try:
-        if committed := process.run(["git", "log", "-1", "--format=%ct", "--", "."], cwd=directory).strip():
-            return int(committed)
+        committed = process.run(["git", "log", "-1", "--format=%ct", *of_sources], cwd=directory).split()
+        files = [directory / name for name in process.run(["git", *changed], cwd=directory).split("\0") if name]
     except LabError:
-        pass  # no git, or no repository
-    files = (context / path for path in sources.walk(context) if path.name != FILE)
-    return max(int(path.lstat().st_mtime) for path in files)
+        committed = []  # no git, or no repository
+    if not committed:
+        files = [context / path for path in sources.walk(context) if path.name != FILE]
+    return max([*map(int, committed), *(int(path.lstat().st_mtime) for path in files if os.path.lexists(path))])
 
 
 def _refuse_lacking(context: Path, root: Path, directory: Path) -> None:

@@ -222,6 +222,14 @@ def test_the_date_that_a_program_tells_is_that_of_its_sources(tmp_path):
     for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "a"]):
         subprocess.run(["git", *command], cwd=folder, check=True, env=dated)
     assert lab_toml.load(folder).date == 1_200_000_000
+    (folder / lab_toml.FILE).write_text("features = []\n")
+    os.utime(folder / "src" / "main.rs")
+    assert lab_toml.load(folder).date == 1_200_000_000  # nothing that is built is another
+    (folder / "src" / "main.rs").write_text("fn main() {}\n")
+    os.utime(folder / "src" / "main.rs", (13 * 10**8, 13 * 10**8))
+    assert lab_toml.load(folder).date == 1_300_000_000
+    (folder / "src" / "main.rs").unlink()
+    assert lab_toml.load(folder).date == 1_200_000_000
     assert lab_toml.load(MYIP).date == 0  # its Dockerfiles are committed
 
 
