@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rustimg_lab.build import diagnosis, dockerfile, sources
+from rustimg_lab.build import diagnosis, dockerfile, inputs, sources
 from rustimg_lab.build.bases import Provenance
 from rustimg_lab.engine import client, podman
 from rustimg_lab.engine.images import find_image
@@ -95,7 +95,8 @@ def cache_size() -> str:
 def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:
     """Build the cells and yield each as it is done, failures included. On Ctrl-C all builds are stopped before the
     interrupt goes on."""
-    copied = sources.copy(context.app.directory, context.work)
+    inputs.check(context.app)
+    copied = sources.copy(context.app.directory, context.work, context.app.git)
     groups: dict[Binary, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(cell.binary, []).append(cell)
@@ -121,7 +122,8 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
     """The bake file, as a JSON object, of the Dockerfiles of cells that share a binary, and of the stage that brings
     the binary out."""
     app, images = context.app, context.images
-    shared = {"context": str(copied), "secret": [f"id=ca,src={context.ca}"] if context.ca else []}
+    shared = {"context": str(copied)} | inputs.mounted(app)
+    shared["secret"] += [f"id=ca,src={context.ca}"] if context.ca else []
     cells = list(texts)
     if context.cold:
         texts = {cell: text + dockerfile.cold_stage(cell, app) for cell, text in texts.items()}
@@ -130,6 +132,7 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
         | {
             "dockerfile-inline": texts[cell],
             "args": {"RUST_IMAGE": images[BUILDER].image, **proxy.variables()}
+            | {name: os.environ[name] for name in app.arguments}
             | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.image else {}),
             "tags": [image_tag(cell, app, context.cold)],
             "labels": {client.IMAGE_LABEL: client.lab_id()},
@@ -142,8 +145,8 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
     }
     if context.cold:
         for cell, text in texts.items():
-            made_of = hashlib.sha256(f"{text}\0{images[BUILDER].digest}\0{copied.name}".encode()).hexdigest()
-            own = targets[cell.slug]
+            told = f"{text}\0{images[BUILDER].digest}\0{copied.name}{inputs.in_words(app)}"
+            made_of, own = hashlib.sha256(told.encode()).hexdigest(), targets[cell.slug]
             own |= {"target": dockerfile.COLD, "labels": own["labels"] | {client.MADE_OF_LABEL: made_of}}
     first = targets[cells[0].slug]
     toolchain = images[BUILDER].toolchain(cells[0].debian)
@@ -162,10 +165,14 @@ def official_file(cells: list[Cell], app: App) -> dict:
             "dockerfile-inline": dockerfile.render(cell, app),
             "tags": [f"{app.name.lower()}:{cell.slug}"],
             "output": ["type=docker"],
+            **inputs.mounted(app),
         }
         for cell in cells
     }
-    return _escaped({"group": {"default": {"targets": list(targets)}}, "target": targets})
+    definition = _escaped({"group": {"default": {"targets": list(targets)}}, "target": targets})
+    for target in definition["target"].values():  # bake's own variables, which it takes from the environment
+        target["args"] = {name: f"${{{name}}}" for name in app.arguments}
+    return definition | {"variable": {name: {"default": ""} for name in app.arguments}}
 
 
 def _bake_command(files: Path, definition: dict, builder: str | None) -> list[str]:
@@ -175,6 +182,8 @@ def _bake_command(files: Path, definition: dict, builder: str | None) -> list[st
     bake.write_text(json.dumps(definition))
     command = [*tools.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
     command += ["--metadata-file", str(files / METADATA), f"--builder={builder or client.own_builder()}"]
+    if any(target["ssh"] for target in definition["target"].values()) and tools.buildx_asks_for_entitlements():
+        command.append("--allow=ssh")
     if proxy.on_this_machine():
         # A proxy on loopback is there on the host's network only, which bake takes from a compose file alone (0.13).
         network = files / "network.yaml"
@@ -236,6 +245,10 @@ def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, copie
     if not texts:
         return failed
     linked, shipped = facts / "out" / app.name, facts / "rootfs" / app.name / app.name
+    secrets = [name for name, of in app.secrets if of == "env" and len(os.environ[name]) > 5]
+    if held := [name for name in secrets if os.environ[name].encode() in linked.read_bytes()]:
+        reason = f"the program has the secret {held[0]} in it, for all who have the image"
+        return failed + [Built(cell, text, reason=reason) for cell, text in texts.items()]
     cpu_s = cpu_seconds((facts / "out" / "times").read_text())
     told = json.loads((files / METADATA).read_text())
     made = {"linked": linked, "symbols": facts / "symbols", "shipped": shipped, "cpu_s": cpu_s}
@@ -275,6 +288,8 @@ def _bake(command: list[str], on_step: Callable[[str], None]) -> tuple[int, dict
                 on_step(lines[-1])
 
     code = process.stream(command, read_events(on_event, lambda line: said.append(proxy.redact(line))))
+    for step in steps.values():  # and as a whole: BuildKit may tell a secret in two parts
+        step.output = [proxy.redact("".join(step.output))] * bool(step.output)
     return code, steps, said
 
 

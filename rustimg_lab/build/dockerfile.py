@@ -1,6 +1,5 @@
 """Cell -> Dockerfile text. Pure: no file but the template is read, nothing is run."""
 
-import json
 import re
 import shlex
 
@@ -13,28 +12,10 @@ from rustimg_lab.model.extras import ADDITIONS
 from rustimg_lab.model.matrix import OWN, Cell, reference
 from rustimg_lab.model.profiles import PUBLISHED
 
-CARGO_AUDITABLE = "0.6.6"  # the version of the crate
-
 # The template of stages of the lab's own, put behind the measured text, by which it reads what the builder stage made.
 # They change nothing of that text: BuildKit shares the builder stage between the two.
 FACTS = "facts.j2"
-
-# The builder with the crates in it and with nothing compiled, to build from cold, offline. They are fetched again: the
-# builder stage may have been cached for longer than what cargo had downloaded.
-COLD = "cold"
-COLD_STAGE = """
-FROM builder AS cold
-RUN --mount=type=secret,id=ca,mode=0444 \
-    --mount=type=cache,id=rustimg-lab-cargo-home,target=/downloaded \
-    set -eu; \
-    if [ -f /run/secrets/ca ]; then export CARGO_HTTP_CAINFO=/run/secrets/ca; fi; \
-    export {exports}; \
-    cd {folder}; \
-    CARGO_HOME=/downloaded cargo fetch {options}; \
-    mkdir -p /cargo; \
-    for kept in registry git; do if [ -d /downloaded/$kept ]; then cp -a /downloaded/$kept /cargo/; fi; done
-CMD {command}
-"""
+COLD = "cold"  # the stage of `cold_stage`
 
 
 def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfile.j2") -> str:
@@ -53,8 +34,8 @@ def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfil
         packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
         cargo=_cargo(cell, app),
         musl=cell.target == MUSL,
-        cargo_auditable=CARGO_AUDITABLE,
         exports=" ".join(_exports(cell, app)),
+        commands=map(shlex.quote, app.build_commands),
         folder=shlex.quote(app.at),
         tools=dict(app.configuration.tools).get(cell.target, ()),
         packages_of_additions=[package for each in additions for package in each.packages],
@@ -66,10 +47,9 @@ def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfil
 def cold_stage(cell: Cell, app: App) -> str:
     """A stage to put behind the cell's text, named cold: an image whose command is the text's own call of cargo."""
     exports = " ".join([f"CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH={app.date}", *_exports(cell, app)])
-    options = " ".join(["--locked", f"--target {cell.target}", *cell.profile.cargo])
     folder = shlex.quote(f"./{app.at}")
     script = f"cd {folder}; export CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}; exec {_cargo(cell, app)}"
-    return COLD_STAGE.format(exports=exports, folder=folder, options=options, command=json.dumps(["sh", "-c", script]))
+    return TEMPLATES.get_template("cold.j2").render(cell=cell, app=app, exports=exports, folder=folder, script=script)
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:

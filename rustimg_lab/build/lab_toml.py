@@ -26,11 +26,16 @@ _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DEBIAN_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SERVICE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")  # a host's name, and a part of an image's
 _REFERENCE = re.compile(r"[\w./:@-]+", re.ASCII)
-_TEXTS = {"features": _FEATURE, "packages": _DEBIAN_PACKAGE}
+_LABS = re.compile(r"CARGO|RUST|SOURCE_DATE_EPOCH|BASE_IMAGE$|ca$")
+TOKEN = re.compile(r"CARGO_REGISTR(Y|IES_\w+)_TOKEN")
+_FILE = re.compile(r"[^'\"`$\\,\n]+")  # as the shell and BuildKit's options take it
+_LINE = re.compile(r".*\S.*")
+_TEXTS = {"features": _FEATURE, "packages": _DEBIAN_PACKAGE, "from_environment": _VARIABLE, "build_commands": _LINE}
 # Every key with the types that its value may have, by table; "" is the file itself.
 _KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "": {"binary": (str,), "package": (str,), "features": (list,), "default_features": (bool,), "packages": (list,),
          "profile": (str,), "context": (str,), "own_allocator": (bool,), "build_environment": (dict,),
+         "from_environment": (list,), "secrets": (dict,), "ssh": (bool,), "git": (bool,), "build_commands": (list,),
          "allocators": (dict,), "check": (dict,), "serve": (dict,), "services": (list,)},
     "allocators": dict.fromkeys(ALLOCATORS, (str,)),
     "check": {"arguments": (list,), "prints": (str,), "exit_code": (int,), "https_url": (str,), "https_ca": (str,)},
@@ -57,6 +62,7 @@ def load(directory: Path) -> App:
         services = _services(told["services"], directory) if "services" in told else ()
     except LabError as error:
         raise LabError(f"{path}: {error}") from None
+    trusted = {"known_hosts": "~/.ssh/known_hosts"} if told.get("ssh") else {}
     app = App(
         name, directory, "", package,
         features=tuple(told.get("features", [])), default_features=told.get("default_features", True),
@@ -65,6 +71,8 @@ def load(directory: Path) -> App:
         build_environment=tuple(told.get("build_environment", {}).items()), serve=serve,
         check=None if serve and "check" not in told else _check(told.get("check", {})),
         services=services,
+        arguments=tuple(told.get("from_environment", [])), build_commands=tuple(told.get("build_commands", [])),
+        secrets=tuple((trusted | told.get("secrets", {})).items()), ssh=bool(trusted), git=told.get("git", False),
     )  # fmt: skip
     return _placed(app, directory, told)
 
@@ -245,17 +253,23 @@ def _checked(told: dict[str, Any]) -> dict[str, Any]:
                 raise LabError(f"{where}'{key}' has something in it that is no text")
             for each in value if key in _TEXTS else []:
                 if not _TEXTS[key].fullmatch(each):
-                    raise LabError(f"{where}'{key}': '{each}' cannot be such a name")
+                    what = "a command of one line" if _TEXTS[key] is _LINE else "such a name"
+                    raise LabError(f"{where}'{key}': '{each}' cannot be {what}")
     check = told.get("check", {})
     if ("https_url" in check and ({"prints", "exit_code"} & set(check) or told.get("services"))) or (
         "https_ca" in check and "https_url" not in check
     ):
         raise LabError("[check] 'https_url' goes with 'https_ca' and 'arguments', and with nothing else")
-    for name, value in told.get("build_environment", {}).items():
+    texts, secrets, names = told.get("build_environment", {}), told.get("secrets", {}), told.get("from_environment", [])
+    for name, value in (*texts.items(), *secrets.items(), *((name, "") for name in names)):
         if not _VARIABLE.fullmatch(name) or not isinstance(value, str) or len(value.splitlines()) > 1:
-            raise LabError(f"[build_environment] '{name}' is no variable with a text of one line")
-        if name.startswith(("CARGO", "RUST", "SOURCE_DATE_EPOCH")):
-            raise LabError(f"[build_environment] '{name}' is set by the lab; .cargo/config.toml is the place for it")
+            raise LabError(f"'{name}' is no variable with a text of one line")
+        if _LABS.match(name) and not (name in secrets and TOKEN.fullmatch(name)):
+            raise LabError(f"the variable '{name}' is set by the lab; .cargo/config.toml is the place for it")
+        if [*texts, *secrets, *names].count(name) > 1:
+            raise LabError(f"the variable '{name}' is there twice")
+        if name in secrets and not _FILE.fullmatch(value):
+            raise LabError(f"[secrets] '{name}': '{value}' is neither \"env\" nor a path without quotes and commas")
     for feature in told.get("allocators", {}).values():
         if not _FEATURE.fullmatch(feature):
             raise LabError(f"[allocators] '{feature}' cannot be the name of a feature")

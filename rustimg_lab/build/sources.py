@@ -14,9 +14,9 @@ from rustimg_lab.host.files import sha256
 IGNORED = ".dockerignore"
 
 
-def walk(context: Path) -> Iterator[Path]:
+def walk(context: Path, git: bool = False) -> Iterator[Path]:
     """Yield the folders, files and links below a folder (absolute) that builds get, relative to it, one by one: a
-    folder that is left out is not read. Pipes, sockets and names that are not UTF-8 are left out: BuildKit takes none.
+    folder that is left out is not read. So are pipes, sockets, names not in UTF-8, and without `git` the repository.
 
     Raises LabError when a folder cannot be read.
     """
@@ -27,7 +27,7 @@ def walk(context: Path) -> Iterator[Path]:
         for entry in _entries(waiting.pop()):
             path = Path(entry.path)
             name, is_folder = str(path.relative_to(context)), entry.is_dir(follow_symlinks=False)
-            if not (is_folder or entry.is_symlink() or entry.is_file()) or _is_not_source(path) or not _is_utf8(name):
+            if not (is_folder or entry.is_symlink() or entry.is_file()) or _no_source(path, git) or not _is_utf8(name):
                 continue
             left_out = matcher.matches(name)
             if is_folder and (not left_out or any("*" in each or each.startswith(f"{name}/") for each in exceptions)):
@@ -36,7 +36,7 @@ def walk(context: Path) -> Iterator[Path]:
                 yield path.relative_to(context)
 
 
-def copy(context: Path, work: Path) -> Path:
+def copy(context: Path, work: Path, git: bool = False) -> Path:
     """Copy what builds get to a folder below `work` that is named by what is in it; returns that folder.
 
     buildx tells BuildKit no more of a context than its folder's last name, by which BuildKit takes up what it kept of
@@ -48,7 +48,7 @@ def copy(context: Path, work: Path) -> Path:
     folder = work / "context"
     folder.mkdir(parents=True)
     content = hashlib.sha256()
-    for path in sorted(walk(context)):
+    for path in sorted(walk(context, git)):
         source, target = context / path, folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -69,11 +69,11 @@ def why_missing(context: Path, path: Path) -> str:
     `.dockerignore`, or the link that leads out of the folder; "" where neither is so."""
     path = Path(os.path.normpath(context / path))
     if not path.is_relative_to(context):
-        return f"{path} is outside of {context}; {_WIDER}"
+        return f"{path} is outside of {context}; {WIDER}"
     name = path.relative_to(context)
     for part in [*reversed(name.parents), name]:
         if leads_out(context, part):
-            return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {_WIDER}"
+            return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {WIDER}"
     matching = [line for line in _patterns(context) if _matcher([line.removeprefix("!")]).matches(str(name))]
     if matching and not matching[-1].startswith("!") and path.exists():
         return f"{IGNORED} leaves {name} out, by its line '{matching[-1]}'; add the line !{name}"
@@ -90,7 +90,7 @@ def hidden(context: Path, at: str, said: str) -> str:
     return ""
 
 
-_WIDER = 'context = ".." in lab.toml sends the folder above to builds too'
+WIDER = 'context = ".." in lab.toml sends the folder above to builds too'
 
 
 def leads_out(context: Path, path: Path) -> bool:
@@ -123,9 +123,9 @@ def _unreadable(error: OSError) -> LabError:
     return LabError(f"{error.filename} cannot be read ({error.strerror}); if no build needs it, name it in {IGNORED}")
 
 
-def _is_not_source(path: Path) -> bool:
-    """Whether it is the repository, or what cargo made, which can be gigabytes."""
-    return path.name == ".git" or (path.name == "target" and (path.parent / "Cargo.toml").is_file())
+def _no_source(path: Path, git: bool) -> bool:
+    """Whether it is the repository, unless that is wanted, or what cargo made, which can be gigabytes."""
+    return (path.name == ".git" and not git) or (path.name == "target" and (path.parent / "Cargo.toml").is_file())
 
 
 def _is_utf8(name: str) -> bool:

@@ -8,6 +8,7 @@ with the lab, and prints progress as `docker buildx bake --progress=rawjson` doe
 import base64
 import hashlib
 import json
+import os
 import re
 import sys
 import tarfile
@@ -93,8 +94,9 @@ def _build(slug: str, target: dict) -> str:
     context = Path(target["context"])
     ignored = context / ".dockerignore"
     patterns = [line.strip() for line in ignored.read_text().splitlines()] if ignored.exists() else []
-    secrets = dict(re.fullmatch(r"id=(\w+),src=(.*)", secret).groups() for secret in target["secret"])
-    extra = [(f"{_SECRET}{name}", Path(path).read_text("utf-8", "replace")) for name, path in secrets.items()]
+    told = [re.fullmatch(r"id=(\w+),(src|env)=(.*)", secret).groups() for secret in target["secret"]]
+    secrets = {name: os.environ[at] if of == "env" else Path(at).read_text("utf-8", "replace") for name, of, at in told}
+    extra = [(f"{_SECRET}{name}", text) for name, text in secrets.items()]
     parameters = {
         "dockerfile": _DOCKERFILE, "excludes": json.dumps([_DOCKERFILE]), "identitylabel": "false", "forcerm": "true",
         "secrets": json.dumps([f"id={name},src={_SECRET}{name}" for name in secrets]),

@@ -1,9 +1,10 @@
-"""The HTTP proxy: its variables, passed to commands and builds, and kept out of logs and images."""
+"""The HTTP proxy: its variables, passed to commands and builds, and kept out of logs and images; and other secrets."""
 
 import os
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
+_hidden: set[str] = set()
 
 
 def variables() -> dict[str, str]:
@@ -31,8 +32,16 @@ def on_this_machine() -> bool:
     return any(_is_loopback(address.hostname) for address in _addresses())
 
 
+def hide(secret: str) -> None:
+    """Keep a secret, its lines and its long words out of what `redact` returns from now on."""
+    parts = [secret.strip(), *(each for each in (*secret.splitlines(), *secret.split()) if len(each) > 7)]
+    _hidden.update(spelled for each in filter(None, parts) for spelled in (each, quote(each, safe="")))
+
+
 def redact(text: str) -> str:
-    """`text` without the proxies' addresses and credentials: what a log or a row may keep."""
+    """`text` without secrets, proxies' addresses and credentials: what a log or a row may keep."""
+    for secret in sorted(_hidden, key=len, reverse=True):
+        text = text.replace(secret, "[secret]")
     # Of what goes past the proxy, the names; addresses such as 127.0.0.1 say nothing of a network.
     secrets = {name for name in variables().get("NO_PROXY", "").split(",") if "." in name and not name[-1].isdigit()}
     for address in _addresses():

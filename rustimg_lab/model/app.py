@@ -89,7 +89,9 @@ class App:
     cells begin with; `build_environment` what the build finds in its environment, `date` that of
     its sources, in seconds since 1970; `system_packages` are Debian's, for
     the build; `serve` is for a server only, which without a `check` has to answer what `serve` asks; `services` run
-    beside the app whenever it runs.
+    beside the app whenever it runs. `arguments` are
+    the user's variables that builds get as build arguments; `secrets`, by name, "env" for the variable of that name, or
+    a file. Like these, `ssh` (the agent) and `build_commands` are for the step that calls cargo; `git`: the repository.
     """
 
     name: str
@@ -111,6 +113,11 @@ class App:
     configuration: Configuration = Configuration()
     date: int = 0
     services: tuple[Service, ...] = ()
+    arguments: tuple[str, ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()
+    ssh: bool = False
+    git: bool = False
+    build_commands: tuple[str, ...] = ()
 
     @property
     def server(self) -> "App":

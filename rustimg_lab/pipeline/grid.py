@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 
-from rustimg_lab.build import bases, package_db
+from rustimg_lab.build import bases, inputs, package_db
 from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import client, local_registry
 from rustimg_lab.errors import LabError
@@ -92,6 +92,8 @@ def _observe(
     base = images.get(built.cell.base.name)
     base_id = base.digest if base else ""
     rows = [Observation(metrics.BASE_DIGEST, base_id), Observation(metrics.BUILDER_DIGEST, images[BUILDER].digest)]
+    if given := inputs.in_words(app):
+        rows.append(Observation(metrics.BUILD_INPUT, given))
     if built.reason:
         return [*rows, Observation(metrics.BUILT, False, ok=False, reason=built.reason)]
     rows += [

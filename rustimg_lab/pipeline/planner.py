@@ -46,6 +46,9 @@ def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
     app has no server and the study needs one, or this machine cannot have the engine of a deploy study."""
     if own and not app.serve and not kind.of_builds:
         raise LabError(f"{own / lab_toml.FILE}: has no [serve], which says how its server is started and asked")
+    secrets = [name for name, _ in app.secrets if name != "known_hosts" and not lab_toml.TOKEN.fullmatch(name)]
+    if kind.of_builds and (kept := [*secrets, *app.build_commands]):
+        raise LabError(f"{app.name} needs '{kept[0]}': a study of builds calls cargo alone, and without secrets")
     if kind is kinds.KINDS[kinds.DEPLOY]:
         if app.services:
             raise LabError(f"{own / lab_toml.FILE}: has [[services]], which a deploy study does not start")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rustimg_lab.build import bake, bases, mmdebstrap
+from rustimg_lab.build import bake, bases, inputs, mmdebstrap
 from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import capabilities, client, containers, doctor
 from rustimg_lab.errors import LabError
@@ -76,6 +76,7 @@ def make_tools(name: str, session: Session) -> str:
 def open_session(request: Request, base_names: list[str]) -> Iterator[Session]:
     """The run, open for writing, with its base images; no container of ours is left afterwards."""
     client.connect()
+    inputs.check(request.app)
     with runs.open_run(request.run_name, client.machine()) as run, client.readable_errors():
         sources = _going_on(request.sources, run)
         session = Session(run, {}, request.builder, machine.ca_bundle(), request.console)

@@ -180,5 +180,5 @@ def test_what_the_build_finds_in_its_environment_is_in_the_dockerfile(tmp_path):
         lab_toml.load(folder)
     for wrong in ("A = 1", '"A B" = "x"', 'A = "x\\ny"'):
         write(folder, {"lab.toml": f"[build_environment]\n{wrong}\n"})
-        with pytest.raises(LabError, match=r"lab\.toml: \[build_environment\] '.*' is no variable"):
+        with pytest.raises(LabError, match=r"lab\.toml: '.*' is no variable"):
             lab_toml.load(folder)

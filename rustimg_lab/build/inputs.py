@@ -1,0 +1,63 @@
+"""What a build gets beside its sources: variables of the user's, secrets, the SSH agent, the repository."""
+
+import os
+import re
+from pathlib import Path
+
+from rustimg_lab.build import sources
+from rustimg_lab.engine import client
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import proxy
+from rustimg_lab.model.app import App
+
+_LOGIN = re.compile(r"https?://[^/\s]+@|extraheader", re.IGNORECASE)
+
+
+def check(app: App) -> None:
+    """Raise LabError when the builds of an app need what is not there, or what a layer would keep. From then on its
+    secrets are in nothing that the lab prints or writes."""
+    if refusal := _refusal(app):
+        raise LabError(f"{app.directory / app.at}: {refusal}")
+
+
+def _refusal(app: App) -> str:
+    for name in (*app.arguments, *(name for name, of in app.secrets if of == "env")):
+        if not os.environ.get(name):
+            return f"its builds need the variable {name}, which is not set, or empty: export {name}=VALUE first"
+    for name, of in app.secrets:
+        path = _path(app, of)
+        if of == "env":
+            proxy.hide(os.environ[name])
+        elif not (path.is_file() and os.access(path, os.R_OK) and 0 < path.stat().st_size <= 500 << 10):
+            return f"secret {name}: {path} is no file that can be read, or is empty, or has more than 500 KiB"
+        elif path.is_relative_to(app.directory) and not sources.why_missing(app.directory, path):
+            return f"secret {name}: {path} would be sent with the sources: name it in {sources.IGNORED}"
+        elif name != "known_hosts":  # which names servers, and no secret
+            proxy.hide(path.read_text("utf-8", "replace"))
+    if app.ssh and not Path(os.environ.get("SSH_AUTH_SOCK", "")).is_socket():
+        return "'ssh' needs an SSH agent: call `eval $(ssh-agent); ssh-add` first"
+    if app.ssh and client.is_podman():
+        return "'ssh' needs BuildKit, and the engine is Podman: use Docker Engine, or `cargo vendor`"
+    repository = app.directory / ".git"
+    if app.git and not repository.is_dir():
+        return f"'git': {repository} is no folder, as in a worktree or a submodule: use a clone; {sources.WIDER}"
+    for path in filter(Path.is_file, repository.rglob("config") if app.git else []):
+        if _LOGIN.search(path.read_text("utf-8", "replace")):
+            return f"'git': {path} has a login in it, which a layer of the builder would keep: take it out"
+    return sources.why_missing(app.directory, repository) if app.git else ""
+
+
+def _path(app: App, source: str) -> Path:
+    return (app.directory / app.at / Path(source).expanduser()).resolve()
+
+
+def mounted(app: App) -> dict[str, list[str]]:
+    """Return what a target of a bake file has of secrets and SSH: where each is, and no value."""
+    secrets = [f"id={name}," + (f"env={name}" if of == "env" else f"src={_path(app, of)}") for name, of in app.secrets]
+    return {"secret": secrets, "ssh": ["default"] if app.ssh else []}
+
+
+def in_words(app: App) -> str:
+    """Return what a row keeps: arguments with their values, secrets by name; "" for none."""
+    told = [f"{name}={os.environ[name]}" for name in app.arguments]
+    return "; ".join([*told, *(f"secret {name}" for name, _ in app.secrets)])
