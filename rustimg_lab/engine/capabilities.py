@@ -142,7 +142,7 @@ def _start(stack: ExitStack, image: str, options: list[dict[str, Any]], *argumen
         for groups in combinations(options, count):
             accepted = {"network_mode": "none"} | {key: value for group in groups for key, value in group.items()}
             try:
-                container = containers.create_container(image, entrypoint=["perl"], command=command, **accepted)
+                container = containers.create_container(image, ["perl", *command], **accepted)
                 stack.callback(containers.remove_container, container)
                 container.start()
                 return container

@@ -90,7 +90,7 @@ class Elsewhere:
     def empty(self) -> None:
         """Removes every container and every image there."""
         for container in self.client.containers.list(all=True):
-            container.remove(force=True)
+            container.remove(force=True, v=True)
         for image in self.client.images.list():
             self.client.images.remove(image.id, force=True)
 

@@ -1,6 +1,6 @@
 """Containers of the engine, each with the labels of this clone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,11 +24,17 @@ def created(image: str, files: bytes = b"", **options: Any) -> Iterator[Containe
         remove_container(container)
 
 
-def create_container(image: str, **options: Any) -> Container:
-    """A container with our labels, not yet started; the caller removes it."""
+def create_container(image: str, command: Sequence[str], **options: Any) -> Container:
+    """A container with our labels that runs `command` and nothing else, not yet started; the caller removes it."""
+    options |= whole(command) | {"healthcheck": {"test": ["NONE"]}}  # a check would run beside what is measured
     labels = {client.CONTAINER_LABEL: client.lab_id(), client.PID_LABEL: process.process_name()}
     # The proxy of the client's configuration is not for what is measured: it talks to 127.0.0.1.
     return client.connect().containers.create(image, labels=labels, use_config_proxy=False, **options)
+
+
+def whole(command: Sequence[str]) -> dict[str, list[str]]:
+    """Return the options by which the engine runs a command as it is, whatever an image's entry point."""
+    return {"entrypoint": list(command[:1]), "command": list(command[1:])}
 
 
 def exit_code(container: Container, timeout_s: float) -> int | None:

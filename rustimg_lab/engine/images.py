@@ -8,7 +8,7 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -88,6 +88,13 @@ def find_image(reference: str) -> Image | None:
 def command(image: str) -> list[str]:
     """What an image runs unless it is told otherwise: the program, and its arguments; empty where it names none."""
     return list(inspect(image).command)
+
+
+def command_under(image: str, tool: Sequence[str]) -> list[str]:
+    """Return what an image runs with a tool before its program, behind the init (`tini --`) where it has one."""
+    whole = command(image)
+    at = 2 if whole[1:2] == ["--"] else 0
+    return [*whole[:at], *tool, *whole[at:]]
 
 
 def contents_digest(image: str) -> str:

@@ -14,7 +14,7 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # Podman's names -> the
 class ImageInfo:
     """An image. `id` is the engine's: of the configuration, or with containerd's store of the manifest. `layers` are
     the SHA-256 digests of the unpacked layers (DiffIDs), the lowest first; `created` is a UTC time whose order is that
-    of the text."""
+    of the text; `command` is all that it runs: its entry point, and the arguments of that."""
 
     id: str
     created: str
@@ -61,7 +61,7 @@ def image(attributes: dict[str, Any]) -> ImageInfo:
         names=tuple(attributes.get("RepoTags") or ()),
         digests=tuple(attributes.get("RepoDigests") or ()),
         architecture=attributes.get("Architecture") or "unknown",
-        command=tuple(config.get("Cmd") or ()),
+        command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
         user=config.get("User") or "",
         labels=config.get("Labels") or {},
         layers=tuple((attributes.get("RootFS") or {}).get("Layers") or ()),

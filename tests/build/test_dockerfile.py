@@ -32,7 +32,7 @@ def test_what_every_dockerfile_has(cell, app):
     assert "USER 10001:10001" in text
     assert "cargo build --locked" in text
     assert f"--features {cell.allocator};" in text
-    assert text.endswith('CMD ["/myip/myip"]\n')
+    assert text.endswith('ENTRYPOINT ["/myip/myip"]\n')
 
 
 @EVERY_CELL

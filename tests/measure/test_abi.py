@@ -10,6 +10,7 @@ import pytest
 
 from rustimg_lab.build import bases
 from rustimg_lab.engine import containers, doctor
+from rustimg_lab.engine import images as engine_images
 from rustimg_lab.host import machine, process
 from rustimg_lab.measure import abi, smoke
 from rustimg_lab.model import matrix
@@ -52,7 +53,7 @@ def bookworm() -> dict[str, bases.Provenance]:
 
 def start(image: str) -> tuple[int, str]:
     """Starts an image for real; its exit code and all that it printed."""
-    container = containers.create_container(image, network_mode="none")
+    container = containers.create_container(image, engine_images.command(image), network_mode="none")
     try:
         container.start()
         return container.wait(timeout=60)["StatusCode"], container.logs().decode()

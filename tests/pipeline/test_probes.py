@@ -124,8 +124,8 @@ def test_each_image_has_a_bill_of_materials_and_its_own_dockerfile(recorded):
     inventory = json.loads((RUNS / RUN / "sboms" / f"{DEBIAN}.spdx.json").read_text())
     assert inventory["spdxVersion"].startswith("SPDX-")
     assert {"libc6", "dpkg"} <= {each["name"] for each in inventory["packages"]}
-    assert 'ENTRYPOINT ["/myip/tini", "--"]' in runs.dockerfile(RUN, SCRATCH + WITH)
-    assert "ENTRYPOINT" not in runs.dockerfile(RUN, SCRATCH)
+    assert 'ENTRYPOINT ["/myip/tini", "--", "/myip/myip"]\n' in runs.dockerfile(RUN, SCRATCH + WITH)
+    assert 'ENTRYPOINT ["/myip/myip"]\n' in runs.dockerfile(RUN, SCRATCH)
 
 
 def test_what_was_probed_is_not_probed_again(recorded, lab):

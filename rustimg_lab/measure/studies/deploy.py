@@ -109,7 +109,7 @@ def _first_response(machine: Elsewhere, image: str, command: list[str], workload
     arguments, environment = workload.serve.told(
         host="127.0.0.1", port=port, workers=cpus(), deadline_s=ANSWER_TIMEOUT_S
     )
-    options = {"command": [*command, *arguments], "environment": environment, "network_mode": "host"}
+    options = containers.whole([*command, *arguments]) | {"environment": environment, "network_mode": "host"}
     labels = {client.CONTAINER_LABEL: client.lab_id()}
     container = machine.client.containers.create(image, labels=labels, use_config_proxy=False, **options)
     try:
