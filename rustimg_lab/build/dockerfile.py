@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from rustimg_lab.build import cargo_config
+from rustimg_lab.build import cargo_config, contents
 from rustimg_lab.build.known import TEMPLATES
 from rustimg_lab.model.app import App
 from rustimg_lab.model.bases import BUILDER, MUSL, RUST_VERSION
@@ -41,6 +41,8 @@ def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfil
         packages_of_additions=[package for each in additions for package in each.packages],
         commands_of_additions=[text.format(app=app.name) for each in additions for text in each.commands],
         entrypoint=[text.format(app=app.name) for each in additions for text in each.entrypoint],
+        contents=contents.commands(app.image),
+        settings=contents.settings(app.image),
     )
 
 

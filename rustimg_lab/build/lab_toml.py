@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab.build import cargo_config, sources
+from rustimg_lab.build import cargo_config, contents, sources
 from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.host import process
@@ -36,7 +36,7 @@ _KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "": {"binary": (str,), "package": (str,), "features": (list,), "default_features": (bool,), "packages": (list,),
          "profile": (str,), "context": (str,), "own_allocator": (bool,), "build_environment": (dict,),
          "from_environment": (list,), "secrets": (dict,), "ssh": (bool,), "git": (bool,), "build_commands": (list,),
-         "allocators": (dict,), "check": (dict,), "serve": (dict,), "services": (list,)},
+         "allocators": (dict,), "check": (dict,), "serve": (dict,), "services": (list,), **contents.KEYS},
     "allocators": dict.fromkeys(ALLOCATORS, (str,)),
     "check": {"arguments": (list,), "prints": (str,), "exit_code": (int,), "https_url": (str,), "https_ca": (str,)},
     "serve": {"arguments": (list,), "environment": (dict,), "method": (str,), "path": (str,), "body": (str,),
@@ -58,7 +58,7 @@ def load(directory: Path) -> App:
         for each in (package, name):
             if not _NAME.fullmatch(each):
                 raise LabError(f"'{each}' cannot be the name of a package or a binary")
-        serve = _serve(told["serve"]) if "serve" in told else None
+        serve = _serve(told["serve"], told.get("ports", [])) if "serve" in told else None
         services = _services(told["services"], directory) if "services" in told else ()
     except LabError as error:
         raise LabError(f"{path}: {error}") from None
@@ -92,8 +92,12 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
     if not (root / "Cargo.lock").is_file():
         raise LabError(f"{root}: no Cargo.lock there; make one with `cargo generate-lockfile` and commit it")
     _refuse_lacking(context, root, directory)
+    try:
+        image = contents.read(told, context, directory, app.name)
+    except LabError as error:
+        raise LabError(f"{directory / FILE}: {error}") from None
     return replace(
-        app, directory=context, at="/".join(directory.relative_to(context).parts),
+        app, image=image, directory=context, at="/".join(directory.relative_to(context).parts),
         lock_sha256=sha256(root / "Cargo.lock"), member=root != directory or "package" in told,
         configuration=_configuration(context, root, directory, app.profile), date=_date(context, directory),
         moved=_moved(app, root, directory),
@@ -172,22 +176,25 @@ def beside_manifest(directory: Path) -> Path:
     return directory / FILE
 
 
-def _serve(told: dict[str, Any]) -> Serve:
+def _serve(told: dict[str, Any], ports: list[int]) -> Serve:
     environment = told.get("environment", {})
-    arguments = told.get("arguments", [])
-    if not any("{port}" in text for text in (*arguments, *environment.values()) if isinstance(text, str)):
-        raise LabError("[serve] has no {port} in its arguments or environment: the port is another at each start")
     if not all(isinstance(text, str) for text in environment.values()):
         raise LabError("[serve] 'environment' has something in it that is no text")
+    calls = told.get("before", [])
+    if not all(isinstance(call, list) and all(isinstance(text, str) for text in call) for call in calls):
+        raise LabError("[serve] 'before' is a list of lists of arguments, such as [[\"migrate\"]]")
+    told |= {"arguments": tuple(told.get("arguments", [])), "before": tuple(map(tuple, calls))}
+    serve = Serve(**told | {"environment": tuple(sorted(environment.items()))})
+    if not serve.takes_port and not ports:
+        raise LabError(
+            "[serve] has no {port} in its arguments or environment: the port is another at each start; of a server "
+            "with a port of its own, `ports` names it"
+        )
     if told.get("method", "GET") not in ("GET", "POST", "PUT"):
         raise LabError(f"[serve] 'method': '{told['method']}' is not one of GET, POST, PUT")
     if not told.get("path", "/").startswith("/"):
         raise LabError(f"[serve] 'path': '{told['path']}' does not begin with /")
-    calls = told.get("before", [])
-    if not all(isinstance(call, list) and all(isinstance(text, str) for text in call) for call in calls):
-        raise LabError("[serve] 'before' is a list of lists of arguments, such as [[\"migrate\"]]")
-    told |= {"arguments": tuple(arguments), "before": tuple(map(tuple, calls))}
-    return Serve(**told | {"environment": tuple(sorted(environment.items()))})
+    return serve
 
 
 def _services(told: list[Any], directory: Path) -> tuple[Service, ...]:
@@ -248,13 +255,14 @@ def _checked(told: dict[str, Any]) -> dict[str, Any]:
         where = f"[{table}] " if table else ""
         check_keys(entries, keys, where)
         for key, value in entries.items():
-            texts = value if isinstance(value, list) and key not in ("before", "services") else []
+            texts = value if isinstance(value, list) and key not in ("before", "services", "ports") else []
             if not all(isinstance(each, str) for each in texts):
                 raise LabError(f"{where}'{key}' has something in it that is no text")
             for each in value if key in _TEXTS else []:
                 if not _TEXTS[key].fullmatch(each):
                     what = "a command of one line" if _TEXTS[key] is _LINE else "such a name"
                     raise LabError(f"{where}'{key}': '{each}' cannot be {what}")
+    contents.check(told)
     check = told.get("check", {})
     if ("https_url" in check and ({"prints", "exit_code"} & set(check) or told.get("services"))) or (
         "https_ca" in check and "https_url" not in check

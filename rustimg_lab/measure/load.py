@@ -14,7 +14,7 @@ from docker.errors import APIError
 from rustimg_lab.engine import capabilities, containers
 from rustimg_lab.engine.client import engine_cpus
 from rustimg_lab.measure.plan import Lost, PlanError
-from rustimg_lab.measure.server import ANSWER_TIMEOUT_S, PORT, Server, serving
+from rustimg_lab.measure.server import ANSWER_TIMEOUT_S, Server, serving
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.store.runs import Run
 
@@ -99,7 +99,7 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
     """
     workload = load.workload
     command = ["wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s"]
-    command += ["--script=/report.lua", f"http://127.0.0.1:{PORT}{workload.path}", "--", workload.method]
+    command += ["--script=/report.lua", f"http://127.0.0.1:{workload.port}{workload.path}", "--", workload.method]
     told = call(server, [*command, workload.body] if workload.body else command)
     if bad := told["socket_errors"] + told["status_errors"]:
         raise Lost(f"{bad} of {told['requests']} requests failed{containers.last_words(server.container)}")

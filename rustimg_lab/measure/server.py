@@ -26,7 +26,6 @@ from rustimg_lab.model.metrics import Metric
 from rustimg_lab.store.rows import Observation
 
 ANSWER_TIMEOUT_S = 20
-PORT = 20_080  # of every server, in the network that it has alone
 CLIENT = ("python3", "/client/client.py")
 NO_CPU_TIME = "the engine does not tell the CPU time of a container from its cgroup, or wrongly (see ./lab doctor)"
 LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
@@ -77,10 +76,10 @@ def serving(
     `client` those of the one that asks, which is in the server's PID namespace too where it `shares_processes`. Raises
     Lost, with the container's last log lines, when it does not start, or does not give the one right answer.
     """
-    arguments, environment = workload.serve.told(host="0.0.0.0", port=PORT, workers=workers, deadline_s=deadline_s)
-    command = [*images.command(image), *arguments]
+    told = {"host": "0.0.0.0", "port": workload.port, "workers": workers, "deadline_s": deadline_s}
+    arguments, environment = workload.serve.told(**told)
+    command = [*images.command_under(image, under.command if under else []), *arguments]
     if under:
-        command = [*under.command, *command]
         environment |= under.environment
         files = under.files
     options |= {"network_mode": "none", "environment": environment, "cpuset_cpus": cpus}
@@ -177,7 +176,7 @@ def run_in(container: Container, gone: str, command: list[str], **options: Any) 
 
 def request(workload: Workload, **more: Any) -> str:
     """What `client.py` is to ask, as it takes it."""
-    return json.dumps({"port": PORT, **workload.request(), **more})
+    return json.dumps(workload.request() | more)
 
 
 def cpu_ns(container: Container) -> int | None:

@@ -20,7 +20,8 @@ from rustimg_lab.engine import client, containers, images
 from rustimg_lab.host.files import add_file
 from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.plan import Lost
-from rustimg_lab.measure.server import CLIENT, PORT, run_in, serving, started, wait_for
+from rustimg_lab.measure.server import CLIENT, run_in, serving, started, wait_for
+from rustimg_lab.measure.workloads import PORT
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App, Check
 from rustimg_lab.store.rows import NOTE, Observation
@@ -29,6 +30,7 @@ TIMEOUT_S = 30
 START_TIMEOUT_S = 30  # of the HTTPS server that a program fetches from
 _LOOPBACK = ("0100007F", "00000000000000000000000001000000")  # 127.0.0.1 and ::1, as the kernel has them
 USER = "10001:10001"  # as the Dockerfiles have it
+HELP = "in lab.toml, `files` puts what a program reads into the image, and `writable` makes folders that it writes to"
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def measure_runs(image: str, app: App, tools: str = "") -> Observation:
         reason = f"runs as '{user or 'root'}', not as user 10001"
     else:
         reason = why_not(image, app, tools)
+        if re.search(r"No such file or directory|Permission denied|os error (2|13)\b", reason):
+            reason += f"; {HELP}"
     return Observation(metrics.RUNS, not reason, ok=not reason, reason=reason, detail=in_words(app))
 
 
@@ -125,13 +129,13 @@ def _answers(image: str, app: App, tools: str, **options: Any) -> str:
     """Why the server does not answer what its app says it is asked; "" when it does."""
     with serving(image, workloads.own(app), tools, workers=1, deadline_s=TIMEOUT_S, **options) as server:
         _, said = run_in(server.client, "the load generator is gone", ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
-        return not_reached(said.decode())
+        return not_reached(said.decode(), workloads.own(app).port)
 
 
-def not_reached(sockets: str) -> str:
+def not_reached(sockets: str, port: int) -> str:
     """Return why nothing outside of a container reaches its server, by the kernel's table of its sockets; "" when
     something does."""
-    listening = re.findall(rf": ([0-9A-F]+):{PORT:04X} \w+:\w+ 0A", sockets)
+    listening = re.findall(rf": ([0-9A-F]+):{port:04X} \w+:\w+ 0A", sockets)
     if listening and all(address in _LOOPBACK for address in listening):
         return "listens on 127.0.0.1 alone, which nothing outside of its container reaches: it must listen on 0.0.0.0"
     return ""

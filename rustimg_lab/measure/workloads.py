@@ -11,12 +11,14 @@ from rustimg_lab.model.app import App, Serve, Service
 OWN = "own"  # the name of an own app's workload
 BATCH = 64  # addresses in one batch
 LARGE_BYTES = 256 << 10
+PORT = 20_080  # of every server that is told one, in the network that it has alone
 
 
 @dataclass(frozen=True)
 class Workload:
     """One kind of request, the body of its answer (None where any of the same size will do), and how a server that is
-    asked so is started, beside which services."""
+    asked so is started, beside which services. `fixed_port` is the one that it listens on whatever it is told; 0 where
+    it is told one."""
 
     name: str
     summary: str
@@ -26,15 +28,22 @@ class Workload:
     answer: bytes | None
     serve: Serve
     services: tuple[Service, ...] = ()
+    fixed_port: int = 0
 
-    def request(self) -> dict[str, str | None]:
+    @property
+    def port(self) -> int:
+        """The port on which the server is asked, in a network of its own."""
+        return self.fixed_port or PORT
+
+    def request(self) -> dict[str, str | int | None]:
         """What is asked, as `tools/client.py` takes it."""
         right = None if self.answer is None else hashlib.sha256(self.answer).hexdigest()
-        return {"method": self.method, "path": self.path, "body": self.body, "sha256": right}
+        return {"port": self.port, "method": self.method, "path": self.path, "body": self.body, "sha256": right}
 
     def parameters(self) -> dict[str, str]:
         """For a study's plan: what `lab.toml` says of an own workload; nothing of myip's, which their names tell."""
         asked = {key: value for key, value in asdict(self.serve).items() if value or key != "before"}
+        asked |= {"port": self.fixed_port} if self.fixed_port else {}
         return {"asked": json.dumps(asked, sort_keys=True)} if self.name == OWN else {}
 
 
@@ -48,7 +57,8 @@ def find(name: str) -> Workload:
 def own(app: App) -> Workload:
     """The question that an app's `lab.toml` names."""
     asked = f"{app.serve.method} {app.serve.path}"
-    return Workload(OWN, asked, app.serve.method, app.serve.path, app.serve.body, None, app.serve, app.services)
+    port = 0 if app.serve.takes_port else app.image.ports[0]
+    return Workload(OWN, asked, app.serve.method, app.serve.path, app.serve.body, None, app.serve, app.services, port)
 
 
 def _addresses() -> list[str]:

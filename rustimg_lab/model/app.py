@@ -36,6 +36,11 @@ class Serve:
     body: str = ""
     before: tuple[tuple[str, ...], ...] = ()
 
+    @property
+    def takes_port(self) -> bool:
+        """Whether it is told the port to listen on; else it has one of its own."""
+        return any("{port}" in text for text in (*self.arguments, *dict(self.environment).values()))
+
     def told(self, **values: str | int) -> tuple[list[str], dict[str, str]]:
         """Arguments and environment with these values in them."""
 
@@ -57,6 +62,22 @@ class Service:
     environment: tuple[tuple[str, str], ...] = ()
     command: tuple[str, ...] = ()
     ready: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an image has beside the program. `files`: sources, as paths in the folder that builds get, and by each its
+    place. Folders that are `writable` or `volumes` belong to the program's user. `healthcheck` are the words of a
+    command. All places are absolute; a `workdir` of "" is that of the base."""
+
+    files: tuple[tuple[str, str], ...] = ()
+    workdir: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    writable: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    volumes: tuple[str, ...] = ()
+    healthcheck: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,9 +110,9 @@ class App:
     cells begin with; `build_environment` what the build finds in its environment, `date` that of
     its sources, in seconds since 1970; `system_packages` are Debian's, for
     the build; `serve` is for a server only, which without a `check` has to answer what `serve` asks; `services` run
-    beside the app whenever it runs. `arguments` are
-    the user's variables that builds get as build arguments; `secrets`, by name, "env" for the variable of that name, or
-    a file. Like these, `ssh` (the agent) and `build_commands` are for the step that calls cargo; `git`: the repository.
+    beside the app whenever it runs; `image` is what an image of it has beside the program. `arguments` are the user's
+    variables that builds get as build arguments; `secrets`, by name, "env" for the variable of that name, or a file.
+    Like these, `ssh` (the agent) and `build_commands` are for the step that calls cargo; `git`: the repository.
     """
 
     name: str
@@ -118,6 +139,7 @@ class App:
     ssh: bool = False
     git: bool = False
     build_commands: tuple[str, ...] = ()
+    image: Image = Image()
 
     @property
     def server(self) -> "App":

@@ -73,11 +73,12 @@ def test_a_program_that_is_no_server_is_told(study, tools):
     cell = matrix.cell("scratch", "optimized", "jemalloc")
     client = images.find_image(bake.image_tag(cell, lab_toml.load(MYIP))).id
     with pytest.raises(Lost, match=r"exit code 1; .*the program ended before it answered"):
-        startup.measure_process(Treatment(cell, client, cell.slug), "server", ([], {}), tools, workloads.find("root"))
+        treatment = Treatment(cell, client, cell.slug)
+        startup.measure_process(treatment, "first-byte", ([], {}), tools, workloads.find("root"))
 
 
 def test_a_container_that_never_answers_is_told(server, monkeypatch):
     monkeypatch.setattr(startup, "ANSWER_TIMEOUT_S", 1)
     monkeypatch.setattr(startup, "free_port", lambda: 1)  # which an unprivileged server may not listen on
     with pytest.raises(Lost, match=r"no answer within 1 s; .*127\.0\.0\.1:1: Permission denied"):
-        startup._container(server.image, "host", workloads.find("root").serve)
+        startup._container(server.image, "host", workloads.find("root"))

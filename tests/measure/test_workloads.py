@@ -42,7 +42,7 @@ def answers() -> Iterator[object]:
 
 
 def request(port: int) -> dict:
-    return {"port": port, **ROOT.request()}
+    return ROOT.request() | {"port": port}
 
 
 def response(body: bytes, status: str = "200 OK") -> bytes:

@@ -105,7 +105,7 @@ def measure(
 
 def _first_response(machine: Elsewhere, image: str, command: list[str], workload: Workload) -> tuple[float, float]:
     """When a container of the image was made and when it sent its first byte, on the monotonic clock. Raises Lost."""
-    port = machine.inside(free_port)
+    port = workload.fixed_port or machine.inside(free_port)
     arguments, environment = workload.serve.told(
         host="127.0.0.1", port=port, workers=cpus(), deadline_s=ANSWER_TIMEOUT_S
     )

@@ -11,7 +11,7 @@ from rustimg_lab.engine import containers
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, call, serve
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
-from rustimg_lab.measure.server import PORT, Server
+from rustimg_lab.measure.server import Server
 from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
@@ -55,7 +55,7 @@ def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[float, flo
     command = ["oha", "-n", str(sent), "-q", str(rate), "-c", str(load.connections), "--latency-correction"]
     command += ["--no-tui", "--output-format", "json", "-m", workload.method, "-T", "application/json"]
     command += ["-d", workload.body] if workload.body else []
-    told = call(server, [*command, f"http://127.0.0.1:{PORT}{workload.path}"])
+    told = call(server, [*command, f"http://127.0.0.1:{workload.port}{workload.path}"])
     if told["errorDistribution"] or set(told["statusCodeDistribution"]) != {"200"}:
         wrong = told["errorDistribution"] | told["statusCodeDistribution"]
         raise Lost(f"requests failed ({str(wrong)[:200]}){containers.last_words(server.container)}")

@@ -24,10 +24,9 @@ from rustimg_lab.host.machine import free_port
 from rustimg_lab.measure import services
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
-from rustimg_lab.measure.server import ANSWER_TIMEOUT_S, PORT
+from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model import metrics
-from rustimg_lab.model.app import Serve
 from rustimg_lab.store.rows import Observation
 
 STARTS = 6  # of the program in one trial; the first is the warm-up
@@ -47,6 +46,8 @@ def plan(context: StudyContext) -> Studies:
     (servers, *clients), workload, check = context.built, context.loads[0].workload, context.app.check
     tools, serve = context.tools, workload.serve
     networks = [name for name, needed in NETWORKS.items() if context.holds(needed) and not workload.services]
+    if workload.fixed_port:  # on the host's network something else may have that port
+        networks = [name for name in networks if name != "host"]
     where = "in the network of its services" if workload.services else "on this engine's networks"
     warning = "" if networks else f"the lab reaches no container {where}: its start is not measured"
     programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
@@ -57,28 +58,29 @@ def plan(context: StudyContext) -> Studies:
         until, metric = UNTIL[program]
         parameters = {"program": program, "starts": STARTS, "until": until, "warning": warning, **workload.parameters()}
         study = context.study(f"startup-{program}", "startup", metric, parameters, treatments)
-        yield study, partial(measure_process, program=program, told=told, tools=tools, workload=workload)
+        mode = f"{until}:{workload.fixed_port}" if workload.fixed_port and program == "server" else until
+        yield study, partial(measure_process, mode=mode, told=told, tools=tools, workload=workload)
     if not networks:
         return
     parameters = {"program": "container", "poll_s": POLL_S, "warning": "", **workload.parameters()}
     metric = metrics.of_container(networks[0], "first_byte")
     study = context.study("startup-container", "startup", metric, parameters)
-    yield study, partial(measure_container, serve=serve, tools=tools, networks=networks)
+    yield study, partial(measure_container, workload=workload, tools=tools, networks=networks)
 
 
 def measure_process(
-    treatment: Treatment, program: str, told: tuple[list[str], dict[str, str]], tools: str, workload: Workload
+    treatment: Treatment, mode: str, told: tuple[list[str], dict[str, str]], tools: str, workload: Workload
 ) -> list[Observation]:
     """One trial: a fresh container of the image, in which its program is started several times, with the arguments and
-    the environment that are `told`, beside the services of a workload. Raises Lost."""
-    until, metric = UNTIL[program]
+    the environment that are `told`, beside the services of a workload. `mode` is the starter's. Raises Lost."""
+    until = mode.partition(":")[0]
+    metric = dict(UNTIL.values())[until]
     arguments, environment = told
-    command = [*images.command(treatment.image), *arguments]
+    command = [*images.command_under(treatment.image, [STARTER, mode, str(STARTS), str(DEADLINE_S)]), *arguments]
     with services.beside(workload.services) as network:
-        _, before = workload.serve.told(host="127.0.0.1", port=PORT, **_fixed())
+        _, before = workload.serve.told(host="127.0.0.1", port=workload.port, **_fixed())
         services.run_before(treatment.image, workload.serve, environment=before, **{"network_mode": "none"} | network)
-        asked = [until, str(STARTS), str(DEADLINE_S), *command]
-        said = _in_the_image(treatment.image, tools, asked, environment, **network)
+        said = _in_the_image(treatment.image, tools, command, environment, **network)
     found = []
     for number, line in enumerate(said.splitlines()):
         noop_s, program_s, gap_s = (int(nanoseconds) / 1e9 for nanoseconds in line.split())
@@ -89,22 +91,25 @@ def measure_process(
     return found
 
 
-def measure_container(treatment: Treatment, serve: Serve, tools: str, networks: Sequence[str]) -> list[Observation]:
+def measure_container(
+    treatment: Treatment, workload: Workload, tools: str, networks: Sequence[str]
+) -> list[Observation]:
     """One trial: a container of the image on each network, and one in which a program does nothing. Raises Lost."""
     found = []
     for network in networks:
-        found += _container(treatment.image, network, serve)
+        found += _container(treatment.image, network, workload)
     begun = time.monotonic()
-    _in_the_image(treatment.image, tools, ["noop"], {})
+    _in_the_image(treatment.image, tools, [STARTER, "noop"], {})
     took = time.monotonic() - begun
     return [*found, Observation(metrics.NOOP_CONTAINER_S, took, detail="create, start, exit, remove")]
 
 
-def _container(image: str, network: str, serve: Serve) -> list[Observation]:
+def _container(image: str, network: str, workload: Workload) -> list[Observation]:
     port = free_port()
+    own = workload.fixed_port or port
     host = "127.0.0.1" if network == "host" else "0.0.0.0"
-    reach = {"network_mode": "host"} if network == "host" else {"ports": {f"{port}/tcp": ("127.0.0.1", port)}}
-    arguments, environment = serve.told(host=host, port=port, **_fixed())
+    reach = {"network_mode": "host"} if network == "host" else {"ports": {f"{own}/tcp": ("127.0.0.1", port)}}
+    arguments, environment = workload.serve.told(host=host, port=own, **_fixed())
     command = [*images.command(image), *arguments]
     begun = time.monotonic()
     with containers.created(image, command=command, environment=environment, **reach) as container, _failing(container):
@@ -153,9 +158,9 @@ def first_byte(port: int) -> tuple[float | None, float]:
     return None, longest
 
 
-def _in_the_image(image: str, tools: str, arguments: list[str], environment: dict[str, str], **network: str) -> str:
-    """What `starter` prints in a container of the image. Raises Lost when it fails."""
-    options = {"command": [STARTER, *arguments], "environment": environment, "network_mode": "none"} | network
+def _in_the_image(image: str, tools: str, command: list[str], environment: dict[str, str], **network: str) -> str:
+    """What a command with `starter` in it prints in a container of the image. Raises Lost when it fails."""
+    options = {"command": command, "environment": environment, "network_mode": "none"} | network
     with containers.created(image, **options) as container, _failing(container):
         container.put_archive("/", images.archive(tools, STARTER_FOLDER))
         container.start()

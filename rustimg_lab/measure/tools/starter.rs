@@ -6,7 +6,7 @@
 //!     starter first-byte COUNT DEADLINE_S PROGRAM [ARG...]  until the first byte of its answer to GET /
 //!
 //! In the arguments and the environment `{port}` stands for the port to listen on, another at each start, and `{url}` for
-//! where `exit` answers what the program asks.
+//! where `exit` answers what the program asks. `first-byte:PORT` asks a program that always listens on that port.
 //!
 //! A line per start: the no-op's nanoseconds, the program's, and the longest time between two looks at it.
 
@@ -32,6 +32,7 @@ fn main() {
     let [mode, count, deadline, program @ ..] = &arguments[..] else {
         fail("usage: starter noop | exit COUNT DEADLINE_S PROGRAM... | first-byte COUNT DEADLINE_S PROGRAM...")
     };
+    let (mode, fixed_port) = mode.split_once(':').unwrap_or((mode, ""));
     let [count, deadline] = [count, deadline].map(|text| text.parse::<u16>().unwrap_or_else(|_| fail("no number")));
     // As PID 1 of its container: when it ends, everything in there does.
     spawn(move || {
@@ -41,13 +42,13 @@ fn main() {
     let url = serve();
     for number in 0..count {
         let noop = until_exit(Command::new("/proc/self/exe").arg("noop"));
-        let port = FIRST_PORT + number;
+        let port = fixed_port.parse().unwrap_or(FIRST_PORT + number);
         let filled = |text: &str| text.replace("{port}", &port.to_string()).replace("{url}", &url);
         let mut command = Command::new(&program[0]);
         command.args(program[1..].iter().map(|text| filled(text)));
         command.envs(std::env::vars().map(|(key, text)| (key, filled(&text))));
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let (took, gap) = match mode.as_str() {
+        let (took, gap) = match mode {
             "exit" => (until_exit(&mut command), Duration::ZERO),
             "first-byte" => until_first_byte(&mut command, port),
             _ => fail("unknown mode"),

@@ -60,7 +60,7 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     base, app = table[metrics.BASE_BYTES] / MEGABYTE, table[metrics.APP_BYTES] / MEGABYTE
     rows = range(len(table))
     axes.barh(rows, base, 0.6, color=ORANGE, label="base image")
-    axes.barh(rows, app, 0.6, left=base, color=BLUE, label="app: binary, passwd, group")
+    axes.barh(rows, app, 0.6, left=base, color=BLUE, label="app: binary, passwd, group, own files")
     axes.set(xlim=(0, _room(table[metrics.UNPACKED_BYTES])), xlabel="image, unpacked, MB")
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.unpacked_bytes, row, cell.reason)
