@@ -5,6 +5,7 @@ Nothing but `lab.toml` is ever written to an app's folder.
 
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -29,6 +30,11 @@ _SERVER = re.compile(r"TcpListener|\bHttpServer\b|axum::|\bserve\(|\.bind\(")
 _VARIABLE = re.compile(r'\bvar(?:_os)?\(\s*"(\w+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _ADDRESS = re.compile(r"LISTEN|BIND|ADDR")
+# What only the compiler reads; then a relative path, and a bare word where something is opened.
+_COMPILED = re.compile(r'(?m)^\s*//.*$|#!?\[[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
+_PATH = re.compile(r'"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
+_OPENED = re.compile(r'(?:dir|open|loader|::new|::from|with_name)\(\s*(?:"[^"]*",\s*)?"(?:\./)?(\w[\w-]*)"')
+_NOT_READ = re.compile(r"src|target|tests|benches|examples|(?:Cargo|README|LICENSE|CHANGELOG).*")
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         allocators=found,
         environment=environment,
         services=services,
+        files=_files(crate),
     )
     return text, [note for note, holds in notes.items() if holds]
 
@@ -163,6 +170,23 @@ def _environment(names: list[str]) -> dict[str, str]:
     told = {name: "{port}" for name in names if name.endswith("PORT")}
     told |= {name: "{host}:{port}" for name in names if _ADDRESS.search(name) and name not in told}
     return dict(list(told.items())[:1]) | ({name: "{host}" for name in names if name.endswith("HOST")} if told else {})
+
+
+def _files(crate: Crate) -> dict[str, str]:
+    """Return the files and folders that the sources name by a relative path, and that builds get, by their source: the
+    crate's own, or the workspace's, in whose folder cargo runs a program too. Build script and tests are left out."""
+    kinds = {"custom-build", "test", "bench", "example"}
+    others = [Path(each["src_path"]) for each in crate.package.get("targets", []) if kinds & set(each["kind"])]
+    apart = [each if each.with_name("Cargo.toml").exists() else each.parent for each in others]
+    texts = [text for path, text in crate.texts.items() if not any(path.is_relative_to(each) for each in apart)]
+    told = [_COMPILED.sub("", text.partition("#[cfg(test)]")[0]) for text in texts]
+    names = sorted({name for text in told for pattern in (_PATH, _OPENED) for name in pattern.findall(text)})
+    there = {}
+    for name in [name for name in names if not _NOT_READ.fullmatch(name)]:
+        for path in (crate.root / name, crate.directory / name):
+            if path.exists() and not (path / "Cargo.toml").exists() and not sources.why_missing(crate.root, path):
+                there[name] = os.path.relpath(path, crate.directory)
+    return {source: name for name, source in there.items()}
 
 
 def _packages(configuration: dict[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from docker.errors import NotFound
-from support.crates import crate, write
+from support.crates import MANIFEST, crate, write
 
 from rustimg_lab.build import contents, dockerfile, lab_toml, proposal
 from rustimg_lab.engine import client, containers, images
@@ -203,6 +203,18 @@ def test_init_proposes_what_sources_read_by_a_relative_path(tmp_path, text, ther
     assert list(told.get("files", {})) == proposed and not notes
     assert told.get("workdir") == ("/app" if proposed else None)
     assert [place for _, place in lab_toml.load(folder).image.files] == [f"/app/{each}" for each in proposed]
+
+
+def test_what_build_script_and_tests_read_is_not_proposed(tmp_path):
+    folder = crate(tmp_path, {
+        "build.rs": 'fn main() { open("assets/a"); }', "tests/it.rs": 'fn f() { open("samples/a"); }',
+        "build/deep.rs": 'fn main() { open("pages/a"); }', "assets/a": "a", "samples/a": "a", "pages/a": "a",
+    })  # fmt: skip
+    for script in ("build.rs", "build/deep.rs"):
+        (folder / "Cargo.toml").write_text(MANIFEST.format("a") + f'build = "{script}"\n')
+        (folder / "lab.toml").unlink()
+        told = tomllib.loads(proposal.init(folder, "", str)[0].read_text())
+        assert list(told.get("files", {})) == (["pages"] if script == "build.rs" else ["assets"])
 
 
 @pytest.mark.engine
