@@ -17,6 +17,7 @@ from rustimg_lab.analysis import comparison, deploy
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
+from rustimg_lab.model.matrix import WITH
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.store.rows import ESTIMATE
 from rustimg_lab.store.runs import RunData
@@ -44,6 +45,11 @@ class Wishes:
     stable: bool = False
     weights: dict[str, float] = field(default_factory=lambda: {"transfer": 1.0})
     day: Day | None = None
+    additions: tuple[str, ...] = ()  # what the image must have beside the program
+
+    def lacks(self, cell: str) -> list[str]:
+        """The additions that a cell, which has its own in its name, does not have."""
+        return sorted({*self.additions} - {*cell.partition(WITH)[2].split("_")})
 
     @property
     def needed(self) -> list[str]:
@@ -245,6 +251,7 @@ def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> 
         meets = meets & table["shell"].fillna("").ne("").to_numpy()
     if wishes.stable:
         meets = meets & ~table["unstable"].to_numpy()
+    meets = meets & np.array([not wishes.lacks(cell) for cell in table.index])
     score = sum(weight * np.log(paired[name]) for name, weight in wishes.weights.items())
     return meets & ~np.isnan(score), score
 
@@ -289,6 +296,7 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
         said.append("no shell")
     if wishes.stable and own["unstable"]:
         said.append("unstable flags")
+    said += [f"built without --with {','.join(lacking)}"] if (lacking := wishes.lacks(cell)) else []
     unmeasured = [name for name in wishes.weights if np.isnan(own[name]) and name not in wishes.limits]
     said += [f"{metrics.ALL[name].phrase} not measured" for name in unmeasured]
     if said:

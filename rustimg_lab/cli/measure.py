@@ -8,6 +8,7 @@ import click
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output, selection, types
 from rustimg_lab.cli.options import ADDITIONS, GRID, KNOBS, command, option, run_options
+from rustimg_lab.errors import LabError
 from rustimg_lab.measure.workloads import WORKLOADS
 from rustimg_lab.model import matrix
 from rustimg_lab.model.studies import KINDS, USUAL_LOAD
@@ -20,6 +21,7 @@ _WORKLOAD = "the requests; " + "; ".join(f"{each.name}: {each.summary}" for each
     GRID,
     *run_options(DEFAULT_RUN),
     *KNOBS,
+    ADDITIONS,
     option("--blocks", "randomized blocks of the short study at the end; 0 for none", types.COUNT_OR_ZERO, 5),
 )
 def run(options: SimpleNamespace) -> int:
@@ -30,18 +32,19 @@ def run(options: SimpleNamespace) -> int:
     app = selection.load_app(options)
     options.run = options.run or (app.package if options.app else DEFAULT_RUN)
     usual = matrix.usual(options.grid, options.debian)
-    cells = selection.chosen_cells(options, app, usual)
+    cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
     study = None
     if options.blocks and not options.knobs and (app.serve or not options.app):
         studied = planner.short(*selection.chosen_grid(options, app, usual), options.debian)
         made = planner.planner("throughput", [planner.load_of(app)], Plan(options.blocks), app)
-        study = selection.matching(studied, options.only), made
+        study = selection.with_additions(selection.matching(studied, options.only), options), made
     return output.ended(options.run, grid.run_grid(selection.request(options, app), cells, study))
 
 
 @command(
     *run_options(STUDIES_RUN),
     *KNOBS,
+    ADDITIONS,
     option("--study", "what is measured, on cells of its own by default:", types.Names("study", KINDS), "throughput"),
     option("--workload", _WORKLOAD, types.Names("workload", WORKLOADS, several=True), shown=USUAL_LOAD["workload"]),
     option("--blocks", "randomized blocks; with --width at most so many", types.COUNT, 20),
@@ -59,13 +62,15 @@ def measure(options: SimpleNamespace) -> int:
     from rustimg_lab.pipeline import planner, studies
 
     kind, app = KINDS[options.study], selection.load_app(options)
+    if options.study == "memory" and "init" in options.additions:
+        raise LabError("--with init: memory is that of process 1, which is then the init: leave it out")
     options.run = options.run or (app.package if options.app else STUDIES_RUN)
     programs = planner.programs(app, kind, options.app)
     loads = selection.chosen_loads(options, kind, app)
     usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not kind.of_builds else kind
     if kind.of_builds and not options.knobs:  # each cell is minutes of a trial: not every allocator of an own app
         options.allocators = options.allocators or (lab_toml.allocators(app)[:1] if options.app else kind.allocators)
-    cells = selection.chosen_cells(options, app, usual)
+    cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
     plan = Plan(options.blocks, options.width and options.width / 100, options.baseline, options.seed)
     made = planner.planner(options.study, loads, plan, programs[0])
     request = selection.request(options, programs[0])
@@ -82,6 +87,6 @@ def probe(options: SimpleNamespace) -> int:
     options.profiles = options.profiles or matrix.PROFILES  # the program that probes has none of the crate's own
     cells = selection.chosen_cells(options, app, matrix.usual("article", options.debian))
     if options.additions:  # beside those without: what they cost, and what they mend, is the difference
-        cells += [replace(cell, additions=options.additions) for cell in cells]
+        cells += selection.with_additions(cells, options)
     server = app.server if app.serve or not options.app else None
     return output.ended(options.run, probes.run_probes(selection.request(options, app), cells, server))

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rustimg_lab.cli import output, types
-from rustimg_lab.cli.options import ACROSS, command, option
+from rustimg_lab.cli.options import ACROSS, ADDITIONS, command, option
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure.workloads import OWN, WORKLOADS
 from rustimg_lab.model import metrics
@@ -38,6 +38,7 @@ def report(options: SimpleNamespace) -> int:
     option("--min-throughput", "share of the best cell's at least, as 0.95", types.share),
     option("--shell", "only images with a shell", is_flag=True),
     option("--stable", "only stable compiler flags", is_flag=True),
+    ADDITIONS,
     option("--deploys", "deploys a day, to machines that lack the image", types.COUNT),
     option("--bandwidth", "link of those machines, as 100Mbit or 1Gbit", types.BANDWIDTH),
     option("--requests", "requests a day, beside the deploys", types.COUNT),
@@ -57,7 +58,8 @@ def choose(options: SimpleNamespace) -> int:
     day = recommendation.Day(options.deploys, options.bandwidth, options.requests or 0) if options.deploys else None
     weights = options.weights or {metrics.DAY if day else "transfer": 1.0}
     limits = {name: limit for name, limit in limits.items() if limit}
-    wishes = recommendation.Wishes(limits, options.min_throughput or 0, options.shell, options.stable, weights, day)
+    kept = options.min_throughput or 0, options.shell, options.stable
+    wishes = recommendation.Wishes(limits, *kept, weights, day, options.additions)
     found = recommendation.choose(output.load(options.run), wishes, options.workload or "")
     output.console.print(terminal.candidates(options.run, found))
     for line in views.recommendation.evidence(found):

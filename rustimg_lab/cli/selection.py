@@ -49,6 +49,11 @@ def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind |
     return cells
 
 
+def with_additions(cells: list[matrix.Cell], options: SimpleNamespace) -> list[matrix.Cell]:
+    """Return the cells with what --with adds to each image."""
+    return [replace(cell, additions=options.additions) for cell in cells]
+
+
 def matching(cells: list[matrix.Cell], patterns: list[str] | None) -> list[matrix.Cell]:
     """Return the cells whose names match one of the patterns, with the wildcards of a shell; all cells without a
     pattern. Raises LabError when none matches."""

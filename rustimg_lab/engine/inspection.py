@@ -14,7 +14,7 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # Podman's names -> the
 class ImageInfo:
     """An image. `id` is the engine's: of the configuration, or with containerd's store of the manifest. `layers` are
     the SHA-256 digests of the unpacked layers (DiffIDs), the lowest first; `created` is a UTC time whose order is that
-    of the text; `command` is all that it runs: its entry point, and the arguments of that."""
+    of the text; `command` is all that it runs: its `entrypoint`, and the arguments of that."""
 
     id: str
     created: str
@@ -25,6 +25,7 @@ class ImageInfo:
     user: str
     labels: dict[str, str]
     layers: tuple[str, ...]
+    entrypoint: tuple[str, ...] = ()
     ports: tuple[str, ...] = ()  # that it says it listens on, such as "5432/tcp"
 
 
@@ -55,16 +56,18 @@ class EngineInfo:
 def image(attributes: dict[str, Any]) -> ImageInfo:
     """Read what the engine's image inspect answered."""
     config = attributes.get("Config") or {}
+    entrypoint = tuple(config.get("Entrypoint") or ())
     return ImageInfo(
         id=attributes.get("Id") or "",
         created=(attributes.get("Created") or "").rstrip("Z"),
         names=tuple(attributes.get("RepoTags") or ()),
         digests=tuple(attributes.get("RepoDigests") or ()),
         architecture=attributes.get("Architecture") or "unknown",
-        command=(*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())),
+        command=(*entrypoint, *(config.get("Cmd") or ())),
         user=config.get("User") or "",
         labels=config.get("Labels") or {},
         layers=tuple((attributes.get("RootFS") or {}).get("Layers") or ()),
+        entrypoint=entrypoint,
         ports=tuple(config.get("ExposedPorts") or ()),
     )
 

@@ -67,8 +67,9 @@ def beside(services: tuple[Service, ...], cpus: str = "") -> Iterator[dict[str, 
             # By its own name too a host finds itself, as some services want; Docker gives it to those that join.
             options = network or {"network_mode": "none", "extra_hosts": names, "hostname": each.name}
             options = options | {"environment": dict(each.environment), "cpuset_cpus": cpus}
-            options |= {"command": list(each.command)} if each.command else {}
-            running.append(start(stack, f"service {each.name}", obtain(each).digest, **options))
+            about = images.inspect(image := obtain(each).digest)
+            options |= {"command": [*about.entrypoint, *each.command] if each.command else about.command}
+            running.append(start(stack, f"service {each.name}", image, **options))
             network = {"network_mode": f"container:{running[0].id}"}
             _wait_until_ready(each, running[-1])
         yield network

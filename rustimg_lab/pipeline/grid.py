@@ -41,6 +41,7 @@ def run_grid(request: Request, cells: list[Cell], study: tuple[list[Cell], Plann
     app, (studied, plan) = request.app, study or ([], None)
     with_tools = studied or (cells if smoke.needs_tools(app) else [])
     with open_session(request, bases_of(cells, with_tools)) as session:
+        runs.refuse_mixed(session.run, cells)
         failures = _build_and_measure(Batch(cells, app), session)
         if plan:
             try:

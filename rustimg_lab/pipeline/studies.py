@@ -27,6 +27,7 @@ def run_studies(request: Request, cells: list[Cell], apps: list[App], plan: Plan
     """
     failures: list[str] = []
     with open_session(request, bases_of([], cells) if kind.tools else bases_of(cells, [])) as session:
+        runs.refuse_mixed(session.run, cells)
         batches = [Batch(cells, app, app.name, kind.of_builds) for app in apps]
         run_planned(batches, session, plan, failures, kind.tools)
     return failures

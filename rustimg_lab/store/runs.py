@@ -25,8 +25,9 @@ import pandas as pd
 
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host.files import DiskFull, is_full, write_whole
-from rustimg_lab.model import metrics
-from rustimg_lab.model.matrix import Cell
+from rustimg_lab.model import metrics, probes
+from rustimg_lab.model.matrix import WITH, Cell
+from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
 from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine, typed
 from rustimg_lab.store.rows import COLUMNS, Observation, read_lines, read_row
@@ -135,6 +136,15 @@ def _loaded(path: Path, stamps: tuple) -> RunData:
     exact = {column: types[0] for column, types in COLUMNS.items() if types in ((bool,), (int,))}
     frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(exact)  # also where there is no row to tell
     return RunData(frame, typed(environment), tuple(broken))
+
+
+def refuse_mixed(run: Run, cells: list[Cell]) -> None:
+    """Raises LabError when a run has cells with other additions: its tables tell cells by base, profile, allocator."""
+    rows = load(run.name).rows
+    names = rows.loc[rows["study"] != probes.STUDY, "cell"].str.removesuffix(TWIN)
+    if others := {*names.str.partition(WITH)[2]} - {"_".join(cells[0].additions)} if len(names) else set():
+        told = f"with --with {','.join(others)}".replace("_", ",") if any(others) else "without --with"
+        raise LabError(f"run '{run.name}' was begun {told}: call it so, or choose another with --run NAME")
 
 
 def files(name: str) -> list[Path]:

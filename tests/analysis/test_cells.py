@@ -80,6 +80,19 @@ def test_the_crate_as_published_is_first_and_a_compiler_that_was_not_asked_for_i
     assert "compiled by rustc 2, not 1" in views.sizes.breakdown(table).to_html()
 
 
+def test_what_was_added_to_an_image_is_beside_its_cell_and_can_be_asked_for(recorded):
+    cell = replace(matrix.cell("scratch", "optimized", matrix.ARTICLE), additions=("ca-certificates", "tmp"))
+    with runs.open_run("a", {}) as run:
+        run.append(cell, "sha256:more", [*GOOD, Observation("compressed_bytes", 9_000_000, "B")])
+        run.append(replace(cell, additions=()), "sha256:scratch", [*GOOD, Observation("compressed_bytes", 1, "B")])
+    found = runs.load("a")
+    assert cells.cell_table(found).set_index("cell")["note"][cell.slug] == "with ca-certificates, tmp"
+    assert recommendation.choose(found, recommendation.Wishes()).picked == replace(cell, additions=()).slug
+    choice = recommendation.choose(found, recommendation.Wishes(additions=("tmp",)))
+    assert choice.picked == cell.slug
+    assert choice.table["reason"][replace(cell, additions=()).slug] == "built without --with tmp"
+
+
 def test_every_failed_cell_is_in_every_table_with_its_reason(recorded):
     for styler in (
         views.sizes.then_and_now(cells.article_grid(recorded)),

@@ -1,10 +1,10 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.model import matrix
+from rustimg_lab.model import matrix, probes
 from rustimg_lab.paths import CHOICE_RUN, RECORDED_RUN
 from rustimg_lab.store import runs as store_runs
 from rustimg_lab.store.environment import SCHEMA
@@ -146,3 +146,19 @@ def test_an_empty_run_loads(runs):
         pass
     rows = store_runs.current(store_runs.load("a"))
     assert rows.empty and list(rows.columns) == list(COLUMNS)
+
+
+def test_cells_that_only_their_additions_tell_apart_do_not_share_a_run():
+    more = replace(CELL, additions=("ca-certificates", "tmp"))
+    with store_runs.open_run("a", MACHINE) as run:
+        store_runs.refuse_mixed(run, [more])
+        run.append(more, "", [Observation("runs", True)], study=probes.STUDY)  # where both are compared
+        store_runs.refuse_mixed(run, [CELL])
+        run.append(more, "", [Observation("runs", True)], name=f"{more.slug}~twin", study="throughput")
+        store_runs.refuse_mixed(run, [more])
+        with pytest.raises(LabError, match="run 'a' was begun with --with ca-certificates,tmp: call it so, or choose"):
+            store_runs.refuse_mixed(run, [CELL])
+    with store_runs.open_run("b", MACHINE) as run:
+        run.append(CELL, "", [Observation("runs", True)])
+        with pytest.raises(LabError, match="run 'b' was begun without --with"):
+            store_runs.refuse_mixed(run, [more])
