@@ -20,6 +20,11 @@ class Study:
     def __init__(self, run: RunData, name: str, baseline: str = "") -> None:
         self.run, self.name, self.plan, self._baseline = run, name, run.environment.studies[name], baseline
 
+    @property
+    def measured(self) -> list[str]:
+        """Return the names of all that the study has measured."""
+        return list(self.run.rows.loc[self.run.rows["study"] == self.name, "metric"].unique())
+
     def trials(self, metric: str = "") -> Result:
         """Return every trial, a row each; shown as the mean of each cell with its 95% interval."""
         about = self._metric(metric)
@@ -119,9 +124,8 @@ class Study:
         return comparison.samples(self.run, self.name, metric or self.plan.metric)
 
     def _metric(self, name: str) -> metrics.Metric:
-        known = self.run.rows.loc[self.run.rows["study"] == self.name, "metric"].unique()
-        if name not in ("", self.plan.metric, *known):
-            raise unknown(f"metric of {self.name}", name, known)
+        if name not in ("", self.plan.metric, *self.measured):
+            raise unknown(f"metric of {self.name}", name, self.measured)
         return metrics.find(name or self.plan.metric)
 
     def _pairs(self, one: str, other: str) -> pd.DataFrame:

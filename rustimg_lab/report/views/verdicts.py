@@ -94,7 +94,8 @@ def _note(found: pd.DataFrame) -> str:
 
 def startup_verdict(run: RunData, baseline: str = "") -> str:
     """What the image changes of a start, as Markdown: of the program's own, and of the container's."""
-    studies = {"startup-server": metrics.EXEC_TO_FIRST_BYTE_S, "startup-container": metrics.HOST_FIRST_BYTE_S}.items()
+    own = metrics.find(run.environment.studies["startup-container"].metric)  # not every server is on the host's network
+    studies = {"startup-server": metrics.EXEC_TO_FIRST_BYTE_S, "startup-container": own}.items()
     process, container = (comparison.of_study(run, study, metric, baseline) for study, metric in studies)
     trials = [comparison.samples(run, study, metric) for study, metric in studies]
     means = [np.exp(np.log(each["value"]).mean()) * 1e3 for each in trials]
