@@ -147,7 +147,7 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
         for cell, text in texts.items():
             told = f"{text}\0{images[BUILDER].digest}\0{copied.name}{inputs.in_words(app)}"
             made_of, own = hashlib.sha256(told.encode()).hexdigest(), targets[cell.slug]
-            own |= {"target": dockerfile.COLD, "labels": own["labels"] | {client.MADE_OF_LABEL: made_of}}
+            own |= {"target": "cold", "labels": own["labels"] | {client.MADE_OF_LABEL: made_of}}
     first = targets[cells[0].slug]
     toolchain = images[BUILDER].toolchain(cells[0].debian)
     text = first["dockerfile-inline"] + dockerfile.render(cells[0], app, toolchain, dockerfile.FACTS)

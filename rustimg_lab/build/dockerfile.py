@@ -15,7 +15,6 @@ from rustimg_lab.model.profiles import PUBLISHED
 # The template of stages of the lab's own, put behind the measured text, by which it reads what the builder stage made.
 # They change nothing of that text: BuildKit shares the builder stage between the two.
 FACTS = "facts.j2"
-COLD = "cold"  # the stage of `cold_stage`
 
 
 def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfile.j2") -> str:

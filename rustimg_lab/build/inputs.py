@@ -59,5 +59,5 @@ def mounted(app: App) -> dict[str, list[str]]:
 
 def in_words(app: App) -> str:
     """Return what a row keeps: arguments with their values, secrets by name; "" for none."""
-    told = [f"{name}={os.environ[name]}" for name in app.arguments]
-    return "; ".join([*told, *(f"secret {name}" for name, _ in app.secrets)])
+    given = [f"{name}={os.environ[name]}" for name in app.arguments]
+    return "; ".join(given + [f"secret {name}" for name, _ in app.secrets])

@@ -204,6 +204,7 @@ def identify(app: App, run: str, recorded: dict[str, str]) -> dict[str, str]:
     folder = app.directory / app.at
     digest = "" if folder.is_relative_to(ROOT) else hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     now = {"name": app.package, "lockfile_sha256": app.lock_sha256, "folder": digest}
+    now |= {"input": inputs.in_words(app)} if app.arguments or app.secrets else {}
     if (before := recorded.get("name", app.package)) != app.package:
         raise LabError(
             f"run '{run}' is of {before}, not of {app.package}: choose another with --run NAME, or name the app "

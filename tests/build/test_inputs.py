@@ -20,6 +20,7 @@ from rustimg_lab.host import proxy
 from rustimg_lab.model import matrix
 from rustimg_lab.model.studies import KINDS
 from rustimg_lab.pipeline import planner
+from rustimg_lab.pipeline.session import identify
 
 CANARY, WRONG = "canary-5d1e77-in-a-secret", "canary-of-a-wrong-token"
 CELL = matrix.cell("scratch", "baseline", "system")
@@ -76,7 +77,8 @@ def test_the_bake_files_have_where_a_secret_is_and_no_value(tmp_path, monkeypatc
         assert target["secret"][1:3] == ["id=TOKEN,env=TOKEN", f"id=KEY,src={tmp_path}/key"]
         assert target["ssh"] == ["default"] and CANARY not in json.dumps(definition)
     assert own["target"][CELL.slug]["args"]["NUMBER"] == "$${17}" and "id=ca,src=/ca.pem" in target_of(own)["secret"]
-    assert inputs.in_words(app) == "NUMBER=${17}; secret known_hosts; secret TOKEN; secret KEY"
+    recorded = "NUMBER=${17}; secret known_hosts; secret TOKEN; secret KEY"
+    assert inputs.in_words(app) == identify(app, "run", {})["input"] == recorded
     assert target["args"] == {"NUMBER": "${NUMBER}"} and definition["variable"] == {"NUMBER": {"default": ""}}
 
 
