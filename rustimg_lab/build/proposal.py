@@ -27,9 +27,9 @@ METADATA_TIMEOUT_S = 60
 _ALLOCATOR = re.compile(r"[^;}]*#\[global_allocator\][^;]*;")  # with the attributes before it
 _BUILD_VARIABLE = re.compile(r'\b(?:option_)?env!\(\s*"(?!CARGO|OUT_DIR|TARGET|VERGEN)(\w+)"')
 _SERVER = re.compile(r"TcpListener|\bHttpServer\b|axum::|\bserve\(|\.bind\(")
-_VARIABLE = re.compile(r'\bvar(?:_os)?\(\s*"(\w+)"')
+_VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
-_ADDRESS = re.compile(r"LISTEN|BIND|ADDR")
+_SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
 # What only the compiler reads; then a relative path, and a bare word where something is opened.
 _COMPILED = re.compile(r'(?m)^\s*//.*$|#!?\[[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
 _PATH = re.compile(r'"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
@@ -111,14 +111,19 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
     profiles = cargo_config.parsed(crate.root / "Cargo.toml").get("profile", {})
     given = {*crate.found(_SET_BY_SCRIPT), *configuration.get("env", {})}
     variables = [each for each in crate.found(_BUILD_VARIABLE) if each not in given]
-    environment = _environment(crate.found(_VARIABLE)) if crate.found(_SERVER) else {}
-    is_server = crate.found(_SERVER) or set(KNOWN["server_crates"]["names"]) & set(_dependencies(crate.package))
+    uses = set(_dependencies(crate.package))
+    is_server = crate.found(_SERVER) or uses & set(KNOWN["server_crates"]["names"])
+    serve = _serve(crate, uses) if is_server else {}
     services = _services(crate.package)
     notes = {
         f"it seems to use {', '.join(services)}: see [[services]] there": services,
         f"its sources read {', '.join(variables)} when they are compiled: see `build_environment` there": variables,
         "it looks like a server: fill in [serve]; until then its check shows only that it starts": (
-            is_server and not environment
+            is_server and not serve
+        ),
+        "it has no crate tonic-health: that it answers is checked, and not its health": serve.get("http") == 2,
+        "it asks over TLS: take `--with ca-certificates`, and a check that fetches": (
+            not serve and uses & set(KNOWN["tls_client_crates"]["names"])
         ),
     }
     text = TEMPLATES.get_template("lab.toml.j2").render(
@@ -132,9 +137,12 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         variables=variables,
         own_allocator=any("feature" not in each for each in crate.found(_ALLOCATOR)),
         allocators=found,
-        environment=environment,
         services=services,
         files=_files(crate),
+        starts="--version"
+        if crate.found(_SOURCES["version"]) or not uses & set(KNOWN["parser_crates"]["names"])
+        else "--help",
+        serve=serve,
     )
     return text, [note for note, holds in notes.items() if holds]
 
@@ -165,11 +173,32 @@ def _services(package: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: each for name, each in KNOWN["services"].items() if re.search(each["crates"], words, re.MULTILINE)}
 
 
-def _environment(names: list[str]) -> dict[str, str]:
-    """Return the environment variables, of those that the sources read, that pass a server its address."""
-    told = {name: "{port}" for name in names if name.endswith("PORT")}
-    told |= {name: "{host}:{port}" for name in names if _ADDRESS.search(name) and name not in told}
-    return dict(list(told.items())[:1]) | ({name: "{host}" for name in names if name.endswith("HOST")} if told else {})
+def _serve(crate: Crate, uses: set[str]) -> dict[str, Any]:
+    """How a server gets its address, by variables or else by flags that its sources name, and what it is asked; empty
+    when they name none."""
+    flags = crate.found(_SOURCES["flag"])
+    flags += [named or field.replace("_", "-") for named, field in crate.found(_SOURCES["field"])]
+    environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
+    environment = _told(crate.found(_VARIABLE)) or environment
+    arguments = {} if environment else _told(flags)
+    if not environment and not arguments:
+        return {}
+    asked = {"path": paths[0]} if (paths := crate.found(_SOURCES["path"])) else {}
+    if "tonic" in uses:
+        asked = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
+    passed = [text for flag, value in arguments.items() for text in (f"--{flag}", value)]
+    return {"environment": environment, "arguments": passed, **asked}
+
+
+def _told(names: list[str]) -> dict[str, str]:
+    """What a server's variables or flags are set to: one for its port and those for its host, or one for both."""
+    port, address, host = (
+        [name for name in names if _SOURCES[part].search(name) and not _SOURCES["others"].search(name)]
+        for part in ("port", "address", "host")
+    )
+    if not port:
+        return {name: "{host}:{port}" for name in address[:1]}
+    return {port[0]: "{port}"} | {name: "{host}" for name in [each for each in host if each not in port][:1]}
 
 
 def _files(crate: Crate) -> dict[str, str]:

@@ -85,6 +85,75 @@ def test_a_server_is_asked_where_its_sources_say_how(tmp_path, variable, environ
         assert notes == ["it looks like a server: fill in [serve]; until then its check shows only that it starts"]
 
 
+LISTENS = "fn main() { std::net::TcpListener::bind(listen()).unwrap(); }\n"
+CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.\n%s\n}\n"
+
+
+@pytest.mark.parametrize(
+    ("sources", "environment", "arguments"),
+    [
+        (CLAP % '#[arg(long, env = "PORT", default_value_t = 80)]\n    pub port: u16,', {"PORT": "{port}"}, []),
+        (CLAP % "#[arg(short, long)]\n    port: u16,\n    #[arg(long)]\n    /// On.\n    bind_to: IpAddr,", {},
+         ["--port", "{port}", "--bind-to", "{host}"]),
+        (CLAP % '#[clap(long = "listen", default_value = "[::]:80")]\n    on: SocketAddr,', {},
+         ["--listen", "{host}:{port}"]),
+        ("struct O { #[argh(option, default = 80)]\n  listen_addr: String }\n", {}, ["--listen-addr", "{host}:{port}"]),
+        ('fn listen() { Arg::new("p").long("port"); Arg::new("r").long("report"); }\n', {}, ["--port", "{port}"]),
+        ('fn listen() { pargs.opt_value_from_str("--port"); let db = "--db-port"; }\n', {}, ["--port", "{port}"]),
+        ('fn listen() { var("DB_PORT"); var("HTTP_PORT"); var("REDIS_ADDR"); var("BIND_ADDR"); var("LISTEN_FD"); }\n',
+         {"HTTP_PORT": "{port}", "BIND_ADDR": "{host}"}, []),
+    ],
+)  # fmt: skip
+def test_variables_or_flags_of_a_servers_address_are_proposed(tmp_path, sources, environment, arguments):
+    serve = init(crate(tmp_path, {"src/main.rs": LISTENS, "src/options.rs": sources}))[0]["serve"]
+    assert (serve["environment"], serve["arguments"]) == (environment, arguments)
+
+
+def dependencies(*names: str) -> str:
+    return MANIFEST.format("a") + "[dependencies]\n" + "".join(f'{name} = "*"\n' for name in names)
+
+
+@pytest.mark.parametrize(
+    ("names", "sources", "asked", "noted"),
+    [
+        (["axum"], '.route("/api/users", a).route("/healthz", b)', {"path": "/healthz"}, ""),
+        (["actix-web"], '#[get("/health_check")]', {"path": "/health_check"}, ""),
+        (["axum"], '.route("/", a)', {"path": "/"}, ""),
+        (["tonic", "tonic-health"], "Server::builder()", {"grpc": ""}, ""),
+        (["tonic"], "Server::builder()", {"http": 2}, "it has no crate tonic-health: that it answers is checked"),
+    ],
+)
+def test_what_a_server_is_asked_is_what_tells_its_health(tmp_path, names, sources, asked, noted):
+    text = f'fn main() {{ var("PORT"); {sources} }}\n'
+    folder = crate(tmp_path, {"Cargo.toml": dependencies(*names), "src/main.rs": text})
+    told, notes = init(folder)
+    assert told["serve"]["environment"] == {"PORT": "{port}"} and asked.items() <= told["serve"].items()
+    assert "".join(notes).startswith(noted) and bool(noted) == bool(notes)
+    assert lab_toml.load(folder).serve.grpc == asked.get("grpc")
+
+
+def test_a_server_whose_crate_reads_variables_of_its_own_is_passed_those(tmp_path):
+    told, notes = init(crate(tmp_path, {"Cargo.toml": dependencies("rocket")}))
+    assert told["serve"]["environment"] == {"ROCKET_ADDRESS": "{host}", "ROCKET_PORT": "{port}"} and not notes
+
+
+@pytest.mark.parametrize(
+    ("names", "sources", "arguments", "noted"),
+    [
+        (["clap"], '#[command(name = "a", version)]', ["--version"], False),
+        (["clap"], "#[derive(Parser)]", ["--help"], False),
+        (["argh"], "#[derive(FromArgs)]", ["--help"], False),
+        (["ureq"], "", ["--version"], True),
+        (["rustls-native-certs"], "", ["--version"], True),
+    ],
+)
+def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_path, names, sources, arguments, noted):
+    text = f"{sources}\nfn main() {{}}\n"
+    told, notes = init(crate(tmp_path, {"Cargo.toml": dependencies(*names), "src/main.rs": text}))
+    assert told["check"]["arguments"] == arguments and "serve" not in told
+    assert (notes == ["it asks over TLS: take `--with ca-certificates`, and a check that fetches"]) == noted
+
+
 def test_variables_that_sources_read_when_compiled_are_named(tmp_path):
     names = 'option_env!("RELEASE_ID"), env!("SET"), env!("CARGO_PKG_NAME"), env!("GIVEN")'
     text = f'fn main() {{ println!("{{:?}}", ({names})); }}'
