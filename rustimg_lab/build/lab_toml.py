@@ -30,6 +30,8 @@ _LABS = re.compile(r"CARGO|RUST|SOURCE_DATE_EPOCH|BASE_IMAGE$|ca$")
 TOKEN = re.compile(r"CARGO_REGISTR(Y|IES_\w+)_TOKEN")
 _FILE = re.compile(r"[^'\"`$\\,\n]+")  # as the shell and BuildKit's options take it
 _LINE = re.compile(r".*\S.*")
+_STATUS, _TIMEOUT_S, _SERVICE_BYTES = range(200, 600), range(1, 601), 127
+_HEALTH = {"method": "POST", "path": "/grpc.health.v1.Health/Check", "http": 2}  # how gRPC asks
 _TEXTS = {"features": _FEATURE, "packages": _DEBIAN_PACKAGE, "from_environment": _VARIABLE, "build_commands": _LINE}
 # Every key with the types that its value may have, by table; "" is the file itself.
 _KEYS: dict[str, dict[str, tuple[type, ...]]] = {
@@ -40,7 +42,8 @@ _KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "allocators": dict.fromkeys(ALLOCATORS, (str,)),
     "check": {"arguments": (list,), "prints": (str,), "exit_code": (int,), "https_url": (str,), "https_ca": (str,)},
     "serve": {"arguments": (list,), "environment": (dict,), "method": (str,), "path": (str,), "body": (str,),
-              "before": (list,)},
+              "before": (list,), "tls": (bool,), "http": (int,), "grpc": (str,), "status": (int,),
+              "keep_alive": (bool,), "start_timeout_s": (int,)},
 }  # fmt: skip
 
 
@@ -194,7 +197,15 @@ def _serve(told: dict[str, Any], ports: list[int]) -> Serve:
         raise LabError(f"[serve] 'method': '{told['method']}' is not one of GET, POST, PUT")
     if not told.get("path", "/").startswith("/"):
         raise LabError(f"[serve] 'path': '{told['path']}' does not begin with /")
-    return serve
+    for key, known in (("http", (1, 2)), ("status", _STATUS), ("start_timeout_s", _TIMEOUT_S)):
+        if told.get(key, known[-1]) not in known:
+            raise LabError(f"[serve] '{key}': {told[key]} is not within {known[0]} to {known[-1]}")
+    more = told.keys() & {"method", "path", "body", "status"}
+    if "grpc" in told and (more or len(told["grpc"].encode()) > _SERVICE_BYTES):
+        raise LabError("[serve] 'grpc' is the name of a service, and goes with no method, path, body or status")
+    if (told.get("http") == 2 or "grpc" in told) and not serve.keep_alive:
+        raise LabError("[serve] 'keep_alive' = false goes with HTTP/1 alone: leave out http = 2 or grpc")
+    return replace(serve, **_HEALTH) if "grpc" in told else serve
 
 
 def _services(told: list[Any], directory: Path) -> tuple[Service, ...]:

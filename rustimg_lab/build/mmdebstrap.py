@@ -21,7 +21,7 @@ from rustimg_lab.paths import BASES
 SOURCE = "Debian packages"
 BUILDER_FOLDER = Path(__file__).parent / "builder"
 MADE_OF = {
-    "tools": "the load generator wrk, valgrind, dnsmasq and Python, from Debian's packages; starter",
+    "tools": "the load generator wrk, curl, valgrind, dnsmasq and Python, from Debian's packages; starter",
     "oha": "the load generator of an open loop, from the crate registry (some minutes, once)",
 }
 MEASURE_FOLDER = Path(__file__).parent.parent / "measure"  # `tools` and `oha`: the benchmark tools images

@@ -34,7 +34,9 @@ def run(options: SimpleNamespace) -> int:
     usual = matrix.usual(options.grid, options.debian)
     cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
     study = None
-    if options.blocks and not options.knobs and (app.serve or not options.app):
+    if refused := planner.refusal(app, KINDS["throughput"]):
+        click.echo(f"note: no study: {refused}")
+    elif options.blocks and not options.knobs and (app.serve or not options.app):
         studied = planner.short(*selection.chosen_grid(options, app, usual), options.debian)
         made = planner.planner("throughput", [planner.load_of(app)], Plan(options.blocks), app)
         study = selection.with_additions(selection.matching(studied, options.only), options), made

@@ -1,4 +1,4 @@
-"""A server under load from wrk (github.com/wg/wrk): a closed loop, in a container with CPUs of its own.
+"""A server under load from wrk (github.com/wg/wrk), or where wrk cannot ask it oha: a closed loop, on CPUs of its own.
 
 wrk keeps so many connections open and asks on each as soon as it has an answer. What it tells of single requests' times
 is no latency: a closed loop asks less when the server is slow (coordinated omission), so none of it is kept.
@@ -14,11 +14,11 @@ from docker.errors import APIError
 from rustimg_lab.engine import capabilities, containers
 from rustimg_lab.engine.client import engine_cpus
 from rustimg_lab.measure.plan import Lost, PlanError
-from rustimg_lab.measure.server import ANSWER_TIMEOUT_S, Server, serving
+from rustimg_lab.measure.server import Server, serving
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.store.runs import Run
 
-SPARE_S = ANSWER_TIMEOUT_S + 60  # what a trial may take beside its load before everything in it ends by itself
+SPARE_S = 60  # what a trial may take beside its start and its load before everything in it ends by itself
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Load:
     @property
     def deadline_s(self) -> int:
         """After which server and generator end by themselves."""
-        return self.warmup_s + self.seconds + SPARE_S
+        return self.workload.serve.start_timeout_s + self.warmup_s + self.seconds + SPARE_S
 
     def parameters(self, run: Run) -> dict[str, Any]:
         """For a study's plan in that run. Raises PlanError when the engine's machine has too few CPUs."""
@@ -95,13 +95,18 @@ def serve(image: str, load: Load, tools: str, **options: Any) -> AbstractContext
 def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
     """Loads the server for so many seconds: how many requests it answered, and how many each second.
 
-    Raises Lost when wrk failed, or when an answer was an error or not of the right size.
+    By wrk, or `by_oha`. Raises Lost when that failed, or when an answer was an error or of another size.
     """
-    workload = load.workload
+    workload, serve = load.workload, load.workload.serve
+    if by_oha(workload):
+        told = oha(server, load, "-z", f"{seconds}s", "--wait-ongoing-requests-after-deadline")
+        requests = sum(told["statusCodeDistribution"].values())
+        return requests, requests / told["summary"]["total"]
     command = ["wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s"]
-    command += ["--script=/report.lua", f"http://127.0.0.1:{workload.port}{workload.path}", "--", workload.method]
+    command += ["--script=/report.lua", _url(workload), "--", workload.method]
     told = call(server, [*command, workload.body] if workload.body else command)
-    if bad := told["socket_errors"] + told["status_errors"]:
+    errors = told["status_errors"]  # as wrk has it, all codes of 400 and more
+    if bad := told["socket_errors"] + (errors if serve.status < 400 else told["requests"] - errors):
         raise Lost(f"{bad} of {told['requests']} requests failed{containers.last_words(server.container)}")
     if not told["requests"]:
         raise Lost(f"no request was answered in {seconds} s{containers.last_words(server.container)}")
@@ -111,6 +116,33 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
         answers = f"{told['requests']} answers had {told['bytes']} bytes, of {server.answer_bytes} each"
         raise Lost(f"{answers}: some were wrong")
     return told["requests"], told["requests"] / (told["duration_us"] / 1e6)
+
+
+def by_oha(workload: Workload) -> bool:
+    """Whether oha asks a server, since wrk has no HTTP/2 and takes a connection that ends unsaid for an error."""
+    return workload.serve.http == 2 or not workload.serve.keep_alive
+
+
+def oha(server: Server, load: Load, *options: str) -> dict[str, Any]:
+    """Loads the server by oha, as the options say; what it told. Raises Lost when an answer was an error or had the
+    wrong size."""
+    workload, serve = load.workload, load.workload.serve
+    command = ["oha", *options, "-c", str(load.connections), "--no-tui", "--output-format", "json", "--redirect", "0"]
+    command += ["-m", workload.method, "-T", "application/json", "--insecure"]
+    command += ["-d", workload.body] if workload.body else []
+    command += ["--http2"] * (serve.http == 2) + ["--disable-keepalive"] * (not serve.keep_alive)
+    told = call(server, [*command, _url(workload)])
+    codes, told_bytes = told["statusCodeDistribution"], told["summary"]["totalData"]
+    if told["errorDistribution"] or set(codes) != {str(serve.status)}:
+        wrong = told["errorDistribution"] | codes
+        raise Lost(f"requests failed ({str(wrong)[:200]}){containers.last_words(server.container)}")
+    if told_bytes != sum(codes.values()) * server.body_bytes:
+        raise Lost(f"{sum(codes.values())} answers had {told_bytes} bytes in all: some were wrong")
+    return told
+
+
+def _url(workload: Workload) -> str:
+    return f"http{'s' if workload.serve.tls else ''}://127.0.0.1:{workload.port}{workload.path}"
 
 
 def call(server: Server, command: list[str]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ network and asks on 127.0.0.1. So it is everywhere alike: where the engine is ro
 another machine, and whatever else listens on the engine's machine.
 """
 
+import ipaddress
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,9 +27,10 @@ from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model.metrics import Metric
 from rustimg_lab.store.rows import Observation
 
-ANSWER_TIMEOUT_S = 20
 CLIENT = ("python3", "/client/client.py")
 NO_CPU_TIME = "the engine does not tell the CPU time of a container from its cgroup, or wrongly (see ./lab doctor)"
+DOCKERS_NAMES = "127.0.0.11"  # where Docker's own name server listens in a container
+CLOSES = "the server closes its connection after each answer: set keep_alive = false in [serve]"
 LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
 
 
@@ -119,14 +122,19 @@ def wait_for(word: bytes, container: Container, what: str, timeout_s: float) -> 
 
 
 def first_answer(server: Container, client: Container, workload: Workload) -> tuple[int, int]:
-    """Wait for the server to answer. Returns the bytes of the answer, with headers and without. Raises Lost."""
-    begun = time.monotonic()
+    """Wait for the server to answer. Returns the bytes of the answer, with headers and without. Raises Lost, also where
+    it answers nothing outside of its container, or ends a connection that it should keep."""
+    begun, timeout_s = time.monotonic(), workload.serve.start_timeout_s
     while True:
         try:
             told = ask(client, "ask", workload, seconds=LOOK_S)
         except Lost as lost:
             raise (lost if is_running(server) else _ended(server)) from None
         if "answer_bytes" in told:
+            if reason := not_reached(told["sockets"], workload.port) or (
+                told["closes"] and workload.serve.keep_alive and CLOSES
+            ):
+                raise Lost(reason)
             return told["answer_bytes"], told["body_bytes"]
         if wrong := told.get("wrong") or told.get("failed"):
             with suppress(RequestException):
@@ -134,8 +142,40 @@ def first_answer(server: Container, client: Container, workload: Workload) -> tu
             raise Lost(f"{wrong}{last_words(server)}")
         if not is_running(server):
             raise _ended(server)
-        if time.monotonic() - begun > ANSWER_TIMEOUT_S:
-            raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{last_words(server)}")
+        if time.monotonic() - begun > timeout_s:
+            where = unasked(told["sockets"], workload.port) or f" ({told['no_answer']})"
+            raise Lost(f"no answer within {timeout_s} s{where}{last_words(server)}")
+
+
+def not_reached(sockets: str, port: int) -> str:
+    """Return why nothing outside of a container reaches its server, which answers on `port`, by the kernel's tables of
+    its sockets; "" when something does."""
+    here = [address for address, at in _listening(sockets) if at == port]
+    if here and all(address.is_loopback for address in here):
+        where = " and ".join(map(str, here))
+        return f"listens on {where} alone, which nothing outside of its container reaches: it must listen on 0.0.0.0"
+    return ""
+
+
+def unasked(sockets: str, port: int) -> str:
+    """Return where a server listens that is not asked there, by the same tables; "" when it is, on 0.0.0.0."""
+    found = _listening(sockets)
+    if any(address.version == 4 and not address.is_loopback for address, at in found if at == port):
+        return ""
+    named = [f"{address} port {at}" for address, at in found]
+    named += [f"the Unix socket {path}" for path in re.findall(r" 00010000 \w+ \w+ +\d+ (\S+)", sockets)]
+    return (
+        f"; it listens on {', '.join(named) or 'no port'}, and must on 0.0.0.0 port {port}, which [serve] passes to it"
+    )
+
+
+def _listening(sockets: str) -> list[tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
+    found = []
+    for text, port in re.findall(r": ([0-9A-F]{8,32}):([0-9A-F]{4}) \w+:\w+ 0A ", sockets):
+        words = (bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8))  # of the machine's byte order
+        address = ipaddress.ip_address(b"".join(words))
+        found.append((getattr(address, "ipv4_mapped", None) or address, int(port, 16)))
+    return [each for each in found if str(each[0]) != DOCKERS_NAMES]
 
 
 def _ended(server: Container) -> Lost:
@@ -151,11 +191,11 @@ def ask(client: Container, mode: str, workload: Workload, **more: Any) -> dict[s
     return json.loads(last)
 
 
-def hold(client: Container, workload: Workload, count: int, seconds: int) -> None:
+def hold(server: Server, workload: Workload, count: int, seconds: int) -> None:
     """Open so many connections, each with one answer, which stay open for `seconds`, or as long as the client's
     container is there. Raises Lost when one fails."""
-    command = [*CLIENT, "hold", request(workload, count=count, seconds=seconds)]
-    _, output = run_in(client, "the load generator is gone", command, stream=True)
+    asked = request(workload, count=count, seconds=seconds, answer_bytes=server.answer_bytes)
+    _, output = run_in(server.client, "the load generator is gone", [*CLIENT, "hold", asked], stream=True)
     said = b""
     while b"\n" not in said and (more := next(output, b"")):
         said += more

@@ -8,7 +8,7 @@ import secrets
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import trustme
@@ -20,7 +20,7 @@ from rustimg_lab.engine import client, containers, images
 from rustimg_lab.host.files import add_file
 from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.plan import Lost
-from rustimg_lab.measure.server import CLIENT, run_in, serving, started, wait_for
+from rustimg_lab.measure.server import CLIENT, serving, started, wait_for
 from rustimg_lab.measure.workloads import PORT
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App, Check
@@ -28,7 +28,6 @@ from rustimg_lab.store.rows import NOTE, Observation
 
 TIMEOUT_S = 30
 START_TIMEOUT_S = 30  # of the HTTPS server that a program fetches from
-_LOOPBACK = ("0100007F", "00000000000000000000000001000000")  # 127.0.0.1 and ::1, as the kernel has them
 USER = "10001:10001"  # as the Dockerfiles have it
 HELP = "in lab.toml, `files` puts what a program reads into the image, and `writable` makes folders that it writes to"
 
@@ -126,19 +125,11 @@ def in_words(app: App) -> str:
 
 
 def _answers(image: str, app: App, tools: str, **options: Any) -> str:
-    """Why the server does not answer what its app says it is asked; "" when it does."""
-    with serving(image, workloads.own(app), tools, workers=1, deadline_s=TIMEOUT_S, **options) as server:
-        _, said = run_in(server.client, "the load generator is gone", ["cat", "/proc/net/tcp", "/proc/net/tcp6"])
-        return not_reached(said.decode(), workloads.own(app).port)
-
-
-def not_reached(sockets: str, port: int) -> str:
-    """Return why nothing outside of a container reaches its server, by the kernel's table of its sockets; "" when
-    something does."""
-    listening = re.findall(rf": ([0-9A-F]+):{port:04X} \w+:\w+ 0A", sockets)
-    if listening and all(address in _LOOPBACK for address in listening):
-        return "listens on 127.0.0.1 alone, which nothing outside of its container reaches: it must listen on 0.0.0.0"
-    return ""
+    """Return "" when the server answers what its app says it is asked, with keep-alive or without. Raises Lost."""
+    once = replace(workloads.own(app), serve=replace(app.serve, keep_alive=False))
+    deadline_s = TIMEOUT_S + app.serve.start_timeout_s
+    with serving(image, once, tools, workers=1, deadline_s=deadline_s, **options):
+        return ""
 
 
 def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:

@@ -12,6 +12,7 @@ OWN = "own"  # the name of an own app's workload
 BATCH = 64  # addresses in one batch
 LARGE_BYTES = 256 << 10
 PORT = 20_080  # of every server that is told one, in the network that it has alone
+_ALWAYS, _USUAL = ("arguments", "environment", "method", "path", "body"), asdict(Serve())
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,18 @@ class Workload:
     def request(self) -> dict[str, str | int | None]:
         """What is asked, as `tools/client.py` takes it."""
         right = None if self.answer is None else hashlib.sha256(self.answer).hexdigest()
-        return {"port": self.port, "method": self.method, "path": self.path, "body": self.body, "sha256": right}
+        asked = {"port": self.port, "method": self.method, "path": self.path, "body": self.body, "sha256": right}
+        return asked | {name: getattr(self.serve, name) for name in ("tls", "http", "grpc", "status", "keep_alive")}
 
     def parameters(self) -> dict[str, str]:
         """For a study's plan: what `lab.toml` says of an own workload; nothing of myip's, which their names tell."""
-        asked = {key: value for key, value in asdict(self.serve).items() if value or key != "before"}
-        asked |= {"port": self.fixed_port} if self.fixed_port else {}
-        return {"asked": json.dumps(asked, sort_keys=True)} if self.name == OWN else {}
+        if self.name != OWN:
+            return {}
+        # What is as usual is left out, so that runs of labs that did not have it go on, but for what was always there.
+        told = {name: value for name, value in asdict(self.serve).items() if name in _ALWAYS or value != _USUAL[name]}
+        told |= {"port": self.fixed_port} if self.fixed_port else {}
+        once = {} if self.serve.keep_alive else {"connections_per_request": 1}
+        return {"asked": json.dumps(told, sort_keys=True), **once}
 
 
 def find(name: str) -> Workload:

@@ -19,15 +19,23 @@ class Check:
     @property
     def only_starts(self) -> bool:
         """Whether it shows no more than that the program starts."""
-        asks = {"--version", "-V", "--help", "-h"}
-        return bool(self.arguments) and asks.issuperset(self.arguments) and not self.prints and not self.https_url
+        asks = {"--version", "-V", "-v", "version", "--help", "-h", "help"}
+        return (
+            bool(self.arguments)
+            and not self.https_url
+            and (asks.issuperset(self.arguments) or self.arguments[-1] in ("--help", "--version"))
+        )
 
 
 @dataclass(frozen=True)
 class Serve:
     """How a server is started and what it is asked: `arguments` and `environment` with `{host}`, `{port}`, `{workers}`
     (its threads) and `{deadline_s}` (after which it should end by itself) in them, which each start fills in. `before`
-    has the arguments of each call of the program that has to end with 0 before the server is started."""
+    has the arguments of each call of the program that has to end with 0 before the server is started.
+
+    It is asked by HTTP/1.1 or, where `http` is 2, HTTP/2, over TLS or not, and answers with `status` within
+    `start_timeout_s` seconds of its start. With `grpc`, the name of a service or "", it is asked for its health.
+    Without `keep_alive` each request is asked on a new connection."""
 
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
@@ -35,6 +43,12 @@ class Serve:
     path: str = "/"
     body: str = ""
     before: tuple[tuple[str, ...], ...] = ()
+    tls: bool = False
+    http: int = 1
+    grpc: str | None = None
+    status: int = 200
+    keep_alive: bool = True
+    start_timeout_s: int = 20
 
     @property
     def takes_port(self) -> bool:

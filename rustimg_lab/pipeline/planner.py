@@ -43,18 +43,35 @@ def load_of(app: App) -> Load:
 def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
     """The programs whose images a study of that kind takes: the server, or what is built, and the client behind it.
     `own` is the folder of an app of the user's, None for myip, whose server is measured. Raises LabError when such an
-    app has no server and the study needs one, or this machine cannot have the engine of a deploy study."""
+    app has no server that the study can ask and it needs one, or this machine cannot have the engine of a deploy study.
+    """
     if own and not app.serve and not kind.of_builds:
         raise LabError(f"{own / lab_toml.FILE}: has no [serve], which says how its server is started and asked")
     secrets = [name for name, _ in app.secrets if name != "known_hosts" and not lab_toml.TOKEN.fullmatch(name)]
     if kind.of_builds and (kept := [*secrets, *app.build_commands]):
         raise LabError(f"{app.name} needs '{kept[0]}': a study of builds calls cargo alone, and without secrets")
+    if reason := refusal(app, kind):
+        raise LabError(reason)
     if kind is kinds.KINDS[kinds.DEPLOY]:
         if app.services:
             raise LabError(f"{own / lab_toml.FILE}: has [[services]], which a deploy study does not start")
         cold_engine.check()
     measured = app if own else app.server
     return [measured, app] if kind.of_clients and not app.serve else [measured]
+
+
+def refusal(app: App, kind: kinds.Kind) -> str:
+    """Return why an app's server cannot be measured by a study of that kind, for how [serve] says it is asked; "" when
+    it can."""
+    if not app.serve or kind.of_builds:
+        return ""
+    if app.serve.grpc is not None:
+        return "no study asks by gRPC: `./lab run` checks the server's health and measures its images"
+    if (app.serve.tls or app.serve.http == 2) and kind in (kinds.KINDS["startup"], kinds.KINDS[kinds.DEPLOY]):
+        return (
+            "a start ends with the first byte by plain HTTP/1.1, not by TLS or HTTP/2: --study throughput asks by these"
+        )
+    return ""
 
 
 def short(bases: list[str], profiles: list[str], allocators: list[str], debian: str) -> list[matrix.Cell]:

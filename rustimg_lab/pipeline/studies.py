@@ -4,7 +4,8 @@ from contextlib import closing
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import trials
+from rustimg_lab.measure import trials, workloads
+from rustimg_lab.measure.load import by_oha
 from rustimg_lab.measure.plan import Study
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import Cell
@@ -37,6 +38,8 @@ def run_planned(
     batches: list[Batch], session: Session, plan: Planner, failures: list[str], tools_name: str = "tools"
 ) -> None:
     """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
+    if tools_name and batches[0].app.serve and by_oha(workloads.own(batches[0].app)):
+        tools_name = "oha"
     tools = make_tools(tools_name, session) if tools_name else ""
     built, failed = [], []
     for batch in batches:

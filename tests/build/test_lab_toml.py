@@ -99,6 +99,12 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         ("[[services]]\nname = 'db'\nimage = 'a'\nenvironment = { A = 1 }", "has something in it that is no text"),
         (2 * "[[services]]\nname = 'db'\nimage = 'a'\n", "[[services]] 2: 'name': 'db' cannot be a host's name, or is"),
         ("[check]\nhttps_url = 'URL'\n[[services]]\nname = 'db'\nimage = 'a'", "[check] 'https_url' goes with"),
+        ("[serve]\narguments = ['{port}']\nhttp = 3", "[serve] 'http': 3 is not within 1 to 2"),
+        ("[serve]\narguments = ['{port}']\nstatus = 20", "[serve] 'status': 20 is not within 200 to 599"),
+        ("[serve]\narguments = ['{port}']\nstart_timeout_s = 0", "'start_timeout_s': 0 is not within 1 to 600"),
+        ("[serve]\narguments = ['{port}']\ngrpc = ''\npath = '/'", "[serve] 'grpc' is the name of a service, and goes"),
+        (f"[serve]\narguments = ['{{port}}']\ngrpc = '{'a' * 128}'", "[serve] 'grpc' is the name of a service, and"),
+        ("[serve]\narguments = ['{port}']\nhttp = 2\nkeep_alive = false", "'keep_alive' = false goes with HTTP/1"),
         ("[serve]\nenvironment = { PORT = 1, A = '{port}' }", "[serve] 'environment' has something in it that is no"),
     ],
 )
@@ -451,4 +457,4 @@ def test_a_server_that_listens_elsewhere_is_a_row_with_its_last_words(lab, own_s
     (folder / lab_toml.FILE).write_text(told.replace("ANSWERS_ON", "ANSWER_ON"))
     done, cells = call(lab, folder, name, "--profiles", "baseline", "--blocks", "0")
     assert done.returncode == 1
-    assert cells["baseline"]["reason"].startswith("no answer within 20 s; listening on 127.0.0.1:")
+    assert cells["baseline"]["reason"].startswith("no answer within 20 s; it listens on 127.0.0.1 port ")

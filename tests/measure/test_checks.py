@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from rustimg_lab.measure import smoke
+from rustimg_lab.measure import server, smoke
 from rustimg_lab.model.app import App, Check
 
 
 @pytest.mark.parametrize(
     ("check", "starts"),
-    [(Check(("--version",)), True), (Check(("-V",)), True), (Check(("--version",), "answer 42"), False),
+    [(Check(("--version",)), True), (Check(("-V",)), True), (Check(("--version",), "answer 42"), True),
+     (Check(("version",)), True), (Check(("-v",)), True), (Check(("help",), "a 1.0"), True),
+     (Check(("serve", "--help"), "Usage"), True), (Check(("--level", "help.txt")), False),
      (Check(("--version", "--json")), False), (Check(), False), (Check(("/etc/passwd",)), False)],
 )  # fmt: skip
 def test_a_check_by_version_alone_says_that_the_program_starts(check, starts):
@@ -19,10 +21,47 @@ def test_a_check_by_version_alone_says_that_the_program_starts(check, starts):
     assert words.startswith("note: only its start was checked; CMD ") == starts
 
 
-@pytest.mark.parametrize(("host", "reached"), [("127.0.0.1", False), ("0.0.0.0", True), ("::1", False), ("::", True)])
-def test_a_server_that_listens_on_loopback_alone_is_named(host, reached):
+def tables() -> str:
+    return "".join(Path("/proc/net", name).read_text() for name in ("tcp", "tcp6", "unix"))
+
+
+def listener(host: str, port: int = 0) -> socket.socket:
+    """A listener; "::only" is of IPv6 alone."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, 0), family=family) as server:
-        sockets = Path("/proc/net/tcp").read_text() + Path("/proc/net/tcp6").read_text()
-        assert ("127.0.0.1 alone" in smoke.not_reached(sockets, server.getsockname()[1])) != reached
-    assert smoke.not_reached("", 80) == ""
+    dual = host == "::"
+    return socket.create_server((host.removesuffix("only"), port), family=family, dualstack_ipv6=dual)
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [("127.0.0.1", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("0.0.0.0", ""), ("::1", "::1"), ("::", ""),
+     ("::ffff:127.0.0.1", "127.0.0.1"), ("localhost", "127.0.0.1")],
+)  # fmt: skip
+def test_a_server_that_listens_on_loopback_alone_is_named(host, named):
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as bound:
+        bound.bind((host, 0))
+        bound.listen()
+        port = bound.getsockname()[1]
+        # A listener of another port, as of metrics, reaches nobody.
+        with listener("0.0.0.0") as other:
+            assert other.getsockname()[1] != port
+            reason = server.not_reached(tables(), port)
+            assert reason.startswith(f"listens on {named} alone, which nothing") if named else reason == ""
+    assert server.not_reached("", port) == ""
+
+
+def test_a_server_that_is_not_asked_where_it_listens_is_told_where_that_is(tmp_path):
+    with listener("::only") as found:
+        port = found.getsockname()[1]
+        assert f":: port {port}" in server.unasked(tables(), port)
+    with listener("0.0.0.0") as found:
+        assert server.unasked(tables(), found.getsockname()[1]) == ""
+        assert f"0.0.0.0 port {found.getsockname()[1]}" in server.unasked(tables(), 1)
+    with socket.socket(socket.AF_UNIX) as found:
+        found.bind(str(tmp_path / "app.sock"))
+        found.listen()
+        assert f"the Unix socket {tmp_path}/app.sock" in server.unasked(tables(), 1)
+    nothing = "; it listens on no port, and must on 0.0.0.0 port 80, which [serve] passes to it"
+    assert server.unasked("", 80) == nothing
+    dockers = "  0: 0B00007F:9C40 00000000:0000 0A \n"  # 127.0.0.11: its name server
+    assert server.unasked(dockers, 80) == nothing

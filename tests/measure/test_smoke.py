@@ -1,12 +1,22 @@
 """The check that an image does its job must fail where it does not: images made to fail it, each in its own way."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+import trustme
 from support.lab import derived, ours
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import client
-from rustimg_lab.measure import smoke
+from rustimg_lab.measure import load, server, smoke, workloads
+from rustimg_lab.measure.plan import Lost
+from rustimg_lab.model.app import App, Serve
 from rustimg_lab.paths import MYIP
+
+SERVERS = Path(__file__).parent.parent / "support"
+HEALTH = {"http": 2, "grpc": "", "method": "POST", "path": "/grpc.health.v1.Health/Check"}
+MEMORY = {"mem_limit": 256 << 20}
 
 pytestmark = pytest.mark.engine
 
@@ -62,3 +72,66 @@ def test_a_program_that_is_not_there_is_told(images, app, tools):
 def test_no_container_is_left(script, app, tools):
     smoke.measure_runs(script("exit 1"), app, tools)
     assert ours() == []
+
+
+@pytest.fixture(scope="module")
+def kinds(tools) -> Iterator[str]:
+    """An image of servers that start at once; see `support/http1.py` and `http2.py`."""
+    files = {f"srv/{name}": (0o644, (SERVERS / name).read_text()) for name in ("http1.py", "http2.py")}
+    certificate = trustme.CA().issue_cert("example.invalid").private_key_and_cert_chain_pem.bytes().decode()
+    image = derived(tools, ["python3"], files=files | {"srv/tls.pem": (0o644, certificate)})
+    yield image
+    client.connect().images.remove(image, force=True)
+
+
+def served(kind: str, **serve: object) -> App:
+    """The app of a server of that kind, which is asked so."""
+    program, *more = kind.split()
+    arguments = ("/srv/http2.py", "{port}", *more) if program == "http2" else ("/srv/http1.py", program, "{port}")
+    return App("a", Path(), "", "a", check=None, serve=Serve(arguments, **serve))
+
+
+@pytest.mark.parametrize(
+    ("kind", "serve"),
+    [
+        ("tls", {"tls": True}), ("old", {}), ("dual", {}), ("slow", {}), ("http2", {"http": 2}), ("http2 0 1", HEALTH),
+    ],
+)  # fmt: skip
+def test_a_server_of_any_kind_answers(kind, serve, kinds, tools):
+    assert smoke.why_not(kinds, served(kind, **serve), tools, **MEMORY) == ""
+
+
+ELSEWHERE = "no answer within 2 s; it listens on {}, and must on 0.0.0.0 port 20080, which [serve] passes to it"
+
+
+@pytest.mark.parametrize(
+    ("kind", "serve", "said"),
+    [
+        ("tls", {}, "it speaks TLS and HTTP/1: set tls = true and http = 1 in [serve]; listening"),
+        ("http2 12 1", HEALTH, "gRPC status 12: it has no grpc.health.v1.Health, see crate tonic-health; listening"),
+        ("http2 0 2", HEALTH | {"start_timeout_s": 2}, "ServingStatus 2, which is not SERVING); listening"),
+        ("after", {}, "listens on 127.0.0.1 alone, which nothing outside of its container reaches: it must listen on"),
+        ("only_ipv6", {"start_timeout_s": 2}, ELSEWHERE.format(":: port 20080")),
+        ("unix", {"start_timeout_s": 2}, ELSEWHERE.format("the Unix socket /tmp/app.sock")),
+    ],
+)  # fmt: skip
+def test_a_server_that_is_not_reached_or_asked_rightly_says_so(kind, serve, said, kinds, tools):
+    assert said in smoke.why_not(kinds, served(kind, **serve), tools, **MEMORY)
+
+
+@pytest.mark.parametrize(("kind", "serve"), [("tls", {"tls": True}), ("chunked", {})])
+def test_a_server_of_any_kind_is_put_under_load(kind, serve, kinds, tools):
+    asked = load.Load(workloads.own(served(kind, **serve)), 1, 4, 1, 1)
+    with load.serve(kinds, asked, tools, **MEMORY) as found:
+        requests, _ = load.ask(found, asked, 1)
+        assert requests > 4 and found.body_bytes == 3000
+        assert server.ask(found.client, "repeat", asked.workload, count=3) == {"asked": 3}
+        if kind == "chunked":
+            server.hold(found, asked.workload, 3, 1)
+
+
+def test_a_study_of_a_server_that_closes_its_connections_or_is_not_reached_says_so(kinds, tools):
+    for kind, said in (("closes", "set keep_alive = false in"), ("localhost", "listens on 127.0.0.1 alone")):
+        asked = load.Load(workloads.own(served(kind)), 1, 4, 1, 1)
+        with pytest.raises(Lost, match=said), load.serve(kinds, asked, tools, **MEMORY):
+            pass

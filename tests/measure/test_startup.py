@@ -1,5 +1,7 @@
 """Real starts: inside the image without the engine, and of containers."""
 
+from dataclasses import replace
+
 import pytest
 from support.lab import adds_nothing, measured
 
@@ -78,7 +80,7 @@ def test_a_program_that_is_no_server_is_told(study, tools):
 
 
 def test_a_container_that_never_answers_is_told(server, monkeypatch):
-    monkeypatch.setattr(startup, "ANSWER_TIMEOUT_S", 1)
     monkeypatch.setattr(startup, "free_port", lambda: 1)  # which an unprivileged server may not listen on
     with pytest.raises(Lost, match=r"no answer within 1 s; .*127\.0\.0\.1:1: Permission denied"):
-        startup._container(server.image, "host", workloads.find("root"))
+        root = workloads.find("root")
+        startup._container(server.image, "host", replace(root, serve=replace(root.serve, start_timeout_s=1)))

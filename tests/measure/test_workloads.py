@@ -1,11 +1,16 @@
 """What a server is asked, and what is said of an answer that is not the right one; here a broken server gives those."""
 
 import json
+import shutil
 import socket
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
+import trustme
+from support import http2
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine
@@ -13,6 +18,7 @@ from rustimg_lab.measure import load, workloads
 from rustimg_lab.measure.tools import client
 
 ROOT = workloads.find("root")
+needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="this machine has no curl")
 
 
 @pytest.fixture
@@ -41,25 +47,77 @@ def answers() -> Iterator[object]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def request(port: int) -> dict:
-    return ROOT.request() | {"port": port}
+@pytest.fixture
+def served() -> Iterator[Callable]:
+    """Starts a server on 127.0.0.1 by what serves a listener; returns its port."""
+    listeners = []
+
+    def start(serve: Callable, *arguments: object) -> int:
+        listeners.append(socket.create_server(("127.0.0.1", 0)))
+        threading.Thread(target=serve, args=(listeners[-1], *arguments), daemon=True).start()
+        return listeners[-1].getsockname()[1]
+
+    yield start
+    for listener in listeners:
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def serve_tls(listener: socket.socket) -> None:
+    """Answers over TLS, with a certificate of another name; what speaks none is cut off."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("example.invalid").configure_cert(context)
+    while True:
+        try:
+            connection = listener.accept()[0]
+        except OSError:
+            return
+        try:
+            with context.wrap_socket(connection, server_side=True) as secured:
+                secured.recv(1 << 16)
+                secured.sendall(response(ROOT.answer))
+        except OSError:
+            connection.close()
+
+
+def request(port: int, **serve: object) -> dict:
+    """What `client.py` gets; with something in [serve], any body will do."""
+    workload = replace(ROOT, answer=None, serve=replace(ROOT.serve, **serve)) if serve else ROOT
+    return workload.request() | {"port": port}
 
 
 def response(body: bytes, status: str = "200 OK") -> bytes:
     return f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body
 
 
-def test_the_right_answer_has_its_bytes_counted(answers):
-    right = response(ROOT.answer)
-    assert client.ask(request(answers(right))) == (len(right), len(ROOT.answer))
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n42\r\n1;x=y\r\n\n\r\n0\r\n\r\n"
 
 
+@needs_curl
+@pytest.mark.parametrize(
+    ("said", "serve", "body_bytes", "closes"),
+    [
+        (response(ROOT.answer), {}, len(ROOT.answer), False),
+        (response(b"42\n", "404 Not Found"), {"status": 404}, 3, False),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", {"status": 204}, 0, False),
+        (CHUNKED, {"http": 1}, 3, False),
+        (b"HTTP/1.1 200 OK\r\n\r\n42\n", {"http": 1}, 3, True),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n42\n", {"http": 1}, 3, True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n42\n", {"http": 1}, 3, True),
+    ],
+)
+def test_the_right_answer_has_its_bytes_counted(answers, said, serve, body_bytes, closes):
+    found = client.ask(request(answers(said), **serve))
+    assert found == {"answer_bytes": len(said), "body_bytes": body_bytes, "closes": closes}
+
+
+@needs_curl
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
         (response(b'{"ip":"10.0.0.1","country":"Unknown","cc":"XX"}'), "wrong body"),
         (response(ROOT.answer, "503 Service Unavailable"), "'HTTP/1.1 503 Service Unavailable'"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "'SSH-2.0-OpenSSH'"),
+        (response(b"no page\nat all", "500 Error"), "'HTTP/1.1 500 Error': no page$"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "'Received HTTP/0.9"),
     ],
 )
 def test_another_answer_loses_the_trial(answers, said, reason):
@@ -67,11 +125,57 @@ def test_another_answer_loses_the_trial(answers, said, reason):
         client.ask(request(answers(said)))
 
 
+@needs_curl
 def test_an_answer_that_breaks_off_and_a_port_where_nobody_listens_can_be_asked_again(answers):
     with pytest.raises(OSError):
         client.ask(request(answers(response(ROOT.answer)[:-5])))
     with pytest.raises(OSError):
+        client.ask(request(answers(CHUNKED[:-5]), http=1))
+    with pytest.raises(OSError):
         client.ask(request(machine.free_port()))
+
+
+@needs_curl
+def test_a_server_is_asked_over_tls_whatever_its_certificate_names(served):
+    port = served(serve_tls)
+    assert client.ask(request(port, tls=True))["body_bytes"] == len(ROOT.answer)
+    told = client._first_answer(request(port) | {"seconds": 0})
+    assert told["wrong"].endswith("it speaks TLS and HTTP/1: set tls = true and http = 1 in [serve]")
+
+
+@needs_curl
+@pytest.mark.parametrize("serve", [{"tls": True}, {"http": 2}, {"tls": True, "http": 2}])
+def test_a_server_that_speaks_plain_http_is_named(answers, serve):
+    told = client._first_answer(request(answers(response(ROOT.answer)), **serve) | {"seconds": 0})
+    assert told["wrong"].endswith("it speaks no TLS and HTTP/1: set tls = false and http = 1 in [serve]")
+
+
+HEALTH = {"method": "POST", "path": "/grpc.health.v1.Health/Check"}
+
+
+@needs_curl
+def test_http_2_without_tls_is_asked_and_named(served):
+    port = served(http2.serve)
+    assert client.ask(request(port, http=2))["body_bytes"] == 3
+    told = client._first_answer(request(port) | {"seconds": 0})
+    assert told["wrong"].endswith("it speaks no TLS and HTTP/2: set tls = false and http = 2 in [serve]")
+
+
+@needs_curl
+@pytest.mark.parametrize(
+    ("status", "health", "said"),
+    [
+        ("0", 1, ""), ("12", 1, "gRPC status 12: it has no grpc.health.v1.Health"), ("5", 1, "knows no such service"),
+        ("0", 2, "ServingStatus 2, which is not SERVING"), ("0", 0, "ServingStatus 0"),
+    ],
+)  # fmt: skip
+def test_the_health_of_a_grpc_server_is_asked(served, status, health, said):
+    asked = request(served(http2.serve, status, health), http=2, grpc="a.B") | HEALTH | {"seconds": 0}
+    if not said:
+        assert client.ask(asked)["body_bytes"] == 7
+    else:
+        with pytest.raises((client.WrongAnswer, OSError), match=said):
+            client.ask(asked)
 
 
 def test_a_batch_asks_for_addresses_of_both_kinds_no_two_alike():

@@ -7,6 +7,7 @@ as has one on which another service stands on it.
 
 import time
 from functools import partial
+from pathlib import Path
 
 from requests.exceptions import RequestException
 
@@ -18,13 +19,14 @@ from rustimg_lab.host.machine import cpus, free_port
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.image import files_of_layer
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
-from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
+from rustimg_lab.measure.server import not_reached
 from rustimg_lab.measure.studies.startup import first_byte
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model import metrics
 from rustimg_lab.model.studies import BASE_THERE, DEPLOY, EMPTY, MEGABIT
 from rustimg_lab.store.rows import Observation
 
+SOCKETS = [Path("/proc/thread-self/net", name) for name in ("tcp", "tcp6")]  # of the network that a thread is in
 # Megabits a second: what is measured of a machine that has nothing, and of one that has the base.
 BANDWIDTHS = {EMPTY: (10, 30, 100, 1000), BASE_THERE: (10, 1000)}
 
@@ -105,19 +107,19 @@ def measure(
 
 def _first_response(machine: Elsewhere, image: str, command: list[str], workload: Workload) -> tuple[float, float]:
     """When a container of the image was made and when it sent its first byte, on the monotonic clock. Raises Lost."""
-    port = workload.fixed_port or machine.inside(free_port)
-    arguments, environment = workload.serve.told(
-        host="127.0.0.1", port=port, workers=cpus(), deadline_s=ANSWER_TIMEOUT_S
-    )
+    port, timeout_s = workload.fixed_port or machine.inside(free_port), workload.serve.start_timeout_s
+    arguments, environment = workload.serve.told(host="0.0.0.0", port=port, workers=cpus(), deadline_s=timeout_s)
     options = containers.whole([*command, *arguments]) | {"environment": environment, "network_mode": "host"}
     labels = {client.CONTAINER_LABEL: client.lab_id()}
     container = machine.client.containers.create(image, labels=labels, use_config_proxy=False, **options)
     try:
         created = time.monotonic()
         container.start()
-        answered, _ = machine.inside(partial(first_byte, port))
+        answered, _ = machine.inside(partial(first_byte, port, timeout_s))
         if answered is None:
-            raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{containers.last_words(container)}")
+            raise Lost(f"no answer within {timeout_s} s{containers.last_words(container)}")
+        if reason := not_reached("".join(machine.inside(each.read_text) for each in SOCKETS), port):
+            raise Lost(reason)
         return created, answered
     finally:
         containers.remove_container(container)

@@ -18,7 +18,7 @@ from rustimg_lab.model.bases import ARCHITECTURE
 from rustimg_lab.store.rows import Observation
 
 FEW, MANY = 20, 220
-DEADLINE_S = 300  # callgrind is fifty times slower than the machine
+DEADLINE_S = 300  # beside the start; callgrind is fifty times slower than the machine
 END_TIMEOUT_S = 60
 # valgrind's own files, as tools/Dockerfile lays them out, with a folder that all may write to: an image need not have a
 # /tmp. The tool is called directly, since its launcher is not static, and an image need not have what that needs.
@@ -46,7 +46,9 @@ def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observ
 def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
     """The instructions that a server executes from its start to its end, with `count` requests in between."""
     tool = Tool(images.archive(tools, FOLDER), COMMAND, ENVIRONMENT)
-    with serving(image, workload, tools, workers=1, deadline_s=DEADLINE_S, under=tool) as server:
+    with serving(
+        image, workload, tools, workers=1, deadline_s=DEADLINE_S + workload.serve.start_timeout_s, under=tool
+    ) as server:
         told = ask(server.client, "repeat", workload, count=count)
         reason = told.get("failed") or told.get("wrong")
         try:

@@ -7,9 +7,8 @@ cannot hide the requests that it made wait (coordinated omission; Tene, "How NOT
 
 from functools import partial
 
-from rustimg_lab.engine import containers
 from rustimg_lab.measure.context import StudyContext
-from rustimg_lab.measure.load import Load, call, serve
+from rustimg_lab.measure.load import Load, oha, serve
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import Server
 from rustimg_lab.model import metrics
@@ -51,16 +50,8 @@ def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Obs
 def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[float, float]:
     """The latencies by percentile (a share), in s. Raises Lost when an answer was an error or had the wrong size, or
     the rate was not kept."""
-    workload, sent = load.workload, rate * seconds
-    command = ["oha", "-n", str(sent), "-q", str(rate), "-c", str(load.connections), "--latency-correction"]
-    command += ["--no-tui", "--output-format", "json", "-m", workload.method, "-T", "application/json"]
-    command += ["-d", workload.body] if workload.body else []
-    told = call(server, [*command, f"http://127.0.0.1:{workload.port}{workload.path}"])
-    if told["errorDistribution"] or set(told["statusCodeDistribution"]) != {"200"}:
-        wrong = told["errorDistribution"] | told["statusCodeDistribution"]
-        raise Lost(f"requests failed ({str(wrong)[:200]}){containers.last_words(server.container)}")
-    if told["summary"]["totalData"] != sent * server.body_bytes:
-        raise Lost(f"{sent} answers had {told['summary']['totalData']} bytes in all: some were wrong")
+    sent = rate * seconds
+    told = oha(server, load, "-n", str(sent), "-q", str(rate), "--latency-correction")
     if told["summary"]["total"] > max(seconds + SLACK_S, SLACK * seconds):
         raise Lost(f"{rate} requests per second were not kept: {sent} took {told['summary']['total']:.1f} s")
     return {round(float(name[1:]) / 100, 4): value for name, value in told["latencyPercentiles"].items()}

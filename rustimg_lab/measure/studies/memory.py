@@ -54,6 +54,10 @@ def _of_load(context: StudyContext, load: Load) -> Studies:
     parameters = load.parameters(context.run)
     if not limits_memory:
         _warn(parameters, "this engine keeps no container to a memory limit: the smallest is not measured")
+    asks = load.workload.serve
+    holds = asks.http == 1 and asks.keep_alive and not asks.tls
+    if not holds:
+        _warn(parameters, "connections are held over plain HTTP/1.1 alone: what each takes is not measured")
     under_load = {"of": "load", **parameters}
     study = context.study(f"memory-load-{load.name}", KIND, metrics.STEADY_RSS_BYTES, under_load)
     yield study, partial(measure_load, **asked)
@@ -61,7 +65,8 @@ def _of_load(context: StudyContext, load: Load) -> Studies:
     shared = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
     held = {"of": "connections", **shared, "connections": list(CONNECTIONS), "warning": ""}
     name, metric = f"memory-connections-{load.workload.name}-{load.workers}w", metrics.rss_at(CONNECTIONS[-1])
-    yield context.study(name, KIND, metric, held), partial(measure_connections, **asked)
+    if holds:
+        yield context.study(name, KIND, metric, held), partial(measure_connections, **asked)
     if not limits_memory:
         return
 
@@ -105,7 +110,7 @@ def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Ob
         found = [_observation(metrics.rss_at(0), none := _resident(server.client, user).get("Rss:"))]
         held = 0
         for count in CONNECTIONS:
-            hold(server.client, load.workload, count - held, load.deadline_s)
+            hold(server, load.workload, count - held, load.deadline_s)
             held = count
             now = _resident(server.client, user).get("Rss:")
             found.append(_observation(metrics.rss_at(count), now))

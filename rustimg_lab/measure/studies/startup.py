@@ -24,13 +24,14 @@ from rustimg_lab.host.machine import free_port
 from rustimg_lab.measure import services
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
-from rustimg_lab.measure.server import ANSWER_TIMEOUT_S
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model import metrics
+from rustimg_lab.model.app import Serve
 from rustimg_lab.store.rows import Observation
 
 STARTS = 6  # of the program in one trial; the first is the warm-up
-DEADLINE_S = 60
+DEADLINE_S = 60  # beside what the starts may take, after which `starter` ends by itself
+WAIT_S = 3_900  # for that, of the slowest starts that lab.toml allows
 EXIT_TIMEOUT_S = 10
 POLL_S = 0.0002
 STARTER_FOLDER = "/starter"
@@ -50,7 +51,7 @@ def plan(context: StudyContext) -> Studies:
         networks = [name for name in networks if name != "host"]
     where = "in the network of its services" if workload.services else "on this engine's networks"
     warning = "" if networks else f"the lab reaches no container {where}: its start is not measured"
-    programs = [("server", servers, serve.told(host="127.0.0.1", **_fixed()))]  # `starter` fills in the port
+    programs = [("server", servers, serve.told(host="0.0.0.0", **_fixed(serve)))]  # `starter` fills in the port
     for treatments in filter(None, clients):
         environment = {check.https_url: "{url}"} if check.https_url else {}
         programs.append(("client", treatments, (list(check.arguments), environment)))
@@ -73,13 +74,14 @@ def measure_process(
 ) -> list[Observation]:
     """One trial: a fresh container of the image, in which its program is started several times, with the arguments and
     the environment that are `told`, beside the services of a workload. `mode` is the starter's. Raises Lost."""
-    until = mode.partition(":")[0]
+    until, serve = mode.partition(":")[0], workload.serve
     metric = dict(UNTIL.values())[until]
     arguments, environment = told
-    command = [*images.command_under(treatment.image, [STARTER, mode, str(STARTS), str(DEADLINE_S)]), *arguments]
+    deadline_s = DEADLINE_S + STARTS * serve.start_timeout_s
+    command = [*images.command_under(treatment.image, [STARTER, mode, str(STARTS), str(deadline_s)]), *arguments]
     with services.beside(workload.services) as network:
-        _, before = workload.serve.told(host="127.0.0.1", port=workload.port, **_fixed())
-        services.run_before(treatment.image, workload.serve, environment=before, **{"network_mode": "none"} | network)
+        _, before = serve.told(host="127.0.0.1", port=workload.port, **_fixed(serve))
+        services.run_before(treatment.image, serve, environment=before, **{"network_mode": "none"} | network)
         said = _in_the_image(treatment.image, tools, command, environment, **network)
     found = []
     for number, line in enumerate(said.splitlines()):
@@ -105,11 +107,11 @@ def measure_container(
 
 
 def _container(image: str, network: str, workload: Workload) -> list[Observation]:
-    port = free_port()
+    port, serve = free_port(), workload.serve
     own = workload.fixed_port or port
     host = "127.0.0.1" if network == "host" else "0.0.0.0"
     reach = {"network_mode": "host"} if network == "host" else {"ports": {f"{own}/tcp": ("127.0.0.1", port)}}
-    arguments, environment = workload.serve.told(host=host, port=own, **_fixed())
+    arguments, environment = serve.told(host=host, port=own, **_fixed(serve))
     command = [*images.command(image), *arguments]
     begun = time.monotonic()
     with containers.created(image, command=command, environment=environment, **reach) as container, _failing(container):
@@ -117,9 +119,9 @@ def _container(image: str, network: str, workload: Workload) -> list[Observation
         asked = time.monotonic()
         container.start()
         started = time.monotonic()
-        answered, longest = first_byte(port)
+        answered, longest = first_byte(port, serve.start_timeout_s)
         if answered is None:
-            raise Lost(f"no answer within {ANSWER_TIMEOUT_S} s{containers.last_words(container)}")
+            raise Lost(f"no answer within {serve.start_timeout_s} s{containers.last_words(container)}")
         ending = time.monotonic()
         container.kill("SIGTERM")
         has_ended = containers.exit_code(container, EXIT_TIMEOUT_S) is not None
@@ -134,17 +136,17 @@ def _container(image: str, network: str, workload: Workload) -> list[Observation
     ]
 
 
-def _fixed() -> dict[str, int]:
+def _fixed(serve: Serve) -> dict[str, int]:
     """What every server is told at its start, for `Serve.told`."""
-    return {"workers": len(engine_cpus()), "deadline_s": DEADLINE_S}
+    return {"workers": len(engine_cpus()), "deadline_s": DEADLINE_S + serve.start_timeout_s}
 
 
-def first_byte(port: int) -> tuple[float | None, float]:
-    """When the first byte of an answer from 127.0.0.1 came, on the monotonic clock (None: not within
-    `ANSWER_TIMEOUT_S`), and the longest time between two looks, in s."""
+def first_byte(port: int, timeout_s: float) -> tuple[float | None, float]:
+    """When the first byte of an answer from 127.0.0.1 came, on the monotonic clock (None: not within `timeout_s`
+    seconds), and the longest time between two looks, in s."""
     begun = looked = time.monotonic()
     longest = 0.0
-    while looked - begun < ANSWER_TIMEOUT_S:
+    while looked - begun < timeout_s:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
                 connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -164,7 +166,7 @@ def _in_the_image(image: str, tools: str, command: list[str], environment: dict[
     with containers.created(image, **options) as container, _failing(container):
         container.put_archive("/", images.archive(tools, STARTER_FOLDER))
         container.start()
-        if code := container.wait(timeout=2 * DEADLINE_S)["StatusCode"]:
+        if code := container.wait(timeout=WAIT_S)["StatusCode"]:
             raise Lost(f"the starter ended with exit code {code}{containers.last_words(container)}")
         return container.logs(stderr=False).decode()
 

@@ -1,103 +1,152 @@
 """What talks to a program inside the program's own network. Python runs it in the image of the benchmark tools; it uses
-the standard library alone. It prints one JSON object as its last line.
+the standard library, and curl for what is asked. It prints one JSON object as its last line.
 
     client.py ask REQUEST      one request, as soon as a server answers, for at most `seconds`
     client.py repeat REQUEST   `count` requests on one connection
-    client.py hold REQUEST     opens `count` connections, each with one answer, and holds them until it is ended
+    client.py hold REQUEST     opens `count` connections over plain HTTP/1.1, each with one answer of `answer_bytes`,
+                               and holds them until it is ended
     client.py https ANSWER     serves `body` over HTTPS on `port`, with the certificate and the key beside this file
 
-A REQUEST is a JSON object: `port` on 127.0.0.1, `method`, `path`, `body`, and `sha256`, of the right answer's body
-(null: any will do).
+A REQUEST is a JSON object: `port` on 127.0.0.1, `method`, `path`, `body`, `sha256`, of the right answer's body (null:
+any will do), and `tls`, `http`, `grpc`, `status` and `keep_alive` as in lab.toml's [serve].
 """
 
 import hashlib
+import io
 import json
 import re
 import socket
 import ssl
+import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 TIMEOUT_S = 20
+PROBE_S = "2"  # how long a server is tried in another way than lab.toml says
 POLL_S = 0.0005
 FOLDER = Path("/client")
+SOCKETS = [Path("/proc/net", name) for name in ("tcp", "tcp6", "unix")]  # the kernel's tables
+SERVING = 1  # grpc.health.v1.HealthCheckResponse.ServingStatus
+CURL = ("curl", "--disable", "--silent", "--insecure", "--globoff", "--path-as-is", "--noproxy", "*")
+NO_HTTP = 1  # how curl ends where an answer is none of HTTP
 
 
 class WrongAnswer(Exception):
     """An answer that is not the right one; the text says why."""
 
 
-def ask(request: dict[str, Any]) -> tuple[int, int]:
-    """Ask once, on a connection of its own; see `ask_on`."""
-    with connect(request) as connection:
-        return ask_on(connection, request)
+def curl(request: dict[str, Any], *options: str) -> tuple[list[dict[str, Any]], str, bytes]:
+    """Ask `count` times (default: once), on one connection where the server keeps it. Returns what curl says of each
+    answer, all headers and trailers, and all bodies. A certificate is not verified. Raises OSError where one fails."""
+    service, tls, sent = request["grpc"], "s" if request["tls"] else "", request["body"].encode()
+    headers = ["Host: 127.0.0.1", "User-Agent:", "Accept:", "Expect:", "Content-Type: application/json"]
+    headers += [] if request["keep_alive"] or request["http"] == 2 else ["Connection: close"]
+    if service is not None:  # a HealthCheckRequest, whose field 1 is the service, behind its length
+        message = b"\n" + bytes([len(service)]) + service.encode() if service else b""
+        sent = b"\0" + len(message).to_bytes(4, "big") + message
+        headers[-1:] = ["Content-Type: application/grpc", "TE: trailers"]
+    version = "--http1.1" if request["http"] == 1 else "--http2" if tls else "--http2-prior-knowledge"
+    with tempfile.NamedTemporaryFile() as head:
+        command = [*CURL, version, *(f"-H{each}" for each in headers)]
+        command += ["--max-time", str(TIMEOUT_S), "--request", request["method"], "--dump-header", head.name, *options]
+        command += ["--data-binary", "@-"] if sent else ["--header", "Content-Length: 0"]
+        command += ["--write-out", "%{stderr}%{json}\n"]
+        urls = [f"http{tls}://127.0.0.1:{request['port']}{request['path']}"] * request.get("count", 1)
+        said = subprocess.run([*command, *urls], input=sent, capture_output=True, check=False)
+        fields = head.read().decode("latin-1")
+    told = [json.loads(line) for line in said.stderr.decode(errors="replace").splitlines()]
+    for each in told:
+        if each["exitcode"] not in (0, NO_HTTP):
+            raise OSError(each["errormsg"])
+    return told, fields, said.stdout
 
 
-def connect(request: dict[str, Any]) -> socket.socket:
-    """Connect to the server. Raises OSError."""
-    return socket.create_connection(("127.0.0.1", request["port"]), timeout=TIMEOUT_S)
+def ask(request: dict[str, Any]) -> dict[str, Any]:
+    """Ask once. Returns the bytes of the answer, headers included, and without them, and whether it `closes` the
+    connection. Raises WrongAnswer, or OSError where there is no whole answer."""
+    (told,), head, body = curl(request)
+    checked(request, told, head.partition("\r\n")[0], body)
+    head, size = head.lower(), told["size_header"] + len(body)
+    if "\ntransfer-encoding: chunked" in head:
+        size = told["size_header"] + len(curl(request, "--raw")[2])
+    measured = "\ncontent-length:" in head or "\ntransfer-encoding:" in head or told["http_code"] in (204, 304)
+    closes = request["http"] == 1 and (told["http_version"] != "1.1" or "\nconnection: close" in head or not measured)
+    if request["grpc"] is not None:
+        _healthy(head, body)
+    return {"answer_bytes": size, "body_bytes": len(body), "closes": closes}
 
 
-def ask_on(connection: socket.socket, request: dict[str, Any]) -> tuple[int, int]:
-    """Ask once. Returns the bytes of the answer, headers included, and without them.
-
-    Raises WrongAnswer, or OSError when the connection ends before the answer does.
-    """
-    asked, sent = f"{request['method']} {request['path']}", request["body"].encode()
-    headers = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(sent)}\r\n\r\n"
-    connection.sendall(f"{asked} HTTP/1.1\r\n{headers}".encode() + sent)
-    head = b""
-    while b"\r\n\r\n" not in head:
-        head += _receive(connection)
-    head, _, body = head.partition(b"\r\n\r\n")
-    length = re.search(rb"^content-length: (\d+)\r?$", head, re.IGNORECASE | re.MULTILINE)
-    while length and len(body) < int(length[1]):
-        body += _receive(connection)
-    status = head.partition(b"\r\n")[0].decode("latin-1")
-    if not re.match(r"HTTP/1\.1 200\b", status):
-        raise WrongAnswer(f"{asked} was answered with '{status[:40]}'")
-    if not length:
-        raise WrongAnswer(f"{asked} was answered without a Content-Length: its end cannot be told")
+def checked(request: dict[str, Any], told: dict[str, Any], line: str, body: bytes) -> None:
+    """Raises WrongAnswer where an answer is not the right one; `told` is curl's words on it, `line` its status line."""
+    asked, status, first = f"{request['method']} {request['path']}", told["http_code"], body.strip().partition(b"\n")[0]
+    if status != request["status"] or told["http_version"][:1] != str(request["http"]):
+        said = f"'{(line or told['errormsg'])[:40]}'" + (f": {first[:80].decode(errors='replace')}" if first else "")
+        is_other = status in (0, 400) or told["http_version"][:1] != str(request["http"])
+        raise WrongAnswer(f"{asked} was answered with {said}{_spoken(request) if is_other else ''}")
     if request["sha256"] not in (None, hashlib.sha256(body).hexdigest()):
         raise WrongAnswer(f"{asked} was answered with the wrong body ({body[:40]!r}...)")
-    return len(head) + 4 + len(body), len(body)
 
 
-def _receive(connection: socket.socket) -> bytes:
-    if not (data := connection.recv(1 << 16)):
-        raise ConnectionResetError("the connection ended before the answer did")
-    return data
+def _healthy(head: str, body: bytes) -> None:
+    code = re.search(r"\ngrpc-status: *(\d+)", head)
+    if not code or code[1] != "0":
+        hint = {"12": ": it has no grpc.health.v1.Health, see crate tonic-health", "5": ": it knows no such service"}
+        told = f"{code[1]}{hint.get(code[1], '')}" if code else "missing"
+        raise WrongAnswer(f"grpc.health.v1.Health/Check was answered with gRPC status {told}")
+    health = body[6] if body[5:6] == b"\x08" else 0
+    if health != SERVING:  # it may still be starting
+        raise OSError(f"grpc.health.v1.Health/Check was answered with ServingStatus {health}, which is not SERVING")
+
+
+def _spoken(request: dict[str, Any]) -> str:
+    """What a server speaks that answers not as lab.toml says, with what to set there; "" where that cannot be told."""
+    others = {(True, 1), (False, 1), (True, 2), (False, 2)} - {(request["tls"], request["http"])}
+    for tls, http in sorted(others, key=lambda other: other[1]):
+        with suppress(OSError):
+            (told,), _, _ = curl(request | {"tls": tls, "http": http}, "--max-time", PROBE_S)
+            if told["http_code"] not in (0, 400) and told["http_version"][:1] == str(http):
+                spoken = f"{'TLS' if tls else 'no TLS'} and HTTP/{http}"
+                return f"; it speaks {spoken}: set tls = {str(tls).lower()} and http = {http} in [serve]"
+    return ""
 
 
 def _first_answer(request: dict[str, Any]) -> dict[str, Any]:
-    deadline = time.monotonic() + request["seconds"]
-    while time.monotonic() < deadline:
+    deadline, told = time.monotonic() + request["seconds"], {}
+    while not told:
         try:
-            answer_bytes, body_bytes = ask(request)
-            return {"answer_bytes": answer_bytes, "body_bytes": body_bytes}
-        except OSError:
+            told = ask(request)
+        except OSError as error:
             time.sleep(POLL_S)
-    return {"no_answer": True}
+            if time.monotonic() > deadline:
+                told = {"wrong": f"{error}{spoken}"} if (spoken := _spoken(request)) else {"no_answer": str(error)}
+    return told | {"sockets": "".join(each.read_text() for each in SOCKETS if each.exists())}
 
 
 def _repeat(request: dict[str, Any]) -> dict[str, Any]:
-    with connect(request) as connection:
-        for _ in range(request["count"]):
-            ask_on(connection, request)
+    told, _, said = curl(request)
+    bodies = io.BytesIO(said)
+    for each in told:
+        checked(request, each, f"code {each['http_code']}", bodies.read(each["size_download"]))
     return {"asked": request["count"]}
 
 
 def _hold(request: dict[str, Any]) -> dict[str, Any]:
-    held = []
+    held, body = [], request["body"].encode()
+    headers = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     for number in range(request["count"]):
         try:
-            held.append(connect(request))
-            ask_on(held[-1], request)
+            held.append(socket.create_connection(("127.0.0.1", request["port"]), timeout=TIMEOUT_S))
+            held[-1].sendall(f"{request['method']} {request['path']} HTTP/1.1\r\n{headers}".encode() + body)
+            got = held[-1].makefile("rb").read(request["answer_bytes"])
         except OSError as error:
             return {"failed": f"connection {number + 1} of {request['count']} more: {error}"}
+        if len(got) < request["answer_bytes"] or not got.startswith(f"HTTP/1.1 {request['status']}".encode()):
+            return {"failed": f"connection {number + 1} of {request['count']} more: another answer ({got[:40]!r}...)"}
     _tell({"held": len(held)})
     time.sleep(request["seconds"])
     return {}

@@ -88,9 +88,29 @@ fn until_first_byte(command: &mut Command, port: u16) -> (Duration, Duration) {
         }
         sleep(PAUSE);
     };
+    if is_on_loopback_alone(port) {
+        fail("listens on 127.0.0.1 alone, which nothing outside of its container reaches: it must listen on 0.0.0.0");
+    }
     unsafe { kill(child.id() as i32, SIGTERM) };
     let _ = child.wait();
     (took, gap)
+}
+
+/// Whether nothing but 127.0.0.0/8 or ::1 has a listener with that port, by the kernel's tables, which write each word
+/// of an address in the machine's order of bytes; measure/server.py reads the same.
+fn is_on_loopback_alone(port: u16) -> bool {
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    let listeners = tables.iter().flat_map(|table| table.lines()).filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (address, at) = words.next()?.split_once(':')?;
+        (words.nth(1) == Some("0A") && u16::from_str_radix(at, 16) == Ok(port)).then_some(address)
+    });
+    let is_loopback = |address: &&str| {
+        let mapped = address.strip_prefix("0000000000000000FFFF0000").unwrap_or(address);
+        *address == "00000000000000000000000001000000" || mapped.len() == 8 && mapped.ends_with("7F")
+    };
+    let (loopback, others): (Vec<&str>, Vec<&str>) = listeners.partition(is_loopback);
+    others.is_empty() && !loopback.is_empty()
 }
 
 fn start(command: &mut Command) -> Child {
