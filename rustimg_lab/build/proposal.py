@@ -186,6 +186,8 @@ def _serve(crate: Crate, uses: set[str]) -> dict[str, Any]:
     asked = {"path": paths[0]} if (paths := crate.found(_SOURCES["path"])) else {}
     if "tonic" in uses:
         asked = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
+    if crate.found(_SOURCES["closes"]):
+        asked["keep_alive"] = False
     passed = [text for flag, value in arguments.items() for text in (f"--{flag}", value)]
     return {"environment": environment, "arguments": passed, **asked}
 

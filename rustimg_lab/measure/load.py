@@ -103,11 +103,17 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
         requests = sum(told["statusCodeDistribution"].values())
         return requests, requests / told["summary"]["total"]
     command = ["wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s"]
+    command += [] if serve.keep_alive else ["--header=Connection: close"]
     command += ["--script=/report.lua", _url(workload), "--", workload.method]
     told = call(server, [*command, workload.body] if workload.body else command)
     errors = told["status_errors"]  # as wrk has it, all codes of 400 and more
     if bad := told["socket_errors"] + (errors if serve.status < 400 else told["requests"] - errors):
-        raise Lost(f"{bad} of {told['requests']} requests failed{containers.last_words(server.container)}")
+        hint = (
+            ""
+            if serve.keep_alive
+            else " (wrk needs `Connection: close` and a Content-Length in an answer that ends one)"
+        )
+        raise Lost(f"{bad} of {told['requests']} requests failed{hint}{containers.last_words(server.container)}")
     if not told["requests"]:
         raise Lost(f"no request was answered in {seconds} s{containers.last_words(server.container)}")
     # What was still on its way when wrk stopped is in its bytes and not in its requests.
@@ -119,8 +125,8 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
 
 
 def by_oha(workload: Workload) -> bool:
-    """Whether oha asks a server, since wrk has no HTTP/2 and takes a connection that ends unsaid for an error."""
-    return workload.serve.http == 2 or not workload.serve.keep_alive
+    """Whether oha puts the load on a server in the place of wrk, which has no HTTP/2."""
+    return workload.serve.http == 2
 
 
 def oha(server: Server, load: Load, *options: str) -> dict[str, Any]:

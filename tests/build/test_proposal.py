@@ -119,6 +119,7 @@ def dependencies(*names: str) -> str:
         (["axum"], '.route("/api/users", a).route("/healthz", b)', {"path": "/healthz"}, ""),
         (["actix-web"], '#[get("/health_check")]', {"path": "/health_check"}, ""),
         (["axum"], '.route("/", a)', {"path": "/"}, ""),
+        (["axum"], 'write!(s, "200 OK\\r\\nConnection: close\\r\\n")', {"keep_alive": False}, ""),
         (["tonic", "tonic-health"], "Server::builder()", {"grpc": ""}, ""),
         (["tonic"], "Server::builder()", {"http": 2}, "it has no crate tonic-health: that it answers is checked"),
     ],

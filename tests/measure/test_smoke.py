@@ -119,7 +119,9 @@ def test_a_server_that_is_not_reached_or_asked_rightly_says_so(kind, serve, said
     assert said in smoke.why_not(kinds, served(kind, **serve), tools, **MEMORY)
 
 
-@pytest.mark.parametrize(("kind", "serve"), [("tls", {"tls": True}), ("chunked", {})])
+@pytest.mark.parametrize(
+    ("kind", "serve"), [("tls", {"tls": True}), ("chunked", {}), ("closes", {"keep_alive": False})]
+)
 def test_a_server_of_any_kind_is_put_under_load(kind, serve, kinds, tools):
     asked = load.Load(workloads.own(served(kind, **serve)), 1, 4, 1, 1)
     with load.serve(kinds, asked, tools, **MEMORY) as found:
