@@ -249,7 +249,7 @@ def test_servers_that_run_at_once_have_the_port_each_in_a_network_of_its_own(ser
             running.enter_context(measure_server.serving(server.image, BATCH, tools, workers=1, deadline_s=60))
             for _ in "ab"
         ]
-        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", measure_server.PORT), timeout=1):
+        with pytest.raises(OSError), socket.create_connection(("127.0.0.1", workloads.PORT), timeout=1):
             pass
         for each in both:
             assert measure_server.ask(each.client, "repeat", BATCH, count=3) == {"asked": 3}
@@ -261,20 +261,20 @@ def test_servers_that_run_at_once_have_the_port_each_in_a_network_of_its_own(ser
 def test_a_server_in_whose_network_another_has_the_port_is_told(server, tools):
     """The program that has it answers in the server's place, and the server ends and says why."""
     listen = f"""import socket, sys
-listener = socket.create_server(("127.0.0.1", {measure_server.PORT}))
+listener = socket.create_server(("127.0.0.1", {workloads.PORT}))
 while True:
     with listener.accept()[0] as client:
         client.recv(1000)
         client.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n")"""
     with measure_server.started("other", tools, command=["python3", "-c", listen], network_mode="none") as other:
         time.sleep(1)
-        arguments, environment = BATCH.serve.told(host="127.0.0.1", port=measure_server.PORT, workers=1, deadline_s=60)
+        arguments, environment = BATCH.serve.told(host="127.0.0.1", port=workloads.PORT, workers=1, deadline_s=60)
         where = {"network_mode": f"container:{other.id}", "environment": environment}
         with (
             measure_server.started(
                 "server", server.image, command=[*engine_images.command(server.image), *arguments], **where
             ) as late,
-            pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{measure_server.PORT}: Address.* in use"),
+            pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{workloads.PORT}: Address.* in use"),
         ):
             measure_server.first_answer(late, other, BATCH)
 
