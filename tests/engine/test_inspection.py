@@ -46,3 +46,13 @@ def test_no_other_module_reads_dockers_json():
         if pattern.search(line) and path.name != "inspection.py"
     ]
     assert places == []
+
+
+def test_what_an_image_runs_is_its_entry_point_and_the_arguments_of_that():
+    """An image of an earlier lab has a command alone."""
+
+    def command(**config: list[str]) -> tuple[str, ...]:
+        return inspection.image({"Config": config}).command
+
+    assert command(Cmd=["/a", "b"]) == command(Entrypoint=["/a"], Cmd=["b"]) == ("/a", "b")
+    assert command(Entrypoint=["/tini", "--", "/a"], Cmd=None) == ("/tini", "--", "/a")

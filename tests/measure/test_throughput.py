@@ -60,7 +60,7 @@ def image_of(images):
         container = containers.create_container(images["debian"].image, command=["nothing"])
         try:
             name = client.repository("test-command")
-            made.append(container.commit(name, f"t{len(made)}", conf={"Cmd": command}))
+            made.append(container.commit(name, f"t{len(made)}", conf={"Entrypoint": command[:1], "Cmd": command[1:]}))
         finally:
             container.remove()
         return made[-1].id

@@ -93,7 +93,8 @@ def derived(image: str, command: list[str], user: str = smoke.USER, files: dict 
         with tarfile.open(fileobj=archive, mode="w") as out:
             add_file(out, path, mode, text.encode())
         container.put_archive("/", archive.getvalue())
-    changes = [f"USER {user}"] * bool(user) + [f"CMD {json.dumps(command)}"]
+    runs = [f"ENTRYPOINT {json.dumps(command[:1])}", f"CMD {json.dumps(command[1:])}"]
+    changes = [f"USER {user}"] * bool(user) + runs
     made = container.commit(client.repository("test-derived"), uuid.uuid4().hex[:12], changes=changes)
     container.remove()
     return made.id
