@@ -108,11 +108,7 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
     told = call(server, [*command, workload.body] if workload.body else command)
     errors = told["status_errors"]  # as wrk has it, all codes of 400 and more
     if bad := told["socket_errors"] + (errors if serve.status < 400 else told["requests"] - errors):
-        hint = (
-            ""
-            if serve.keep_alive
-            else " (wrk needs `Connection: close` and a Content-Length in an answer that ends one)"
-        )
+        hint = "" if serve.keep_alive else ": without keep-alive wrk needs a Content-Length and `Connection: close`"
         raise Lost(f"{bad} of {told['requests']} requests failed{hint}{containers.last_words(server.container)}")
     if not told["requests"]:
         raise Lost(f"no request was answered in {seconds} s{containers.last_words(server.container)}")
