@@ -114,6 +114,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
     uses = set(_dependencies(crate.package))
     is_server = crate.found(_SERVER) or uses & set(KNOWN["server_crates"]["names"])
     serve = _serve(crate, uses) if is_server else {}
+    asks_tls, parses = (uses & set(KNOWN[kind]["names"]) for kind in ("tls_client_crates", "parser_crates"))
     services = _services(crate.package)
     notes = {
         f"it seems to use {', '.join(services)}: see [[services]] there": services,
@@ -122,9 +123,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
             is_server and not serve
         ),
         "it has no crate tonic-health: that it answers is checked, and not its health": serve.get("http") == 2,
-        "it asks over TLS: take `--with ca-certificates`, and a check that fetches": (
-            not serve and uses & set(KNOWN["tls_client_crates"]["names"])
-        ),
+        "it asks over TLS: take `--with ca-certificates`, and a check that fetches": asks_tls and not serve,
     }
     text = TEMPLATES.get_template("lab.toml.j2").render(
         package=named,
@@ -139,9 +138,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         allocators=found,
         services=services,
         files=_files(crate),
-        starts="--version"
-        if crate.found(_SOURCES["version"]) or not uses & set(KNOWN["parser_crates"]["names"])
-        else "--help",
+        starts="--help" if parses and not crate.found(_SOURCES["version"]) else "--version",
         serve=serve,
     )
     return text, [note for note, holds in notes.items() if holds]
