@@ -20,6 +20,7 @@ from rustimg_lab.build.origins import Sources, Wanted
 from rustimg_lab.engine import client, images
 from rustimg_lab.engine.containers import created, exit_code, is_running, last_words
 from rustimg_lab.errors import LabError
+from rustimg_lab.measure import workloads
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.model.app import App, Serve, Service
 
@@ -44,15 +45,17 @@ def obtain(service: Service) -> bases.Provenance:
 
 def described(app: App | None) -> dict[str, str]:
     """For the plan of a study: each service, with digests of its image and of how it is started; empty without any.
-    Raises LabError as `obtain` does, and when two services have one port."""
-    ports, told = {}, []
-    for each in app.services if app else ():
+    Raises LabError as `obtain` does, and when two services have one port, or one has the app's."""
+    if not (app and app.services):
+        return {}
+    ports, told = {f"{workloads.own(app).port}/tcp": app.name} if app.serve else {}, []
+    for each in app.services:
         for port in images.inspect(image := obtain(each).digest).ports:
             if (other := ports.setdefault(port, each.name)) != each.name:
-                raise LabError(f"the services {other} and {each.name} both have port {port}, and share one network")
+                raise LabError(f"{other} and the service {each.name} both have port {port}, and share one network")
         settings = hashlib.sha256(repr((each.environment, each.command)).encode()).hexdigest()
         told.append(f"{each.name} (image {images.contents_digest(image)[:12]}, settings {settings[:12]})")
-    return {"services": ", ".join(told)} if told else {}
+    return {"services": ", ".join(told)}
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.studies import memory, startup, throughput
 from rustimg_lab.model import matrix, metrics
-from rustimg_lab.model.app import App, Check, Serve, Service
+from rustimg_lab.model.app import App, Check, Image, Serve, Service
 
 # Keeps the last text that it was sent, on the port of its first argument.
 STORE = """
@@ -173,8 +173,10 @@ class TestBeside:
         with pytest.raises(LabError, match=r"no image localhost:1/db:3, and registry localhost:1 did not give it \("):
             services.obtain(replace(store, image="localhost:1/db:3"))
         one = replace(store, image=exposed)
-        with pytest.raises(LabError, match="the services store and b both have port 5432/tcp"):
+        with pytest.raises(LabError, match="store and the service b both have port 5432/tcp"):
             services.described(of(services=(one, replace(one, name="b"))))
+        with pytest.raises(LabError, match=r"^a and the service store both have port 5432/tcp"):
+            services.described(of(services=(one,), serve=Serve(("--serve",)), image=Image(ports=(5432,))))
 
     def test_what_a_service_keeps_goes_with_it(self, store, exposed):
         with services.beside((replace(store, image=exposed),)):
