@@ -69,7 +69,8 @@ def test_the_bake_files_have_where_a_secret_is_and_no_value(tmp_path, monkeypatc
     monkeypatch.setenv("TOKEN", CANARY)
     told = 'from_environment = ["NUMBER"]\nsecrets = { TOKEN = "env", KEY = "../key" }\nssh = true\n'
     app = load(tmp_path / "a", told)
-    of_images = {name: type("Image", (), {"image": name, "digest": name}) for name in ("rust", "scratch")}
+    facts = {"image": "a", "digest": "b", "toolchain": lambda self, debian: ""}
+    of_images = dict.fromkeys(("rust", "scratch"), type("Image", (), facts)())
     context = bake.BuildContext(app, of_images, tmp_path, tmp_path, ca=Path("/ca.pem"))
     own = bake.bake_file({CELL: dockerfile.render(CELL, app)}, context, app.directory)
     for definition in (own, bake.official_file([CELL], app)):
