@@ -103,7 +103,7 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
     found = table[["base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
         unstable=table["unstable"].eq(True), transfer=table[metrics.COMPRESSED_BYTES]
     )
-    notes = [run.environment.app["note"]] if "note" in run.environment.app else []
+    notes = list(filter(None, [run.environment.app.get("note")]))
     if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or ESTIMATE in ways:
         notes.append(f"transfer sizes are estimates, compressed in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator = Draws(), np.random.default_rng(0)

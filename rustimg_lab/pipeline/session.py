@@ -152,10 +152,13 @@ def keep_dockerfile(built: Built, batch: Batch, session: Session) -> None:
     texts = session.run.path / "dockerfiles" / batch.folder
     texts.mkdir(exist_ok=True)
     files.write_whole(texts / f"Dockerfile.{built.cell.slug}", built.text)
-    note = built.linked and binary.other_compiler(built.linked, batch.app.configuration.toolchain)
-    if note and session.run.environment["app"].get("note") != note:
-        session.say(f"note: {note}")
-        session.run.save_environment(app=session.run.environment["app"] | {"note": note})
+    if not built.linked:
+        return
+    note, app = binary.other_compiler(built.linked, batch.app.configuration.toolchain), session.run.environment["app"]
+    if app.get("note", "") != note:
+        if note:
+            session.say(f"note: {note}")
+        session.run.save_environment(app=app | {"note": note})
 
 
 def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
@@ -181,7 +184,7 @@ def _remember(session: Session, request: Request) -> None:
     """Records what the run is of, and what it was called with. Raises LabError when it was begun with another app."""
     run, images, app, command = session.run, session.images, request.app, request.command
     before = run.environment.get("app", {})
-    identity = before | identify(app, run.name, before)
+    identity = identify(app, run.name, before) | ({"note": before["note"]} if "note" in before else {})
     if overrides := sorted({f"{name}.{key}" for name, key in app.configuration.overrides}):
         session.say(f"note: the crate's profile has {', '.join(overrides)} of single packages; a lab profile's own win")
     beside = map(services.obtain, app.services)
