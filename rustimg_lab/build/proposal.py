@@ -25,13 +25,15 @@ from rustimg_lab.model.bases import GNU, MUSL
 
 METADATA_TIMEOUT_S = 60
 _ALLOCATOR = re.compile(r"[^;}]*#\[global_allocator\][^;]*;")  # with the attributes before it
+_ASKED = re.compile(r"feature|cfg\(test\)")  # a feature, or the crate's own tests
 _BUILD_VARIABLE = re.compile(r'\b(?:option_)?env!\(\s*"(?!CARGO|OUT_DIR|TARGET|VERGEN)(\w+)"')
 _SERVER = re.compile(r"TcpListener|\bHttpServer\b|axum::|\bserve\(|\.bind\(")
 _VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
+_COMMENT = re.compile(r"(?m)^\s*//.*$|^\s*/\*(?s:.*?)\*/")
 # What only the compiler reads; then a relative path, and a bare word where something is opened.
-_COMPILED = re.compile(r'(?m)^\s*//.*$|#!?\[[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
+_COMPILED = re.compile(r'#!?\[[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
 _PATH = re.compile(r'"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
 _OPENED = re.compile(r'(?:dir|open|loader|::new|::from|with_name)\(\s*(?:"[^"]*",\s*)?"(?:\./)?(\w[\w-]*)"')
 _NOT_READ = re.compile(r"src|target|tests|benches|examples|(?:Cargo|README|LICENSE|CHANGELOG).*")
@@ -67,7 +69,7 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
     told = _metadata(root, directory, builder)
     here = [each for each in told["packages"] if Path(each["manifest_path"]).parent == directory]
     package, target = _chosen(directory, binary, told["packages"] if directory == root else here)
-    crate = Crate(package, target, directory, root, _texts(root, Path(package["manifest_path"]).parent))
+    crate = Crate(package, target, directory, root, _texts(root, package))
     named = "" if len(told["packages"]) == 1 and here else package["name"]
     text, notes = proposal(crate, named)
     write_whole(path, text)
@@ -134,7 +136,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         outside=outside,
         profiles=sorted(profiles.keys() - lab_toml.CARGOS_PROFILES),
         variables=variables,
-        own_allocator=any("feature" not in each for each in crate.found(_ALLOCATOR)),
+        own_allocator=any(not _ASKED.search(each) for each in crate.found(_ALLOCATOR)),
         allocators=found,
         services=services,
         files=_files(crate),
@@ -202,11 +204,8 @@ def _told(names: list[str]) -> dict[str, str]:
 
 def _files(crate: Crate) -> dict[str, str]:
     """Return the files and folders that the sources name by a relative path, and that builds get, by their source: the
-    crate's own, or the workspace's, in whose folder cargo runs a program too. Build script and tests are left out."""
-    kinds = {"custom-build", "test", "bench", "example"}
-    others = [Path(each["src_path"]) for each in crate.package.get("targets", []) if kinds & set(each["kind"])]
-    apart = [each if each.with_name("Cargo.toml").exists() else each.parent for each in others]
-    texts = [text for path, text in crate.texts.items() if not any(path.is_relative_to(each) for each in apart)]
+    crate's own, or the workspace's, in whose folder cargo runs a program too. The build script is left out."""
+    texts = [text for path, text in crate.texts.items() if not _belongs(path, crate.package, {"custom-build"})]
     told = [_COMPILED.sub("", text.partition("#[cfg(test)]")[0]) for text in texts]
     names = sorted({name for text in told for pattern in (_PATH, _OPENED) for name in pattern.findall(text)})
     there = {}
@@ -223,12 +222,24 @@ def _packages(configuration: dict[str, Any]) -> list[str]:
     return sorted({KNOWN["programs"][name] for name in named if name in KNOWN["programs"]})
 
 
-def _texts(root: Path, folder: Path) -> dict[Path, str]:
-    """The Rust sources of a package by path."""
-    paths = (
-        root / each for each in sources.walk(root) if each.suffix == ".rs" and (root / each).is_relative_to(folder)
-    )
-    return {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
+def _texts(root: Path, package: dict[str, Any]) -> dict[Path, str]:
+    """The Rust sources of a package by path, without comments; those of tests, benches and examples are left out."""
+    folder, apart = Path(package["manifest_path"]).parent, {"test", "bench", "example"}
+    paths = [root / each for each in sources.walk(root) if each.suffix == ".rs"]
+    own = [path for path in paths if path.is_relative_to(folder) and not _belongs(path, package, apart)]
+    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in own if path.is_file()}
+    return {path: _COMMENT.sub("", text) for path, text in texts.items()}
+
+
+def _belongs(path: Path, package: dict[str, Any], kinds: set[str]) -> bool:
+    """Whether a source is of a target of these kinds: its file, or in a folder that has no target of another kind."""
+    targets = [(Path(each["src_path"]), bool(kinds & set(each["kind"]))) for each in package.get("targets", [])]
+    others = [file for file, is_meant in targets if not is_meant]
+    for file in (file for file, is_meant in targets if is_meant):
+        alone = not any(each.is_relative_to(file.parent) for each in others)
+        if path == file or (alone and path.is_relative_to(file.parent)):
+            return True
+    return False
 
 
 def _metadata(root: Path, directory: Path, builder: Callable[[], str]) -> dict[str, Any]:

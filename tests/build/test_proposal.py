@@ -63,13 +63,25 @@ def test_an_allocators_feature_is_the_one_that_turns_its_crate_on(tmp_path):
 
 @pytest.mark.parametrize(
     ("attribute", "own"),
-    [('#[cfg(target_env = "musl")]\n', True), ("", True), ('#[cfg(feature = "mimalloc")]\n', False)],
-)
+    [('#[cfg(target_env = "musl")]\n', True), ("", True), ('#[cfg(feature = "mimalloc")]\n', False),
+     ("#[cfg(test)]\n", False), ("/// Under its own ", False), ("/* the former:\n", False)],
+)  # fmt: skip
 def test_an_allocator_that_asks_no_feature_is_found_in_the_sources(tmp_path, attribute, own):
-    text = f"use std::alloc::System;\n{attribute}#[global_allocator]\nstatic A: System = System;\nfn main() {{}}\n"
+    text = (
+        f"use std::alloc::System;\n{attribute}#[global_allocator]\nstatic A: System = System;\n/* */ fn main() {{}}\n"
+    )
     folder = crate(tmp_path, {"src/main.rs": text})
     assert init(folder)[0].get("own_allocator", False) == own
     assert lab_toml.allocators(lab_toml.load(folder)) == ["own" if own else "system"]
+
+
+def test_what_only_tests_and_benches_have_is_not_the_programs(tmp_path):
+    own = "#[global_allocator]\nstatic A: std::alloc::System = std::alloc::System;\nfn main() {}\n"
+    manifest = MANIFEST.format("a") + '[[bench]]\nname = "b"\npath = "src/bench.rs"\nharness = false\n'
+    files = {"Cargo.toml": manifest, "src/bench.rs": own, "tests/t.rs": own, "tests/common/more.rs": own}
+    folder = crate(tmp_path, files | {"src/main.rs": 'fn main() { std::fs::read("page.html"); }\n', "page.html": ""})
+    told = init(folder)[0]
+    assert "own_allocator" not in told and told["files"] == {"page.html": "page.html"}
 
 
 @pytest.mark.parametrize(
