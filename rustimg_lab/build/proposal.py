@@ -32,11 +32,12 @@ _VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
 _COMMENT = re.compile(r"(?m)^\s*//.*$|^\s*/\*(?s:.*?)\*/")
-# What only the compiler reads; then a relative path, and a bare word where something is opened.
+# What only the compiler reads; then a relative path that a call or a constant names, which no table of known names has,
+# and a bare word where something is opened.
 _COMPILED = re.compile(r'#!?\[[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
-_PATH = re.compile(r'"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
+_PATH = re.compile(r'[(=]\s*"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
 _OPENED = re.compile(r'(?:dir|open|loader|::new|::from|with_name)\(\s*(?:"[^"]*",\s*)?"(?:\./)?(\w[\w-]*)"')
-_NOT_READ = re.compile(r"src|target|tests|benches|examples|(?:Cargo|README|LICENSE|CHANGELOG).*")
+_NOT_READ = re.compile(r"src|target|tests|benches|examples|Cargo.*|[A-Z_-]+(?:\.\w+)?")
 
 
 @dataclass(frozen=True)

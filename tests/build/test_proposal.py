@@ -79,7 +79,8 @@ def test_what_only_tests_and_benches_have_is_not_the_programs(tmp_path):
     own = "#[global_allocator]\nstatic A: std::alloc::System = std::alloc::System;\nfn main() {}\n"
     manifest = MANIFEST.format("a") + '[[bench]]\nname = "b"\npath = "src/bench.rs"\nharness = false\n'
     files = {"Cargo.toml": manifest, "src/bench.rs": own, "tests/t.rs": own, "tests/common/more.rs": own}
-    folder = crate(tmp_path, files | {"src/main.rs": 'fn main() { std::fs::read("page.html"); }\n', "page.html": ""})
+    main = 'fn main() { std::fs::read("page.html"); match name { "deny.toml" => 1, _ => 2 } }\n'  # a table of names
+    folder = crate(tmp_path, files | {"src/main.rs": main, "page.html": "", "deny.toml": ""})
     told = init(folder)[0]
     assert "own_allocator" not in told and told["files"] == {"page.html": "page.html"}
 
