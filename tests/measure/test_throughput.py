@@ -133,7 +133,7 @@ def test_a_lab_that_is_killed_in_mid_study_goes_on_with_the_trial_that_was_in_fl
 
 
 def _servers() -> list:
-    return [each for each in ours() if "myip-server" in str(each.attrs["Config"]["Cmd"])]
+    return [each for each in ours() if "myip-server" in str(each.attrs["Config"]["Entrypoint"])]
 
 
 def test_another_plan_for_the_study_is_refused_in_one_line(study, lab):
