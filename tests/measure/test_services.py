@@ -125,7 +125,7 @@ class TestBeside:
         under = Load(workload, 1, 4, 1, 1)
         found = {row.metric: row for row in throughput.measure(treatment, under, tools)}
         assert found[metrics.REQUESTS_PER_S].value > 10
-        told = {"program": "server", "told": workload.serve.told(host="127.0.0.1", workers=1, deadline_s=60)}
+        told = {"mode": "first-byte", "told": workload.serve.told(host="0.0.0.0", workers=1, deadline_s=60)}
         assert len(startup.measure_process(treatment, tools=tools, workload=workload, **told)) == 3 * startup.STARTS
         assert all(row.ok for row in memory.measure_load(treatment, under, tools))
         assert ours() == []
