@@ -8,7 +8,7 @@ import secrets
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import trustme
@@ -126,9 +126,8 @@ def in_words(app: App) -> str:
 
 def _answers(image: str, app: App, tools: str, **options: Any) -> str:
     """Return "" when the server answers what its app says it is asked, with keep-alive or without. Raises Lost."""
-    once = replace(workloads.own(app), serve=replace(app.serve, keep_alive=False))
-    deadline_s = TIMEOUT_S + app.serve.start_timeout_s
-    with serving(image, once, tools, workers=1, deadline_s=deadline_s, **options):
+    workload, deadline_s = workloads.once(workloads.own(app)), TIMEOUT_S + app.serve.start_timeout_s
+    with serving(image, workload, tools, workers=1, deadline_s=deadline_s, **options):
         return ""
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import ipaddress
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from rustimg_lab.errors import unknown
 from rustimg_lab.model.app import App, Serve, Service
@@ -65,6 +65,11 @@ def own(app: App) -> Workload:
     asked = f"{app.serve.method} {app.serve.path}"
     port = 0 if app.serve.takes_port else app.image.ports[0]
     return Workload(OWN, asked, app.serve.method, app.serve.path, app.serve.body, None, app.serve, app.services, port)
+
+
+def once(workload: Workload) -> Workload:
+    """Return a workload whose server may close each connection after its answer: it is asked for that it works."""
+    return replace(workload, serve=replace(workload.serve, keep_alive=False))
 
 
 def _addresses() -> list[str]:

@@ -196,8 +196,8 @@ def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         return
     program = images.archive(subject.probe, f"/{NAME}")
     workload = workloads.own(subject.server_app) if subject.server_app.serve else workloads.find("root")
-    options = {"workers": 1, "deadline_s": TIMEOUT_S, "files": program}
-    with serving(subject.server, workload, subject.tools, **options) as server:
+    options = {"workers": 1, "deadline_s": TIMEOUT_S + workload.serve.start_timeout_s, "files": program}
+    with serving(subject.server, workloads.once(workload), subject.tools, **options) as server:
         code, said = server.container.exec_run([f"/{NAME}/{NAME}", "zombies"])
         yield "zombies", _outcome(code == 0, said.decode(errors="replace").strip())
         begun = time.monotonic()
