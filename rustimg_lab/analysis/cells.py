@@ -5,7 +5,7 @@ import pandas as pd
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.bases import everything
-from rustimg_lab.model.matrix import WITH
+from rustimg_lab.model.names import additions_of
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.paths import ARTICLE
 from rustimg_lab.store.rows import NOTE
@@ -50,7 +50,7 @@ def cell_table(run: RunData) -> pd.DataFrame:
     table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
     notes = single[single["detail"].str.startswith(NOTE)].groupby("cell")["detail"]
     told = notes.agg(lambda texts: "; ".join(text.removeprefix(NOTE).partition(";")[0] for text in texts))
-    added = ["with " * (WITH in cell) + cell.partition(WITH)[2].replace("_", ", ") for cell in table.index]
+    added = [(more := ", ".join(additions_of(cell))) and f"with {more}" for cell in table.index]
     table["note"] = told.reindex(table.index).fillna("").astype(str).str.cat(added, sep="; ").str.strip("; ")
     sizes = [column for column in table.columns if column.endswith("_bytes")]
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])

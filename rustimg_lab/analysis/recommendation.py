@@ -17,8 +17,7 @@ from rustimg_lab.analysis import comparison, deploy
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
-from rustimg_lab.model.matrix import WITH
-from rustimg_lab.model.names import cell_in_words
+from rustimg_lab.model.names import additions_of, cell_in_words
 from rustimg_lab.store.rows import ESTIMATE
 from rustimg_lab.store.runs import RunData
 
@@ -49,7 +48,7 @@ class Wishes:
 
     def lacks(self, cell: str) -> list[str]:
         """The additions that a cell, which has its own in its name, does not have."""
-        return sorted({*self.additions} - {*cell.partition(WITH)[2].split("_")})
+        return sorted({*self.additions} - {*additions_of(cell)})
 
     @property
     def needed(self) -> list[str]:

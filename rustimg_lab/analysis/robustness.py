@@ -9,7 +9,7 @@ import pandas as pd
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.matrix import WITH
-from rustimg_lab.model.names import cell_in_words
+from rustimg_lab.model.names import additions_of, cell_in_words
 from rustimg_lab.store.runs import RunData
 
 
@@ -81,8 +81,8 @@ def names(run: RunData) -> dict[str, str]:
     attrs = {"stand_ins": run.environment.stand_ins}
     found = {}
     for cell in run.rows.loc[run.rows["study"] == probes.STUDY, "cell"].unique():
-        plain, _, additions = cell.partition(WITH)
-        found[cell] = cell_in_words(plain, attrs) + (additions and f" with {additions.replace('_', ', ')}")
+        additions = ", ".join(additions_of(cell))
+        found[cell] = cell_in_words(cell.partition(WITH)[0], attrs) + (additions and f" with {additions}")
     return found
 
 

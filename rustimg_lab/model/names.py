@@ -2,7 +2,14 @@
 
 from typing import Any
 
+from rustimg_lab.model.matrix import WITH
+
 TWIN = "~twin"  # what the second name of the baseline's image ends with
+
+
+def additions_of(cell: str) -> tuple[str, ...]:
+    """Return the names of what a cell's image has beside the program, as its name says; empty where it has nothing."""
+    return tuple(filter(None, cell.removesuffix(TWIN).partition(WITH)[2].split("_")))
 
 
 def cell_in_words(cell: str, attrs: dict[str, Any]) -> str:

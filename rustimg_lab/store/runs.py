@@ -26,8 +26,8 @@ import pandas as pd
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host.files import DiskFull, is_full, write_whole
 from rustimg_lab.model import metrics, probes
-from rustimg_lab.model.matrix import WITH, Cell
-from rustimg_lab.model.names import TWIN
+from rustimg_lab.model.matrix import Cell
+from rustimg_lab.model.names import additions_of
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
 from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine, typed
 from rustimg_lab.store.rows import COLUMNS, Observation, read_lines, read_row
@@ -141,9 +141,10 @@ def _loaded(path: Path, stamps: tuple) -> RunData:
 def refuse_mixed(run: Run, cells: list[Cell]) -> None:
     """Raises LabError when a run has cells with other additions: its tables tell cells by base, profile, allocator."""
     rows = load(run.name).rows
-    names = rows.loc[rows["study"] != probes.STUDY, "cell"].str.removesuffix(TWIN)
-    if others := {*names.str.partition(WITH)[2]} - {"_".join(cells[0].additions)} if len(names) else set():
-        told = f"with --with {','.join(others)}".replace("_", ",") if any(others) else "without --with"
+    begun = rows.loc[rows["study"] != probes.STUDY, "cell"].unique()
+    if others := {additions_of(cell) for cell in begun} - {cells[0].additions}:
+        some = next(filter(None, others), ())
+        told = f"with --with {','.join(some)}" if some else "without --with"
         raise LabError(f"run '{run.name}' was begun {told}: call it so, or choose another with --run NAME")
 
 

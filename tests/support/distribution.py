@@ -7,7 +7,6 @@ import json
 import ssl
 import tarfile
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import trustme
 
 from rustimg_lab.engine import containers
 from rustimg_lab.model.matrix import MUSL
+from support.lab import answering
 
 HOST = "x86_64-unknown-linux-gnu"
 # What rustup unpacks: per component, a folder with the list of its files. Debian has LLVM and other libraries of rustc
@@ -102,12 +102,8 @@ def _served(folder: Path, version: str) -> Iterator[Distribution]:
     server.socket = context.wrap_socket(server.socket, server_side=True)
     state.address = f"https://127.0.0.1:{server.server_port}"
     _write_manifest(folder / "dist", state)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(server):
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _make_components(builder: str, folder: Path) -> str:

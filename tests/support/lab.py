@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import tarfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,17 @@ def _is_ours(pid: str) -> bool:
         except OSError:  # it has just ended
             return True
     return pid != "0"
+
+
+@contextmanager
+def answering(server: ThreadingHTTPServer) -> Iterator[None]:
+    """A server that answers for as long as the block lasts."""
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def wait_for(holds: Callable[[], bool], seconds: float) -> bool:

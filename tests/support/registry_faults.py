@@ -7,10 +7,11 @@ import io
 import json
 import socket
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from support.lab import answering
 
 MANIFEST, INDEX = "application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json"
 CONFIG, LAYER = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -126,12 +127,8 @@ def serve(answer: Callable[[str], Answer]) -> Iterator[str]:
     """A server that gives `answer` to the path of every request, for as long as the block lasts; yields its address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.answer = answer
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(server):
         yield f"127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _digest(content: bytes) -> str:

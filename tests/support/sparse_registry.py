@@ -5,13 +5,13 @@ import io
 import json
 import socket
 import tarfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from support import crates
+from support.lab import answering
 
 CRATE = "companyanswer"  # its one crate: `answer()` is 42
 
@@ -77,9 +77,5 @@ def serve(token: str) -> Iterator[SparseRegistry]:
     server = ThreadingHTTPServer((host, 0), Handler)
     address = f"{host}:{server.server_port}"
     state = SparseRegistry(f"sparse+http://{address}/", hashlib.sha256(crate).hexdigest())
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with answering(server):
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
