@@ -133,7 +133,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         binary=crate.target["name"],
         features=(kept if kept != defaults else []) + needed,
         default_features=kept == defaults,
-        packages=_packages(configuration),
+        packages=_packages(configuration, crate.root / "Cargo.lock"),
         outside=outside,
         profiles=sorted(profiles.keys() - lab_toml.CARGOS_PROFILES),
         variables=variables,
@@ -217,10 +217,13 @@ def _files(crate: Crate) -> dict[str, str]:
     return {source: name for name, source in there.items()}
 
 
-def _packages(configuration: dict[str, Any]) -> list[str]:
-    """The Debian packages that have what the cargo configuration names."""
+def _packages(configuration: dict[str, Any], lock: Path) -> list[str]:
+    """Return the Debian packages of what the cargo configuration names, and of what locked crates call in a build."""
     named = {name for target in (MUSL, GNU) for name in cargo_config.tools(configuration, target)}
-    return sorted({KNOWN["programs"][name] for name in named if name in KNOWN["programs"]})
+    packages = {KNOWN["programs"][name] for name in named if name in KNOWN["programs"]}
+    locked = {crate["name"] for crate in cargo_config.parsed(lock).get("package", [])} if lock.is_file() else set()
+    called = {package for crate, package in KNOWN["build_crates"].items() if crate in locked}
+    return sorted(packages | {each for each in called if not locked & set(KNOWN["brought"].get(each, ()))})
 
 
 def _texts(root: Path, package: dict[str, Any]) -> dict[Path, str]:

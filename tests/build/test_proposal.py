@@ -237,6 +237,20 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
     assert init(crate(tmp_path, {".cargo/config.toml": configuration}))[0]["packages"] == ["clang", "mold"]
 
 
+@pytest.mark.parametrize(
+    ("crates", "packages"),
+    [
+        (["prost-build"], ["protobuf-compiler"]),
+        (["prost", "capnpc"], ["capnproto"]),
+        (["prost-build", "protoc-bin-vendored"], []),
+        (["prost"], []),
+    ],
+)
+def test_programs_that_locked_crates_call_in_a_build_are_in_the_packages(tmp_path, crates, packages):
+    lock = "version = 4\n" + "".join(f'\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n' for name in ["a", *crates])
+    assert init(crate(tmp_path, {"Cargo.lock": lock}))[0]["packages"] == packages
+
+
 def test_a_toolchain_file_makes_rustup_download_nothing(tmp_path):
     folder = crate(tmp_path, {"rust-toolchain.toml": '[toolchain]\nchannel = "1.81.0"\n'})
     before = (
