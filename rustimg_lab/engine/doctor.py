@@ -11,7 +11,7 @@ from pathlib import Path
 from rustimg_lab.engine import capabilities, client
 from rustimg_lab.engine.images import plain_name
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import files, machine, tools
+from rustimg_lab.host import files, machine, system, tools
 from rustimg_lab.paths import ROOT
 
 
@@ -35,6 +35,7 @@ def findings() -> list[Finding]:
     memory, free = machine.memory_bytes(), shutil.disk_usage(ROOT).free
     return [
         Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
+        Finding("system", system.name(), True),
         _architecture(),
         *_engine(),
         _builder(),
@@ -95,9 +96,12 @@ def _engine() -> list[Finding]:
     try:
         about = client.engine_info()
     except LabError as error:
-        return [Finding("engine", "none", False, remedy=str(error))]
+        line = system.engine_line(client.engine_address())
+        return [Finding("engine", "none", False, remedy=f"{error}{line and f'; here: {line}'}")]
+    product = system.engine_product(client.engine_address(), about.system)
+    named = f"{product}'s virtual machine: " if product else ""
     return [
-        Finding("engine", f"{client.engine_version(about)}, {about.system}, kernel {about.kernel}", True),
+        Finding("engine", f"{client.engine_version(about)}, {named}{about.system}, kernel {about.kernel}", True),
         Finding("storage driver", about.driver, True),
         Finding("cgroup version", about.cgroup_version, True),
         Finding("engine's architecture", about.architecture, about.architecture == "x86_64",
@@ -116,7 +120,7 @@ def _capabilities() -> list[Finding]:
             if not fit:
                 return [Finding("engine's capabilities", "not tried yet: `./lab run` tries them", True)]
             tried = capabilities.detect(fit[0].id)
-    except LabError as error:
+    except (LabError, OSError) as error:
         return [Finding("engine's capabilities", "could not be tried", False, remedy=str(error), required=False)]
     return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]
 
@@ -134,4 +138,10 @@ def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
     """A tool that a Debian package brings. One that the lab gets by itself does not stop a run."""
     by_itself = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
     said = found if found else "not yet: `./lab run` gets it by itself" if by_itself else "none"
-    return Finding(package, said, bool(found) or by_itself, tools.REMEDIES[package], required=not optional)
+    return Finding(package, said, bool(found) or by_itself, _remedy(package), required=not optional)
+
+
+def _remedy(package: str) -> str:
+    """How to get a tool on this system; where no line is known, what it is called elsewhere."""
+    line = system.install_line(package)
+    return f"install it: {line}" if line else tools.REMEDIES[package]

@@ -1,7 +1,6 @@
 """The programs that the lab needs beside the engine: where they are, and how they are installed."""
 
 import os
-import platform
 import re
 import shlex
 import shutil
@@ -10,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import machine, process
+from rustimg_lab.host import machine, process, system
 from rustimg_lab.paths import STATE
 
 BUILDX_MINIMUM = (0, 13)  # the first whose progress a program can read
@@ -91,7 +90,7 @@ def fetch_package(name: str, say: Callable[[str], None]) -> None:
     for path in (lists / "partial", cache_folder / "archives" / "partial", target.parent):
         path.mkdir(parents=True, exist_ok=True)
     options = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache_folder}", "-o", "Debug::NoLocking=true"]
-    if _os_release().get("VERSION_CODENAME") == "bookworm":
+    if system.release().get("VERSION_CODENAME") == "bookworm":
         sources = STATE / "apt" / "sources.list"
         sources.write_text(f"deb [signed-by={KEYRING}] {_debian_mirror(options)} trixie main\n")
         options += ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"]
@@ -143,10 +142,3 @@ def _debian_mirror(options: list[str]) -> str:
         lacks = "apt names no source for Debian 12 (bookworm) to take docker-buildx from"
         raise LabError(f"{lacks}; install buildx yourself")
     return mirror.group(1)
-
-
-def _os_release() -> dict[str, str]:
-    try:
-        return platform.freedesktop_os_release()
-    except OSError:
-        return {}

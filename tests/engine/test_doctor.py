@@ -6,7 +6,7 @@ import pytest
 
 from rustimg_lab.engine import client, doctor
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import process, tools
+from rustimg_lab.host import process, system, tools
 
 on_debian = pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt here")
 
@@ -30,7 +30,7 @@ def test_buildx_and_the_registry_are_fetched_without_touching_the_system(state):
 
 @on_debian
 def test_a_package_that_no_key_of_debian_has_signed_is_refused(state, monkeypatch):
-    if tools._os_release().get("VERSION_CODENAME") != "bookworm":
+    if system.release().get("VERSION_CODENAME") != "bookworm":
         pytest.skip("the private source is Debian 12's")
     empty = state / "empty.gpg"
     empty.touch()
