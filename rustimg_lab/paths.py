@@ -1,24 +1,33 @@
-"""Where things are, below the checkout; and the runs that commands use unless another is named."""
+"""Where things are: what comes with the lab, what it writes, and the runs that commands use unless another is named.
 
+A checkout is both. A wheel has what comes with the lab in `_share/`, and writes to the current folder.
+"""
+
+import os
 from pathlib import Path
 
+HOME = "RUSTIMG_LAB_HOME"  # names another folder to write to; set for kernels, which start in another one
 PACKAGE = Path(__file__).resolve().parent
-ROOT = PACKAGE.parent
+INSTALLED = (PACKAGE / "_share").is_dir()  # from a wheel, without a checkout
+SHARE = PACKAGE / "_share" if INSTALLED else PACKAGE.parent
+COMMAND = "rustimg-lab" if INSTALLED else "./lab"
+ROOT = Path(os.environ.setdefault(HOME, str(Path.cwd()))).resolve() if INSTALLED else SHARE
 STATE = ROOT / ".lab"  # this clone's own: its id, private tools, base archives in the making
 RUNS = ROOT / "data" / "runs"
-RECORDED = ROOT / "data" / "recorded"
-ARTICLE = ROOT / "data" / "article.csv"
-BASES = ROOT / "data" / "bases.toml"
-PROFILES = ROOT / "data" / "profiles.toml"
-PROBES_FILE = ROOT / "data" / "probes.toml"
-ENVIRONMENT_SCHEMA = ROOT / "data" / "environment.schema.json"
-PUBLISHED = ROOT / "data" / "published.csv"
-NOTEBOOKS = ROOT / "notebooks"
+RECORDED = SHARE / "data" / "recorded"
+ARTICLE = SHARE / "data" / "article.csv"
+BASES = SHARE / "data" / "bases.toml"
+PROFILES = SHARE / "data" / "profiles.toml"
+PROBES_FILE = SHARE / "data" / "probes.toml"
+ENVIRONMENT_SCHEMA = SHARE / "data" / "environment.schema.json"
+PUBLISHED = SHARE / "data" / "published.csv"
+NOTEBOOKS = SHARE / "notebooks"
 REPORTS = ROOT / "reports"
-MYIP = ROOT / "examples" / "myip"
+MYIP = SHARE / "examples" / "myip"
 
 DEFAULT_RUN = "article"
 STUDIES_RUN = "studies"  # what is measured in blocks, unless another is named
 PROBES_RUN = "survival"
+ALLOCATOR_RUNS = ("recorded/allocators", "recorded/allocators-intel")  # one study on two kinds of machine
 CHOICE_RUN = "recorded/service"  # sizes and studies of the same cells, on one machine
 RECORDED_RUN = "recorded"  # the committed run of the article's grid; others are recorded/NAME

@@ -15,7 +15,7 @@ from rustimg_lab.model import toml
 from rustimg_lab.model.app import App, Check, Configuration, Serve, Service
 from rustimg_lab.model.bases import GNU, MUSL
 from rustimg_lab.model.matrix import ALLOCATORS, OWN, Cell
-from rustimg_lab.paths import ROOT
+from rustimg_lab.paths import SHARE
 
 FILE = "lab.toml"
 _CRT_STATIC = "-Ctarget-feature=crt-static"
@@ -124,7 +124,7 @@ def _moved(app: App, root: Path, directory: Path) -> tuple[str, ...]:
 def _date(context: Path, directory: Path) -> int:
     """When the sources were last changed: by their commit, or by the newest file that is not as committed. An app of
     the lab's own has none: its Dockerfiles are committed beside it, and would change with each commit."""
-    if directory.is_relative_to(ROOT):
+    if directory.is_relative_to(SHARE):
         return 0
     of_sources = ["--", ".", f":(exclude){FILE}"]
     changed = ["--no-optional-locks", "diff", "--name-only", "--relative", "-z", "HEAD", *of_sources]
@@ -134,7 +134,7 @@ def _date(context: Path, directory: Path) -> int:
     except LabError:
         committed = []  # no git, or no repository
     if not committed:
-        files = [context / path for path in sources.walk(context) if path.name != FILE]
+        files = [context / path for path in sources.walk(context) if path.name not in (FILE, sources.IGNORED)]
     return max([*map(int, committed), *(int(path.lstat().st_mtime) for path in files if os.path.lexists(path))])
 
 

@@ -12,7 +12,7 @@ import click
 from rustimg_lab.cli import output
 from rustimg_lab.cli.options import REST, command
 from rustimg_lab.errors import LabError
-from rustimg_lab.paths import ROOT
+from rustimg_lab.paths import INSTALLED, ROOT
 
 PYTEST = (sys.executable, "-m", "pytest")
 
@@ -25,6 +25,7 @@ def test(options: SimpleNamespace) -> int:
     (root, 40 minutes)."""
     from rustimg_lab.engine import doctor
 
+    _refuse_installed()
     for prepare, what in ((doctor.prepare, "an engine"), (doctor.prepare_browser, "a browser")):
         try:
             prepare(output.say)
@@ -61,7 +62,13 @@ def _all_tests() -> int:
 @command()
 def docs(options: SimpleNamespace) -> int:
     """Write the tables and figures of README.md and docs/, and the list of modules."""
+    _refuse_installed()
     return documents("-r")
+
+
+def _refuse_installed() -> None:
+    if INSTALLED:
+        raise LabError("test and docs work on a checkout of the repository, and this lab was installed from a wheel")
 
 
 def documents(*options: str) -> int:

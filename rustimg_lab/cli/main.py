@@ -4,21 +4,25 @@ A command's module is imported when the command is called or its help is shown, 
 called: Jupyter's packages take two seconds, and most commands need none.
 """
 
+import errno
 import os
 import re
 import shlex
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import click
 from click.shell_completion import shell_complete
 
+from rustimg_lab.cli import as_called
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import files
-from rustimg_lab.paths import ROOT
+from rustimg_lab.paths import COMMAND, HOME, ROOT
 
 GROUPS = {
+    "share": ("demo", "export"),
     "measure": ("run", "measure", "probe"),
     "results": ("report", "choose", "compare", "check", "batch"),
     "cells": ("cells", "dockerfile", "bake"),
@@ -55,6 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if instruction := os.environ.get(COMPLETE):
             return shell_complete(lab, {}, "lab", COMPLETE, instruction)
+        if not ROOT.is_dir():
+            raise LabError(f"{HOME}={ROOT} is no folder; make it, or unset the variable")
         code = _call(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
         return code
@@ -66,6 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
+        if _is_not_ours(error):
+            where = f"runs and reports are written below {ROOT}"
+            remedy = f"call the lab in a folder of yours, or name one with {HOME}"
+            return _refused(f"cannot write {error.filename} ({error.strerror}): {where}; {remedy}")
         if not files.is_full(error):
             raise
         return _refused(str(files.DiskFull("nothing more can be written", [ROOT], files.GRID_BYTES)))
@@ -83,11 +93,17 @@ def _call(arguments: list[str]) -> int:
         return shown.exit_code
 
 
+def _is_not_ours(error: OSError) -> bool:
+    """Whether a file could not be written since the folder of runs is another user's, or on a read-only disk."""
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return refused and bool(error.filename) and Path(error.filename).is_relative_to(ROOT)
+
+
 def _refused(text: str) -> int:
-    print(f"lab: {' '.join(text.split())}", file=sys.stderr)
+    print(f"lab: {as_called(' '.join(text.split()))}", file=sys.stderr)
     return 2
 
 
 def _typed(arguments: list[str]) -> str:
     """What was typed, without the folders that a path leads through."""
-    return shlex.join(["./lab", *(re.sub(r"(^|=)[/.~][^=]*/", r"\1", each.rstrip("/")) for each in arguments)])
+    return shlex.join([COMMAND, *(re.sub(r"(^|=)[/.~][^=]*/", r"\1", each.rstrip("/")) for each in arguments)])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import click
 
-from rustimg_lab.cli import types
+from rustimg_lab.cli import as_called, types
 from rustimg_lab.cli.types import Names
 from rustimg_lab.model import bases, extras, factorial, matrix
 from rustimg_lab.model.profiles import PUBLISHED, everything
@@ -19,6 +19,9 @@ class _Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> int:
         return self.callback(SimpleNamespace(**ctx.params))
+
+    def get_help(self, ctx: click.Context) -> str:
+        return as_called(super().get_help(ctx))
 
 
 def command(*parameters: click.Parameter, **settings: object) -> Callable[[Callable], click.Command]:

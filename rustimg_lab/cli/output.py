@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from rustimg_lab.cli import as_called
 from rustimg_lab.paths import ROOT
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 
 def say(text: str) -> None:
     """Print a line of the lab's own."""
-    print(f"lab: {text}")
+    print(f"lab: {as_called(text)}")
 
 
 def load(run: str) -> "RunData":

@@ -1,6 +1,7 @@
 """Commands around the work: init, doctor, clean, notebook."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,10 @@ from types import SimpleNamespace
 import click
 from rich.table import Table
 
-from rustimg_lab.cli import output, selection
+from rustimg_lab.cli import as_called, output, selection
 from rustimg_lab.cli.options import REST, SOURCES, command, option
 from rustimg_lab.model.bases import BUILDER
-from rustimg_lab.paths import NOTEBOOKS
+from rustimg_lab.paths import COMMAND, INSTALLED, NOTEBOOKS, ROOT
 
 
 @command(
@@ -36,7 +37,7 @@ def init(options: SimpleNamespace) -> int:
     for note in notes:
         output.say(f"note: {note}")
     output.say(f"wrote {path}; look through it, then")
-    print(f"  ./lab run --app {options.path}")
+    print(f"  {COMMAND} run --app {options.path}")
     return 0
 
 
@@ -48,7 +49,8 @@ def doctor(options: SimpleNamespace) -> int:
     findings = doctor.findings()
     table = Table("", "what", "found", "what to do", box=None)
     for finding in findings:
-        table.add_row(finding.mark, finding.name, finding.found, "" if finding.ok else finding.remedy)
+        remedy = "" if finding.ok else finding.remedy
+        table.add_row(finding.mark, finding.name, as_called(finding.found), as_called(remedy))
     output.console.print(table)
     return 0 if all(finding.ok or not finding.required for finding in findings) else 2
 
@@ -69,11 +71,22 @@ def clean(options: SimpleNamespace) -> int:
     return 0
 
 
-@command(click.Argument(["rest"], nargs=-1, metavar="[OPTIONS OF JUPYTERLAB]..."), **REST)
+@command(
+    option("--copy-to", "folder that gets a copy of the notebooks, which is opened; files that it has stay as they are",
+           click.Path(path_type=Path, file_okay=False), shown="of a wheel ./notebooks, of a checkout none"),
+    click.Argument(["rest"], nargs=-1, metavar="[OPTIONS OF JUPYTERLAB]..."), **REST,
+)  # fmt: skip
 def notebook(options: SimpleNamespace) -> int:
     """Open JupyterLab on the notebooks. Other options go to it, such as --no-browser."""
     line = [sys.executable, "-m", "jupyterlab", "--LabApp.default_url=/lab/tree/00_start_here.ipynb"]
     line += ["--allow-root"] if os.geteuid() == 0 else []
     # The kernel of this venv, also where the user has another of the same name.
     environment = {**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"}
-    return subprocess.run([*line, *options.rest], cwd=NOTEBOOKS, env=environment).returncode
+    folder = options.copy_to or (ROOT / "notebooks" if INSTALLED else NOTEBOOKS)
+    if folder != NOTEBOOKS:
+        folder.mkdir(parents=True, exist_ok=True)
+        new = [path for path in NOTEBOOKS.iterdir() if path.is_file() and not (folder / path.name).exists()]
+        for path in new:
+            shutil.copyfile(path, folder / path.name)
+        output.say(f"copied {len(new)} notebooks and other files to {folder}")
+    return subprocess.run([*line, *options.rest], cwd=folder, env=environment).returncode

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
-from rustimg_lab.paths import ROOT
+from rustimg_lab.paths import INSTALLED, ROOT
 
 MEMORY_PER_BUILD_BYTES = 2 << 30
 
@@ -58,6 +58,8 @@ def cpu_model() -> str:
 def lab() -> str:
     """Which lab this is: its version, and the commit where git tells, `-dirty` where files differ from it."""
     version = f"rustimg_lab {metadata.version('rustimg_lab')}"
+    if INSTALLED:  # a repository around the user's folder is not the lab's
+        return version
     try:
         said = process.run(["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"], cwd=ROOT)
     except LabError:

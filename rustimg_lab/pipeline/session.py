@@ -18,7 +18,7 @@ from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import Cell
-from rustimg_lab.paths import ROOT
+from rustimg_lab.paths import SHARE
 from rustimg_lab.pipeline import progress
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -205,7 +205,7 @@ def identify(app: App, run: str, recorded: dict[str, str]) -> dict[str, str]:
     """Return what a run records of its app. The folder of one outside of the lab is a digest: two checkouts of one
     package are two apps, and no path of this machine is in a run. Raises LabError when `recorded` is of another app."""
     folder = app.directory / app.at
-    digest = "" if folder.is_relative_to(ROOT) else hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    digest = "" if folder.is_relative_to(SHARE) else hashlib.sha256(str(folder).encode()).hexdigest()[:12]
     now = {"name": app.package, "lockfile_sha256": app.lock_sha256, "folder": digest}
     now |= {"input": inputs.in_words(app)} if app.arguments or app.secrets else {}
     if (before := recorded.get("name", app.package)) != app.package:

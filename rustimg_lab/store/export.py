@@ -1,0 +1,89 @@
+"""A run -> an RO-Crate (https://w3id.org/ro/crate/1.3): its files in one archive, described for people and programs."""
+
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from rustimg_lab.errors import LabError
+from rustimg_lab.model.metrics import METRICS
+from rustimg_lab.paths import RECORDED, REPORTS
+from rustimg_lab.store import runs
+from rustimg_lab.store.runs import RunData
+
+if TYPE_CHECKING:
+    from rocrate.rocrate import ROCrate
+
+ARCHIVE = "ro-crate.zip"
+_ROWS = ("One observation a line, as JSON", "application/x-ndjson")
+_ENVIRONMENT = ("The machine, the tools, base images by digest, and the plan of each study", "application/json")
+_DOCKERFILE = ("The text that a cell's image was built from", "text/plain")
+
+
+def export(name: str, license: str = "") -> Path:
+    """Write a run's rows, environment and Dockerfiles as an RO-Crate below reports/, and return the archive's path.
+
+    `license` is an SPDX expression; a recorded run has the lab's own. Build logs stay out: they may name folders of
+    this machine. Raises LabError when there is no such run, when it has no row or one that cannot be read, and when a
+    run of the user's own is to be exported without a licence, which an RO-Crate must name."""
+    data, folder = runs.load(name), runs.run_path(name)
+    if data.broken:
+        raise LabError(f"run '{name}' is broken: {data.broken[0]}; remove the line, or measure anew")
+    if data.rows.empty:
+        raise LabError(f"run '{name}' has no rows yet; `./lab run --run {name}` goes on with it")
+    if not license and folder.is_relative_to(RECORDED):
+        license = metadata.metadata("rustimg_lab")["License-Expression"]
+    if not license:
+        raise LabError(f"an RO-Crate names a licence: under which is run '{name}' passed on? add --license CC-BY-4.0")
+    if not re.fullmatch(r"[\w.+() -]+", license, re.ASCII):
+        raise LabError(f"--license: '{license}' is no SPDX expression, such as CC-BY-4.0 or 'MIT OR Apache-2.0'")
+    archive = REPORTS / name / ARCHIVE
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    part = archive.with_name(f".part-{ARCHIVE}")
+    try:
+        _crate(data, folder, license).write_zip(part)
+        part.replace(archive)
+    finally:
+        part.unlink(missing_ok=True)
+    return archive
+
+
+def _crate(data: RunData, folder: Path, license: str) -> "ROCrate":
+    from rocrate.model import ContextEntity
+    from rocrate.rocrate import ROCrate
+
+    crate, environment = ROCrate(), data.environment
+
+    def entity(identifier: str, kind: str, **properties: object) -> ContextEntity:
+        return crate.add(ContextEntity(crate, identifier, {"@type": kind, **properties}))
+
+    app, cells = (
+        environment.app.get("name", "an app"),
+        len(data.rows[["base", "profile", "allocator"]].drop_duplicates()),
+    )
+    crate.name = f"{data.name}: container images of {app}, measured by rustimg_lab"
+    crate.description = (
+        f"{len(data.rows):,} observations of {cells} combinations of base image, build profile and allocator, on "
+        f"{environment.machine.get('cpu_model', 'an unknown CPU')}. Trials of a study are rows with its name."
+    )
+    known = f"https://spdx.org/licenses/{license}" if " " not in license else "#license"
+    crate.license = entity(known, "CreativeWork", name=license, description=f"SPDX expression: {license}")
+    texts = {"rows.jsonl": _ROWS, "environment.json": _ENVIRONMENT}
+    files = [*(folder / name for name in texts), *sorted((folder / "dockerfiles").rglob("Dockerfile.*"))]
+    for path in files:
+        place = path.relative_to(folder).as_posix()
+        description, form = texts.get(place, _DOCKERFILE)
+        about = {"name": path.name, "description": description, "encodingFormat": form}
+        crate.add_file(path, place, properties=about, record_size=True)
+    measured = data.rows[["metric", "unit"]].drop_duplicates("metric").itertuples(index=False)
+    labels = {name: METRICS[name].label for name in METRICS if METRICS[name].label}
+    crate.root_dataset["variableMeasured"] = [
+        entity(f"#metric-{quote(name)}", "PropertyValue", name=name, description=labels.get(name, name), unitText=unit)
+        for name, unit in measured
+    ]
+    version = environment.tools.get("lab") or "not recorded"
+    lab = entity("#rustimg_lab", "CreativeWork", name="rustimg_lab", version=version)
+    made = {"name": "The commands that made the run", "description": "\n".join(environment.commands)}
+    crate.add_action(lab, "#commands", result=crate.get("rows.jsonl"), properties=made)
+    return crate
