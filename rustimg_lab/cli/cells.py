@@ -1,13 +1,14 @@
-"""Commands that print what would be built, and need no engine: cells, dockerfile, bake."""
+"""Commands that print or write what would be built, and need no engine: cells, dockerfile, bake."""
 
 import json
 from types import SimpleNamespace
 
 import click
 
-from rustimg_lab.cli import selection
+from rustimg_lab.cli import output, selection
 from rustimg_lab.cli.options import ADDITIONS, ALLOCATORS, APP, CELLS, DEBIAN, GRID, KNOBS, PROFILES, command, option
 from rustimg_lab.cli.types import Names
+from rustimg_lab.errors import LabError
 from rustimg_lab.model import bases, matrix
 from rustimg_lab.model.profiles import PUBLISHED
 
@@ -20,21 +21,31 @@ def cells(options: SimpleNamespace) -> int:
 
 
 @command(
-    click.Argument(["base"], type=Names("base", bases.everything())),
+    click.Argument(["base"], type=Names("base", bases.everything()), default="scratch"),
     option("--profile", "build profile:", Names("profile", PROFILES, joined=True), shown="optimized; --app: published"),
     option("--allocator", "allocator:", Names("allocator", ALLOCATORS), shown=f"{matrix.ARTICLE}; with --app system"),
     *(DEBIAN, ADDITIONS, APP),
+    option("--write", "write it with .dockerignore and compose.yaml to the folder of --app's sources", is_flag=True),
 )
 def dockerfile(options: SimpleNamespace) -> int:
-    """Print the Dockerfile of one cell."""
-    from rustimg_lab.build import dockerfile, lab_toml
+    """Print the Dockerfile of one cell. BASE is a base image (default: scratch).
 
+    With --write it is written to the folder that builds get, and nothing that is there already is replaced."""
+    from rustimg_lab.build import beside, dockerfile, lab_toml
+
+    if options.write and not options.app:
+        raise LabError("--write puts files beside a crate of yours: name it with --app PATH")
     app = selection.load_app(options)
     profile = options.profile or (PUBLISHED.name if options.app and not options.allocator else "optimized")
     usual = lab_toml.allocators(app)[0] if options.app and profile != PUBLISHED.name else matrix.ARTICLE
     cell = matrix.cell(options.base, profile, options.allocator or usual, options.debian, options.additions)
     lab_toml.refuse(app, [cell])
-    print(dockerfile.render(cell, app), end="")
+    text = dockerfile.render(cell, app)
+    if not options.write:
+        print(text, end="")
+        return 0
+    paths = beside.write(app, text)
+    output.say(f"wrote {', '.join(path.name for path in paths)} in {app.directory}, for {cell}")
     return 0
 
 

@@ -1,0 +1,138 @@
+"""What is written beside a crate to ship it: Dockerfile, .dockerignore, and a compose.yaml with a health check."""
+
+import json
+import os
+import posixpath
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rustimg_lab.build.sources import IGNORED
+from rustimg_lab.errors import LabError
+from rustimg_lab.model.app import App, Serve, Service
+
+PORT = 8080  # of a server that listens where it is told to
+CLIENT = "curlimages/curl:8.11.1"  # asks from a container of its own: the server's image may have no program for it
+_REPEATED = {"interval": "5s", "timeout": "3s", "retries": 3}
+
+
+def write(app: App, dockerfile: str) -> list[Path]:
+    """Write the files to the folder that builds get, and return their paths. A .dockerignore that is there stays: the
+    lab's builds go by it too.
+
+    Raises LabError, and writes nothing, when another of them is there already, or when what `lab.toml` says cannot
+    stand in a compose.yaml."""
+    texts = {"Dockerfile": dockerfile, "compose.yaml": compose(app)}
+    if there := [name for name in texts if os.path.lexists(app.directory / name)]:
+        raise LabError(f"{app.directory} has {', '.join(there)} already: nothing was written; move it away first")
+    if not os.path.lexists(app.directory / IGNORED):
+        texts[IGNORED] = ignored(app)
+    written: list[Path] = []
+    try:
+        for name, text in texts.items():
+            with (app.directory / name).open("x", encoding="utf-8") as file:
+                written.append(app.directory / name)
+                file.write(text)
+    except OSError as error:
+        for path in written:
+            path.unlink()
+        raise LabError(f"{error.filename or app.directory}: {error.strerror}; nothing was written") from None
+    return written
+
+
+def ignored(app: App) -> str:
+    """Return the .dockerignore: what the lab's builds do not get either, and what no build reads."""
+    made = ["/target", *([f"/{app.at}/target"] if app.at else []), *([] if app.git else ["/.git"])]
+    return "\n".join([*made, "/Dockerfile", f"/{IGNORED}", "/compose.yaml", ""])
+
+
+def compose(app: App) -> str:
+    """Return the compose.yaml (https://github.com/compose-spec/compose-spec): the image, the services beside it, and
+    for a server its port and its health. Raises LabError as `write` does."""
+    name, services = app.name.lower(), {each.name: _service(each) for each in app.services}
+    program: dict[str, Any] = {"build": _build(app)}
+    after = {key: {"condition": f"service_{'healthy' if 'healthcheck' in of else 'started'}"}
+             for key, of in services.items()}  # fmt: skip
+    if app.serve:
+        port = PORT if app.serve.takes_port else app.image.ports[0]
+        program["environment"] = _environment(app.serve, port)
+        for number, arguments in enumerate(app.serve.before, 1):
+            call = f"{name}-before-{number}"
+            services[call] = program | {"command": list(map(_literal, arguments)), "depends_on": dict(after)}
+            after[call] = {"condition": "service_completed_successfully"}
+        program |= {"command": _arguments(app.serve, port), "ports": [f"{port}:{port}"]}
+        if app.serve.grpc is None and not app.image.healthcheck:
+            services[f"{name}-health"] = _health(app.serve, name, port)
+    if name in services:
+        raise LabError(f"compose.yaml: [[services]] has {name}, which is the program's own name: choose another")
+    services[name] = {key: value for key, value in (program | {"depends_on": after}).items() if value}
+    secrets = {key: {"environment": key} if of == "env" else {"file": _file(app, of)} for key, of in app.secrets}
+    body = {"services": services} | ({"secrets": secrets} if secrets else {})
+    body = json.loads(json.dumps(body))  # what stands twice is written twice, and not as an alias
+    how = "up --build --wait" if app.serve else f"run --build --rm {name}"
+    return f"# Written by rustimg_lab. To start it: docker compose {how}\n{yaml.safe_dump(body, sort_keys=False)}"
+
+
+def _build(app: App) -> dict[str, Any]:
+    """How Compose builds the image, with what the build gets beside its sources."""
+    inputs = {"args": app.arguments, "secrets": [name for name, _ in app.secrets], "ssh": ["default"] * app.ssh}
+    return {"context": "."} | {key: list(value) for key, value in inputs.items() if value}
+
+
+def _service(service: Service) -> dict[str, Any]:
+    if Path(service.image).is_absolute():
+        archive = f"{service.name} is the archive {Path(service.image).name}"
+        raise LabError(f"compose.yaml: the service {archive}, and Compose takes none: name an image in [[services]]")
+    settings = {
+        "image": service.image,
+        "command": list(map(_literal, service.command)),
+        "environment": {key: _literal(text) for key, text in service.environment},
+        "healthcheck": {"test": ["CMD", *map(_literal, service.ready)], **_REPEATED} if service.ready else {},
+    }
+    return {key: value for key, value in settings.items() if value}
+
+
+def _environment(serve: Serve, port: int) -> dict[str, str]:
+    """The server's variables, but for what a measurement sets: the number of its threads, and when it is to end."""
+    measured = ("{workers}", "{deadline_s}")
+    return {key: _filled(text, port) for key, text in serve.environment if not any(each in text for each in measured)}
+
+
+def _arguments(serve: Serve, port: int) -> list[str]:
+    if any("{deadline_s}" in text for text in serve.arguments):
+        raise LabError("compose.yaml: an argument in [serve] has {deadline_s}, which ends the server: use a variable")
+    return [_filled(text, port).replace("{workers}", "${WORKERS:-1}") for text in serve.arguments]
+
+
+def _filled(text: str, port: int) -> str:
+    return _literal(text).replace("{host}", "0.0.0.0").replace("{port}", str(port))
+
+
+def _literal(text: str) -> str:
+    """A text in which Compose finds no variable."""
+    return text.replace("$", "$$")
+
+
+def _health(serve: Serve, name: str, port: int) -> dict[str, Any]:
+    """A container in the server's network that is healthy while the server answers with its status."""
+    protocol = ["--http2" if serve.tls else "--http2-prior-knowledge"] if serve.http == 2 else []
+    body = ["--data-raw", serve.body] if serve.body else []
+    url = f"{'https' if serve.tls else 'http'}://127.0.0.1:{port}{serve.path}"
+    options = ["--silent", "--insecure", "--globoff", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    call = shlex.join(["curl", *options, *protocol, "--request", serve.method, *body, url])
+    test = ["CMD-SHELL", _literal(f'test "$({call})" = {serve.status}')]
+    return {
+        "image": CLIENT,
+        "entrypoint": ["sleep", "infinity"],
+        "init": True,
+        "network_mode": f"service:{name}",
+        "depends_on": [name],
+        "healthcheck": {"test": test, **_REPEATED, "start_period": f"{serve.start_timeout_s}s"},
+    }
+
+
+def _file(app: App, source: str) -> str:
+    """The file of a secret, as seen from the folder of the compose.yaml."""
+    return source.replace("~", "${HOME}", 1) if source.startswith("~/") else posixpath.join(app.at, source)
