@@ -55,21 +55,22 @@ def compose(app: App) -> str:
     program: dict[str, Any] = {"build": _build(app)}
     after = {key: {"condition": f"service_{'healthy' if 'healthcheck' in of else 'started'}"}
              for key, of in services.items()}  # fmt: skip
+    own: dict[str, Any] = {}
     if app.serve:
         port = PORT if app.serve.takes_port else app.image.ports[0]
         program["environment"] = _environment(app.serve, port)
         for number, arguments in enumerate(app.serve.before, 1):
             call = f"{name}-before-{number}"
-            services[call] = program | {"command": list(map(_literal, arguments)), "depends_on": dict(after)}
+            own[call] = program | {"command": list(map(_literal, arguments)), "depends_on": dict(after)}
             after[call] = {"condition": "service_completed_successfully"}
         program |= {"command": _arguments(app.serve, port), "ports": [f"{port}:{port}"]}
         if app.serve.grpc is None and not app.image.healthcheck:
-            services[f"{name}-health"] = _health(app.serve, name, port)
-    if name in services:
-        raise LabError(f"compose.yaml: [[services]] has {name}, which is the program's own name: choose another")
-    services[name] = {key: value for key, value in (program | {"depends_on": after}).items() if value}
+            own[f"{name}-health"] = _health(app.serve, name, port)
+    own[name] = {key: value for key, value in (program | {"depends_on": after}).items() if value}
+    if taken := own.keys() & services.keys():
+        raise LabError(f"compose.yaml: [[services]] has {min(taken)}, a name that the program's own containers get")
     secrets = {key: {"environment": key} if of == "env" else {"file": _file(app, of)} for key, of in app.secrets}
-    body = {"services": services} | ({"secrets": secrets} if secrets else {})
+    body = {"services": services | own} | ({"secrets": secrets} if secrets else {})
     body = json.loads(json.dumps(body))  # what stands twice is written twice, and not as an alias
     how = "up --build --wait" if app.serve else f"run --build --rm {name}"
     return f"# Written by rustimg_lab. To start it: docker compose {how}\n{yaml.safe_dump(body, sort_keys=False)}"

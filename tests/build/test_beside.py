@@ -90,7 +90,8 @@ def test_what_compose_cannot_have_is_refused_in_one_line_and_nothing_is_written(
     refused = {
         "is the archive db.tar": replace(app, services=(Service("db", str(crate / "db.tar")),)),
         "deadline_s": replace(app, serve=replace(app.serve, arguments=("--end", "{deadline_s}"))),
-        "own name": replace(app, services=(Service("answers", "postgres:17"),)),
+        "has answers, a name": replace(app, services=(Service("answers", "postgres:17"),)),
+        "has answers-health, a name": replace(app, services=(Service("answers-health", "postgres:17"),)),
     }
     for reason, each in refused.items():
         with pytest.raises(LabError, match=reason):
