@@ -3,6 +3,7 @@
 import json
 import os
 import posixpath
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -58,12 +59,13 @@ def compose(app: App) -> str:
     own: dict[str, Any] = {}
     if app.serve:
         port = PORT if app.serve.takes_port else app.image.ports[0]
-        program["environment"] = _environment(app.serve, port)
+        told = _told(app.serve, port)
+        program["environment"] = told["environment"]
         for number, arguments in enumerate(app.serve.before, 1):
             call = f"{name}-before-{number}"
             own[call] = program | {"command": list(map(_literal, arguments)), "depends_on": dict(after)}
             after[call] = {"condition": "service_completed_successfully"}
-        program |= {"command": _arguments(app.serve, port), "ports": [f"{port}:{port}"]}
+        program |= told | {"ports": [f"{port}:{port}"]}
         if app.serve.grpc is None and not app.image.healthcheck:
             own[f"{name}-health"] = _health(app.serve, name, port)
     own[name] = {key: value for key, value in (program | {"depends_on": after}).items() if value}
@@ -95,20 +97,19 @@ def _service(service: Service) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value}
 
 
-def _environment(serve: Serve, port: int) -> dict[str, str]:
-    """The server's variables, but for what a measurement sets: the number of its threads, and when it is to end."""
-    measured = ("{workers}", "{deadline_s}")
-    return {key: _filled(text, port) for key, text in serve.environment if not any(each in text for each in measured)}
-
-
-def _arguments(serve: Serve, port: int) -> list[str]:
+def _told(serve: Serve, port: int) -> dict[str, Any]:
+    """The server's variables and arguments. Of the former those are left out that a measurement sets: how many threads
+    it has, and when it is to end."""
     if any("{deadline_s}" in text for text in serve.arguments):
         raise LabError("compose.yaml: an argument in [serve] has {deadline_s}, which ends the server: use a variable")
-    return [_filled(text, port).replace("{workers}", "${WORKERS:-1}") for text in serve.arguments]
 
+    def filled(text: str) -> str:
+        text = _literal(text).replace("{host}", "0.0.0.0").replace("{port}", str(port))
+        return text.replace("{workers}", "${WORKERS:-1}")
 
-def _filled(text: str, port: int) -> str:
-    return _literal(text).replace("{host}", "0.0.0.0").replace("{port}", str(port))
+    measured = re.compile(r"{workers}|{deadline_s}")
+    environment = {key: filled(text) for key, text in serve.environment if not measured.search(text)}
+    return {"environment": environment, "command": list(map(filled, serve.arguments))}
 
 
 def _literal(text: str) -> str:

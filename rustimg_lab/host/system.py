@@ -5,21 +5,17 @@ import shutil
 from pathlib import Path
 
 # By manager: its command, and what a program's packages are called. What a manager does not have is not in its table.
-_APT = {
-    "engine": "docker.io",
-    "docker-buildx": "docker-buildx",
-    "mmdebstrap": "mmdebstrap debian-archive-keyring uidmap",
-    "docker-registry": "docker-registry",
-    "chromium": "chromium",
-}
-_PACKAGES: dict[str, tuple[str, dict[str, str]]] = {
+_APT = {name: name for name in ("docker-buildx", "docker-registry", "chromium")}
+_APT |= {"engine": "docker.io", "mmdebstrap": "mmdebstrap debian-archive-keyring uidmap"}
+_DNF = {"engine": "moby-engine", "mmdebstrap": "mmdebstrap debian-keyring"}
+_DNF |= {name: name for name in ("docker-buildx", "chromium")}
+_PACKAGES = {
     "debian": ("sudo apt-get install", _APT),
     "ubuntu": ("sudo apt-get install", _APT | {"chromium": "chromium-browser"}),
-    "fedora": ("sudo dnf install", {"engine": "moby-engine", "docker-buildx": "docker-buildx",
-                                    "mmdebstrap": "mmdebstrap debian-keyring", "chromium": "chromium"}),
+    "fedora": ("sudo dnf install", _DNF),
     "arch": ("sudo pacman -S", {"engine": "docker", "docker-buildx": "docker-buildx", "chromium": "chromium"}),
     "macos": ("brew install", {"engine": "colima docker docker-buildx", "docker-buildx": "docker-buildx"}),
-}  # fmt: skip
+}
 # Engines in a virtual machine of their own: a part of the address, the program, the command that starts it on macOS.
 _MACHINES = {
     "Docker Desktop": ("/.docker/", "/Applications/Docker.app", "open -a Docker"),
