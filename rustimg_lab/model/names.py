@@ -5,15 +5,17 @@ from typing import Any
 from rustimg_lab.model.matrix import WITH
 
 TWIN = "~twin"  # what the second name of the baseline's image ends with
+BEFORE = "~before"  # what the name of a cell ends with, ahead of TWIN, whose image is of the app's version before
 
 
 def additions_of(cell: str) -> tuple[str, ...]:
     """Return the names of what a cell's image has beside the program, as its name says; empty where it has nothing."""
-    return tuple(filter(None, cell.removesuffix(TWIN).partition(WITH)[2].split("_")))
+    return tuple(filter(None, cell.removesuffix(TWIN).removesuffix(BEFORE).partition(WITH)[2].split("_")))
 
 
 def cell_in_words(cell: str, attrs: dict[str, Any]) -> str:
-    """A cell's name as a reader sees it: a stand-in and the twin are called so. `attrs` is that of the frame."""
+    """A cell's name as a reader sees it: a stand-in, the version before and the twin are called so. `attrs` is that of
+    the frame."""
     base, _, rest = cell.removesuffix(TWIN).partition("-")
     mark = " (stand-in)" if base in attrs.get("stand_ins", ()) else ""
-    return f"{base}{mark}-{rest}{' again (A/A twin)' if cell.endswith(TWIN) else ''}"
+    return f"{base}{mark}-{rest.replace(BEFORE, ' before')}{' again (A/A twin)' if cell.endswith(TWIN) else ''}"

@@ -6,7 +6,7 @@ from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials, workloads
 from rustimg_lab.measure.load import by_oha
-from rustimg_lab.measure.plan import Study
+from rustimg_lab.measure.plan import Study, Treatment
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.studies import Kind
@@ -38,9 +38,6 @@ def run_planned(
     batches: list[Batch], session: Session, plan: Planner, failures: list[str], tools_name: str = "tools"
 ) -> None:
     """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
-    if tools_name and batches[0].app.serve and by_oha(workloads.own(batches[0].app)):
-        tools_name = "oha"
-    tools = make_tools(tools_name, session) if tools_name else ""
     built, failed = [], []
     for batch in batches:
         treatments, own = build_treatments(batch, session, study=batch.app.name)
@@ -49,6 +46,16 @@ def run_planned(
     if not built[0]:
         raise LabError(f"none of the cells could be built, so there is nothing to measure; {failed[0]}")
     failures += failed
+    run_built(built, batches[0].app, session, plan, failures, tools_name)
+
+
+def run_built(
+    built: list[list[Treatment]], app: App, session: Session, plan: Planner, failures: list[str], tools_name: str
+) -> None:
+    """Runs the studies of images that are built, by program; adds a line to `failures` on all that failed."""
+    if tools_name and app.serve and by_oha(workloads.own(app)):
+        tools_name = "oha"
+    tools = make_tools(tools_name, session) if tools_name else ""
     with closing(plan(built, session.run, tools)) as studies:  # some keep an engine of their own meanwhile
         for study, measure in studies:
             about = {key: value for key, value in study.parameters.items() if key != "warning"}

@@ -1,0 +1,62 @@
+"""Two versions of an app -> a run of each, and studies whose blocks hold every cell before and after."""
+
+import hashlib
+from dataclasses import replace
+
+from rustimg_lab.analysis import cells as analysis
+from rustimg_lab.build import sources
+from rustimg_lab.engine import client
+from rustimg_lab.host import process
+from rustimg_lab.measure.plan import Treatment
+from rustimg_lab.model.app import App
+from rustimg_lab.model.matrix import Cell
+from rustimg_lab.model.names import BEFORE
+from rustimg_lab.model.studies import Kind
+from rustimg_lab.pipeline import grid, studies
+from rustimg_lab.pipeline.planner import Planner
+from rustimg_lab.pipeline.session import Request, bases_of, open_session
+from rustimg_lab.store import runs
+
+
+def run_name(app: App, before: App, cells: list[Cell]) -> str:
+    """Return the name of the run of two versions and these cells: equal sources have one, and so go on with it."""
+    with process.work_folder() as work:
+        copies = [sources.copy(each.directory, work / name, each.git) for name, each in (("a", app), ("b", before))]
+        made_of = " ".join([*(copy.name for copy in copies), *(cell.slug for cell in cells)])
+    return f"{app.package}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
+
+
+def name_before(run: str) -> str:
+    """Return the name of the run that has the sizes of the version before."""
+    return f"{run}-before"
+
+
+def run_pairs(request: Request, before: App, cells: list[Cell], plans: list[tuple[Kind, Planner]]) -> list[str]:
+    """Builds and measures the cells of an app before and after, each in a run of its own, and runs the studies of both
+    in the run of the app; returns a line on all that failed. Cells that are one image in both are left out of these.
+
+    Raises LabError as `grid.run_grid` and `studies.run_studies` do. Ctrl-C leaves no container, and the same call
+    resumes.
+    """
+    earlier = replace(request, app=before, run_name=name_before(request.run_name))
+    failures = [f"before: {line}" for line in grid.run_grid(earlier, cells)] + grid.run_grid(request, cells)
+    if plans and (treatments := _differing(request.run_name, cells)):
+        with open_session(request, bases_of([], cells)) as session:
+            for kind, plan in plans:
+                studies.run_built([treatments], request.app, session, plan, failures, kind.tools)
+    return failures
+
+
+def _differing(run: str, cells: list[Cell]) -> list[Treatment]:
+    """Each cell whose images of both versions work and differ, before and after. The image before gets a name, since
+    the cell's own name went to the image after, and engines may remove an image without any."""
+    tables = [analysis.cell_table(runs.load(name)).query("ok").set_index("cell") for name in (name_before(run), run)]
+    found = []
+    for cell in cells:
+        images = [table.loc[cell.slug, "image"] for table in tables if cell.slug in table.index]
+        if len(set(images)) == 2:
+            repository = client.repository(f"{run.lower()}-before")
+            client.connect().images.get(images[0]).tag(repository, cell.slug)
+            marks = (BEFORE, "")
+            found += [Treatment(cell, image, cell.slug + mark) for image, mark in zip(images, marks, strict=True)]
+    return found

@@ -1,0 +1,90 @@
+"""The version before of an app: of a real git repository, and of a folder."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.lab import TINY, work_folders
+
+from rustimg_lab.build import lab_toml, versions
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import process
+
+
+def commit(folder: Path, message: str) -> str:
+    """Commits all of a folder; the commit's name."""
+    named = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    process.run(["git", "add", "--all"], cwd=folder)
+    process.run(["git", *named, "commit", "--quiet", "--message", message], cwd=folder)
+    return process.run(["git", "rev-parse", "HEAD"], cwd=folder).strip()
+
+
+@pytest.fixture
+def crate(tmp_path) -> Path:
+    """A crate in a folder of a repository whose first commit has another program, no lab.toml, and a file that
+    `git archive` would leave out."""
+    folder = tmp_path / "repository" / "service"
+    shutil.copytree(TINY, folder, ignore=lambda _, names: {"lab.toml", "target"} & set(names))
+    process.run(["git", "init", "--quiet", "--initial-branch=main"], cwd=folder.parent)
+    (folder / ".gitattributes").write_text("data.txt export-ignore\n")
+    (folder / "data.txt").write_text("as it was\n")
+    commit(folder, "first")
+    shutil.copy2(TINY / "lab.toml", folder)
+    (folder / "data.txt").write_text("as it is\n")
+    commit(folder, "second")
+    return folder
+
+
+def test_a_revision_is_checked_out_whole_and_removed_and_the_repository_is_left_alone(crate):
+    app = lab_toml.load(crate)
+    (crate / "data.txt").write_text("not committed\n")
+    status = process.run(["git", "status", "--porcelain"], cwd=crate)
+    with versions.before(app, "HEAD~1") as before:
+        folder = before.directory / before.at
+        assert (folder / "data.txt").read_text() == "as it was\n"
+        assert (before.package, before.date) == (app.package, app.date)
+        assert (folder / "lab.toml").read_text() == (TINY / "lab.toml").read_text()  # of now: the revision has none
+        assert not (before.directory / ".git").exists()
+    assert not folder.exists() and work_folders() == []
+    assert process.run(["git", "status", "--porcelain"], cwd=crate) == status
+    assert process.run(["git", "worktree", "list"], cwd=crate).count("\n") == 1
+
+
+def test_an_interrupt_leaves_no_version_behind(crate):
+    with pytest.raises(KeyboardInterrupt), versions.before(lab_toml.load(crate), "main"):
+        raise KeyboardInterrupt
+    assert work_folders() == []
+
+
+def test_a_folder_is_taken_as_it_is(crate, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(crate, other)
+    app = replace(lab_toml.load(crate), git=True)  # which only a revision could not be built with
+    with versions.before(app, str(other)) as before:
+        assert (before.directory, before.date) == (other, app.date)
+    assert other.is_dir()
+
+
+def test_what_is_no_version_is_one_line(crate, tmp_path):
+    app = lab_toml.load(crate)
+    alone = tmp_path / "alone"
+    shutil.copytree(TINY, alone)
+    (tmp_path / "nothing").mkdir()
+    for of, named, said in (
+        (app, "HEAD~9", "HEAD~9 is neither a folder nor a revision of"),
+        (app, "--all", "--all is neither a folder nor a revision of"),
+        (app, str(tmp_path / "nothing"), "no Cargo.toml there"),
+        (lab_toml.load(alone), "HEAD", "HEAD is no folder, and .*alone no git repository"),
+        (replace(app, git=True), "HEAD", "git = true: name a clone's folder instead"),
+    ):
+        with pytest.raises(LabError, match=said) as refused, versions.before(of, named):
+            pass
+        assert len(str(refused.value).splitlines()) == 1
+    moved = crate.parent / "moved"
+    crate.rename(moved)
+    with (
+        pytest.raises(LabError, match=r"commit [0-9a-f]{12} has no Cargo.toml in before/moved"),
+        versions.before(lab_toml.load(moved), "HEAD"),
+    ):
+        pass
