@@ -144,32 +144,68 @@ def compare(
     return found
 
 
-def between(before: pd.DataFrame, after: pd.DataFrame, about: metrics.Metric = TIME) -> pd.DataFrame:
-    """One row per cell that two studies have both, as ratios after / before: cell, trials (of the two together), and
-    what `compare` tells of a ratio.
+def between(
+    before: pd.DataFrame, after: pd.DataFrame, about: metrics.Metric = TIME, paired: bool = False
+) -> pd.DataFrame:
+    """Compare the cells that two sets of trials have both: one row per cell, as ratios after / before.
 
-    Both are what `samples` returns. They share no block, so the interval is Welch's (Biometrika 34, 1947) for the
-    difference of the mean logarithms: it knows the noise within each study, and not what the machine did in between.
-    `attrs` has the floor, the larger of those of the two twins. Raises LabError when a value is not above 0.
+    Both are what `samples` returns. Where they are `paired`, they are of one study: a ratio is the mean over the blocks
+    that have both, and the twin is a second measurement of its cell before. Otherwise they share no block, and the
+    interval is Welch's (Biometrika 34, 1947) for the difference of the mean logarithms: it has the noise within each
+    study, and no shift of the machine between the two. Columns: cell, trials (of the two together), blocks (of the one
+    that has fewer), error (standard error of the ratio's logarithm) with its degrees of freedom, and what `compare`
+    returns of a ratio. `attrs` has the floor, the larger of those of the two twins, or none for pairs. Raises LabError
+    when a value is not above 0.
     """
     tables = [_logarithms(each) for each in (before, after)]
-    floor = max(map(_floor_of, tables))
+    floor = 0.0 if paired else max(map(_floor_of, tables))
     cells = [cell for cell in before["cell"].unique() if cell in tables[1] and not cell.endswith(TWIN)]
     rows = []
     for cell in cells:
-        both = [table[cell].dropna().to_numpy() for table in tables]
-        counts = [len(logs) for logs in both]
-        row = {"cell": cell, "trials": sum(counts), **_NOTHING}
-        if min(counts) > 1:
-            variances = [_standard_error(logs) ** 2 for logs in both]
-            parts = sum(variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True))
-            freedom = sum(variances) ** 2 / parts if parts else sum(counts) - 2
-            mean = both[1].mean() - both[0].mean()
-            row |= _judged(mean, np.sqrt(sum(variances)), freedom, len(cells), floor, about)
+        trials = [table[cell].count() for table in tables]
+        mean, error, freedom, blocks = (_of_pairs if paired else _of_two)(cell, *tables)
+        row = {"cell": cell, "trials": sum(trials), "blocks": blocks, "error": error, "freedom": freedom, **_NOTHING}
+        if blocks > 1:
+            row |= _judged(mean, error, freedom, len(cells), floor, about)
         rows.append(row)
-    table = pd.DataFrame(rows, columns=["cell", "trials", *_NUMBERS, "verdict"])
+    columns = ["cell", "trials", "blocks", "error", "freedom", *_NUMBERS, "verdict"]
+    table = pd.DataFrame(rows, columns=columns)
     table.attrs = {"floor": float(np.exp(floor))}
     return table
+
+
+def _of_pairs(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:
+    """The mean logarithm of a cell's ratio over the blocks, its standard error, degrees of freedom, and the blocks."""
+    same_image = [each for each in (cell, cell + TWIN) if each in before]
+    logs = (after[cell] - before[same_image].mean(axis=1)).dropna().to_numpy()
+    return logs.mean() if len(logs) else np.nan, _standard_error(logs), len(logs) - 1, len(logs)
+
+
+def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:
+    """As `_of_pairs`, of two studies that share no block."""
+    both = [table[cell].dropna().to_numpy() for table in (before, after)]
+    counts = [len(logs) for logs in both]
+    if min(counts) < 2:
+        return np.nan, np.nan, np.nan, min(counts)
+    variances = [_standard_error(logs) ** 2 for logs in both]
+    parts = sum(variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True))
+    freedom = sum(variances) ** 2 / parts if parts else sum(counts) - 2
+    return both[1].mean() - both[0].mean(), np.sqrt(sum(variances)), freedom, min(counts)
+
+
+def block_sd(samples: pd.DataFrame) -> float:
+    """Return the standard deviation, on the logarithmic scale, of what the machine does to a whole block: the variance
+    component of blocks in a two-way layout of blocks and cells, of complete blocks (Searle, Casella, McCulloch:
+    Variance Components, 1992). NaN with fewer than two blocks or names. `samples` is what `samples`
+    returns."""
+    table = _logarithms(samples).dropna().to_numpy()
+    blocks, names = table.shape
+    if min(blocks, names) < 2:
+        return np.nan
+    means = table.mean(axis=1)
+    rest = table - means[:, None] - table.mean(axis=0) + table.mean()
+    noise = (rest**2).sum() / ((blocks - 1) * (names - 1))
+    return float(np.sqrt(max(0.0, means.var(ddof=1) - noise / names)))
 
 
 def _logarithms(samples: pd.DataFrame) -> pd.DataFrame:

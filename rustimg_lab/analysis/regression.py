@@ -1,38 +1,71 @@
-"""Two runs -> what changed; a run and its limits -> the checks that it fails. Pure.
+"""Two runs -> what changed; a run and its limits -> the checks that it passes, fails, or cannot tell. Pure.
 
-Sizes are exact. What was measured in blocks is held against what the other run's study of the same name and parameters
-measured, on the same machine unless asked otherwise (`comparison.between`).
+Sizes are exact. What was measured in blocks is compared with the version before in the same blocks where the run has
+that, or else with the other run's study of the same name and parameters, on the same machine unless requested otherwise
+(`comparison.between`). A limit on it is kept by two one-sided tests (Schuirmann, J. Pharmacokin. Biopharm. 15, 1987).
 """
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from rustimg_lab.analysis import cells, comparison
+from rustimg_lab.analysis.comparison import CONFIDENCE, POWER
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
+from rustimg_lab.model.metrics import Verdict
+from rustimg_lab.model.names import BEFORE
 from rustimg_lab.store.rows import ESTIMATE
 from rustimg_lab.store.runs import RunData
 
 # What of a study's parameters its numbers do not depend on, or is told beside them.
 _BESIDE = ("warning", "server_cpus", "generator_cpus")
+FEWEST_BLOCKS = 3  # of fewer, a standard error is too uncertain for any answer
+_MOST_BLOCKS = 10_000  # a need of more is not worth its digits
 
 
 @dataclass(frozen=True)
 class Limits:
     """What every cell of a run must keep: bytes in transfer, and by name of `GUARDED` the share by which each may grow
-    over another run's."""
+    over another run's. Raises LabError for an unknown name, and for a share of 0 of what has noise."""
 
     max_transfer: float = 0
     max_regression: dict[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, share in self.max_regression.items():
+            if name not in metrics.GUARDED:
+                raise unknown("limit", name, metrics.GUARDED)
+            if metrics.GUARDED[name].study and not share:
+                raise LabError(f"limit '{name}=0%': what has noise is never sure to have grown by nothing; allow more")
+
 
 @dataclass(frozen=True)
-class Broken:
-    """A check that a cell does not pass, and why."""
+class Finding:
+    """What a check finds of a cell: `verdict` is FAIL, CANNOT_TELL or, of what has noise, PASS."""
 
     cell: str
     what: str
+    verdict: Verdict = Verdict.FAIL
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check finds of a run, and what a reader must know of its numbers."""
+
+    findings: list[Finding]
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, verdict: Verdict) -> list[Finding]:
+        """Return the findings with that verdict."""
+        return [each for each in self.findings if each.verdict == verdict]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return FAIL where one limit is broken, else CANNOT_TELL where one is uncertain, else PASS."""
+        return next((each for each in (Verdict.FAIL, Verdict.CANNOT_TELL) if self.of(each)), Verdict.PASS)
 
 
 def sizes(before: RunData, after: RunData) -> pd.DataFrame:
@@ -94,10 +127,50 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
                 found.append(each.assign(study=study, metric=metric, what=metric.title))
                 notes += [f"{study}: {trials.attrs['warning']}" for trials in (one, other) if trials.attrs["warning"]]
                 stand_ins |= {*one.attrs["stand_ins"], *other.attrs["stand_ins"]}
-    columns = ["study", "metric", "what", "cell", "trials", "ratio", "low", "high", "detectable", "verdict"]
+                if metric in metrics.MEASURED.values():
+                    notes.append(f"{study}: {_drift(one, other)}")
+    return _joined(found, notes, stand_ins)
+
+
+def paired(before: RunData, after: RunData) -> pd.DataFrame:
+    """Compare the versions of an app that a run has measured in the same blocks: a row per cell and metric, as `speeds`
+    has them. A pair counts where its image before is the one that run `before` has of the cell now."""
+    of = cells.cell_table(before).set_index("cell")["image"].to_dict()
+    rows = after.rows
+    marked = rows[rows["cell"].str.contains(BEFORE) & rows["study"].ne("")]
+    same = marked["image"].eq(marked["cell"].str.replace(f"{BEFORE}.*", "", regex=True).map(of))
+    found, notes, stand_ins = [], [], set()
+    for study in marked.loc[same, "study"].unique():
+        for metric in metrics.COMPARED:
+            trials = comparison.samples(after, study, metric)
+            was = trials["cell"].str.contains(BEFORE)
+            if was.any():
+                one = trials[was].assign(cell=trials["cell"].str.replace(BEFORE, "", regex=False))
+                each = comparison.between(one, trials[~was], metric, paired=True)
+                found.append(each.assign(study=study, metric=metric, what=metric.title))
+                notes += [f"{study}: {trials.attrs['warning']}"] if trials.attrs["warning"] else []
+                stand_ins |= {*trials.attrs["stand_ins"]}
+    return _joined(found, notes, stand_ins)
+
+
+def _joined(found: list[pd.DataFrame], notes: list[str], stand_ins: set[str]) -> pd.DataFrame:
+    columns = ["study", "metric", "what", "cell", "trials", "blocks", "ratio", "low", "high", "error", "freedom",
+               "detectable", "verdict"]  # fmt: skip
     table = pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
     table.attrs = {"notes": list(dict.fromkeys(notes)), "stand_ins": sorted(stand_ins)}
     return table
+
+
+def _drift(*studies: pd.DataFrame) -> str:
+    """What an interval between two studies does not contain, with what the blocks within them say of it."""
+    found = np.sqrt(2) * max(map(comparison.block_sd, studies))
+    by = "by how much is unknown, for want of blocks"
+    if not np.isnan(found):
+        by = f"two blocks within a run differ by {found:.1%} (standard deviation of what all cells of a block share)"
+    return (
+        "the two runs share no block, so no interval has what the machine did in between: "
+        f"{by}; `./lab check --app PATH --before REVISION` measures both versions in the same blocks"
+    )
 
 
 def other_machine(before: RunData, after: RunData) -> list[str]:
@@ -121,73 +194,130 @@ def inputs(before: RunData, after: RunData) -> list[str]:
     return [f"{what} {was} -> {now}" for what, was, now in pairs if was and now and was != now]
 
 
-def check(after: RunData, limits: Limits, before: RunData | None = None, across_machines: bool = False) -> list[Broken]:
-    """The checks that a run does not pass: a cell that does not work, is above a limit, is gone, has grown by more than
-    it may, or is not known to have not. What was measured with noise has grown where `comparison` says so too.
+def check(after: RunData, limits: Limits, before: RunData | None = None, across_machines: bool = False) -> Checked:
+    """Check a run: a finding for each cell that does not work, is above a limit, is gone, has grown by more than it
+    may, or is not known to have not; and one for each cell and limit on what has noise.
 
-    Raises LabError on a run without cells, and on a limit that is not known or that the other run has measured nothing
-    of.
+    Raises LabError on a run without cells, and on a limit that the other run has measured nothing of.
     """
-    for name in limits.max_regression:
-        if name not in metrics.GUARDED:
-            raise unknown("limit", name, metrics.GUARDED)
     table = cells.cell_table(after)
     if table.empty:
         raise LabError(f"run '{after.name}' has no cell with a size: nothing to check")
-    broken = [Broken(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
+    found = [Finding(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
     if limits.max_transfer:
         for each in table[table["ok"]].itertuples():
             if not each.compressed_bytes <= limits.max_transfer:
                 transfer = about_in_words(each) + _mb(each.compressed_bytes)
-                broken.append(Broken(each.cell, f"transfer {transfer}, more than {_mb(limits.max_transfer)}"))
+                found.append(Finding(each.cell, f"transfer {transfer}, more than {_mb(limits.max_transfer)}"))
     if before is None:
-        return broken
+        return Checked(found)
     exact = sizes(before, after)
     gone = exact.loc[~exact["cell"].isin(table["cell"]), "cell"]
-    broken += [Broken(cell, "gone: it is in the other run") for cell in gone]
-    noisy = {
-        name: _had(before, table, name) for name in limits.max_regression if metrics.GUARDED[name] not in metrics.SIZES
-    }
-    measured = speeds(before, after, across_machines) if noisy else None
+    found += [Finding(cell, "gone: it is in the other run") for cell in gone]
+    noisy = {name: share for name, share in limits.max_regression.items() if metrics.GUARDED[name].study}
     for name, share in limits.max_regression.items():
-        if name in noisy:
-            broken += _slower(measured, noisy[name], metrics.GUARDED[name], share)
-        else:
-            broken += _grown(exact[exact["metric"] == metrics.GUARDED[name]], share)
-    return broken
+        if name not in noisy:
+            found += _grown(exact[exact["metric"] == metrics.GUARDED[name]], share, before, after)
+    return _with_noise(found, noisy, before, after, across_machines)
 
 
-def _grown(own: pd.DataFrame, share: float) -> list[Broken]:
-    """Cells whose size, of `sizes`, has grown by more than a share or is not known."""
-    unsure = [Broken(each.cell, f"{each.what} {each.verdict}") for each in own[own["ratio"].isna()].itertuples()]
+def _with_noise(
+    found: list[Finding], limits: dict[str, float], before: RunData, after: RunData, across_machines: bool
+) -> Checked:
+    """The findings, and those of limits on what was measured in blocks. What is one image in both runs has not
+    changed, so none of that is measured."""
+    tables = [cells.cell_table(run).query("ok").set_index("cell") for run in (before, after)]
+    both = [cell for cell in tables[1].index if cell in tables[0].index]
+    equal = [cell for cell in both if tables[0].loc[cell, "image"] == tables[1].loc[cell, "image"]]
+    rest = [cell for cell in both if cell not in equal]
+    for name in limits:
+        for cell in equal:
+            same = f"one image before and after, its binary of SHA-256 {tables[1].loc[cell, metrics.BINARY_SHA256]}"
+            found.append(Finding(cell, f"{metrics.GUARDED[name].phrase}: {same}", Verdict.PASS))
+    if not limits or not rest:
+        return Checked(found)
+    measured = paired(before, after)
+    is_paired = not measured.empty
+    measured = measured if is_paired else speeds(before, after, across_machines)
+    for name, share in limits.items():
+        about = metrics.GUARDED[name]
+        own = measured[measured["metric"].eq(about) & measured["cell"].isin(rest)]
+        has = [(about.study if is_paired else each.study, each.cell) for each in own.itertuples()]
+        had = [(about.study, cell) for cell in rest] if is_paired else _had(before, rest, name)
+        lost = [each for each in had if each not in has]
+        found += [Finding(cell, f"{study}: {about.title}: not measured in both runs alike") for study, cell in lost]
+        found += [_answer(each, share, len(own)) for each in own.itertuples()]
+    return Checked(found, measured.attrs["notes"])
+
+
+def _grown(own: pd.DataFrame, share: float, before: RunData, after: RunData) -> list[Finding]:
+    """Cells whose size, of `sizes`, is not known or has grown by more than a share, and in which part of the binary."""
+    unsure = [Finding(each.cell, f"{each.what} {each.verdict}") for each in own[own["ratio"].isna()].itertuples()]
     return unsure + [
-        Broken(each.cell, f"{each.what} {_mb(each.before)} -> {_mb(each.after)}: {_more(each.ratio, share)}")
+        Finding(
+            each.cell,
+            f"{each.what} {_mb(each.before)} -> {_mb(each.after)}: {_more(each.ratio, share)}"
+            f"{_where(before, after, each.cell)}",
+        )
         for each in own[own["ratio"] > 1 + share].itertuples()
     ]
 
 
-def _had(before: RunData, table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The studies and cells that the other run has measured a limit's metric of, of those that work in this one's
-    `table`. Raises LabError when there is none."""
-    works = table.loc[table["ok"], "cell"]
+def _where(before: RunData, after: RunData, cell: str) -> str:
+    """Name the crate and the section of a cell's binary that grew most, with their bytes; what a run lacks is named."""
+    told = []
+    for metric, kind in ((metrics.CRATE_BYTES, "crate"), (metrics.SECTION_BYTES, "section")):
+        parts = [cells.parts(run, metric) for run in (before, after)]
+        was, now = (each[each["cell"] == cell].set_index("name")["size_bytes"] for each in parts)
+        if was.empty or now.empty:
+            told.append(f"{kind} not recorded in both runs")
+            continue
+        change = now.sub(was, fill_value=0)
+        if change.max() > 0:
+            told.append(f"{kind} {change.idxmax()} {change.max():+,.0f} bytes")
+    return f"; {', '.join(told) or 'not in the binary: the base image or other files grew'}"
+
+
+def _had(before: RunData, works: list[str], name: str) -> list[tuple[str, str]]:
+    """The studies and cells that the other run has measured a limit's metric of, of those that work in both. Raises
+    LabError when there is none."""
     rows = before.rows
     found = rows[(rows["metric"] == metrics.GUARDED[name]) & rows["ok"] & rows["cell"].isin(works)]
     if found.empty:
         raise LabError(f"limit '{name}': run '{before.name}' has not measured this of any cell that works in the other")
-    return found[["study", "cell"]].drop_duplicates()
+    return list(found[["study", "cell"]].drop_duplicates().itertuples(index=False, name=None))
 
 
-def _slower(measured: pd.DataFrame, had: pd.DataFrame, about: metrics.Metric, share: float) -> list[Broken]:
-    """Cells that cost more by a share or more, by the verdict of `comparison`, or that only the other run has."""
-    own = measured[(measured["metric"] == about) & measured["ratio"].notna()]
-    both = set(own[["study", "cell"]].itertuples(index=False, name=None))
-    lost = [each for each in had.itertuples(index=False, name=None) if each not in both]
-    broken = [Broken(cell, f"{study}: {about.title}: not measured in both runs alike") for study, cell in lost]
-    grown = own[(own["ratio"] > 1 + share) & (own["verdict"] == about.words[1])]
-    for each in grown.itertuples():
-        interval = f"95% interval {each.low:.3f} to {each.high:.3f}"
-        broken.append(Broken(each.cell, f"{each.study}: {about.title}: {_more(each.ratio, share)} ({interval})"))
-    return broken
+def _answer(own: tuple, share: float, comparisons: int) -> Finding:
+    """Whether a cell keeps a limit on the ratio of one of its metrics, a row of `paired` or `speeds`.
+
+    PASS when the upper one-sided 95% bound is below the limit. FAIL when the ratio is above the limit, and the lower
+    bound, which holds for all `comparisons` at once (Bonferroni), above 1. Else CANNOT_TELL.
+    """
+    about = f"{own.study}: {own.what}: "
+    if own.blocks < FEWEST_BLOCKS:
+        few = f"{own.blocks} block{'s' * (own.blocks != 1)}, too few for an answer"
+        need = _blocks_needed(own, share) if own.blocks > 1 else f"at least {FEWEST_BLOCKS} blocks"
+        return Finding(own.cell, f"{about}{few}: {need} needed", Verdict.CANNOT_TELL)
+    lower = 1 - (1 - CONFIDENCE) / comparisons
+    low = own.ratio * np.exp(-stdtrit(own.freedom, lower) * own.error)
+    high = own.ratio * np.exp(stdtrit(own.freedom, CONFIDENCE) * own.error)
+    told = f" (at least {low - 1:+.2%}, at most {high - 1:+.2%}, {own.blocks} blocks)"
+    if high < 1 + share:
+        return Finding(own.cell, f"{about}{own.ratio - 1:+.2%}{told}", Verdict.PASS)
+    if own.ratio > 1 + share and low > 1:
+        return Finding(own.cell, f"{about}{_more(own.ratio, share)}{told}")
+    unsure = f"{own.ratio - 1:+.2%}{told}, more than +{100 * share:g}% or not"
+    return Finding(own.cell, f"{about}{unsure}: {_blocks_needed(own, share)} needed", Verdict.CANNOT_TELL)
+
+
+def _blocks_needed(own: tuple, share: float) -> str:
+    """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit, by the standard error of
+    those that there are."""
+    counts = np.arange(FEWEST_BLOCKS, _MOST_BLOCKS + 1)
+    quantiles = stdtrit(counts - 1, CONFIDENCE) + stdtrit(counts - 1, POWER)
+    enough = counts[quantiles * own.error * np.sqrt(own.blocks / counts) < np.log1p(share)]
+    return f"about {enough[0]} blocks" if len(enough) else f"more than {_MOST_BLOCKS:,} blocks"
 
 
 def about_in_words(cell: tuple) -> str:

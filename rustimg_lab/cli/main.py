@@ -54,7 +54,8 @@ lab = _Lab(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. 0: all is well; 1: a cell or a test failed; 2: it could not be done; 130: interrupted."""
+    """Run one command. 0: all is well; 1: a cell or a test failed; 2: it could not be done; 3: a check
+    cannot tell; 130: interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as with Ctrl-C
     try:
         if instruction := os.environ.get(COMPLETE):

@@ -43,7 +43,7 @@ def option(name: str, text: str, kind: object = None, default: object = None, **
 def run_options(run: str, of_app: str = "the name of its package") -> list[click.Option]:
     """Return the options of a command that writes to a run; `run` and, with --app, `of_app` say which by default."""
     named = option("--run", "run to write to, or to resume", types.RUN, shown=f"{run}; with --app {of_app}")
-    return [named, APP, *CELLS, *SOURCES, option("--builder", "buildx builder, passed through", metavar="NAME")]
+    return [named, APP, *CELLS, *SOURCES, BUILDER]
 
 
 _LEVELS = f"{', '.join(factorial.BASES)}, {' and '.join(factorial.ALLOCATORS)}"
@@ -55,6 +55,7 @@ ALLOCATORS = (matrix.ARTICLE, *matrix.ALLOCATORS, matrix.OWN)
 PROFILES = (PUBLISHED.name, *everything())
 ACROSS = option("--across-machines", "compare speeds of two machines too", is_flag=True)
 APP = option("--app", "a crate of your own, in which `./lab init` was called", click.Path(path_type=Path))
+BUILDER = option("--builder", "buildx builder, passed through", metavar="NAME")
 DEBIAN = option("--debian", "Debian release:", Names("Debian release", bases.RELEASES), matrix.DEBIAN)
 ADDITIONS = option(
     "--with additions", _ADDITIONS, Names("addition", extras.ADDITIONS, several=True),

@@ -1,5 +1,6 @@
-"""Commands that read runs and need no engine: report, choose, compare, check, batch."""
+"""Commands that read runs: report, choose, compare, check, batch. None needs an engine but a check of two versions."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -7,11 +8,12 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from rustimg_lab.cli import output, types
-from rustimg_lab.cli.options import ACROSS, ADDITIONS, command, option
+from rustimg_lab.cli import output, selection, types
+from rustimg_lab.cli.options import ACROSS, ADDITIONS, APP, BUILDER, CELLS, SOURCES, command, option
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure.workloads import OWN, WORKLOADS
-from rustimg_lab.model import metrics
+from rustimg_lab.model import matrix, metrics
+from rustimg_lab.model.studies import KINDS
 from rustimg_lab.paths import CHOICE_RUN, DEFAULT_RUN
 
 _WEIGHTS = f"ranking, as transfer=1,cpu=2; of {', '.join(metrics.CRITERIA)}; with --deploys also {metrics.DAY}"
@@ -103,26 +105,76 @@ def compare(options: SimpleNamespace) -> int:
     return 0
 
 
+_BEFORE_RUN = f"{DEFAULT_RUN}; with --before one of these two versions"
+_BLOCKS = option("--blocks", "randomized blocks of both versions", types.COUNT, shown=20)
+_OF_TWO = [APP, *CELLS, *SOURCES, BUILDER, _BLOCKS]
+
+
 @command(
-    option("--run", "run to check", types.RUN, DEFAULT_RUN),
+    option("--run", "run to check, or with --before to write to or resume", types.RUN, shown=_BEFORE_RUN),
     option("--against", "run that it may not grow over", types.RUN),
+    option("--before", "version to build, measure and compare with that in --app", metavar="REVISION|FOLDER"),
     option("--max-transfer", "compressed size of every cell at most, as 2MB", types.SIZE),
     option("--max-regression", _REGRESSION, types.regressions),
     ACROSS,
+    *_OF_TWO,
 )
 def check(options: SimpleNamespace) -> int:
-    """Exit with 1 when a run breaks a limit. The output is a summary in Markdown. Needs no engine."""
+    """Exit with 1 when a run breaks a limit, with 3 when noise hides whether it does. The output is a summary in
+    Markdown. Needs no engine, but for --before, which builds and measures two versions in the same blocks."""
     from rustimg_lab.analysis import regression
+    from rustimg_lab.model.metrics import Verdict
     from rustimg_lab.report import views
 
-    if options.max_regression and not options.against:
-        raise LabError("--max-regression: over which run? name it with --against NAME")
+    limits = regression.Limits(options.max_transfer or 0, options.max_regression or {})
+    failures = _measure_both(options) if options.before else _refuse_stray(options)
     after = output.load(options.run)
     before = output.load(options.against) if options.against else None
-    limits = regression.Limits(options.max_transfer or 0, options.max_regression or {})
-    broken = regression.check(after, limits, before, options.across_machines)
-    print(views.regression.markdown(options.run, after, broken, before), end="")
-    return output.exit_code([f"{each.cell}: {' '.join(each.what.split())}" for each in broken])
+    checked = regression.check(after, limits, before, options.across_machines)
+    print(views.regression.markdown(options.run, after, checked, before), end="")
+    broken, unsure = (
+        [f"{each.cell}: {' '.join(each.what.split())}" for each in checked.of(verdict)]
+        for verdict in (Verdict.FAIL, Verdict.CANNOT_TELL)
+    )
+    for line in unsure:
+        print(f"lab: cannot tell: {line}", file=sys.stderr)
+    return output.exit_code([*dict.fromkeys([*failures, *broken])]) or (3 if unsure else 0)
+
+
+def _refuse_stray(options: SimpleNamespace) -> list[str]:
+    """Complete the options of a check of runs. Raises LabError for one that has no effect on it."""
+    for each in _OF_TWO:
+        if each.name != "debian" and getattr(options, each.name):
+            raise LabError(f"{each.opts[0]} goes with --before REVISION|FOLDER alone: name that too, or leave it out")
+    if options.max_regression and not options.against:
+        raise LabError("--max-regression: over which run? name it with --against NAME, or a version with --before")
+    options.run = options.run or DEFAULT_RUN
+    return []
+
+
+def _measure_both(options: SimpleNamespace) -> list[str]:
+    """Build and measure the app and its version before, complete the options with their runs, and return a line on each
+    failure."""
+    from rustimg_lab.build import lab_toml, versions
+    from rustimg_lab.measure.plan import Plan
+    from rustimg_lab.pipeline import pairs, planner
+
+    if not (options.app and options.max_regression) or options.against:
+        raise LabError("--before goes with --app PATH and --max-regression, as cpu=5%, and without --against")
+    app = selection.load_app(options)
+    options.bases, options.profiles = options.bases or ["scratch"], options.profiles or ["optimized"]
+    options.allocators = options.allocators or lab_toml.allocators(app)[:1]
+    cells = selection.chosen_cells(options, app, matrix.usual("article", options.debian))
+    measured = (metrics.GUARDED[name].study for name in options.max_regression)
+    plans = []
+    for kind in dict.fromkeys(filter(None, measured)):
+        planner.programs(app, KINDS[kind], options.app)  # refuses an app that it cannot measure
+        made = planner.planner(kind, [planner.load_of(app)], Plan(options.blocks or 20), app)
+        plans.append((KINDS[kind], made))
+    with versions.before(app, options.before) as before:
+        options.run = options.run or pairs.run_name(app, before, cells)
+        options.against = pairs.name_before(options.run)
+        return pairs.run_pairs(selection.request(options, app), before, cells, plans)
 
 
 @command(

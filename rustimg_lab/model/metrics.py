@@ -27,6 +27,9 @@ class Verdict(StrEnum):
     EQUAL = "the same"
     NO_DIFFERENCE = "no difference detectable"
     TOO_NOISY = "too noisy"
+    PASS = "pass"  # of a check: the limit is kept
+    FAIL = "fail"
+    CANNOT_TELL = "cannot tell"
 
 
 LESS, FEWER = (Verdict.LESS, Verdict.MORE), (Verdict.FEWER, Verdict.MORE)

@@ -1,10 +1,12 @@
 """What changed between two runs, and whether one keeps its limits: on runs that are made up, and in the workflow."""
 
 import os
+import re
 import shutil
 import subprocess
 import uuid
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -15,12 +17,14 @@ from support.lab import TINY, forget
 from rustimg_lab.analysis import comparison, regression
 from rustimg_lab.analysis.regression import Limits
 from rustimg_lab.build import lab_toml
+from rustimg_lab.cli import main
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study, Treatment
 from rustimg_lab.model import matrix
 from rustimg_lab.model.metrics import Verdict
+from rustimg_lab.model.names import BEFORE as BEFORE_MARK
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import ROOT
 from rustimg_lab.report import views
@@ -30,6 +34,7 @@ from rustimg_lab.store.rows import Observation
 ONE, OTHER, THIRD = (matrix.cell("scratch", "optimized", name) for name in matrix.ALLOCATORS)
 MACHINE = {"cpu_model": "a", "cpus": 2}
 CPU = "cpu_us_per_request"
+SERVER = ("--app", "tests/crates/server")
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
 
     def run(name: str, cells: dict, machine: dict = MACHINE, blocks: int = 12, seed: int = 1) -> pd.DataFrame:
-        generator = np.random.default_rng(seed)
+        generator, image = np.random.default_rng(seed), f"sha256:{name}"
         with runs.open_run(name, machine) as opened:
             for cell, found in cells.items():
                 if found is None:
@@ -47,9 +52,9 @@ def make(tmp_path, monkeypatch):
                 size, _ = found
                 sizes = {"unpacked_bytes": size, "app_bytes": size, "base_bytes": 0, "compressed_bytes": size // 2,
                          "runs": True, "rustc": "1.96"}  # fmt: skip
-                opened.append(cell, "sha256:1", [Observation(key, value) for key, value in sizes.items()])
-            treatments = [Treatment(cell, "sha256:1", cell.slug) for cell, found in cells.items() if found]
-            treatments.append(Treatment(ONE, "sha256:1", ONE.slug + TWIN))
+                opened.append(cell, image, [Observation(key, value) for key, value in sizes.items()])
+            treatments = [Treatment(cell, image, cell.slug) for cell, found in cells.items() if found]
+            treatments.append(Treatment(ONE, image, ONE.slug + TWIN))
 
             def observe(treatment: Treatment) -> list[Observation]:
                 _, cpu = cells[treatment.cell]
@@ -92,7 +97,7 @@ def test_two_machines_are_refused_with_what_differs_unless_asked(make):
     with pytest.raises(LabError, match=r"two machines \(cpus 2 -> 4\).*--across-machines"):
         regression.speeds(before, after)
     assert len(regression.speeds(before, after, across_machines=True)) == 2
-    assert regression.check(after, Limits(max_regression={"size": 0}), before) == []  # bytes are no machine's
+    assert regression.check(after, Limits(max_regression={"size": 0}), before).findings == []  # bytes are no machine's
 
 
 @pytest.mark.parametrize(
@@ -107,7 +112,7 @@ def test_two_machines_are_refused_with_what_differs_unless_asked(make):
             {**BEFORE, ONE: (2_021_000, 50.0)},
             ["unpacked 2.000 MB -> 2.021 MB: +1.05%, more than +1%"],
         ),
-        (Limits(max_regression={"cpu": 0.05}), {**BEFORE, ONE: (2_000_000, 51.0)}, []),
+        (Limits(max_regression={"cpu": 0.05}), {**BEFORE, ONE: (2_000_000, 50.5)}, []),
         (Limits(max_regression={"cpu": 0.05}), {**BEFORE, ONE: (2_000_000, 60.0)}, ["more than +5%"]),
         (Limits(), {ONE: BEFORE[ONE], OTHER: None}, ["does not work: error | no\n<b>"]),
         (Limits(), {ONE: BEFORE[ONE]}, ["gone: it is in the other run"]),
@@ -115,27 +120,31 @@ def test_two_machines_are_refused_with_what_differs_unless_asked(make):
 )
 def test_what_is_not_kept_is_told(make, limits, after, said):
     before, after = make("a", BEFORE), make("b", after, seed=2)
-    broken = regression.check(after, limits, before)
-    assert len(broken) == len(said)
-    for one, text in zip(broken, said, strict=True):
+    checked = regression.check(after, limits, before)
+    for one, text in zip(checked.of(Verdict.FAIL), said, strict=True):
         assert text in one.what
-    summary = views.regression.markdown("b", after, broken, before)
+    assert checked.verdict is (Verdict.FAIL if said else Verdict.PASS)
+    summary = views.regression.markdown("b", after, checked, before)
     assert summary.startswith("### Run b: " + ("all checks passed" if not said else f"{len(said)} check failed"))
     rows = [line for line in summary.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1  # a | in a reason makes no column
-    assert len(summary.splitlines()) == 2 + (len(said) + 1 if said else 0) + len(rows) and "<b>" not in summary
+    told = len(checked.findings) + len(checked.notes)
+    assert len(summary.splitlines()) == 2 + (told and told + 1) + len(rows) and "<b>" not in summary
 
 
 def test_a_cell_that_is_not_known_to_have_kept_a_limit_has_not(make):
     before, limits = make("a", BEFORE), Limits(max_regression={"size": 0.01, "cpu": 0.05})
     alone = {ONE: BEFORE[ONE]}
-    (one,) = regression.check(make("b", {ONE: BEFORE[ONE], OTHER: None}), limits, before)
+    (one,) = regression.check(make("b", {ONE: BEFORE[ONE], OTHER: None}), limits, before).of(Verdict.FAIL)
     assert one.what.startswith("does not work")
-    told = [each.what for each in regression.check(make("c", BEFORE, blocks=1), limits, before)]
-    assert told == ["throughput-a: server CPU per request, µs: not measured in both runs alike"] * 2
+    whole = make("c", BEFORE)
+    rows = whole.rows
+    unmeasured = replace(whole, rows=rows[rows["cell"].ne(OTHER.slug) | rows["study"].eq("")])
+    (one,) = regression.check(unmeasured, limits, before).of(Verdict.FAIL)
+    assert one.what == "throughput-a: server CPU per request, µs: not measured in both runs alike"
     sized = make("d", alone)
     unsized = replace(sized, rows=sized.rows[sized.rows["metric"] != "compressed_bytes"])
-    (gone, unknown) = regression.check(unsized, Limits(max_regression={"transfer": 0.01}), before)
+    (gone, unknown) = regression.check(unsized, Limits(max_regression={"transfer": 0.01}), before).findings
     assert gone.what.startswith("gone") and unknown.what == "compressed not known after"
     with pytest.raises(LabError, match="run 'a' has no cell with a size"):
         regression.check(replace(before, rows=before.rows[before.rows["study"] != ""]), limits)
@@ -156,7 +165,7 @@ def test_warnings_and_a_twin_without_its_original_are_no_reason_to_fail(make):
     before.environment.studies["throughput-a"].parameters["warning"] = "the CPUs are shared"
     orphan = replace(after, rows=after.rows[(after.rows["cell"] != ONE.slug) | (after.rows["study"] == "")])
     found = regression.speeds(before, orphan)
-    assert found.attrs["notes"] == ["throughput-a: the CPUs are shared"]
+    assert found.attrs["notes"][0] == "throughput-a: the CPUs are shared"
     assert found["cell"].tolist() == [OTHER.slug] and found["verdict"].tolist() == [Verdict.TOO_NOISY]  # no floor
 
 
@@ -165,6 +174,160 @@ def test_a_limit_on_what_nobody_measured_is_told(make):
         regression.check(make("a", BEFORE), Limits(max_regression={"memory": 0.05}), make("b", BEFORE))
     with pytest.raises(LabError, match="unknown limit 'sze': did you mean 'size'"):
         regression.check(make("a", BEFORE), Limits(max_regression={"sze": 0.05}))
+
+
+def add_pairs(name: str, ratio: float, blocks: int = 20, before: str = "a") -> None:
+    """Adds a study to a run: the image of run `before` and its own of cell ONE, in the same blocks."""
+    generator = np.random.default_rng(5)
+    images = {BEFORE_MARK: f"sha256:{before}", "": f"sha256:{name}", BEFORE_MARK + TWIN: f"sha256:{before}"}
+    treatments = tuple(Treatment(ONE, image, ONE.slug + mark) for mark, image in images.items())
+    load = {"workload": "batch", "workers": 2, "connections": 16, "warning": ""}
+    plan = Study("throughput-b", "throughput", load, treatments, ONE.slug + BEFORE_MARK, CPU, blocks, 1,
+                 contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
+
+    def observe(treatment: Treatment) -> list[Observation]:
+        own = 1 if BEFORE_MARK in treatment.name else ratio
+        return [Observation(CPU, 50 * own * float(np.exp(0.02 * generator.standard_normal())))]
+
+    with runs.open_run(name, MACHINE) as opened:
+        trials.run_study(plan, opened, observe)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "blocks", "verdict", "said"),
+    [
+        (1.0, 20, Verdict.PASS, r"throughput-b: .*: [-+]0\.\d+% \(at least -\S+%, at most \+[0-4]\.\d+%, 20 blocks\)$"),
+        (
+            1.1,
+            20,
+            Verdict.FAIL,
+            r"\+(9|10)\.\d+%, more than \+5% \(at least \+[89]\.\d+%, at most \+1\d\.\d+%, 20 blocks\)$",
+        ),
+        (1.05, 20, Verdict.CANNOT_TELL, r"more than \+5% or not: about \d+ blocks needed$"),
+        (1.1, 2, Verdict.CANNOT_TELL, r": 2 blocks, too few for an answer: about \d+ blocks needed$"),
+        (3.0, 1, Verdict.CANNOT_TELL, r": 1 block, too few for an answer: at least 3 blocks needed$"),
+    ],
+)
+def test_a_version_in_the_same_blocks_passes_fails_or_cannot_be_told(make, ratio, blocks, verdict, said):
+    before, limits = make("a", {ONE: BEFORE[ONE]}, blocks=1), Limits(max_regression={"cpu": 0.05})
+    make("b", {ONE: BEFORE[ONE]}, blocks=1)
+    add_pairs("b", ratio, blocks)
+    (one,) = (checked := regression.check(runs.load("b"), limits, before)).findings
+    assert (one.cell, one.verdict) == (ONE.slug, verdict) and re.search(said, one.what), one
+    assert checked.notes == []  # nothing drifts between what shares its blocks
+    assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "cpu=5%"]) == {
+        Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.CANNOT_TELL: 3
+    }[verdict]  # fmt: skip
+
+
+def test_pairs_of_another_version_than_the_run_before_do_not_count(make):
+    make("a", {ONE: BEFORE[ONE]})
+    other = make("c", {ONE: BEFORE[ONE]}, seed=2)
+    make("b", {ONE: BEFORE[ONE]}, seed=3)
+    add_pairs("b", 1.5)
+    checked = regression.check(runs.load("b"), Limits(max_regression={"cpu": 0.05}), other)
+    assert checked.verdict is Verdict.PASS and "throughput-a" in checked.findings[0].what
+    assert len(checked.notes) == 1 and "the two runs share no block" in checked.notes[0]
+
+
+def test_one_image_in_both_runs_passes_without_a_measurement(make):
+    run = make("a", BEFORE, blocks=1)
+    checked = regression.check(run, Limits(max_regression={"cpu": 0.05, "memory": 0.01}), run)
+    assert [each.verdict for each in checked.findings] == [Verdict.PASS] * 4 and not checked.notes
+    assert "one image before and after" in checked.findings[0].what
+
+
+def test_a_limit_that_noise_never_keeps_is_refused():
+    with pytest.raises(LabError, match="limit 'cpu=0%': what has noise"):
+        Limits(max_regression={"cpu": 0.0})
+
+
+def test_the_crate_and_the_section_that_grew_are_named(make):
+    limits, parts = Limits(max_regression={"size": 0.01}), {"a": (1000, 500, 90), "b": (1100, 9500, 80)}
+    grown = {ONE: (2_100_000, 50.0)}
+    for name, sizes in (("a", {ONE: BEFORE[ONE]}), ("b", grown)):
+        make(name, sizes, blocks=1)
+    (one,) = regression.check(runs.load("b"), limits, runs.load("a")).findings
+    assert one.what.endswith("more than +1%; crate not recorded in both runs, section not recorded in both runs")
+    for name, (tokio, serde, text) in parts.items():
+        with runs.open_run(name, MACHINE) as opened:
+            found = [
+                Observation("crate_bytes", size, detail=crate) for crate, size in (("tokio", tokio), ("serde", serde))
+            ]
+            opened.append(ONE, f"sha256:{name}", [*found, Observation("section_bytes", text, detail=".text")])
+    (one,) = regression.check(runs.load("b"), limits, runs.load("a")).findings
+    assert one.what.endswith("more than +1%; crate serde +9,000 bytes")
+
+
+def trials_of(generator, noise: str, blocks: int, names: list[str], ratio: float = 1.0) -> pd.DataFrame:
+    """Trials of many cells of a study, each of them a study of its own to a check, without what a block shares."""
+    shape = blocks, len(names)
+    logs = {
+        "epyc": lambda: generator.normal(0, 0.066, shape),
+        "service": lambda: generator.normal(0, 0.10, shape),
+        "t3": lambda: generator.standard_t(3, shape) * 0.066 / np.sqrt(3),
+        "tests": lambda: (
+            generator.normal(0, 0.064, shape) + (generator.random(shape) < 0.1) * generator.exponential(0.3, shape)
+        ),
+    }[noise]()
+    frame = pd.DataFrame(np.exp(logs) * ratio, columns=names).rename_axis("block").reset_index()
+    return frame.melt("block", var_name="cell")
+
+
+def answers(noise: str, blocks: int, ratio: float, machine: tuple = (), paired: bool = True) -> pd.Series:
+    """The share of each answer in 400 checks of one cell with a limit of 5%. `machine`: how much slower it is in each
+    block before, and in each block after."""
+    generator, names = np.random.default_rng(20261127), [f"c{number}" for number in range(400)]
+    before = trials_of(generator, noise, blocks, [*names, *(name + TWIN for name in names)])
+    after = trials_of(generator, noise, blocks, names, ratio)
+    for trials_, slower in zip((before, after), machine, strict=False):
+        trials_["value"] *= np.asarray(slower)[trials_["block"]]
+    found = comparison.between(before, after, paired=paired).assign(study="s", what="w")
+    told = pd.Series([regression._answer(each, 0.05, 1).verdict for each in found.itertuples()])
+    return told.value_counts(normalize=True).reindex([Verdict.PASS, Verdict.FAIL, Verdict.CANNOT_TELL], fill_value=0)
+
+
+@pytest.mark.parametrize("noise", ["epyc", "service"])
+def test_a_check_of_20_blocks_finds_twice_its_limit(noise):
+    assert answers(noise, 20, 1.10)[Verdict.FAIL] >= 0.9
+
+
+@pytest.mark.parametrize("noise", ["epyc", "service", "t3", "tests"])
+@pytest.mark.parametrize("blocks", [3, 20])
+def test_a_check_rarely_gives_a_wrong_answer(noise, blocks):
+    assert answers(noise, blocks, 1.0)[Verdict.FAIL] <= 0.06
+    assert answers(noise, blocks, 1.05)[Verdict.PASS] <= 0.08  # 0.05, and three times the error of 400 checks
+    assert answers(noise, blocks, 1.25)[Verdict.PASS] <= 0.01
+
+
+def test_a_shift_of_the_machine_is_no_regression_to_blocks_that_share_it():
+    slower = np.where(np.arange(20) < 10, 1.0, 1.05) * np.exp(np.random.default_rng(1).normal(0, 0.05, 20))
+    assert answers("epyc", 20, 1.0, (slower, slower))[Verdict.FAIL] <= 0.06
+    assert answers("epyc", 20, 1.0, (np.ones(20), np.full(20, 1.05)), paired=False)[Verdict.FAIL] > 0.1
+
+
+@pytest.mark.parametrize("noise", ["epyc", "service", "t3", "tests"])
+def test_a_check_of_2_blocks_cannot_tell(noise):
+    assert answers(noise, 2, 3.0)[Verdict.CANNOT_TELL] == 1
+
+
+def test_as_many_blocks_as_a_check_needs_are_enough_four_times_in_five():
+    one = SimpleNamespace(error=0.10 * np.sqrt(1.5 / 5), blocks=5)  # a pair of trials, one of them with a twin
+    (needed,) = map(int, re.findall(r"\d+", regression._blocks_needed(one, 0.05)))
+    assert 30 < needed < 60 and 0.75 <= answers("service", needed, 1.0)[Verdict.PASS] <= 0.88
+    assert regression._blocks_needed(SimpleNamespace(error=9.0, blocks=5), 0.05) == "more than 10,000 blocks"
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.05, 0.2])
+def test_the_drift_between_blocks_is_told_from_the_noise_of_trials(shared):
+    generator, names = np.random.default_rng(3), ["a", "b", "c", "d"]
+    found = []
+    for _ in range(60):
+        samples = trials_of(generator, "epyc", 20, names)
+        samples["value"] *= np.exp(generator.normal(0, shared, 20))[samples["block"]]
+        found.append(comparison.block_sd(samples) ** 2)
+    assert np.sqrt(np.mean(found)) == pytest.approx(shared, rel=0.1, abs=0.015)
+    assert np.isnan(comparison.block_sd(trials_of(generator, "epyc", 20, ["a"])))
 
 
 @pytest.mark.parametrize("count", [10, 20])
@@ -188,14 +351,22 @@ def test_the_interval_between_two_studies_covers_the_truth(count):
         (("compare", "recorded", "recoded"), "unknown run 'recoded'"),
         (("compare", "recorded", "recorded/allocators"), ""),
         (("check", "--run", "recorded", "--max-regression", "size=1%"), "over which run? name it with --against"),
+        (("check", "--run", "recorded", "--blocks", "9"), "--blocks goes with --before REVISION|FOLDER alone"),
+        (("check", "--bases", "debian"), "--bases goes with --before REVISION|FOLDER alone"),
+        (("check", "--before", "HEAD", "--max-regression", "cpu=5%"), "--before goes with --app PATH"),
+        (("check", *SERVER, "--before", "HEAD", "--max-regression", "cpu=0%"), "limit 'cpu=0%': what has noise"),
+        (("check", *SERVER, "--before", "nonesuch", "--max-regression", "cpu=5%"), "neither a folder nor a"),
+        (("check", *SERVER, "--before", "docs", "--max-regression", "cpu=5%"), "docs: no Cargo.toml there"),
+        (("check", *SERVER, "--before", "HEAD", "--max-regression", "cpu=5%"), "no Docker engine answers"),
+        (("check", "--app", "tests/crates/tiny", "--before", "HEAD", "--max-regression", "cpu=5%"), "has no [serve]"),
         (("check", "--run", "recorded", "--max-regression", "size=1"), "'size=1' is no limit, as size=1%"),
         (("check", "--run", "recorded", "--max-transfer", "2"), "'2' is no size"),
     ],
 )
 def test_bad_input_is_one_line(lab, arguments, said):
-    done = lab(*arguments)
+    done = lab(*arguments, DOCKER_HOST="unix:///nonexistent")
     if said:
-        assert done.returncode == 2 and said in done.stderr.splitlines()[-1]
+        assert done.returncode == 2 and said in done.stderr.splitlines()[-1] and done.stdout == ""
     else:
         assert done.returncode == 0 and "measured no cell alike" in done.stdout
 

@@ -6,19 +6,22 @@ import pandas as pd
 
 from rustimg_lab.analysis import cells, comparison, regression
 from rustimg_lab.model import metrics, names
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
 from rustimg_lab.report.views.style import intervals
+from rustimg_lab.store.runs import RunData
 
 
-def markdown(
-    name: str, after: pd.DataFrame, broken: list[regression.Broken], before: pd.DataFrame | None = None
-) -> str:
-    """The outcome for a pull request: what is broken, and every cell's sizes with their change over the other run's."""
-    count = len(broken)
-    outcome = f"{count} check{'s' * (count != 1)} failed" if broken else "all checks passed"
-    lines = [f"### Run {name}: {outcome}", ""]
-    lines += [f"- **{_text(each.cell)}**: {_text(each.what)}" for each in broken] + [""] * bool(broken)
+def markdown(name: str, after: RunData, checked: regression.Checked, before: RunData | None = None) -> str:
+    """The outcome for a pull request: the findings, and every cell's sizes with their change over the other run's."""
+    failed, unsure = (len(checked.of(verdict)) for verdict in (Verdict.FAIL, Verdict.CANNOT_TELL))
+    counts = [f"{failed} check{'s' * (failed != 1)} failed"] * bool(failed)
+    counts += [f"{unsure} check{'s' * (unsure != 1)} cannot tell"] * bool(unsure)
+    lines = [f"### Run {name}: {', '.join(counts) or 'all checks passed'}", ""]
+    lines += [f"- **{_text(each.cell)}**: {each.verdict}: {_text(each.what)}" for each in checked.findings]
+    lines += [f"- note: {_text(note)}" for note in checked.notes]
+    lines += [""] * bool(checked.findings or checked.notes)
     lines += ["| cell | unpacked, MB | compressed, MB | works |", "| --- | ---: | ---: | --- |"]
     table = cells.cell_table(after)
     attrs = {"stand_ins": set(table.loc[table["stand_in"], "base"])}
