@@ -9,7 +9,7 @@ from rustimg_lab.engine import capabilities, images
 from rustimg_lab.errors import unknown
 from rustimg_lab.measure import services
 from rustimg_lab.measure.load import Load
-from rustimg_lab.measure.plan import Plan, PlanError, Study, Treatment
+from rustimg_lab.measure.plan import SHUFFLED, WILLIAMS, Plan, PlanError, Study, Treatment
 from rustimg_lab.model import names
 from rustimg_lab.model.app import App
 from rustimg_lab.store.runs import Run
@@ -48,6 +48,7 @@ class StudyContext:
         twin = replace(known[baseline], name=baseline + names.TWIN)
         before = self.run.environment.get("studies", {}).get(name, {})
         seed = before.get("seed", random.randrange(1 << 32)) if plan.seed is None else plan.seed
+        design = before.get("design", SHUFFLED) if before else WILLIAMS  # a study keeps the one that it began with
         contents = {each.name: images.contents_digest(each.image) for each in treatments}
         every, parameters = (*treatments, twin), parameters | services.described(self.app)
-        return Study(name, kind, parameters, every, baseline, metric, plan.blocks, seed, plan.width, contents)
+        return Study(name, kind, parameters, every, baseline, metric, plan.blocks, seed, plan.width, contents, design)

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from typing import Any
 
 from rustimg_lab.errors import LabError
@@ -12,6 +13,9 @@ from rustimg_lab.store.runs import Run
 
 Measure = Callable[["Treatment"], list[Observation]]  # the numbers of one trial; raises Lost
 Studies = Iterator[tuple["Study", Measure]]  # each with how a trial of it is measured
+
+SHUFFLED, WILLIAMS = "shuffled", "Williams"  # how the order of a block is drawn; the first in runs of older labs
+DRAWS = 50  # of a Williams square, of which the one with the best neighbours across blocks is taken
 
 
 class PlanError(LabError):
@@ -58,10 +62,14 @@ class Study:
     seed: int
     width: float | None = None
     contents: dict[str, str] = field(default_factory=dict)  # by treatment: a digest of what its image holds
+    design: str = WILLIAMS
 
     def order(self, block: int) -> list[Treatment]:
-        """The block's treatments in the order in which they have their turn."""
-        return random.Random(f"{self.seed}:{block}").sample(self.treatments, len(self.treatments))
+        """Return the block's treatments in the order in which they have their turn."""
+        if self.design == SHUFFLED:
+            return random.Random(f"{self.seed}:{block}").sample(self.treatments, len(self.treatments))
+        (places,) = islice(_orders(len(self.treatments), self.seed), block, block + 1)
+        return [self.treatments[place] for place in places]
 
     def as_dict(self) -> dict[str, Any]:
         """For the environment of a run."""
@@ -73,9 +81,31 @@ class Study:
             "baseline": self.baseline,
             "metric": self.metric,
             "seed": self.seed,
+            "design": self.design,
             "stopping": stopping,
             "contents": self.contents,
         }
+
+
+def _orders(count: int, seed: int) -> Iterator[list[int]]:
+    """Yield the order of each block: rows of Williams squares (Aust. J. Sci. Res. A 2, 149, 1949), in which each of
+    `count` treatments follows each other equally often. Names and rows are drawn anew for each square, so that no row
+    begins with what the row before ended with, and no pair meets twice where two rows meet, as far as that can be."""
+    base = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]
+    square = [[(start + step) % count for step in base] for start in range(count)]
+    square += [row[::-1] for row in square] if count % 2 else []
+    draw, before = random.Random(f"{seed}:{WILLIAMS}"), [[-1]]
+
+    def unlike(rows: list[list[int]]) -> int:
+        return len({(one[-1], other[0]) for one, other in pairwise(before + rows) if one[-1] != other[0]})
+
+    while True:
+        drawn = []
+        for _ in range(DRAWS):
+            names, rows = draw.sample(range(count), count), draw.sample(square, len(square))
+            drawn.append([[names[place] for place in row] for row in rows])
+        yield from (before := max(drawn, key=unlike))
+        before = before[-1:]
 
 
 def going_on(study: Study, run: Run) -> None:

@@ -1,6 +1,6 @@
 """The schedule of every study: randomized complete blocks with an A/A control; each trial is a row.
 
-A block holds each treatment once, in an order drawn from the study's seed and the block's number; so the order of a run
+A block holds each treatment once, in an order drawn from the study's seed (see `measure/plan.py`); so the order of a run
 that goes on is the one that it began with. A trial that is lost is repeated once, in its place.
 """
 

@@ -31,6 +31,7 @@ class StudyPlan:
         str, float
     ]  # after how many `blocks`, or at which relative `width` of the intervals, `at_most` blocks
     contents: dict[str, str]  # by cell: a SHA-256 of what its image holds
+    design: str = "shuffled"  # how the order of each block was drawn; "Williams": each cell follows each equally often
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from itertools import islice, pairwise
 
 import pytest
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import trials
+from rustimg_lab.measure import context, plan, trials
 from rustimg_lab.measure.plan import Lost, Study, Treatment
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.names import TWIN
@@ -30,10 +31,10 @@ LOAD = {"workload": "batch", "workers": 1, "connections": 16, "warning": ""}
 def study(blocks: int = 3, **changes: object) -> Study:
     twin = Treatment(CELLS[0], TREATMENTS[0].image, BASELINE + TWIN)
     contents = {treatment.name: "0" for treatment in TREATMENTS}
-    plan = {"name": "s", "kind": "throughput", "parameters": LOAD, "seed": 7,
-            "treatments": (*TREATMENTS, twin), "baseline": BASELINE, "metric": "cpu_us_per_request",
-            "blocks": blocks, "contents": contents}  # fmt: skip
-    return Study(**plan | changes)
+    settings = {"name": "s", "kind": "throughput", "parameters": LOAD, "seed": 7,
+                "treatments": (*TREATMENTS, twin), "baseline": BASELINE, "metric": "cpu_us_per_request",
+                "blocks": blocks, "contents": contents}  # fmt: skip
+    return Study(**settings | changes)
 
 
 def good(treatment: Treatment) -> list[Observation]:
@@ -56,14 +57,50 @@ def trial_rows():
 
 
 def test_every_block_holds_each_treatment_once_in_an_order_of_its_own():
-    plan = study()
-    orders = [[treatment.name for treatment in plan.order(block)] for block in range(50)]
+    planned = study()
+    orders = [[treatment.name for treatment in planned.order(block)] for block in range(50)]
     assert all(sorted(order) == sorted(orders[0]) and len(set(order)) == 5 for order in orders)
-    assert len(set(map(tuple, orders))) > 25
+    assert len(set(map(tuple, orders))) >= 10
     assert orders == [[treatment.name for treatment in study().order(block)] for block in range(50)]
     assert orders != [[treatment.name for treatment in study(seed=8).order(block)] for block in range(50)]
     first = Counter(order[0] for order in orders)
     assert set(first) == set(orders[0])  # nobody is always first, or never
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 6, 7, 8, 13, 24])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_each_treatment_follows_each_other_equally_often_within_blocks_and_none_itself_across_them(count, seed):
+    rows = count * (2 if count % 2 else 1)  # of a Williams square
+    orders = list(islice(plan._orders(count, seed), 3 * rows))
+    for begin in range(0, len(orders), rows):
+        square = orders[begin : begin + rows]
+        pairs = Counter(pair for order in square for pair in pairwise(order))
+        assert len(pairs) == count * (count - 1) and set(pairs.values()) == {rows // count}
+        for place in (0, -1):  # each is as often first, and as often last
+            assert set(Counter(order[place] for order in square).values()) == {rows // count}
+        across = [(before[-1], after[0]) for before, after in pairwise(square)]
+        if count > 3:
+            assert len(set(across)) == len(across) and all(before != after for before, after in across)
+    assert count == 3 or orders[:rows] != orders[rows : 2 * rows]  # three have few such orders
+
+
+def test_a_study_that_was_begun_by_an_older_lab_keeps_its_order(run, monkeypatch):
+    monkeypatch.setattr(context.images, "contents_digest", lambda image: "0")  # there is no engine in this test
+    begun = context.StudyContext([TREATMENTS], plan.Plan(3, seed=7), run)
+
+    def planned() -> Study:
+        return begun.study("s", "throughput", "cpu_us_per_request", LOAD)
+
+    assert planned().design == plan.WILLIAMS
+    trials.run_study(study(design=plan.SHUFFLED), run, good)
+    del run.environment["studies"]["s"]["design"]  # as labs recorded it that had one design
+    resumed = planned()
+    assert resumed.as_dict()["design"] == plan.SHUFFLED
+    for block in range(9):
+        expected = random.Random(f"7:{block}").sample(resumed.treatments, len(resumed.treatments))
+        assert resumed.order(block) == expected
+    assert trials.run_study(resumed, run, good) == [] and len(trial_rows()) == 15
+    assert environment.typed(run.environment).studies["s"].design == plan.SHUFFLED
 
 
 def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_stolen(run):

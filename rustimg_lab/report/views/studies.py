@@ -4,7 +4,7 @@ import pandas as pd
 from IPython.display import HTML
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis import carry_over, comparison
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.paths import PUBLISHED
@@ -102,10 +102,20 @@ def studies(run: RunData) -> Styler:
             "seed": str(plan.seed),
             "CPUs of the server": about.get("server_cpus", ""),
             "of the generator": about.get("generator_cpus", ""),
+            "carry-over, clearest (95%, all at once)": _carried(run, name),
             "note": about["warning"],
         }
         shown.append(line)
     return style(shown, {"took, min": "{:.1f}"})
+
+
+def _carried(run: RunData, study: str) -> str:
+    """The clearest carry-over of a study in words; "" where there is none to tell."""
+    if not (found := carry_over.of_study(run, study)):
+        return ""
+    after, ratio, low, high, verdict = found
+    cell = cell_in_words(after, {"stand_ins": run.environment.stand_ins})
+    return f"{ratio:.3f} ({low:.3f} to {high:.3f}) after {cell}: {verdict}"
 
 
 def lost(run: RunData) -> Styler | HTML:
