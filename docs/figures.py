@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from rustimg_lab.analysis import attribution, cells, deploy, factorials, profile_effects, recommendation
+from rustimg_lab.analysis import attribution, cells, deploy, factorials, profile_effects, recommendation, scaling
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.model import metrics
 from rustimg_lab.paths import PACKAGE, ROOT
@@ -27,6 +27,18 @@ def tables(run: str, notebook: str = "", **parameters: Any) -> None:
 def allocators() -> None:
     """Print what jemalloc gains over musl malloc under load."""
     print(views.verdicts.allocator_verdict(runs.load("recorded/allocators"), "throughput-batch-1w-16c"))
+
+
+def threads(tabled: bool = False) -> None:
+    """Print what a second worker gains, or the tables of that run; until it is recorded, where its commands are."""
+    if "recorded/threads" not in runs.runs():
+        print("What a second worker thread gains is not recorded yet; docs/results.md has the commands, under Threads.")
+    elif tabled:
+        tables("recorded/threads", "03_throughput")
+    else:
+        run = runs.load("recorded/threads")
+        print(views.verdicts.allocator_verdict(run, "throughput-batch-2w-16c") + "\n")
+        print(views.verdicts.speed_up(scaling.speed_up(run, "batch", 16)))
 
 
 def memory() -> None:

@@ -83,7 +83,7 @@ def measure(
 ) -> "Run":
     """Measure the cells in a study of so many randomized blocks, recorded in a run of that name.
 
-    `study` is throughput, memory, latency, startup, deploy, or build. `app` as in `build`; of myip the server is
+    `study` is throughput, memory, rest, latency, startup, deploy, or build. `app` as in `build`; of myip the server is
     measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
     from rustimg_lab.errors import unknown
@@ -97,7 +97,9 @@ def measure(
     crate, kind = lab_toml.load(Path(app or MYIP).resolve()), KINDS[study]
     programs = planner.programs(crate, kind, Path(app) if app else None)
     lab_toml.refuse(crate, cells := list(cells))
-    plan = planner.planner(study, [planner.load_of(programs[0])], Plan(blocks), programs[0])
+    usual = planner.load_of(programs[0])
+    loads = [replace(usual, workers=workers) for workers in planner.usual_workers(programs[0], kind)]
+    plan = planner.planner(study, loads, Plan(blocks), programs[0])
     command = f"# in Python, lab.measure: {', '.join(map(str, cells))}; study {study}, {blocks} blocks"
     request = session.Request(programs[0], run, command=command)
     failures = studies.run_studies(request, cells, programs, plan, kind)

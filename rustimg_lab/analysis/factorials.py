@@ -13,7 +13,7 @@ from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import factorial, metrics
 from rustimg_lab.model.matrix import WITH
 from rustimg_lab.model.metrics import Metric
-from rustimg_lab.model.names import TWIN
+from rustimg_lab.model.names import MARK
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.store.runs import RunData
 
@@ -158,7 +158,7 @@ def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame,
     if wide.shape[1] < 2:
         raise LabError(f"{study} of run '{run.name}' has fewer than two blocks in which every cell has a value")
     told = comparison.of_study(run, study, about).attrs
-    own = wide[~wide.index.str.endswith(TWIN)]
+    own = wide[~wide.index.str.contains(MARK)]  # neither the twin nor cells with a setting of their allocator
     factors = samples.drop_duplicates("cell").set_index("cell").loc[own.index, ["base", "profile", "allocator"]]
     return own, factors, told["floor"], told["warning"]
 

@@ -11,10 +11,15 @@ from rustimg_lab.cli.options import ADDITIONS, GRID, KNOBS, command, option, run
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure.workloads import WORKLOADS
 from rustimg_lab.model import matrix
-from rustimg_lab.model.studies import KINDS, USUAL_LOAD
+from rustimg_lab.model.settings import KNOWN
+from rustimg_lab.model.studies import KINDS, REST, REST_S, USUAL_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, PROBES_RUN, STUDIES_RUN
 
 _WORKLOAD = "the requests; " + "; ".join(f"{each.name}: {each.summary}" for each in WORKLOADS.values())
+
+_WORKERS = "worker threads of the server under load"
+_WORKERS_SHOWN = "1; of throughput and memory 1,2 on two CPUs, 1,2,4... on more"
+_SETTINGS = f"cells with these settings of their allocator beside those without: {', '.join(KNOWN)}"
 
 
 @command(
@@ -53,7 +58,9 @@ def run(options: SimpleNamespace) -> int:
     option("--width", "end as soon as every 95% interval is narrower, as high / low - 1", types.PERCENT),
     option("--seconds", "measured seconds of a trial under load", types.COUNT, shown=USUAL_LOAD["seconds"]),
     option("--warmup", "seconds of load before those", types.COUNT, shown=USUAL_LOAD["warmup_s"]),
-    option("--workers", "worker threads of the server under load", types.counts, shown=USUAL_LOAD["workers"]),
+    option("--workers", _WORKERS, types.counts, shown=_WORKERS_SHOWN),
+    option("--settings", _SETTINGS, types.settings, metavar="NAME=NUMBER[,...]"),
+    option("--rest", "seconds after the load until memory is read again", types.COUNT, shown=REST_S),
     option("--connections", "connections of the load generator", types.COUNT, shown=USUAL_LOAD["connections"]),
     option("--baseline", "cell that others are compared with", default="", shown="the first", metavar="CELL"),
     option("--seed", "seed of the order in the blocks", click.INT, shown="drawn, and recorded"),
@@ -64,17 +71,18 @@ def measure(options: SimpleNamespace) -> int:
     from rustimg_lab.pipeline import planner, studies
 
     kind, app = KINDS[options.study], selection.load_app(options)
-    if options.study == "memory" and "init" in options.additions:
+    if options.study in ("memory", REST) and "init" in options.additions:
         raise LabError("--with init: memory is that of process 1, which is then the init: leave it out")
     options.run = options.run or (app.package if options.app else STUDIES_RUN)
     programs = planner.programs(app, kind, options.app)
-    loads = selection.chosen_loads(options, kind, app)
     usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not kind.of_builds else kind
     if kind.of_builds and not options.knobs:  # each cell is minutes of a trial: not every allocator of an own app
         options.allocators = options.allocators or (lab_toml.allocators(app)[:1] if options.app else kind.allocators)
     cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
-    plan = Plan(options.blocks, options.width and options.width / 100, options.baseline, options.seed)
-    made = planner.planner(options.study, loads, plan, programs[0])
+    planner.refuse_settings(settings := tuple(options.settings or ()), cells, programs[0])
+    width = options.width and options.width / 100
+    plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)
+    made = planner.planner(options.study, selection.chosen_loads(options, kind, app), plan, programs[0])
     request = selection.request(options, programs[0])
     return output.ended(options.run, studies.run_studies(request, cells, programs, made, kind))
 

@@ -79,10 +79,11 @@ def image_sources(options: SimpleNamespace) -> "Sources":
 
 
 def chosen_loads(options: SimpleNamespace, kind: Kind, app: App) -> "list[Load]":
-    """Return the loads that a study puts servers under. Raises LabError for an option that does not apply to it."""
+    """Return the loads that a study puts servers under. Raises LabError for an option that does not apply to it, and
+    where the number of workers depends on an engine that does not answer."""
     from rustimg_lab.pipeline import planner  # loads pandas
 
-    for name in LOAD_OPTIONS:
+    for name in (*LOAD_OPTIONS, "rest"):
         if getattr(options, name) is not None and name not in kind.load:
             raise LabError(f"--{name} says nothing to a study of {options.study}: leave it out")
     if options.app and options.workload:
@@ -92,11 +93,11 @@ def chosen_loads(options: SimpleNamespace, kind: Kind, app: App) -> "list[Load]"
         asked = [workloads.own(app)] if app.serve else []
     else:
         asked = list(map(workloads.find, options.workload or [usual.workload.name]))
-    if len(asked) > 1 and kind.load != LOAD_OPTIONS:
+    if len(asked) > 1 and "workers" not in kind.load:
         raise LabError(f"--workload: a study of {options.study} asks one; name one of {', '.join(options.workload)}")
     given = {"warmup_s": options.warmup, "seconds": options.seconds, "connections": options.connections}
     usual = replace(usual, **{name: value for name, value in given.items() if value})
-    workers = options.workers or [usual.workers]
+    workers = options.workers or planner.usual_workers(app, kind)
     return [replace(usual, workload=each, workers=number) for each in asked for number in workers]
 
 

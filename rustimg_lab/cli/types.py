@@ -8,6 +8,7 @@ from click.shell_completion import CompletionItem
 
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics
+from rustimg_lab.model.settings import Setting, parse
 
 
 class Names(click.ParamType):
@@ -76,6 +77,11 @@ def names(text: str) -> list[str]:
 def counts(text: str) -> list[int]:
     """Return whole numbers of 1 or more, which have commas between them."""
     return [COUNT.convert(each, None, None) for each in text.split(",")]
+
+
+def settings(text: str) -> list[Setting]:
+    """Return settings of allocators, which have commas between them. Raises LabError on one that is not known."""
+    return list(dict.fromkeys(map(parse, names(text))))
 
 
 def share(text: str) -> float:

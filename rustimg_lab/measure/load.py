@@ -13,7 +13,7 @@ from docker.errors import APIError
 
 from rustimg_lab.engine import capabilities, containers
 from rustimg_lab.engine.client import engine_cpus
-from rustimg_lab.measure.plan import Lost, PlanError
+from rustimg_lab.measure.plan import Lost, PlanError, Treatment
 from rustimg_lab.measure.server import Server, serving
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.store.runs import Run
@@ -59,8 +59,9 @@ class Load:
 def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, str]:
     """The server's CPUs, the generator's, and what a reader must know of that.
 
-    Apart where there are enough: one for one worker thread, two for more. On fewer than four CPUs one or two worker
-    threads can be measured, two of them only on CPUs shared with the generator. Raises PlanError where that is too few.
+    Apart where there are enough: one for each worker thread, and two for the generator (with one worker, at least one).
+    On fewer than four CPUs one or two worker threads can be measured, two of them only on CPUs shared with the
+    generator. Raises PlanError where that is too few.
     """
     cpus = engine_cpus() if cpus is None else cpus
     if len(cpus) < 2:
@@ -71,8 +72,16 @@ def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, s
             raise PlanError(f"{needed}, here are {len(cpus)}; use 1 or 2")
         both = _cpuset(cpus)
         return both, both, f"server and load generator share the CPUs {both}: they slow each other"
-    for_server = 1 if workers == 1 else 2
+    for_server = 1 if workers == 1 else min(workers, len(cpus) - 2)
     return _cpuset(cpus[-for_server:]), _cpuset(cpus[:-for_server][:2]), ""
+
+
+def usual_workers(cpus: list[int] | None = None) -> list[int]:
+    """Return the numbers of worker threads that a load study has: 1 and 2 on two CPUs or three, and with more CPUs each
+    power of two for which the server has a CPU per worker."""
+    cpus = engine_cpus() if cpus is None else cpus
+    most = 2 if 2 <= len(cpus) < 4 else max(len(cpus) - 2, 1)
+    return [1 << power for power in range(most.bit_length())]
 
 
 def service_cpus(workers: int) -> str:
@@ -82,14 +91,16 @@ def service_cpus(workers: int) -> str:
     return ",".join(each for each in map(str, engine_cpus()) if each not in taken) or generator
 
 
-def serve(image: str, load: Load, tools: str, **options: Any) -> AbstractContextManager[Server]:
-    """Start the image's server as the load wants it, and the container that asks on the CPUs of its own; `options` as
-    `serving` has them."""
+def serve(
+    treatment: Treatment, load: Load, tools: str, rest_s: int = 0, **options: Any
+) -> AbstractContextManager[Server]:
+    """Start the treatment's server as the load wants it, and the container that asks on the CPUs of its own; both stay
+    for `rest_s` after the load; `options` as `serving` has them."""
     server_cpus, client_cpus, _ = split_cpus(load.workers)
     client = options.pop("client", {}) | {"cpuset_cpus": client_cpus}
-    options |= {"workers": load.workers, "deadline_s": load.deadline_s, "cpus": server_cpus, "client": client}
+    options |= {"workers": load.workers, "deadline_s": load.deadline_s + rest_s, "cpus": server_cpus, "client": client}
     options["service_cpus"] = service_cpus(load.workers) if load.workload.services else ""
-    return serving(image, load.workload, tools, **options)
+    return serving(treatment.image, load.workload, tools, settings=treatment.environment, **options)
 
 
 def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:

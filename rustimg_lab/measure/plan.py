@@ -8,6 +8,8 @@ from typing import Any
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.matrix import Cell
+from rustimg_lab.model.settings import Setting
+from rustimg_lab.model.studies import REST_S
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
 
@@ -28,21 +30,30 @@ class Lost(Exception):
 
 @dataclass(frozen=True)
 class Treatment:
-    """What a block holds once: a cell's image, under the cell's name or as its twin."""
+    """What a block holds once: a cell's image, under the cell's name, with a setting of its allocator, or as a twin."""
 
     cell: Cell
     image: str
     name: str
+    setting: Setting | None = None  # of its allocator, when it is started
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables that its setting is."""
+        return self.setting.environment if self.setting else {}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a user says of a study: see `Study`. No `baseline`: the first cell; no `seed`: the run's, or a new one."""
+    """What a user says of a study: see `Study`. No `baseline`: the first cell; no `seed`: the run's, or a new one.
+    `settings`: those of allocators that cells have in turn; `rest_s`: from the end of a load until memory is read."""
 
     blocks: int
     width: float | None = None
     baseline: str = ""
     seed: int | None = None
+    settings: tuple[Setting, ...] = ()
+    rest_s: int = REST_S
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Study:
     width: float | None = None
     contents: dict[str, str] = field(default_factory=dict)  # by treatment: a digest of what its image holds
     design: str = WILLIAMS
+    continues: bool = False  # whether the study that is planned next takes turns with this one, block by block
 
     def order(self, block: int) -> list[Treatment]:
         """Return the block's treatments in the order in which they have their turn."""

@@ -68,6 +68,7 @@ def serving(
     under: Tool | None = None,
     files: bytes = b"",
     client: dict[str, Any] | None = None,
+    settings: dict[str, str] | None = None,
     shares_processes: bool = False,
     **options: Any,
 ) -> Iterator[Server]:
@@ -75,12 +76,14 @@ def serving(
 
     `tools` is the image of the benchmark tools. After `deadline_s` a server that knows of it ends by itself, whatever
     became of the lab; the next call of the lab removes others. `memory_bytes` is its limit, without swap; 0 for none.
-    `under` runs it under a tool; `files` (a tar archive for /) are there beside it; `options` are the container's,
-    `client` those of the one that asks, which is in the server's PID namespace too where it `shares_processes`. Raises
-    Lost, with the container's last log lines, when it does not start, or does not give the one right answer.
+    `under` runs it under a tool; `files` (a tar archive for /) are there beside it; `settings` are its allocator's
+    variables, `options` the container's, `client` those of the one that asks, which is in the server's PID namespace
+    too where it `shares_processes`. Raises Lost, with the container's last log lines, when it does not start, or does
+    not give the one right answer.
     """
     told = {"host": "0.0.0.0", "port": workload.port, "workers": workers, "deadline_s": deadline_s}
     arguments, environment = workload.serve.told(**told)
+    environment |= settings or {}
     command = [*images.command_under(image, under.command if under else []), *arguments]
     if under:
         environment |= under.environment

@@ -1,7 +1,7 @@
 """The schedule of every study: randomized complete blocks with an A/A control; each trial is a row.
 
-A block holds each treatment once, in an order drawn from the study's seed (see `measure/plan.py`); so the order of a run
-that goes on is the one that it began with. A trial that is lost is repeated once, in its place.
+A block holds each treatment once, in an order drawn from the study's seed (see `measure/plan.py`); so the order of a
+run that goes on is the one that it began with. A trial that is lost is repeated once, in its place.
 """
 
 import os
@@ -20,41 +20,53 @@ from rustimg_lab.store.runs import Run
 ATTEMPTS = 2
 
 
-def run_study(
-    study: plan.Study,
+def run_study(study: plan.Study, run: Run, measure: plan.Measure, *more: Callable, **named: Callable) -> list[str]:
+    """Run one study as `run_in_turns` does several, with the same further arguments."""
+    return run_in_turns([(study, measure)], run, *more, **named)
+
+
+def run_in_turns(
+    studies: list[tuple[plan.Study, plan.Measure]],
     run: Run,
-    measure: plan.Measure,
     on_trial: Callable[[int, int, str], None] = lambda done, planned, what: None,
     is_enough: Callable[[plan.Study, Run, int], bool] = lambda study, run, blocks: False,
 ) -> list[str]:
-    """Runs what of the study is not in the run yet, and returns a line on each trial that was given up.
+    """Run what of the studies is not in the run yet, a block of each in turn, and return a line on each trial that was
+    given up. Blocks of one number are so neighbours in time: what the machine does meanwhile is in all of them.
 
-    `measure` returns the numbers of one trial or raises Lost. `on_trial` hears how many trials of how many this call
-    has done, and which is next. `is_enough` says before each block whether those that are there, so many, suffice.
-    Raises PlanError when the run has another plan for this study.
+    A study comes with what returns the numbers of one trial of it or raises Lost. `on_trial` hears how many trials of
+    how many this call has done, and which is next. `is_enough` says before each block whether those that are there, so
+    many, suffice. Raises PlanError, before the first trial, when the run has another plan for a study.
     """
-    plan.going_on(study, run)
+    for study, _ in studies:
+        plan.going_on(study, run)
     here = capabilities.holds(run.environment, "same_kernel")
-    attempts = _attempts(study, run)
     given_up: list[str] = []
-    todo: dict[int, list[tuple[int, plan.Treatment]]] = {}
-    for block in range(study.blocks):
-        turns = enumerate(study.order(block))
-        todo[block] = [each for each in turns if not _is_over(attempts.get((block, each[1].name), []))]
-    done, planned = 0, sum(map(len, todo.values()))
-    for block, turns in todo.items():
-        if is_enough(study, run, block):
-            break
-        for order, treatment in turns:
-            on_trial(done, planned, f"block {block + 1} of {study.blocks}, {treatment.name}")
-            tried = attempts.get((block, treatment.name), [])
-            while not _is_over(tried):
-                found = [replace(each, block=block, order=order) for each in _trial(measure, treatment, here)]
-                run.append(treatment.cell, treatment.image, found, study=study.name, name=treatment.name)
-                tried = [*tried, found[-1].ok]
-            if not tried[-1]:
-                given_up.append(f"{study.name}, block {block + 1}, {treatment.name}: {found[-1].reason}")
-            done += 1
+    attempts = {study.name: _attempts(study, run) for study, _ in studies}
+    todo: dict[tuple[int, str], list[tuple[int, plan.Treatment]]] = {}
+    for study, _ in studies:
+        for block in range(study.blocks):
+            turns, own = enumerate(study.order(block)), attempts[study.name]
+            todo[block, study.name] = [each for each in turns if not _is_over(own.get((block, each[1].name), []))]
+    done, planned, ended = 0, sum(map(len, todo.values())), set()
+    for block in range(max(study.blocks for study, _ in studies)):
+        for study, measure in studies:
+            if block >= study.blocks or study.name in ended or is_enough(study, run, block):
+                ended.add(study.name)
+                continue
+            for order, treatment in todo[block, study.name]:
+                on_trial(done, planned, f"block {block + 1} of {study.blocks}, {treatment.name}")
+                tried = attempts[study.name].get((block, treatment.name), [])
+                while not _is_over(tried):
+                    found = [replace(each, block=block, order=order) for each in _trial(measure, treatment, here)]
+                    run.append(
+                        treatment.cell, treatment.image, found, study=study.name, name=treatment.name,
+                        setting=str(treatment.setting or ""),
+                    )  # fmt: skip
+                    tried = [*tried, found[-1].ok]
+                if not tried[-1]:
+                    given_up.append(f"{study.name}, block {block + 1}, {treatment.name}: {found[-1].reason}")
+                done += 1
     on_trial(done, planned, "done")
     return given_up
 

@@ -55,6 +55,11 @@ class Serve:
         """Whether it is told the port to listen on; else it has one of its own."""
         return any("{port}" in text for text in (*self.arguments, *dict(self.environment).values()))
 
+    @property
+    def takes_workers(self) -> bool:
+        """Whether it is told how many threads to have."""
+        return any("{workers}" in text for text in (*self.arguments, *dict(self.environment).values()))
+
     def told(self, **values: str | int) -> tuple[list[str], dict[str, str]]:
         """Arguments and environment with these values in them."""
 

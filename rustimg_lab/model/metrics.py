@@ -30,6 +30,8 @@ class Verdict(StrEnum):
     PASS = "pass"  # of a check: the limit is kept
     FAIL = "fail"
     CANNOT_TELL = "cannot tell"
+    GAINS = "adding a core makes it faster"
+    LOSES = "adding a core makes it slower"
 
 
 LESS, FEWER = (Verdict.LESS, Verdict.MORE), (Verdict.FEWER, Verdict.MORE)
@@ -132,6 +134,8 @@ CPU_US_PER_REQUEST = _of_load(
 )  # fmt: skip
 REQUESTS_PER_S = _of_load("requests_per_s", "requests per second, closed loop", "1/s", lower_is_better=False)
 REQUESTS = _of_load("requests")
+# A cell's requests per second with more worker threads, as a ratio to those with fewer; computed, in no row.
+SPEED_UP = Metric("speed_up", "speed-up", words=(Verdict.GAINS, Verdict.LOSES), lower_is_better=False)
 INSTRUCTIONS_PER_REQUEST = Metric(
     "instructions_per_request", "instructions per request", study="instructions", words=FEWER
 )
@@ -149,6 +153,7 @@ IDLE_RSS_BYTES = _of_memory("idle_rss_bytes")
 STEADY_RSS_BYTES = _of_memory("steady_rss_bytes", "resident memory under load", shown="{:.1f} MB")
 STEADY_ANONYMOUS_BYTES = _of_memory("steady_anonymous_bytes")
 PEAK_RSS_BYTES = _of_memory("peak_rss_bytes", "peak of the resident memory")
+RESTED_RSS_BYTES = _bytes("rested_rss_bytes", "resident memory after the load", study=studies.REST)
 SMALLEST_LIMIT_BYTES = _of_memory(
     "smallest_limit_bytes", "smallest memory limit", noun="smallest limit that suffices", shown="{:.1f} MiB",
     divisor=1 << 20,

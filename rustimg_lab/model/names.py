@@ -4,13 +4,14 @@ from typing import Any
 
 from rustimg_lab.model.matrix import WITH
 
-TWIN = "~twin"  # what the second name of the baseline's image ends with
-BEFORE = "~before"  # what the name of a cell ends with, ahead of TWIN, whose image is of the app's version before
+MARK = "~"  # in the name of a treatment, after its cell's: before a setting of the allocator, `before`, and `twin`
+TWIN = f"{MARK}twin"  # what the second name of the baseline's image ends with
+BEFORE = f"{MARK}before"  # what the name of a cell ends with, ahead of TWIN, whose image is of the app's version before
 
 
 def additions_of(cell: str) -> tuple[str, ...]:
     """Return the names of what a cell's image has beside the program, as its name says; empty where it has nothing."""
-    return tuple(filter(None, cell.removesuffix(TWIN).removesuffix(BEFORE).partition(WITH)[2].split("_")))
+    return tuple(filter(None, cell.partition(MARK)[0].partition(WITH)[2].split("_")))
 
 
 def cell_in_words(cell: str, attrs: dict[str, Any]) -> str:

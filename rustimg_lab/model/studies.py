@@ -15,8 +15,9 @@ SURVIVAL, BUILD = "06_survival", "09_build"
 
 # What a server is put under unless it is told otherwise.
 USUAL_LOAD = {"workload": "batch", "workers": 1, "connections": 16, "warmup_s": 1, "seconds": 2}
+REST, REST_S = "rest", 60  # seconds from the end of a load until what is still resident is read
 # The options of `./lab measure` by which a load is told.
-LOAD_OPTIONS = ("workload", "workers", "connections", "seconds", "warmup")
+LOAD_OPTIONS = ("workload", "workers", "connections", "seconds", "warmup", "settings")
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,16 @@ class Kind:
     of_builds: bool = False  # whether it is the build that is measured
     tools: str = "tools"  # the image that it measures with, if any
     load: tuple[str, ...] = LOAD_OPTIONS  # the ones that it goes by; where not all, it asks one workload
+    curve: bool = False  # whether servers are measured with several numbers of worker threads unless one is named
 
 
 _ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
 _COMPILED = ("baseline", "lto-thin", "lto-fat", "unit-1", "optimized", "opt-z")
 KINDS = {
-    "throughput": _ALLOCATORS,
+    "throughput": replace(_ALLOCATORS, curve=True),
     "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True, load=("workload",)),
-    "memory": _ALLOCATORS,
+    "memory": replace(_ALLOCATORS, curve=True),
+    REST: replace(_ALLOCATORS, load=(*LOAD_OPTIONS, "rest")),
     "latency": replace(_ALLOCATORS, tools="oha"),
     "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools="", load=("workload",)),
     COLD_BUILD: Kind(("scratch",), _COMPILED, ("system",), of_builds=True, tools="", load=()),

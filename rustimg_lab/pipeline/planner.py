@@ -8,7 +8,7 @@ from rustimg_lab.analysis import comparison
 from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import cold_engine
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import workloads
+from rustimg_lab.measure import load, workloads
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Plan, PlanError, Studies, Treatment
@@ -16,7 +16,9 @@ from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, sta
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model import studies as kinds
 from rustimg_lab.model.app import App
+from rustimg_lab.model.names import MARK
 from rustimg_lab.model.profiles import PUBLISHED
+from rustimg_lab.model.settings import Setting
 from rustimg_lab.store import runs
 from rustimg_lab.store.runs import Run
 
@@ -27,6 +29,7 @@ PLANS: dict[str, Callable[[StudyContext], Studies]] = {
     "startup": startup.plan,
     "memory": memory.plan,
     "latency": latency.plan,
+    kinds.REST: memory.plan_rest,
     kinds.DEPLOY: deploy.plan,
     kinds.COLD_BUILD: cold_build.plan,
 }
@@ -38,6 +41,33 @@ USUAL_LOAD = Load(**kinds.USUAL_LOAD | {"workload": workloads.find(kinds.USUAL_L
 def load_of(app: App) -> Load:
     """What an app's server is put under unless it is told otherwise: its own request where `lab.toml` names one."""
     return replace(USUAL_LOAD, workload=workloads.own(app)) if app.serve else USUAL_LOAD
+
+
+def usual_workers(app: App, kind: kinds.Kind) -> list[int]:
+    """Return the numbers of worker threads that a study of an app's server has unless some are named."""
+    serve = app.serve or USUAL_LOAD.workload.serve
+    return load.usual_workers() if kind.curve and serve.takes_workers else [USUAL_LOAD.workers]
+
+
+def refuse_settings(settings: tuple[Setting, ...], cells: list[matrix.Cell], app: App) -> None:
+    """Raises LabError for a setting of an allocator that no cell has, or that the app's own environment would hide."""
+    own = dict(app.image.environment) | dict(app.serve.environment if app.serve else ())
+    for each in settings:
+        if each.allocator not in {cell.allocator for cell in cells}:
+            raise LabError(f"--settings {each}: no cell has {each.allocator}; name it in --allocators, or leave it out")
+        if taken := own.keys() & each.environment.keys():
+            raise LabError(f"--settings {each}: lab.toml sets {', '.join(taken)} itself; take it out there")
+
+
+def _with_settings(treatments: list[Treatment], settings: tuple[Setting, ...]) -> list[Treatment]:
+    """Return the treatments, and behind them those with a setting of their allocator, each named and on its own."""
+    more = [
+        replace(treatment, name=f"{treatment.name}{MARK}{setting}", setting=setting)
+        for treatment in treatments
+        for setting in settings
+        if setting.allocator == treatment.cell.allocator
+    ]
+    return [*treatments, *more]
 
 
 def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
@@ -106,4 +136,9 @@ def _rate(load: Load, run: Run) -> int:
 def planner(kind: str, loads: list[Load], plan: Plan, app: App) -> Planner:
     """How a study of that kind is planned once its images are there; `loads` are what servers are put under; `app` is
     what is measured."""
-    return lambda built, run, tools: PLANS[kind](StudyContext(built, plan, run, tools, tuple(loads), app, _rate))
+
+    def planned(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
+        with_settings = [_with_settings(built[0], plan.settings), *built[1:]]
+        return PLANS[kind](StudyContext(with_settings, plan, run, tools, tuple(loads), app, _rate))
+
+    return planned

@@ -57,14 +57,18 @@ def run_built(
         tools_name = "oha"
     tools = make_tools(tools_name, session) if tools_name else ""
     with closing(plan(built, session.run, tools)) as studies:  # some keep an engine of their own meanwhile
+        in_turns = []
         for study, measure in studies:
             about = {key: value for key, value in study.parameters.items() if key != "warning"}
             told = ", ".join(f"{key} {value}" for key, value in about.items())
             session.say(f"study {study.name}: {told}; seed {study.seed}")
             if warning := study.parameters["warning"]:
                 session.say(f"note: {warning}")
-            with progress.trials(session.console) as on_trial:
-                failures += trials.run_study(study, session.run, measure, on_trial, is_narrow)
+            in_turns.append((study, measure))
+            if not study.continues:
+                with progress.trials(session.console) as on_trial:
+                    failures += trials.run_in_turns(in_turns, session.run, on_trial, is_narrow)
+                in_turns = []
 
 
 def is_narrow(study: Study, run: Run, blocks: int) -> bool:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from rustimg_lab.analysis import cells, comparison, robustness
 from rustimg_lab.model import metrics, probes
+from rustimg_lab.model.studies import REST
 from rustimg_lab.report import format, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import ESTIMATE
@@ -13,7 +14,7 @@ Short = tuple[str, list[list[str]], range]  # title, lines with the header first
 
 
 def of_load(run: str, **parameters: str | int) -> Short:
-    """CPU time per request against the baseline, and latency where it is."""
+    """CPU time per request against the baseline; latency, and memory after the load, where they are."""
     data = runs.load(run)
     found = {
         metrics.CPU_US_PER_REQUEST.phrase: comparison.of_study(
@@ -23,6 +24,8 @@ def of_load(run: str, **parameters: str | int) -> Short:
     for study in comparison.find_studies(data, "latency", **parameters):
         percentile = data.environment.studies[study].metric.split("_")[1]
         found[f"latency, {percentile}"] = comparison.of_study(data, study)
+    for study in comparison.find_studies(data, REST, **parameters):
+        found[metrics.RESTED_RSS_BYTES.phrase] = comparison.of_study(data, study)
     return _of_parts(f"run {run}, under load, {_about(parameters)}", found)
 
 

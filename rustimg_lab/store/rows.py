@@ -20,6 +20,7 @@ COLUMNS: dict[str, tuple[type, ...]] = {
     "base": (str,),
     "profile": (str,),
     "allocator": (str,),
+    "setting": (str,),  # of the allocator, in a study of servers; "" in rows of older labs
     "image": (str,),  # the id of the image that was observed; "" where none was built
     "metric": (str,),
     "value": (int, float, str, bool, type(None)),
@@ -70,6 +71,7 @@ def read_row(line: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
     row.setdefault("study", "")
+    row.setdefault("setting", "")
     if row.get("metric") == "compressed_estimate_bytes":  # as a lab called it that had no registry to push to
         row |= {"metric": str(metrics.COMPRESSED_BYTES), "detail": ESTIMATE}
     for column, types in COLUMNS.items():

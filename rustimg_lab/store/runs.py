@@ -42,15 +42,17 @@ class Run:
     environment: dict[str, Any]
 
     def append(
-        self, cell: Cell, image: str, observations: Iterable[Observation], *, study: str = "", name: str = ""
-    ) -> None:
+        self, cell: Cell, image: str, observations: Iterable[Observation], *, study: str = "", name: str = "",
+        setting: str = "",
+    ) -> None:  # fmt: skip
         """Appends one row per observation, in one write that is on disk when this returns.
 
-        `name` is the cell's in these rows, where that is another than its own. Raises DiskFull when the disk is that;
-        what was there stays valid.
+        `name` is the cell's in these rows, where that is another than its own; `setting` its allocator's. Raises
+        DiskFull when the disk is that; what was there stays valid.
         """
         about = {"run_id": self.name, "study": study, "cell": name or cell.slug, "base": cell.base.name,
-                 "profile": cell.profile.name, "allocator": cell.allocator, "image": image}  # fmt: skip
+                 "profile": cell.profile.name, "allocator": cell.allocator, "setting": setting,
+                 "image": image}  # fmt: skip
         text = "".join(json.dumps(about | vars(o), allow_nan=False) + "\n" for o in observations).encode()
         path = self.path / "rows.jsonl"
         with path.open("ab", buffering=0) as file:

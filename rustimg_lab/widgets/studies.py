@@ -5,7 +5,7 @@ from functools import partial
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.analysis import comparison, deploy
+from rustimg_lab.analysis import comparison, deploy, scaling
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.studies import EMPTY
@@ -82,10 +82,13 @@ class Study:
         return Result.of(views.studies.latency(self.run, self.name))
 
     @property
-    def workers(self) -> Result:
-        """Return the means under this load for each number of worker threads that the run has."""
+    def speed_up(self) -> Result:
+        """Return what each step to more worker threads gains under this load: a row per cell with interval and verdict
+        (see `scaling.speed_up`)."""
         load = (self.plan.parameters[key] for key in ("workload", "connections"))
-        return Result.of(views.studies.workers(self.run, *load))
+        nothing = "This run has one number of worker threads under this load."
+        table = scaling.speed_up(self.run, *load)
+        return Result(table, views.studies.speed_up, tell=views.verdicts.speed_up, nothing=nothing)
 
     @property
     def connections(self) -> Result:

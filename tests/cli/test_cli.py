@@ -41,6 +41,16 @@ RECORDED = [
         (("measure", "--study", "build", "--workers", "2"), "lab: --workers says nothing to a study of build"),
         (("measure", "--study", "startup", "--connections", "2"), "lab: --connections says nothing to a study"),
         (("measure", "--study", "startup", "--workload", "root,batch"), "lab: --workload: a study of startup asks one"),
+        (
+            ("measure", "--study", "startup", "--settings", "narenas=1"),
+            "lab: --settings says nothing to a study of startup",
+        ),
+        (("measure", "--rest", "5"), "lab: --rest says nothing to a study of throughput"),
+        (("measure", "--settings", "narenas=x"), "lab: setting 'narenas=x': after 'narenas=' comes a whole number"),
+        (
+            ("measure", "--settings", "narenas=1", "--allocators", "system"),
+            "lab: --settings narenas=1: no cell has jemalloc; name it in --allocators, or leave it out",
+        ),
         (("measure", "--study", "memroy"), "lab: unknown study 'memroy': did you mean 'memory'?"),
         (("measure", "--workload", "root,bach"), "lab: unknown workload 'bach': did you mean 'batch'?"),
         (

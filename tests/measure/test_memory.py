@@ -21,8 +21,27 @@ from rustimg_lab.store import runs
 pytestmark = pytest.mark.engine
 NAME = "test-memory"
 LARGE = Load(workloads.find("large"), workers=1, connections=64, warmup_s=1, seconds=1)
-MEASURE = ("measure", "--study", "memory", "--run", NAME, "--bases", "scratch", "--allocators", "system",
-           "--seconds", "1", "--workload", "large", "--connections", "64", "--blocks", "2")  # fmt: skip
+MEASURE = (
+    "measure",
+    "--study",
+    "memory",
+    "--run",
+    NAME,
+    "--bases",
+    "scratch",
+    "--allocators",
+    "system",
+    "--seconds",
+    "1",
+    "--workload",
+    "large",
+    "--connections",
+    "64",
+    "--workers",
+    "1",
+    "--blocks",
+    "2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +112,7 @@ def test_a_server_that_its_limit_slows_down_has_too_little(server, tools):
         and not found[metrics.SMALLEST_LIMIT_BYTES].detail
     )
     with pytest.raises(Lost, match=r"requests per second, where .* are needed|requests failed|does not start|ended"):
-        memory._rate(server.image, many, tools, memory.SMALLEST_BYTES, memory.KEPT * found["requests_per_s"].value)
+        memory._rate(server, many, tools, memory.SMALLEST_BYTES, memory.KEPT * found["requests_per_s"].value)
 
 
 def test_an_engine_that_limits_no_memory_is_told(server, tools, monkeypatch):
@@ -117,7 +136,7 @@ def test_what_the_kernel_does_not_tell_is_absent_with_its_reason(server, tools, 
 
 
 def test_a_server_that_is_gone_takes_its_generator_along_and_is_lost(server, tools):
-    with load.serve(server.image, LARGE, tools, shares_processes=True) as found:
+    with load.serve(server, LARGE, tools, shares_processes=True) as found:
         found.container.kill()
         found.container.wait()
         with pytest.raises(Lost, match="the server is gone"):

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.engine
 NAME = "test-throughput"
 BATCH = workloads.find("batch")
 MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--profiles", "optimized", "--allocators", "system,jemalloc",
-           "--seconds", "1", "--connections", "8")  # fmt: skip
+           "--seconds", "1", "--connections", "8", "--workers", "1")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_latency_without_a_throughput_study_of_the_load_is_refused(study, lab):
 
 def test_a_rate_that_is_not_kept_and_a_wrong_answer_are_lost(server, oha):
     load = Load(BATCH, 1, 8, 1, 1)
-    with serve(server.image, load, oha) as found:
+    with serve(server, load, oha) as found:
         with pytest.raises(Lost, match="20000 requests per second were not kept"):
             latency._ask(found, load, 20_000, 1)
         longer = replace(found, body_bytes=found.body_bytes + 1)  # as if the first answer had been another

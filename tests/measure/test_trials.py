@@ -103,6 +103,23 @@ def test_a_study_that_was_begun_by_an_older_lab_keeps_its_order(run, monkeypatch
     assert environment.typed(run.environment).studies["s"].design == plan.SHUFFLED
 
 
+def test_studies_that_take_turns_run_a_block_of_each_and_refuse_before_the_first_trial(run):
+    seen, one, other = [], study(name="one", blocks=2), study(name="other", blocks=3)
+
+    def measured(name: str) -> plan.Measure:
+        return lambda treatment: seen.append(name) or good(treatment)
+
+    progress = []
+    pair = [(one, measured("one")), (other, measured("other"))]
+    assert trials.run_in_turns(pair, run, lambda *told: progress.append(told[:2])) == []
+    assert seen == ["one"] * 5 + ["other"] * 5 + ["one"] * 5 + ["other"] * 10
+    assert progress[0] == (0, 25) and progress[-1] == (25, 25)
+    changed = [(study(name="new"), good), (study(name="other", blocks=3, seed=8), good)]
+    with pytest.raises(LabError, match="seed 7, now 8"):
+        trials.run_in_turns(changed, run)
+    assert not runs.load("a").rows["study"].eq("new").any()
+
+
 def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_stolen(run):
     assert trials.run_study(study(), run, good) == []
     data = runs.load("a")

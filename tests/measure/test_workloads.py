@@ -196,7 +196,9 @@ def test_a_misspelt_workload_is_told_with_the_nearest():
         (1, [0, 1], ("1", "0")),
         (1, [0, 1, 2, 3], ("3", "0,1")),
         (2, [0, 1, 2, 3], ("2,3", "0,1")),
-        (8, [0, 1, 2, 3, 4, 5], ("4,5", "0,1")),
+        (2, [0, 1, 2, 3, 4, 5], ("4,5", "0,1")),
+        (4, [0, 1, 2, 3, 4, 5], ("2,3,4,5", "0,1")),
+        (8, [0, 1, 2, 3, 4, 5], ("2,3,4,5", "0,1")),
         (2, [4, 6], ("4,6", "4,6")),
     ],
 )
@@ -204,6 +206,15 @@ def test_server_and_generator_have_cpus_of_their_own_or_every_table_says_that_th
     *found, warning = load.split_cpus(workers, cpus)
     assert tuple(found) == split
     assert bool(warning) == (split[0] == split[1])
+
+
+@pytest.mark.parametrize(
+    ("cpus", "workers"), [(1, [1]), (2, [1, 2]), (3, [1, 2]), (4, [1, 2]), (6, [1, 2, 4]), (16, [1, 2, 4, 8])]
+)
+def test_a_machine_with_more_cpus_has_more_of_the_curve_each_worker_with_a_cpu(cpus, workers):
+    assert load.usual_workers(list(range(cpus))) == workers
+    for number in workers if cpus > 3 else []:
+        assert len(load.split_cpus(number, list(range(cpus)))[0].split(",")) == number
 
 
 @pytest.mark.parametrize(("workers", "cpus"), [(1, [0]), (4, [0, 1]), (4, [0, 1, 2])])

@@ -5,17 +5,42 @@ from pathlib import Path
 import pytest
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.model.app import App, Serve
+from rustimg_lab.measure.plan import Treatment
+from rustimg_lab.model import matrix, settings
+from rustimg_lab.model.app import App, Image, Serve
 from rustimg_lab.model.studies import KINDS
 from rustimg_lab.pipeline import planner
+
+
+def test_a_setting_that_the_app_sets_itself_is_refused_and_others_are_cells_beside_those_without():
+    cells = matrix.grid(["scratch"], ["optimized"], ["system", "jemalloc"])
+    one, many = settings.parse("narenas=1"), settings.parse("narenas=4")
+    planner.refuse_settings((one, many), cells, App("a", Path(), "", "a"))
+    own = {"image": Image(environment=(("MALLOC_CONF", "a"),))}, {"serve": Serve(environment=(("MALLOC_CONF", "a"),))}
+    for changes in own:
+        with pytest.raises(LabError, match=r"--settings narenas=1: lab.toml sets MALLOC_CONF itself"):
+            planner.refuse_settings((one,), cells, App("a", Path(), "", "a", **changes))
+    found = planner._with_settings([Treatment(cell, "", cell.slug) for cell in cells], (one, many))
+    assert [each.name for each in found] == [*(names := [cell.slug for cell in cells]),
+                                             f"{names[1]}~narenas=1", f"{names[1]}~narenas=4"]  # fmt: skip
+    assert [each.environment for each in found] == [{}, {}, one.environment, many.environment]
+
+
+def test_a_server_that_takes_no_number_of_workers_is_measured_once(monkeypatch):
+    monkeypatch.setattr(planner.load, "engine_cpus", lambda: [0, 1])
+    plain, told = Serve(), Serve(arguments=("--threads={workers}",))
+    for serve, study, expected in (
+        (None, "throughput", [1, 2]), (told, "memory", [1, 2]), (told, "latency", [1]), (plain, "throughput", [1]),
+    ):  # fmt: skip
+        assert planner.usual_workers(App("a", Path(), "", "a", serve=serve), KINDS[study]) == expected
 
 
 @pytest.mark.parametrize(
     ("serve", "studies"),
     [
         ({"http": 2, "grpc": ""}, {"build"}),
-        ({"tls": True}, {"build", "throughput", "latency", "memory"}),
-        ({"http": 2}, {"build", "throughput", "latency", "memory"}),
+        ({"tls": True}, {"build", "throughput", "latency", "memory", "rest"}),
+        ({"http": 2}, {"build", "throughput", "latency", "memory", "rest"}),
         ({"keep_alive": False, "status": 204, "start_timeout_s": 60}, set(KINDS)),
     ],
 )

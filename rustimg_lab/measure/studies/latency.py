@@ -41,7 +41,7 @@ def _told(samples: int) -> list[float]:
 
 def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Observation]:
     """One trial: fresh containers, warm-up, then `load.seconds` that count, both at the rate. Raises Lost."""
-    with serve(treatment.image, load, tools) as server:
+    with serve(treatment, load, tools) as server:
         _ask(server, load, rate, load.warmup_s)
         told = _ask(server, load, rate, load.seconds)
     return [Observation(metrics.LATENCIES[share], told[share]) for share in _told(rate * load.seconds)]

@@ -1,4 +1,4 @@
-"""Memory of a server: under load, per connection, and the smallest limit under which it still answers.
+"""Memory of a server: under load and after it, per connection, and the smallest limit under which it still answers.
 
 Resident memory is read inside the server's own PID namespace, which the load generator's container shares: the same on
 cgroup v1 and v2, and where the engine runs in a virtual machine. What is resident now is the sum over the page tables
@@ -24,6 +24,7 @@ from rustimg_lab.measure.load import Load, ask, serve
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.measure.server import hold, run_in
 from rustimg_lab.model import metrics
+from rustimg_lab.model.studies import REST
 from rustimg_lab.store.rows import Observation
 
 KIND = "memory"
@@ -46,6 +47,14 @@ def plan(context: StudyContext) -> Studies:
     CPUs, or the plan does not fit."""
     for load in context.loads:
         yield from _of_load(context, load)
+
+
+def plan_rest(context: StudyContext) -> Studies:
+    """The study of each load in which memory is read once more a while after it. Raises PlanError as `plan`."""
+    for load in context.loads:
+        parameters = load.parameters(context.run) | {"rest_s": context.plan.rest_s}
+        study = context.study(f"{REST}-{load.name}", REST, metrics.RESTED_RSS_BYTES, parameters)
+        yield study, partial(measure_load, load=load, tools=context.tools, rest_s=context.plan.rest_s)
 
 
 def _of_load(context: StudyContext, load: Load) -> Studies:
@@ -82,9 +91,11 @@ def _warn(parameters: dict[str, Any], warning: str) -> None:
     parameters["warning"] = "; ".join(filter(None, [parameters["warning"], warning]))
 
 
-def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
-    """One trial: resident before the load, while it lasts (the median of all looks), and the peak. Raises Lost."""
-    with serve(treatment.image, load, tools, shares_processes=True) as server, ThreadPoolExecutor(1) as pool:
+def measure_load(treatment: Treatment, load: Load, tools: str, rest_s: int = 0) -> list[Observation]:
+    """One trial: resident before the load, while it lasts (the median of all looks), and the peak; and `rest_s` seconds
+    after it, where that is not 0, with all connections closed. Raises Lost."""
+    rested = []
+    with serve(treatment, load, tools, rest_s, shares_processes=True) as server, ThreadPoolExecutor(1) as pool:
         user = _user(treatment.image)
         idle = _resident(server.client, user)
         ask(server, load, load.warmup_s)
@@ -94,7 +105,11 @@ def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observati
             seen.append(_resident(server.client, user))
             time.sleep(LOOK_S)
         asked.result()
+        if rest_s:
+            time.sleep(rest_s)
+            rested = [_observation(metrics.RESTED_RSS_BYTES, _resident(server.client, user).get("Rss:"))]
     return [
+        *rested,
         _observation(metrics.IDLE_RSS_BYTES, idle.get("Rss:")),
         _observation(metrics.STEADY_RSS_BYTES, _median(seen, "Rss:")),
         _observation(metrics.STEADY_ANONYMOUS_BYTES, _median(seen, "Anonymous:")),
@@ -105,7 +120,7 @@ def measure_load(treatment: Treatment, load: Load, tools: str) -> list[Observati
 def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
     """One trial: resident with no connection, and with so many open that have each had one answer. Raises Lost."""
     client = {"ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)]}
-    with serve(treatment.image, load, tools, shares_processes=True, client=client) as server:
+    with serve(treatment, load, tools, shares_processes=True, client=client) as server:
         user = _user(treatment.image)
         found = [_observation(metrics.rss_at(0), none := _resident(server.client, user).get("Rss:"))]
         held = 0
@@ -126,12 +141,12 @@ def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observat
     A server that fails or slows to less than `KEPT` of its own rate has too little: long before it is killed, it waits
     for its own code, which the kernel drops and reads again. Raises Lost.
     """
-    free = _rate(treatment.image, load, tools, 0, 0)
+    free = _rate(treatment, load, tools, 0, 0)
     needed = KEPT * free
     too_small, enough, told = 0, SMALLEST_BYTES, 0.0
     while not told:
         try:
-            told = _rate(treatment.image, load, tools, enough, needed)
+            told = _rate(treatment, load, tools, enough, needed)
         except Lost as lost:
             too_small, enough = enough, 2 * enough
             if enough > LARGEST_BYTES:
@@ -139,7 +154,7 @@ def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observat
     while too_small and enough / too_small > STEP:
         middle = int(sqrt(too_small * enough))
         try:
-            enough, told = middle, _rate(treatment.image, load, tools, middle, needed)
+            enough, told = middle, _rate(treatment, load, tools, middle, needed)
         except Lost:
             too_small = middle
     return [
@@ -151,9 +166,9 @@ def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observat
     ]
 
 
-def _rate(image: str, load: Load, tools: str, memory_bytes: int, needed: float) -> float:
+def _rate(treatment: Treatment, load: Load, tools: str, memory_bytes: int, needed: float) -> float:
     """The requests per second under a memory limit. Raises Lost when one fails, or when they are fewer than needed."""
-    with serve(image, load, tools, memory_bytes=memory_bytes) as server:
+    with serve(treatment, load, tools, memory_bytes=memory_bytes) as server:
         _, per_s = ask(server, load, load.seconds)
     if per_s < needed:
         raise Lost(f"{per_s:.0f} requests per second, where {needed:.0f} are needed")

@@ -1,6 +1,8 @@
 """Throughput in a closed loop: requests per second and CPU time per request."""
 
+from dataclasses import replace
 from functools import partial
+from itertools import groupby
 
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
@@ -14,19 +16,24 @@ COUNTS = 2  # of instructions, per cell: the second shows that they repeat
 
 
 def plan(context: StudyContext) -> Studies:
-    """The two studies of each load, each with how a trial of it is measured: under wrk, and instructions per request.
+    """The studies of each workload, each with how a trial of it is measured: under wrk, those of each number of workers
+    in turns; and instructions per request, which an allocator's settings would not change as they change the time.
     Raises PlanError when this machine has too few CPUs for the load, or the plan does not fit the cells or the run."""
     counts_cpu = context.holds("counts_cpu")
     metric = metrics.CPU_US_PER_REQUEST if counts_cpu else metrics.REQUESTS_PER_S
-    for load in context.loads:
-        study = context.study(f"throughput-{load.name}", "throughput", metric, load.parameters(context.run))
-        yield study, partial(measure, load=load, tools=context.tools, counts_cpu=counts_cpu)
+    plain = [each for each in context.built[0] if not each.setting]
+    for workload, group in groupby(context.loads, key=lambda load: load.workload):
+        loads = list(group)
+        for load in loads:
+            study = context.study(f"throughput-{load.name}", "throughput", metric, load.parameters(context.run))
+            timed = partial(measure, load=load, tools=context.tools, counts_cpu=counts_cpu)
+            yield replace(study, continues=load is not loads[-1]), timed
 
-        name = load.workload.name
+        name = workload.name
         parameters = {"workload": name, "workers": 1, "requests": [instructions.FEW, instructions.MANY], "warning": ""}
         about = f"instructions-{name}", "instructions", metrics.INSTRUCTIONS_PER_REQUEST, parameters
-        asked = {"workload": load.workload, "tools": context.tools}
-        yield context.study(*about, blocks=COUNTS), partial(instructions.measure, **asked)
+        asked = {"workload": workload, "tools": context.tools}
+        yield context.study(*about, plain, blocks=COUNTS), partial(instructions.measure, **asked)
 
 
 def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = True) -> list[Observation]:
@@ -35,7 +42,7 @@ def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = Tru
 
     Raises Lost when anything went wrong.
     """
-    with serve(treatment.image, load, tools) as server:
+    with serve(treatment, load, tools) as server:
         _, warm = ask(server, load, load.warmup_s)
         before = cpu_ns(server.container)
         requests, per_s = ask(server, load, load.seconds)

@@ -40,23 +40,21 @@ def summary(found: dict[str, pd.DataFrame]) -> Styler:
     return side_by_side(columns, [each.attrs["warning"] for each in found.values()])
 
 
-def workers(run: RunData, workload: str, connections: int) -> Styler:
-    """Per cell the geometric means of requests per second and CPU time per request, for each number of worker threads
-    that the run has a throughput study of, under the same load otherwise."""
-    columns, warnings = [], []
-    for name, plan in run.environment.studies.items():
-        about = plan.parameters
-        if plan.kind != "throughput" or (about["workload"], about["connections"]) != (workload, connections):
-            continue
-        for metric, heading in (
-            (metrics.REQUESTS_PER_S, "requests/s"),
-            (metrics.CPU_US_PER_REQUEST, "CPU, µs per request"),
-        ):
-            found = comparison.summarize(comparison.samples(run, name, metric))
-            label = f"{heading}, {about['workers']} worker{'s' * (about['workers'] != 1)}"
-            columns.append(pd.DataFrame({label: found["mean"].to_numpy()}, comparison.names(found)))
-        warnings.append(about["warning"] and f"with {about['workers']} workers {about['warning']}")
-    return side_by_side(columns, warnings)
+def speed_up(found: pd.DataFrame) -> Styler:
+    """What each step to more worker threads gains. `found` is what `scaling.speed_up` returns."""
+    shown = {
+        "cell": comparison.names(found),
+        "workers": found["fewer"].astype(str) + " to " + found["workers"].astype(str),
+        "requests/s, times": found["ratio"],
+        "95% interval": intervals(found),
+        "95%, all at once": intervals(found, "low_all", "high_all"),
+        "CPU per request, times": found["cpu"],
+        "pairs": found["pairs"],
+        "verdict": found["verdict"],
+    }
+    return style(
+        shown, dict.fromkeys(("requests/s, times", "CPU per request, times"), "{:.3f}"), found.attrs["warning"]
+    )
 
 
 def latency(run: RunData, study: str) -> Styler:

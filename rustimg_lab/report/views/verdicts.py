@@ -62,12 +62,13 @@ def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
 def _jemalloc_against_musl(run: RunData, study: str, metric: str, sentence: Callable[..., str]) -> str:
     """A paragraph for each base on which a study has both, as Markdown: what `sentence` makes of the base with the
     workload, jemalloc's row of `comparison.compare`, the cell with musl malloc, and the study's note."""
-    workload = run.environment.studies[study].parameters["workload"]
+    about = run.environment.studies[study].parameters
+    workers = f", {about['workers']} worker threads" if about["workers"] > 1 else ""
     said = []
     for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(run, study, metric)):
         found = comparison.of_study(run, study, metric, baseline=musl)
         one = found.set_index("cell").loc[jemalloc]
-        where = f"{base}, workload **{workload}**, over {one['pairs']} blocks"
+        where = f"{base}, workload **{about['workload']}**{workers}, over {one['pairs']} blocks"
         too_few = f"On {base} musl malloc and jemalloc share too few blocks to say anything."
         said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found)))
     return "\n\n".join(said) or f"Study **{study}** does not hold musl malloc against jemalloc."
@@ -80,7 +81,7 @@ def _means(samples: pd.DataFrame) -> dict[str, float]:
 def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     """Per base and profile on musl the base in words, and the cells with musl malloc and with jemalloc."""
     on_musl = [matrix.links_musl(*factors) for factors in samples[["base", "profile"]].to_numpy()]
-    own = samples[~samples["cell"].str.endswith(names.TWIN) & np.array(on_musl, dtype=bool)]
+    own = samples[~samples["cell"].str.contains(names.MARK) & np.array(on_musl, dtype=bool)]  # nor with a setting
     for (base, _), group in own.groupby(["base", "profile"]):
         cells = group.drop_duplicates("allocator").set_index("allocator")["cell"]
         if {"system", "jemalloc"} <= set(cells.index):
@@ -149,6 +150,16 @@ def ratios(found: pd.DataFrame, label: str) -> str:
                 f"(95% interval {cell.low:.2f} to {cell.high:.2f}): **{cell.verdict}**."
             )
     return "\n".join(f"- {sentence}" for sentence in said)
+
+
+def speed_up(found: pd.DataFrame) -> str:
+    """Each step to more worker threads in a sentence, as a Markdown list. `found` is what `scaling.speed_up` tells."""
+    said = [
+        f"- **{name}**, {one.fewer} to {one.workers} workers: {one.ratio:.2f} times the requests per second (95% "
+        f"interval {one.low:.2f} to {one.high:.2f}), {one.cpu:.2f} times the CPU time per request: **{one.verdict}**."
+        for name, one in zip(comparison.names(found), found.itertuples(), strict=True)
+    ]
+    return "\n".join(said) + _note(found)
 
 
 def _percent(ratio: float) -> str:

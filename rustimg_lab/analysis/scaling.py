@@ -1,0 +1,62 @@
+"""Throughput studies of one load with several numbers of worker threads -> what each step to more workers gains.
+
+Values are paired by block: blocks of one number are neighbours in time, since such studies take turns. On fewer than
+four CPUs two workers share theirs with the load generator, which takes from their requests per second, not from their
+CPU time per request.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from rustimg_lab.analysis import comparison
+from rustimg_lab.model import metrics
+from rustimg_lab.model.metrics import Verdict
+from rustimg_lab.store.runs import RunData
+
+COLUMNS = ["cell", "fewer", "workers", "pairs", "ratio", "low", "high", "low_all", "high_all", "cpu", "verdict"]
+_APART = "the studies did not take turns: what the machine did in between is in the speed-up"
+
+
+def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
+    """Return a row per cell and step from fewer workers to more: `COLUMNS`, with the ratio of requests per second, its
+    95% intervals (`low_all`, `high_all`: for all rows at once, Bonferroni) and verdict, and the ratio of CPU time per
+    request; empty where the run has one number of workers. `attrs` has the warning, and the bases that are stand-ins.
+    """
+    found = comparison.find_studies(run, "throughput", workload=workload, connections=connections)
+    about, rows, warnings = {name: run.environment.studies[name].parameters for name in found}, [], []
+    for one, other in pairwise(sorted(found, key=lambda name: about[name]["workers"])):
+        logs, cpu = (_ratios(run, one, other, each) for each in (metrics.REQUESTS_PER_S, metrics.CPU_US_PER_REQUEST))
+        step = about[one]["workers"], about[other]["workers"]
+        costs = np.exp(cpu.mean()).reindex(logs.columns)  # NaN where the engine does not tell CPU time
+        rows += [(cell, *step, own.dropna(), costs[cell]) for cell, own in logs.items()]
+        first, last = (run.rows.index[run.rows["study"] == name] for name in (one, other))
+        apart = _APART if first.max() < last.min() or last.max() < first.min() else ""
+        warnings += [apart, about[other]["warning"]]
+    table = pd.DataFrame([(*row[:3], *_judged(row[3], len(rows)), *row[4:]) for row in rows])
+    table = (
+        table.set_axis([*COLUMNS[:-2], "verdict", "cpu"], axis=1)[COLUMNS] if rows else table.reindex(columns=COLUMNS)
+    )
+    table.attrs = {"warning": "; ".join(dict.fromkeys(filter(None, warnings))), "stand_ins": run.environment.stand_ins}
+    return table
+
+
+def _ratios(run: RunData, one: str, other: str, metric: str) -> pd.DataFrame:
+    """The logarithms of the second study's values over the first's, by block and cell, in the order of the cells."""
+    wide = [
+        comparison.samples(run, name, metric).pivot(index="block", columns="cell", values="value")
+        for name in (one, other)
+    ]
+    logs = np.log(wide[1]) - np.log(wide[0])
+    return logs.reindex(columns=[cell for cell in run.environment.studies[one].cells if cell in logs])
+
+
+def _judged(logs: pd.Series, comparisons: int) -> tuple:
+    """Pairs, ratio, intervals and verdict of a cell."""
+    mean, alone, together = logs.mean(), comparison.half_interval(logs), comparison.half_interval(logs, comparisons)
+    ends = np.exp([mean, mean - alone, mean + alone, mean - together, mean + together])
+    if abs(mean) > together:
+        return len(logs), *ends, metrics.SPEED_UP.words[0 if mean > 0 else 1]
+    is_narrow = together <= np.log(comparison.NOISY_RATIO)
+    return len(logs), *ends, Verdict.NO_DIFFERENCE if is_narrow else Verdict.TOO_NOISY

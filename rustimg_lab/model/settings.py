@@ -1,0 +1,35 @@
+"""Settings of allocators that a program reads from its environment when it starts: `narenas=1` -> variables."""
+
+import re
+from dataclasses import dataclass
+
+from rustimg_lab.errors import LabError, unknown
+
+# By name: whose setting it is, as jemalloc(3) and mimalloc's readme describe it.
+KNOWN = {"purge_delay": "mimalloc", "dirty_decay_ms": "jemalloc", "narenas": "jemalloc"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of `allocator`, by its name in `KNOWN`, and the variables by which a program is told."""
+
+    name: str
+    value: int
+    allocator: str
+    environment: dict[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value}"
+
+
+def parse(text: str) -> Setting:
+    """Return the setting that a text as `narenas=1` names. Raises LabError, with the nearest name, on another."""
+    name, _, value = text.partition("=")
+    if name not in KNOWN:
+        raise unknown("setting", name, KNOWN)
+    if not re.fullmatch(r"-?\d{1,9}", value):
+        raise LabError(f"setting '{text}': after '{name}=' comes a whole number, as in {name}=1")
+    environment = {"MIMALLOC_PURGE_DELAY": value}
+    if KNOWN[name] == "jemalloc":  # without the prefix where tikv-jemallocator has `unprefixed_malloc` on
+        environment = dict.fromkeys(("_RJEM_MALLOC_CONF", "MALLOC_CONF"), f"{name}:{value}")
+    return Setting(name, int(value), KNOWN[name], environment)
