@@ -15,6 +15,9 @@ from rustimg_lab.model.profiles import PUBLISHED
 # The template of stages of the lab's own, put behind the measured text, by which it reads what the builder stage made.
 # They change nothing of that text: BuildKit shares the builder stage between the two.
 FACTS = "facts.j2"
+# By which lld keeps all that it links, so that it can link that again. For the program alone: as flags of the profile
+# they would have every crate compiled anew.
+_KEPT_LINK = "-- -Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--reproduce=/link.tar"
 
 
 def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfile.j2") -> str:
@@ -83,7 +86,8 @@ def _cargo(cell: Cell, app: App) -> str:
     words = [
         "cargo",
         *(["auditable"] if cell.profile.auditable else []),
-        "build --locked --release" if app.profile == "release" else f"build --locked --profile {app.profile}",
+        "rustc" if cell.layout else "build",
+        "--locked --release" if app.profile == "release" else f"--locked --profile {app.profile}",
         *_of_packages(cell, app),
         *cell.profile.cargo,
         f"--target {cell.target}",
@@ -91,6 +95,7 @@ def _cargo(cell: Cell, app: App) -> str:
         f"--bin {app.name}",
         *([] if with_defaults else ["--no-default-features"]),
         *([f"--features {','.join(features)}"] if features else []),
+        *([_KEPT_LINK] if cell.layout else []),
     ]
     return " ".join(words)
 

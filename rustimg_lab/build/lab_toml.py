@@ -19,6 +19,7 @@ from rustimg_lab.paths import SHARE
 
 FILE = "lab.toml"
 _CRT_STATIC = "-Ctarget-feature=crt-static"
+_NOT_LLD = ("mold", "wild", "ld.gold", "ld.bfd")  # linkers by the names of `Configuration.tools`
 CARGOS_PROFILES = {"release", "dev", "test", "bench"}  # of which images are built with release alone
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:+?-]*")
@@ -247,6 +248,12 @@ def refuse(app: App, cells: list[Cell]) -> None:
             raise LabError(
                 f"{app.configuration.files} has -Ctarget-feature=-crt-static for {MUSL}: such a program needs musl's "
                 f"loader, which {cell.base.name} has not; leave that base out, or the flag"
+            )
+        tools = dict(app.configuration.tools).get(cell.target, ())
+        if cell.layout and (linker := next((name for name in tools if name in _NOT_LLD), "")):
+            raise LabError(
+                f"{app.configuration.files} names the linker {linker} for {cell.target}, but lld links layouts: "
+                "leave it out there, or take --bases of another target"
             )
         if contradiction := cargo_config.contradiction(cell.profile, app.configuration, cell.target):
             raise LabError(f"{contradiction}: no build can have both")

@@ -7,11 +7,13 @@ from typing import IO
 from elftools.elf.elffile import ELFFile
 
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import files
 from rustimg_lab.measure import image
 from rustimg_lab.model import metrics
 from rustimg_lab.model.matrix import OWN
 from rustimg_lab.store.rows import NOTE, Observation
 
+CODE_SECTIONS = "code-sections"  # the file that the build of a layout leaves beside its program
 # Symbols that each allocator leaves in a binary that really uses it; jemalloc with its prefix and without.
 _ALLOCATOR_SYMBOLS = {
     "jemalloc": r"(_rjem_|je_)?mallocx|(_rjem|je)_malloc",
@@ -70,6 +72,13 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
             metrics.GLIBC_NEEDED: max(versions, key=glibc_version, default=""),
             "rustc": _rustc(elf),
         }
+
+
+def measure_layout(linked: Path, shipped: Path) -> list[Observation]:
+    """Return what tells a layout of a program from others, the SHA-256 of its file, and what it shares with them: that
+    of the list of its sections of code with their sizes, in no order of theirs, which its build has left."""
+    code = files.sha256(linked.with_name(CODE_SECTIONS))
+    return [Observation(metrics.BINARY_SHA256, files.sha256(shipped)), Observation(metrics.CODE_SHA256, code)]
 
 
 def linked_allocator(path: Path) -> str:

@@ -12,6 +12,11 @@ from rustimg_lab.model.profiles import PUBLISHED, Profile, everything, find
 WITH = "-with_"  # in a cell's name, before its additions
 
 
+def layout_name(name: str, layout: int) -> str:
+    """Return the name of a layout of a cell or binary; of layout 0 the name itself."""
+    return f"{name}-layout_{layout}" if layout else name
+
+
 @dataclass(frozen=True)
 class Binary:
     """What cargo builds once and every base that can hold it shares."""
@@ -20,27 +25,31 @@ class Binary:
     profile: Profile
     allocator: str
     debian: str = DEBIAN
+    layout: int = 0
 
     @property
     def slug(self) -> str:
-        return f"{'musl' if self.target == MUSL else 'gnu'}-{self.profile.slug}-{self.allocator}"
+        libc = "musl" if self.target == MUSL else "gnu"
+        return layout_name(f"{libc}-{self.profile.slug}-{self.allocator}", self.layout)
 
 
 @dataclass(frozen=True)
 class Cell:
     """`debian` is the release that the builder is on, and with it debian slim and distroless; `additions` are what the
-    image has beside the program (see `model/extras.py`)."""
+    image has beside the program (see `model/extras.py`); `layout` is the seed of the order of its functions, 0 for the
+    linker's own order."""
 
     base: Base
     profile: Profile
     allocator: str
     debian: str = DEBIAN
     additions: tuple[str, ...] = ()
+    layout: int = 0
 
     @property
     def slug(self) -> str:
         more = WITH + "_".join(self.additions) if self.additions else ""
-        return f"{self.base.name}-{self.profile.slug}-{self.allocator}{more}"
+        return layout_name(f"{self.base.name}-{self.profile.slug}-{self.allocator}", self.layout) + more
 
     @property
     def target(self) -> str:
@@ -49,7 +58,7 @@ class Cell:
 
     @property
     def binary(self) -> Binary:
-        return Binary(self.target, self.profile, self.allocator, self.debian)
+        return Binary(self.target, self.profile, self.allocator, self.debian, self.layout)
 
     def __str__(self) -> str:
         return self.slug

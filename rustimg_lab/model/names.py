@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rustimg_lab.model.matrix import WITH
+from rustimg_lab.model.matrix import WITH, layout_name
 
 MARK = "~"  # in the name of a treatment, after its cell's: before a setting of the allocator, `before`, and `twin`
 TWIN = f"{MARK}twin"  # what the second name of the baseline's image ends with
@@ -12,6 +12,11 @@ BEFORE = f"{MARK}before"  # what the name of a cell ends with, ahead of TWIN, wh
 def additions_of(cell: str) -> tuple[str, ...]:
     """Return the names of what a cell's image has beside the program, as its name says; empty where it has nothing."""
     return tuple(filter(None, cell.partition(MARK)[0].partition(WITH)[2].split("_")))
+
+
+def without_layout(cell: str, layout: int) -> str:
+    """Return the name of the cell that a layout with this seed is one of."""
+    return cell.replace(layout_name("", layout), "") if layout else cell
 
 
 def cell_in_words(cell: str, attrs: dict[str, Any]) -> str:

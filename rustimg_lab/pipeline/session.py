@@ -120,16 +120,20 @@ def bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
 def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[plan.Treatment], list[str]]:
     """The images of a batch as treatments, in the order of its cells, and a line on each that there is none of, which
     is a row of `study` too."""
-    made, failures = {}, []
+    made, layouts, failures = {}, {}, []
+    rows = runs.load(session.run.name).rows
+    known = set(rows.loc[rows["metric"] == metrics.CODE_SHA256, "image"])
     with building(batch, session) as outcomes:
         for built in outcomes:
             keep_dockerfile(built, batch, session)
-            if reason := built.reason or _not_as_asked(built, session.images):
+            if reason := built.reason or _not_as_asked(built, session.images) or _not_a_layout(built, layouts):
                 failed = Observation(metrics.BUILT, False, ok=False, reason=reason)
                 session.run.append(built.cell, built.image, [failed], study=study)
                 failures.append(f"{batch.app.name} {built.cell.slug}: {reason}")
             else:
                 made[built.cell] = plan.Treatment(built.cell, built.image, built.cell.slug)
+                if built.cell in layouts and built.image not in known:
+                    session.run.append(built.cell, built.image, layouts[built.cell], study=study)
     return [made[cell] for cell in batch.cells if cell in made], failures
 
 
@@ -166,6 +170,22 @@ def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
     if reason := binary.not_as_asked(binary.linked_allocator(built.linked), built.cell.allocator):
         return reason
     return abi.measure_base(built.linked, images.get(built.cell.base.name)).reason
+
+
+def _not_a_layout(built: Built, layouts: dict[Cell, list[Observation]]) -> str:
+    """Why a binary is not another order of the same code than the layouts of its cell before, to which it is added; ""
+    when it is, or is no layout."""
+    if not built.cell.layout:
+        return ""
+    own = binary.measure_layout(built.linked, built.shipped)
+    for cell, other in layouts.items():
+        if replace(cell, layout=0) == replace(built.cell, layout=0):
+            if own[0].value == other[0].value:
+                return f"it is the same file as layout {cell.layout}: the linker has not drawn another order"
+            if own[1].value != other[1].value:
+                return f"its sections of code are others than those of layout {cell.layout}: it was compiled anew"
+    layouts[built.cell] = own
+    return ""
 
 
 def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:

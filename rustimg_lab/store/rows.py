@@ -21,6 +21,7 @@ COLUMNS: dict[str, tuple[type, ...]] = {
     "profile": (str,),
     "allocator": (str,),
     "setting": (str,),  # of the allocator, in a study of servers; "" in rows of older labs
+    "layout": (int,),  # the seed of the order of the functions; 0 for the linker's own order
     "image": (str,),  # the id of the image that was observed; "" where none was built
     "metric": (str,),
     "value": (int, float, str, bool, type(None)),
@@ -72,6 +73,7 @@ def read_row(line: str) -> dict[str, Any]:
         raise ValueError("not a JSON object")
     row.setdefault("study", "")
     row.setdefault("setting", "")
+    row.setdefault("layout", 0)
     if row.get("metric") == "compressed_estimate_bytes":  # as a lab called it that had no registry to push to
         row |= {"metric": str(metrics.COMPRESSED_BYTES), "detail": ESTIMATE}
     for column, types in COLUMNS.items():

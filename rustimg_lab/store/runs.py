@@ -52,6 +52,7 @@ class Run:
         """
         about = {"run_id": self.name, "study": study, "cell": name or cell.slug, "base": cell.base.name,
                  "profile": cell.profile.name, "allocator": cell.allocator, "setting": setting,
+                 "layout": cell.layout,
                  "image": image}  # fmt: skip
         text = "".join(json.dumps(about | vars(o), allow_nan=False) + "\n" for o in observations).encode()
         path = self.path / "rows.jsonl"
