@@ -12,7 +12,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.measure.workloads import WORKLOADS
 from rustimg_lab.model import matrix
 from rustimg_lab.model.settings import KNOWN
-from rustimg_lab.model.studies import KINDS, REST, REST_S, USUAL_LOAD
+from rustimg_lab.model.studies import KINDS, LAYOUTS, REST, REST_S, USUAL_LAYOUTS, USUAL_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, PROBES_RUN, STUDIES_RUN
 
 _WORKLOAD = "the requests; " + "; ".join(f"{each.name}: {each.summary}" for each in WORKLOADS.values())
@@ -20,6 +20,7 @@ _WORKLOAD = "the requests; " + "; ".join(f"{each.name}: {each.summary}" for each
 _WORKERS = "worker threads of the server under load"
 _WORKERS_SHOWN = "1; of throughput and memory 1,2 on two CPUs, 1,2,4... on more"
 _SETTINGS = f"cells with these settings of their allocator beside those without: {', '.join(KNOWN)}"
+_SEVERAL = click.IntRange(min=2)  # of one there is no variance
 
 
 @command(
@@ -62,6 +63,7 @@ def run(options: SimpleNamespace) -> int:
     option("--settings", _SETTINGS, types.settings, metavar="NAME=NUMBER[,...]"),
     option("--rest", "seconds after the load until memory is read again", types.COUNT, shown=REST_S),
     option("--connections", "connections of the load generator", types.COUNT, shown=USUAL_LOAD["connections"]),
+    option("--layouts", "orders of its functions in which each cell is linked", _SEVERAL, shown=USUAL_LAYOUTS),
     option("--baseline", "cell that others are compared with", default="", shown="the first", metavar="CELL"),
     option("--seed", "seed of the order in the blocks", click.INT, shown="drawn, and recorded"),
 )
@@ -75,14 +77,17 @@ def measure(options: SimpleNamespace) -> int:
         raise LabError("--with init: memory is that of process 1, which is then the init: leave it out")
     options.run = options.run or (app.package if options.app else STUDIES_RUN)
     programs = planner.programs(app, kind, options.app)
-    usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not kind.of_builds else kind
-    if kind.of_builds and not options.knobs:  # each cell is minutes of a trial: not every allocator of an own app
+    loads = selection.chosen_loads(options, kind, app)
+    is_long = kind.of_builds or options.study == LAYOUTS  # each cell takes minutes: not every one of an own app
+    usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not is_long else kind
+    if is_long and not options.knobs:
         options.allocators = options.allocators or (lab_toml.allocators(app)[:1] if options.app else kind.allocators)
     cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
+    cells = selection.with_layouts(cells, options, app)
     planner.refuse_settings(settings := tuple(options.settings or ()), cells, programs[0])
     width = options.width and options.width / 100
     plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)
-    made = planner.planner(options.study, selection.chosen_loads(options, kind, app), plan, programs[0])
+    made = planner.planner(options.study, loads, plan, programs[0])
     request = selection.request(options, programs[0])
     return output.ended(options.run, studies.run_studies(request, cells, programs, made, kind))
 

@@ -15,7 +15,7 @@ from rustimg_lab.measure import workloads
 from rustimg_lab.model import factorial, matrix
 from rustimg_lab.model.app import App
 from rustimg_lab.model.profiles import PUBLISHED
-from rustimg_lab.model.studies import LOAD_OPTIONS, Kind
+from rustimg_lab.model.studies import LAYOUTS, LOAD_OPTIONS, USUAL_LAYOUTS, Kind
 from rustimg_lab.paths import MYIP
 
 if TYPE_CHECKING:
@@ -52,6 +52,20 @@ def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind |
 def with_additions(cells: list[matrix.Cell], options: SimpleNamespace) -> list[matrix.Cell]:
     """Return the cells with what --with adds to each image."""
     return [replace(cell, additions=options.additions) for cell in cells]
+
+
+def with_layouts(cells: list[matrix.Cell], options: SimpleNamespace, app: App) -> list[matrix.Cell]:
+    """Return --layouts layouts of each cell for a study of those, for another the cells. Raises LabError for an option
+    that does not apply, and for a cell that lld does not link."""
+    wrong = "width" if options.study == LAYOUTS else "layouts"  # more blocks do not narrow what layouts spread
+    if getattr(options, wrong):
+        raise LabError(f"--{wrong} does not apply to --study {options.study}: leave it out")
+    if options.study != LAYOUTS:
+        return cells
+    seeds = range(1, (options.layouts or USUAL_LAYOUTS) + 1)
+    layouts = [replace(cell, layout=seed) for cell in cells for seed in seeds]
+    lab_toml.refuse(app, layouts)
+    return layouts
 
 
 def matching(cells: list[matrix.Cell], patterns: list[str] | None) -> list[matrix.Cell]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from rustimg_lab.model import matrix
 
 COLD_BUILD = "build"
+LAYOUTS, USUAL_LAYOUTS = "layouts", 10
 
 DEPLOY = "deploy"
 EMPTY, BASE_THERE = "nothing", "its base image"  # what the machine has before
 MEGABIT = 1e6
 
 SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
-SURVIVAL, BUILD = "06_survival", "09_build"
+SURVIVAL, BUILD, LAYOUT = "06_survival", "09_build", "10_layouts"
 
 # What a server is put under unless it is told otherwise.
 USUAL_LOAD = {"workload": "batch", "workers": 1, "connections": 16, "warmup_s": 1, "seconds": 2}
@@ -44,4 +45,5 @@ KINDS = {
     "latency": replace(_ALLOCATORS, tools="oha"),
     "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools="", load=("workload",)),
     COLD_BUILD: Kind(("scratch",), _COMPILED, ("system",), of_builds=True, tools="", load=()),
+    LAYOUTS: Kind(("scratch",), matrix.PROFILES, ("jemalloc",)),
 }

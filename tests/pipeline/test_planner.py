@@ -39,8 +39,8 @@ def test_a_server_that_takes_no_number_of_workers_is_measured_once(monkeypatch):
     ("serve", "studies"),
     [
         ({"http": 2, "grpc": ""}, {"build"}),
-        ({"tls": True}, {"build", "throughput", "latency", "memory", "rest"}),
-        ({"http": 2}, {"build", "throughput", "latency", "memory", "rest"}),
+        ({"tls": True}, {"build", "throughput", "latency", "memory", "rest", "layouts"}),
+        ({"http": 2}, {"build", "throughput", "latency", "memory", "rest", "layouts"}),
         ({"keep_alive": False, "status": 204, "start_timeout_s": 60}, set(KINDS)),
     ],
 )
