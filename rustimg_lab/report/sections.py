@@ -6,7 +6,7 @@ from typing import Any
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, robustness
 from rustimg_lab.model import metrics
-from rustimg_lab.model.studies import BUILD, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
+from rustimg_lab.model.studies import BUILD, LAYOUT, LAYOUTS, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN
 from rustimg_lab.report import short
 from rustimg_lab.store import runs
@@ -64,6 +64,7 @@ SECTIONS = {
     ATTRIBUTION: Section(_once(_has_factorial)),
     "08_deploy": Section(_once(deploy.is_measured)),
     BUILD: Section(_studies("build"), short.of_build),
+    LAYOUT: Section(_studies(LAYOUTS, LOAD)),
 }
 
 

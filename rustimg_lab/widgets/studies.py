@@ -5,7 +5,7 @@ from functools import partial
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.analysis import comparison, deploy, scaling
+from rustimg_lab.analysis import comparison, deploy, layouts, scaling
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.studies import EMPTY
@@ -71,10 +71,18 @@ class Study:
                 rows = run.rows[run.rows["study"].eq(name) & run.rows["metric"].eq(self.plan.metric)]
                 own, every = rows["detail"].ne("").sum(), len(self._samples())
                 return Words(f"In {own} of {every} trials the engine's own smallest limit was enough.")
+            case "layouts", _:
+                return Words(views.layouts.in_words(*layouts.of_study(run, name)))
             case "build", _:
                 built = f"What is built: {about['program']}, on {about['cpus']} CPUs."
                 return Words(f"{built}\n\n{self.ratios().words}")
         return self.ratios().words
+
+    @property
+    def layouts(self) -> tuple[Result, Result]:
+        """Return the deviations between and within layouts, and the differences that survive, of a study of layouts."""
+        cells, differences = layouts.of_study(self.run, self.name)
+        return Result(cells, views.layouts.components), Result(differences, views.layouts.differences)
 
     @property
     def percentiles(self) -> Result:
@@ -108,7 +116,7 @@ class Study:
             case "startup", "server":
                 looked = self._samples(metrics.LONGEST_POLL_S)["value"]
                 assert looked.median() < 0.001, "the first byte was looked for less often than every millisecond"
-            case "throughput", _:
+            case "throughput" | "layouts", _:
                 assert (trials["value"] > 0).all(), "a request took no time"
             case "memory", "load":
                 both = self._pairs(metrics.STEADY_RSS_BYTES, metrics.STEADY_ANONYMOUS_BYTES)

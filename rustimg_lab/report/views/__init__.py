@@ -3,6 +3,7 @@
 from rustimg_lab.report.views import (
     attribution,
     deploy,
+    layouts,
     profile_effects,
     provenance,
     recommendation,
@@ -17,6 +18,7 @@ from rustimg_lab.report.views import (
 __all__ = [
     "attribution",
     "deploy",
+    "layouts",
     "profile_effects",
     "provenance",
     "recommendation",
