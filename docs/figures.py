@@ -1,20 +1,56 @@
-"""What README.md and docs/ say of recorded runs and of the package: `./lab docs` puts there what these functions print.
+"""Figures of README.md and docs/, from recorded runs and from the package: `./lab docs` writes what is printed here.
 
 Each place has a mark with the call, as in `<!-- [[[cog tables("recorded") ]]] -->`, and ends with `<!-- [[[end]]] -->`.
+`reference.py` has the tables of commands and of `lab.toml`.
 """
 
 import ast
 import importlib
 import json
 import sys
+import tomllib
+from collections.abc import Iterator
 from typing import Any
 
-from rustimg_lab.analysis import attribution, cells, deploy, factorials, profile_effects, recommendation, scaling
+import pandas as pd
+
+from rustimg_lab.analysis import (
+    attribution,
+    cells,
+    comparison,
+    deploy,
+    factorials,
+    profile_effects,
+    recommendation,
+    robustness,
+    scaling,
+)
 from rustimg_lab.analysis.recommendation import Wishes
-from rustimg_lab.model import metrics
-from rustimg_lab.paths import PACKAGE, ROOT
+from rustimg_lab.build import dockerfile, lab_toml
+from rustimg_lab.host import files
+from rustimg_lab.model import matrix, metrics, probes
+from rustimg_lab.model.architecture import Architecture
+from rustimg_lab.paths import CHOICE_RUN, MYIP, PACKAGE, RECORDED, ROOT
 from rustimg_lab.report import format, sections, short, terminal, views
 from rustimg_lab.store import runs
+
+# The constraints of the image that README.md recommends: those of the first goal of the report.
+SHIPPED = Wishes({"startup": 0.010}, min_throughput=0.95, stable=True)
+# README's numbers: what is compared, the metric, the kind of study with its parameters, the cell, the cell that it is
+# compared with, and where docs/results.md has it.
+NUMBERS = [
+    ("CPU time per request: jemalloc / musl malloc, `scratch`", metrics.CPU_US_PER_REQUEST, "throughput",
+     {"workload": "batch"}, "scratch-optimized-jemalloc", "scratch-optimized-system", "under-load"),
+    ("CPU time per request: jemalloc / glibc malloc, debian slim", metrics.CPU_US_PER_REQUEST, "throughput",
+     {"workload": "batch"}, "debian-optimized-jemalloc", "debian-optimized-system", "under-load"),
+    ("resident memory, 1,000 connections: jemalloc / musl malloc, `scratch`", metrics.STEADY_RSS_BYTES, "memory",
+     {"of": "load", "connections": 1000}, "scratch-optimized-jemalloc", "scratch-optimized-system", "memory"),
+    ("start of the container to first byte: debian slim / `scratch`", metrics.HOST_FIRST_BYTE_S, "startup",
+     {"program": "container"}, "debian-optimized-system", "scratch-optimized-jemalloc", "starts"),
+    ("deploy at 100 Mbit/s to a machine without the image: debian slim / `scratch`", metrics.FIRST_RESPONSE_S, "deploy",
+     {"bandwidth_mbit": 100, "has": "nothing"}, "debian-optimized-system", "scratch-optimized-jemalloc",
+     "what-a-deploy-takes"),
+]  # fmt: skip
 
 
 def tables(run: str, notebook: str = "", **parameters: Any) -> None:
@@ -22,6 +58,146 @@ def tables(run: str, notebook: str = "", **parameters: Any) -> None:
     parts = [each for each in sections.parts(runs.load(run)) if sections.SECTIONS[each[0]].summary]
     wanted = [(name, own) for name, own in parts if name.startswith(notebook) and parameters.items() <= own.items()]
     print("\n".join(terminal.markdown(run, name, own) for name, own in wanted), end="")
+
+
+def answer() -> None:
+    """Print the image that README.md recommends, the constraints, and how sure the choice is."""
+    found = recommendation.choose(runs.load(CHOICE_RUN), SHIPPED)
+    one = found.table.loc[found.picked]
+    base, profile, allocator = (one[name] for name in ("base", "profile", "allocator"))
+    shown = {
+        "pull size": "transfer", "first byte after exec": "startup", "CPU time per request": "cpu",
+        "memory under load": "memory",
+    }  # fmt: skip
+    facts = ", ".join(f"{label} {metrics.CRITERIA[key].in_words(one[key])}" for label, key in shown.items())
+    others = [(cell, part) for cell, part in found.sureness.items() if cell != found.picked and part > 0.005]
+    rest = "".join(f"; `{cell}` in {part:.0%}" for cell, part in others)
+    none = 1 - sum(found.sureness.values())
+    startup = metrics.CRITERIA["startup"].in_words(SHIPPED.limits["startup"])
+    print(
+        f"Ship **`{base}` with profile `{profile}` and {allocator}**: {facts}.\n\n"
+        f"It is the smallest image with at least {SHIPPED.min_throughput:.0%} of the best throughput, a first byte "
+        f"within {startup} and stable compiler flags. With values drawn from the measured intervals, this image is "
+        f"selected in **{found.sureness[found.picked]:.0%}** of the draws{rest}; no image meets the limits in "
+        f"{none:.0%}."
+    )
+
+
+def shipped_dockerfile() -> None:
+    """Print the Dockerfile of the image that README.md recommends, for the article's program."""
+    found = recommendation.choose(runs.load(CHOICE_RUN), SHIPPED)
+    cell = matrix.cell(*found.table.loc[found.picked, ["base", "profile", "allocator"]])
+    print(f"```dockerfile\n{dockerfile.render(cell, lab_toml.load(MYIP))}```")
+
+
+def numbers() -> None:
+    """Print README's numbers: a row per comparison, a column per kind of machine that a run was recorded on."""
+    recorded = _recorded()
+    names = sorted({_machine(run) for run in recorded})
+    print(f"| ratio (95% interval) | {' | '.join(names)} |\n| --- |{' --- |' * len(names)}")
+    for what, metric, kind, parameters, cell, baseline, anchor in NUMBERS:
+        line = [f"[{what}](docs/results.md#{anchor})"]
+        for name in names:
+            of_machine = [run for run in recorded if _machine(run) == name]
+            rows = [one for run in of_machine for one in _ratios(run, kind, parameters, metric, (cell, baseline))]
+            best = max(rows, key=lambda one: one["pairs"], default=None)
+            line.append("not measured" if best is None else _ratio_in_words(best))
+        print(f"| {' | '.join(line)} |")
+
+
+def _recorded() -> list[runs.RunData]:
+    return [runs.load(f"recorded/{path.name}") for path in sorted(RECORDED.iterdir()) if path.is_dir()]
+
+
+def _machine(run: runs.RunData) -> str:
+    return str(run.environment.machine["cpu_model"]).replace("(R)", "").removesuffix(" Processor")
+
+
+def _ratios(
+    run: runs.RunData, kind: str, parameters: dict[str, Any], metric: str, pair: tuple[str, str]
+) -> Iterator[pd.Series]:
+    """The ratio of a pair of cells in each study of that kind with those parameters that has both."""
+    for study in comparison.find_studies(run, kind, **parameters):
+        if {*pair} <= {*comparison.samples(run, study, metric)["cell"]}:
+            found = comparison.of_study(run, study, metric, baseline=pair[1])
+            yield found.assign(warning=found.attrs["warning"]).set_index("cell").loc[pair[0]]
+
+
+def _ratio_in_words(one: pd.Series) -> str:
+    note = f" ({one['warning']})" if one["warning"] else ""
+    return f"{one['ratio']:.2f}x ({one['low']:.2f} to {one['high']:.2f}): {one['verdict']}{note}"
+
+
+def smallest() -> None:
+    """Print the size of the smallest image that fetches over HTTPS, with stable flags and with unstable ones."""
+    table = cells.cell_table(runs.load("recorded/ladder"))
+    table = table[(table["base"] == "scratch") & (table["allocator"] == "system") & table["ok"]]
+    stable = table[table["unstable"].ne(True)]
+    sizes = [each["unpacked_bytes"].min() / 1e6 for each in (stable, table)]
+    print(
+        "Of these profiles, the smallest image that fetches over HTTPS has {:.2f} MB with stable flags, {:.2f} with "
+        "a standard library that is compiled again.".format(*sizes)
+    )
+
+
+def smallest_fix() -> None:
+    """Print what the image that passes the most robustness checks costs beside the article's."""
+    run = runs.load("recorded/survival")
+    outcomes, sizes = robustness.matrix(run), robustness.facts(run)["unpacked_bytes"].astype(int)
+    best = outcomes.eq(probes.FAILED).sum().idxmin()
+    failed = ", ".join(f"`{name}`" for name in outcomes.index[outcomes[best] == probes.FAILED])
+    more = sizes[best] - sizes["scratch-optimized-jemalloc"]
+    print(
+        f"This image passes all but {failed}, which no image changes, and costs {more:,} bytes more than the article's."
+    )
+
+
+def probe_count() -> None:
+    """Print how many probes an image is tried with."""
+    made = f"`./lab probe` makes {len(probes.PROBES)} probes of every image."
+    print(f"{made} `data/probes.toml` lists them with their fixes:")
+
+
+def probe(*names: str) -> None:
+    """Print, on a line for each probe, how many of the recorded images pass it, and on which bases images fail."""
+    run = runs.load("recorded/survival")
+    outcomes = robustness.matrix(run)
+    bases = run.rows.drop_duplicates("cell").set_index("cell")["base"]
+    for name in names:
+        tried = outcomes.loc[name][outcomes.loc[name] != probes.NOT_APPLICABLE]
+        by_base = tried.eq(probes.FAILED).groupby(bases, sort=False).agg(["sum", "size"])
+        failed = [f"{base} {one['sum']} of {one['size']}" for base, one in by_base.iterrows() if one["sum"]]
+        where = f" Failed: {', '.join(failed)}." if failed else ""
+        print(f"* Probe `{name}`: {tried.eq(probes.PASSED).sum()} of {len(tried)} images pass.{where}")
+
+
+def machines() -> None:
+    """Print how many runs are recorded on each kind of machine."""
+    recorded = pd.Series([_machine(run) for run in _recorded()]).value_counts()
+    print(f"* Recorded runs by CPU: {', '.join(f'{count} on {name}' for name, count in recorded.items())}.")
+
+
+def applies() -> None:
+    """Print README's table of what the lab needs and where it was tried."""
+    python = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    steps = json.loads((ROOT / "benchmarks" / "grid.json").read_text())["steps"]
+    wall = pd.DataFrame(steps).groupby("step")["wall_s"].median()
+    cold, again = wall["lab, from cold"], wall["lab, unchanged call, measuring and report included"]
+    rows = {
+        "Architectures": f"Linux on {', '.join(each.value for each in Architecture)}. No other was tried.",
+        "Engines": "Docker Engine 20.10 to 28.5, rootless too, and Podman 5: [what was tried](docs/engines.md).",
+        "Root": "Only to install `mmdebstrap` and Chromium, for base images of Debian packages where user namespaces "
+        "are off, and for deploy studies.",
+        "Python": f"{python} or newer. The lab makes its own `.venv`.",
+        "Disk": f"About {files.GRID_BYTES / 1e9:.0f} GB for images and build cache.",
+        "Network": "A crate registry, and a container registry or Debian packages. "
+        "[A proxy works too](docs/how-to.md#work-behind-a-proxy).",
+        "Time": f"{cold / 60:.0f} minutes for the article's eight images from cold on two CPUs, plus base images and "
+        f"tools. {again:.0f} s for the same call when nothing changed.",
+        "Licence": "[MIT](LICENSE-MIT) or [Apache-2.0](LICENSE-APACHE), at your option.",
+    }
+    print("| question | answer |\n| --- | --- |")
+    print("\n".join(f"| {name} | {text} |" for name, text in rows.items()))
 
 
 def allocators() -> None:
