@@ -300,5 +300,5 @@ def test_a_factorial_of_an_own_app_is_built_and_told(lab, tiny):
     shares = attribution.shares(factorials.of(runs.load(run), metrics.IMAGE)).set_index("knob")
     assert shares.attrs["start"] == "scratch-baseline-system" and shares["share"].sum() == shares.attrs["whole"]
     assert shares.loc["strip", "share"] < 0
-    assert "Which knob bought what" in (REPORTS / run / "report.html").read_text()
+    assert "Which flag saves what" in (REPORTS / run / "report.html").read_text()
     forget(run)

@@ -1,0 +1,101 @@
+"""README.md, docs/ and the notebooks' prose: plain words, short sentences, and links that lead somewhere."""
+
+import re
+
+import nbformat
+import pytest
+
+from rustimg_lab.paths import NOTEBOOKS, ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NOTEBOOK_CELLS = {path.name: nbformat.read(path, as_version=4).cells for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+TEXTS = {path.name: path.read_text() for path in PAGES} | {
+    name: "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    for name, cells in NOTEBOOK_CELLS.items()
+}
+LINKED = [ROOT / "CONTRIBUTING.md", *PAGES, *sorted(NOTEBOOKS.glob("*.ipynb"))]
+# Words of the lab's own that a first reader stumbles over, with what to write.
+WORDS = {
+    r"h[au]ngs?( \w+)? on": "depends on",
+    r"h[eo]lds? against": "compared with, checked against",
+    r"told|said|asked": "passed, reported, requested",
+    r"whose bytes": "what takes up the space",
+    r"knobs?|bought|turned to": "factor, saved, set to",
+    r"(the|its|each|knob's|a) shares?( of)?|shares sum": "contribution",
+    r"wish(es)?|picked": "constraints and objective, selected",
+    r"stand-ins?|stands? in for": "substitute",
+    r"survives?|survival|mend(s|ed)?|remed(y|ies)": "pass the robustness checks, fix",
+    r"lost trials?": "failed trial",
+    r"(?<!minimum )(?<!no difference )detectable": "minimum detectable effect",
+    r"all at once": "simultaneous 95% CI",
+    r"twins?": "A/A control",
+    r"of it the app": "app layer",
+    r"transfer": "compressed (pull) size",
+    r"unit-1": "codegen-units=1",
+    r"then and now": "article vs. measured",
+    r"ladders?": "profile sweep",
+    r"go(es|ing)? on": "resumes",
+    r"over what it held|holds? already": "incremental",
+    r"says? nothing to": "does not apply to",
+    r"a line of \d+|the line takes": "a link",
+    r"what measures": "benchmark tools image",
+}
+LONGEST_SENTENCE = 25  # words
+
+
+def prose(text: str) -> str:
+    """The text that a person wrote: without generated places, code, addresses and marks."""
+    text = re.sub(r"<!-- \[\[\[cog.*?\[\[\[end\]\]\] -->", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!-- written by .*?<!-- end -->|<!--.*?-->|^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    return re.sub(r"`[^`]*`", "X", text)
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of paragraphs, list items and cells of tables."""
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[*-]|\d+\.) )|\n(?=[|#])|\|", prose(text))
+    return [one for block in blocks for one in re.split(r"(?<=[.!?:;])\s+", " ".join(block.split()))]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_its_words_are_plain(name):
+    found = [
+        f"{match[0]!r}: write {instead}"
+        for word, instead in WORDS.items()
+        for match in re.finditer(rf"\b({word})\b", prose(TEXTS[name]), re.IGNORECASE)
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_its_sentences_are_short(name):
+    assert [one for one in sentences(TEXTS[name]) if len(one.split()) > LONGEST_SENTENCE] == []
+
+
+def test_the_checks_of_words_and_sentences_see_what_they_are_for():
+    text = "The twin `twin` is <!-- [[[cog x() ]]] -->told<!-- [[[end]]] --> [here](told.md).\n\n* One. Two"
+    assert prose(text).split() == ["The", "twin", "X", "is", "here.", "*", "One.", "Two"]
+    assert sentences(text) == ["The twin X is here.", "* One.", "Two"]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them; of those outside code."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: path.name)
+def test_its_links_lead_to_files_and_headings(path):
+    text = TEXTS.get(path.name) or path.read_text()
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith("https://")]
+    for place, _, anchor in (link.partition("#") for link in links):
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), f"{place} is not there"
+        assert not anchor or anchor in anchors(target.read_text()), f"{place} has no heading #{anchor}"
+
+
+def test_every_notebook_says_what_it_does_sums_up_and_leads_to_the_method():
+    for name, cells in NOTEBOOK_CELLS.items():
+        first, text = cells[0].source, TEXTS[name]
+        assert re.match(r"# .*\n\nIn this notebook we will:\n\n\* ", first), name
+        assert "\n## Summary\n\n* " in text and "(../docs/method.md" in text, name
