@@ -1,11 +1,18 @@
-"""README.md, docs/ and the notebooks' prose: plain words, short sentences, and links that lead somewhere."""
+"""README.md, docs/ and the notebooks' prose: plain words, short sentences, links that lead somewhere, and the site."""
 
+import os
 import re
+import subprocess
+from collections.abc import Iterator
 
 import nbformat
 import pytest
+from playwright.sync_api import sync_playwright
 
-from rustimg_lab.paths import NOTEBOOKS, ROOT
+from rustimg_lab.host import tools
+from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
+
+SITE = REPORTS / "site"
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NOTEBOOK_CELLS = {path.name: nbformat.read(path, as_version=4).cells for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
@@ -99,3 +106,32 @@ def test_every_notebook_says_what_it_does_sums_up_and_leads_to_the_method():
         first, text = cells[0].source, TEXTS[name]
         assert re.match(r"# .*\n\nIn this notebook we will:\n\n\* ", first), name
         assert "\n## Summary\n\n* " in text and "(../docs/method.md" in text, name
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[subprocess.CompletedProcess]:
+    """The site, built by the line of CONTRIBUTING.md; strict: a link or an anchor that leads nowhere fails it."""
+    (line,) = re.findall(r"^python3 -m venv \.lab/site .*$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    yield subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, text=True)  # noqa: S602
+
+
+def test_the_site_builds_with_every_page_of_the_documents(site):
+    assert site.returncode == 0, site.stdout + site.stderr
+    assert {path.stem for path in SITE.glob("*.html")} == {"404", *(path.stem for path in PAGES)} - {"README"}
+
+
+@pytest.mark.browser
+def test_the_pages_of_the_site_fit_the_window_and_ask_no_other_server(site):
+    with sync_playwright() as playwright:
+        sandbox = [] if os.geteuid() else ["--no-sandbox"]
+        browser = playwright.chromium.launch(executable_path=tools.browser(), args=sandbox)
+        page, urls = browser.new_page(), []
+        page.on("request", lambda request: urls.append(request.url))
+        for path in sorted(SITE.glob("*.html")):
+            page.goto(path.as_uri())
+            page.wait_for_load_state("networkidle")
+            for width in (1280, 390):
+                page.set_viewport_size({"width": width, "height": 900})
+                assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), (path.name, width)
+        assert urls and [url for url in urls if not url.startswith(("file:", "data:"))] == []
+        browser.close()
