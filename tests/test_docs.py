@@ -5,10 +5,12 @@ import re
 import subprocess
 from collections.abc import Iterator
 
+import click
 import nbformat
 import pytest
 from playwright.sync_api import sync_playwright
 
+from rustimg_lab.cli.main import lab
 from rustimg_lab.host import tools
 from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
 
@@ -106,6 +108,16 @@ def test_every_notebook_says_what_it_does_sums_up_and_leads_to_the_method():
         first, text = cells[0].source, TEXTS[name]
         assert re.match(r"# .*\n\nIn this notebook we will:\n\n\* ", first), name
         assert "\n## Summary\n\n* " in text and "(../docs/method.md" in text, name
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_its_commands_have_the_options_that_it_names(name):
+    top = click.Context(lab, info_name="./lab")
+    for command, rest in re.findall(r"\./lab ([a-z]\w*)([^`\n|#]*)", TEXTS[name]):
+        known = lab.get_command(top, command)  # raises LabError for an unknown one
+        if not known.context_settings.get("ignore_unknown_options"):
+            options = {option for each in known.params for option in each.opts} | {"--help"}
+            assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) <= options, f"./lab {command}{rest}"
 
 
 @pytest.fixture(scope="module")
