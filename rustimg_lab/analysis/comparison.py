@@ -1,20 +1,23 @@
-"""Trials of a study -> ratios to a baseline, with intervals, the noise floor and a verdict. Pure.
+"""Trials of a study -> ratios to a baseline, with intervals and a verdict. Pure.
 
 Trials are paired by block, since what slows a machine for a minute slows a whole block. Of each pair the logarithm of
 the ratio is taken, and of those the mean with Student's t-interval: bootstrap intervals (BCa) cover only 82 to 86% at
-5 to 30 pairs of such noise, these 96 to 97% (tests/analysis/test_comparison.py has the simulation).
+5 to 30 pairs of such noise, these 94 to 97% (tests/analysis/test_simulations.py). Standard errors are in `variances`.
 
-The twin is the baseline's image under a second name. What the twin seems to differ by is noise by construction, so its
-interval is the floor that a difference has to be above before it is called one.
+The A/A control is the baseline's image under a second name. It measures the baseline a second time in each block, so
+that cells are compared with the mean of the two. It is also the alarm: where the control differs from its own image,
+something else than the image is measured. The study says so, and claims no difference that is not beyond that one.
 """
 
 from collections.abc import Iterable
+from math import ceil, inf, log, log2
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
+from rustimg_lab.analysis import variances
+from rustimg_lab.analysis.variances import CONFIDENCE, POWER, quantile  # noqa: F401 (callers read them here)
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
@@ -32,11 +35,10 @@ def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
     return max(fit, key=lambda name: measured[name], default="")
 
 
-CONFIDENCE = 0.95
-POWER = 0.8  # with which the smallest detectable difference would be seen
 NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
 SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not have seen this much is called short
 HUGE_RATIO = 10  # what could only be told beyond this is not worth its digits
+FAILURES_APART = 0.05  # a share of failed trials by which two cells may differ without a warning
 
 _NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
 _NOTHING = dict.fromkeys(_NUMBERS, np.nan) | {"verdict": Verdict.TOO_NOISY}
@@ -88,8 +90,9 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     trial that has several values of it, the median.
 
     `run` is what `runs.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell;
-    `attrs` has a warning, which a reader of any number of this study must see ("" for none), and the bases that are
-    stand-ins.
+    `attrs` has a warning, which a reader of any number of this study must see ("" for none), the bases that are
+    stand-ins, `at_least`: the cells with a value at the least that can be measured, and `resolution` where values have
+    one: the logarithm of a step.
     """
     rows = run.rows
     found = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
@@ -101,47 +104,122 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     found = found[columns].assign(value=found["value"].astype(float))
     found = found.groupby(columns, sort=False, as_index=False)["value"].median()
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
-    told = filter(None, [plan.parameters["warning"], run.environment.app.get("note")])
-    found.attrs = {"warning": "; ".join(told), "stand_ins": run.environment.stand_ins}
+    told = filter(None, [plan.parameters["warning"], run.environment.app.get("note"), _failures(run, study)])
+    at_least = found.loc[found["value"] <= metrics.find(metric).least, "cell"]
+    found.attrs = {
+        "warning": "; ".join(told), "stand_ins": run.environment.stand_ins, "at_least": list(at_least.unique())
+    }  # fmt: skip
+    if metric == metrics.SMALLEST_LIMIT_BYTES:
+        halvings = ceil(log2(log(2) / log(plan.parameters["step"])))  # of the bisection, between a limit and its double
+        found.attrs["resolution"] = log(2) / 2**halvings
     return found
+
+
+def _failures(run: RunData, study: str) -> str:
+    """What a reader must know of a study where trials of some cells failed more often than those of others: trials that
+    fail because they are slow are missing from the mean. "" for none."""
+    ends = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.TRIAL) & ~run.rows["is_warmup"]]
+    failed = 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].agg(["mean", "size"])
+    if failed.empty or failed["mean"].max() - failed["mean"].min() <= FAILURES_APART:
+        return ""
+    worst, least = failed["mean"].idxmax(), failed["mean"].idxmin()
+    return (
+        f"{failed['mean'][worst]:.0%} of the trials of {cell_in_words(worst, {})} failed and "
+        f"{failed['mean'][least]:.0%} of those of {cell_in_words(least, {})}: a cell whose slow trials fail looks "
+        "faster than it is"
+    )
 
 
 def compare(
     samples: pd.DataFrame, baseline: str, *, cells: Iterable[str] = (), about: metrics.Metric = TIME
 ) -> pd.DataFrame:
-    """One row per cell other than `baseline`, as ratios cell / baseline; and one for the twin, as twin / its original.
+    """One row per cell other than `baseline`, as ratios cell / baseline; and one for the A/A control, as control / its
+    image. Where the control is of the baseline (or of the cell), this is the mean of the two in each block.
 
     `samples` has the columns cell, block and value (> 0), one row per trial; only blocks with both of a pair count.
-    Columns: cell, is_twin, pairs, ratio (geometric mean), low and high (95% interval of this ratio), low_all and
-    high_all (95% for all comparisons at once: Bonferroni), detectable (the smallest ratio above 1 that this study
-    would have told from 1 with a probability of 0.8), verdict. `attrs` has the noise floor (a ratio above 1), the
-    baseline, and what that of `samples` has; a study that was short says so in the warning.
+    Columns: cell, is_twin, pairs, freedom (degrees of freedom of the intervals), ratio (geometric mean), low and high
+    (95% interval of this ratio), low_all and high_all (95% for all comparisons at once: Bonferroni), detectable (the
+    minimum detectable effect: the ratio above 1 that such a study finds with a probability of 0.8), verdict. `attrs`
+    has the baseline, what that of `samples` has, control (the farthest end of the control's interval, as a ratio above
+    1), floor (the ratio that a claim must be beyond: 1, or `control` where the control differs from its image, or
+    infinite without one); the warning says what is wrong with a study.
     With fewer than two pairs there is no ratio and no interval (NaN), and the verdict is "too noisy"; so it is for
-    those of `cells`, by which the rows are ordered, that have no trial at all.
+    those of `cells`, by which the rows are ordered, that have no trial at all, and for all without a control.
+    Of cells in `samples.attrs["at_least"]` a value is only known to be at most that: an interval is then open at that
+    end (0 or infinite). No interval is narrower than `samples.attrs["resolution"]` (a logarithm) to both sides.
     Raises LabError when the baseline has no trial, or a value is not above 0.
     """
     known = sorted(samples["cell"].unique())
     if baseline not in known:
         raise LabError(f"the baseline {baseline} has no trial in this study; choose one of {', '.join(known)}")
-    table = _logarithms(samples)
-    differences = {}
-    for cell in (cell for cell in dict.fromkeys([*cells, *samples["cell"]]) if cell != baseline):
-        against = cell.removesuffix(TWIN) if cell.endswith(TWIN) else baseline
-        both = {cell, against} <= set(table)
-        differences[cell] = (table[cell] - table[against]).dropna().to_numpy() if both else np.array([])
-    floor = _floor(next((logs for cell, logs in differences.items() if cell.endswith(TWIN)), np.array([])))
+    order = [cell for cell in dict.fromkeys([*cells, *samples["cell"]]) if cell != baseline]
+    resolution = samples.attrs.get("resolution", 0.0)
+    at_least = samples.attrs.get("at_least", ())
+    estimates, control = _estimates(_logarithms(samples), baseline, order)
+    alarm = _alarm(control, len(order), resolution)
     rows = []
-    for cell, logs in differences.items():
+    for cell, own in zip(order, estimates, strict=True):
         is_twin = cell.endswith(TWIN)
-        row = {"cell": cell, "is_twin": is_twin, "pairs": len(logs), **_NOTHING}
-        if len(logs) > 1:
-            own_floor = 0 if is_twin else floor
-            row |= _judged(logs.mean(), _standard_error(logs), len(logs) - 1, len(differences), own_floor, about)
+        row = {"cell": cell, "is_twin": is_twin, "pairs": int(own.pairs), "freedom": own.freedom, **_NOTHING}
+        if own.pairs > 1:
+            floor = max(resolution, 0.0 if is_twin else alarm)
+            row |= _judged(own.mean, own.error, own.freedom, len(order), floor, about)
+            against = cell.removesuffix(TWIN) if is_twin else baseline
+            row |= _within_reach(row, resolution, cell in at_least, against in at_least)
         rows.append(row)
-    found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", *_NUMBERS, "verdict"])
-    warning = "; ".join(filter(None, [samples.attrs.get("warning"), _short(found)]))
-    found.attrs = {"floor": float(np.exp(floor)), "baseline": baseline, **samples.attrs, "warning": warning}
+    found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", "freedom", *_NUMBERS, "verdict"])
+    told = [samples.attrs.get("warning"), _alarm_in_words(alarm), _short(found)]
+    attrs = {"floor": float(np.exp(alarm)), "control": float(np.exp(_floor(control))), "baseline": baseline}
+    found.attrs = {**attrs, **samples.attrs, "warning": "; ".join(filter(None, told))}
     return found
+
+
+def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[list[variances.Estimates], np.ndarray]:
+    """What is known of each cell of `order`, and the control's differences from its image by block. `table` is
+    `_logarithms`."""
+    table = table.reindex(columns=[baseline, *order])
+    twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
+    control = np.array([])
+    if twin:
+        own = twin.removesuffix(TWIN)
+        control = (table[twin] - table[own]).dropna().to_numpy()
+        table[own] = variances.measured_twice(table[own].to_numpy(), table[twin].to_numpy())
+    cells = [cell for cell in order if not cell.endswith(TWIN)]
+    found = variances.estimate(table[cells].sub(table[baseline], axis=0).to_numpy()).by_cell(cells)
+    alone = variances.estimate(control[:, None]).by_cell([twin])
+    return [(found | alone)[cell] for cell in order], control
+
+
+def _alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:
+    """What a difference must be beyond to be claimed, as a logarithm: 0, unless the control differs from its image
+    beyond chance; infinite without a control."""
+    if len(control) < 2:
+        return inf
+    is_apart = abs(control.mean()) > max(half_interval(control, comparisons), resolution)
+    return _floor(control) if is_apart else 0.0
+
+
+def _alarm_in_words(alarm: float) -> str:
+    if alarm in (0, inf):
+        return "" if not alarm else "without trials of the A/A control no difference is claimed"
+    return (
+        "the A/A control differs from its own image, so something else than the image was measured: no difference of "
+        f"{np.exp(alarm) - 1:.1%} or less is claimed"
+    )
+
+
+def _within_reach(row: dict, resolution: float, cell_is_least: bool, baseline_is_least: bool) -> dict:
+    """What changes of a row where values are no finer than a resolution, or are only known to be at most the least that
+    can be measured."""
+    low, high = row["ratio"] / np.exp(resolution), row["ratio"] * np.exp(resolution)
+    changed = {name: 0.0 if cell_is_least else min(row[name], low) for name in ("low", "low_all")}
+    changed |= {name: inf if baseline_is_least else max(row[name], high) for name in ("high", "high_all")}
+    if cell_is_least and baseline_is_least:
+        return _NOTHING | {"verdict": Verdict.AT_MINIMUM}
+    is_apart = changed["low_all"] > 1 or changed["high_all"] < 1
+    if (cell_is_least or baseline_is_least) and not is_apart:
+        changed |= {"detectable": np.nan, "verdict": Verdict.AT_MINIMUM}
+    return changed
 
 
 def between(
@@ -229,13 +307,15 @@ def names(found: pd.DataFrame) -> list[str]:
 def summarize(samples: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: trials, the geometric mean of its values, and its 95% interval, low and high.
 
-    The interval is of this cell alone, with all that its machine did meanwhile; ratios are in `compare`.
+    The interval is of this cell alone, with all that its machine did meanwhile, and no narrower than the resolution;
+    ratios are in `compare`. Where a value is only known to be at most that, low is 0.
     """
     rows = []
     for cell, values in samples.groupby("cell", sort=False)["value"]:
         logs = np.log(values.to_numpy())
-        half = half_interval(logs)
-        rows.append((cell, len(logs), *np.exp([logs.mean(), logs.mean() - half, logs.mean() + half])))
+        half = np.maximum(half_interval(logs), samples.attrs.get("resolution", 0.0))
+        low = 0.0 if cell in samples.attrs.get("at_least", ()) else np.exp(logs.mean() - half)
+        rows.append((cell, len(logs), np.exp(logs.mean()), low, np.exp(logs.mean() + half)))
     found = pd.DataFrame(rows, columns=["cell", "trials", "mean", "low", "high"])
     found.attrs = dict(samples.attrs)
     return found
@@ -243,8 +323,8 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
 
 def _judged(mean: float, error: float, freedom: float, comparisons: int, floor: float, about: metrics.Metric) -> dict:
     """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
-    alone, together = _quantile(freedom, 1), _quantile(freedom, comparisons)
-    detectable = np.exp(max(floor, (together + stdtrit(freedom, POWER)) * error))
+    alone, together = quantile(freedom), quantile(freedom, comparisons)
+    detectable = np.exp(variances.minimum_effect(error, freedom, comparisons, floor))
     if abs(mean) > max(together * error, floor):
         is_better = (mean < 0) == about.lower_is_better
         verdict = about.words[0] if is_better else about.words[1]
@@ -259,12 +339,13 @@ def _short(found: pd.DataFrame) -> str:
     """What a reader must know of a study of few blocks; "" where they were enough."""
     if found.empty:
         return ""
-    pairs, detectable = int(found["pairs"].max()), float(found["detectable"].max())
+    cells = found if found["is_twin"].all() else found[~found["is_twin"]]
+    pairs, detectable = int(found["pairs"].max()), float(cells["detectable"].max())
     if pairs >= SHORT_BLOCKS or detectable <= FINE_RATIO:
         return ""
     told = "it tells no difference"
     if detectable <= HUGE_RATIO:
-        told = f"only {detectable - 1:.0%} or more is sure to be seen"
+        told = f"its minimum detectable effect is {detectable - 1:.0%}"
     return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {told}"
 
 
@@ -277,14 +358,8 @@ def _floor(twin: np.ndarray) -> float:
 
 def half_interval(values: np.ndarray, comparisons: int = 1) -> float:
     """Half of the 95% interval of a mean, by Student's t, that holds for so many comparisons at once (Bonferroni)."""
-    return _quantile(len(values) - 1, comparisons) * _standard_error(values)
+    return quantile(len(values) - 1, comparisons) * _standard_error(values)
 
 
 def _standard_error(logs: np.ndarray) -> float:
     return logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan
-
-
-def _quantile(freedom: float, comparisons: int) -> float:
-    """Student's t for two-sided intervals that hold together for so many comparisons; NaN without a degree of
-    freedom."""
-    return stdtrit(freedom, 1 - (1 - CONFIDENCE) / (2 * comparisons)) if freedom > 0 else np.nan

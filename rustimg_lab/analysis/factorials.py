@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis import comparison, variances
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import factorial, metrics
@@ -137,7 +137,7 @@ def predict(model: Any, turned: pd.DataFrame) -> pd.DataFrame:
     """What cells would have of a size, the base's part left out: columns predicted, low and high (95% prediction
     interval), by cell. `model` is statsmodels' fit."""
     told = model.get_prediction(_terms(turned))
-    ends = np.exp(told.conf_int(obs=True, alpha=1 - comparison.CONFIDENCE))
+    ends = np.exp(told.conf_int(obs=True, alpha=1 - variances.CONFIDENCE))
     return pd.DataFrame({"predicted": np.exp(told.predicted_mean), "low": ends[:, 0], "high": ends[:, 1]}, turned.index)
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from rustimg_lab.analysis import comparison, deploy
 from rustimg_lab.analysis.cells import cell_table
+from rustimg_lab.analysis.variances import quantile
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import additions_of, cell_in_words
@@ -231,8 +231,8 @@ def _measured(
 def _drawn(found: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
     """Values about geometric means with 95% t-intervals over so many trials, by the columns of `comparison.summarize`;
     NaN where there is no interval."""
-    freedom = (found["trials"] - 1).clip(lower=1).fillna(1)
-    errors = np.log(found["high"] / found["low"]) / 2 / stdtrit(freedom, (1 + comparison.CONFIDENCE) / 2)
+    freedom = (found["freedom"] if "freedom" in found else found["trials"] - 1).clip(lower=1).fillna(1)
+    errors = np.log(found["high"] / found["low"]) / 2 / quantile(freedom)
     noise = generator.standard_t(freedom, (DRAWS, len(found)))
     # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
     return found["mean"].to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))

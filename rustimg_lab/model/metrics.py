@@ -25,6 +25,7 @@ class Verdict(StrEnum):
     MORE_PREDICTED = "more, predicted"
     EXACT = "exact"
     EQUAL = "the same"
+    AT_MINIMUM = "at the measurable minimum"
     NO_DIFFERENCE = "no difference detectable"
     TOO_NOISY = "too noisy"
     PASS = "pass"  # of a check: the limit is kept
@@ -51,6 +52,7 @@ class Metric(str):
     shown: str = ""
     divisor: float = 1
     lower_is_better: bool = True
+    least: float = 0  # a value that is not above it is "at most" this: less cannot be measured
 
     def __new__(cls, name: str, *_: object, **__: object) -> "Metric":
         return super().__new__(cls, name)
@@ -157,7 +159,7 @@ PEAK_RSS_BYTES = _of_memory("peak_rss_bytes", "peak of the resident memory")
 RESTED_RSS_BYTES = _bytes("rested_rss_bytes", "resident memory after the load", study=studies.REST)
 SMALLEST_LIMIT_BYTES = _of_memory(
     "smallest_limit_bytes", "smallest memory limit", noun="smallest limit that suffices", shown="{:.1f} MiB",
-    divisor=1 << 20,
+    divisor=1 << 20, least=6 << 20,  # the engine takes no smaller one (moby, daemon/daemon_unix.go, linuxMinMemory)
 )  # fmt: skip
 REQUESTS_PER_S_AT_LIMIT = Metric("requests_per_s_at_limit", unit="1/s", study="memory")
 

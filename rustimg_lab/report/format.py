@@ -42,7 +42,7 @@ def mb(size_bytes: float) -> str:
 
 
 def detectable_in_words(ratio: float) -> str:
-    """The smallest ratio that would have been told from 1, as a reader sees it; "" for none."""
+    """The minimum detectable effect, a ratio above 1, as a reader sees it; "" for none."""
     return (
         "" if np.isnan(ratio) else f"over {comparison.HUGE_RATIO}" if ratio > comparison.HUGE_RATIO else f"{ratio:.2f}"
     )

@@ -57,7 +57,7 @@ def of_build(run: str) -> Short:
 
 
 def _of_parts(of: str, found: dict[str, pd.DataFrame]) -> Short:
-    lines = [["of", "cell", "ratio", "95% interval", "all at once", "detectable", "blocks", "verdict"]]
+    lines = [["of", "cell", "ratio", "95% interval", "all at once", "min. detectable", "blocks", "verdict"]]
     for what, each in found.items():
         lines += [[what, *line] for line in views.regression.comparisons_in_words(each).to_numpy().tolist()]
     notes = [f"{what}: {each.attrs['warning']}" for what, each in found.items() if each.attrs["warning"]]

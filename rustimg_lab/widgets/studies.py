@@ -39,7 +39,7 @@ class Study:
 
     def ratios(self, metric: str = "") -> Result:
         """Return the ratio of each cell to the baseline: a row per cell with interval and verdict (see
-        `comparison.compare`); the plot has the noise floor. Raises LabError when the baseline has no trial."""
+        `comparison.compare`); the plot has that of the A/A control. Raises LabError when the baseline has no trial."""
         about = self._metric(metric)
         title = f"{'left' if about.lower_is_better else 'right'} is {about.words[0]}"
         table = comparison.of_study(self.run, self.name, about, self._baseline)

@@ -35,26 +35,26 @@ def ratios(found: pd.DataFrame, label: str, title: str) -> Plot:
     """Each cell's ratio to the baseline with its intervals, and the verdict. `found` is what `comparison.compare` is,
     `label` what is compared.
 
-    The thick line is the 95% interval of this ratio alone, the thin one holds for all at once; the band is the noise
-    floor, by which the same image differs from itself.
+    The thick line is the 95% interval of this ratio alone, the thin one holds for all at once; the band is as wide as
+    the interval of the A/A control.
     """
     axes = Plot(9, 0.5 * len(found) + 1.6).subplots()
     label = f"{label}, as a ratio to {found.attrs['baseline']}"
-    known = found[found["pairs"] > 1]
-    low = max(min([0.95, *known["low_all"]]) / 1.08, 0.02)
-    high = min(max([1.05, *known["high_all"]]) * 1.08, 50)
-    floor = found.attrs["floor"]
-    if floor < high:
-        axes.axvspan(1 / floor, floor, color="#E0E0E0", linewidth=0, zorder=0, label="noise floor (A/A twin)")
+    known = found[found["ratio"].notna()]
+    low = max(min([0.95, *known.loc[known["low_all"] > 0, "low_all"], *known["ratio"]]) / 1.08, 0.02)
+    high = min(max([1.05, *known.loc[np.isfinite(known["high_all"]), "high_all"], *known["ratio"]]) * 1.08, 50)
+    control = found.attrs["control"]
+    if control < high:
+        axes.axvspan(1 / control, control, color="#E0E0E0", linewidth=0, zorder=0, label="interval of the A/A control")
         legend_below(axes, 0.2, columns=1)
     axes.axvline(1, color="black", linewidth=0.8, zorder=1)
     for row, cell in enumerate(found.itertuples()):
-        if cell.pairs > 1:
+        if cell.ratio > 0:
             colour = GREY if cell.is_twin else BLUE
-            axes.plot([cell.low_all, cell.high_all], [row] * 2, color=colour, linewidth=1.2, zorder=2)
-            axes.plot([cell.low, cell.high], [row] * 2, color=colour, linewidth=4, zorder=3)
+            for ends, width in (((cell.low_all, cell.high_all), 1.2), ((cell.low, cell.high), 4)):
+                axes.plot(np.clip(ends, low, high), [row] * 2, color=colour, linewidth=width, zorder=2)
             axes.scatter([cell.ratio], [row], 34, color=colour, edgecolor="white", zorder=4)
-        text = f"{cell.ratio:.2f}  {cell.verdict}" if cell.pairs > 1 else cell.verdict
+        text = f"{cell.ratio:.2f}  {cell.verdict}" if cell.ratio > 0 else cell.verdict
         axes.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axes.set(xscale="log", xlim=(low, high), xlabel=label)
     wide, narrow = ([tick for tick in ticks if low < tick < high] for ticks in (_WIDE, _NARROW))

@@ -23,11 +23,11 @@ def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Style
         "ratio": found["ratio"],
         "95% interval": intervals(found),
         "95%, all at once": intervals(found, "low_all", "high_all"),
-        "smallest detectable": found["detectable"],
+        "minimum detectable effect": found["detectable"],
         "pairs": found["pairs"],
         "verdict": found["verdict"],
     }
-    formats = {"ratio": "{:.3f}", "smallest detectable": format.detectable_in_words}
+    formats = {"ratio": "{:.3f}", "minimum detectable effect": format.detectable_in_words}
     return style(shown, formats, found.attrs["warning"])
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from html import escape
 
+import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
@@ -21,9 +22,16 @@ def side_by_side(columns: list[pd.DataFrame], warnings: list[str]) -> Styler:
 def intervals(
     found: pd.DataFrame, low: str = "low", high: str = "high", number: Callable[[float], str] = "{:.3f}".format
 ) -> list[str]:
-    """An interval of each row as text; "" for none."""
-    pairs = zip(found[low], found[high], strict=True)
-    return ["" if pd.isna(a) else f"{number(a)} to {number(b)}" for a, b in pairs]
+    """An interval of each row as text; "" for none. One that is open to 0 or to infinity is "at most", "at least"."""
+
+    def told(a: float, b: float) -> str:
+        if pd.isna(a):
+            return ""
+        if a == 0 or np.isinf(b):
+            return f"at most {number(b)}" if a == 0 else f"at least {number(a)}"
+        return f"{number(a)} to {number(b)}"
+
+    return list(map(told, found[low], found[high]))
 
 
 def factors(table: pd.DataFrame) -> pd.DataFrame:

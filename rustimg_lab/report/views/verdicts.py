@@ -40,7 +40,11 @@ def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
     """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names; of the
     smallest limits only where there is one of them."""
     means = _means(comparison.samples(run, under_load, metrics.STEADY_RSS_BYTES))
-    smallest = _means(comparison.samples(run, limits, metrics.SMALLEST_LIMIT_BYTES)) if limits else {}
+    smallest = {}
+    if limits:
+        tried = comparison.samples(run, limits, metrics.SMALLEST_LIMIT_BYTES)
+        at_most = {cell: "at most " for cell in tried.attrs["at_least"]}
+        smallest = {cell: f"{at_most.get(cell, '')}{mean / MEBIBYTE:.1f} MiB" for cell, mean in _means(tried).items()}
 
     def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
         said = (
@@ -51,8 +55,8 @@ def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
         if {musl, one.name} <= set(smallest):
             limit = comparison.of_study(run, limits, baseline=musl).set_index("cell").loc[one.name]
             said += (
-                f" The smallest limit that the whole load is answered under is {smallest[one.name] / MEBIBYTE:.1f} MiB "
-                f"with jemalloc and {smallest[musl] / MEBIBYTE:.1f} MiB with musl malloc (**{limit['verdict']}**)."
+                f" The smallest limit that the whole load is answered under is {smallest[one.name]} "
+                f"with jemalloc and {smallest[musl]} with musl malloc (**{limit['verdict']}**)."
             )
         return said
 
@@ -99,7 +103,7 @@ def startup_verdict(run: RunData, baseline: str = "") -> str:
     studies = {"startup-server": metrics.EXEC_TO_FIRST_BYTE_S, "startup-container": own}.items()
     process, container = (comparison.of_study(run, study, metric, baseline) for study, metric in studies)
     trials = [comparison.samples(run, study, metric) for study, metric in studies]
-    means = [np.exp(np.log(each["value"]).mean()) * 1e3 for each in trials]
+    means = [_mean_of_cells(each) * 1e3 for each in trials]
     said = (
         f"Over all cells, the server answers {means[0]:.2f} ms after its exec inside its image; in a container it "
         f"takes {means[1]:.0f} ms, of which the program is {means[0] / means[1]:.1%}."
@@ -120,6 +124,12 @@ def startup_verdict(run: RunData, baseline: str = "") -> str:
     )
 
 
+def _mean_of_cells(samples: pd.DataFrame) -> float:
+    """The geometric mean over the cells; the A/A control is none of them."""
+    own = comparison.summarize(samples[~samples["cell"].str.endswith(names.TWIN)])
+    return float(np.exp(np.log(own["mean"]).mean()))
+
+
 def repeatability(counts: pd.DataFrame) -> str:
     """How far the counts of one cell are apart, in a sentence. `counts` is what `comparison.samples` returns."""
     per_cell = counts.groupby("cell")["value"]
@@ -137,17 +147,17 @@ def ratios(found: pd.DataFrame, label: str) -> str:
     for cell in found.itertuples():
         name = names.cell_in_words(cell.cell.removesuffix(names.TWIN), found.attrs)
         if cell.is_twin:
-            said.append(
-                f"The same image twice ({name}): ratio {cell.ratio:.3f} ({cell.low:.3f} to {cell.high:.3f}), "
-                f"{cell.verdict}. What differs by less than {_percent(found.attrs['floor'])} is noise."
-            )
-        elif cell.verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY):
-            seen = f"; {_percent(cell.detectable)} or more would have been seen" if cell.pairs > 1 else ""
-            said.append(f"**{name}** against {baseline}: {cell.verdict} in {label}{seen}.")
+            interval = f"ratio {cell.ratio:.3f} ({cell.low:.3f} to {cell.high:.3f}), " if cell.ratio > 0 else ""
+            said.append(f"The same image twice ({name}, the A/A control): {interval}{cell.verdict}.")
+        elif cell.verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY, Verdict.AT_MINIMUM):
+            least = f"; minimum detectable effect {_percent(cell.detectable)}" if cell.detectable > 0 else ""
+            said.append(f"**{name}** against {baseline}: {cell.verdict} in {label}{least}.")
         else:
+            interval = f"95% interval {cell.low:.2f} to {cell.high:.2f}"
+            interval = f"at most {cell.high:.2f} times" if cell.low == 0 else interval
+            interval = f"at least {cell.low:.2f} times" if np.isinf(cell.high) else interval
             said.append(
-                f"**{name}** against {baseline}: {cell.ratio:.2f} times the {label} "
-                f"(95% interval {cell.low:.2f} to {cell.high:.2f}): **{cell.verdict}**."
+                f"**{name}** against {baseline}: {cell.ratio:.2f} times the {label} ({interval}): **{cell.verdict}**."
             )
     return "\n".join(f"- {sentence}" for sentence in said)
 
@@ -163,7 +173,7 @@ def speed_up(found: pd.DataFrame) -> str:
 
 
 def _percent(ratio: float) -> str:
-    return f"{ratio - 1:.1%}"
+    return f"over {comparison.HUGE_RATIO - 1:.0%}" if ratio > comparison.HUGE_RATIO else f"{ratio - 1:.1%}"
 
 
 def size_verdict(table: pd.DataFrame, data: RunData) -> str:
