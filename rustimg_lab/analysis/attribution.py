@@ -18,6 +18,8 @@ from rustimg_lab.analysis.factorials import DRAWS, Factorial
 from rustimg_lab.errors import unknown
 from rustimg_lab.model.metrics import Verdict
 
+_CHOOSE = 4  # of so many blocks one chooses the target
+
 
 def shapley(values: Mapping[frozenset[Hashable], np.ndarray | float], knobs: list[Hashable]) -> dict[Hashable, float]:
     """The Shapley value of each knob. `values` has that of every set of knobs that are turned; what is in it may be
@@ -35,14 +37,21 @@ def shapley(values: Mapping[frozenset[Hashable], np.ndarray | float], knobs: lis
 
 
 def shares(found: Factorial, target: str = "") -> pd.DataFrame:
-    """What each knob adds on the way from the start to a target, the cell with the least unless one is named, in the
-    unit of the metric: columns knob, level, share, low and high (95%, NaN where it is exact), of_whole (the share of
-    the whole difference) and verdict; by size. A knob on which the two cells agree is not in it; where the start has
-    the least, none is.
+    """What each knob adds on the way from the start to a target, in the unit of the metric: columns knob, level, share,
+    low and high (95%, NaN where it is exact), of_whole (the share of the whole difference) and verdict; by size. A knob
+    on which the two cells agree is not in it; where the start has the least, none is.
 
-    `attrs` has both cells, their values, and the warning. Raises LabError for a target that there is no value of.
+    Unless a target is named, it is the cell with the least; of what has noise, the one whose knobs each lessen the
+    metric in every fourth block, and what they add is of the others: the least of noisy means is too low by its noise.
+
+    `attrs` has both cells, their values, the warning, and the blocks: those that are in the numbers, and those that the
+    target was chosen on. Raises LabError for a target that there is no value of.
     """
     values, turned = _whole(found)
+    chosen_on = 0
+    if found.quantity.study and not target:
+        target, chosen_on = _least(values.iloc[:, ::_CHOOSE], turned), len(values.columns[::_CHOOSE])
+        values = values.drop(columns=values.columns[::_CHOOSE])
     means = values.mean(axis=1)
     target = target or means.idxmin()
     if target not in values.index:
@@ -65,8 +74,16 @@ def shares(found: Factorial, target: str = "") -> pd.DataFrame:
     table.attrs = {
         "start": found.start, "target": target, "from": means[found.start], "to": means[target], "whole": whole,
         "warning": found.warning, "stand_ins": found.stand_ins, "quantity": found.quantity, "blocks": values.shape[1],
+        "chosen_on": chosen_on,
     }  # fmt: skip
     return table
+
+
+def _least(values: pd.DataFrame, turned: pd.DataFrame) -> str:
+    """The cell with those knobs turned that, over all settings of the others, have less."""
+    logs = np.log(values).mean(axis=1)
+    lessens = [logs[turned[knob]].mean() < logs[~turned[knob]].mean() for knob in turned]
+    return turned.index[(turned == lessens).all(axis=1)][0]
 
 
 def effects(found: Factorial) -> pd.DataFrame:
@@ -104,7 +121,7 @@ def _whole(found: Factorial) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _interval(found: Factorial, each: np.ndarray, comparisons: int, floor: float) -> tuple[float, float, Verdict]:
     """The 95% interval of a mean over blocks, or of what hangs on predictions, and the verdict: whether it is apart
-    from 0, for so many comparisons at once, and beyond the noise floor."""
+    from 0, for so many comparisons at once, and beyond the floor."""
     mean = float(each.mean())
     if found.quantity.study:
         half = comparison.half_interval(each)

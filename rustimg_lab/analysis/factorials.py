@@ -1,8 +1,13 @@
-"""The cells of a run as a factorial: factors, values, and predictions of cells that were not measured."""
+"""The cells of a run as a factorial: factors, values, and predictions of cells that were not measured.
+
+A prediction has each factor and each two of them. Sizes have no noise: what a prediction misses are interactions of
+three and four factors, taken for draws of one normal distribution, those of four a fifth as wide. Effects of a higher
+order are smaller (Wu and Hamada, Experiments, 2009, section 4.6); in `data/recorded/factorial` those of three are 0.15
+times those of two, and those of four 0.1 times those of three. The fraction shows how wide the distribution is.
+"""
 
 from dataclasses import dataclass, field, replace
 from itertools import combinations, product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +23,7 @@ from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.store.runs import RunData
 
 DRAWS = 2000
+_FOUR = 0.2  # interactions of four factors beside those of three
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,9 @@ class Factorial:
     """The cells of a run by their knobs. `knobs`: by name the level that `start` has, and the other. `made_of`: the
     start's base, profile and allocator. `turned`: bool, a row per cell, a column per knob. `values`: above 0, in the
     unit of the metric, a row per cell, a column per block, one where it is exact. `base_bytes`: by the base's level,
-    what of a size is the base's (empty for what is no size). `floor`: the ratio by which a cell seems to differ from
-    itself. `predicted`: of the cells that have no value, what `predict` says, and a column per knob; `drawn`: values
-    that they may have, in as many columns as were drawn."""
+    what of a size is the base's (empty for what is no size). `floor`: the ratio that a claim must be beyond (1, unless
+    the A/A control differs from itself). `predicted`: of the cells that have no value, what `predict` says, and a
+    column per knob; `drawn`: values that they may have, in as many columns as were drawn."""
 
     run: str
     quantity: Metric
@@ -57,6 +63,18 @@ class Factorial:
         own += [knob for knob, level in levels.items() if level == "on"]
         joined = factorial.joined(factorial.in_order(own)).replace("+", "_")
         return f"{levels.get('base', base)}-{joined}-{levels.get('allocator', allocator)}"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Predicts logarithms of sizes. `coefficients`: of `_terms`; `terms` and `left_out`: of the cells that were
+    fitted; `spread`: the standard deviation of interactions of three factors, with its degrees of freedom."""
+
+    coefficients: np.ndarray
+    terms: np.ndarray
+    left_out: np.ndarray
+    spread: float
+    freedom: int
 
 
 def everything(run: RunData, start: str = "", workload: str = "") -> tuple[list[Factorial], dict[str, str]]:
@@ -133,12 +151,12 @@ def score(found: Factorial) -> pd.DataFrame:
     return table
 
 
-def predict(model: Any, turned: pd.DataFrame) -> pd.DataFrame:
+def predict(model: Model, turned: pd.DataFrame) -> pd.DataFrame:
     """What cells would have of a size, the base's part left out: columns predicted, low and high (95% prediction
-    interval), by cell. `model` is statsmodels' fit."""
-    told = model.get_prediction(_terms(turned))
-    ends = np.exp(told.conf_int(obs=True, alpha=1 - variances.CONFIDENCE))
-    return pd.DataFrame({"predicted": np.exp(told.predicted_mean), "low": ends[:, 0], "high": ends[:, 1]}, turned.index)
+    interval), by cell."""
+    logs = _terms(turned) @ model.coefficients
+    half = variances.quantile(model.freedom) * model.spread * np.sqrt((_missed(model, turned) ** 2).sum(axis=1))
+    return np.exp(pd.DataFrame({"predicted": logs, "low": logs - half, "high": logs + half}, turned.index))
 
 
 def _works(run: RunData) -> pd.DataFrame:
@@ -148,15 +166,15 @@ def _works(run: RunData) -> pd.DataFrame:
 
 
 def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
-    """Values by cell and complete block, the cells' factors, the noise floor, and the study's warning."""
+    """Values by cell and complete block, the cells' factors, what a claim must be beyond, and the study's warning."""
     study = comparison.study_of(run, about, workload)
     if not study:
         raise LabError(f"run '{run.name}' has no {about.study} study{f' of {workload}' if workload else ''}")
     samples = comparison.samples(run, study, about)
     samples = samples[samples["profile"] != PUBLISHED.name]
     wide = samples.pivot(index="cell", columns="block", values="value").dropna(axis=1)
-    if wide.shape[1] < 2:
-        raise LabError(f"{study} of run '{run.name}' has fewer than two blocks in which every cell has a value")
+    if wide.shape[1] < 3:  # one chooses a target, two have an interval
+        raise LabError(f"{study} of run '{run.name}' has fewer than three blocks in which every cell has a value")
     told = comparison.of_study(run, study, about).attrs
     own = wide[~wide.index.str.contains(MARK)]  # neither the twin nor cells with a setting of their allocator
     factors = samples.drop_duplicates("cell").set_index("cell").loc[own.index, ["base", "profile", "allocator"]]
@@ -209,27 +227,33 @@ def _filled(found: Factorial) -> Factorial:
         raise LabError(f"{told}; build those, or predict them from a fraction: {error}") from None
     turned = pd.DataFrame(missing, names, list(found.knobs))
     model = _model(found, fitted)
-    drawn = _drawn(model, _terms(turned)) + _base_bytes(found, turned)[:, None]
+    drawn = _drawn(model, turned) + _base_bytes(found, turned)[:, None]
     return replace(found, predicted=predict(model, turned).join(turned), drawn=pd.DataFrame(drawn, turned.index))
 
 
-def _model(found: Factorial, fitted: list[str]) -> Any:
-    """The logarithms of these cells, the base's part left out, explained by least squares with each knob and each two
-    of them (statsmodels' OLS)."""
-    from statsmodels.regression.linear_model import OLS  # here: it takes most of a second, and few calls need it
+def _model(found: Factorial, fitted: list[str]) -> Model:
+    """The logarithms of these cells, the base's part left out, explained by least squares."""
+    turned = found.turned.loc[fitted]
+    logs, terms, left_out = np.log(_own(found).mean(axis=1)[fitted]).to_numpy(), _terms(turned), _left_out(turned)
+    both = np.column_stack([logs, left_out])
+    coefficients = np.linalg.pinv(terms) @ both
+    rest = both - terms @ coefficients
+    spread = np.sqrt((rest[:, 0] ** 2).sum() / (rest[:, 1:] ** 2).sum())
+    return Model(coefficients[:, 0], terms, left_out, spread, len(terms) - terms.shape[1])
 
-    logs = np.log(_own(found).mean(axis=1)[fitted])
-    return OLS(logs.to_numpy(), _terms(found.turned.loc[fitted])).fit()
+
+def _missed(model: Model, turned: pd.DataFrame) -> np.ndarray:
+    """By how much each interaction that is left out would put a prediction wrong, (cells, interactions)."""
+    return _left_out(turned) - _terms(turned) @ (np.linalg.pinv(model.terms) @ model.left_out)
 
 
-def _drawn(model: Any, terms: np.ndarray) -> np.ndarray:
-    """Values that cells with these terms may have together, (cells, `DRAWS`): coefficients and what is left over are
-    drawn from the t distribution that the fit leaves open."""
+def _drawn(model: Model, turned: pd.DataFrame) -> np.ndarray:
+    """Values that cells may have together, (cells, `DRAWS`): interactions that are left out are drawn from
+    the t distribution that the fit leaves open."""
     generator = np.random.default_rng(0)
-    wide = np.sqrt(model.df_resid / generator.chisquare(model.df_resid, DRAWS))
-    spread = np.linalg.cholesky(model.cov_params()) @ generator.standard_normal((terms.shape[1], DRAWS))
-    left = np.sqrt(model.scale) * generator.standard_normal((len(terms), DRAWS))
-    return np.exp((terms @ model.params)[:, None] + (terms @ spread + left) * wide)
+    wide = model.spread * np.sqrt(model.freedom / generator.chisquare(model.freedom, DRAWS))
+    drawn = generator.standard_normal((model.left_out.shape[1], DRAWS)) * wide
+    return np.exp((_terms(turned) @ model.coefficients)[:, None] + _missed(model, turned) @ drawn)
 
 
 def _fraction(found: Factorial) -> list[str]:
@@ -250,9 +274,18 @@ def _fraction(found: Factorial) -> list[str]:
 
 def _terms(turned: pd.DataFrame) -> np.ndarray:
     """The columns of the model: 1, each knob as -1 or 1, and each two of them multiplied."""
+    return np.column_stack([np.ones(len(turned)), *(column for order in (1, 2) for column in _products(turned, order))])
+
+
+def _left_out(turned: pd.DataFrame) -> np.ndarray:
+    """The interactions that the model lacks, each as wide as they are beside those of three."""
+    return np.column_stack([*_products(turned, 3), *(_FOUR * column for column in _products(turned, 4))])
+
+
+def _products(turned: pd.DataFrame, order: int) -> list[np.ndarray]:
+    """Each so many knobs as -1 or 1, multiplied."""
     signs = [np.where(turned[knob], 1.0, -1.0) for knob in turned]
-    pairs = [one * other for one, other in combinations(signs, 2)]
-    return np.column_stack([np.ones(len(turned)), *signs, *pairs])
+    return [np.prod(chosen, axis=0) for chosen in combinations(signs, order)]
 
 
 def _own(found: Factorial) -> pd.DataFrame:

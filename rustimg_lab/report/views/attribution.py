@@ -22,7 +22,10 @@ def in_words(found: pd.DataFrame) -> str:
         for name, each in zip(turned(found), found.itertuples(), strict=True)
     )
     first, last = about.in_words(of_all["from"]), about.in_words(of_all["to"])
-    return f"**{about.phrase}**, from {first} ({start}) to {last} ({target}): {told}."
+    chosen = (
+        f", of {of_all['blocks']} blocks; the target is by {of_all['chosen_on']} more" if of_all["chosen_on"] else ""
+    )
+    return f"**{about.phrase}**, from {first} ({start}) to {last} ({target}){chosen}: {told}."
 
 
 def score_in_words(found: pd.DataFrame) -> str:
