@@ -63,7 +63,12 @@ def run(options: SimpleNamespace) -> int:
     option("--settings", _SETTINGS, types.settings, metavar="NAME=NUMBER[,...]"),
     option("--rest", "seconds after the load until memory is read again", types.COUNT, shown=REST_S),
     option("--connections", "connections of the load generator", types.COUNT, shown=USUAL_LOAD["connections"]),
-    option("--layouts", "orders of its functions in which each cell is linked", _SEVERAL, shown=USUAL_LAYOUTS),
+    option(
+        "--layouts",
+        "orders of functions in which each cell is linked, study of layouts only",
+        _SEVERAL,
+        shown=USUAL_LAYOUTS,
+    ),
     option("--baseline", "cell that others are compared with", default="", shown="the first", metavar="CELL"),
     option("--seed", "seed of the order in the blocks", click.INT, shown="drawn, and recorded"),
 )

@@ -70,15 +70,19 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
             "stripped": elf.get_section_by_name(".symtab") is None,
             metrics.NEEDED_LIBRARIES: " ".join(tag.needed for tag in image.dynamic_tags(elf, "DT_NEEDED")),
             metrics.GLIBC_NEEDED: max(versions, key=glibc_version, default=""),
-            "rustc": _rustc(elf),
+            "rustc": _comment(elf, "rustc version "),
         }
 
 
 def measure_layout(linked: Path, shipped: Path) -> list[Observation]:
     """Return what tells a layout of a program from others, the SHA-256 of its file, and what it shares with them: that
-    of the list of its sections of code with their sizes, in no order of theirs, which its build has left."""
+    of the list of its sections of code with their sizes, in no order of theirs, which its build has left; and the
+    linker."""
     code = files.sha256(linked.with_name(CODE_SECTIONS))
-    return [Observation(metrics.BINARY_SHA256, files.sha256(shipped)), Observation(metrics.CODE_SHA256, code)]
+    with linked.open("rb") as file:
+        linker = _comment(_elf(file, linked), "Linker: ")
+    values = {metrics.BINARY_SHA256: files.sha256(shipped), metrics.CODE_SHA256: code, metrics.LINKER: linker}
+    return [Observation(metric, value) for metric, value in values.items()]
 
 
 def linked_allocator(path: Path) -> str:
@@ -111,11 +115,12 @@ def _elf(file: IO[bytes], path: Path) -> ELFFile:
         raise LabError(f"{path.name}: not an ELF file ({error})") from None
 
 
-def _rustc(elf: ELFFile) -> str:
-    """The compiler's version, which rustc leaves in the section for such comments; stripping keeps it."""
+def _comment(elf: ELFFile, begin: str) -> str:
+    """What the section for comments has behind such a beginning: there rustc and lld leave their versions, and
+    stripping keeps them."""
     comment = elf.get_section_by_name(".comment")
     notes = comment.data().decode(errors="replace").split("\0") if comment else []
-    return next((note.removeprefix("rustc version ") for note in notes if note.startswith("rustc ")), "")
+    return next((note.removeprefix(begin) for note in notes if note.startswith(begin)), "")
 
 
 def glibc_version(name: str) -> list[int]:

@@ -110,6 +110,7 @@ RUNS = Metric("runs")
 OF_CELLS = [each for each in globals().values() if isinstance(each, Metric) and each is not BUILDER_DIGEST]
 BUILT = Metric("built")
 CODE_SHA256 = Metric("code_sha256")  # of a layout: of its sections of code, their order left out
+LINKER = Metric("linker")  # of a layout
 BUILD_INPUT = Metric("build_input")  # what the build got beside its sources; of secrets the names
 # Of these a cell has many rows, each with what it is of as its `detail`.
 LAYER_BYTES = _bytes("layer_bytes")
