@@ -1,7 +1,7 @@
 """Settings of allocators that a program reads from its environment when it starts: `narenas=1` -> variables."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rustimg_lab.errors import LabError, unknown
 
@@ -16,7 +16,7 @@ class Setting:
     name: str
     value: int
     allocator: str
-    environment: dict[str, str]
+    environment: dict[str, str] = field(hash=False)
 
     def __str__(self) -> str:
         return f"{self.name}={self.value}"

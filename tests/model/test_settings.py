@@ -11,6 +11,7 @@ def test_a_setting_is_the_variables_of_its_allocator():
     assert purge.allocator == "mimalloc" and purge.environment == {"MIMALLOC_PURGE_DELAY": "0"}
     both = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:-1", "MALLOC_CONF": "dirty_decay_ms:-1"}
     assert decay.allocator == arenas.allocator == "jemalloc" and decay.environment == both
+    assert len({purge, settings.parse("purge_delay=0"), settings.parse("purge_delay=10")}) == 2
     assert [str(each) for each in (purge, decay, arenas)] == ["purge_delay=0", "dirty_decay_ms=-1", "narenas=1"]
 
 
