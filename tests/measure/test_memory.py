@@ -127,6 +127,12 @@ def test_an_engine_that_limits_no_memory_is_told(server, tools, monkeypatch):
     assert "this engine keeps no container to a memory limit: the smallest is not measured" in planned[0]["warning"]
 
 
+def test_memory_after_a_load_without_its_throughput_is_refused(server, tools):
+    context = StudyContext([[server]], plan.Plan(1), SimpleNamespace(environment={}, name="a"), tools, (LARGE,))
+    with pytest.raises(plan.PlanError, match=r"no throughput study of the load large-1w-64c: call `\./lab measure"):
+        next(memory.plan_rest(context))
+
+
 def test_what_the_kernel_does_not_tell_is_absent_with_its_reason(server, tools, monkeypatch):
     """No kernel here lacks it: another file is read in its place."""
     monkeypatch.setattr(memory, "_FILES", ["/proc/1/status", "/proc/1/no-such-file"])

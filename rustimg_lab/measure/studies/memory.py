@@ -21,7 +21,7 @@ from rustimg_lab.engine import images
 from rustimg_lab.engine.client import engine_info
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
-from rustimg_lab.measure.plan import Lost, Studies, Treatment
+from rustimg_lab.measure.plan import Lost, PlanError, Studies, Treatment
 from rustimg_lab.measure.server import hold, run_in
 from rustimg_lab.model import metrics
 from rustimg_lab.model.studies import REST
@@ -50,8 +50,12 @@ def plan(context: StudyContext) -> Studies:
 
 
 def plan_rest(context: StudyContext) -> Studies:
-    """The study of each load in which memory is read once more a while after it. Raises PlanError as `plan`."""
+    """The study of each load in which memory is read once more a while after it. Raises PlanError as `plan`, and where
+    the run has no throughput study of the load, beside which it is shown."""
     for load in context.loads:
+        if f"throughput-{load.name}" not in context.run.environment.get("studies", {}):
+            asked = "call `./lab measure --study throughput` with the same options first"
+            raise PlanError(f"run '{context.run.name}' has no throughput study of the load {load.name}: {asked}")
         parameters = load.parameters(context.run) | {"rest_s": context.plan.rest_s}
         study = context.study(f"{REST}-{load.name}", REST, metrics.RESTED_RSS_BYTES, parameters)
         yield study, partial(measure_load, load=load, tools=context.tools, rest_s=context.plan.rest_s)
