@@ -5,18 +5,18 @@ that, or else with the other run's study of the same name and parameters, on the
 (`comparison.between`). A limit on it is kept by two one-sided tests (Schuirmann, J. Pharmacokin. Biopharm. 15, 1987).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+from scipy.special import chdtri, stdtrit
 
 from rustimg_lab.analysis import cells, comparison
 from rustimg_lab.analysis.comparison import CONFIDENCE, POWER
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
-from rustimg_lab.model.names import BEFORE
+from rustimg_lab.model.names import BEFORE, TWIN
 from rustimg_lab.store.rows import ESTIMATE
 from rustimg_lab.store.runs import RunData
 
@@ -134,23 +134,24 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
 
 def paired(before: RunData, after: RunData) -> pd.DataFrame:
     """Compare the versions of an app that a run has measured in the same blocks: a row per cell and metric, as `speeds`
-    has them. A pair counts where its image before is the one that run `before` has of the cell now."""
-    of = cells.cell_table(before).set_index("cell")["image"].to_dict()
-    rows = after.rows
-    marked = rows[rows["cell"].str.contains(BEFORE) & rows["study"].ne("")]
-    same = marked["image"].eq(marked["cell"].str.replace(f"{BEFORE}.*", "", regex=True).map(of))
-    found, notes, stand_ins = [], [], set()
-    for study in marked.loc[same, "study"].unique():
+    has them. Trials count whose image is the one that the two runs have of the cell now."""
+    tables = [cells.cell_table(run).set_index("cell")["image"] for run in (before, after)]
+    images = {
+        cell + mark: image for table, mark in zip(tables, (BEFORE, ""), strict=True) for cell, image in table.items()
+    }
+    rows = after.rows[after.rows["study"].ne("")]
+    rows = rows[rows["image"].eq(rows["cell"].str.removesuffix(TWIN).map(images))]
+    found, notes = [], []
+    for study in rows.loc[rows["cell"].str.contains(BEFORE), "study"].unique():
         for metric in metrics.COMPARED:
-            trials = comparison.samples(after, study, metric)
+            trials = comparison.samples(replace(after, rows=rows), study, metric)
             was = trials["cell"].str.contains(BEFORE)
             if was.any():
                 one = trials[was].assign(cell=trials["cell"].str.replace(BEFORE, "", regex=False))
                 each = comparison.between(one, trials[~was], metric, paired=True)
                 found.append(each.assign(study=study, metric=metric, what=metric.title))
                 notes += [f"{study}: {trials.attrs['warning']}"] if trials.attrs["warning"] else []
-                stand_ins |= {*trials.attrs["stand_ins"]}
-    return _joined(found, notes, stand_ins)
+    return _joined(found, notes, set())
 
 
 def _joined(found: list[pd.DataFrame], notes: list[str], stand_ins: set[str]) -> pd.DataFrame:
@@ -312,11 +313,13 @@ def _answer(own: tuple, share: float, comparisons: int) -> Finding:
 
 
 def _blocks_needed(own: tuple, share: float) -> str:
-    """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit, by the standard error of
-    those that there are."""
+    """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit. By the standard error of
+    those that there are, at the upper 80% limit of it, since that of few blocks may be far too small by chance (Browne,
+    Statistics in Medicine 14, 1995)."""
+    error = own.error * np.sqrt(own.freedom / chdtri(own.freedom, POWER))
     counts = np.arange(FEWEST_BLOCKS, _MOST_BLOCKS + 1)
     quantiles = stdtrit(counts - 1, CONFIDENCE) + stdtrit(counts - 1, POWER)
-    enough = counts[quantiles * own.error * np.sqrt(own.blocks / counts) < np.log1p(share)]
+    enough = counts[quantiles * error * np.sqrt(own.blocks / counts) < np.log1p(share)]
     return f"about {enough[0]} blocks" if len(enough) else f"more than {_MOST_BLOCKS:,} blocks"
 
 

@@ -1,10 +1,12 @@
 """Commands that read runs: report, choose, compare, check, batch. None needs an engine but a check of two versions."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import click
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -174,7 +176,8 @@ def _measure_both(options: SimpleNamespace) -> list[str]:
     with versions.before(app, options.before) as before:
         options.run = options.run or pairs.run_name(app, before, cells)
         options.against = pairs.name_before(options.run)
-        return pairs.run_pairs(selection.request(options, app), before, cells, plans)
+        progress = Console(stderr=True, width=output.console.width)  # standard output is the summary
+        return pairs.run_pairs(replace(selection.request(options, app), console=progress), before, cells, plans)
 
 
 @command(

@@ -33,30 +33,34 @@ def name_before(run: str) -> str:
 
 def run_pairs(request: Request, before: App, cells: list[Cell], plans: list[tuple[Kind, Planner]]) -> list[str]:
     """Builds and measures the cells of an app before and after, each in a run of its own, and runs the studies of both
-    in the run of the app; returns a line on all that failed. Cells that are one image in both are left out of these.
+    in the run of the app; returns a line on each cell that failed. Cells that are one image in both have no study.
 
     Raises LabError as `grid.run_grid` and `studies.run_studies` do. Ctrl-C leaves no container, and the same call
     resumes.
     """
     earlier = replace(request, app=before, run_name=name_before(request.run_name))
     failures = [f"before: {line}" for line in grid.run_grid(earlier, cells)] + grid.run_grid(request, cells)
-    if plans and (treatments := _differing(request.run_name, cells)):
+    if plans and (treatments := _differing(request, cells)):
+        lost: list[str] = []  # no failures of a cell: the blocks that are whole give the answer
         with open_session(request, bases_of([], cells)) as session:
             for kind, plan in plans:
-                studies.run_built([treatments], request.app, session, plan, failures, kind.tools)
+                studies.run_built([treatments], request.app, session, plan, lost, kind.tools)
+            for line in lost:
+                session.say(f"note: {line}")
     return failures
 
 
-def _differing(run: str, cells: list[Cell]) -> list[Treatment]:
+def _differing(request: Request, cells: list[Cell]) -> list[Treatment]:
     """Each cell whose images of both versions work and differ, before and after. The image before gets a name, since
     the cell's own name went to the image after, and engines may remove an image without any."""
-    tables = [analysis.cell_table(runs.load(name)).query("ok").set_index("cell") for name in (name_before(run), run)]
+    names, repository = (name_before(request.run_name), request.run_name), f"{request.app.name.lower()}-before"
+    tables = [analysis.cell_table(runs.load(name)).query("ok").set_index("cell") for name in names]
     found = []
     for cell in cells:
         images = [table.loc[cell.slug, "image"] for table in tables if cell.slug in table.index]
         if len(set(images)) == 2:
-            repository = client.repository(f"{run.lower()}-before")
-            client.connect().images.get(images[0]).tag(repository, cell.slug)
+            with client.readable_errors():
+                client.connect().images.get(images[0]).tag(client.repository(repository), cell.slug)
             marks = (BEFORE, "")
             found += [Treatment(cell, image, cell.slug + mark) for image, mark in zip(images, marks, strict=True)]
     return found

@@ -312,10 +312,13 @@ def test_a_check_of_2_blocks_cannot_tell(noise):
 
 
 def test_as_many_blocks_as_a_check_needs_are_enough_four_times_in_five():
-    one = SimpleNamespace(error=0.10 * np.sqrt(1.5 / 5), blocks=5)  # a pair of trials, one of them with a twin
+    one = SimpleNamespace(error=0.10 * np.sqrt(1.5 / 400), blocks=400, freedom=399)  # one of a pair has a twin
     (needed,) = map(int, re.findall(r"\d+", regression._blocks_needed(one, 0.05)))
     assert 30 < needed < 60 and 0.75 <= answers("service", needed, 1.0)[Verdict.PASS] <= 0.88
-    assert regression._blocks_needed(SimpleNamespace(error=9.0, blocks=5), 0.05) == "more than 10,000 blocks"
+    few = SimpleNamespace(error=0.10 * np.sqrt(1.5 / 2), blocks=2, freedom=1)  # so few are trusted less
+    assert int(re.search(r"\d+", regression._blocks_needed(few, 0.05))[0]) > 5 * needed
+    far = SimpleNamespace(error=9.0, blocks=5, freedom=4)
+    assert regression._blocks_needed(far, 0.05) == "more than 10,000 blocks"
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.05, 0.2])

@@ -1,0 +1,92 @@
+"""Two versions of myip's server, built and measured in the same blocks by `./lab check --before`."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.lab import forget, ours, work_folders
+
+from rustimg_lab.engine import client
+from rustimg_lab.host import process
+from rustimg_lab.measure import workloads
+from rustimg_lab.model.names import BEFORE
+from rustimg_lab.paths import MYIP, RUNS
+from rustimg_lab.store import runs
+
+pytestmark = pytest.mark.engine
+NAME = "test-pairs"
+LIMITS = ("--max-regression", "size=5%,cpu=4%")
+# Half of a batch is looked up twice: far more than 10% of a request's instructions, so that a machine that is busy
+# with other tests finds it too. The program grows by a table as well.
+SLOWER = """    for text in asked.iter().take(asked.len() / 2) {
+        std::hint::black_box(look_up(text).ok());
+    }
+    std::hint::black_box(GROWN[asked.len() % GROWN.len()]);
+    let found: Result<"""
+GROWN = "\n#[used]\nstatic GROWN: [u8; 400_000] = [7; 400_000];\n"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory) -> Path:
+    """myip's server as an app of its own, in a repository; the files of now are slower than its commit, and larger."""
+    folder = tmp_path_factory.mktemp("pairs") / "service"
+    shutil.copytree(MYIP, folder)
+    batch = workloads.find("batch")
+    environment = ", ".join(f"{key} = {json.dumps(text)}" for key, text in batch.serve.environment)
+    (folder / "lab.toml").write_text(
+        f'binary = "myip-server"\nfeatures = ["server"]\n[allocators]\nsystem = "system"\n[serve]\n'
+        f"environment = {{ {environment} }}\nmethod = {json.dumps(batch.method)}\npath = {json.dumps(batch.path)}\n"
+        f"body = {json.dumps(batch.body)}\n"
+    )
+    named = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "--quiet"], ["add", "--all"], [*named, "commit", "--quiet", "--message", "before"]):
+        process.run(["git", *words], cwd=folder)
+    yield folder
+    for image in client.connect().images.list(client.repository("myip-server-before")):
+        client.connect().images.remove(image.id, force=True)
+
+
+@pytest.fixture
+def check(lab, service):
+    """Calls the check; its two runs are removed afterwards."""
+    used = []
+
+    def call(run: str, *more: str) -> subprocess.CompletedProcess:
+        used.extend([run, f"{run}-before"])
+        return lab("check", "--app", str(service), "--before", "HEAD", "--run", run, *LIMITS, *more)
+
+    yield call
+    for run in used:
+        forget(run)
+
+
+def test_equal_sources_pass_and_a_slower_and_larger_program_fails_with_its_crate(check, service):
+    equal = check(f"{NAME}-equal")
+    assert equal.returncode == 0, equal.stderr
+    assert re.search(
+        r"all checks passed\n[^|]*pass: CPU per request: one image.* SHA-256 [0-9a-f]{64}$", equal.stdout, re.M
+    )
+    assert runs.load(f"{NAME}-equal").environment.studies == {}
+
+    program = service / "src" / "server.rs"
+    program.write_text(program.read_text().replace("    let found: Result<", SLOWER, 1) + GROWN)
+    few = check(f"{NAME}-slower", "--blocks", "2")
+    assert few.returncode == 1 and "1 check failed, 1 check cannot tell" in few.stdout, few.stderr  # the size is known
+    assert re.search(
+        r"unpacked .*: \+\d+\.\d+%, more than \+5%; crate myip_server \+40\d,\d{3} bytes, section", few.stdout
+    )
+    assert re.search(r"cannot tell: scratch-optimized-system: throughput-own-1w-16c: .*: 2 blocks, too few", few.stderr)
+
+    before = (RUNS / f"{NAME}-slower" / "rows.jsonl").read_text()
+    more = check(f"{NAME}-slower", "--blocks", "8")  # the two blocks are there already
+    assert (RUNS / f"{NAME}-slower" / "rows.jsonl").read_text().startswith(before)
+    told = re.search(
+        r"server CPU per request, µs: \+(\S+)%, more than \+4% \(at least (\S+)%, .*, 8 blocks\)", more.stdout
+    )
+    assert more.returncode == 1 and told and float(told[2]) > 0, more.stdout + more.stderr
+    cells = runs.load(f"{NAME}-slower").rows.query("study == 'throughput-own-1w-16c'")["cell"].unique()
+    assert {cell.removeprefix("scratch-optimized-system") for cell in cells} == {"", BEFORE, f"{BEFORE}~twin"}
+    assert ours() == [] and work_folders() == []
