@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from rustimg_lab.analysis import comparison, deploy
+from rustimg_lab.analysis import closed_loop, comparison, deploy, pareto
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.analysis.variances import quantile
 from rustimg_lab.errors import LabError, unknown
@@ -22,6 +22,7 @@ from rustimg_lab.store.rows import ESTIMATE
 from rustimg_lab.store.runs import RunData
 
 DRAWS = 4000
+FEW_DRAWS = 400  # of a map, which takes them at many points
 SURE = 0.95
 
 
@@ -76,13 +77,16 @@ class Draws:
 class Choice:
     """`table`: a row per cell, as `candidates` has it, with meets, score, on_front, and reason (why it lost; "" for the
     one picked). `picked` is "" where no cell meets the wishes. `sureness`: by cell, the share of the draws that picked
-    it; empty where that cannot be said."""
+    it; empty where that cannot be said. `unmeasured`: cells that might have been picked, had all been measured of them.
+    `paired`: draws of the criteria that were measured."""
 
     table: pd.DataFrame
     wishes: Wishes
     picked: str
     sureness: dict[str, float]
     notes: list[str]
+    unmeasured: list[str] = field(default_factory=list)
+    paired: Values = field(default_factory=dict)
 
     def name(self, cell: str) -> str:
         """A cell as a reader sees it: a stand-in is called so."""
@@ -115,6 +119,13 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
             measured = run.rows[(run.rows["study"] == study) & run.rows["cell"].isin(found.index)]
             if (measured["image"] != measured["cell"].map(table["image"])).any():
                 notes.append("sizes are of the grid's images, speeds and memory of the same cells' servers")
+    used = closed_loop.busy(run, workload)
+    if idle := closed_loop.idle(used):
+        found[metrics.REQUESTS_PER_S] = np.nan
+        notes.append(idle)
+    elif closed_loop.is_one_quantity(used):
+        rate = found[metrics.REQUESTS_PER_S] * found["cpu"]
+        draws.paired[metrics.REQUESTS_PER_S] = rate.to_numpy() / draws.paired["cpu"]
     return found, draws, list(dict.fromkeys(notes))
 
 
@@ -128,6 +139,8 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
         if name not in (*metrics.CRITERIA, metrics.REQUESTS_PER_S):
             raise unknown("criterion", name, metrics.CRITERIA)
         if table[name].isna().all():
+            if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle(closed_loop.busy(run, workload))):
+                raise LabError(f"run '{run.name}': {idle}; leave that wish out")
             kind = metrics.CRITERIA.get(name, metrics.REQUESTS_PER_S).study
             raise LabError(
                 f"run '{run.name}' has not measured {name.replace('_', ' ')} of any of its "
@@ -138,12 +151,18 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
         table[metrics.DAY], drawn, note = _day(run, table, draws, wishes.day)
         draws = replace(draws, paired=draws.paired | {metrics.DAY: drawn})
         notes.append(note)
+    if (
+        wishes.min_throughput
+        and "cpu" in wishes.needed
+        and closed_loop.is_one_quantity(used := closed_loop.busy(run, workload))
+    ):
+        notes.append(closed_loop.in_words(used))
     names = (*metrics.CRITERIA, metrics.REQUESTS_PER_S, *([metrics.DAY] if wishes.day else []))
     values = {name: table[name].to_numpy(float)[None, :] for name in names}
     meets, score = _judge(table, values, values, wishes)
     table["meets"] = meets[0]
     table["score"] = np.where(meets[0], score[0], np.inf)
-    table["on_front"] = _front(table)
+    table["on_front"], table["front_share"] = pareto.front(table), pareto.share(table, draws.paired)
     picked = table["score"].idxmin() if meets.any() else ""
     table["reason"] = [_reason(table, cell, picked, wishes) for cell in table.index]
     own, paired = values | draws.own, values | draws.paired
@@ -153,15 +172,19 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
         drawn = [each[name][:, table.index.get_loc(picked)] for each in (own, paired) for name in named]
         if not np.isnan(np.concatenate([[], *drawn])).any():
             sureness = _sureness(table, own, paired, wishes)
-    return Choice(table, wishes, picked, sureness, notes)
+    return Choice(table, wishes, picked, sureness, notes, _unmeasured(table, wishes), draws.paired)
 
 
 def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> Choice:
     """The same with fewer cells, of these bases, profiles and allocators, and the Pareto front of those; nothing is
     picked."""
     kept = found.table.query("base in @bases and profile in @profiles and allocator in @allocators").copy()
-    kept["on_front"] = _front(kept) if len(kept) else False
-    return replace(found, table=kept, picked="", sureness={})
+    at = found.table.index.get_indexer(kept.index)
+    paired = {name: each[:, at] for name, each in found.paired.items()}
+    kept["on_front"], kept["front_share"] = (
+        (pareto.front(kept), pareto.share(kept, paired)) if len(kept) else (False, np.nan)
+    )
+    return replace(found, table=kept, picked="", sureness={}, paired=paired)
 
 
 def deploy_seconds(run: RunData, table: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
@@ -190,6 +213,20 @@ def daily_seconds(table: pd.DataFrame, deploy_s: pd.Series, deploys: np.ndarray,
     known = table.index[table["cpu"].notna() & deploy_s.notna()]
     cpu_s = np.outer(requests, table.loc[known, "cpu"] / 1e6)
     return pd.DataFrame(np.outer(deploys, deploy_s[known]) + cpu_s, columns=known)
+
+
+def map_sureness(found: Choice, deploy_s: pd.DataFrame, deploys: np.ndarray, requests: np.ndarray) -> np.ndarray:
+    """How sure the cell with the fewest seconds a day is: the share of the draws in which it is that, at each pair of
+    `deploys` and `requests` (flat arrays); NaN where the CPU time per request has no interval. `deploy_s` is
+    `deploy_seconds`; without an interval it is taken for exact."""
+    names = daily_seconds(found.table, deploy_s["mean"], deploys, requests)
+    at = found.table.index.get_indexer(names.columns)
+    cpu = found.paired["cpu"][:FEW_DRAWS, at] / 1e6
+    one = _drawn(deploy_s.loc[names.columns], np.random.default_rng(2))[:FEW_DRAWS]
+    one = np.where(np.isnan(one), deploy_s.loc[names.columns, "mean"].to_numpy(), one)
+    best = names.to_numpy().argmin(axis=1)
+    drawn = (deploys[:, None, None] * one + requests[:, None, None] * cpu).argmin(axis=2)
+    return np.where(np.isnan(cpu).any(), np.nan, (drawn == best[:, None]).mean(axis=1))
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
@@ -255,14 +292,15 @@ def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> 
     return meets & ~np.isnan(score), score
 
 
-def _front(table: pd.DataFrame) -> np.ndarray:
-    """Which cells no other is at least as good as in every criterion that the run has, and better in one."""
-    names = [name for name in metrics.CRITERIA if table[name].notna().any()]
-    values = table[names].to_numpy(float)
-    complete = ~np.isnan(values).any(axis=1)
-    others = values[complete]
-    beaten = [((others <= own).all(axis=1) & (others < own).any(axis=1)).any() for own in values]
-    return complete & ~np.array(beaten)
+def _unmeasured(table: pd.DataFrame, wishes: Wishes) -> list[str]:
+    """The cells that lack a value that is needed, and fail in nothing that is known of them."""
+    fails = table["shell"].eq("") & wishes.needs_shell | table["unstable"] & wishes.stable
+    for name, limit in wishes.limits.items():
+        fails |= table[name] > limit
+    rate = table[metrics.REQUESTS_PER_S]
+    fails |= rate < wishes.min_throughput * rate.max()
+    lacking = table[wishes.needed].isna().any(axis=1) & ~fails
+    return [cell for cell in table.index[lacking] if not wishes.lacks(cell)]
 
 
 def _sureness(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> dict[str, float]:

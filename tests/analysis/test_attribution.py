@@ -161,8 +161,8 @@ def simulated(random: np.random.Generator, effects: dict[str, float], blocks: in
 
 
 def test_a_contribution_of_a_tenth_is_found_and_the_whole_is_not_overstated():
-    """At 8 blocks, of which two choose the target: with all 8 it would be 0.82. Of knobs that do nothing the expected
-    contribution is 0, within three standard errors of 400 studies."""
+    """At 8 blocks, of which two choose the target: with all 8 it would be 0.82. Knobs that do nothing add 0, within
+    three standard errors of 400 studies."""
     random = np.random.default_rng(20)
     found = [attribution.shares(simulated(random, {"strip": np.log(0.9)})) for _ in range(400)]
     claimed = [each.set_index("knob")["verdict"].get("strip") == Verdict.LESS for each in found]

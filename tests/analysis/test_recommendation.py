@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rustimg_lab.analysis import comparison, recommendation
+from rustimg_lab.analysis import comparison, pareto, recommendation
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
@@ -121,7 +121,7 @@ def test_the_pareto_front_has_those_that_nothing_beats(service):
     assert not front[UNMEASURED]
     table = recommendation.candidates(service())[0]
     table.loc[LARGE, "memory"] = 9.5e6  # more than the fast one, which is better in all else too
-    assert not dict(zip(table.index, recommendation._front(table), strict=True))[LARGE]
+    assert not dict(zip(table.index, pareto.front(table), strict=True))[LARGE]
 
 
 def test_noise_makes_a_choice_unsure(service):
@@ -130,6 +130,64 @@ def test_noise_makes_a_choice_unsure(service):
     assert found.picked in (FAST, LARGE)
     assert 0.02 < found.sureness[FAST] < 0.98
     assert views.recommendation.evidence(found)[-1].startswith("Not sure")
+
+
+def test_cpu_per_request_and_throughput_are_one_quantity_and_drawn_as_one(service):
+    """Both are measured with the same noise here, so that a limit on either is as sure."""
+    run = service(noise=0.05)
+    table, draws, _ = recommendation.candidates(run)
+    product = draws.paired["cpu"] * draws.paired[metrics.REQUESTS_PER_S]
+    known = table["cpu"].notna().to_numpy()
+    assert np.ptp(product[:, known], axis=0) == pytest.approx(np.zeros(known.sum()), abs=1e-3)
+    note = "are one quantity, which counts once"
+    both = recommendation.choose(run, Wishes(min_throughput=0.5, weights={"cpu": 1.0}))
+    assert any(note in each for each in both.notes)
+    assert not any(note in each for each in recommendation.choose(run, Wishes(min_throughput=0.5)).notes)
+
+
+def test_a_server_that_is_mostly_idle_has_no_share_of_the_best_throughput():
+    run = runs.load("recorded/miniserve")
+    with pytest.raises(LabError, match=r"used 8% to 10% of their CPUs.*no share of the best throughput; leave"):
+        recommendation.choose(run, Wishes(min_throughput=0.95))
+    found = recommendation.choose(run, Wishes(weights={"cpu": 1.0}))
+    assert "of the best throughput" not in views.recommendation.candidates_in_words(found)
+    assert any("no share of the best throughput" in note for note in found.notes)
+
+
+def test_cells_that_were_not_measured_are_named_beside_how_sure(service):
+    found = recommendation.choose(service(), Wishes(min_throughput=0.95))
+    assert found.unmeasured == [UNMEASURED]
+    assert views.recommendation.sure(found).endswith(f"Not measured in all of this, so not among them: {UNMEASURED}.")
+    assert recommendation.choose(service(), Wishes(min_throughput=0.95, stable=True)).unmeasured == []
+    assert recommendation.choose(service(), Wishes({"transfer": 0.5e6}, min_throughput=0.95)).unmeasured == []
+
+
+ENDS = np.array([1e4, 1.0]), np.array([1.0, 1e9])  # a map's deploys and requests: nearly all is the one, or the other
+
+
+def test_without_noise_the_front_and_the_map_are_sure(service):
+    run = service(noise=0.001)
+    found = recommendation.choose(run, Wishes())
+    assert found.table.loc[[FAST, SLOW, LARGE], "front_share"].tolist() == [1.0, 1.0, 1.0]
+    assert np.isnan(found.table.loc[UNMEASURED, "front_share"])
+    deploy_s = recommendation.deploy_seconds(run, found.table, 100)
+    assert recommendation.map_sureness(found, deploy_s, *ENDS).tolist() == [1.0, 1.0]
+
+
+def test_with_noise_the_front_and_the_map_show_how_unsure_they_are(service):
+    """The large cell needs less memory than the fast one in some draws, and less CPU time in some."""
+    run = service(noise=0.9)
+    found = recommendation.choose(run, Wishes())
+    share = found.table.loc[LARGE, "front_share"]
+    assert 0 < share < 1 and f"yes ({share:.0%})" in set(
+        views.recommendation.candidates_in_words(found)["Pareto front"]
+    )
+    fewer = recommendation.narrow(found, ["debian"], ["optimized"], ["system"])
+    assert fewer.table["front_share"].tolist() == [1.0]
+    deploy_s = recommendation.deploy_seconds(run, found.table, 100)
+    deploys, requests = recommendation.map_sureness(found, deploy_s, *ENDS)
+    assert deploys == 1.0 and 0 < requests < 1  # of deploys nothing has an interval here
+    assert "of the map is decided in under 80% of draws" in plots.recommendation.break_even(found, deploy_s, 100).alt
 
 
 def test_of_two_studies_the_one_of_more_cells_counts(service):

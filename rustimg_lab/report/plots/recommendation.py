@@ -17,18 +17,23 @@ from rustimg_lab.report.plots.style import (
     write_names,
 )
 
+_SURE = 0.8  # of the draws, or the map is pale
+
 
 def front(found: recommendation.Choice, across: str, up: str) -> Plot:
-    """The cells by two of `metrics.CRITERIA`; filled: on the Pareto front of all criteria; ringed: the one picked."""
+    """The cells by two of `metrics.CRITERIA`; filled: on the Pareto front of all criteria, the paler the less sure;
+    ringed: the one picked."""
     axes = Plot(9, 5).subplots()
     table = found.table[found.table[[across, up]].notna().all(axis=1)]
     criteria = [metrics.CRITERIA[name] for name in (across, up)]
     points = table[[across, up]].to_numpy() / [each.divisor for each in criteria]
-    for cell, (x, y), on_front in zip(table.index, points, table["on_front"], strict=True):
-        axes.scatter([x], [y], 60, facecolor=BLUE if on_front else "white", edgecolor=BLUE, zorder=3)
+    shares = table["front_share"].where(table["front_share"].notna(), table["on_front"].astype(float))
+    for cell, (x, y), share in zip(table.index, points, shares, strict=True):
+        axes.scatter([x], [y], 60, facecolor="white", edgecolor=BLUE, zorder=3)
+        axes.scatter([x], [y], 60, facecolor=BLUE, alpha=share, linewidth=0, zorder=3)
         if cell == found.picked:
             axes.scatter([x], [y], 220, facecolor="none", edgecolor=ORANGE, linewidth=2.5, zorder=2, label="picked")
-    axes.scatter([], [], 60, facecolor=BLUE, edgecolor=BLUE, label="on the Pareto front")
+    axes.scatter([], [], 60, facecolor=BLUE, edgecolor=BLUE, label="on the Pareto front (paler: less sure)")
     axes.scatter([], [], 60, facecolor="white", edgecolor=BLUE, label="not on it, or not measured in all")
     logarithmic(axes)
     xlabel, ylabel = (f"{each.phrase}, {each.shown_unit} (logarithmic)" for each in criteria)
@@ -37,7 +42,8 @@ def front(found: recommendation.Choice, across: str, up: str) -> Plot:
     names = [found.name(cell) for cell in table.index]
     write_names(axes, names, points)
     title = f"{criteria[1].phrase} against {criteria[0].phrase}"
-    told = f"{title}; on the Pareto front: {', '.join(table.index[table['on_front'].astype(bool)])}"
+    on_front = [f"{cell} ({shares[cell]:.0%} of draws)" for cell in table.index[table["on_front"].astype(bool)]]
+    told = f"{title}; on the Pareto front: {', '.join(on_front)}"
     told += f"; picked: {found.picked}" if found.picked else ""
     tell(axes, told, f"{xlabel} and {ylabel}", names, *points.T)
     legend_below(axes, columns=3)
@@ -46,11 +52,24 @@ def front(found: recommendation.Choice, across: str, up: str) -> Plot:
 
 def break_even(found: recommendation.Choice, deploy_s: pd.DataFrame, bandwidth_mbit: float) -> Plot:
     """Which cell takes the fewest seconds a day, by deploys and requests a day, both logarithmic; of
-    `recommendation.daily_seconds`. `deploy_s` is `recommendation.deploy_seconds` at that bandwidth."""
+    `recommendation.daily_seconds`; pale where that is not sure. `deploy_s` is `recommendation.deploy_seconds` at that
+    bandwidth."""
     requests, deploys = np.meshgrid(np.logspace(1, 9, 141), np.logspace(0, 6, 121))
     seconds = recommendation.daily_seconds(found.table, deploy_s["mean"], deploys, requests)
     axes = Plot(9, 5.6).subplots()
     axes.set(xlabel="requests per day", ylabel="deploys per day")
     how = "compressed size / bandwidth" if deploy_s.attrs["lacking"] else "deploy model"
     title = f"Cell with the fewest seconds per day at {bandwidth_mbit:g} Mbit/s (deploy time: {how})"
-    return draw_map(axes, requests, deploys, seconds.rename(columns=found.name), title)
+    draw_map(axes, requests, deploys, seconds.rename(columns=found.name), title)
+    x, y = (each[::5, ::5] for each in (requests, deploys))
+    sure = recommendation.map_sureness(found, deploy_s, y.ravel(), x.ravel()).reshape(x.shape)
+    if not np.isnan(sure).any():
+        axes.contourf(x, y, sure, [0, _SURE], colors="white", alpha=0.6)
+        axes.scatter(
+            [], [], 80, marker="s", facecolor="white", edgecolor="grey", label=f"pale: in under {_SURE:.0%} of draws"
+        )
+        legend_below(axes)
+        axes.set_label(
+            f"{axes.get_label()} {(sure < _SURE).mean():.0%} of the map is decided in under {_SURE:.0%} of draws."
+        )
+    return axes.figure

@@ -52,7 +52,16 @@ def sure(found: recommendation.Choice) -> str:
     rest = "; ".join(filter(None, [others, f"none meets it in {none:.0%}" if none > 0.005 else ""]))
     word = "Sure" if share >= recommendation.SURE else "Not sure"
     picked = f"{share:.0%}{f' ({rest})' if rest else ''}"
-    return f"{word}: with values drawn from the measured intervals it is picked in {picked}."
+    return f"{word}: with values drawn from the measured intervals it is picked in {picked}.{_unmeasured(found)}"
+
+
+def _unmeasured(found: recommendation.Choice) -> str:
+    """Which cells might have been picked, had they been measured, in a sentence after a space; "" for none."""
+    named = [found.name(cell) for cell in found.unmeasured]
+    if not named:
+        return ""
+    more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+    return f" Not measured in all of this, so not among them: {', '.join(named[:3])}{more}."
 
 
 def candidates_in_words(found: recommendation.Choice) -> pd.DataFrame:
@@ -67,7 +76,8 @@ def candidates_in_words(found: recommendation.Choice) -> pd.DataFrame:
     if pd.notna(best):
         rates = table[metrics.REQUESTS_PER_S]
         shown["of the best throughput"] = ["not measured" if pd.isna(rate) else f"{rate / best:.0%}" for rate in rates]
-    shown["Pareto front"] = ["yes" if each else "" for each in table["on_front"]]
+    fronts = zip(table["on_front"], table["front_share"], strict=True)
+    shown["Pareto front"] = ["" if not on else "yes" if pd.isna(how) else f"yes ({how:.0%})" for on, how in fronts]
     shown["verdict"] = ["PICKED" if cell == found.picked else table.loc[cell, "reason"] for cell in table.index]
     return shown
 

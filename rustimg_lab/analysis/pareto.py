@@ -1,0 +1,33 @@
+"""Cells to choose from -> which of them no other beats, and how sure that is."""
+
+import numpy as np
+import pandas as pd
+
+from rustimg_lab.model import metrics
+
+DRAWS = 400
+
+
+def front(table: pd.DataFrame) -> np.ndarray:
+    """Return which cells no other is at least as good as in every criterion that the run has, and better in one: bool,
+    by row. `table` is that of `recommendation.candidates`."""
+    names = [name for name in metrics.CRITERIA if table[name].notna().any()]
+    values = table[names].to_numpy(float)
+    complete = ~np.isnan(values).any(axis=1)
+    return complete & ~_beaten(values, values[complete])
+
+
+def share(table: pd.DataFrame, paired: dict[str, np.ndarray]) -> np.ndarray:
+    """Return in which share of draws each cell is on the front; NaN where a criterion has no interval. `paired`: draws
+    of the criteria that were measured, (draws, cells)."""
+    names = [name for name in metrics.CRITERIA if table[name].notna().any()]
+    drawn = [paired.get(name, table[name].to_numpy(float)[None])[:DRAWS] for name in names]
+    values = np.stack(np.broadcast_arrays(*drawn), axis=-1)
+    beaten = _beaten(values, values)
+    return np.where(np.isnan(values).any(axis=(0, 2)), np.nan, 1 - beaten.mean(axis=0))
+
+
+def _beaten(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(..., cells, criteria) -> whether one of the others is at least as good in all, and better in one."""
+    own, others = values[..., :, None, :], others[..., None, :, :]
+    return ((others <= own).all(axis=-1) & (others < own).any(axis=-1)).any(axis=-1)
