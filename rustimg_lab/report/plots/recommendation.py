@@ -40,14 +40,15 @@ def front(found: recommendation.Choice, across: str, up: str) -> Plot:
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.margins(0.18)
     names = [found.name(cell) for cell in table.index]
-    write_names(axes, names, points)
     title = f"{criteria[1].phrase} against {criteria[0].phrase}"
     on_front = [f"{cell} ({shares[cell]:.0%} of draws)" for cell in table.index[table["on_front"].astype(bool)]]
     told = f"{title}; on the Pareto front: {', '.join(on_front)}"
     told += f"; picked: {found.picked}" if found.picked else ""
     tell(axes, told, f"{xlabel} and {ylabel}", names, *points.T)
     legend_below(axes, columns=3)
-    return titled(axes, title, grid="both")
+    titled(axes, title, grid="both")
+    write_names(axes, names, points)
+    return axes.figure
 
 
 def break_even(found: recommendation.Choice, deploy_s: pd.DataFrame, bandwidth_mbit: float) -> Plot:

@@ -13,12 +13,14 @@ from IPython.core.pylabtools import print_figure
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogLocator
 
 from rustimg_lab.analysis import comparison
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
 TITLE = {"loc": "left", "fontsize": 11}
+FARTHEST, BESIDE = 150, 10  # from a point to its name, and where that needs no line, in points of type
 SCALE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY)
 
 
@@ -26,7 +28,7 @@ class Plot(Figure):
     """A figure, as large as the plots of a report are; a notebook shows it with `alt`. Width and height in inches."""
 
     def __init__(self, width: float, height: float) -> None:
-        super().__init__(figsize=(width, height), dpi=144, layout="constrained")
+        super().__init__(figsize=(width, height), dpi=128, layout="constrained")
 
     @property
     def alt(self) -> str:
@@ -49,23 +51,30 @@ def logarithmic(axes: Axes) -> None:
 
 
 def write_names(axes: Axes, names: list[str], points: np.ndarray) -> None:
-    """Writes a name beside each point (x, y), where it hides none that is there already, as far as there is such a
-    place."""
-    at = axes.transData.transform(points) * 72 / axes.figure.dpi  # in points of type
-    edge = axes.transAxes.transform((0, 0))[0] * 72 / axes.figure.dpi
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    """Writes a name at the nearest place to each point (x, y) where it covers no name and no point, with a line where
+    that is not beside it. Call it last, since whatever changes the axes moves the points. A name without a place in the
+    axes is left out; `tell` has it."""
+    axes.figure.draw_without_rendering()  # the layout
+    at = axes.transData.transform(points) * 72 / axes.figure.dpi  # in points of type, as all below
+    left, bottom, right, top = axes.bbox.extents * 72 / axes.figure.dpi
+    taken = np.array([(x - 5, y - 5, x + 5, y + 5) for x, y in at])
     for name, point, (x, y) in zip(names, points, at, strict=True):
-        width, height = 3.9 * len(name), 8
-        left, middle = -7 - width, -width / 2
-        places = [(7, 5), (7, -12), (left, 5), (left, -12), (7, 16), (7, -23), (middle, 13), (middle, -20)]
-        boxes = [(x + right, y + above, x + right + width, y + above + height) for right, above in places]
-        free = [
-            a[0] > edge and not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in taken)
-            for a in boxes
-        ]
-        chosen = free.index(True) if any(free) else 0
-        taken.append(boxes[chosen])
-        axes.annotate(name, point, places[chosen], textcoords="offset points", fontsize=7)
+        width, height = TextPath((0, 0), name, size=7).get_extents().width + 2, 8
+        a, b = map(
+            np.ravel, np.meshgrid(np.arange(-7 - width - FARTHEST, FARTHEST, 7), np.arange(-FARTHEST, FARTHEST, 3))
+        )
+        gap = np.hypot(np.maximum(0, np.maximum(a, -a - width)), np.maximum(0, np.maximum(b, -b - height)))
+        boxes = np.stack([x + a, y + b, x + a + width, y + b + height], axis=1)
+        covers = (boxes[:, None, :2] < taken[:, 2:]) & (taken[:, :2] < boxes[:, None, 2:])
+        free = ~covers.all(axis=2).any(axis=1) & (boxes[:, :2] > (left, bottom)).all(axis=1)
+        free &= (boxes[:, 2:] < (right, top)).all(axis=1)
+        if not free.any():
+            continue
+        nearest = np.where(free, gap, np.inf).argmin()
+        taken = np.vstack([taken, boxes[nearest]])
+        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkB": 4} if gap[nearest] > BESIDE else None
+        place = a[nearest], b[nearest] + 1
+        axes.annotate(name, point, place, textcoords="offset points", fontsize=7, arrowprops=line).set_in_layout(False)
 
 
 def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> Plot:
