@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -14,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.host import files
+from rustimg_lab.host import files, machine
 from rustimg_lab.model.studies import SIZES
 from rustimg_lab.paths import ARTICLE, BASES, NOTEBOOKS, PACKAGE, PROBES_FILE, PROFILES, PUBLISHED, REPORTS
 from rustimg_lab.report import page
@@ -22,7 +24,10 @@ from rustimg_lab.report.format import SENTINEL
 from rustimg_lab.store import runs
 
 CELL_TIMEOUT_S = 300
-# Without the line that a kernel may log when it is told to end.
+# What the outputs of a notebook depend on, beside its run and `data/`: the modules that it loads, below the package.
+READERS = ("*.py", "model/*.py", "store/*.py", "analysis/*.py", "widgets/*.py", "host/files.py")
+READERS += ("report/views/*.py", "report/plots/*.py", "report/format.py")
+# Without the line that a kernel may log when it ends.
 QUIET = {"extra_arguments": ["--log-level=CRITICAL"]}
 
 
@@ -38,6 +43,24 @@ def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> P
         title = document.metadata["title"]
         files.write_whole(written, page.html(title, f"Run {run}.", [page.Part(without_sentinel(document))]))
     return written
+
+
+def execute_all(
+    wanted: list[tuple[str, str, dict]], on_done: Callable[[int], None] = lambda number: None
+) -> list[nbformat.NotebookNode]:
+    """`execute` for each run, notebook and its parameters, side by side, as many as this machine has CPUs; returns
+    them in that order. `on_done` gets the number of those that are done. Raises LabError as `execute` does, and then
+    begins no other."""
+    with ThreadPoolExecutor(machine.cpus()) as threads:
+        pending = [threads.submit(execute, *each) for each in wanted]
+        try:
+            for number, done in enumerate(as_completed(pending), 1):
+                done.result()
+                on_done(number)
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [each.result() for each in pending]
 
 
 def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat.NotebookNode:
@@ -64,8 +87,10 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
         with tempfile.TemporaryDirectory(prefix="lab-kernel-") as sockets:
             kernel = {"transport": "ipc", "ip": f"{sockets}/socket"}
             papermill.execute_notebook(
-                str(source), str(part), parameters, cwd=str(NOTEBOOKS), progress_bar=False,
-                execution_timeout=CELL_TIMEOUT_S, config=Config({"KernelManager": kernel, "NotebookClient": QUIET}),
+                str(source), str(part), parameters, progress_bar=False, execution_timeout=CELL_TIMEOUT_S,
+                # Not `cwd`, by which papermill changes the folder of this whole process: others may be executed too.
+                resources={"metadata": {"path": str(NOTEBOOKS)}},
+                config=Config({"KernelManager": kernel, "NotebookClient": QUIET}),
             )  # fmt: skip
     except PapermillExecutionError as error:
         raise LabError(f"{part}: cell {error.exec_count} failed with {error.ename}: {error.evalue}") from None
@@ -100,10 +125,10 @@ def without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _made_of(run: str, source: Path, parameters: dict) -> str:
-    """The SHA-256 of all that the outputs of a notebook hang on, in hex."""
+    """The SHA-256 of all that the outputs of a notebook depend on, in hex."""
     texts = sorted((runs.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    own = sorted(PACKAGE.rglob("*.py"))
+    own = sorted(path for pattern in READERS for path in PACKAGE.glob(pattern))
     for path in [source, *runs.files(run), *texts, *own, ARTICLE, BASES, PROBES_FILE, PROFILES, PUBLISHED]:
         digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from rustimg_lab.analysis import comparison, deploy, layouts, scaling
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.studies import EMPTY
-from rustimg_lab.report import plots, summary, views
+from rustimg_lab.report import plots, views
 from rustimg_lab.store.runs import RunData
 from rustimg_lab.widgets.results import Result, Several, Words
 
@@ -66,7 +66,9 @@ class Study:
             case "startup", _:
                 return Words(views.verdicts.startup_verdict(run, self._baseline))
             case "memory", "load":
-                return Words(summary.memory_verdict(run, name))
+                same = {key: about[key] for key in ("workload", "workers", "connections")}
+                limits = comparison.find_studies(run, "memory", of="limit", **same)
+                return Words(views.verdicts.memory_verdict(run, name, limits[0] if limits else ""))
             case "memory", "limit":
                 rows = run.rows[run.rows["study"].eq(name) & run.rows["metric"].eq(self.plan.metric)]
                 own, every = rows["detail"].ne("").sum(), len(self._samples())
