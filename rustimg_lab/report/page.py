@@ -2,8 +2,8 @@
 
 import base64
 import hashlib
-import io
 import itertools
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,29 +12,17 @@ from typing import Any
 import jinja2
 import nbformat
 import pandas as pd
-from bs4 import BeautifulSoup, NavigableString, Tag
-from bs4.element import PreformattedString
-from markupsafe import Markup
-from nbconvert import HTMLExporter
-from nbconvert.filters import markdown2html
-from PIL import Image, UnidentifiedImageError
+from bs4 import BeautifulSoup
+from markupsafe import Markup, escape
 
 from rustimg_lab.analysis import cells
 from rustimg_lab.model import metrics
-from rustimg_lab.report import format
+from rustimg_lab.report import format, fragments
 from rustimg_lab.report.format import in_markdown, plain
 from rustimg_lab.report.summary import Answer
 
+ALLOCATORS = "Ratios to malloc of the C library on the same base and CPU, with 95% intervals. Below 1x is less."
 TEMPLATES = Path(__file__).parent / "templates"
-COLOURS = 64  # of a figure; a plot has few, and is a third of its size so
-PICTURE = "data:image/png;base64,"
-MARKUP = {
-    *("h1", "h2", "h3", "h4", "h5", "p", "div", "span", "blockquote", "pre", "hr", "br", "details", "summary"),
-    *("a", "b", "code", "em", "i", "strong", "sub", "sup", "ul", "ol", "li"),
-    *("table", "caption", "thead", "tbody", "tr", "th", "td"),
-}
-NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?(%|\s(MB|kB|ms|µs|s))?")
-NO_NUMBER = ("", "not measured", "no number")
 _JINJA = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
@@ -43,14 +31,20 @@ _JINJA = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Part:
-    """An executed notebook as a section of the page: `of` says in words of what, "" where there is but one."""
+    """An executed notebook on the page. `facts` tell it from others of the same notebook: the run, and parameters;
+    `label`: what the contents call its question (default: its title)."""
 
     document: nbformat.NotebookNode
-    of: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    label: str = ""
 
     @property
     def title(self) -> str:
         return self.document.cells[0].source.partition("\n")[0].removeprefix("# ")
+
+    @property
+    def of(self) -> str:
+        return ", ".join(f"{key} {value}" for key, value in self.facts.items())
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class Shipped:
 
 @dataclass(frozen=True)
 class Source:
-    """A run as the page's last section has it: what it was called with, on what, and its files by name."""
+    """A run as the page's last section has it: what it was called with, and on what."""
 
     name: str
     commands: list[str]
@@ -74,47 +68,130 @@ class Source:
     app: str
     images: list[str]
     studies: list[str]
-    files: dict[str, bytes]
 
 
 @dataclass(frozen=True)
 class Lead:
-    """What the page begins and ends with: the answers, and how to reproduce them. `allocator` is Markdown, `article` a
-    table as `cells.article_grid`; `source` says which lab made it."""
+    """What the page begins and ends with: the answers, and how to reproduce them. `allocators` as in
+    `summary.allocators`; `article` as `cells.article_grid`; `trade_off` as in `summary.trade_off`; `source` says which
+    lab made it; `rows`: the raw files of all runs, an archive (tar, xz)."""
 
     best: list[Answer] = field(default_factory=list)
-    allocator: str = ""
+    allocators: pd.DataFrame = field(default_factory=pd.DataFrame)
     article: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: list[str] = field(default_factory=list)
     shipped: list[Shipped] = field(default_factory=list)
     runs: list[Source] = field(default_factory=list)
     source: str = ""
+    trade_off: dict[str, Any] = field(default_factory=dict)
+    rows: bytes = b""
 
 
 def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) -> str:
-    """The page as HTML. The browser is told to load nothing, and to run no script but the page's own."""
+    """The page as HTML, with a section for each question. The browser is told to load nothing, and to run no script but
+    the page's own."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    sections = [
-        {"id": f"part-{number}", "title": part.title, "of": part.of, "body": Markup(_body(part.document, number))}
-        for number, part in enumerate(parts, 1)
-    ]
     own = lead or Lead()
-    then_and_now = article(own.article)
+    grouped = [list(group) for _, group in itertools.groupby(parts, lambda part: _outline(part.document))]
     places = {(each.run, each.cell): f"ship-{number}" for number, each in enumerate(own.shipped, 1)}
+    tables = {
+        "allocators": (own.allocators, "What each allocator changes"),
+        "article": (article(own.article), "Sizes in the article of 2021, and today"),
+    }
     return _JINJA.get_template("page.html.j2").render(
-        vars(own),
+        vars(own) | {name: Markup(fragments.of_table(*each)) if len(each[0]) else "" for name, each in tables.items()},
         title=title,
         about=about,
-        sections=sections,
+        sections=[_question(group, number, bool(own.runs)) for number, group in enumerate(grouped, 1)],
+        most_parts=max(map(len, grouped), default=0),
         lead=lead is not None,
         goals=Markup(_linked(own.best, places)) if own.best else "",
+        trade_off_json=json.dumps(own.trade_off) if own.trade_off else "",
         places=places,
-        allocator=Markup(_tidy(markdown2html(own.allocator), 0)) if own.allocator else "",
-        article=Markup(_tidy(then_and_now.to_html(index=False, border=0), 0)) if len(then_and_now) else None,
-        runs=list(map(_source, own.runs)),
+        about_allocators=ALLOCATORS,
+        archive=base64.b64encode(own.rows).decode(),
+        runs=[_source(each, parts) for each in own.runs],
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+    )
+
+
+def _outline(document: nbformat.NotebookNode) -> list[str]:
+    """What the parts of one question have in common: the texts, and where the code is."""
+    return [cell.source if cell.cell_type == "markdown" else "" for cell in document.cells]
+
+
+def _question(parts: list[Part], number: int, footers_apart: bool) -> dict[str, Any]:
+    """A section: parts of one notebook, each cell's outputs beside each other. First the verdict, and the first plot
+    and table that are neighbours; then the rest. `footers_apart`: what the last cells show is elsewhere on the page."""
+    columns = _columns([part.document for part in parts], footers_apart)[1:]
+    code = [place for place, column in enumerate(columns) if column[0].cell_type == "code"]
+    both = [pair for pair in itertools.pairwise(code[1:]) if _has(columns, pair, "image/png") and _has(columns, pair)]
+    first = range(both[0][0], both[0][1] + 1) if both else range(0)
+    while first and first[0] - 1 not in (-1, *code):  # the heading, and what it says
+        first = range(first[0] - 1, first[-1] + 1)
+    names, heading, rest, headings, open_ = _labels(parts), parts[0].title, [], [], []
+    for place, column in enumerate(columns):
+        if column[0].cell_type == "markdown":
+            heading = column[0].source.partition("\n")[0].lstrip("# ")
+            shown = fragments.of_markdown(column[0].source, f"part-{number}")
+        else:
+            shown = _beside(column, names, heading, place in first)
+        (open_ if place in first or place in code[:1] else rest).append(shown)
+        headings += [heading] if column[0].cell_type == "markdown" and place not in first else []
+    return {
+        "id": f"part-{number}",
+        "title": parts[0].title,
+        "label": parts[0].label or parts[0].title,
+        "names": names,
+        "of": parts[0].of if len(parts) == 1 else "",
+        "intro": Markup(fragments.of_markdown(parts[0].document.cells[0].source.partition("\n")[2])),
+        "first": Markup("".join(open_)),
+        "headings": headings,
+        "rest": Markup("".join(rest)),
+    }
+
+
+def _columns(documents: list[nbformat.NotebookNode], footers_apart: bool = False) -> list[tuple]:
+    """The cells of documents with one outline that a reader has something from, those of one place together: no code
+    that shows nothing, and no text on such code."""
+    columns = list(zip(*(document.cells for document in documents), strict=True))[: -1 if footers_apart else None]
+    found = []
+    for number, column in enumerate(columns):
+        code = list(itertools.takewhile(lambda each: each[0].cell_type == "code", columns[number + 1 :]))
+        on = [column] if column[0].cell_type == "code" else code
+        has_more = column[0].cell_type == "markdown" and not code and "\n" in column[0].source
+        if number == 0 or has_more or any(cell.outputs for each in on for cell in each):
+            found.append(column)
+    return found
+
+
+def _has(columns: list[tuple], places: tuple[int, int], kind: str = "<table") -> bool:
+    outputs = [output.get("data", {}) for place in places for cell in columns[place] for output in cell.outputs]
+    return any(kind in data or kind in data.get("text/html", "") for data in outputs)
+
+
+def _labels(parts: list[Part]) -> list[str]:
+    """What the parts of a section differ by, in words."""
+    differ = [key for key in parts[0].facts if len({str(part.facts.get(key)) for part in parts}) > 1]
+    return [", ".join(f"{key} {part.facts.get(key, 'not recorded')}" for key in differ) for part in parts]
+
+
+def _beside(column: tuple, names: list[str], caption: str, reduced: bool) -> str:
+    """What the cells of one place show: once where all show the same, else each under its name."""
+    shown = [
+        "".join(
+            fragments.of_output(output, f"{caption}{f' ({number})' if number > 1 else ''}", reduced)
+            for number, output in enumerate(cell.outputs, 1)
+        )
+        for cell in column
+    ]
+    if len(set(shown)) == 1:
+        return shown[0]
+    named = [(number, *each) for number, each in enumerate(zip(names, shown, strict=True), 1) if each[1]]
+    return "".join(
+        f'<div class="of of-{number}"><p class="of-name">{escape(name)}</p>{text}</div>' for number, name, text in named
     )
 
 
@@ -123,8 +200,9 @@ def markdown(title: str, about: str, parts: list[Part], lead: Lead, folder: str)
     said, figures = [f"# {plain(title)}", plain(about)], {}
     if lead.best:
         first = lead.best[0]
-        said += ["## Ship this", plain(f"{first.name}: {first.goal}: {first.facts}. {first.sure}")]
-    said += ["## The allocator", lead.allocator] if lead.allocator else []
+        said += [f"## {plain(first.heading)}"]
+        said += [plain(each) for each in (f"{first.goal}: {first.facts}.", first.sure, first.decides, first.missed)]
+    said += ["## The allocator", ALLOCATORS, _pipes(lead.allocators)] if len(lead.allocators) else []
     then_and_now = article(lead.article)
     if len(then_and_now):
         said += ["## The article of 2021, and today", "Images in MB (1e6 bytes), unpacked.", _pipes(then_and_now)]
@@ -169,13 +247,13 @@ def _goals(best: list[Answer]) -> pd.DataFrame:
 def _pipes(table: pd.DataFrame) -> str:
     """A table of text as Markdown."""
     shown = table.astype(str)
-    numbers = [place for place in range(shown.shape[1]) if _is_number(shown.iloc[:, place])]
+    numbers = [place for place in range(shown.shape[1]) if fragments.is_number(shown.iloc[:, place])]
     return in_markdown(list(table), shown.to_numpy().tolist(), numbers)
 
 
 def _linked(best: list[Answer], places: dict[tuple[str, str], str]) -> str:
     """`_goals` as HTML, each image a link to its Dockerfile."""
-    soup = BeautifulSoup(_tidy(_goals(best).to_html(index=False, border=0), 0), "html.parser")
+    soup = BeautifulSoup(fragments.of_table(_goals(best), "Best image per goal"), "html.parser")
     for row, answer in zip(soup.find("tbody")("tr"), best, strict=True):
         shown = row("td")[1]
         link = soup.new_tag("a", href=f"#{places[answer.run, answer.cell]}", string=shown.get_text())
@@ -184,104 +262,16 @@ def _linked(best: list[Answer], places: dict[tuple[str, str], str]) -> str:
     return str(soup)
 
 
-def _body(document: nbformat.NotebookNode, number: int) -> str:
-    hidden = dict.fromkeys(("exclude_input", "exclude_input_prompt", "exclude_output_prompt"), True)
-    exporter = HTMLExporter(template_name="basic", embed_images=True, **hidden)
-    fragment, _ = exporter.from_notebook_node(nbformat.from_dict({**document, "cells": _shown(document)}))
-    return _tidy(fragment, number)
-
-
-def _shown(document: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
-    """The cells that a reader has something from: no text on code that shows nothing, such as what only asserts."""
-    found: list[nbformat.NotebookNode] = []
-    for number, cell in enumerate(document.cells):
-        code = list(itertools.takewhile(lambda each: each.cell_type == "code", document.cells[number + 1 :]))
-        if number == 0 or cell.cell_type == "code" or not code or any(each.outputs for each in code):
-            found.append(cell)
-    return found
-
-
-def _tidy(fragment: str, number: int) -> str:
-    """A fragment as the page has it: no foreign markup, headings a level lower, own names, tables that scroll."""
-    soup = BeautifulSoup(fragment, "html.parser")
-    for each in soup("style"):
-        each.decompose()
-    _as_text(soup)
-    for anchor in soup.select("a.anchor-link"):
-        anchor.decompose()
-    for heading in soup(["h5", "h4", "h3", "h2", "h1"]):
-        heading.name = f"h{int(heading.name[1]) + 1}"
-    for each in soup(True):
-        names = {"id": f"part-{number}-{each['id']}"} if each.name in ("h2", "h3", "h4") and each.get("id") else {}
-        kept = {name: each[name] for name in ("href", "src", "alt", "colspan", "rowspan") if name in each.attrs}
-        each.attrs = kept | names
-    for table in soup("table"):
-        _tidy_table(table)
-        table.wrap(soup.new_tag("div", attrs={"class": "table"}))
-    for image in soup("img"):
-        image.wrap(soup.new_tag("figure"))
-    for each in soup("div"):
-        if each.get("class") != "table" and each.get("class") != ["table"]:
-            each.unwrap()
-    return re.sub(r"\n\s*\n+", "\n", str(soup))
-
-
-def _as_text(soup: BeautifulSoup) -> None:
-    """Runs come from strangers: markup in their names and reasons that a page has no use for becomes text. Figures
-    stay, made smaller."""
-    for each in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):  # comments, CDATA
-        each.replace_with(NavigableString(each.output_ready()))
-    for each in soup(True):
-        if each.name == "img" and (picture := _picture(each.get("src", ""))):
-            each["src"] = picture
-        elif each.name not in MARKUP and each.parent is not None:
-            each.replace_with(str(each))
-        elif each.name == "a" and not re.match(r"https?://|#", each.get("href", "")):
-            del each["href"]
-
-
-def _tidy_table(table: Tag) -> None:
-    rows = [row.find_all(["th", "td"]) for row in table("tr")]
-    width = min(map(len, rows), default=0)
-    for place in range(width):
-        column = [row[place] for row in rows]
-        if _is_number(pd.Series([cell.get_text().strip() for cell in column if cell.name == "td"], dtype=str)):
-            for cell in column:
-                cell["class"] = "number"
-
-
-def _is_number(values: pd.Series) -> bool:
-    told = values[~values.isin(NO_NUMBER)]
-    return len(told) > 0 and all(NUMBER.fullmatch(value) for value in told)
-
-
-def _picture(source: str) -> str:
-    """A figure (a PNG as a data URL) made smaller; "" for what is none."""
-    try:
-        return f"{PICTURE}{base64.b64encode(_smaller(source)).decode()}" if source.startswith(PICTURE) else ""
-    except (ValueError, UnidentifiedImageError, Image.DecompressionBombError):
-        return ""
-
-
-def _smaller(source: str) -> bytes:
-    """A figure (a PNG as a data URL) with as few colours as it needs."""
-    picture = Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))).convert("RGB")
-    written = io.BytesIO()
-    picture.quantize(COLOURS).save(written, "PNG", optimize=True)
-    return written.getvalue()
-
-
-def _source(run: Source) -> dict[str, Any]:
-    files = []
-    for name, content in run.files.items():
-        data = f"data:application/octet-stream;base64,{base64.b64encode(content).decode()}"
-        files.append({"name": name, "data": data, "size": f"{len(content) / 1e3:.0f} kB"})
-    return {**vars(run), "files": files}
+def _source(run: Source, parts: list[Part]) -> dict[str, Any]:
+    """A run for the last section, with what the last cell of its first notebook shows: method and environment."""
+    own = next((part.document.cells[-1].outputs for part in parts if part.facts.get("run") == run.name), [])
+    shown = (fragments.of_output(each, f"Method and environment of run {run.name}") for each in own)
+    return {**vars(run), "method": Markup("".join(shown))}
 
 
 def _in_markdown(part: Part, folder: str, figures: dict[str, bytes]) -> list[str]:
     said = []
-    for cell in _shown(part.document):
+    for (cell,) in _columns([part.document]):
         if cell.cell_type == "markdown":
             said.append(re.sub(r"^(#+ )", r"#\1", cell.source, flags=re.MULTILINE))
             if part.of and cell.source.startswith("# "):
@@ -290,7 +280,7 @@ def _in_markdown(part: Part, folder: str, figures: dict[str, bytes]) -> list[str
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
-                figure = _smaller(f",{data['image/png']}")
+                figure = fragments.smaller(base64.b64decode(data["image/png"]), "PNG")
                 name = f"{hashlib.sha256(figure).hexdigest()[:16]}.png"
                 figures[name] = figure
                 alt = output.metadata.get("image/png", {}).get("alt", "")

@@ -1,9 +1,12 @@
 """Runs -> the page that is shared, as HTML, Markdown or PDF."""
 
 import datetime
+import io
 import lzma
 import os
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rustimg_lab.analysis import cells
@@ -18,6 +21,7 @@ from rustimg_lab.store import runs as store_runs
 from rustimg_lab.store.runs import RunData
 
 PDF_TIMEOUT_S = 180
+MANY_RUNS = 3  # from there on the page names them at its end alone
 
 
 def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda text: None) -> Path:
@@ -31,19 +35,22 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     apps = {each: cells.app_name(run) for each, run in runs.items()}
     if len(set(apps.values())) > 1:
         raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
-    wanted = [(n, run, p) for run, data in runs.items() for n, p in sections.parts_of_page(data)]
+    wanted = [(run, n, p) for run, data in runs.items() for n, p in sections.parts_of_page(data)]
     if not wanted:
         raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
+    order = list(sections.SECTIONS)
+    wanted.sort(key=lambda part: order.index(part[1]))
+    documents = notebooks.execute_all(wanted, lambda number: on_part(f"{number} of {len(wanted)} notebooks"))
     made = []
-    for number, (notebook, run, parameters) in enumerate(sorted(wanted, key=lambda part: part[0]), 1):
-        of = ", ".join([f"run {run}", *(f"{key} {value}" for key, value in parameters.items())])
-        on_part(f"{number} of {len(wanted)}: {notebook}, {of}")
-        made.append(page.Part(notebooks.without_sentinel(notebooks.execute(run, notebook, parameters)), of))
+    for (run, notebook, parameters), document in zip(wanted, documents, strict=True):
+        facts = {"run": run, "CPU": runs[run].environment.machine.get("cpu_model", "not recorded"), **parameters}
+        made.append(page.Part(notebooks.without_sentinel(document), facts, sections.SECTIONS[notebook].label))
 
     folder = REPORTS / (name if name in runs or name == RECORDED_RUN else "+".join(runs).replace("/", "-"))
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{next(iter(apps.values()))}: which image to ship, and what each choice costs"
-    about = f"Runs {', '.join(runs)}. Page made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}."
+    listed = f"{len(runs)} runs, listed at the end" if len(runs) > MANY_RUNS else f"Runs {', '.join(runs)}"
+    about = f"{listed}. Page made on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}."
     lead = _lead(runs)
     if form == "md":
         text, figures = page.markdown(title, about, made, lead, "report")
@@ -66,9 +73,10 @@ def _lead(runs: dict[str, RunData]) -> page.Lead:
         text = _or_why_not(store_runs.dockerfile, each.run, each.cell)
         profile = _or_why_not(cargo_profile.cargo_profile, *factors)
         shipped[each.run, each.cell] = page.Shipped(each.run, each.cell, each.name, text, profile)
-    of_article = summary.allocator(runs), summary.article(runs), summary.notes(runs)
+    of_article = summary.allocators(runs), summary.article(runs), summary.notes(runs)
     sources = [_source(name, run) for name, run in runs.items()]
-    return page.Lead(best, *of_article, list(shipped.values()), sources, lab())
+    found = page.Lead(best, *of_article, list(shipped.values()), sources, lab())
+    return replace(found, trade_off=summary.trade_off(runs), rows=_archive(list(runs)))
 
 
 def _or_why_not(make: Callable[..., str], *arguments: str) -> str:
@@ -86,12 +94,22 @@ def _source(name: str, run: RunData) -> page.Source:
     blocks = run.rows[run.rows["ok"]].groupby("study")["block"].nunique()
     seeds = {study: plan.seed for study, plan in found.studies.items() if study in blocks}
     studies = [f"Study {study}: {blocks[study]} blocks, seed {seed}" for study, seed in seeds.items()]
-    own = name.replace("/", "-")
-    files = {f"{own}-{path.name}.xz": lzma.compress(path.read_bytes(), preset=9) for path in store_runs.files(name)}
     facts = {**found.machine, **found.tools}
     machine = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in facts.items())
     told = f"{cells.app_name(run)}, lockfile SHA-256 {found.app.get('lockfile_sha256', 'not recorded')}"
-    return page.Source(name, found.commands, machine, told, images, studies, files)
+    return page.Source(name, found.commands, machine, told, images, studies)
+
+
+def _archive(names: list[str]) -> bytes:
+    """The raw files of runs as an archive (tar, xz), in which what they have in common is there once."""
+    files = [(f"{name}/{path.name}", path.read_bytes()) for name in names for path in store_runs.files(name)]
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for name, content in sorted(files, key=lambda each: Path(each[0]).name):
+            about = tarfile.TarInfo(name)
+            about.size = len(content)
+            archive.addfile(about, io.BytesIO(content))
+    return lzma.compress(written.getvalue(), preset=6 | lzma.PRESET_EXTREME)
 
 
 def _print(written: Path) -> Path:

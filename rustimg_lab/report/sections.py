@@ -20,9 +20,11 @@ LOAD = ("workload", "workers", "connections")  # what tells the studies of a loa
 
 @dataclass(frozen=True)
 class Section:
-    """A notebook. `parts`: the parameters of each part that a run has data for. `summary`: the table that says it in a
-    few lines, where there is one. `draws`: the kind of the studies ("" for sizes) of which it plots each cell."""
+    """A notebook. `label`: what the contents of a page call it. `parts`: the parameters of each part that a run has
+    data for. `summary`: the table that says it in a few lines, where there is one. `draws`: the kind of the studies (""
+    for sizes) of which it plots each cell."""
 
+    label: str
     parts: Callable[[RunData], list[dict[str, Any]]]
     summary: Callable[..., short.Short] | None = None
     draws: str | None = None
@@ -54,17 +56,18 @@ def _has_factorial(run: RunData) -> bool:
     return any(f" {KNOBS}" in command for command in run.environment.commands) or bool(factorials.everything(run)[0])
 
 
+# In the order of the page.
 SECTIONS = {
-    SIZES: Section(_once(_has_sizes), short.of_sizes, draws=""),
-    STARTUP: Section(_studies("startup", program="container"), short.of_startup, draws="startup"),
-    UNDER_LOAD: Section(_studies("throughput", LOAD), short.of_load, draws="throughput"),
-    MEMORY: Section(_studies("memory", LOAD, of="limit"), short.of_memory, draws="memory"),
-    "05_choose": Section(_once(_has_choice)),
-    SURVIVAL: Section(_once(robustness.is_probed), short.of_survival),
-    ATTRIBUTION: Section(_once(_has_factorial)),
-    "08_deploy": Section(_once(deploy.is_measured)),
-    BUILD: Section(_studies("build"), short.of_build),
-    LAYOUT: Section(_studies(LAYOUTS, LOAD)),
+    "05_choose": Section("Choice", _once(_has_choice)),
+    SIZES: Section("Size", _once(_has_sizes), short.of_sizes, draws=""),
+    STARTUP: Section("Start", _studies("startup", program="container"), short.of_startup, draws="startup"),
+    UNDER_LOAD: Section("Throughput", _studies("throughput", LOAD), short.of_load, draws="throughput"),
+    MEMORY: Section("Memory", _studies("memory", LOAD, of="limit"), short.of_memory, draws="memory"),
+    SURVIVAL: Section("Robustness", _once(robustness.is_probed), short.of_survival),
+    ATTRIBUTION: Section("Attribution", _once(_has_factorial)),
+    "08_deploy": Section("Deploy", _once(deploy.is_measured)),
+    BUILD: Section("Build", _studies("build"), short.of_build),
+    LAYOUT: Section("Layout", _studies(LAYOUTS, LOAD)),
 }
 
 

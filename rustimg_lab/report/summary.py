@@ -1,13 +1,16 @@
 """Runs -> the answers that a reader wants first: the image to ship for each goal, and what holds of the article."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from rustimg_lab.analysis import cells, comparison, recommendation
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.errors import LabError
-from rustimg_lab.model.metrics import CRITERIA
+from rustimg_lab.model import matrix, metrics
+from rustimg_lab.model.metrics import CRITERIA, Verdict
+from rustimg_lab.model.names import TWIN
 from rustimg_lab.report import views
 from rustimg_lab.store.runs import RunData
 
@@ -28,11 +31,15 @@ GOALS = {
 }
 
 
+TIE = 0.05  # a cell that so many of the draws select too cannot be told from the one that most select
+FIRST = 3  # of a list in a sentence
+
+
 @dataclass(frozen=True)
 class Answer:
-    """The cell to ship for a goal. `run` and `cell` lead to its Dockerfile; `name` is the cell in words, with what
-    stands in for another; `measured` has a text by quantity, `facts` all of them; `beaten` is the next best, and by
-    what."""
+    """The cell to ship for a goal. `run` and `cell` lead to its Dockerfile. `name`: the cell in words, with what
+    substitutes for another. `facts`: all that was measured of it; `measured`: the same, a text by quantity. `ties`: the
+    cells, in words, that cannot be told from it. `sure`, `decides`, `missed`: a sentence each, or ""."""
 
     goal: str
     run: str
@@ -40,8 +47,15 @@ class Answer:
     name: str
     facts: str
     measured: dict[str, str]
+    ties: list[str]
     sure: str
-    beaten: str
+    decides: str
+    missed: str
+
+    @property
+    def heading(self) -> str:
+        """Return what to ship, in words: with the cells that tie."""
+        return f"Ship {self.name}" + (f", or {' or '.join(self.ties)}: they tie" if self.ties else "")
 
 
 def best(runs: dict[str, RunData]) -> list[Answer]:
@@ -53,26 +67,88 @@ def best(runs: dict[str, RunData]) -> list[Answer]:
         if told:
             run, chosen = max(told, key=lambda each: _measured(each[1]))
             if wishes.stable or chosen.table.loc[chosen.picked, "unstable"]:  # or it is what a goal above says already
-                found.append(_answer(goal, run, chosen))
+                found.append(_answer(goal, run, runs[run], chosen))
     return found
 
 
-def allocator(runs: dict[str, RunData]) -> str:
-    """The article's sentence on allocators against the study with the most blocks that holds musl malloc beside
-    jemalloc, and what jemalloc takes in memory, as Markdown; "" where no run can tell."""
-    told = []
-    verdicts = ("throughput", {}, views.verdicts.allocator_verdict), ("memory", {"of": "load"}, memory_verdict)
-    for kind, of, verdict in verdicts:
-        studies = [
-            (run, name)
-            for run in runs.values()
-            for name in comparison.find_studies(run, kind, **of)
-            if views.verdicts.holds_musl_beside_jemalloc(run, name) and _blocks(run, name) > 1
-        ]
-        if studies:
-            run, name = max(studies, key=lambda each: _blocks(*each))
-            told.append(verdict(run, name).partition("\n\n")[0])
-    return "\n\n".join(told)
+def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
+    """What each allocator changes against malloc of the C library, as text: a row per CPU, workload, C library and
+    allocator, with a column per metric; empty where no run compares any. Of several studies of the same, that with the
+    most blocks counts; of memory, one under the load of the throughput. A substitute base counts where no real one was
+    measured."""
+    rows, loads = {}, {}
+    for metric, of in ((metrics.CPU_US_PER_REQUEST, {}), (metrics.STEADY_RSS_BYTES, {"of": "load"})):
+        studies = [(run, name) for run in runs.values() for name in comparison.find_studies(run, metric.study, **of)]
+        pairs = [(run, name, *pair) for run, name in studies for pair in _against_malloc(run, name, metric)]
+        # Real bases come first, and of those the study with the most blocks.
+        for run, name, _, key, cell, baseline in sorted(pairs, key=lambda each: (each[2], -_blocks(*each[:2]))):
+            load = run.environment.studies[name].parameters
+            row = (run.environment.machine.get("cpu_model", "not recorded"), load["workload"], *key)
+            same = load["workers"], load["connections"]
+            if metric.noun not in rows.get(row, {}) and loads.setdefault(row, same) == same:
+                found = comparison.of_study(run, name, metric, baseline).set_index("cell").loc[cell]
+                rows.setdefault(row, {})[metric.noun] = _ratio_in_words(found)
+    shown = [
+        {"CPU": cpu, "load": f"{workload}, {loads[row][1]} connections", "allocator": name, "instead of": malloc} | own
+        for row, own in rows.items()
+        for cpu, workload, malloc, name in [row]
+    ]
+    return pd.DataFrame(shown).fillna("not measured")
+
+
+def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, tuple[str, str], str, str]]:
+    """Per base and profile that has malloc of the C library and another allocator: whether the base is a substitute,
+    that malloc and the allocator in words, the cell, and the one with malloc."""
+    found, samples = [], comparison.samples(run, study, metric)
+    works = samples[~samples["cell"].str.endswith(TWIN)].drop_duplicates("cell")
+    for (base, profile), group in works.groupby(["base", "profile"], sort=False):
+        own = group.set_index("allocator")["cell"]
+        if "system" in own and (malloc := _malloc(base, profile)):
+            stands_in = base in run.environment.stand_ins
+            found += [(stands_in, (malloc, name), cell, own["system"]) for name, cell in own.drop("system").items()]
+    return found
+
+
+def _malloc(base: str, profile: str) -> str:
+    """What malloc a program is linked with there; "" where this lab does not know the base or the profile."""
+    try:
+        musl = matrix.cell(base, profile, "system").target == matrix.MUSL
+    except LabError:
+        return ""
+    return "musl malloc" if musl else "glibc malloc"
+
+
+def _ratio_in_words(found: pd.Series) -> str:
+    """A ratio of `comparison.compare` with its interval; or what it could have missed."""
+    if found["pairs"] < 2:
+        return "too few blocks"
+    if found["verdict"] in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY):
+        seen = found["detectable"] <= comparison.HUGE_RATIO
+        return found["verdict"] + (f" ({found['detectable'] - 1:.0%} or more would be seen)" if seen else "")
+    return f"{found['ratio']:.2f}x ({found['low']:.2f} to {found['high']:.2f})"
+
+
+def trade_off(runs: dict[str, RunData]) -> dict[str, Any]:
+    """What the plot of the trade-off is drawn from: of the run with the most cells among those that measured two
+    criteria or more its name, these criteria, and the cells with a value for each (None where not measured). {} where
+    there is no such run."""
+    found = {}
+    for name, run in runs.items():
+        chosen = _chosen(run, Wishes())
+        known = {key: each for key, each in CRITERIA.items() if chosen and chosen.table[key].notna().any()}
+        if len(known) > 1 and len(chosen.table) > len(found.get("cells", [])):
+            criteria = [{"label": each.phrase, "unit": each.shown_unit} for each in known.values()]
+            points = [_point(chosen, cell, row, known) for cell, row in chosen.table.to_dict("index").items()]
+            found = {"run": name, "criteria": criteria, "cells": points}
+    return found
+
+
+def _point(chosen: recommendation.Choice, cell: str, row: dict[str, Any], known: dict[str, metrics.Metric]) -> dict:
+    values = {key: None if pd.isna(row[key]) else row[key] / each.divisor for key, each in known.items()}
+    texts = [each.in_words(row[key]) for key, each in known.items()]
+    shell = isinstance(row["shell"], str) and row["shell"] != ""
+    facts = {"shell": shell, "stable": not row["unstable"]}
+    return {"name": chosen.name(cell), "values": list(values.values()), "texts": texts, **facts}
 
 
 def article(runs: dict[str, RunData]) -> pd.DataFrame:
@@ -106,30 +182,72 @@ def _measured(found: recommendation.Choice) -> int:
     return int(found.table[found.wishes.needed].notna().all(axis=1).sum())
 
 
-def _answer(goal: str, run: str, found: recommendation.Choice) -> Answer:
-    table = found.table
-    others = table[table["meets"] & (table.index != found.picked)].sort_values("score")
-    beaten = f"{found.name(others.index[0])}: {others['reason'].iloc[0]}" if len(others) else ""
-    name, one = found.name(found.picked), table.loc[found.picked]
-    measured = {about.phrase: about.in_words(one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])}
+def _answer(goal: str, run: str, data: RunData, found: recommendation.Choice) -> Answer:
+    one = found.table.loc[found.picked]
+    ties = [cell for cell, share in found.sureness.items() if cell != found.picked and share >= TIE]
     return Answer(
         goal,
         run,
         found.picked,
-        name,
+        found.name(found.picked),
         views.recommendation.facts(found),
-        measured,
-        views.recommendation.sure(found),
-        beaten,
+        {about.phrase: about.in_words(one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])},
+        list(map(found.name, ties)),
+        _sure(found, ties),
+        _decides(found),
+        _missed(data, found),
     )
 
 
-def memory_verdict(run: RunData, study: str) -> str:
-    """What jemalloc costs in memory in a study under load, and in that of the smallest limits of that load."""
-    load = run.environment.studies[study].parameters
-    same = {key: load[key] for key in ("workload", "workers", "connections")}
-    limits = comparison.find_studies(run, "memory", of="limit", **same)
-    return views.verdicts.memory_verdict(run, study, limits[0] if limits else "")
+def _sure(found: recommendation.Choice, ties: list[str]) -> str:
+    """How sure it is that no other cell is better, in a sentence or two; draws in which none meets the goal are told
+    apart."""
+    by = {*found.wishes.limits, *found.wishes.weights}
+    if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
+        estimates = any("estimates" in note for note in found.notes)
+        return (
+            "Certain only as far as the sizes are, which are estimates." if estimates else "Certain: sizes are exact."
+        )
+    if not found.sureness:
+        return "How sure this is cannot be computed: a study has too few blocks, or is missing."
+    met = sum(found.sureness.values())
+    share = found.sureness.get(found.picked, 0.0) / met
+    said = [f"{found.name(cell)} in {found.sureness[cell] / met:.0%}" for cell in ties]
+    tied = f"; {', '.join(said)}: the measurements do not separate them" if said else ""
+    said = f"In {recommendation.DRAWS:,} draws from the measured intervals it is the best in {share:.0%}{tied}."
+    rest = 1 - met
+    return said + (f" (Draws in which no cell meets the goal do not count: {rest:.0%}.)" if rest > TIE / 10 else "")
+
+
+def _decides(found: recommendation.Choice) -> str:
+    """The cells with less of the objective that are outside the goal, each with the reason; and what the next best
+    within the goal costs."""
+    table, said = found.table, []
+    objective = next(name for name in found.wishes.weights if name in CRITERIA)
+    outside = table[~table["meets"] & (table[objective] < table.loc[found.picked, objective])].sort_values(objective)
+    if len(outside):
+        first = [
+            f"{found.name(cell)} ({CRITERIA[objective].in_words(one[objective])}: {one['reason']})"
+            for cell, one in outside.head(FIRST).iterrows()
+        ]
+        more = f", and {len(outside) - FIRST} more" if len(outside) > FIRST else ""
+        said.append(f"Less {CRITERIA[objective].phrase}, but outside the goal: {', '.join(first)}{more}.")
+    others = table[table["meets"] & (table.index != found.picked)].sort_values("score")
+    said += [f"Next within the goal: {found.name(others.index[0])}, {others['reason'].iloc[0]}."] if len(others) else []
+    return " ".join(said)
+
+
+def _missed(run: RunData, found: recommendation.Choice) -> str:
+    """The differences that the studies of the goal could not have seen, in a sentence; "" where it needs none."""
+    said = []
+    for name in found.wishes.needed:
+        metric = CRITERIA.get(name, metrics.REQUESTS_PER_S)
+        if metric.study and (study := comparison.study_of(run, metric)):
+            ratios = comparison.of_study(run, study, metric)
+            least = ratios["detectable"].median()
+            size = f"of less than {least - 1:.0%}" if least <= comparison.HUGE_RATIO else "of any size"
+            said.append(f"{size} in {metric.phrase} ({ratios['pairs'].max()} blocks)")
+    return f"A difference {', or '.join(said)} could be missed, in the median of the cells." if said else ""
 
 
 def _blocks(run: RunData, study: str) -> int:

@@ -6,7 +6,7 @@ from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import metrics
-from rustimg_lab.report.views.style import style
+from rustimg_lab.report.views.style import marked, style
 
 
 def evidence(found: recommendation.Choice) -> list[str]:
@@ -84,4 +84,5 @@ def candidates_in_words(found: recommendation.Choice) -> pd.DataFrame:
 
 def candidates(found: recommendation.Choice) -> Styler:
     """The same as a table of a report."""
-    return style(candidates_in_words(found), warning="; ".join(found.notes))
+    table = found.table.sort_values(["score", "transfer"])
+    return marked(style(candidates_in_words(found), warning="; ".join(found.notes)), table["on_front"].astype(bool))

@@ -6,11 +6,12 @@ from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import carry_over, comparison
 from rustimg_lab.model import metrics
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.paths import PUBLISHED
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
-from rustimg_lab.report.views.style import intervals, side_by_side, style
+from rustimg_lab.report.views.style import intervals, marked, side_by_side, style
 from rustimg_lab.store.runs import RunData
 
 
@@ -28,7 +29,8 @@ def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Style
         "verdict": found["verdict"],
     }
     formats = {"ratio": "{:.3f}", "minimum detectable effect": format.detectable_in_words}
-    return style(shown, formats, found.attrs["warning"])
+    decided = ~found["verdict"].isin((Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY))
+    return marked(style(shown, formats, found.attrs["warning"]), decided)
 
 
 def summary(found: dict[str, pd.DataFrame]) -> Styler:

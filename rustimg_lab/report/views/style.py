@@ -65,3 +65,9 @@ def style(
     left = [{"selector": "td, th", "props": "text-align: left"}]
     styler.set_table_styles({name: left for name in words}, overwrite=False)
     return styler.set_caption(f"Note: {escape(warning)}") if warning else styler
+
+
+def marked(styler: Styler, matters: pd.Series) -> Styler:
+    """The same table, with the rows marked that a page shows first, by a column of truth values in their order."""
+    first = styler.columns[:1]
+    return styler.set_td_classes(pd.DataFrame({first[0]: matters.map({True: "matters", False: ""}).to_numpy()}))

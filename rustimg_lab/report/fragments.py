@@ -1,0 +1,139 @@
+"""What a notebook shows -> a fragment of the page: no foreign markup, small figures, tables that scroll."""
+
+import base64
+import io
+import re
+
+import pandas as pd
+from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4.element import PreformattedString
+from markupsafe import escape
+from nbconvert.filters import markdown2html
+from PIL import Image, UnidentifiedImageError
+
+COLOURS = 16  # of a figure: a plot has few, and is much smaller with no more
+PICTURE = re.compile("data:image/(png|webp);base64,")
+MANY_ROWS = 8  # of a table that is shown in part at first
+MARKUP = {
+    *("h1", "h2", "h3", "h4", "h5", "p", "div", "span", "blockquote", "pre", "hr", "br", "details", "summary"),
+    *("a", "b", "code", "em", "i", "strong", "sub", "sup", "ul", "ol", "li", "img"),
+    *("table", "caption", "thead", "tbody", "tr", "th", "td"),
+}
+KEPT = ("href", "src", "alt", "colspan", "rowspan")
+NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?(%|x|\s(MB|kB|ms|µs|s))?")
+NO_NUMBER = ("", "not measured", "no number")
+
+
+def of_markdown(text: str, prefix: str = "") -> str:
+    """Return Markdown as a fragment. Headings are a level lower, with names that begin with `prefix`, "" for none."""
+    return tidy(markdown2html(text), prefix=prefix)
+
+
+def of_output(output: dict, caption: str = "", reduced: bool = False) -> str:
+    """Return an output of a notebook's cell as a fragment; "" for one that shows nothing. `caption` is what a screen
+    reader calls a table of it; `reduced`: a long table shows the rows that matter until a reader asks for all."""
+    data = output.get("data", {})
+    if "image/png" in data:
+        alt = output.metadata.get("image/png", {}).get("alt", "")
+        return tidy(f'<img src="data:image/png;base64,{data["image/png"]}" alt="{escape(alt)}">')
+    if "text/html" in data:
+        return tidy(data["text/html"], caption, reduced)
+    if "text/markdown" in data:
+        return of_markdown(data["text/markdown"])
+    text = output.get("text", "") or data.get("text/plain", "")
+    return f"<pre>{escape(text.rstrip())}</pre>" if text.strip() else ""
+
+
+def of_table(table: pd.DataFrame, caption: str) -> str:
+    """Return a table of text as a fragment."""
+    return tidy(table.to_html(index=False, border=0), caption)
+
+
+def tidy(fragment: str, caption: str = "", reduced: bool = False, prefix: str = "") -> str:
+    """Return a fragment as the page has it, as the functions above say."""
+    soup = BeautifulSoup(fragment, "html.parser")
+    for each in soup(["style", "script"]) + soup.select("a.anchor-link"):
+        each.decompose()
+    _as_text(soup)
+    for heading in soup(["h5", "h4", "h3", "h2", "h1"]):
+        heading.name = f"h{int(heading.name[1]) + 1}"
+    for each in soup(True):
+        has_name = prefix and each.name in ("h2", "h3", "h4") and each.get("id")
+        names = {"id": f"{prefix}-{each['id']}"} if has_name else {}
+        kept = {name: each[name] for name in KEPT if name in each.attrs}
+        if each.name == "td" and "matters" in each.get("class", ()):
+            each.parent["class"] = "matters"
+        each.attrs = kept | names
+    for each in soup("div"):
+        each.unwrap()
+    for table in soup("table"):
+        _tidy_table(soup, table, caption, reduced)
+    for image in soup("img"):
+        image.wrap(soup.new_tag("figure"))
+    return re.sub(r"\s*\n\s*(?=</?(?:table|caption|thead|tbody|t[rhd])\b)", "", re.sub(r"\n\s*\n+", "\n", str(soup)))
+
+
+def smaller(picture: bytes, form: str = "WEBP") -> bytes:
+    """Return a figure with as few colours as it needs. Raises ValueError where it is none."""
+    drawn = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE)
+    written = io.BytesIO()
+    if form == "PNG":
+        drawn.save(written, form, optimize=True)
+    else:
+        drawn.convert("RGB").save(written, form, lossless=True, quality=20, method=2)
+    return written.getvalue()
+
+
+def is_number(values: pd.Series) -> bool:
+    """Return whether a column of text has numbers, and nothing else."""
+    known = values[~values.isin(NO_NUMBER)]
+    return len(known) > 0 and all(NUMBER.fullmatch(value) for value in known)
+
+
+def _as_text(soup: BeautifulSoup) -> None:
+    """Runs come from strangers: markup in their names and reasons that a page has no use for becomes text. Figures
+    stay, made smaller."""
+    for each in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):  # comments, CDATA
+        each.replace_with(NavigableString(each.output_ready()))
+    for each in soup(True):
+        if each.name == "img" and (picture := _picture(each.get("src", ""))):
+            each["src"] = picture
+        elif (each.name not in MARKUP or each.name == "img") and each.parent is not None:
+            each.replace_with(str(each))
+        elif each.name == "a" and not re.match(r"https?://|#", each.get("href", "")):
+            del each["href"]
+
+
+def _picture(source: str) -> str:
+    """A figure (as a data URL) made smaller; "" for what is none."""
+    try:
+        picture = smaller(base64.b64decode(source.partition(",")[2])) if PICTURE.match(source) else b""
+    except (ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return ""
+    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}" if picture else ""
+
+
+def _tidy_table(soup: BeautifulSoup, table: Tag, caption: str, reduced: bool) -> None:
+    """Names a table and its columns, marks columns of numbers and rows that may wait, and wraps it: it scrolls."""
+    rows = [row.find_all(["th", "td"]) for row in table("tr")]
+    for place in range(min(map(len, rows), default=0)):
+        column = [row[place] for row in rows]
+        if is_number(pd.Series([cell.get_text().strip() for cell in column if cell.name == "td"], dtype=str)):
+            for cell in column:
+                cell["class"] = "number"
+    for cell in table.select("thead th"):
+        cell["scope"] = "col"
+    if not (named := table.find("caption")):
+        named = soup.new_tag("caption")
+        table.insert(0, named)
+    named.insert(0, soup.new_tag("span", attrs={"class": "unseen"}, string=f"{caption or 'Table'}. "))
+    region = {"class": "table", "tabindex": "0", "role": "region", "aria-label": caption or "Table"}
+    body = table.select("tbody > tr")
+    frame = table.wrap(soup.new_tag("div", attrs=region)).wrap(soup.new_tag("div", attrs={"class": "rows"}))
+    if reduced and len(body) > MANY_ROWS:
+        marked = table.select("tr.matters") or body[:MANY_ROWS]
+        for row in body:
+            row["class"] = "matters" if any(row is each for each in marked) else "minor"
+        label = soup.new_tag("label", attrs={"class": "every"}, string=f"Show all {len(body)} rows")
+        label.insert(0, soup.new_tag("input", attrs={"type": "checkbox", "autocomplete": "off"}))
+        frame.insert(0, label)
