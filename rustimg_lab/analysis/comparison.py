@@ -40,8 +40,8 @@ SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not ha
 HUGE_RATIO = 10  # what could only be told beyond this is not worth its digits
 FAILURES_APART = 0.05  # a share of failed trials by which two cells may differ without a warning
 
-_NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
-_NOTHING = dict.fromkeys(_NUMBERS, np.nan) | {"verdict": Verdict.TOO_NOISY}
+NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
+NOTHING = dict.fromkeys(NUMBERS, np.nan) | {"verdict": Verdict.TOO_NOISY}
 
 
 TIME = metrics.Metric("time")
@@ -155,28 +155,28 @@ def compare(
     order = [cell for cell in dict.fromkeys([*cells, *samples["cell"]]) if cell != baseline]
     resolution = samples.attrs.get("resolution", 0.0)
     at_least = samples.attrs.get("at_least", ())
-    estimates, control = _estimates(_logarithms(samples), baseline, order)
+    estimates, control = _estimates(logarithms(samples), baseline, order)
     alarm = _alarm(control, len(order), resolution)
     rows = []
     for cell, own in zip(order, estimates, strict=True):
         is_twin = cell.endswith(TWIN)
-        row = {"cell": cell, "is_twin": is_twin, "pairs": int(own.pairs), "freedom": own.freedom, **_NOTHING}
+        row = {"cell": cell, "is_twin": is_twin, "pairs": int(own.pairs), "freedom": own.freedom, **NOTHING}
         if own.pairs > 1:
             floor = max(resolution, 0.0 if is_twin else alarm)
-            row |= _judged(own.mean, own.error, own.freedom, len(order), floor, about)
+            row |= judged(own.mean, own.error, own.freedom, len(order), floor, about)
             against = cell.removesuffix(TWIN) if is_twin else baseline
             row |= _within_reach(row, resolution, cell in at_least, against in at_least)
         rows.append(row)
-    found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", "freedom", *_NUMBERS, "verdict"])
+    found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", "freedom", *NUMBERS, "verdict"])
     told = [samples.attrs.get("warning"), _alarm_in_words(alarm), _short(found)]
-    attrs = {"floor": float(np.exp(alarm)), "control": float(np.exp(_floor(control))), "baseline": baseline}
+    attrs = {"floor": float(np.exp(alarm)), "control": float(np.exp(control_end(control))), "baseline": baseline}
     found.attrs = {**attrs, **samples.attrs, "warning": "; ".join(filter(None, told))}
     return found
 
 
 def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[list[variances.Estimates], np.ndarray]:
     """What is known of each cell of `order`, and the control's differences from its image by block. `table` is
-    `_logarithms`."""
+    `logarithms`."""
     table = table.reindex(columns=[baseline, *order])
     twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
     control = np.array([])
@@ -196,7 +196,7 @@ def _alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:
     if len(control) < 2:
         return inf
     is_apart = abs(control.mean()) > max(half_interval(control, comparisons), resolution)
-    return _floor(control) if is_apart else 0.0
+    return control_end(control) if is_apart else 0.0
 
 
 def _alarm_in_words(alarm: float) -> str:
@@ -215,60 +215,11 @@ def _within_reach(row: dict, resolution: float, cell_is_least: bool, baseline_is
     changed = {name: 0.0 if cell_is_least else min(row[name], low) for name in ("low", "low_all")}
     changed |= {name: inf if baseline_is_least else max(row[name], high) for name in ("high", "high_all")}
     if cell_is_least and baseline_is_least:
-        return _NOTHING | {"verdict": Verdict.AT_MINIMUM}
+        return NOTHING | {"verdict": Verdict.AT_MINIMUM}
     is_apart = changed["low_all"] > 1 or changed["high_all"] < 1
     if (cell_is_least or baseline_is_least) and not is_apart:
         changed |= {"detectable": np.nan, "verdict": Verdict.AT_MINIMUM}
     return changed
-
-
-def between(
-    before: pd.DataFrame, after: pd.DataFrame, about: metrics.Metric = TIME, paired: bool = False
-) -> pd.DataFrame:
-    """Compare the cells that two sets of trials have both: one row per cell, as ratios after / before.
-
-    Both are what `samples` returns. Where they are `paired`, they are of one study: a ratio is the mean over the blocks
-    that have both, and the twin is a second measurement of its cell before. Otherwise they share no block, and the
-    interval is Welch's (Biometrika 34, 1947) for the difference of the mean logarithms: it has the noise within each
-    study, and no shift of the machine between the two. Columns: cell, trials (of the two together), blocks (of the one
-    that has fewer), error (standard error of the ratio's logarithm) with its degrees of freedom, and what `compare`
-    returns of a ratio. `attrs` has the floor, the larger of those of the two twins, or none for pairs. Raises LabError
-    when a value is not above 0.
-    """
-    tables = [_logarithms(each) for each in (before, after)]
-    floor = 0.0 if paired else max(map(_floor_of, tables))
-    cells = [cell for cell in before["cell"].unique() if cell in tables[1] and not cell.endswith(TWIN)]
-    rows = []
-    for cell in cells:
-        trials = [table[cell].count() for table in tables]
-        mean, error, freedom, blocks = (_of_pairs if paired else _of_two)(cell, *tables)
-        row = {"cell": cell, "trials": sum(trials), "blocks": blocks, "error": error, "freedom": freedom, **_NOTHING}
-        if blocks > 1:
-            row |= _judged(mean, error, freedom, len(cells), floor, about)
-        rows.append(row)
-    columns = ["cell", "trials", "blocks", "error", "freedom", *_NUMBERS, "verdict"]
-    table = pd.DataFrame(rows, columns=columns)
-    table.attrs = {"floor": float(np.exp(floor))}
-    return table
-
-
-def _of_pairs(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:
-    """The mean logarithm of a cell's ratio over the blocks, its standard error, degrees of freedom, and the blocks."""
-    same_image = [each for each in (cell, cell + TWIN) if each in before]
-    logs = (after[cell] - before[same_image].mean(axis=1)).dropna().to_numpy()
-    return logs.mean() if len(logs) else np.nan, _standard_error(logs), len(logs) - 1, len(logs)
-
-
-def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:
-    """As `_of_pairs`, of two studies that share no block."""
-    both = [table[cell].dropna().to_numpy() for table in (before, after)]
-    counts = [len(logs) for logs in both]
-    if min(counts) < 2:
-        return np.nan, np.nan, np.nan, min(counts)
-    variances = [_standard_error(logs) ** 2 for logs in both]
-    parts = sum(variance**2 / (count - 1) for variance, count in zip(variances, counts, strict=True))
-    freedom = sum(variances) ** 2 / parts if parts else sum(counts) - 2
-    return both[1].mean() - both[0].mean(), np.sqrt(sum(variances)), freedom, min(counts)
 
 
 def block_sd(samples: pd.DataFrame) -> float:
@@ -276,7 +227,7 @@ def block_sd(samples: pd.DataFrame) -> float:
     component of blocks in a two-way layout of blocks and cells, of complete blocks (Searle, Casella, McCulloch:
     Variance Components, 1992). NaN with fewer than two blocks or names. `samples` is what `samples`
     returns."""
-    table = _logarithms(samples).dropna().to_numpy()
+    table = logarithms(samples).dropna().to_numpy()
     blocks, names = table.shape
     if min(blocks, names) < 2:
         return np.nan
@@ -286,17 +237,11 @@ def block_sd(samples: pd.DataFrame) -> float:
     return float(np.sqrt(max(0.0, means.var(ddof=1) - noise / names)))
 
 
-def _logarithms(samples: pd.DataFrame) -> pd.DataFrame:
+def logarithms(samples: pd.DataFrame) -> pd.DataFrame:
     """The logarithms of the values, by block and cell. Raises LabError when a value is not above 0."""
     if not (samples["value"] > 0).all():
         raise LabError("a value of 0 or below has no ratio; the trials cannot be compared")
     return np.log(samples.pivot(index="block", columns="cell", values="value"))
-
-
-def _floor_of(table: pd.DataFrame) -> float:
-    """The noise floor of a study, of `_logarithms`, as a logarithm; infinite without a twin, or its original."""
-    twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
-    return _floor((table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy()) if twin else np.inf
 
 
 def names(found: pd.DataFrame) -> list[str]:
@@ -321,7 +266,7 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _judged(mean: float, error: float, freedom: float, comparisons: int, floor: float, about: metrics.Metric) -> dict:
+def judged(mean: float, error: float, freedom: float, comparisons: int, floor: float, about: metrics.Metric) -> dict:
     """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
     alone, together = quantile(freedom), quantile(freedom, comparisons)
     detectable = np.exp(variances.minimum_effect(error, freedom, comparisons, floor))
@@ -332,7 +277,7 @@ def _judged(mean: float, error: float, freedom: float, comparisons: int, floor: 
         verdict = Verdict.NO_DIFFERENCE if detectable <= NOISY_RATIO else Verdict.TOO_NOISY
     ends = [-alone * error, alone * error, -together * error, together * error]
     ratios = np.exp([mean, *(mean + end for end in ends)])
-    return dict(zip(_NUMBERS, [*ratios, detectable], strict=True)) | {"verdict": verdict}
+    return dict(zip(NUMBERS, [*ratios, detectable], strict=True)) | {"verdict": verdict}
 
 
 def _short(found: pd.DataFrame) -> str:
@@ -349,7 +294,7 @@ def _short(found: pd.DataFrame) -> str:
     return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {told}"
 
 
-def _floor(twin: np.ndarray) -> float:
+def control_end(twin: np.ndarray) -> float:
     """The farthest end of the twin's own interval, as a logarithm; infinite where there is none."""
     if len(twin) < 2:
         return np.inf
@@ -358,8 +303,8 @@ def _floor(twin: np.ndarray) -> float:
 
 def half_interval(values: np.ndarray, comparisons: int = 1) -> float:
     """Half of the 95% interval of a mean, by Student's t, that holds for so many comparisons at once (Bonferroni)."""
-    return quantile(len(values) - 1, comparisons) * _standard_error(values)
+    return quantile(len(values) - 1, comparisons) * standard_error(values)
 
 
-def _standard_error(logs: np.ndarray) -> float:
+def standard_error(logs: np.ndarray) -> float:
     return logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import chdtri, stdtrit
 
-from rustimg_lab.analysis import cells, comparison
+from rustimg_lab.analysis import before_after, cells, comparison
 from rustimg_lab.analysis.comparison import CONFIDENCE, POWER
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
@@ -123,7 +123,7 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
         for metric in metrics.COMPARED:
             one, other = (comparison.samples(run, study, metric) for run in (before, after))
             if len(one) and len(other):
-                each = comparison.between(one, other, metric)
+                each = before_after.between(one, other, metric)
                 found.append(each.assign(study=study, metric=metric, what=metric.title))
                 notes += [f"{study}: {trials.attrs['warning']}" for trials in (one, other) if trials.attrs["warning"]]
                 stand_ins |= {*one.attrs["stand_ins"], *other.attrs["stand_ins"]}
@@ -148,7 +148,7 @@ def paired(before: RunData, after: RunData) -> pd.DataFrame:
             was = trials["cell"].str.contains(BEFORE)
             if was.any():
                 one = trials[was].assign(cell=trials["cell"].str.replace(BEFORE, "", regex=False))
-                each = comparison.between(one, trials[~was], metric, paired=True)
+                each = before_after.between(one, trials[~was], metric, paired=True)
                 found.append(each.assign(study=study, metric=metric, what=metric.title))
                 notes += [f"{study}: {trials.attrs['warning']}"] if trials.attrs["warning"] else []
     return _joined(found, notes, set())

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from support.lab import TINY, forget
 
-from rustimg_lab.analysis import comparison, regression
+from rustimg_lab.analysis import before_after, comparison, regression
 from rustimg_lab.analysis.regression import Limits
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import main
@@ -282,7 +282,7 @@ def answers(noise: str, blocks: int, ratio: float, machine: tuple = (), paired: 
     after = trials_of(generator, noise, blocks, names, ratio)
     for trials_, slower in zip((before, after), machine, strict=False):
         trials_["value"] *= np.asarray(slower)[trials_["block"]]
-    found = comparison.between(before, after, paired=paired).assign(study="s", what="w")
+    found = before_after.between(before, after, paired=paired).assign(study="s", what="w")
     told = pd.Series([regression._answer(each, 0.05, 1).verdict for each in found.itertuples()])
     return told.value_counts(normalize=True).reindex([Verdict.PASS, Verdict.FAIL, Verdict.CANNOT_TELL], fill_value=0)
 
@@ -343,7 +343,7 @@ def test_the_interval_between_two_studies_covers_the_truth(count):
             noise = np.exp(0.064 * generator.standard_normal(count))
             slowed = (generator.random(count) < 0.1) * generator.exponential(0.3, count)
             studies.append(pd.DataFrame({"cell": "a", "block": range(count), "value": noise * (1 + slowed)}))
-        (one,) = comparison.between(*studies).itertuples()
+        (one,) = before_after.between(*studies).itertuples()
         covered += one.low <= 1 <= one.high
     assert covered / 400 >= 0.93
 

@@ -1,0 +1,72 @@
+"""Trials of two versions, or of two runs -> ratios after / before, with intervals and verdicts. Pure."""
+
+import numpy as np
+import pandas as pd
+
+from rustimg_lab.analysis import comparison
+from rustimg_lab.model import metrics
+from rustimg_lab.model.names import TWIN
+
+
+def between(
+    before: pd.DataFrame, after: pd.DataFrame, about: metrics.Metric = comparison.TIME, paired: bool = False
+) -> pd.DataFrame:
+    """Compare the cells that two sets of trials have both: one row per cell, as ratios after / before.
+
+    Both are what `samples` returns. Where they are `paired`, they are of one study: a ratio is the mean over the blocks
+    that have both, and the twin is a second measurement of its cell before. Otherwise they share no block, and the
+    interval is Welch's (Biometrika 34, 1947) for the difference of the mean logarithms: it has the noise within each
+    study, and no shift of the machine between the two. Columns: cell, trials (of the two together), blocks (of the one
+    that has fewer), error (standard error of the ratio's logarithm) with its degrees of freedom, and what `compare`
+    returns of a ratio. `attrs` has the floor, the larger of those of the two twins, or none for pairs. Raises LabError
+    when a value is not above 0.
+    """
+    tables = [comparison.logarithms(each) for each in (before, after)]
+    floor = 0.0 if paired else max(map(_floor_of, tables))
+    cells = [cell for cell in before["cell"].unique() if cell in tables[1] and not cell.endswith(TWIN)]
+    rows = []
+    for cell in cells:
+        trials = [table[cell].count() for table in tables]
+        mean, error, freedom, blocks = (_of_pairs if paired else _of_two)(cell, *tables)
+        row = {
+            "cell": cell,
+            "trials": sum(trials),
+            "blocks": blocks,
+            "error": error,
+            "freedom": freedom,
+            **comparison.NOTHING,
+        }
+        if blocks > 1:
+            row |= comparison.judged(mean, error, freedom, len(cells), floor, about)
+        rows.append(row)
+    columns = ["cell", "trials", "blocks", "error", "freedom", *comparison.NUMBERS, "verdict"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs = {"floor": float(np.exp(floor))}
+    return table
+
+
+def _of_pairs(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:
+    """The mean logarithm of a cell's ratio over the blocks, its standard error, degrees of freedom, and the blocks."""
+    same_image = [each for each in (cell, cell + TWIN) if each in before]
+    logs = (after[cell] - before[same_image].mean(axis=1)).dropna().to_numpy()
+    return logs.mean() if len(logs) else np.nan, comparison.standard_error(logs), len(logs) - 1, len(logs)
+
+
+def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:
+    """As `_of_pairs`, of two studies that share no block."""
+    both = [table[cell].dropna().to_numpy() for table in (before, after)]
+    counts = [len(logs) for logs in both]
+    if min(counts) < 2:
+        return np.nan, np.nan, np.nan, min(counts)
+    squares = [comparison.standard_error(logs) ** 2 for logs in both]
+    parts = sum(square**2 / (count - 1) for square, count in zip(squares, counts, strict=True))
+    freedom = sum(squares) ** 2 / parts if parts else sum(counts) - 2
+    return both[1].mean() - both[0].mean(), np.sqrt(sum(squares)), freedom, min(counts)
+
+
+def _floor_of(table: pd.DataFrame) -> float:
+    """The noise floor of a study, of `comparison.logarithms`, as a logarithm; infinite without a control."""
+    twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
+    return (
+        comparison.control_end((table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy()) if twin else np.inf
+    )
