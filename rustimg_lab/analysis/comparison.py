@@ -109,8 +109,8 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     found.attrs = {
         "warning": "; ".join(told), "stand_ins": run.environment.stand_ins, "at_least": list(at_least.unique())
     }  # fmt: skip
-    if metric == metrics.SMALLEST_LIMIT_BYTES:
-        halvings = ceil(log2(log(2) / log(plan.parameters["step"])))  # of the bisection, between a limit and its double
+    if metric == metrics.SMALLEST_LIMIT_BYTES and (step := plan.parameters.get("step")):
+        halvings = ceil(log2(log(2) / log(step)))  # of the bisection, between a limit and its double
         found.attrs["resolution"] = log(2) / 2**halvings
     return found
 

@@ -147,7 +147,7 @@ def test_cpu_per_request_and_throughput_are_one_quantity_and_drawn_as_one(servic
 
 def test_a_server_that_is_mostly_idle_has_no_share_of_the_best_throughput():
     run = runs.load("recorded/miniserve")
-    with pytest.raises(LabError, match=r"used 8% to 10% of their CPUs.*no share of the best throughput; leave"):
+    with pytest.raises(LabError, match=r"busy for 8% to 10% of the time.*no share of the best throughput; leave"):
         recommendation.choose(run, Wishes(min_throughput=0.95))
     found = recommendation.choose(run, Wishes(weights={"cpu": 1.0}))
     assert "of the best throughput" not in views.recommendation.candidates_in_words(found)
