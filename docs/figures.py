@@ -40,9 +40,11 @@ SHIPPED = Wishes({"startup": 0.010}, min_throughput=0.95, stable=True)
 # compared with, and where docs/results.md has it.
 NUMBERS = [
     ("CPU time per request: jemalloc / musl malloc, `scratch`", metrics.CPU_US_PER_REQUEST, "throughput",
-     {"workload": "batch"}, "scratch-optimized-jemalloc", "scratch-optimized-system", "under-load"),
+     {"workload": "batch", "workers": 1}, "scratch-optimized-jemalloc", "scratch-optimized-system", "under-load"),
+    ("with two worker threads: jemalloc / musl malloc, `scratch`", metrics.CPU_US_PER_REQUEST, "throughput",
+     {"workload": "batch", "workers": 2}, "scratch-optimized-jemalloc", "scratch-optimized-system", "threads"),
     ("CPU time per request: jemalloc / glibc malloc, debian slim", metrics.CPU_US_PER_REQUEST, "throughput",
-     {"workload": "batch"}, "debian-optimized-jemalloc", "debian-optimized-system", "under-load"),
+     {"workload": "batch", "workers": 1}, "debian-optimized-jemalloc", "debian-optimized-system", "under-load"),
     ("resident memory, 1,000 connections: jemalloc / musl malloc, `scratch`", metrics.STEADY_RSS_BYTES, "memory",
      {"of": "load", "connections": 1000}, "scratch-optimized-jemalloc", "scratch-optimized-system", "memory"),
     ("start of the container to first byte: debian slim / `scratch`", metrics.HOST_FIRST_BYTE_S, "startup",
