@@ -20,6 +20,7 @@ from rustimg_lab.analysis import (
     comparison,
     deploy,
     factorials,
+    layouts,
     profile_effects,
     recommendation,
     robustness,
@@ -217,6 +218,11 @@ def threads(tabled: bool = False) -> None:
         run = runs.load("recorded/threads")
         print(views.verdicts.allocator_verdict(run, "throughput-batch-2w-16c") + "\n")
         print(views.verdicts.speed_up(scaling.speed_up(run, "batch", 16)))
+
+
+def code_layout() -> None:
+    """Print how much layouts of a cell differ, and which differences survive."""
+    print(views.layouts.in_words(*layouts.of_study(runs.load("recorded/layouts"), "layouts-batch-1w-16c")))
 
 
 def memory() -> None:
