@@ -176,18 +176,18 @@ def compare(
 
 def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[list[variances.Estimates], np.ndarray]:
     """What is known of each cell of `order`, and the control's differences from its image by block. `table` is
-    `logarithms`."""
-    table = table.reindex(columns=[baseline, *order])
-    twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
-    control = np.array([])
-    if twin:
-        own = twin.removesuffix(TWIN)
-        control = (table[twin] - table[own]).dropna().to_numpy()
-        table[own] = variances.measured_twice(table[own].to_numpy(), table[twin].to_numpy())
+    `logarithms`. A control whose image has no trial has no difference."""
+    twins = [cell for cell in order if cell.endswith(TWIN)]
     cells = [cell for cell in order if not cell.endswith(TWIN)]
+    table = table.reindex(columns=dict.fromkeys([baseline, *order, *(twin.removesuffix(TWIN) for twin in twins)]))
+    controls = {twin: (table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy() for twin in twins}
+    for twin in twins:
+        own = twin.removesuffix(TWIN)
+        table[own] = variances.measured_twice(table[own].to_numpy(), table[twin].to_numpy())
     found = variances.estimate(table[cells].sub(table[baseline], axis=0).to_numpy()).by_cell(cells)
-    alone = variances.estimate(control[:, None]).by_cell([twin])
-    return [(found | alone)[cell] for cell in order], control
+    for twin, logs in controls.items():
+        found |= variances.estimate(logs[:, None]).by_cell([twin])
+    return [found[cell] for cell in order], next(iter(controls.values()), np.array([]))
 
 
 def _alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:

@@ -82,7 +82,6 @@ def measure(options: SimpleNamespace) -> int:
         raise LabError("--with init: memory is that of process 1, which is then the init: leave it out")
     options.run = options.run or (app.package if options.app else STUDIES_RUN)
     programs = planner.programs(app, kind, options.app)
-    loads = selection.chosen_loads(options, kind, app)
     is_long = kind.of_builds or options.study == LAYOUTS  # each cell takes minutes: not every one of an own app
     usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not is_long else kind
     if is_long and not options.knobs:
@@ -92,7 +91,7 @@ def measure(options: SimpleNamespace) -> int:
     planner.refuse_settings(settings := tuple(options.settings or ()), cells, programs[0])
     width = options.width and options.width / 100
     plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)
-    made = planner.planner(options.study, loads, plan, programs[0])
+    made = planner.planner(options.study, selection.chosen_loads(options, kind, app), plan, programs[0])
     request = selection.request(options, programs[0])
     return output.ended(options.run, studies.run_studies(request, cells, programs, made, kind))
 
