@@ -344,7 +344,7 @@ def test_the_plot_of_the_trade_off_answers_what_is_chosen(browser, jupyterlab):
         page = context.new_page()
         _restart_and_run_all(page, jupyterlab, "00_start_here", workspace="explore")
         # What is out of sight need not be drawn yet.
-        page.get_by_role("heading", name="The cells").scroll_into_view_if_needed()
+        page.get_by_role("heading", name="The cells", exact=True).scroll_into_view_if_needed()
         sort_by = page.locator(".widget-dropdown select").first
         first = page.locator(".jupyter-widgets tbody tr").first
         expect(first).to_contain_text("baseline")

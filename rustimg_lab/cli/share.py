@@ -14,6 +14,7 @@ from rustimg_lab.paths import ALLOCATOR_RUNS, CHOICE_RUN, COMMAND, DEFAULT_RUN, 
 def demo(options: SimpleNamespace) -> int:
     """Show what was recorded: the image to ship, sizes, allocators. Needs no engine."""
     from rustimg_lab.analysis import recommendation
+    from rustimg_lab.model import metrics
     from rustimg_lab.report import summary, terminal, views
     from rustimg_lab.store import runs
 
@@ -26,9 +27,10 @@ def demo(options: SimpleNamespace) -> int:
     say(f"Recorded on {run.environment.machine['cpu_model']}: run {CHOICE_RUN}. Goal: {goal}.")
     say(f"Ship {found.name(found.picked)}: {views.recommendation.facts(found)}. {views.recommendation.sure(found)}")
     output.console.print(terminal.summary(f"{RECORDED_RUN}/{DEFAULT_RUN}"))
-    for name in ALLOCATOR_RUNS:
-        data = output.load(name)
-        say(f"On {data.environment.machine['cpu_model']} (run {name}): {summary.allocator({name: data})}")
+    compared = summary.allocators({name: output.load(name) for name in ALLOCATOR_RUNS})
+    for each in compared[compared["allocator"] == "jemalloc"].to_dict("records"):
+        ratio = each[metrics.CPU_US_PER_REQUEST.noun]
+        say(f"jemalloc in place of {each['instead of']}, {each['CPU']}, {each['load']}: CPU time per request {ratio}.")
     path = runs.run_path(CHOICE_RUN) / "dockerfiles" / f"Dockerfile.{found.picked}"
     say(f"The Dockerfile: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
     print(f"Next: `{COMMAND} report recorded` makes the whole report; for your own crate, `{COMMAND} init PATH`")

@@ -10,7 +10,7 @@ from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.metrics import CRITERIA, Verdict
-from rustimg_lab.model.names import TWIN
+from rustimg_lab.model.names import MARK
 from rustimg_lab.report import views
 from rustimg_lab.store.runs import RunData
 
@@ -72,10 +72,10 @@ def best(runs: dict[str, RunData]) -> list[Answer]:
 
 
 def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
-    """What each allocator changes against malloc of the C library, as text: a row per CPU, workload, C library and
-    allocator, with a column per metric; empty where no run compares any. Of several studies of the same, that with the
-    most blocks counts; of memory, one under the load of the throughput. A substitute base counts where no real one was
-    measured."""
+    """What each allocator changes against malloc of the C library, as text: a row per CPU, workload, number of worker
+    threads, C library and allocator, with a column per metric; empty where no run compares any. Of several studies of
+    the same, that with the most blocks counts; of memory, one under the load of the throughput. A substitute base
+    counts where no real one was measured."""
     rows, loads = {}, {}
     for metric, of in ((metrics.CPU_US_PER_REQUEST, {}), (metrics.STEADY_RSS_BYTES, {"of": "load"})):
         studies = [(run, name) for run in runs.values() for name in comparison.find_studies(run, metric.study, **of)]
@@ -83,15 +83,21 @@ def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
         # Real bases come first, and of those the study with the most blocks.
         for run, name, _, key, cell, baseline in sorted(pairs, key=lambda each: (each[2], -_blocks(*each[:2]))):
             load = run.environment.studies[name].parameters
-            row = (run.environment.machine.get("cpu_model", "not recorded"), load["workload"], *key)
-            same = load["workers"], load["connections"]
+            row = (run.environment.machine.get("cpu_model", "not recorded"), load["workload"], load["workers"], *key)
+            same = load["connections"]
             if metric.noun not in rows.get(row, {}) and loads.setdefault(row, same) == same:
                 found = comparison.of_study(run, name, metric, baseline).set_index("cell").loc[cell]
                 rows.setdefault(row, {})[metric.noun] = _ratio_in_words(found)
     shown = [
-        {"CPU": cpu, "load": f"{workload}, {loads[row][1]} connections", "allocator": name, "instead of": malloc} | own
+        {
+            "CPU": cpu,
+            "load": f"{workload}, {workers} worker thread{'s' * (workers > 1)}, {loads[row]} connections",
+            "allocator": name,
+            "instead of": malloc,
+        }
+        | own
         for row, own in rows.items()
-        for cpu, workload, malloc, name in [row]
+        for cpu, workload, workers, malloc, name in [row]
     ]
     return pd.DataFrame(shown).fillna("not measured")
 
@@ -100,7 +106,7 @@ def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, t
     """Per base and profile that has malloc of the C library and another allocator: whether the base is a substitute,
     that malloc and the allocator in words, the cell, and the one with malloc."""
     found, samples = [], comparison.samples(run, study, metric)
-    works = samples[~samples["cell"].str.endswith(TWIN)].drop_duplicates("cell")
+    works = samples[~samples["cell"].str.contains(MARK)].drop_duplicates("cell")  # neither a control nor with a setting
     for (base, profile), group in works.groupby(["base", "profile"], sort=False):
         own = group.set_index("allocator")["cell"]
         if "system" in own and (malloc := _malloc(base, profile)):
