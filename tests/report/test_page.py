@@ -74,9 +74,9 @@ def test_allocators_are_compared_with_malloc_of_each_c_library_and_on_each_machi
     for malloc, base in (("musl malloc", "scratch"), ("glibc malloc", "debian")):
         ratios = comparison.of_study(run, name, metric, f"{base}-optimized-system").set_index("cell")
         one = ratios.loc[f"{base}-optimized-jemalloc"]
-        shown = found.loc[("AMD EPYC", "batch, 16 connections", malloc, "jemalloc"), metric.noun]
+        shown = found.loc[("AMD EPYC", "batch, 1 worker thread, 16 connections", malloc, "jemalloc"), metric.noun]
         assert shown == f"{one['ratio']:.2f}x ({one['low']:.2f} to {one['high']:.2f})"
-        undecided = found.loc[("AMD EPYC", "root, 16 connections", malloc, "jemalloc"), metric.noun]
+        undecided = found.loc[("AMD EPYC", "root, 1 worker thread, 16 connections", malloc, "jemalloc"), metric.noun]
         assert undecided.startswith(Verdict.NO_DIFFERENCE)
 
 
