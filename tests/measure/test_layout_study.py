@@ -36,7 +36,7 @@ def test_all_layouts_of_a_cell_are_in_the_same_blocks_and_rows_have_their_seeds(
     assert cells["cell"].tolist() == ["scratch-baseline-system", "scratch-opt-z-system"]
     assert (cells[["between_high", "within"]] > 0).all(axis=None) and len(found) == 1
     page = (REPORTS / NAME / "report.html").read_text()
-    assert "2 layouts of the same code" in page and "Which differences survive" in page
+    assert "2 layouts of the same code" in page and "Which differences remain" in page
 
 
 @pytest.mark.engine
