@@ -423,5 +423,5 @@ def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
             client.connect().images.remove(image.id, force=True)
     said = summary.read_text()
     assert (
-        "1 check failed" in said and "**: unpacked " in said and said.count("more than +1%") == 1
+        "1 check failed" in said and "**: fail: unpacked " in said and said.count("more than +1%") == 1
     )  # it compresses well
