@@ -428,7 +428,7 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_
     assert found["pairs"].eq(2).all()
     done = lab("measure", *cells, "--study", "startup", "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    chosen = recommendation.choose(runs.load(name), recommendation.Wishes(min_throughput=0.1))
+    chosen = recommendation.choose(runs.load(name), recommendation.Wishes(weights={"cpu": 1.0}))
     assert chosen.table[["transfer", "startup", "cpu", metrics.REQUESTS_PER_S]].notna().all().all()
     assert not [note for note in chosen.notes if "servers" in note]  # sizes and speeds are of the same images
     built_again_from_its_record(folder, name, images, tmp_path)
