@@ -28,14 +28,8 @@ def between(
     for cell in cells:
         trials = [table[cell].count() for table in tables]
         mean, error, freedom, blocks = (_of_pairs if paired else _of_two)(cell, *tables)
-        row = {
-            "cell": cell,
-            "trials": sum(trials),
-            "blocks": blocks,
-            "error": error,
-            "freedom": freedom,
-            **comparison.NOTHING,
-        }
+        row = {"cell": cell, "trials": sum(trials), "blocks": blocks, "error": error, "freedom": freedom}
+        row |= comparison.NOTHING
         if blocks > 1:
             row |= comparison.judged(mean, error, freedom, len(cells), floor, about)
         rows.append(row)
@@ -67,6 +61,4 @@ def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float
 def _floor_of(table: pd.DataFrame) -> float:
     """The noise floor of a study, of `comparison.logarithms`, as a logarithm; infinite without a control."""
     twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
-    return (
-        comparison.control_end((table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy()) if twin else np.inf
-    )
+    return comparison.control_end(comparison.control_differences(table, twin)) if twin else np.inf

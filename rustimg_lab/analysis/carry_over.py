@@ -7,9 +7,9 @@ trial follows none of its block and is left out.
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
 from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis.variances import quantile
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.store.runs import RunData
@@ -33,10 +33,9 @@ def of_study(run: RunData, study: str) -> tuple[str, float, float, float, Verdic
     fitted = inverse @ terms.T @ logs
     every = np.vstack([np.eye(count), -np.ones(count)])  # the effects of all cells, from those of all but the last
     variance = ((logs - terms @ fitted) ** 2).sum() / freedom * np.diag(every @ inverse[-count:, -count:] @ every.T)
-    half = stdtrit(freedom, 1 - (1 - comparison.CONFIDENCE) / (2 * len(every))) * np.sqrt(variance)
+    half = quantile(freedom, len(every)) * np.sqrt(variance)
     effects = every @ fitted[-count:]
     clearest = int(np.argmax(np.abs(effects) - half))
     effect, reach = effects[clearest], half[clearest]
-    is_better = (effect < 0) == about.lower_is_better
-    verdict = about.words[0 if is_better else 1] if abs(effect) > reach else Verdict.NO_DIFFERENCE
+    verdict = about.verdict_on(effect) if abs(effect) > reach else Verdict.NO_DIFFERENCE
     return before.columns[clearest], *np.exp([effect, effect - reach, effect + reach]).tolist(), verdict

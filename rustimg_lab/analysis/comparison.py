@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import variances
-from rustimg_lab.analysis.variances import CONFIDENCE, POWER, quantile  # noqa: F401 (callers read them here)
+from rustimg_lab.analysis.variances import quantile
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
@@ -180,7 +180,7 @@ def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[li
     twins = [cell for cell in order if cell.endswith(TWIN)]
     cells = [cell for cell in order if not cell.endswith(TWIN)]
     table = table.reindex(columns=dict.fromkeys([baseline, *order, *(twin.removesuffix(TWIN) for twin in twins)]))
-    controls = {twin: (table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy() for twin in twins}
+    controls = {twin: control_differences(table, twin) for twin in twins}
     for twin in twins:
         own = twin.removesuffix(TWIN)
         table[own] = variances.measured_twice(table[own].to_numpy(), table[twin].to_numpy())
@@ -271,8 +271,7 @@ def judged(mean: float, error: float, freedom: float, comparisons: int, floor: f
     alone, together = quantile(freedom), quantile(freedom, comparisons)
     detectable = np.exp(variances.minimum_effect(error, freedom, comparisons, floor))
     if abs(mean) > max(together * error, floor):
-        is_better = (mean < 0) == about.lower_is_better
-        verdict = about.words[0] if is_better else about.words[1]
+        verdict = about.verdict_on(mean)
     else:
         verdict = Verdict.NO_DIFFERENCE if detectable <= NOISY_RATIO else Verdict.TOO_NOISY
     ends = [-alone * error, alone * error, -together * error, together * error]
@@ -292,6 +291,11 @@ def _short(found: pd.DataFrame) -> str:
     if detectable <= HUGE_RATIO:
         told = f"its minimum detectable effect is {detectable - 1:.0%}"
     return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {told}"
+
+
+def control_differences(table: pd.DataFrame, twin: str) -> np.ndarray:
+    """Return what a control differs by from its image in each block that has both. `table` is `logarithms`."""
+    return (table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy()
 
 
 def control_end(twin: np.ndarray) -> float:

@@ -7,16 +7,17 @@ layout is a random effect: those measured are a sample. A difference that holds 
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtri, fdtri, stdtrit
+from scipy.special import chdtri, fdtri
 
 from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis.variances import CONFIDENCE, quantile
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN, without_layout
 from rustimg_lab.store.runs import RunData
 
-_TAIL = (1 - comparison.CONFIDENCE) / 2
+_TAIL = (1 - CONFIDENCE) / 2
 
 
 def of_study(run: RunData, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -90,10 +91,9 @@ def differences(logs: dict[str, np.ndarray], baseline: str, about: metrics.Metri
         row = {"cell": cell, "ratio": np.exp(mean)}
         fixed = len(paired) - 1, paired.var(ddof=1) / len(paired)
         for kind, (degrees, variance) in {"": (freedom, parts.sum()), "fixed_": fixed}.items():
-            half = stdtrit(degrees, 1 - _TAIL / len(others)) * variance**0.5
+            half = quantile(degrees, len(others)) * variance**0.5
             row |= {f"{kind}low": np.exp(mean - half), f"{kind}high": np.exp(mean + half)}
-            claim = about.words[0] if (mean < 0) == about.lower_is_better else about.words[1]
-            row[f"{kind}verdict"] = claim if abs(mean) > half else Verdict.NO_DIFFERENCE
+            row[f"{kind}verdict"] = about.verdict_on(mean) if abs(mean) > half else Verdict.NO_DIFFERENCE
         row["survives"] = Verdict.NO_DIFFERENCE not in (row["verdict"], row["fixed_verdict"])
         rows.append(row | {"least": np.exp(one.min() - other.max()), "most": np.exp(one.max() - other.min())})
     return pd.DataFrame(rows)

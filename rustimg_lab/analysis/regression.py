@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import chdtri, stdtrit
 
 from rustimg_lab.analysis import before_after, cells, comparison
-from rustimg_lab.analysis.comparison import CONFIDENCE, POWER
+from rustimg_lab.analysis.variances import CONFIDENCE, POWER
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict

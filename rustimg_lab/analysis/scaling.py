@@ -57,6 +57,6 @@ def _judged(logs: pd.Series, comparisons: int) -> tuple:
     mean, alone, together = logs.mean(), comparison.half_interval(logs), comparison.half_interval(logs, comparisons)
     ends = np.exp([mean, mean - alone, mean + alone, mean - together, mean + together])
     if abs(mean) > together:
-        return len(logs), *ends, metrics.SPEED_UP.words[0 if mean > 0 else 1]
+        return len(logs), *ends, metrics.SPEED_UP.verdict_on(mean)
     is_narrow = together <= np.log(comparison.NOISY_RATIO)
     return len(logs), *ends, Verdict.NO_DIFFERENCE if is_narrow else Verdict.TOO_NOISY

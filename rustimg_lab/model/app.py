@@ -53,12 +53,15 @@ class Serve:
     @property
     def takes_port(self) -> bool:
         """Whether it is told the port to listen on; else it has one of its own."""
-        return any("{port}" in text for text in (*self.arguments, *dict(self.environment).values()))
+        return self._takes("{port}")
 
     @property
     def takes_workers(self) -> bool:
         """Whether it is told how many threads to have."""
-        return any("{workers}" in text for text in (*self.arguments, *dict(self.environment).values()))
+        return self._takes("{workers}")
+
+    def _takes(self, place: str) -> bool:
+        return any(place in text for text in (*self.arguments, *dict(self.environment).values()))
 
     def told(self, **values: str | int) -> tuple[list[str], dict[str, str]]:
         """Arguments and environment with these values in them."""

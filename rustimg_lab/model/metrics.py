@@ -66,6 +66,11 @@ class Metric(str):
         """The label with the unit of rows."""
         return f"{self.label}, {IN_WORDS[self.unit]}" if self.unit in IN_WORDS else self.label
 
+    def verdict_on(self, change: float) -> Verdict:
+        """Return the word for a change, the logarithm of a ratio, that is more than noise."""
+        is_better = (change < 0) == self.lower_is_better
+        return self.words[0] if is_better else self.words[1]
+
     @property
     def shown_unit(self) -> str:
         return self.shown.rpartition(" ")[2]

@@ -6,7 +6,6 @@ import lzma
 import os
 import tarfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from rustimg_lab.analysis import cells
@@ -75,8 +74,8 @@ def _lead(runs: dict[str, RunData]) -> page.Lead:
         shipped[each.run, each.cell] = page.Shipped(each.run, each.cell, each.name, text, profile)
     of_article = summary.allocators(runs), summary.article(runs), summary.notes(runs)
     sources = [_source(name, run) for name, run in runs.items()]
-    found = page.Lead(best, *of_article, list(shipped.values()), sources, lab())
-    return replace(found, trade_off=summary.trade_off(runs), rows=_archive(list(runs)))
+    more = {"trade_off": summary.trade_off(runs), "rows": _archive(list(runs))}
+    return page.Lead(best, *of_article, list(shipped.values()), sources, lab(), **more)
 
 
 def _or_why_not(make: Callable[..., str], *arguments: str) -> str:
