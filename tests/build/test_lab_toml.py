@@ -429,7 +429,10 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_
     done = lab("measure", *cells, "--study", "startup", "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     chosen = recommendation.choose(runs.load(name), recommendation.Wishes(weights={"cpu": 1.0}))
-    assert chosen.table[["transfer", "startup", "cpu", metrics.REQUESTS_PER_S]].notna().all().all()
+    assert chosen.table[["transfer", "startup", "cpu"]].notna().all().all()
+    # What else is on the machine decides whether so small a server is busy; where it is idle, a note says so.
+    idle = any("of the load and not of the cell" in note for note in chosen.notes)
+    assert chosen.table[metrics.REQUESTS_PER_S].isna().eq(idle).all()
     assert not [note for note in chosen.notes if "servers" in note]  # sizes and speeds are of the same images
     built_again_from_its_record(folder, name, images, tmp_path)
 
