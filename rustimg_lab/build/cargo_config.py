@@ -128,6 +128,19 @@ def holds(expression: str, target: str) -> bool:
         raise LabError(f"[target.'{expression}'] cannot be read") from None
 
 
+def entry_files(folder: Path) -> Iterator[Path]:
+    """Yield the sources that cargo starts from in a crate's folder: those that its manifest names, and those that it
+    finds by their names, a build script among them."""
+    own = parsed(folder / "Cargo.toml")
+    named = [
+        own.get("package", {}).get("build"),
+        *(each.get("path") for each in (own.get("lib", {}), *own.get("bin", []))),
+    ]
+    for name in ("build.rs", "src/lib.rs", "src/main.rs", *(each for each in named if isinstance(each, str))):
+        if (folder / name).is_file():
+            yield folder / name
+
+
 def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
     """Yield the dependencies by path of the crates in these folders, and of those in turn: the manifest that names it,
     its name, and its folder (absolute)."""

@@ -140,8 +140,10 @@ def _date(context: Path, directory: Path) -> int:
 
 
 def _refuse_lacking(context: Path, root: Path, directory: Path) -> None:
-    """Raises LabError when builds would not get what cargo reads first, or what the crate depends on by its path."""
-    for path in (root / "Cargo.toml", root / "Cargo.lock", directory / "Cargo.toml", *cargo_config.files(directory)):
+    """Raises LabError when builds would not get what cargo reads first, or what the crate depends on by its path.
+    Without a build script, cargo would build another program and not say so."""
+    first = (root / "Cargo.toml", root / "Cargo.lock", directory / "Cargo.toml")
+    for path in (*first, *cargo_config.files(directory), *cargo_config.entry_files(directory)):
         if reason := sources.why_missing(context, path):
             raise LabError(f"cargo needs {path.name}: {reason}")
     for manifest, name, folder in cargo_config.path_dependencies([root, directory]):

@@ -26,12 +26,17 @@ from rustimg_lab.model.bases import GNU, MUSL
 METADATA_TIMEOUT_S = 60
 _ALLOCATOR = re.compile(r"[^;}]*#\[global_allocator\][^;]*;")  # with the attributes before it
 _ASKED = re.compile(r"feature|cfg\(test\)")  # a feature, or the crate's own tests
-_BUILD_VARIABLE = re.compile(r'\b(?:option_)?env!\(\s*"(?!CARGO|OUT_DIR|TARGET|VERGEN)(\w+)"')
+_BUILD_VARIABLE = re.compile(
+    r'(?:\b(?:option_)?env!\(\s*"|rerun-if-env-changed=)'
+    r"(?!(?:CARGO|RUST|VERGEN|SOURCE_DATE_EPOCH|OUT_DIR|TARGET|HOST|PROFILE|DOCS_RS|PATH|HOME|CC|CFLAGS|AR)\b|CARGO_|VERGEN_)(\w+)"
+)
+_BUILD_FOLDER = re.compile(r'(?<!include_str!\(concat!\()(?<!include_bytes!\(concat!\()env!\(\s*"CARGO_MANIFEST_DIR"')
 _SERVER = re.compile(r"TcpListener|\bHttpServer\b|axum::|\bserve\(|\.bind\(")
 _VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
-_COMMENT = re.compile(r"(?m)^\s*//.*$|^\s*/\*(?s:.*?)\*/")
+# Comments, and the unit tests that end a file.
+_COMMENT = re.compile(r"(?m)^\s*//.*$|^\s*/\*(?s:.*?)\*/|^#\[cfg\(test\)\]\s*mod\s+\w+\s*\{(?s:.*)")
 # What only the compiler reads; then a relative path that a call or a constant names, which no table of known names has,
 # and a bare word where something is opened.
 _COMPILED = re.compile(r'#!?\[[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
@@ -111,7 +116,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     outside = [name for _, name, folder in cargo_config.path_dependencies([crate.root, crate.directory])
                if sources.why_missing(crate.root, folder)]  # fmt: skip
-    profiles = cargo_config.parsed(crate.root / "Cargo.toml").get("profile", {})
+    manifest = cargo_config.parsed(crate.root / "Cargo.toml")
     given = {*crate.found(_SET_BY_SCRIPT), *configuration.get("env", {})}
     variables = [each for each in crate.found(_BUILD_VARIABLE) if each not in given]
     uses = set(_dependencies(crate.package))
@@ -122,9 +127,9 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
     notes = {
         f"it seems to use {', '.join(services)}: see [[services]] there": services,
         f"its sources read {', '.join(variables)} when they are compiled: see `build_environment` there": variables,
-        "it looks like a server: fill in [serve]; until then its check shows only that it starts": (
-            is_server and not serve
-        ),
+        'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = { "assets" = '
+        '"/src/assets" }` there places what the program reads in it': crate.found(_BUILD_FOLDER),
+        "it looks like a server: fill in [serve]; until then its check shows only a start": is_server and not serve,
         "it has no crate tonic-health: that it answers is checked, and not its health": serve.get("http") == 2,
         "it asks over TLS: take `--with ca-certificates`, and a check that fetches": asks_tls and not serve,
     }
@@ -135,7 +140,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         default_features=kept == defaults,
         packages=_packages(configuration, crate.root / "Cargo.lock"),
         outside=outside,
-        profiles=sorted(profiles.keys() - lab_toml.CARGOS_PROFILES),
+        profiles=sorted(manifest.get("profile", {}).keys() - lab_toml.CARGOS_PROFILES),
         variables=variables,
         own_allocator=any(not _ASKED.search(each) for each in crate.found(_ALLOCATOR)),
         allocators=found,
@@ -174,14 +179,15 @@ def _services(package: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _serve(crate: Crate, uses: set[str]) -> dict[str, Any]:
-    """How a server gets its address, by variables or else by flags that its sources name, and what it is asked; empty
-    when they name none."""
+    """How a server gets its address, by variables or else by flags that its sources name, or which port it always has,
+    and what it is asked; empty when they name none."""
     flags = crate.found(_SOURCES["flag"])
     flags += [named or field.replace("_", "-") for named, field in crate.found(_SOURCES["field"])]
     environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
     environment = _told(crate.found(_VARIABLE)) or environment
     arguments = {} if environment else _told(flags)
-    if not environment and not arguments:
+    ports = {int(port) for groups in crate.found(_SOURCES["bound"]) for port in groups if port}
+    if not environment and not arguments and len(ports) != 1:
         return {}
     asked = {"path": paths[0]} if (paths := crate.found(_SOURCES["path"])) else {}
     if "tonic" in uses:
@@ -189,7 +195,8 @@ def _serve(crate: Crate, uses: set[str]) -> dict[str, Any]:
     if crate.found(_SOURCES["closes"]):
         asked["keep_alive"] = False
     passed = [text for flag, value in arguments.items() for text in (f"--{flag}", value)]
-    return {"environment": environment, "arguments": passed, **asked}
+    fixed = [] if environment or arguments else sorted(ports)
+    return {"environment": environment, "arguments": passed, "ports": fixed, **asked}
 
 
 def _told(names: list[str]) -> dict[str, str]:
@@ -227,7 +234,8 @@ def _packages(configuration: dict[str, Any], lock: Path) -> list[str]:
 
 
 def _texts(root: Path, package: dict[str, Any]) -> dict[Path, str]:
-    """The Rust sources of a package by path, without comments; those of tests, benches and examples are left out."""
+    """The Rust sources of a package by path, without comments and unit tests; tests, benches and examples are left
+    out."""
     folder, apart = Path(package["manifest_path"]).parent, {"test", "bench", "example"}
     paths = [root / each for each in sources.walk(root) if each.suffix == ".rs"]
     own = [path for path in paths if path.is_relative_to(folder) and not _belongs(path, package, apart)]

@@ -73,7 +73,9 @@ def why_missing(context: Path, path: Path) -> str:
     name = path.relative_to(context)
     for part in [*reversed(name.parents), name]:
         if leads_out(context, part):
-            return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {WIDER}"
+            near = (context / part).resolve().is_relative_to(context.resolve().parent)
+            way = WIDER if near else f"put a copy of it in the link's place, or name the link in {IGNORED}"
+            return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {way}"
     matching = [line for line in _patterns(context) if _matcher([line.removeprefix("!")]).matches(str(name))]
     if matching and not matching[-1].startswith("!") and path.exists():
         return f"{IGNORED} leaves {name} out, by its line '{matching[-1]}'; add the line !{name}"

@@ -95,7 +95,7 @@ def test_a_server_is_asked_where_its_sources_say_how(tmp_path, variable, environ
         assert told["serve"]["environment"] == environment and "check" not in told and not notes
     else:
         assert "serve" not in told and told["check"]["arguments"] == ["--version"]
-        assert notes == ["it looks like a server: fill in [serve]; until then its check shows only that it starts"]
+        assert notes == ["it looks like a server: fill in [serve]; until then its check shows only a start"]
 
 
 LISTENS = "fn main() { std::net::TcpListener::bind(listen()).unwrap(); }\n"
@@ -230,6 +230,59 @@ def test_what_must_be_done_before_a_build_is_a_note(tmp_path):
     ]
     (folder / "Cargo.lock").unlink()
     assert "no Cargo.lock there; make one with `cargo generate-lockfile`" in init(folder)[1][0]
+
+
+@pytest.mark.parametrize("name", ["build.rs", "src/main.rs", "made/script.rs", "src/cli.rs"])
+def test_a_source_that_dockerignore_hides_is_a_note_and_builds_are_refused(tmp_path, name):
+    """Without build.rs cargo would build, and another program."""
+    more = (
+        'build = "made/script.rs"\n[[bin]]\nname = "a"\npath = "src/cli.rs"\n'
+        if name in ("made/script.rs", "src/cli.rs")
+        else ""
+    )
+    sources = dict.fromkeys(("build.rs", "made/script.rs", "src/cli.rs"), "fn main() {}\n")
+    files = {"Cargo.toml": MANIFEST.format("a") + more, ".dockerignore": f"{name}\n", **sources}
+    folder = crate(tmp_path, files)
+    said = f"{Path(name).name}: .dockerignore leaves {name} out, by its line '{name}'; add the line !{name}"
+    assert init(folder)[1] == [f"cargo needs {said}"]
+    with pytest.raises(LabError, match=re.escape(said)):
+        lab_toml.load(folder)
+
+
+def test_variables_that_a_build_script_reads_are_told(tmp_path):
+    lines = "".join(f'println!("cargo:rerun-if-env-changed={name}"); ' for name in ("APP_VERSION", "CC"))
+    script = f"fn main() {{ {lines}}}\n"
+    assert init(crate(tmp_path, {"build.rs": script}))[1] == [
+        "its sources read APP_VERSION when they are compiled: see `build_environment` there"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("call", "noted"),
+    [('std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/a"))', True),
+     ('std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("a")', True),
+     ('include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/a"))', False)],
+)  # fmt: skip
+def test_files_below_the_folder_of_the_build_are_told(tmp_path, call, noted):
+    tests = '#[cfg(test)]\nmod tests { fn f() { env!("CARGO_MANIFEST_DIR"); } }\n'
+    notes = init(crate(tmp_path, {"src/main.rs": f"fn main() {{ let _ = {call}; }}\n{tests}"}))[1]
+    assert any("CARGO_MANIFEST_DIR" in note for note in notes) == noted
+
+
+@pytest.mark.parametrize(
+    ("code", "ports"),
+    [('TcpListener::bind("0.0.0.0:3000")', [3000]), ('TcpListener::bind("[::]:3000")', [3000]),
+     ('HttpServer::new(f).bind(("127.0.0.1", 8080))', [8080]),
+     ("axum::serve(SocketAddr::from(([0, 0, 0, 0], 3000)))", [3000]),
+     ('let addr = "127.0.0.1:8080"; TcpListener::bind(addr)', [8080]),
+     ('TcpListener::bind("0.0.0.0:3000"); TcpListener::bind("0.0.0.0:9000")', None),
+     ('TcpListener::bind("127.0.0.1:0")', None), ('TcpListener::bind(x); connect("127.0.0.1:6379")', None)],
+)  # fmt: skip
+def test_a_port_that_the_sources_name_is_the_servers_own(tmp_path, code, ports):
+    tests = '#[cfg(test)]\nmod tests { fn f() { TcpListener::bind("127.0.0.1:9999"); } }\n'
+    told, notes = init(crate(tmp_path, {"src/main.rs": f"fn main() {{ {code}; }}\n{tests}"}))
+    assert told.get("ports") == ports
+    assert ("serve" in told) == bool(ports) and ("it looks like a server" in str(notes)) == (not ports)
 
 
 def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):

@@ -52,6 +52,8 @@ def test_a_link_that_leads_out_of_the_folder_is_named(tmp_path):
     said = sources.why_missing(folder, Path("schemas/schema.json"))
     assert said.startswith(f"schemas is a link that leads out of {folder}, to ../shared; context = ")
     assert sources.why_missing(folder, Path("inside/main.rs")) == sources.why_missing(folder, Path("nowhere")) == ""
+    (folder / "far").symlink_to("/etc/hostname")
+    assert sources.why_missing(folder, Path("far")).endswith("in the link's place, or name the link in .dockerignore")
     write(folder, {"lab.toml": 'context = ".."\n'})
     app = lab_toml.load(folder)
     assert (app.directory, app.at) == (tmp_path, "svc") and sources.why_missing(tmp_path, Path("svc/schemas")) == ""
