@@ -31,6 +31,7 @@ from rustimg_lab.build import dockerfile, lab_toml
 from rustimg_lab.host import files
 from rustimg_lab.model import matrix, metrics, probes
 from rustimg_lab.model.architecture import Architecture
+from rustimg_lab.model.names import SUBSTITUTE
 from rustimg_lab.paths import CHOICE_RUN, MYIP, PACKAGE, RECORDED, ROOT
 from rustimg_lab.report import format, sections, short, terminal, views
 from rustimg_lab.store import runs
@@ -221,7 +222,7 @@ def threads(tabled: bool = False) -> None:
 
 
 def code_layout() -> None:
-    """Print how much layouts of a cell differ, and which differences survive."""
+    """Print how much layouts of a cell differ, and which differences remain."""
     print(views.layouts.in_words(*layouts.of_study(runs.load("recorded/layouts"), "layouts-batch-1w-16c")))
 
 
@@ -242,12 +243,12 @@ def profiles() -> None:
 
 
 def survival() -> None:
-    """Print what the additions to an image mend."""
+    """Print what the additions to an image fix."""
     print(views.robustness.survival(runs.load("recorded/survival")))
 
 
 def knobs(run: str) -> None:
-    """Print which knob bought what, in a paragraph for each quantity that the run has."""
+    """Print the contribution of each factor, in a paragraph for each quantity that the run has."""
     found, _ = factorials.everything(runs.load(run))
     print("\n\n".join(views.attribution.in_words(attribution.shares(each)) for each in found))
 
@@ -269,7 +270,7 @@ def deploy_model() -> None:
 
 
 def choice(run: str, options: str, **wishes: Any) -> None:
-    """Print the command, and which cell it picks and how sure that is."""
+    """Print the command, and which cell it selects and how sure that is."""
     found = recommendation.choose(runs.load(run), Wishes(**wishes))
     print(f"`./lab choose --run {run} {options}`: " + " ".join(views.recommendation.evidence(found)[1:]))
 
@@ -281,7 +282,7 @@ def ladder(run: str) -> None:
     rungs = dict(list(found.groupby(["base", "allocator"], sort=False)))
     header = ["profile", "flags"]
     for (base, allocator), own in rungs.items():
-        stand_in = " (stand-in)" if own["stand_in"].any() else ""
+        stand_in = SUBSTITUTE if own["stand_in"].any() else ""
         header += [f"{base}{stand_in}, {allocator}", "/ baseline", "compressed", "cargo, CPU s"]
     lines = []
     for profile in found["profile"].unique():

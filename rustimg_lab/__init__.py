@@ -135,9 +135,9 @@ def recommend(
 ) -> "Recommendation":
     """Return the cell to ship: the smallest compressed (pull) size within the limits, with the reasons against others.
 
-    Limits are `max_transfer_mb`, `max_memory_mb` and `max_startup_ms`; 0 is none. `min_throughput` is a share of the
-    best cell's. `shell` asks for one in the image, `stable` rules out unstable compiler flags. `workload` is of the
-    studies (default: the first). Raises LabError when a limit is unknown, or on something that the run did not
+    Limits are `max_transfer_mb`, `max_memory_mb` and `max_startup_ms`; 0 is none. `min_throughput` is a fraction
+    of the best cell's. `shell` requires one in the image, `stable` rules out unstable compiler flags. `workload` is of
+    the studies (default: the first). Raises LabError when a limit is unknown, or on something that the run did not
     measure."""
     from rustimg_lab.analysis.recommendation import Wishes
     from rustimg_lab.errors import unknown

@@ -191,7 +191,7 @@ def test_the_trade_off_answers_pointing_and_constraints(browser, written, width)
         expect(status).not_to_contain_text("upx")
         section.get_by_label("with a shell").check()
         expect(status).to_contain_text(": debian-")
-        section.get_by_label("transfer, at most").fill("1")
+        section.get_by_label("compressed (pull) size, at most").fill("1")
         expect(status).to_have_text(f"0 of {every} cells are within the constraints. Relax a constraint.")
         section.get_by_role("combobox").nth(1).select_option("resident memory under load")
         expect(section.locator("svg")).to_have_attribute(
@@ -352,7 +352,7 @@ def test_the_plot_of_the_trade_off_answers_what_is_chosen(browser, jupyterlab):
         expect(first).to_contain_text("abort")
         boxes = page.locator(".widget-select-multiple select, .jupyter-widgets select[multiple]")
         boxes.first.scroll_into_view_if_needed()
-        answer = page.locator(".jp-OutputArea-output", has_text="Least transfer (ringed)").last
+        answer = page.locator(".jp-OutputArea-output", has_text="Lowest compressed (pull) size (ringed)").last
         expect(answer).to_contain_text("scratch")
         boxes.first.select_option(["debian"])
         expect(answer).to_contain_text("(ringed): debian-")

@@ -55,7 +55,7 @@ def test_two_runs_are_compared_and_a_cell_is_recommended_with_its_dockerfile():
     assert lab.compare("recorded/service", "recorded/service").sizes["verdict"].eq("same").all()
     found = lab.recommend("recorded/service", max_transfer_mb=3)
     assert found.cell in lab.load("recorded/service").sizes.table["cell"].to_list()
-    assert "FROM" in found.dockerfile and f"Picked: {found.cell}" in found._repr_html_()
+    assert "FROM" in found.dockerfile and f"Selected: {found.cell}" in found._repr_html_()
     assert lab.recommend("recorded/service", max_transfer_mb=0.01).cell == ""
     with pytest.raises(LabError, match="unknown limit 'max_transfer': did you mean 'max_transfer_mb'"):
         lab.recommend("recorded/service", max_transfer=3)

@@ -5,7 +5,7 @@ import pandas as pd
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.bases import everything
-from rustimg_lab.model.names import additions_of
+from rustimg_lab.model.names import SUBSTITUTE, additions_of
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.paths import ARTICLE
 from rustimg_lab.store.rows import NOTE
@@ -25,8 +25,8 @@ def app_name(run: RunData) -> str:
 
 
 def bases_in_words(table: pd.DataFrame) -> pd.Series:
-    """The base of each row as a reader sees it: a stand-in is called so."""
-    return table["base"].where(~table["stand_in"], table["base"] + " (stand-in)")
+    """Return the base of each row as a reader sees it: a substitute is marked."""
+    return table["base"].where(~table["stand_in"], table["base"] + SUBSTITUTE)
 
 
 def cell_table(run: RunData) -> pd.DataFrame:
@@ -115,7 +115,7 @@ def composition(run: RunData, cell: str) -> pd.DataFrame:
     crates = parts(run, metrics.CRATE_BYTES).query("cell == @cell").set_index("name")["size_bytes"]
     binary, base = int(one[metrics.BINARY_BYTES]), int(one[metrics.BASE_BYTES])
     found = [("base image", name, size) for name, size in packages.items()]
-    found.append(("base image", "(not told)" if packages else one["base_label"], base - sum(packages.values())))
+    found.append(("base image", "(of no package)" if packages else one["base_label"], base - sum(packages.values())))
     if crates.sum() <= binary:
         found += [("binary", name, size) for name, size in crates.items()]
         found.append(("binary", "(symbols, headers)" if len(crates) else "binary", binary - int(crates.sum())))

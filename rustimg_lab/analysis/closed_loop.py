@@ -42,6 +42,6 @@ def idle(used: pd.Series) -> str:
     if used.empty or used.max() >= IDLE:
         return ""
     return (
-        f"the server was busy for {used.min():.0%} to {used.max():.0%} of the time, so that requests per second tell "
-        "of the load and not of the cell: there is no share of the best throughput"
+        f"the server was busy for {used.min():.0%} to {used.max():.0%} of the time, so requests per second "
+        "measure the load and not the cell: no cell can be compared with the best throughput"
     )

@@ -119,7 +119,7 @@ def of(
     knobs, turned = _knobs(factors, start, run.name)
     if turned.duplicated().any():
         again = turned.index[turned.duplicated(keep=False)][:2]
-        raise LabError(f"run '{run.name}' is of no factorial: {' and '.join(again)} have the same knobs turned")
+        raise LabError(f"run '{run.name}' is no factorial: {' and '.join(again)} have the same levels of all factors")
     found = Factorial(
         run.name, about, start, tuple(factors.loc[start]), knobs, turned, values, base_bytes, floor, warning,
         tuple(run.environment.stand_ins),
@@ -202,14 +202,14 @@ def _knobs(factors: pd.DataFrame, start: str, run: str) -> tuple[dict[str, tuple
     for name, own in levels.items():
         known = list(own.unique())
         if len(known) > 2:
-            raise LabError(f"run '{run}' has {len(known)} {name}s, {', '.join(known)}: a knob has two levels")
+            raise LabError(f"run '{run}' has {len(known)} {name}s, {', '.join(known)}: a factor has two levels")
         if len(known) == 2:
             first = own[start]
             knobs[name] = (first, next(each for each in known if each != first))
             turned[name] = own != first
     if not 2 <= len(knobs) <= factorial.MOST:
         raise LabError(
-            f"run '{run}' is of no factorial: it has {len(knobs)} knobs, which takes 2 to {factorial.MOST}; "
+            f"run '{run}' is no factorial: it has {len(knobs)} factors, and a factorial has 2 to {factorial.MOST}; "
             "`./lab run --knobs NAME[,...] --run NEW` builds one"
         )
     return knobs, pd.DataFrame(turned, factors.index)

@@ -1,4 +1,4 @@
-"""Trials of layouts of each cell -> the variance between and within layouts, and the differences that survive. Pure.
+"""Trials of layouts of each cell -> the variance between and within layouts, and the differences that remain. Pure.
 
 The order of functions changes the speed of equal code, and each build draws an order anew (Mytkowicz et al., "Producing
 Wrong Data Without Doing Anything Obviously Wrong!", ASPLOS 2009; Curtsinger and Berger, "Stabilizer", ASPLOS 2013). So

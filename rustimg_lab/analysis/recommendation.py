@@ -89,7 +89,7 @@ class Choice:
     paired: Values = field(default_factory=dict)
 
     def name(self, cell: str) -> str:
-        """A cell as a reader sees it: a stand-in is called so."""
+        """Return a cell as a reader sees it: a substitute base is marked."""
         return cell_in_words(cell, {"stand_ins": set(self.table.loc[self.table["stand_in"], "base"])})
 
 
@@ -108,7 +108,7 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
     )
     notes = list(filter(None, [run.environment.app.get("note")]))
     if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or ESTIMATE in ways:
-        notes.append(f"transfer sizes are estimates, compressed in more than one way or not exactly: {'; '.join(ways)}")
+        notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator = Draws(), np.random.default_rng(0)
     for name, metric in {**metrics.MEASURED, metrics.REQUESTS_PER_S: metrics.REQUESTS_PER_S}.items():
         found[name] = np.nan
@@ -140,12 +140,12 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
             raise unknown("criterion", name, metrics.CRITERIA)
         if table[name].isna().all():
             if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle(closed_loop.busy(run, workload))):
-                raise LabError(f"run '{run.name}': {idle}; leave that wish out")
+                raise LabError(f"run '{run.name}': {idle}; leave that constraint out")
             kind = metrics.CRITERIA.get(name, metrics.REQUESTS_PER_S).study
             raise LabError(
                 f"run '{run.name}' has not measured {name.replace('_', ' ')} of any of its "
                 f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
-                "--allocators, and --app if it is of an own one; or leave that wish out"
+                "--allocators, and --app if it is of an own one; or leave that criterion out"
             )
     if wishes.day:
         table[metrics.DAY], drawn, note = _day(run, table, draws, wishes.day)
@@ -239,7 +239,7 @@ def _day(run: RunData, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.
     one = deploy_seconds(run, table, day.bandwidth_mbit)
     note = "deploys are of the same cells' servers, by a model of each block; how far models are off is in 08_deploy"
     if lacking := one.attrs["lacking"]:
-        note = f"deploys go by the transfer alone, with no unpacking and no start: none was measured of {lacking[0]}"
+        note = f"deploys count the compressed bytes alone, no unpacking and no start: none was measured of {lacking[0]}"
         note += f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
     drawn = day.deploys * _drawn(one, np.random.default_rng(1))
     seconds = day.deploys * one["mean"]
@@ -340,4 +340,4 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
         return "; ".join(said)
     worse = [name for name in wishes.weights if own[name] > table.loc[picked, name]]
     told = ", ".join(f"{metrics.ALL[n].phrase} {own[n] / table.loc[picked, n]:.2f} times" for n in worse)
-    return f"{told} that of the one picked" if told else "equal to the one picked"
+    return f"{told} the selected cell's" if told else "equal to the selected cell"

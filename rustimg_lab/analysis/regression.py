@@ -208,8 +208,8 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
     if limits.max_transfer:
         for each in table[table["ok"]].itertuples():
             if not each.compressed_bytes <= limits.max_transfer:
-                transfer = about_in_words(each) + _mb(each.compressed_bytes)
-                found.append(Finding(each.cell, f"transfer {transfer}, more than {_mb(limits.max_transfer)}"))
+                size = f"{metrics.COMPRESSED_BYTES.phrase} {about_in_words(each)}{_mb(each.compressed_bytes)}"
+                found.append(Finding(each.cell, f"{size}, more than {_mb(limits.max_transfer)}"))
     if before is None:
         return Checked(found)
     exact = sizes(before, after)

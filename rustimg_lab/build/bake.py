@@ -236,7 +236,7 @@ def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, copie
             break
         if any(is_full(text) for step in steps.values() if step.error for text in (step.error, *step.output)):
             raise DiskFull(f"{binary.slug} could not be built", client.data_folders(), GRID_BYTES)
-        last = (said or ["buildx failed and said nothing"])[-1]
+        last = (said or ["buildx failed without output"])[-1]
         culprits = _culprits(steps, list(texts)) or dict.fromkeys(texts, last)
         failed += [
             Built(cell, texts.pop(cell), reason=_with_log(reason, cell, context)) for cell, reason in culprits.items()

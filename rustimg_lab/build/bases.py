@@ -89,7 +89,7 @@ def decide(name: str, official: str, sources: Sources) -> tuple[Obtain, Origin]:
         origin = Origin(*(recorded.get(field.name, "") for field in fields(Origin)))
         return registry.obtain if origin.manifest else by_source, origin
     if sources.registry:
-        return _official, Origin("", "asked for by --registry", official)
+        return _official, Origin("", "requested with --registry", official)
     if images.find_image(official):
         return _of_engine, Origin("", "the engine has it", official)
     return _official, Origin("", "which answers", official)
@@ -162,14 +162,14 @@ def _still_there(wanted: Wanted) -> Origin:
         now = f"has as {image.id[7:19]} now" if image else "has no longer"
         raise LabError(
             f"{name}: this run began with {recorded['label']} ({origin.source}, {recorded['digest'][7:19]}), "
-            f"which the engine {now}; give it again with --base {name}=SOURCE, or begin a new run with --run NAME"
+            f"which the engine {now}; name it with --base {name}=SOURCE, or begin a new run with --run NAME"
         )
     return wanted.obtained(build_name)
 
 
 # What a source that the user names can be, the first that it is: how that is seen and obtained, and why it is taken.
 _NAMED: tuple[tuple[Callable[[str], object], Obtain, str], ...] = (
-    (lambda named: named == "packages", mmdebstrap.obtain, "as asked for"),
+    (lambda named: named == "packages", mmdebstrap.obtain, "requested with --base"),
     (archives.detect, archives.obtain, "named by the user"),
     (lambda named: images.find_image(named), _of_engine, "named by the user"),
     (lambda named: True, registry.obtain, "named by the user, not in the engine"),

@@ -1,4 +1,4 @@
-"""Where base images come from: what the user said of it, what is to be obtained, and what was."""
+"""Where base images come from: what the user named, what is to be obtained, and what was obtained."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

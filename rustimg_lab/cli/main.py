@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _refused(str(files.DiskFull("nothing more can be written", [ROOT], files.GRID_BYTES)))
     except KeyboardInterrupt:
-        print("lab: interrupted; the same command goes on from here", file=sys.stderr)
+        print("lab: interrupted; run the same command to resume", file=sys.stderr)
         return 130
 
 

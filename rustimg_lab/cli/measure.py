@@ -61,7 +61,7 @@ def run(options: SimpleNamespace) -> int:
     option("--warmup", "seconds of load before those", types.COUNT, shown=USUAL_LOAD["warmup_s"]),
     option("--workers", _WORKERS, types.counts, shown=_WORKERS_SHOWN),
     option("--settings", _SETTINGS, types.settings, metavar="NAME=NUMBER[,...]"),
-    option("--rest", "seconds after the load until memory is read again", types.COUNT, shown=REST_S),
+    option("--rest", "seconds from the end of the load until memory is read", types.COUNT, shown=REST_S),
     option("--connections", "connections of the load generator", types.COUNT, shown=USUAL_LOAD["connections"]),
     option(
         "--layouts",
@@ -98,14 +98,14 @@ def measure(options: SimpleNamespace) -> int:
 
 @command(*run_options(PROBES_RUN, f"{PROBES_RUN} behind the name of its package"), ADDITIONS)
 def probe(options: SimpleNamespace) -> int:
-    """Probe what each image survives. TLS, DNS, time zones, signals, limits; and what is in it."""
+    """Run the robustness probes on each image: TLS, DNS, time zones, signals, limits; and list what is in it."""
     from rustimg_lab.pipeline import probes
 
     app = selection.load_app(options)
     options.run = options.run or (f"{app.package}-{PROBES_RUN}" if options.app else PROBES_RUN)
     options.profiles = options.profiles or matrix.PROFILES  # the program that probes has none of the crate's own
     cells = selection.chosen_cells(options, app, matrix.usual("article", options.debian))
-    if options.additions:  # beside those without: what they cost, and what they mend, is the difference
+    if options.additions:  # beside those without: what they cost, and what they fix, is the difference
         cells += selection.with_additions(cells, options)
     server = app.server if app.serve or not options.app else None
     return output.ended(options.run, probes.run_probes(selection.request(options, app), cells, server))

@@ -48,6 +48,7 @@ def run_options(run: str, of_app: str = "the name of its package") -> list[click
 
 _LEVELS = f"{', '.join(factorial.BASES)}, {' and '.join(factorial.ALLOCATORS)}"
 _KNOBS = f"profiles to turn on and off in every combination, on {_LEVELS} unless fewer are named; no short study"
+_SWITCHED = [name for name in everything() if name != factorial.PLAIN]
 _PATTERNS = "only cells whose names match, with wildcards as in a shell; `./lab cells` lists the names"
 _ADDITIONS = "; ".join(["added to the image", *(f"{name}: {each.summary}" for name, each in extras.ADDITIONS.items())])
 
@@ -68,7 +69,7 @@ CELLS = [
     option("--only", _PATTERNS, types.names, metavar="PATTERN[,...]"),
 ]
 KNOBS = [
-    option("--knobs", _KNOBS, Names("knob", [name for name in everything() if name != factorial.PLAIN], several=True)),
+    option("--knobs", _KNOBS, Names("profile", _SWITCHED, several=True)),
     option("--fraction", "build a fraction of those, and N more to score its predictions", types.COUNT_OR_ZERO),
 ]
 GRID = option("--grid", "the cells, unless some are named:", Names("grid", matrix.GRIDS), "article")

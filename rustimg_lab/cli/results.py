@@ -18,7 +18,8 @@ from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.studies import KINDS
 from rustimg_lab.paths import CHOICE_RUN, DEFAULT_RUN
 
-_WEIGHTS = f"ranking, as transfer=1,cpu=2; of {', '.join(metrics.CRITERIA)}; with --deploys also {metrics.DAY}"
+_CRITERIA = ", ".join(metrics.CRITERIA)
+_WEIGHTS = f"weights of the objective, as transfer=1,cpu=2; of {_CRITERIA}; with --deploys also {metrics.DAY}"
 _REGRESSION = f"by how much each of {', '.join(metrics.GUARDED)} may grow, as size=1%,cpu=5%"
 
 
@@ -36,10 +37,10 @@ def report(options: SimpleNamespace) -> int:
 
 @command(
     option("--run", "run with sizes and studies of equal cells", types.RUN, CHOICE_RUN),
-    option("--max-transfer", "compressed size at most, as 3MB", types.SIZE),
+    option("--max-transfer", "compressed (pull) size at most, as 3MB", types.SIZE),
     option("--max-memory", "resident memory under load at most, as 32MB", types.SIZE),
     option("--max-startup", "exec to first byte at most, as 5ms", types.TIME),
-    option("--min-throughput", "share of the best cell's at least, as 0.95", types.share),
+    option("--min-throughput", "fraction of the best throughput at least, as 0.95", types.share, metavar="FRACTION"),
     option("--shell", "only images with a shell", is_flag=True),
     option("--stable", "only stable compiler flags", is_flag=True),
     ADDITIONS,
@@ -58,7 +59,7 @@ def choose(options: SimpleNamespace) -> int:
 
     limits = {"transfer": options.max_transfer, "memory": options.max_memory, "startup": options.max_startup}
     if bool(options.deploys) != bool(options.bandwidth) or (options.requests and not options.deploys):
-        raise LabError("what a day brings is told by --deploys and --bandwidth together, and --requests beside them")
+        raise LabError("--deploys and --bandwidth go together, and --requests needs both: name both, or neither")
     day = recommendation.Day(options.deploys, options.bandwidth, options.requests or 0) if options.deploys else None
     weights = options.weights or {metrics.DAY if day else "transfer": 1.0}
     limits = {name: limit for name, limit in limits.items() if limit}
@@ -116,7 +117,7 @@ _OF_TWO = [APP, *CELLS, *SOURCES, BUILDER, _BLOCKS]
     option("--run", "run to check, or with --before to write to or resume", types.RUN, shown=_BEFORE_RUN),
     option("--against", "run that it may not grow over", types.RUN),
     option("--before", "version to build, measure and compare with that in --app", metavar="REVISION|FOLDER"),
-    option("--max-transfer", "compressed size of every cell at most, as 2MB", types.SIZE),
+    option("--max-transfer", "compressed (pull) size of every cell at most, as 2MB", types.SIZE),
     option("--max-regression", _REGRESSION, types.regressions),
     ACROSS,
     *_OF_TWO,

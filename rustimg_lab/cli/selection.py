@@ -30,14 +30,14 @@ def load_app(options: SimpleNamespace) -> App:
 
 
 def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind | None = None) -> list[matrix.Cell]:
-    """Return the cells of `usual` (default: of --grid) or of those that are named, or with knobs of their factorial;
+    """Return the cells of `usual` (default: of --grid) or of those that are named, or with --knobs of their factorial;
     with --only those that match. Raises LabError when names, options or the app do not allow them."""
     grid = chosen_grid(options, app, usual or matrix.usual(options.grid, options.debian))
     knobs, fraction = getattr(options, "knobs", None), getattr(options, "fraction", None)  # probe has neither
     if knobs and options.profiles:
-        raise LabError("--knobs make the profiles: leave --profiles out")
+        raise LabError("--knobs sets the profiles: leave --profiles out")
     if fraction is not None and not knobs:
-        raise LabError("--fraction is of the cells that --knobs make: name those too")
+        raise LabError("--fraction applies to the cells of --knobs: name that too")
     if knobs:
         known = grid[2] if options.app else factorial.ALLOCATORS
         names = options.allocators or [each for each in (matrix.OWN, *factorial.ALLOCATORS) if each in known]
@@ -99,9 +99,9 @@ def chosen_loads(options: SimpleNamespace, kind: Kind, app: App) -> "list[Load]"
 
     for name in (*LOAD_OPTIONS, "rest"):
         if getattr(options, name) is not None and name not in kind.load:
-            raise LabError(f"--{name} says nothing to a study of {options.study}: leave it out")
+            raise LabError(f"--{name} does not apply to --study {options.study}: leave it out")
     if options.app and options.workload:
-        raise LabError("--workload is of myip's server; what an own one is asked stands in its lab.toml")
+        raise LabError("--workload applies to myip's server; the requests of your own are in its lab.toml")
     usual = planner.USUAL_LOAD
     if options.app:
         asked = [workloads.own(app)] if app.serve else []

@@ -85,9 +85,9 @@ def settings(text: str) -> list[Setting]:
 
 
 def share(text: str) -> float:
-    """Return a share, above 0 and at most 1."""
+    """Return a fraction, above 0 and at most 1."""
     if not re.fullmatch(r"0?\.\d+|1(\.0+)?", text) or not float(text):
-        raise click.BadParameter(f"'{text}' is no share between 0 and 1, as 0.95")
+        raise click.BadParameter(f"'{text}' is no fraction between 0 and 1, as 0.95")
     return float(text)
 
 
@@ -97,7 +97,7 @@ def weights(text: str) -> dict[str, float]:
 
 
 def regressions(text: str) -> dict[str, float]:
-    """Return by metric the share by which it may grow; 0 for not at all."""
+    """Return by metric the fraction by which it may grow; 0 for not at all."""
     return {name: limit / 100 for name, limit in _by_name(text, metrics.GUARDED, "%", "limit, as size=1%").items()}
 
 

@@ -101,9 +101,9 @@ class Elsewhere:
             host, _, port = self.registry_address.partition(":")
             socket.create_connection((host, int(port)), timeout=images.REGISTRY_TIMEOUT_S).close()
         except (DockerException, RequestException):
-            raise LabError("the engine of the lab's own has ended; the same call goes on from here") from None
+            raise LabError("the engine of the lab's own has ended; run the same command to resume") from None
         except OSError:
-            raise LabError("the registry of the lab's own has ended; the same call goes on from here") from None
+            raise LabError("the registry of the lab's own has ended; run the same command to resume") from None
 
     def pull(self, tag: str) -> str:
         """Pulls an image of the registry by the line; its id. Raises LabError when it does not come whole."""

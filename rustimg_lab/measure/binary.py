@@ -101,11 +101,11 @@ def linked_allocator(path: Path) -> str:
 def not_as_asked(found: str, asked: str) -> str:
     """Why a binary's allocator is not the one that was asked for, as `linked_allocator` found it; "" when it is."""
     if not found and asked != OWN:
-        return "no symbols, by which its allocator could be told: something in the app's cargo configuration strips it"
+        return "no symbols, so its allocator cannot be identified: something in the app's cargo configuration strips it"
     if asked in (found, OWN):
         return ""
     own = "; the crate sets it itself: own_allocator = true in lab.toml" if asked == "system" else ""
-    return f"asked for {asked}, the linker kept {found}{own}"
+    return f"requested {asked}, the linker kept {found}{own}"
 
 
 def _elf(file: IO[bytes], path: Path) -> ELFFile:

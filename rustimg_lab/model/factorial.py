@@ -41,12 +41,12 @@ def cells(
         raise LabError(f"'{matrix.ARTICLE}' is another allocator on each base: name {' or '.join(matrix.ALLOCATORS)}")
     for kind, named in (("bases", bases), ("allocators", allocators)):
         if len(named) > 2:
-            raise LabError(f"knobs have two levels each: name two {kind} at most, not {', '.join(named)}")
+            raise LabError(f"factors have two levels each: name two {kind} at most, not {', '.join(named)}")
     knobs = in_order(knobs)
     levels = [bases, *([False, True] for knob in knobs), allocators]  # as `attribution` has them
     count = sum(len(each) == 2 for each in levels)
     if count > MOST:
-        raise LabError(f"{count} knobs have {2**count:,} cells: choose {MOST} at most, two bases being one of them")
+        raise LabError(f"{count} factors have {2**count:,} cells: choose {MOST} at most, two bases being one of them")
     made = [
         matrix.cell(base, joined(knob for knob, on in zip(knobs, switches, strict=True) if on), allocator, debian)
         for base, *switches, allocator in product(*levels)
@@ -58,7 +58,7 @@ def cells(
     settings = list(product((False, True), repeat=count))
     rest = [each for each, setting in zip(made, settings, strict=True) if setting not in kept]
     if held_out > len(rest):
-        raise LabError(f"{count} knobs have {len(rest)} cells beside their fraction, not {held_out} to hold out")
+        raise LabError(f"{count} factors have {len(rest)} cells beside their fraction, not {held_out} to hold out")
     import numpy as np  # as in `fraction`: not for `./lab --help`
 
     drawn = np.random.default_rng(0).choice(len(rest), held_out, replace=False)
@@ -85,7 +85,7 @@ def fraction(knobs: int) -> "np.ndarray":
     LabError where there is no fraction."""
     if not FEWEST_IN_PART <= knobs <= MOST:
         raise LabError(
-            f"{knobs} knobs have no fraction that tells two of them from another two; it takes {FEWEST_IN_PART} to "
+            f"{knobs} factors have no fraction that separates the effects of all pairs; it takes {FEWEST_IN_PART} to "
             f"{MOST}, a second base and a second allocator being one each"
         )
     import numpy as np

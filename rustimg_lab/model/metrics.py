@@ -89,9 +89,9 @@ _seconds = partial(Metric, unit="s")
 
 # Of a cell's image, exact.
 UNPACKED_BYTES = _bytes("unpacked_bytes", "unpacked", phrase="the image's bytes on disk")
-APP_BYTES = _bytes("app_bytes", "of it the app", phrase="the app's bytes on disk", shown="{:.3f} MB")
-COMPRESSED_BYTES = _bytes("compressed_bytes", "compressed", phrase="transfer")
-COMPRESSED_APP_BYTES = _bytes("compressed_app_bytes", phrase="the app's bytes in transfer")
+APP_BYTES = _bytes("app_bytes", "app layer", phrase="the app's bytes on disk", shown="{:.3f} MB")
+COMPRESSED_BYTES = _bytes("compressed_bytes", "compressed", phrase="compressed (pull) size")
+COMPRESSED_APP_BYTES = _bytes("compressed_app_bytes", phrase="the app's compressed bytes")
 COMPRESSED_ZSTD_BYTES = _bytes("compressed_zstd_bytes")
 PUSHED_BYTES = _bytes("pushed_bytes")
 BASE_BYTES = _bytes("base_bytes")

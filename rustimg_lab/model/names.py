@@ -7,6 +7,8 @@ from rustimg_lab.model.matrix import WITH, layout_name
 MARK = "~"  # in the name of a treatment, after its cell's: before a setting of the allocator, `before`, and `twin`
 TWIN = f"{MARK}twin"  # what the second name of the baseline's image ends with
 BEFORE = f"{MARK}before"  # what the name of a cell ends with, ahead of TWIN, whose image is of the app's version before
+# What a reader sees behind the name of a base that substitutes for the official image, and of the A/A control.
+SUBSTITUTE, CONTROL = " (substitute)", " (A/A control)"
 
 
 def additions_of(cell: str) -> tuple[str, ...]:
@@ -20,8 +22,8 @@ def without_layout(cell: str, layout: int) -> str:
 
 
 def cell_in_words(cell: str, attrs: dict[str, Any]) -> str:
-    """A cell's name as a reader sees it: a stand-in, the version before and the twin are called so. `attrs` is that of
-    the frame."""
+    """Return a cell's name as a reader sees it: a substitute base, the version before and the A/A control are marked.
+    `attrs` is that of the frame."""
     base, _, rest = cell.removesuffix(TWIN).partition("-")
-    mark = " (stand-in)" if base in attrs.get("stand_ins", ()) else ""
-    return f"{base}{mark}-{rest.replace(BEFORE, ' before')}{' again (A/A twin)' if cell.endswith(TWIN) else ''}"
+    mark = SUBSTITUTE if base in attrs.get("stand_ins", ()) else ""
+    return f"{base}{mark}-{rest.replace(BEFORE, ' before')}{CONTROL if cell.endswith(TWIN) else ''}"

@@ -77,7 +77,7 @@ def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
     app has no server that the study can ask and it needs one, or this machine cannot have the engine of a deploy study.
     """
     if own and not app.serve and not kind.of_builds:
-        raise LabError(f"{own / lab_toml.FILE}: has no [serve], which says how its server is started and asked")
+        raise LabError(f"{own / lab_toml.FILE}: has no [serve], which describes its server and its requests")
     secrets = [name for name, _ in app.secrets if name != "known_hosts" and not lab_toml.TOKEN.fullmatch(name)]
     if kind.of_builds and (kept := [*secrets, *app.build_commands]):
         raise LabError(f"{app.name} needs '{kept[0]}': a study of builds calls cargo alone, and without secrets")

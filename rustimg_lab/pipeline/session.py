@@ -194,7 +194,7 @@ def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
     if (before := recorded.get("debian", sources.debian)) != sources.debian:
         raise LabError(
             f"run '{run.name}' was begun on Debian {before}, not {sources.debian}: choose a new one with --run NAME, "
-            f"or go on with --debian {before}"
+            f"or resume with --debian {before}"
         )
     known = {name: recorded["images"][digest] for name, digest in recorded.get("bases", {}).items()}
     return replace(sources, recorded=known)

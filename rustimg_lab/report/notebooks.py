@@ -69,7 +69,7 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
     Raises LabError when the run or a parameter is unknown, or a cell fails.
     """
     if runs.load(run).rows.empty:
-        raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` goes on with it")
+        raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` resumes it")
     source, executed = NOTEBOOKS / f"{notebook}.ipynb", _executed(run, notebook, parameters)
     parameters = {"run_name": run, **(parameters or {})}
     known = papermill.inspect_notebook(str(source))

@@ -88,7 +88,7 @@ class Lead:
 
 
 def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) -> str:
-    """The page as HTML, with a section for each question. The browser is told to load nothing, and to run no script but
+    """The page as HTML, with a section for each question. The browser may load nothing, and run no script but
     the page's own."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     own = lead or Lead()

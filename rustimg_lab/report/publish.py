@@ -27,7 +27,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     """Writes the page of a run, or of several with commas between them: the answers first, then a part for each
     notebook that they have data for; returns its path. `recorded` is all that is recorded of the article's app.
 
-    Raises LabError when a run is unknown or of another app than the first, a notebook fails, or a PDF is asked for and
+    Raises LabError when a run is unknown or of another app than the first, a notebook fails, or a PDF is requested and
     there is no browser that makes one; an earlier page then stays as it was.
     """
     runs = {each: store_runs.load(each) for each in sections.names(name)}
@@ -36,7 +36,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
         raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
     wanted = [(run, n, p) for run, data in runs.items() for n, p in sections.parts_of_page(data)]
     if not wanted:
-        raise LabError(f"run '{name}' has no study that came far enough; the same `./lab measure` goes on")
+        raise LabError(f"run '{name}' has no study with enough trials; the same `./lab measure` resumes it")
     order = list(sections.SECTIONS)
     wanted.sort(key=lambda part: order.index(part[1]))
     documents = notebooks.execute_all(wanted, lambda number: on_part(f"{number} of {len(wanted)} notebooks"))

@@ -52,7 +52,7 @@ def _has_choice(run: RunData) -> bool:
 
 
 def _has_factorial(run: RunData) -> bool:
-    """Of one that was asked for, also where there is none: the notebook says why."""
+    """Of one that was requested, also where there is none: the notebook says why."""
     return any(f" {KNOBS}" in command for command in run.environment.commands) or bool(factorials.everything(run)[0])
 
 
@@ -72,13 +72,13 @@ SECTIONS = {
 
 
 def names(name: str) -> list[str]:
-    """The runs of a page that is asked for as that."""
+    """The runs of a page that is requested as that."""
     return _recorded() if name == RECORDED_RUN else list(dict.fromkeys(name.split(",")))
 
 
 def parts(run: RunData) -> list[tuple[str, dict]]:
     """The notebooks that a run has data for, each with its parameters; of several studies, once all have a number of
-    the cell that the others are held against."""
+    the cell that the others are compared with."""
     return [(notebook, own) for notebook, section in SECTIONS.items() for own in section.parts(run)]
 
 

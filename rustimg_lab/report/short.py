@@ -6,6 +6,7 @@ from rustimg_lab.analysis import cells, comparison, robustness
 from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.studies import REST
 from rustimg_lab.report import format, views
+from rustimg_lab.report.views.style import EFFECT, SIMULTANEOUS
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import ESTIMATE
 
@@ -57,7 +58,7 @@ def of_build(run: str) -> Short:
 
 
 def _of_parts(of: str, found: dict[str, pd.DataFrame]) -> Short:
-    lines = [["of", "cell", "ratio", "95% interval", "all at once", "min. detectable", "blocks", "verdict"]]
+    lines = [["of", "cell", "ratio", "95% interval", SIMULTANEOUS, EFFECT, "blocks", "verdict"]]
     for what, each in found.items():
         lines += [[what, *line] for line in views.regression.comparisons_in_words(each).to_numpy().tolist()]
     notes = [f"{what}: {each.attrs['warning']}" for what, each in found.items() if each.attrs["warning"]]

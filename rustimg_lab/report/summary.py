@@ -14,17 +14,16 @@ from rustimg_lab.model.names import MARK
 from rustimg_lab.report import views
 from rustimg_lab.store.runs import RunData
 
+_SMALLEST = f"the smallest {CRITERIA['transfer'].phrase}"
 # The first that a run can answer is the one that the page begins with.
 GOALS = {
-    "the smallest transfer, at least 95% of the best throughput, exec to first byte within 10 ms, stable flags": Wishes(
+    f"{_SMALLEST}, at least 95% of the best throughput, exec to first byte within 10 ms, stable flags": Wishes(
         {"startup": 0.010}, min_throughput=0.95, stable=True
     ),
-    "the smallest transfer, at least 95% of the best throughput, stable flags": Wishes(
-        min_throughput=0.95, stable=True
-    ),
-    "the smallest transfer, stable flags": Wishes(stable=True),
-    "the smallest transfer, unstable flags allowed": Wishes(),
-    "the smallest transfer of those with a shell, stable flags": Wishes(needs_shell=True, stable=True),
+    f"{_SMALLEST}, at least 95% of the best throughput, stable flags": Wishes(min_throughput=0.95, stable=True),
+    f"{_SMALLEST}, stable flags": Wishes(stable=True),
+    f"{_SMALLEST}, unstable flags allowed": Wishes(),
+    f"{_SMALLEST} of those with a shell, stable flags": Wishes(needs_shell=True, stable=True),
     "the soonest first byte after exec, stable flags": Wishes(stable=True, weights={"startup": 1.0}),
     "the least CPU time per request, stable flags": Wishes(stable=True, weights={"cpu": 1.0}),
     "the least memory under load, stable flags": Wishes(stable=True, weights={"memory": 1.0}),
@@ -39,7 +38,7 @@ FIRST = 3  # of a list in a sentence
 class Answer:
     """The cell to ship for a goal. `run` and `cell` lead to its Dockerfile. `name`: the cell in words, with what
     substitutes for another. `facts`: all that was measured of it; `measured`: the same, a text by quantity. `ties`: the
-    cells, in words, that cannot be told from it. `sure`, `decides`, `missed`: a sentence each, or ""."""
+    cells, in words, that tie with it. `sure`, `decides`, `missed`: a sentence each, or ""."""
 
     goal: str
     run: str
@@ -130,7 +129,7 @@ def _ratio_in_words(found: pd.Series) -> str:
         return "too few blocks"
     if found["verdict"] in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY):
         seen = found["detectable"] <= comparison.HUGE_RATIO
-        return found["verdict"] + (f" ({found['detectable'] - 1:.0%} or more would be seen)" if seen else "")
+        return found["verdict"] + (f" (minimum detectable effect {found['detectable'] - 1:.0%})" if seen else "")
     return f"{found['ratio']:.2f}x ({found['low']:.2f} to {found['high']:.2f})"
 
 
@@ -163,7 +162,7 @@ def article(runs: dict[str, RunData]) -> pd.DataFrame:
 
 
 def notes(runs: dict[str, RunData]) -> list[str]:
-    """What a reader must know of every number: which bases are stand-ins, and how many cells have none."""
+    """What a reader must know of every number: which bases are substitutes, and how many cells have none."""
     said = []
     for name, run in runs.items():
         for base in run.environment.stand_ins:
@@ -184,7 +183,7 @@ def _chosen(run: RunData, wishes: Wishes) -> recommendation.Choice | None:
 
 
 def _measured(found: recommendation.Choice) -> int:
-    """How many cells could have been picked."""
+    """How many cells could have been selected."""
     return int(found.table[found.wishes.needed].notna().all(axis=1).sum())
 
 
@@ -206,8 +205,8 @@ def _answer(goal: str, run: str, data: RunData, found: recommendation.Choice) ->
 
 
 def _sure(found: recommendation.Choice, ties: list[str]) -> str:
-    """How sure it is that no other cell is better, in a sentence or two; draws in which none meets the goal are told
-    apart."""
+    """How sure it is that no other cell is better, in a sentence or two; draws in which none meets the goal are
+    counted apart."""
     by = {*found.wishes.limits, *found.wishes.weights}
     if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
         estimates = any("estimates" in note for note in found.notes)
@@ -237,7 +236,7 @@ def _decides(found: recommendation.Choice) -> str:
             for cell, one in outside.head(FIRST).iterrows()
         ]
         more = f", and {len(outside) - FIRST} more" if len(outside) > FIRST else ""
-        said.append(f"Less {CRITERIA[objective].phrase}, but outside the goal: {', '.join(first)}{more}.")
+        said.append(f"Lower {CRITERIA[objective].phrase}, but outside the goal: {', '.join(first)}{more}.")
     others = table[table["meets"] & (table.index != found.picked)].sort_values("score")
     said += [f"Next within the goal: {found.name(others.index[0])}, {others['reason'].iloc[0]}."] if len(others) else []
     return " ".join(said)

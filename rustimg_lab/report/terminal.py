@@ -1,5 +1,6 @@
 """Short tables of a run, for the terminal and as Markdown."""
 
+import textwrap
 from collections.abc import Container
 
 import pandas as pd
@@ -10,6 +11,8 @@ from rich.table import Table
 from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import studies
 from rustimg_lab.report import format, sections, views
+
+_HEADING = 15  # characters in a line of a heading over numbers that stay whole; a long one takes the room of the cell
 
 
 def summary(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> Table:
@@ -46,7 +49,8 @@ def _terminal(
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(header):
         justify, whole = ("right", no_wrap) if place in numbers else ("left", False)
-        table.add_column(escape(name), justify=justify, no_wrap=whole, overflow="fold")
+        heading = textwrap.fill(name, _HEADING) if whole else name
+        table.add_column(escape(heading), justify=justify, no_wrap=whole, overflow="fold")
     for line in lines:
         table.add_row(*map(escape, line))
     return table

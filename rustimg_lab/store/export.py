@@ -31,7 +31,7 @@ def export(name: str, license: str = "") -> Path:
     if data.broken:
         raise LabError(f"run '{name}' is broken: {data.broken[0]}; remove the line, or measure anew")
     if data.rows.empty:
-        raise LabError(f"run '{name}' has no rows yet; `./lab run --run {name}` goes on with it")
+        raise LabError(f"run '{name}' has no rows yet; `./lab run --run {name}` resumes it")
     if not license and folder.is_relative_to(RECORDED):
         license = metadata.metadata("rustimg_lab")["License-Expression"]
     if not license:

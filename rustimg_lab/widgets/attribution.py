@@ -36,6 +36,6 @@ class Attribution:
         """Raise AssertionError when contributions do not sum up to the difference, or a cell is missing or twice."""
         found, shares = self._found, self.contributions.table
         off = abs(shares["share"].sum() - shares.attrs["whole"])
-        assert not len(shares) or off <= 1e-9 * abs(shares.attrs["from"]), "shares are not the whole"
-        assert not found.turned.duplicated().any(), "two cells have the same knobs turned"
+        assert not len(shares) or off <= 1e-9 * abs(shares.attrs["from"]), "contributions are not the whole"
+        assert not found.turned.duplicated().any(), "two cells have the same levels of all factors"
         assert len(found.turned) + len(found.predicted) == 2 ** len(found.knobs), "a cell is missing"

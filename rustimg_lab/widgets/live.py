@@ -26,7 +26,7 @@ def build(cells: Cells, run_name: str, blocks: int) -> list[str]:
     """Builds these cells of myip and measures them into the run, then `blocks` blocks of a short study of their
     servers, and returns a line on each that failed.
 
-    The kernel's interrupt stops it in order; the same call goes on. Raises LabError as `grid.run_grid` does.
+    The kernel's interrupt stops it in order; the same call resumes. Raises LabError as `grid.run_grid` does.
     """
     app, study = lab_toml.load(MYIP), None
     if blocks:
@@ -39,7 +39,7 @@ def build(cells: Cells, run_name: str, blocks: int) -> list[str]:
         command = f"# in 00_start_here.ipynb: {', '.join(map(str, cells))}; {blocks} blocks"
         failures = run_grid(Request(app, run_name, command=command), list(cells), study)
     except KeyboardInterrupt:
-        print("lab: interrupted; run this cell again to go on")
+        print("lab: interrupted; run this cell again to resume")
         return []
     finally:
         over.set()

@@ -96,7 +96,7 @@ class Run:
         return trade_off.trade_off(self.data, workload)
 
     def footer(self) -> None:
-        """Show how the run was made and what was lost: studies, base images, machine, rows that could not be read. It
+        """Show how the run was made and what failed: studies, base images, machine, rows that could not be read. It
         is the last cell of a notebook, and says that all cells were executed."""
         if self.studies:
             display(views.studies.studies(self.data), views.studies.lost(self.data))
@@ -112,7 +112,7 @@ class Run:
 
 class Recommendation:
     """The cell to ship. `cell` is "" where none is within the limits; `words` say how sure that is; `candidates`: every
-    cell, the best first, and why it was not picked, with the Pareto front as the plot."""
+    cell, the best first, and why it was not selected, with the Pareto front as the plot."""
 
     def __init__(self, run: Run, wishes: recommendation.Wishes, workload: str = "") -> None:
         choice = recommendation.choose(run.data, wishes, workload)

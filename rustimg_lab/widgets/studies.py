@@ -82,7 +82,7 @@ class Study:
 
     @property
     def layouts(self) -> tuple[Result, Result]:
-        """Return the deviations between and within layouts, and the differences that survive, of a study of layouts."""
+        """Return the deviations between and within layouts, and the differences that remain, of a study of layouts."""
         cells, differences = layouts.of_study(self.run, self.name)
         return Result(cells, views.layouts.components), Result(differences, views.layouts.differences)
 
@@ -109,7 +109,7 @@ class Study:
         """Raise AssertionError when a trial counts twice, the study has no A/A control, or values cannot be true."""
         trials, of = self._samples(), self.plan.parameters
         assert not trials.duplicated(["cell", "block"]).any(), "a trial counts twice"
-        assert trials["cell"].str.endswith(names.TWIN).any(), "a study without its A/A twin"
+        assert trials["cell"].str.endswith(names.TWIN).any(), "a study without its A/A control"
         match self.plan.kind, of.get("program", of.get("of")):
             case "startup", "client":
                 both = self._pairs(metrics.EXEC_TO_EXIT_S, metrics.NOOP_EXEC_TO_EXIT_S)
@@ -163,8 +163,8 @@ class Deploys:
         self.model = Result(model, views.deploy.deploy_model, tell=views.deploy.off_in_words)
 
     def services(self, *counts: int) -> Result:
-        """Return the bytes that so many services on one machine store and pull; the plot is a map of whose services
-        all answer first."""
+        """Return the bytes that so many services on one machine store and pull; the plot is a map of the cell whose
+        services all answer first."""
         shared, stored = deploy.shared(self.model.table), deploy.stored(self.times.table, counts)
         draw = lambda _: plots.deploy.soonest(shared) if len(shared) else Several()  # noqa: E731
         return Result(stored, lambda found: views.deploy.stored(found, list(counts)), draw)
@@ -178,4 +178,4 @@ class Deploys:
         )
         assert (times[metrics.PULLED_BYTES] <= times[metrics.MANIFEST_BYTES]).all(), "more was pulled than there is"
         fastest = deploy.on_line_s(times[metrics.PULLED_BYTES], times["bandwidth_mbit"])
-        assert (times[metrics.PULL_S] >= fastest * 0.95).all(), "the line leaks"
+        assert (times[metrics.PULL_S] >= fastest * 0.95).all(), "faster than the link"

@@ -39,7 +39,7 @@ def trade_off(run: RunData, workload: str = "") -> widgets.Widget:
         display(plots.recommendation.front(kept, across, up))
         one = kept.table.loc[least]
         facts = (f"{each.phrase} {each.in_words(one[name])}" for name, each in metrics.CRITERIA.items())
-        print(f"Least {metrics.CRITERIA[across].phrase} (ringed): {least}: {', '.join(facts)}.")
+        print(f"Lowest {metrics.CRITERIA[across].phrase} (ringed): {least}: {', '.join(facts)}.")
 
     drawn = widgets.interactive_output(draw, {**factors, "across": across, "up": up})
     return widgets.VBox([widgets.HBox([*factors.values(), widgets.VBox([across, up])]), drawn])

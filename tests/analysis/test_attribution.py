@@ -227,7 +227,7 @@ def test_a_cell_that_is_missing_is_told_in_a_line(tmp_path, monkeypatch):
 
 
 def test_a_run_of_no_factorial_says_how_to_build_one():
-    with pytest.raises(LabError, match=r"a knob has two levels"):
+    with pytest.raises(LabError, match=r"a factor has two levels"):
         factorials.of(runs.load("recorded/article"), metrics.IMAGE)
     with pytest.raises(LabError, match=r"unknown quantity 'imag': did you mean 'image'"):
         factorials.of(runs.load("recorded/article"), "imag")
@@ -328,9 +328,9 @@ def test_a_fraction_tells_any_two_knobs_from_any_other_two(knobs, cells):
         (["debian"], ["baseline"], ["system"], None, "unknown knob 'baseline'"),
         (["debian"], ["opt-s", "opt-z"], ["system"], None, "cannot be combined: opt-level is s and z"),
         (["debian", "scratch", "alpine"], ["strip"], ["system"], None, "name two bases at most"),
-        (["debian"], [*SEVEN, "relr", "no-pie", "cpu-v3", "auditable"], ["system"], None, "9 knobs have 512 cells"),
-        (["debian"], ["strip"], ["system"], 2, "1 knobs have no fraction"),
-        (["debian"], SEVEN, ["system", "system"], 2, "5 knobs have no fraction"),
+        (["debian"], [*SEVEN, "relr", "no-pie", "cpu-v3", "auditable"], ["system"], None, "9 factors have 512 cells"),
+        (["debian"], ["strip"], ["system"], 2, "1 factors have no fraction"),
+        (["debian"], SEVEN, ["system", "system"], 2, "5 factors have no fraction"),
         (["debian", "scratch"], SEVEN, ["system"], 40, "have 32 cells beside their fraction, not 40"),
         (["debian"], ["strip"], ["article"], None, "'article' is another allocator on each base"),
     ],

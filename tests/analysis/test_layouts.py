@@ -145,7 +145,7 @@ def test_a_run_tells_its_layouts_apart_by_the_seeds_in_its_rows(run):
     words = views.layouts.in_words(cells, found)
     assert (
         "3 layouts of the same code" in words
-        and "The difference survives." in words
+        and "The difference remains." in words
         and "Differences of" not in words
         and "1.200 times" in words
     )
@@ -169,7 +169,7 @@ def test_a_difference_that_the_layouts_undo_is_told_so(run):
     assert one["fixed_verdict"] == "slower" and one["verdict"] == Verdict.NO_DIFFERENCE
     assert not one["survives"]
     words = views.layouts.in_words(cells, found)
-    assert "does not survive" in words and "Differences of 3 to 10%: 1, of which 0 survive." in words
+    assert "does not remain" in words and "Differences of 3 to 10%: 1, of which 0 remain." in words
 
 
 def test_a_block_that_lacks_a_layout_is_left_out_and_told(run):

@@ -55,7 +55,7 @@ def test_each_profile_is_held_against_the_reference_on_its_own_base(recorded):
     for base in ("scratch", "debian"):
         on_disk = by.loc["upx", base, "the app's bytes on disk"]
         assert on_disk["ratio"] == 0.4 and on_disk["verdict"] == "less" and np.isnan(on_disk["low"])
-        assert by.loc["upx", base, "the app's bytes in transfer"]["verdict"] == "more"
+        assert by.loc["upx", base, "the app's compressed bytes"]["verdict"] == "more"
         start = by.loc["upx", base, "exec to first byte"]
         assert start["low"] < 10 < start["high"] and start["verdict"] == "slower"
         assert by.loc["upx", base, "CPU per request"]["verdict"] == Verdict.NO_DIFFERENCE
@@ -65,7 +65,7 @@ def test_each_profile_is_held_against_the_reference_on_its_own_base(recorded):
 def test_where_a_profile_gains_and_loses_is_a_sentence(recorded):
     upx, opt_2 = views.profile_effects.in_words(profile_effects.of_profiles(recorded)).splitlines()
     assert upx.startswith("- **upx** beside optimized, 2 pairs of cells: the app's bytes on disk 0.40 times (less); ")
-    assert "the app's bytes in transfer 1.02 times (more)" in upx and "(slower)" in upx
+    assert "the app's compressed bytes 1.02 times (more)" in upx and "(slower)" in upx
     assert opt_2.startswith("- **opt-2**") and opt_2.endswith(" times (slower).")
     html = views.profile_effects.effects(profile_effects.of_profiles(recorded)).to_html()
     assert "0.40 less" in html and "slower" in html

@@ -108,10 +108,11 @@ def test_why_the_others_lost_is_told_with_figures(service):
         "reason"
     ]
     assert reasons[SLOW] == "22% of the best throughput"
-    assert reasons[LARGE] == "transfer 32.00 MB, more than 3.00 MB"
+    assert reasons[LARGE] == "compressed (pull) size 32.00 MB, more than 3.00 MB"
     assert reasons[UNMEASURED] == "throughput not measured; unstable flags"
     assert (
-        recommendation.choose(service(), Wishes()).table["reason"][FAST] == "transfer 1.89 times that of the one picked"
+        recommendation.choose(service(), Wishes()).table["reason"][FAST]
+        == "compressed (pull) size 1.89 times the selected cell's"
     )
 
 
@@ -147,11 +148,13 @@ def test_cpu_per_request_and_throughput_are_one_quantity_and_drawn_as_one(servic
 
 def test_a_server_that_is_mostly_idle_has_no_share_of_the_best_throughput():
     run = runs.load("recorded/miniserve")
-    with pytest.raises(LabError, match=r"busy for 8% to 10% of the time.*no share of the best throughput; leave"):
+    with pytest.raises(
+        LabError, match=r"busy for 8% to 10% of the time.*no cell can be compared with the best throughput; leave"
+    ):
         recommendation.choose(run, Wishes(min_throughput=0.95))
     found = recommendation.choose(run, Wishes(weights={"cpu": 1.0}))
     assert "of the best throughput" not in views.recommendation.candidates_in_words(found)
-    assert any("no share of the best throughput" in note for note in found.notes)
+    assert any("no cell can be compared with the best throughput" in note for note in found.notes)
 
 
 def test_cells_that_were_not_measured_are_named_beside_how_sure(service):
@@ -201,7 +204,7 @@ def test_of_two_studies_the_one_of_more_cells_counts(service):
 
 def test_a_choice_by_sizes_alone_says_so(service):
     assert views.recommendation.evidence(recommendation.choose(service(), Wishes({"transfer": 3e6})))[-1].startswith(
-        "Sure: it goes by sizes"
+        "Sure: it depends on sizes"
     )
 
 
@@ -209,7 +212,7 @@ def test_when_none_meets_the_wishes_the_nearest_is_named(service):
     found = recommendation.choose(service(), Wishes({"transfer": 3e6}, needs_shell=True))
     assert found.picked == "" and found.sureness == {}
     assert views.recommendation.evidence(found)[-1].startswith(
-        f"No cell meets this. {UNMEASURED} fails in the fewest wishes: no shell"
+        f"No cell meets all constraints. {UNMEASURED} fails the fewest: no shell"
     )
 
 
@@ -223,7 +226,7 @@ def test_with_one_block_nothing_is_said_of_how_sure(service):
     one_block = replace(run, rows=run.rows[(run.rows["study"] == "") | (run.rows["block"] == 0)])
     found = recommendation.choose(one_block, Wishes(min_throughput=0.95))
     assert found.picked == FAST and found.sureness == {}
-    assert "cannot be said" in views.recommendation.evidence(found)[-1]
+    assert "cannot be computed" in views.recommendation.evidence(found)[-1]
 
 
 def test_what_a_run_does_not_tell_is_not_taken_for_absent(service):
@@ -303,10 +306,10 @@ def test_the_map_has_the_seconds_that_a_choice_goes_by(service):
 def test_the_tables_name_what_was_picked(service):
     found = recommendation.choose(service(), Wishes(min_throughput=0.95))
     shown = views.recommendation.candidates_in_words(found)
-    assert shown["verdict"].tolist().count("PICKED") == 1 and shown["cell"].iloc[0] == FAST
+    assert shown["verdict"].tolist().count("SELECTED") == 1 and shown["cell"].iloc[0] == FAST
     assert set(CRITERIA[name].phrase for name in CRITERIA) <= set(shown)
     assert terminal.candidates("service", found).row_count == 4
-    assert "PICKED" in views.recommendation.candidates(found).to_html()
+    assert "SELECTED" in views.recommendation.candidates(found).to_html()
 
 
 @pytest.mark.parametrize(
@@ -316,7 +319,7 @@ def test_the_tables_name_what_was_picked(service):
         (["--max-transfer", "3"], "'3' is no size, as 3MB"),
         (["--max-transfer", "0MB"], "'0MB' is no size"),
         (["--max-startup", "5"], "'5' is no time in milliseconds"),
-        (["--min-throughput", "95"], "'95' is no share between 0 and 1"),
+        (["--min-throughput", "95"], "'95' is no fraction between 0 and 1"),
         (["--weights", "transfr=1"], "'transfr=1' is no weight, as transfer=1; known are transfer, startup, cpu"),
         (["--run", "nosuch"], "unknown run 'nosuch'"),
     ],

@@ -105,7 +105,7 @@ def test_two_machines_are_refused_with_what_differs_unless_asked(make):
     [
         (Limits(), BEFORE, []),
         (Limits(2e6), BEFORE, []),
-        (Limits(1.2e6), BEFORE, ["transfer 1.500 MB, more than 1.200 MB"]),
+        (Limits(1.2e6), BEFORE, ["compressed (pull) size 1.500 MB, more than 1.200 MB"]),
         (Limits(max_regression={"size": 0.01}), {**BEFORE, ONE: (2_019_000, 50.0)}, []),
         (
             Limits(max_regression={"size": 0.01}),
@@ -379,7 +379,7 @@ def test_exit_codes_are_for_ci(lab):
                "size=0%,transfer=0%")  # fmt: skip
     assert kept.returncode == 0 and kept.stdout.startswith("### Run recorded: all checks passed") and not kept.stderr
     broken = lab("check", "--run", "recorded", "--max-transfer", "2MB")
-    assert broken.returncode == 1 and "lab: failed: debian-optimized-system: transfer" in broken.stderr
+    assert broken.returncode == 1 and "lab: failed: debian-optimized-system: compressed (pull) size" in broken.stderr
     assert broken.stdout.count("more than 2.000 MB") == broken.stderr.count("more than 2.000 MB") == 7
 
 

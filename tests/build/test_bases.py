@@ -65,7 +65,7 @@ def test_a_mirror_is_asked_by_the_names_that_mirrors_use(reference, names):
     assert registry.names(reference, "m:5") == names
 
 
-NAMED, ASKED = "named by the user", "asked for by --registry"
+NAMED, ASKED = "named by the user", "requested with --registry"
 
 
 def recorded(source: str, manifest: str = "", reference: str = "r") -> dict[str, dict]:
@@ -76,7 +76,7 @@ def recorded(source: str, manifest: str = "", reference: str = "r") -> dict[str,
 @pytest.mark.parametrize(
     ("sources", "engine_has", "obtain", "why", "reference"),
     [
-        (Sources({"alpine": "packages"}), "", mmdebstrap.obtain, "as asked for", "packages"),
+        (Sources({"alpine": "packages"}), "", mmdebstrap.obtain, "requested with --base", "packages"),
         (Sources({"alpine": "./a.tar"}), "", archives.obtain, NAMED, "./a.tar"),
         (Sources({"alpine": "mine:1"}), "mine:1", bases._of_engine, NAMED, "mine:1"),
         (Sources({"alpine": "mine:1"}), "", registry.obtain, "named by the user, not in the engine", "mine:1"),
@@ -123,7 +123,7 @@ def test_what_is_made_of_packages_says_so(images):
         )
         assert "image" not in image.as_dict()
     if images["alpine"].source == "Debian packages":
-        assert images["alpine"].stand_in and "stand-in" in images["alpine"].label
+        assert images["alpine"].stand_in and "substitute" in images["alpine"].label
         assert set(images["alpine"].packages) == {"musl", "busybox-static"}
     if images["distroless"].source == "Debian packages":
         assert {"libc6", "libgcc-s1", "ca-certificates"} <= set(images["distroless"].packages)
@@ -319,14 +319,14 @@ def test_a_run_goes_on_with_what_it_began_with_or_not_at_all(resolve, tmp_path):
         engine_client.connect().api.import_image_from_file(
             str(rootfs(tmp_path / "b.tar", ("other", b""))), repository=name.split(":")[0], tag=name.split(":")[1]
         )
-        with pytest.raises(LabError, match=f"began with {name} .*which the engine has as .* now; give it again"):
+        with pytest.raises(LabError, match=f"began with {name} .*which the engine has as .* now; name it with --base"):
             resolve("alpine", Sources(recorded={"alpine": local.as_dict()}))
     finally:
         api.remove(name, noprune=True)
     for found in (from_archive, local):
         if found is from_archive:
             api.remove(found.image, noprune=True)
-        with pytest.raises(LabError, match="which the engine has no longer; give it again with --base alpine=SOURCE"):
+        with pytest.raises(LabError, match="which the engine has no longer; name it with --base alpine=SOURCE"):
             resolve("alpine", Sources(recorded={"alpine": found.as_dict()}))
 
 

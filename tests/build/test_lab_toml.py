@@ -372,7 +372,7 @@ def test_an_own_app_is_built_checked_reported_and_chosen(lab, own_run):
     page = (REPORTS / name / "report.html").read_text()
     assert "of tiny" in page and "The article has no figures" in page
     chosen = lab("choose", "--run", name, "--max-transfer", "3MB")
-    assert chosen.returncode == 0 and "Picked: scratch-optimized-system" in chosen.stdout
+    assert chosen.returncode == 0 and "Selected: scratch-optimized-system" in chosen.stdout
     assert "--bin tiny; \\\n" in chosen.stdout
 
     refused = lab("run", "--run", name, "--bases", "scratch", "--blocks", "0")
@@ -431,7 +431,7 @@ def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_
     chosen = recommendation.choose(runs.load(name), recommendation.Wishes(weights={"cpu": 1.0}))
     assert chosen.table[["transfer", "startup", "cpu"]].notna().all().all()
     # What else is on the machine decides whether so small a server is busy; where it is idle, a note says so.
-    idle = any("of the load and not of the cell" in note for note in chosen.notes)
+    idle = any("the load and not the cell" in note for note in chosen.notes)
     assert chosen.table[metrics.REQUESTS_PER_S].isna().eq(idle).all()
     assert not [note for note in chosen.notes if "servers" in note]  # sizes and speeds are of the same images
     built_again_from_its_record(folder, name, images, tmp_path)

@@ -34,18 +34,21 @@ RECORDED = [
         (("dockerfile", "scratch", "--allocator", "jemaloc"), "lab: unknown allocator 'jemaloc': did you mean"),
         (("run", "--bases", "scratch,debain"), "lab: unknown base 'debain': did you mean 'debian'?"),
         (("run", "--base", "alpine"), "lab: --base alpine: give it as NAME=SOURCE"),
-        (("run", "--knobs", "lto"), "lab: unknown knob 'lto': did you mean 'lto-fat'?"),
+        (("run", "--knobs", "lto"), "lab: unknown profile 'lto': did you mean 'lto-fat'?"),
         (("measure", "--knobs", "strip", "--allocators", "article"), "lab: 'article' is another allocator on each"),
-        (("run", "--knobs", "strip", "--profiles", "upx"), "lab: --knobs make the profiles: leave --profiles out"),
-        (("run", "--fraction", "3"), "lab: --fraction is of the cells that --knobs make"),
-        (("measure", "--study", "build", "--workers", "2"), "lab: --workers says nothing to a study of build"),
-        (("measure", "--study", "startup", "--connections", "2"), "lab: --connections says nothing to a study"),
+        (("run", "--knobs", "strip", "--profiles", "upx"), "lab: --knobs sets the profiles: leave --profiles out"),
+        (("run", "--fraction", "3"), "lab: --fraction applies to the cells of --knobs: name that too"),
+        (("measure", "--study", "build", "--workers", "2"), "lab: --workers does not apply to --study build"),
+        (
+            ("measure", "--study", "startup", "--connections", "2"),
+            "lab: --connections does not apply to --study startup",
+        ),
         (("measure", "--study", "startup", "--workload", "root,batch"), "lab: --workload: a study of startup asks one"),
         (
             ("measure", "--study", "startup", "--settings", "narenas=1"),
-            "lab: --settings says nothing to a study of startup",
+            "lab: --settings does not apply to --study startup",
         ),
-        (("measure", "--rest", "5"), "lab: --rest says nothing to a study of throughput"),
+        (("measure", "--rest", "5"), "lab: --rest does not apply to --study throughput"),
         (("measure", "--settings", "narenas=x"), "lab: setting 'narenas=x': after 'narenas=' comes a whole number"),
         (
             ("measure", "--settings", "narenas=1", "--allocators", "system"),
@@ -181,7 +184,7 @@ def test_bash_completes_the_launcher():
 @pytest.mark.parametrize(("flags", "picked"), [([], "scratch-"), (["--shell"], "")])
 def test_a_cell_is_chosen_with_its_dockerfile(flags, picked, lab):
     done = lab("choose", "--max-transfer", "3MB", *flags, **NO_ENGINE)
-    found = re.search(r"^Picked: (\S+): ", done.stdout, re.MULTILINE)
+    found = re.search(r"^Selected: (\S+): ", done.stdout, re.MULTILINE)
     assert (done.returncode, done.stderr) == (0 if picked else 1, "")
     assert bool(found) == bool(picked)
     if found:
@@ -197,7 +200,7 @@ def test_an_interrupted_command_is_one_line_and_exit_code_130(sign):
         "sys.exit(main.main(['report']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "lab: interrupted; the same command goes on from here\n")
+    assert (done.returncode, done.stderr) == (130, "lab: interrupted; run the same command to resume\n")
 
 
 @pytest.mark.parametrize("arguments", [["dockerfile", "scratch"], ["--help"]])

@@ -101,7 +101,7 @@ def test_a_registry_that_dies_in_the_middle_of_a_pull_is_one_line(images, machin
     killed = threading.Timer(2, lambda: subprocess.run(["pkill", "--full", f"docker-registry.*work-{os.getpid()}-"]))
     killed.start()
     begun = time.monotonic()
-    with pytest.raises(LabError, match="the registry of the lab's own has ended; the same call goes on from here"):
+    with pytest.raises(LabError, match="the registry of the lab's own has ended; run the same command to resume"):
         measure(Treatment(cell, image, cell.slug), bits_per_s=20e6, **trial)
     killed.join()
     assert time.monotonic() - begun < 60
@@ -461,12 +461,12 @@ def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(re
     one = replace(recorded, rows=recorded.rows[recorded.rows["study"].isin(["", "deploy-cold-10mbit"])])
     assert not analysis_deploy.is_measured(one)
     wishes = Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 1000))
-    assert any("transfer alone" in note for note in recommendation.choose(one, wishes).notes)
+    assert any("compressed bytes alone" in note for note in recommendation.choose(one, wishes).notes)
     two = replace(
         recorded, rows=recorded.rows[recorded.rows["study"].isin(["", "deploy-cold-10mbit", "deploy-cold-100mbit"])]
     )
     found = analysis_deploy.model(analysis_deploy.times(two))
-    assert found.empty and "how far it is off is not told" in views.deploy.off_in_words(found)
+    assert found.empty and "its error is not known" in views.deploy.off_in_words(found)
     assert analysis_deploy.shared(found).empty
 
 
@@ -496,7 +496,7 @@ def test_a_choice_goes_by_what_a_day_brings(recorded):
     assert "A day brings 100 deploys to machines that lack the image, at 10 Mbit/s, and 0 requests." in told
     assert (
         "seconds a day 17" in told
-        and "Sure: with values drawn from the measured intervals it is picked in 100%." in told
+        and "Sure: with values drawn from the measured intervals it is selected in 100%." in told
     )
     measured = analysis_deploy.first_response(recorded, 10).loc[found.picked]
     assert measured["trials"] == 10 and measured["low"] < seconds / 100 < measured["high"]
@@ -515,4 +515,4 @@ def test_deploys_and_requests_are_weighed_against_each_other():
     assert few.picked != many.picked
     assert few.table.loc[few.picked, "cpu"] < many.table.loc[many.picked, "cpu"]
     assert few.table.loc[few.picked, "transfer"] > many.table.loc[many.picked, "transfer"]
-    assert any("go by the transfer alone" in note for note in few.notes) and not few.sureness
+    assert any("count the compressed bytes alone" in note for note in few.notes) and not few.sureness

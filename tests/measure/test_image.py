@@ -249,7 +249,7 @@ def test_the_allocator_is_told_by_its_symbols(symbol, allocator, compile_c):
     rows = {row.metric: row for row in binary.measure_binary(linked, linked, "jemalloc")}
     assert rows["linked_allocator"].ok == (allocator == "jemalloc")
     if allocator != "jemalloc":
-        assert rows["linked_allocator"].reason == f"asked for jemalloc, the linker kept {allocator}"
+        assert rows["linked_allocator"].reason == f"requested jemalloc, the linker kept {allocator}"
 
 
 OWN = (
@@ -293,7 +293,7 @@ def test_a_stripped_binary_tells_no_allocator(compile_c):
     linked = compile_c("program", "-s")
     assert binary.linked_allocator(linked) == ""
     rows = {row.metric: row for row in binary.measure_binary(linked, linked, "system")}
-    assert not rows["linked_allocator"].ok and rows["linked_allocator"].reason.startswith("no symbols, by which")
+    assert not rows["linked_allocator"].ok and rows["linked_allocator"].reason.startswith("no symbols, so")
     assert binary.not_as_asked("", "own") == ""  # it was asked for none
 
 

@@ -79,7 +79,7 @@ def test_the_report_is_one_page_that_has_every_cell(article_run):
     (table,) = re.findall(r"<table[^>]*>(?:(?!</table>).)*article 2021, MB.*?</table>", html, re.DOTALL)
     assert table.count("<tr>") == 1 + 8
     if cells.cell_table(runs.load(NAME))["stand_in"].any():
-        assert table.count("alpine (stand-in)") == 2
+        assert table.count("alpine (substitute)") == 2
 
 
 def test_every_cell_has_its_dockerfile_and_its_log(article_run):
@@ -150,7 +150,7 @@ def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other
     assert "(archive other-alpine.tar.gz, named by the user; " in done.stdout
     assert terminal.markdown(other_run).count("| archive other-alpine.tar.gz |") == 2
     page = (REPORTS / other_run / "report.html").read_text()
-    assert "alpine (stand-in)" not in page and "Test Linux v1.2 (1.2.3)" in page
+    assert "alpine (substitute)" not in page and "Test Linux v1.2 (1.2.3)" in page
 
     rows = (RUNS / other_run / "rows.jsonl").read_text()
     again = lab("run", "--run", other_run, "--blocks", "0")  # without saying so: it goes on with what it began with
@@ -211,7 +211,7 @@ def test_two_labs_on_one_run_and_the_second_refuses(article_run, lab):
 def test_the_smallest_that_is_fast_enough_is_picked(article_run, lab):
     done = lab("choose", "--run", NAME, "--max-transfer", "3MB", "--min-throughput", "0.1")
     assert done.returncode == 0, done.stderr
-    picked = re.search(r"^Picked: (\S+): ", done.stdout, re.MULTILINE)[1]
+    picked = re.search(r"^Selected: (\S+): ", done.stdout, re.MULTILINE)[1]
     assert picked == "scratch-optimized-jemalloc"
     assert done.stdout.partition("--- Dockerfile\n")[2] == runs.dockerfile(NAME, picked)
 
@@ -253,7 +253,7 @@ def test_a_cell_that_failed_is_a_row_and_in_the_exit_code(tiny_run, tiny):
     table = cells.cell_table(runs.load(name)).set_index("allocator")
     assert len(table) == 3 and not table["ok"].any()
     assert "printed 'answer 42', the server had answered" in table.loc["system", "reason"]
-    assert "asked for jemalloc, the linker kept system" in table.loc["jemalloc", "reason"]
+    assert "requested jemalloc, the linker kept system" in table.loc["jemalloc", "reason"]
     assert table.loc["mimalloc", "reason"].startswith("error[E0308]: mismatched types (src/main.rs:")
     assert err.count("lab: failed: ") >= 3
     assert (REPORTS / name / "report.html").exists() and "report: " in out
@@ -272,7 +272,7 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     out, err = process.communicate(timeout=60)
     assert process.returncode == (-9 if sign == signal.SIGKILL else 130), out + err
     if sign != signal.SIGKILL:
-        assert err.strip() == "lab: interrupted; the same command goes on from here"
+        assert err.strip() == "lab: interrupted; run the same command to resume"
     # After a kill the kernel tells bake, and bake the engine, which takes a moment.
     assert wait_for(lambda: not _bakes(process.pid) and not _sleeping(), 30)
     assert ours(process.pid) == []

@@ -105,13 +105,13 @@ def test_what_stands_in_for_another_is_told_before_any_number_of_it():
     run = runs.load("recorded/article")
     (alpine,) = [each for each in run.environment.images.values() if each["name"] == "alpine"]
     assert summary.notes({"mine": run}) == []
-    alpine |= {"stand_in": True, "label": "stand-in for alpine"}
-    said = "In run mine alpine is a stand-in for alpine, not the official image: its figures are not Alpine's."
+    alpine |= {"stand_in": True, "label": "substitute for alpine"}
+    said = "In run mine alpine is a substitute for alpine, not the official image: its figures are not Alpine's."
     assert summary.notes({"mine": run}) == [said]
     lead = page.Lead(summary.best({"mine": run}), article=summary.article({"mine": run}), notes=[said])
     lead = replace(lead, shipped=[page.Shipped("mine", each.cell, each.name, "", "") for each in lead.best])
     text = BeautifulSoup(page.html("title", "about", [], lead), "html.parser").select_one("main").text
-    assert 0 < text.index(said) < text.index("Best image per goal") and "alpine (stand-in)" in text
+    assert 0 < text.index(said) < text.index("Best image per goal") and "alpine (substitute)" in text
 
 
 @pytest.mark.parametrize("run", ["recorded", *(f"recorded/{path.name}" for path in sorted(RECORDED.iterdir()))])

@@ -73,12 +73,13 @@ def test_glibcs_malloc_is_not_called_musls(study):
     """A program with glibc linked in stands on scratch too."""
     run, _ = study()
     run.rows["profile"] = "glibc-static"
-    assert "does not hold musl malloc against jemalloc" in views.verdicts.allocator_verdict(run, "s")
+    assert "does not compare musl malloc with jemalloc" in views.verdicts.allocator_verdict(run, "s")
 
 
 def test_how_well_counts_repeat_is_a_sentence_and_no_reason_to_have_no_report():
-    counts = pd.DataFrame({"cell": ["a", "a", "b", "b"], "value": [1000.0, 1000.0, 500.0, 510.0]})
-    assert "at most **2.000%** (b)" in views.verdicts.repeatability(counts)
+    names = ["scratch-optimized-system"] * 2 + ["scratch-optimized-system~twin"] * 2
+    counts = pd.DataFrame({"cell": names, "value": [1000.0, 1000.0, 500.0, 510.0]})
+    assert "at most **2.000%** (scratch-optimized-system (A/A control))" in views.verdicts.repeatability(counts)
     assert "not known" in views.verdicts.repeatability(counts.drop_duplicates("cell"))
 
 

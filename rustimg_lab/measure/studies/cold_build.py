@@ -47,6 +47,6 @@ def measure(treatment: Treatment, counts_cpu: bool = True) -> list[Observation]:
             text = said.decode(errors="replace")
             if files.is_full(text):
                 raise files.DiskFull(f"{treatment.name} could not be built", client.data_folders(), files.GRID_BYTES)
-            raise Lost(f"cargo failed with exit code {code}: {diagnosis.first_error([text]) or 'it said nothing'}")
+            raise Lost(f"cargo failed with exit code {code}: {diagnosis.first_error([text]) or 'no output'}")
         after = server.cpu_ns(container) if counts_cpu else None
     return [server.cpu_row(metrics.COLD_BUILD_CPU_S, before, after, 1e9), Observation(metrics.COLD_BUILD_S, took)]

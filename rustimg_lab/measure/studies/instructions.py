@@ -61,5 +61,5 @@ def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
         said = server.container.logs().decode(errors="replace")
     found = re.search(r"Collected : (\d+)", said)
     if not found:
-        raise Lost(f"callgrind told no count: {said.strip().rpartition(chr(10))[2][:200]}")
+        raise Lost(f"callgrind printed no count: {said.strip().rpartition(chr(10))[2][:200]}")
     return int(found[1])

@@ -10,8 +10,8 @@ from rustimg_lab.report.plots.style import BLUE, GREY, ORANGE, Plot, tell, title
 
 
 def waterfall(found: pd.DataFrame) -> Plot:
-    """From the start's value to the target's, a bar for each knob's share with its 95% interval, the largest first.
-    `found` is `attribution.shares`."""
+    """From the start's value to the target's, a bar for each factor's contribution with its 95% interval, the largest
+    first. `found` is `attribution.shares`."""
     about, of_all = found.attrs["quantity"], found.attrs
     axes = Plot(9, 0.42 * len(found) + 1.9).subplots()
     unit, divisor = about.shown_unit, about.divisor
@@ -35,7 +35,7 @@ def waterfall(found: pd.DataFrame) -> Plot:
     axes.set_yticks(range(len(found) + 2), [start, *names, target])
     axes.set(xlim=(0, 1.22 * max(ends) / divisor), ylim=(len(found) + 1.6, -0.6), xlabel=f"{about.phrase}, {unit}")
     first, last = (about.in_words(of_all[name]) for name in ("from", "to"))
-    what = f"from {start}, {first}, to {target}, {last}; shares in {unit}"
+    what = f"from {start}, {first}, to {target}, {last}; contributions in {unit}"
     tell(axes, about.phrase, what, names, found["share"] / divisor)
     return titled(axes, about.phrase, grid="x")
 

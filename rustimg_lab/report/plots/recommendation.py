@@ -22,7 +22,7 @@ _SURE = 0.8  # of the draws, or the map is pale
 
 def front(found: recommendation.Choice, across: str, up: str) -> Plot:
     """The cells by two of `metrics.CRITERIA`; filled: on the Pareto front of all criteria, the paler the less sure;
-    ringed: the one picked."""
+    ringed: the selected one."""
     axes = Plot(9, 5).subplots()
     table = found.table[found.table[[across, up]].notna().all(axis=1)]
     criteria = [metrics.CRITERIA[name] for name in (across, up)]
@@ -32,7 +32,7 @@ def front(found: recommendation.Choice, across: str, up: str) -> Plot:
         axes.scatter([x], [y], 60, facecolor="white", edgecolor=BLUE, zorder=3)
         axes.scatter([x], [y], 60, facecolor=BLUE, alpha=share, linewidth=0, zorder=3)
         if cell == found.picked:
-            axes.scatter([x], [y], 220, facecolor="none", edgecolor=ORANGE, linewidth=2.5, zorder=2, label="picked")
+            axes.scatter([x], [y], 220, facecolor="none", edgecolor=ORANGE, linewidth=2.5, zorder=2, label="selected")
     axes.scatter([], [], 60, facecolor=BLUE, edgecolor=BLUE, label="on the Pareto front (paler: less sure)")
     axes.scatter([], [], 60, facecolor="white", edgecolor=BLUE, label="not on it, or not measured in all")
     logarithmic(axes)
@@ -43,7 +43,7 @@ def front(found: recommendation.Choice, across: str, up: str) -> Plot:
     title = f"{criteria[1].phrase} against {criteria[0].phrase}"
     on_front = [f"{cell} ({shares[cell]:.0%} of draws)" for cell in table.index[table["on_front"].astype(bool)]]
     told = f"{title}; on the Pareto front: {', '.join(on_front)}"
-    told += f"; picked: {found.picked}" if found.picked else ""
+    told += f"; selected: {found.picked}" if found.picked else ""
     tell(axes, told, f"{xlabel} and {ylabel}", names, *points.T)
     legend_below(axes, columns=3)
     titled(axes, title, grid="both")

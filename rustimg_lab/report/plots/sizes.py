@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import cells
 from rustimg_lab.model import metrics
+from rustimg_lab.model.names import SUBSTITUTE
 from rustimg_lab.report.format import MEGABYTE
 from rustimg_lab.report.plots.style import (
     BLUE,
@@ -81,7 +82,7 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
 
 
 def icicle(parts: pd.DataFrame, title: str) -> Plot:
-    """A cell's image from left to right: above whose bytes they are, below the packages and crates of each, widest
+    """A cell's image from left to right: above what takes up the space, below the packages and crates of each, widest
     first. `parts` is `cells.composition`."""
     axes = Plot(12, 4.6).subplots()
     colours = {"base image": ORANGE, "binary": BLUE, "other files": GREY}
@@ -115,7 +116,7 @@ def _bases_below(axes: Axes, table: pd.DataFrame, title: str, what: str, *values
     names = cells.bases_in_words(table)
     tell(axes, title, what, names, *values)
     legend_below(axes, 0.16)
-    return rows_below(axes, names.str.replace(" (stand-in)", "\n(stand-in)"), title)
+    return rows_below(axes, names.str.replace(SUBSTITUTE, f"\n{SUBSTITUTE.strip()}"), title)
 
 
 def _room(size_bytes: pd.Series) -> float:

@@ -35,7 +35,7 @@ def ratios(found: pd.DataFrame, label: str, title: str) -> Plot:
     """Each cell's ratio to the baseline with its intervals, and the verdict. `found` is what `comparison.compare` is,
     `label` what is compared.
 
-    The thick line is the 95% interval of this ratio alone, the thin one holds for all at once; the band is as wide as
+    The thick line is the 95% interval of this ratio alone, the thin one the simultaneous 95% CI; the band is as wide as
     the interval of the A/A control.
     """
     axes = Plot(9, 0.5 * len(found) + 1.6).subplots()

@@ -1,4 +1,4 @@
-"""What the plots share: colours, axes, names beside points, and the text for those who cannot see them.
+"""What the plots have in common: colours, axes, names beside points, and the text for those who cannot see them.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart. Each plot writes as the label of its axes what
 it shows, in words: `Plot.alt`.
@@ -17,6 +17,7 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import LogLocator
 
 from rustimg_lab.analysis import comparison
+from rustimg_lab.model.names import CONTROL
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
 TITLE = {"loc": "left", "fontsize": 11}
@@ -99,7 +100,8 @@ def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title
 
 def cells_below(axes: Axes, found: pd.DataFrame, title: str) -> Plot:
     """The cells' names, from the top down."""
-    return rows_below(axes, [name.replace(" again", "\nagain") for name in comparison.names(found)], title, grid="x")
+    names = [name.replace(CONTROL, f"\n{CONTROL.strip()}") for name in comparison.names(found)]
+    return rows_below(axes, names, title, grid="x")
 
 
 def rows_below(axes: Axes, names: Sequence[str], title: str, grid: str = "") -> Plot:
@@ -135,5 +137,5 @@ def titled(axes: Axes, title: str, grid: str = "") -> Plot:
 
 
 def legend_below(axes: Axes, below: float = 0.14, columns: int = 2) -> None:
-    """The legend under the axes, so far below as a share of their height."""
+    """The legend under the axes, so far below as a fraction of their height."""
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -below), ncols=columns)

@@ -191,7 +191,7 @@ function drawTradeOff(section, { criteria, cells }) {
     const front = new Set(whole.filter((cell) => !whole.some((other) => isBetter(other.values, cell.values))));
     const least = kept.reduce((a, b) => (a && a.values[x] <= b.values[x] ? a : b), null);
     const facts = least && criteria.map((each, i) => `${each.label} ${least.texts[i]}`).join(", ");
-    const said = least ? ` Least ${criteria[x].label} (ringed in orange): ${least.name}: ${facts}.` : " Relax a constraint.";
+    const said = least ? ` Lowest ${criteria[x].label} (ringed in orange): ${least.name}: ${facts}.` : " Relax a constraint.";
     section.querySelector("[role=status]").textContent =
       `${cells.filter(fits).length} of ${cells.length} cells are within the constraints.${said}`;
     plot(section, shown, { criteria, x, y, kept, front, least });

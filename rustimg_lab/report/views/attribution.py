@@ -11,7 +11,7 @@ from rustimg_lab.report.views.style import intervals, style
 
 
 def in_words(found: pd.DataFrame) -> str:
-    """The shares as a sentence, Markdown, with every number from `shares`."""
+    """The contributions as a sentence, Markdown, with every number from `shares`."""
     about, of_all = found.attrs["quantity"], found.attrs
     start, target = (escape(names.cell_in_words(of_all[name], of_all)) for name in ("start", "target"))
     if found.empty:
@@ -40,18 +40,18 @@ def score_in_words(found: pd.DataFrame) -> str:
 
 
 def turned(found: pd.DataFrame) -> list[str]:
-    """What each knob of `shares` is turned to, as a reader sees it."""
+    """What each factor of `shares` is set to, as a reader sees it."""
     levels = {"on": "{0}", "off": "without {0}"}
     return [levels.get(each.level, "{0}: {1}").format(each.knob, each.level) for each in found.itertuples()]
 
 
 def shares(found: pd.DataFrame) -> Styler:
-    """What each knob adds between two cells. `found` is `attribution.shares`."""
+    """What each factor adds between two cells. `found` is `attribution.shares`."""
 
     def signed(value: float) -> str:
         return found.attrs["quantity"].signed(value)
 
-    shown = pd.DataFrame({"knob": turned(found), "share": list(map(signed, found["share"]))})
+    shown = pd.DataFrame({"factor": turned(found), "contribution": list(map(signed, found["share"]))})
     if found["low"].notna().any():
         shown["95% interval"] = intervals(found, number=signed)
     shown["of the whole"] = found["of_whole"]
@@ -59,9 +59,9 @@ def shares(found: pd.DataFrame) -> Styler:
 
 
 def knobs(found: pd.DataFrame) -> Styler:
-    """The effect of each knob and of the ten strongest pairs. `found` is `attribution.effects`."""
+    """The effect of each factor and of the ten strongest pairs. `found` is `attribution.effects`."""
     kept = found[(found["order"] == 1) | (found.groupby("order").cumcount() < 10)]
-    shown = kept[["knobs", "ratio"]].copy()
+    shown = kept[["knobs", "ratio"]].rename(columns={"knobs": "factors"})
     if kept["low"].notna().any():
         shown["95% interval"] = intervals(kept)
     shown["least to most, over the others' settings"] = intervals(kept, "least", "most")

@@ -17,15 +17,15 @@ def off_in_words(found: pd.DataFrame) -> str:
     """How far the model is off where it was not fitted."""
     held_out, off = found.attrs["held_out"], found["error"].abs().max()
     if np.isnan(off):
-        return f"Nothing was measured at {held_out} Mbit/s, which it was not fitted to: how far it is off is not told."
+        return f"Nothing was measured at {held_out} Mbit/s, which it was not fitted to: its error is not known."
     return f"At {held_out} Mbit/s, which it was not fitted to, the model is off by {off:.1%} at most."
 
 
 def in_words(found: pd.DataFrame) -> str:
-    """From which bandwidth on the two cannot be told apart, as Markdown, with every number from `against`."""
+    """From which bandwidth on there is no difference between the two, as Markdown, with every number from `against`."""
     cell, baseline = (escape(names.cell_in_words(found.attrs[name], found.attrs)) for name in ("cell", "baseline"))
     if cell == baseline or found.empty:
-        return f"There is no cell to hold against {baseline}."
+        return f"There is no cell to compare with {baseline}."
     told = "; ".join(
         f"{each.bandwidth_mbit:,} Mbit/s {each.seconds:.2f} s against {each.baseline_s:.2f}, "
         f"**{each.ratio:.2f}** times ({each.low:.2f} to {each.high:.2f}, {each.verdict})"
@@ -52,19 +52,19 @@ def deploys(table: pd.DataFrame) -> Styler:
         "Mbit/s": table["bandwidth_mbit"],
         "until the first byte, s": table["seconds"],
         "95% interval": intervals(table, number="{:.2f}".format),
-        "of it the pull, s": table[metrics.PULL_S],
+        "pull alone, s": table[metrics.PULL_S],
         "pulled, MB": table[metrics.PULLED_BYTES] / MEGABYTE,
         "the manifest's, MB": table[metrics.MANIFEST_BYTES] / MEGABYTE,
         "trials": table["trials"],
     }
-    return style(shown, {"until the first byte, s": "{:.2f}", "of it the pull, s": "{:.2f}"})
+    return style(shown, {"until the first byte, s": "{:.2f}", "pull alone, s": "{:.2f}"})
 
 
 def deploy_model(found: pd.DataFrame) -> Styler:
     """The model of each cell, and how far it is off where nothing was fitted. `found` is `deploy.model`."""
     seconds = {
-        "apart from the line, s": found["fixed_s"],
-        "factor of the line": found["factor"],
+        "apart from the link, s": found["fixed_s"],
+        "factor of the link": found["factor"],
         f"measured at {found.attrs['held_out']} Mbit/s, s": found["held_out_s"],
         "model there, s": found["predicted_s"],
     }

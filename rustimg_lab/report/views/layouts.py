@@ -36,14 +36,14 @@ def differences(found: pd.DataFrame) -> Styler:
         "trials alone": found["fixed_verdict"],
         "95%, layout random": intervals(found),
         "layout random": found["verdict"],
-        "survives": found["survives"].map({True: "yes", False: "no"}),
+        "remains": found["survives"].map({True: "yes", False: "no"}),
         "one layout of each": intervals(found, "least", "most"),
     }
     return style(shown, {"ratio": "{:.3f}"}, found.attrs["warning"])
 
 
 def in_words(cells: pd.DataFrame, found: pd.DataFrame) -> str:
-    """Tell the deviations, which differences survive, and how many of those of 3 to 10% do, as a Markdown list."""
+    """Tell the deviations, which differences remain, and how many of those of 3 to 10% do, as a Markdown list."""
     about, baseline = cells.attrs["metric"].noun, cells.attrs["baseline"]
     said = [
         f"**{cell.cell}**: {cell.layouts} layouts of the same code differ in {about} by a standard deviation of "
@@ -53,7 +53,7 @@ def in_words(cells: pd.DataFrame, found: pd.DataFrame) -> str:
     ]
     for cell in found.itertuples():
         claimed = cell.fixed_verdict != Verdict.NO_DIFFERENCE
-        sure = "survives" if cell.survives else "does not survive other layouts" if claimed else "is not shown"
+        sure = "remains" if cell.survives else "does not remain in other layouts" if claimed else "is not shown"
         said.append(
             f"**{cell.cell}** against {baseline}: {cell.ratio:.3f} times the {about}; by the trials alone "
             f"{cell.fixed_low:.3f} to {cell.fixed_high:.3f} ({cell.fixed_verdict}), with layout as a random effect "
@@ -61,5 +61,5 @@ def in_words(cells: pd.DataFrame, found: pd.DataFrame) -> str:
             f"{cell.least:.3f} to {cell.most:.3f}."
         )
     if small := [cell.survives for cell in found.itertuples() if 1.03 <= max(cell.ratio, 1 / cell.ratio) <= 1.1]:
-        said.append(f"Differences of 3 to 10%: {len(small)}, of which {sum(small)} survive.")
+        said.append(f"Differences of 3 to 10%: {len(small)}, of which {sum(small)} remain.")
     return "\n".join(f"- {line}" for line in said) or f"- Too few to say anything: {cells.attrs['warning']}."

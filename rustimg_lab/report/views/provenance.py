@@ -27,14 +27,14 @@ def cells(asked: list[matrix.Cell]) -> Styler:
 
 
 def profiles_known() -> Styler:
-    """Every profile of data/profiles.toml, with what is said of it."""
+    """Every profile of data/profiles.toml, with its expected gain and cost."""
     every = profiles.everything().values()
     lines = [(each.name, sizes.FLAGS[each.unstable], each.gain, each.cost) for each in every]
-    return style(pd.DataFrame(lines, columns=["profile", "flags", "said to gain", "at the cost of"]))
+    return style(pd.DataFrame(lines, columns=["profile", "flags", "expected gain", "at the cost of"]))
 
 
 def runs() -> Styler:
-    """Every run that there is: whose it is, and what it has."""
+    """Every run that there is: its app, and what it has."""
     lines = []
     for name in store_runs.runs():
         try:
@@ -56,7 +56,7 @@ def provenance(run: RunData) -> Styler:
         {
             "image": image["name"],
             "is": image["label"],
-            "stand-in": "yes" if image["stand_in"] else "",
+            "substitute": "yes" if image["stand_in"] else "",
             "release": image["release"],
             "from": image["source"],
             "because": image.get("why", ""),  # runs before this was recorded have none

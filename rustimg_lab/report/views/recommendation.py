@@ -10,7 +10,7 @@ from rustimg_lab.report.views.style import marked, style
 
 
 def evidence(found: recommendation.Choice) -> list[str]:
-    """What was picked, by what, and how sure that is, in lines."""
+    """What was selected, by what objective, and how sure that is, in lines."""
     wanted = [
         f"{metrics.CRITERIA[name].phrase} at most {metrics.CRITERIA[name].in_words(limit)}"
         for name, limit in found.wishes.limits.items()
@@ -18,19 +18,19 @@ def evidence(found: recommendation.Choice) -> list[str]:
     wanted += [f"at least {found.wishes.min_throughput:.0%} of the best throughput"] * bool(found.wishes.min_throughput)
     wanted += ["a shell"] * found.wishes.needs_shell + ["no unstable flags"] * found.wishes.stable
     weights = ", ".join(f"{metrics.ALL[name].phrase} x {weight:g}" for name, weight in found.wishes.weights.items())
-    said = [f"Wanted: {'; '.join(wanted) or 'anything that works'}. Picked by the least {weights}."]
+    said = [f"Constraints: {'; '.join(wanted) or 'none'}. Objective: the lowest {weights}."]
     if day := found.wishes.day:
         deploys = f"{day.deploys:,.0f} deploys to machines that lack the image, at {day.bandwidth_mbit:g} Mbit/s"
         said.append(f"A day brings {deploys}, and {day.requests:,.0f} requests.")
     said += [f"Note: {note}." for note in found.notes]
     if not found.picked:
         table = found.table.assign(failed=found.table["reason"].str.count(";")).sort_values(["failed", "transfer"])
-        return [*said, f"No cell meets this. {table.index[0]} fails in the fewest wishes: {table['reason'].iloc[0]}."]
-    return [*said, f"Picked: {found.picked}: {facts(found)}.", sure(found)]
+        return [*said, f"No cell meets all constraints. {table.index[0]} fails the fewest: {table['reason'].iloc[0]}."]
+    return [*said, f"Selected: {found.picked}: {facts(found)}.", sure(found)]
 
 
 def facts(found: recommendation.Choice) -> str:
-    """What was measured of the cell that was picked."""
+    """What was measured of the selected cell."""
     one = found.table.loc[found.picked]
     known = [name for name in metrics.ALL if name in one and not np.isnan(one[name])]
     said = [f"{metrics.ALL[name].phrase} {metrics.ALL[name].in_words(one[name])}" for name in known]
@@ -38,13 +38,13 @@ def facts(found: recommendation.Choice) -> str:
 
 
 def sure(found: recommendation.Choice) -> str:
-    """How sure it is that the cell that was picked is the one, in a sentence."""
+    """How sure it is that the selected cell is the best one, in a sentence."""
     by = {*found.wishes.limits, *found.wishes.weights}
     if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
         exact = not any("estimates" in note for note in found.notes)
-        return f"Sure: it goes by sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
+        return f"Sure: it depends on sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
     if not found.sureness:
-        return "How sure that is cannot be said: a study that it goes by has too few blocks, or was not made."
+        return "How sure that is cannot be computed: a study that it depends on has too few blocks, or is missing."
     share = found.sureness.get(found.picked, 0.0)
     seldom = {cell: own for cell, own in found.sureness.items() if cell != found.picked and own > 0.005}
     others = ", ".join(f"{cell} in {own:.0%}" for cell, own in seldom.items())
@@ -52,11 +52,11 @@ def sure(found: recommendation.Choice) -> str:
     rest = "; ".join(filter(None, [others, f"none meets it in {none:.0%}" if none > 0.005 else ""]))
     word = "Sure" if share >= recommendation.SURE else "Not sure"
     picked = f"{share:.0%}{f' ({rest})' if rest else ''}"
-    return f"{word}: with values drawn from the measured intervals it is picked in {picked}.{_unmeasured(found)}"
+    return f"{word}: with values drawn from the measured intervals it is selected in {picked}.{_unmeasured(found)}"
 
 
 def _unmeasured(found: recommendation.Choice) -> str:
-    """Which cells might have been picked, had they been measured, in a sentence after a space; "" for none."""
+    """Which cells might have been selected, had they been measured, in a sentence after a space; "" for none."""
     named = [found.name(cell) for cell in found.unmeasured]
     if not named:
         return ""
@@ -78,7 +78,7 @@ def candidates_in_words(found: recommendation.Choice) -> pd.DataFrame:
         shown["of the best throughput"] = ["not measured" if pd.isna(rate) else f"{rate / best:.0%}" for rate in rates]
     fronts = zip(table["on_front"], table["front_share"], strict=True)
     shown["Pareto front"] = ["" if not on else "yes" if pd.isna(how) else f"yes ({how:.0%})" for on, how in fronts]
-    shown["verdict"] = ["PICKED" if cell == found.picked else table.loc[cell, "reason"] for cell in table.index]
+    shown["verdict"] = ["SELECTED" if cell == found.picked else table.loc[cell, "reason"] for cell in table.index]
     return shown
 
 

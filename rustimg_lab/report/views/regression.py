@@ -9,7 +9,7 @@ from rustimg_lab.model import metrics, names
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
-from rustimg_lab.report.views.style import intervals
+from rustimg_lab.report.views.style import EFFECT, SIMULTANEOUS, intervals
 from rustimg_lab.store.runs import RunData
 
 
@@ -39,7 +39,7 @@ def markdown(name: str, after: RunData, checked: regression.Checked, before: Run
 
 
 def _text(said: str) -> str:
-    """What a program may have said, so that it stays one cell of a table and one line, and is no HTML."""
+    """What a program may have printed, so that it stays one cell of a table and one line, and is no HTML."""
     return escape(" ".join(said.split())).replace("|", "&#124;")
 
 
@@ -72,7 +72,7 @@ def changed_speeds(found: pd.DataFrame) -> pd.DataFrame:
 def comparisons_in_words(found: pd.DataFrame) -> pd.DataFrame:
     """Every comparison, all as text, a row per cell. `found` is what `comparison.compare` returns."""
     shown = ratios_in_words(found)
-    shown.insert(3, "all at once", intervals(found, "low_all", "high_all"))
+    shown.insert(3, SIMULTANEOUS, intervals(found, "low_all", "high_all"))
     return shown.assign(blocks=found["pairs"].astype(str), verdict=found["verdict"])
 
 
@@ -80,4 +80,4 @@ def ratios_in_words(found: pd.DataFrame) -> pd.DataFrame:
     shown = pd.DataFrame({"cell": comparison.names(found)}, found.index)
     shown["ratio"] = found["ratio"].map("{:.3f}".format).where(found["ratio"].notna(), "")
     shown["95% interval"] = intervals(found)
-    return shown.assign(detectable=found["detectable"].map(format.detectable_in_words))
+    return shown.assign(**{EFFECT: found["detectable"].map(format.detectable_in_words)})

@@ -11,7 +11,7 @@ from rustimg_lab.store.runs import RunData
 
 
 def survival(run: RunData) -> str:
-    """Which image survives most, what no image of the run survives, and what additions cost, as Markdown."""
+    """Which image passes most probes, which ones no image of the run passes, and what additions cost, as Markdown."""
     outcomes = robustness.matrix(run)
     names = {cell: plain(name) for cell, name in robustness.names(run).items()}
     failed = outcomes.eq(probes.FAILED)
@@ -29,7 +29,7 @@ def survival(run: RunData) -> str:
     for one in robustness.costs(run).itertuples():
         more = f"**{one.unpacked_bytes:,} bytes** unpacked, {one.compressed_bytes:,.0f} compressed"
         said.append(
-            f"**{names[one.cell]}** costs {more} more than without, and mends {one.mended or 'nothing'}; "
+            f"**{names[one.cell]}** costs {more} more than without, and fixes {one.mended or 'nothing'}; "
             f"it still fails {one.left or 'nothing'}."
         )
     for cell, reason in robustness.not_built(run).items():
@@ -61,13 +61,13 @@ def survival_facts(run: RunData) -> Styler:
 
 
 def survival_costs(run: RunData) -> Styler:
-    """What additions cost in bytes and mend, beside the same cell without. `run` has some (`robustness.costs`)."""
+    """What additions cost in bytes and fix, beside the same cell without. `run` has some (`robustness.costs`)."""
     found = robustness.costs(run)
     shown = {
         "cell": found["cell"].map(robustness.names(run)),
         "unpacked, bytes more": found[metrics.UNPACKED_BYTES],
         "compressed, bytes more": found[metrics.COMPRESSED_BYTES],
-        "mends": found["mended"],
+        "fixes": found["mended"],
         "still fails": found["left"],
     }
     return style(shown, {"unpacked, bytes more": "{:+,.0f}", "compressed, bytes more": "{:+,.0f}"})

@@ -24,10 +24,10 @@ def breakdown(table: pd.DataFrame) -> Styler:
     """What the base brings and what the app adds, on disk and over the network. `table` is `cells.cell_table`."""
     sizes = {
         metrics.UNPACKED_BYTES: "unpacked, MB",
-        metrics.BASE_BYTES: "base's share, MB",
-        metrics.APP_BYTES: "app's share, MB",
+        metrics.BASE_BYTES: "base image, MB",
+        metrics.APP_BYTES: "app layer, MB",
         metrics.COMPRESSED_BYTES: "compressed, MB",
-        metrics.COMPRESSED_APP_BYTES: "of it the app's, MB",
+        metrics.COMPRESSED_APP_BYTES: "compressed app layer, MB",
         metrics.COMPRESSED_ZSTD_BYTES: "compressed by zstd, MB",
         metrics.PUSHED_BYTES: "as this engine pushes it, MB",
     }
@@ -63,18 +63,18 @@ def ladder(found: pd.DataFrame) -> Styler:
     shown["compressed / baseline"] = found["compressed"]
     shown["cargo, CPU s"] = found[metrics.BUILD_CPU_S]
     known = profiles.everything()
-    shown["said to gain"] = [known[name].gain if name in known else "" for name in found["profile"]]
+    shown["expected gain"] = [known[name].gain if name in known else "" for name in found["profile"]]
     shown["at the cost of"] = [known[name].cost if name in known else "" for name in found["profile"]]
     formats = {"/ baseline": "{:.3f}", "compressed / baseline": "{:.3f}", "cargo, CPU s": "{:.0f}"}
     return style(with_reason(shown, found), formats)
 
 
 def parts(found: pd.DataFrame) -> Styler:
-    """The largest parts of a cell's image, with their share of it. `found` is `cells.composition`."""
+    """The largest parts of a cell's image, with their percentage of it. `found` is `cells.composition`."""
     largest = found.nlargest(25, "size_bytes")
     shown = {"of": largest["owner"], "package or crate": largest["name"]}
-    shown |= {"MB": largest["size_bytes"] / MEGABYTE, "share": largest["size_bytes"] / found["size_bytes"].sum()}
-    return style(shown, {"MB": "{:.3f}", "share": "{:.1%}"})
+    shown |= {"MB": largest["size_bytes"] / MEGABYTE, "of the image": largest["size_bytes"] / found["size_bytes"].sum()}
+    return style(shown, {"MB": "{:.3f}", "of the image": "{:.1%}"})
 
 
 def sections(found: pd.DataFrame) -> Styler:

@@ -1,4 +1,4 @@
-"""Tables of studies: ratios, the cells' own values, what was lost."""
+"""Tables of studies: ratios, the cells' own values, what failed."""
 
 import pandas as pd
 from IPython.display import HTML
@@ -11,7 +11,7 @@ from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.paths import PUBLISHED
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
-from rustimg_lab.report.views.style import intervals, marked, side_by_side, style
+from rustimg_lab.report.views.style import SIMULTANEOUS, intervals, marked, side_by_side, style
 from rustimg_lab.store.runs import RunData
 
 
@@ -23,7 +23,7 @@ def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Style
         "cell": comparison.names(found),
         "ratio": found["ratio"],
         "95% interval": intervals(found),
-        "95%, all at once": intervals(found, "low_all", "high_all"),
+        SIMULTANEOUS: intervals(found, "low_all", "high_all"),
         "minimum detectable effect": found["detectable"],
         "pairs": found["pairs"],
         "verdict": found["verdict"],
@@ -49,7 +49,7 @@ def speed_up(found: pd.DataFrame) -> Styler:
         "workers": found["fewer"].astype(str) + " to " + found["workers"].astype(str),
         "requests/s, times": found["ratio"],
         "95% interval": intervals(found),
-        "95%, all at once": intervals(found, "low_all", "high_all"),
+        SIMULTANEOUS: intervals(found, "low_all", "high_all"),
         "CPU per request, times": found["cpu"],
         "pairs": found["pairs"],
         "verdict": found["verdict"],
@@ -86,7 +86,7 @@ def connections(run: RunData, study: str) -> Styler:
 
 
 def studies(run: RunData) -> Styler:
-    """What studies a run has: how each was planned, how far it came, what was lost, and what a reader must know."""
+    """What studies a run has: how each was planned, how far it came, what failed, and what a reader must know."""
     ends = run.rows[run.rows["metric"] == metrics.TRIAL]
     took = run.rows[run.rows["metric"] == metrics.TRIAL_S].groupby("study")["value"].sum()
     shown = []
@@ -96,13 +96,13 @@ def studies(run: RunData) -> Styler:
             "study": name,
             "blocks": own.loc[own["ok"], "block"].nunique(),
             "trials": int(own["ok"].sum()),
-            "lost": int((~own["ok"]).sum()),
+            "failed": int((~own["ok"]).sum()),
             "took, min": took.get(name, 0.0) / 60,
             "stops at": ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in plan.stopping.items()),
             "seed": str(plan.seed),
             "CPUs of the server": about.get("server_cpus", ""),
             "of the generator": about.get("generator_cpus", ""),
-            "carry-over, clearest (95%, all at once)": _carried(run, name),
+            f"clearest carry-over ({SIMULTANEOUS})": _carried(run, name),
             "note": about["warning"],
         }
         shown.append(line)
@@ -119,10 +119,10 @@ def _carried(run: RunData, study: str) -> str:
 
 
 def lost(run: RunData) -> Styler | HTML:
-    """Everything that a study has no number of, with its reason: lost trials, single values, images."""
+    """Everything that a study has no number of, with its reason: failed trials, single values, images."""
     found = run.rows[(run.rows["study"] != "") & ~run.rows["ok"]]
     if found.empty:
-        return HTML("<p>Nothing was lost.</p>")
+        return HTML("<p>Nothing failed.</p>")
     return style(found[["study", "cell", "metric", "block", "reason"]].assign(block=found["block"] + 1))
 
 

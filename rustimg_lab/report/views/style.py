@@ -1,4 +1,4 @@
-"""What the tables of a report share: columns in words, intervals, a failed cell with its reason."""
+"""What the tables of a report have in common: columns in words, intervals, a failed cell with its reason."""
 
 from collections.abc import Callable
 from html import escape
@@ -10,6 +10,9 @@ from pandas.io.formats.style import Styler
 from rustimg_lab.analysis import cells
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
+
+# Headings: the interval that holds for all comparisons of a table together, and what such a study would have seen.
+SIMULTANEOUS, EFFECT = "simultaneous 95% CI", "min. detectable effect"
 
 
 def side_by_side(columns: list[pd.DataFrame], warnings: list[str]) -> Styler:

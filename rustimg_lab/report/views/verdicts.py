@@ -18,7 +18,7 @@ CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d" 
 
 
 def allocator_verdict(run: RunData, study: str) -> str:
-    """The article's sentence on allocators, held against a study, as Markdown: musl malloc against jemalloc."""
+    """The article's sentence on allocators, checked against a study, as Markdown: musl malloc against jemalloc."""
 
     def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
         return (
@@ -75,7 +75,7 @@ def _jemalloc_against_musl(run: RunData, study: str, metric: str, sentence: Call
         where = f"{base}, workload **{about['workload']}**{workers}, over {one['pairs']} blocks"
         too_few = f"On {base} musl malloc and jemalloc share too few blocks to say anything."
         said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found)))
-    return "\n\n".join(said) or f"Study **{study}** does not hold musl malloc against jemalloc."
+    return "\n\n".join(said) or f"Study **{study}** does not compare musl malloc with jemalloc."
 
 
 def _means(samples: pd.DataFrame) -> dict[str, float]:
@@ -89,7 +89,7 @@ def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     for (base, _), group in own.groupby(["base", "profile"]):
         cells = group.drop_duplicates("allocator").set_index("allocator")["cell"]
         if {"system", "jemalloc"} <= set(cells.index):
-            mark = " (stand-in)" if base in samples.attrs["stand_ins"] else ""
+            mark = names.SUBSTITUTE if base in samples.attrs["stand_ins"] else ""
             yield base + mark, cells["system"], cells["jemalloc"]
 
 
@@ -136,8 +136,8 @@ def repeatability(counts: pd.DataFrame) -> str:
     spread = per_cell.max() / per_cell.min()
     if per_cell.size().max() < 2:
         return "Counted once per cell, so how well the counts repeat is not known."
-    worst = spread.idxmax()
-    return f"Counts of one cell differ by at most **{spread[worst] - 1:.3%}** ({worst}); less tells nothing apart."
+    worst = names.cell_in_words(spread.idxmax(), counts.attrs)
+    return f"Counts of one cell differ by at most **{spread.max() - 1:.3%}** ({worst}); less tells nothing apart."
 
 
 def ratios(found: pd.DataFrame, label: str) -> str:
@@ -177,7 +177,7 @@ def _percent(ratio: float) -> str:
 
 
 def size_verdict(table: pd.DataFrame, data: RunData) -> str:
-    """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a stand-in."""
+    """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a substitute."""
     works = table[table["ok"]]
     run, of = escape(data.name), escape(app_name(data))
     said = [f"Run **{run}**, of {of}: {len(works)} of {len(table)} cells built, started and measured."]
@@ -211,7 +211,7 @@ def size_findings(table: pd.DataFrame) -> str:
             said.append(
                 f"**{base}**: the article's optimizations take {format.mb(before - after)} MB from "
                 f"{format.mb(before)} MB, {1 - after / before:.0%} of the image (in the article {then:.0%}); "
-                f"the base's share of what is left is {share[base, 'optimized']:.0%}."
+                f"the base is {share[base, 'optimized']:.0%} of what is left."
             )
     for profile in size:
         largest, smallest = size[profile].idxmax(), size[profile].idxmin()
@@ -225,11 +225,11 @@ def size_findings(table: pd.DataFrame) -> str:
 
 
 def ladder_findings(found: pd.DataFrame) -> str:
-    """What each rung of `ladder` gained and what it cost, as a Markdown list with every number from it."""
+    """What each profile of `ladder` gained and what it cost, as a Markdown list with every number from it."""
     said = []
     for (base, allocator), rungs in found[found["ok"]].groupby(["base", "allocator"], sort=False):
         by = rungs.set_index("profile")
-        name = f"{base}{' (stand-in)' if by['stand_in'].any() else ''}, {allocator}"
+        name = f"{base}{names.SUBSTITUTE if by['stand_in'].any() else ''}, {allocator}"
         for kind, those in (("stable", by[by["unstable"].ne(True)]), ("unstable", by[by["unstable"].eq(True)])):
             if len(those):
                 one = those.loc[those[metrics.UNPACKED_BYTES].idxmin()]
