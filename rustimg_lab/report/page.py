@@ -22,6 +22,7 @@ from rustimg_lab.report.format import in_markdown, plain
 from rustimg_lab.report.summary import Answer
 
 ALLOCATORS = "Ratios to malloc of the C library on the same base and CPU, with 95% intervals. Below 1x is less."
+PLAN = re.compile(r"In this notebook we will:\n\n(?:\* .*\n)+\n?")  # for who works through the notebook: no answer
 TEMPLATES = Path(__file__).parent / "templates"
 _JINJA = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -146,7 +147,7 @@ def _question(parts: list[Part], number: int, footers_apart: bool) -> dict[str, 
         "label": parts[0].label or parts[0].title,
         "names": names,
         "of": parts[0].of if len(parts) == 1 else "",
-        "intro": Markup(fragments.of_markdown(parts[0].document.cells[0].source.partition("\n")[2])),
+        "intro": Markup(fragments.of_markdown(PLAN.sub("", parts[0].document.cells[0].source.partition("\n")[2]))),
         "first": Markup("".join(open_)),
         "headings": headings,
         "rest": Markup("".join(rest)),
@@ -273,7 +274,7 @@ def _in_markdown(part: Part, folder: str, figures: dict[str, bytes]) -> list[str
     said = []
     for (cell,) in _columns([part.document]):
         if cell.cell_type == "markdown":
-            said.append(re.sub(r"^(#+ )", r"#\1", cell.source, flags=re.MULTILINE))
+            said.append(re.sub(r"^(#+ )", r"#\1", PLAN.sub("", cell.source), flags=re.MULTILINE))
             if part.of and cell.source.startswith("# "):
                 said.append(f"*{part.of}*")
             continue

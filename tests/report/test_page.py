@@ -55,6 +55,12 @@ def test_the_first_screen_names_the_image_to_ship_and_leads_to_its_dockerfile(re
     assert [cell.text for cell in article.select_one("tbody tr")("td")] == ["scratch", "15.9", "5.50", "4.20", "3.46"]
 
 
+def test_a_section_begins_with_what_it_is_about_and_not_with_the_plan_of_a_notebook(recorded):
+    questions = recorded.select("section[id^=part-]")
+    assert len(questions) > 5 and "In this notebook" not in recorded.text
+    assert all(each.h2.find_next_sibling().name == "p" for each in questions)
+
+
 def test_a_cell_that_ties_is_named_beside_the_one_to_ship():
     answers = summary.best({"recorded/service": runs.load("recorded/service")})
     for answer in answers:
@@ -227,7 +233,7 @@ def test_the_markdown_has_its_figures_beside_it(lab):
     text = (REPORTS / "recorded" / "fd" / "report.md").read_text()
     figures = re.findall(r"!\[[^\]]{40,}\]\(([^)]+)\)", text)
     assert figures and all((REPORTS / "recorded" / "fd" / name).stat().st_size > 1000 for name in figures)
-    assert "<table" not in text and "<style" not in text
+    assert "<table" not in text and "<style" not in text and "In this notebook" not in text
     assert "| scratch | empty | smallest | system |" in text
     assert runs.dockerfile("recorded/fd", "scratch-smallest-system") in text
 
