@@ -9,6 +9,7 @@ import click
 import nbformat
 import pytest
 from playwright.sync_api import sync_playwright
+from support.plain_words import not_plain
 
 from rustimg_lab.cli.main import lab
 from rustimg_lab.host import tools
@@ -23,32 +24,6 @@ TEXTS = {path.name: path.read_text() for path in PAGES} | {
     for name, cells in NOTEBOOK_CELLS.items()
 }
 LINKED = [ROOT / "CONTRIBUTING.md", *PAGES, *sorted(NOTEBOOKS.glob("*.ipynb"))]
-# Words of the lab's own that a first reader stumbles over, with what to write.
-WORDS = {
-    r"h[au]ngs?( \w+)? on": "depends on",
-    r"h[eo]lds? against": "compared with, checked against",
-    r"told|said|asked": "passed, reported, requested",
-    r"whose bytes": "what takes up the space",
-    r"knobs?|bought|turned to": "factor, saved, set to",
-    r"(the|its|each|knob's|a) shares?( of)?|shares sum": "contribution",
-    r"wish(es)?|picked": "constraints and objective, selected",
-    r"stand-ins?|stands? in for": "substitute",
-    r"survives?|survival|mend(s|ed)?|remed(y|ies)": "pass the robustness checks, fix",
-    r"lost trials?": "failed trial",
-    r"(?<!minimum )(?<!no difference )detectable": "minimum detectable effect",
-    r"all at once": "simultaneous 95% CI",
-    r"twins?": "A/A control",
-    r"of it the app": "app layer",
-    r"transfer": "compressed (pull) size",
-    r"unit-1": "codegen-units=1",
-    r"then and now": "article vs. measured",
-    r"ladders?": "profile sweep",
-    r"go(es|ing)? on": "resumes",
-    r"over what it held|holds? already": "incremental",
-    r"says? nothing to": "does not apply to",
-    r"a line of \d+|the line takes": "a link",
-    r"what measures": "benchmark tools image",
-}
 LONGEST_SENTENCE = 25  # words
 
 
@@ -68,12 +43,14 @@ def sentences(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_its_words_are_plain(name):
-    found = [
-        f"{match[0]!r}: write {instead}"
-        for word, instead in WORDS.items()
-        for match in re.finditer(rf"\b({word})\b", prose(TEXTS[name]), re.IGNORECASE)
-    ]
-    assert found == []
+    assert not_plain(prose(TEXTS[name])) == []
+
+
+@pytest.mark.parametrize("path", [path for path in PAGES if "[[[cog" in path.read_text()], ids=lambda path: path.name)
+def test_the_words_of_what_is_generated_are_plain(path):
+    made = re.findall(r"<!-- \[\[\[cog.*?\]\]\] -->(.*?)<!-- \[\[\[end\]\]\] -->", path.read_text(), re.DOTALL)
+    text = re.sub(r"^```.*?^```", "", "\n".join(made), flags=re.DOTALL | re.MULTILINE)
+    assert text and not_plain(text, names=True) == []
 
 
 @pytest.mark.parametrize("name", TEXTS)

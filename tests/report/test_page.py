@@ -20,6 +20,7 @@ import pytest
 from bs4 import BeautifulSoup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from support.plain_words import not_plain
 
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.errors import LabError
@@ -53,6 +54,15 @@ def test_the_first_screen_names_the_image_to_ship_and_leads_to_its_dockerfile(re
     allocators, article = recorded.select("#answers .card")[1:]
     assert len(allocators.select("tbody tr")) == 12  # two of them with two worker threads
     assert [cell.text for cell in article.select_one("tbody tr")("td")] == ["scratch", "15.9", "5.50", "4.20", "3.46"]
+
+
+def test_its_words_are_plain(recorded):
+    """The texts that a reader sees, headings of tables included, and the plots in words; no code, and no command."""
+    code = ["script", "style", "pre", "code"]
+    texts = [text for text in recorded.find_all(string=True) if not text.find_parent(code)]
+    alts = [image["alt"] for image in recorded("img")]
+    assert len(texts) > 5_000 and len(alts) > 50
+    assert sorted({found for text in [*texts, *alts] for found in not_plain(text, names=True)}) == []
 
 
 def test_a_section_begins_with_what_it_is_about_and_not_with_the_plan_of_a_notebook(recorded):
