@@ -71,19 +71,24 @@ def _about(parameters: dict[str, str | int]) -> str:
 
 
 def of_sizes(run: str) -> Short:
-    """Sizes: a row per cell, the article's figure beside ours."""
+    """Sizes: a row per cell, and the article's figure beside ours where it has one."""
     data = runs.load(run)
     table = cells.cell_table(data)
     has_figure = table["cell"].isin(cells.article_grid(data)["cell"])  # of the article, which had one allocator on each
     shown = pd.DataFrame({"base": cells.bases_in_words(table)}).join(table[["profile", "allocator"]])
-    shown["article 2021"] = table["article_bytes"].where(has_figure).map(format.megabytes)
-    shown["today"] = table[metrics.UNPACKED_BYTES].map(format.megabytes)
+    if has_figure.any():
+        shown["article 2021"] = table["article_bytes"].where(has_figure).map(format.megabytes)
+    shown["today" if has_figure.any() else "unpacked"] = table[metrics.UNPACKED_BYTES].map(format.megabytes)
     shown[metrics.APP_BYTES.label] = table[metrics.APP_BYTES].map(format.megabytes)
     shown["compressed"] = [compressed(cell) for cell in table.to_dict("records")]
     shown["base from"] = table["base_source"]
     works = ["yes" + (note and f" ({note})") for note in table["note"]]
     shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], works)
-    return f"run {run}: sizes in MB (1e6 bytes)", [list(shown), *shown.to_numpy().tolist()], range(3, 7)
+    return (
+        f"run {run}: sizes in MB (1e6 bytes)",
+        [list(shown), *shown.to_numpy().tolist()],
+        range(3, list(shown).index("base from")),
+    )
 
 
 def of_survival(run: str) -> Short:
