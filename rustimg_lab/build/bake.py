@@ -11,7 +11,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,16 +101,10 @@ def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:
     for cell in cells:
         groups.setdefault(cell.binary, []).append(cell)
 
-    with ThreadPoolExecutor(machine.parallel_builds()) as pool:
-        turn = _in_turn(groups, context.app)
-        futures = [pool.submit(_build_group, binary, groups[binary], context, copied) for binary in turn]
-        try:
-            for future in as_completed(futures):
-                yield from future.result()
-        except BaseException:
-            with process.stopping():
-                pool.shutdown(cancel_futures=True)
-            raise
+    calls = [(binary, groups[binary], context, copied) for binary in _in_turn(groups, context.app)]
+    with closing(process.side_by_side(_build_group, calls, machine.parallel_builds())) as outcomes:
+        for _, built in outcomes:
+            yield from built
 
 
 def image_tag(cell: Cell, app: App, cold: bool = False) -> str:

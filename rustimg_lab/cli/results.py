@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from rustimg_lab.cli import output, selection, types
 from rustimg_lab.cli.options import ACROSS, ADDITIONS, APP, BUILDER, CELLS, SOURCES, command, option
@@ -184,18 +183,16 @@ def _measure_both(options: SimpleNamespace) -> list[str]:
 @command(
     click.Argument(["file"], type=click.Path(path_type=Path)),
     option("--timeout", "seconds for each page", types.COUNT, 900),
+    option("--jobs", "pages to make at once; 1 for notebooks that build or measure", types.COUNT, 1),
 )
 def batch(options: SimpleNamespace) -> int:
-    """Make the report pages of a grid of parameters. FILE is as notebooks/batch.yaml. Needs no engine."""
+    """Make the report pages of a grid of parameters. FILE is as notebooks/batch.yaml. Needs no engine.
+
+    The same command resumes: a page that is newer than its inputs is not made again."""
+    from rustimg_lab.pipeline import progress
     from rustimg_lab.report import batch  # loads Jupyter's packages
 
     pages = batch.read(options.file)
-    table = Table("page", "outcome", box=None)
-
-    def on_page(number: int, page: batch.Page, outcome: str) -> None:
-        print(f"lab: {number} of {len(pages)}: {page}: {outcome}")
-        table.add_row(escape(str(page)), escape(outcome))
-
-    failures = batch.make(pages, options.timeout, on_page)
-    output.console.print(table)
+    with progress.rows("pages", list(map(str, pages)), output.console) as on_page:
+        failures = batch.make(pages, options.timeout, options.jobs, on_page)
     return output.exit_code(failures)

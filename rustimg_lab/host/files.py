@@ -5,6 +5,7 @@ import hashlib
 import io
 import shutil
 import tarfile
+import threading
 from pathlib import Path
 from typing import IO
 
@@ -37,8 +38,9 @@ def is_full(said: str | OSError) -> bool:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: what was there before stays until the new one is complete."""
-    part = path.with_name(f".{path.name}.part")
+    """Writes a file whole or not at all: what was there before stays until the new one is complete. Of two that write
+    it at once, the last one to be complete stays."""
+    part = path.with_name(f".{path.name}.{threading.get_native_id()}.part")
     try:
         part.write_text(text, encoding="utf-8")
         part.replace(path)

@@ -10,16 +10,18 @@ import subprocess
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, proxy
 from rustimg_lab.paths import STATE
 
+Made = TypeVar("Made")
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
 
@@ -96,6 +98,23 @@ def stopping() -> Iterator[None]:
         yield
     finally:
         _stopping.clear()
+
+
+def side_by_side(work: Callable[..., Made], calls: Iterable[tuple], jobs: int) -> Iterator[tuple[int, Made]]:
+    """Calls `work` with each of the `calls` (its arguments), `jobs` of them at once in threads. Yields the place of
+    each among the calls and what it returned, as they end. Raises what `work` raises.
+
+    Read it in `closing`: an error, or Ctrl-C, then begins no other call, and ends every streamed command.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        places = {pool.submit(work, *each): place for place, each in enumerate(calls)}
+        try:
+            for future in as_completed(places):
+                yield places[future], future.result()
+        except BaseException:
+            with stopping():
+                pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _start(args: list[str], **options: Any) -> subprocess.Popen:

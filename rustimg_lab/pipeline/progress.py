@@ -1,4 +1,4 @@
-"""Progress of builds and trials: live lines in a terminal, a line now and then in a file."""
+"""Progress of builds, trials and pages: live lines in a terminal, a line now and then in a file."""
 
 import re
 import time
@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from rustimg_lab.model.matrix import Binary
 
-QUIET_S = 10  # where output goes to a file: at most one line per binary in this many seconds
+QUIET_S = 10  # where output goes to a file: at most one line per row in this many seconds
 QUIET_TRIALS_S = 30
 _CARGO = re.compile(r"(Compiling|Downloaded|Finished|Updating|Downloading) \S+.*|error.*")
 
@@ -19,27 +20,42 @@ _CARGO = re.compile(r"(Compiling|Downloaded|Finished|Updating|Downloading) \S+.*
 @contextmanager
 def building(binaries: list[Binary], console: Console) -> Iterator[Callable[[Binary, str], None]]:
     """Yields the function that is told what each binary's build is doing; it may be called from any thread."""
-    if not _is_live(console):
-        yield _lines(console)
-        return
-    columns = SpinnerColumn(finished_text="."), TextColumn("{task.description}"), TimeElapsedColumn()
-    begun, finished = time.monotonic(), set()
-    with Progress(*columns, console=console) as bars:
-        whole = bars.add_task(f"{'binaries':28} none of {len(binaries)} yet", total=len(binaries))
-        tasks = {binary: bars.add_task(f"{binary.slug:28} waiting", total=1, start=False) for binary in binaries}
+    places = {binary: place for place, binary in enumerate(binaries)}
+    with rows("binaries", [binary.slug for binary in binaries], console) as show:
 
         def step(binary: Binary, text: str) -> None:
             done = text in ("built", "failed")
             if done or _worth_showing(text):
-                bars.start_task(tasks[binary])
-                bars.update(tasks[binary], description=f"{binary.slug:28} {escape(text[:60]):60}", completed=int(done))
-            if done:
-                finished.add(binary)
-                left = (time.monotonic() - begun) / len(finished) * (len(binaries) - len(finished))
-                told = f"{len(finished)} of {len(binaries)}, {_in_words(left)} left" if left else "all"
-                bars.update(whole, description=f"{'binaries':28} {told:60}", completed=len(finished))
+                show(places[binary], text, done)
 
         yield step
+
+
+@contextmanager
+def rows(what: str, names: list[str], console: Console) -> Iterator[Callable[[int, str, bool], None]]:
+    """A table with a row for each of the names, and the time since it began. Yields the function that gets the place of
+    a row, what it is doing, and whether that is all; it may be called from any thread."""
+    if not _is_live(console):
+        yield _lines(names, console)
+        return
+    name = TextColumn("{task.description}", markup=False, table_column=Column(max_width=console.width // 2))
+    rest = TextColumn("{task.fields[doing]}", markup=False, table_column=Column(ratio=1, no_wrap=True))
+    columns = SpinnerColumn(finished_text="."), name, TimeElapsedColumn(), rest
+    begun, finished = time.monotonic(), set()
+    with Progress(*columns, console=console, expand=True) as bars:
+        whole = bars.add_task(what, total=len(names), doing=f"none of {len(names)} yet")
+        tasks = [bars.add_task(name, total=1, start=False, doing="waiting") for name in names]
+
+        def show(place: int, text: str, done: bool) -> None:
+            bars.start_task(tasks[place])
+            bars.update(tasks[place], doing=text, completed=int(done))
+            if done:
+                finished.add(place)
+                left = (time.monotonic() - begun) / len(finished) * (len(names) - len(finished))
+                told = f"{len(finished)} of {len(names)}, {_in_words(left)} left" if left else "all"
+                bars.update(whole, doing=told, completed=len(finished))
+
+        yield show
 
 
 @contextmanager
@@ -79,16 +95,16 @@ def _in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
-def _lines(console: Console) -> Callable[[Binary, str], None]:
-    last: dict[Binary, float] = {}
+def _lines(names: list[str], console: Console) -> Callable[[int, str, bool], None]:
+    last: dict[int, float] = {}
 
-    def step(binary: Binary, text: str) -> None:
-        done, now = text in ("built", "failed"), time.monotonic()
-        if done or (_worth_showing(text) and now - last.get(binary, 0.0) > QUIET_S):
-            last[binary] = now
-            console.print(f"  {binary.slug}: {text}", markup=False, highlight=False, soft_wrap=True)
+    def show(place: int, text: str, done: bool) -> None:
+        now = time.monotonic()
+        if done or now - last.get(place, -QUIET_S) >= QUIET_S:
+            last[place] = now
+            console.print(f"  {names[place]}: {text}", markup=False, highlight=False, soft_wrap=True)
 
-    return step
+    return show
 
 
 def _worth_showing(text: str) -> bool:

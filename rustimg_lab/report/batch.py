@@ -6,19 +6,25 @@ list, every combination is taken (see `notebooks/batch.yaml`).
 
 import itertools
 import json
-import subprocess
+import re
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import papermill
 import yaml
 
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.paths import NOTEBOOKS, ROOT
-from rustimg_lab.report.notebooks import render
+from rustimg_lab.host import process
+from rustimg_lab.paths import NOTEBOOKS
+from rustimg_lab.report import notebooks
+
+_MEASURES = re.compile(r"\blab\.(build|measure)\(")
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,9 @@ def read(path: Path) -> list[Page]:
 def _pages(entry: object) -> list[Page]:
     if not isinstance(entry, dict) or not {"notebook", "run_name"} <= set(entry):
         raise LabError("an entry has `notebook` and `run_name`, and may have the notebook's parameters")
-    notebooks = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-    if entry["notebook"] not in notebooks:
-        raise unknown("notebook", str(entry["notebook"]), notebooks)
+    there = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    if entry["notebook"] not in there:
+        raise unknown("notebook", str(entry["notebook"]), there)
     known = papermill.inspect_notebook(str(NOTEBOOKS / f"{entry['notebook']}.ipynb"))
     values = {}
     for name, value in entry.items():
@@ -71,32 +77,63 @@ def _pages(entry: object) -> list[Page]:
     return [Page(str(each.pop("run_name")), entry["notebook"], each) for each in combinations]
 
 
-def make(pages: list[Page], timeout_s: float, on_page: Callable[[int, Page, str], None]) -> list[str]:
-    """Makes the pages, one after another, each in a process of its own that has `timeout_s`; returns a line on each
-    that failed. `on_page` hears how each came out. A page that is newer than all that it is made of is not made again.
+def make(pages: list[Page], timeout_s: int, jobs: int, on_page: Callable[[int, str, bool], None]) -> list[str]:
+    """Makes the pages, `jobs` of them at once, each in a process of its own that has `timeout_s`; returns a line on
+    each that failed. `on_page` gets the place of a page, what it is doing, and whether that is all. A page that is
+    newer than all that it is made of is not made again.
+
+    Raises LabError when a notebook would build or measure beside others. On Ctrl-C all kernels are stopped before the
+    interrupt goes on.
     """
-    failures = []
-    for number, page in enumerate(pages, 1):
-        begun = time.monotonic()
-        reason = _make_apart(page, timeout_s)
-        on_page(number, page, f"FAILED: {reason}" if reason else f"done in {time.monotonic() - begun:.0f} s")
-        failures += [f"{page}: {reason}"] if reason else []
-    return failures
+    for page in pages:
+        if jobs > 1 and _MEASURES.search((NOTEBOOKS / f"{page.notebook}.ipynb").read_text(encoding="utf-8")):
+            raise LabError(
+                f"{page.notebook} builds or measures, and notebooks beside it would disturb it; leave out --jobs"
+            )
+    calls = [(page, timeout_s, partial(on_page, place)) for place, page in enumerate(pages)]
+    with closing(process.side_by_side(_make, calls, jobs)) as done:
+        reasons = dict(done)
+    return [f"{page}: {reasons[place]}" for place, page in enumerate(pages) if reasons[place]]
 
 
-def _make_apart(page: Page, timeout_s: float) -> str:
-    """Why a page could not be made; "" when it was. A notebook's kernel ends with the process that began it."""
-    command = [sys.executable, "-m", "rustimg_lab.report.batch", page.run, page.notebook, json.dumps(page.parameters)]
+def _make(page: Page, timeout_s: int, on_page: Callable[[str, bool], None]) -> str:
+    """Why a page could not be made; "" when it was, or is there."""
+    on_page("running", False)
+    begun, reason = time.monotonic(), ""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace", timeout=timeout_s)
-    except subprocess.TimeoutExpired:
-        return f"not done within {timeout_s:.0f} s"
-    said = done.stderr.strip().rpartition("\n")[2]
-    return (said or f"its process ended with exit code {done.returncode}") if done.returncode else ""
+        unchanged = notebooks.is_rendered(page.run, page.notebook, page.parameters)
+        reason = "" if unchanged else _make_apart(page, timeout_s)
+        outcome = "unchanged" if unchanged else f"done in {time.monotonic() - begun:.0f} s"
+    except LabError as error:
+        reason = " ".join(str(error).split())
+    on_page(f"FAILED: {reason}" if reason else outcome, True)
+    return reason
+
+
+def _make_apart(page: Page, timeout_s: int) -> str:
+    """Why a page could not be made by a process of its own; "" when it was."""
+    about, printed = [page.run, page.notebook, json.dumps(page.parameters), str(timeout_s)], []
+    code = process.stream([sys.executable, "-m", __name__, *about], printed.append)
+    return ("".join(printed).strip().rpartition("\n")[2] or f"its process ended with exit code {code}") if code else ""
+
+
+def _main(run: str, notebook: str, parameters: str, timeout_s: str) -> None:
+    """Makes one page, within so many seconds. Whatever ends it, its kernel is stopped first."""
+
+    def expire(*_: object) -> None:
+        raise KeyboardInterrupt(f"not done within {timeout_s} s")
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell has it ignored
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGALRM, expire)
+    signal.alarm(int(timeout_s))
+    try:
+        notebooks.render(run, notebook, json.loads(parameters))
+    except LabError as error:
+        sys.exit(" ".join(str(error).split()))
+    except KeyboardInterrupt as ended:  # no other exception comes through the event loop of papermill
+        sys.exit(str(ended) or "interrupted")
 
 
 if __name__ == "__main__":
-    try:
-        render(*sys.argv[1:3], json.loads(sys.argv[3]))
-    except LabError as told:
-        sys.exit(" ".join(str(told).split()))
+    _main(*sys.argv[1:])

@@ -5,7 +5,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 
 import nbformat
@@ -16,7 +16,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.host import files, machine
+from rustimg_lab.host import files, machine, process
 from rustimg_lab.model.studies import SIZES
 from rustimg_lab.paths import ARTICLE, BASES, NOTEBOOKS, PACKAGE, PROBES_FILE, PROFILES, PUBLISHED, REPORTS
 from rustimg_lab.report import page
@@ -39,10 +39,17 @@ def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> P
     """
     document, executed = execute(run, notebook, parameters), _executed(run, notebook, parameters)
     written = executed.with_suffix(".html")
-    if not written.exists() or written.stat().st_mtime < executed.stat().st_mtime:
+    if not _has_page(executed):
         title = document.metadata["title"]
         files.write_whole(written, page.html(title, f"Run {run}.", [page.Part(without_sentinel(document))]))
     return written
+
+
+def is_rendered(run: str, notebook: str, parameters: dict) -> bool:
+    """Whether there is the page of a notebook, and `render` would leave it as it is. Raises LabError when the run is
+    unknown."""
+    executed = _executed(run, notebook, parameters)
+    return _kept(executed, _made_of(run, notebook, parameters)) is not None and _has_page(executed)
 
 
 def execute_all(
@@ -51,16 +58,12 @@ def execute_all(
     """`execute` for each run, notebook and its parameters, side by side, as many as this machine has CPUs; returns
     them in that order. `on_done` gets the number of those that are done. Raises LabError as `execute` does, and then
     begins no other."""
-    with ThreadPoolExecutor(machine.cpus()) as threads:
-        pending = [threads.submit(execute, *each) for each in wanted]
-        try:
-            for number, done in enumerate(as_completed(pending), 1):
-                done.result()
-                on_done(number)
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
-    return [each.result() for each in pending]
+    documents = {}
+    with closing(process.side_by_side(execute, wanted, machine.cpus())) as done:
+        for place, document in done:
+            documents[place] = document
+            on_done(len(documents))
+    return [documents[place] for place in range(len(wanted))]
 
 
 def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat.NotebookNode:
@@ -70,39 +73,57 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
     """
     if runs.load(run).rows.empty:
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` resumes it")
-    source, executed = NOTEBOOKS / f"{notebook}.ipynb", _executed(run, notebook, parameters)
-    parameters = {"run_name": run, **(parameters or {})}
-    known = papermill.inspect_notebook(str(source))
-    for parameter in parameters:
+    known = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
+    for parameter in ("run_name", *(parameters or {})):
         if parameter not in known:
             raise unknown("parameter", parameter, known)
-    executed.parent.mkdir(parents=True, exist_ok=True)
-    made_of, part = _made_of(run, source, parameters), executed.with_suffix(".part.ipynb")
-    if executed.exists():
-        document = nbformat.read(executed, as_version=4)
-        if document.metadata.get("made_of") == made_of:
-            return document
-    try:
-        # By sockets of this user's own, in a folder of this kernel's own: by themselves all would have the same names.
-        with tempfile.TemporaryDirectory(prefix="lab-kernel-") as sockets:
-            kernel = {"transport": "ipc", "ip": f"{sockets}/socket"}
+    made_of, executed = _made_of(run, notebook, parameters), _executed(run, notebook, parameters)
+    if (document := _kept(executed, made_of)) is None:
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        failed = executed.with_suffix(".failed.ipynb")
+        document = _run(NOTEBOOKS / f"{notebook}.ipynb", {"run_name": run, **(parameters or {})}, failed)
+        document.metadata["made_of"] = made_of
+        files.write_whole(executed, nbformat.writes(document))
+        failed.unlink(missing_ok=True)
+    return document
+
+
+def _run(source: Path, parameters: dict, failed: Path) -> nbformat.NotebookNode:
+    """Executes a notebook. Where it does not come to its end, what it came to is written to `failed`."""
+    # Sockets of this user's own, in a folder of this kernel's own: by themselves all would have the same names. What is
+    # executed is there too, until it is whole: two that execute one notebook at once write to files of their own.
+    with tempfile.TemporaryDirectory(prefix="lab-kernel-") as folder:
+        kernel = {"transport": "ipc", "ip": f"{folder}/socket", "connection_file": f"{folder}/kernel.json"}
+        part = Path(folder) / source.name
+        try:
             papermill.execute_notebook(
                 str(source), str(part), parameters, progress_bar=False, execution_timeout=CELL_TIMEOUT_S,
                 # Not `cwd`, by which papermill changes the folder of this whole process: others may be executed too.
                 resources={"metadata": {"path": str(NOTEBOOKS)}},
                 config=Config({"KernelManager": kernel, "NotebookClient": QUIET}),
             )  # fmt: skip
-    except PapermillExecutionError as error:
-        raise LabError(f"{part}: cell {error.exec_count} failed with {error.ename}: {error.evalue}") from None
-    except (CellTimeoutError, RuntimeError) as error:  # the latter: a kernel that has died, or does not answer
-        raise LabError(f"{part}: did not run to its end ({str(error).partition(chr(10))[0]})") from None
-    document = nbformat.read(part, as_version=4)
-    if not _is_complete(document):
-        raise LabError(f"{part}: did not run to its end; call again, or open it in JupyterLab")
-    document.metadata["made_of"] = made_of
-    files.write_whole(executed, nbformat.writes(document))
-    part.unlink()
-    return document
+            document = nbformat.read(part, as_version=4)
+            if _is_complete(document):
+                return document
+            why = "did not run to its end; call again, or open it in JupyterLab"
+        except PapermillExecutionError as error:
+            why = f"cell {error.exec_count} failed with {error.ename}: {error.evalue}"
+        except (CellTimeoutError, RuntimeError) as error:  # the latter: a kernel that has died, or does not answer
+            why = f"did not run to its end ({str(error).partition(chr(10))[0]})"
+        files.write_whole(failed, part.read_text(encoding="utf-8"))
+    raise LabError(f"{failed}: {why}")
+
+
+def _kept(executed: Path, made_of: str) -> nbformat.NotebookNode | None:
+    """What was executed before, where it was made of the same; else None."""
+    document = nbformat.read(executed, as_version=4) if executed.exists() else None
+    return document if document and document.metadata.get("made_of") == made_of else None
+
+
+def _has_page(executed: Path) -> bool:
+    """Whether there is a page that is as new as the executed notebook."""
+    written = executed.with_suffix(".html")
+    return written.exists() and written.stat().st_mtime >= executed.stat().st_mtime
 
 
 def _executed(run: str, notebook: str, parameters: dict | None) -> Path:
@@ -124,11 +145,12 @@ def without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return document
 
 
-def _made_of(run: str, source: Path, parameters: dict) -> str:
+def _made_of(run: str, notebook: str, parameters: dict | None) -> str:
     """The SHA-256 of all that the outputs of a notebook depend on, in hex."""
     texts = sorted((runs.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps({"run_name": run, **(parameters or {})}, sort_keys=True).encode())
     own = sorted(path for pattern in READERS for path in PACKAGE.glob(pattern))
+    source = NOTEBOOKS / f"{notebook}.ipynb"
     for path in [source, *runs.files(run), *texts, *own, ARTICLE, BASES, PROBES_FILE, PROFILES, PUBLISHED]:
         digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()

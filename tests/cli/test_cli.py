@@ -60,6 +60,8 @@ RECORDED = [
             ("measure", "--blocks", "0"),
             "lab: Invalid value for '--blocks': 0 is not in the range x>=1 (see ./lab measure",
         ),
+        (("batch", "--jobs", "0", "x"), "lab: Invalid value for '--jobs': 0 is not in the range x>=1 (see ./lab batch"),
+        (("batch", "--jobs", "x", "x"), "lab: Invalid value for '--jobs': 'x' is not a valid integer range"),
         (("measure", "--width", "5"), "lab: Invalid value for '--width': '5' is no percentage, as 5%"),
         (("bake", "--debian", "bookwurm"), "lab: unknown Debian release 'bookwurm': did you mean 'bookworm'?"),
         (("probe", "--with", "tzdat"), "lab: unknown addition 'tzdat': did you mean 'tzdata'?"),

@@ -1,16 +1,24 @@
-"""A grid of parameters, run through the command line; with notebooks that hang, die and fail."""
+"""A grid of parameters, run through the command line; with notebooks that hang, die, fail and are interrupted."""
 
+import os
+import pty
+import re
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import nbformat
 import pytest
+from support.lab import wait_for
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
 from rustimg_lab.report import batch
 from rustimg_lab.report import notebooks as report_notebooks
+from rustimg_lab.report.format import SENTINEL
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 
@@ -20,9 +28,11 @@ def test_the_example_makes_every_combination_and_nothing_twice(lab):
     done = lab("batch", "notebooks/batch.yaml", **NO_ENGINE)
     assert done.returncode == 0, done.stderr
     pages = sorted((REPORTS / "recorded" / "allocators").glob("*.html"))
-    assert len(pages) == 2 * 2 and done.stdout.count("done in") == 2 * (1 + 2 + 4)
+    assert len(pages) == 2 * 2 and done.stdout.count(": running\n") == 1 + 2 + 4
+    assert len(re.findall("done in|unchanged", done.stdout)) == 1 + 2 + 4 and done.stdout.count("done in") >= 4
     made = {page: page.stat().st_mtime_ns for page in pages}
-    assert lab("batch", "notebooks/batch.yaml", **NO_ENGINE).returncode == 0
+    again = lab("batch", "notebooks/batch.yaml", **NO_ENGINE)
+    assert again.returncode == 0 and again.stdout.count(": unchanged\n") == 1 + 2 + 4
     assert {page: page.stat().st_mtime_ns for page in pages} == made
 
 
@@ -30,7 +40,7 @@ def test_pages_that_are_made_at_once_take_each_others_kernels_for_none_of_theirs
     started = []
     for run in ("recorded/fd", "recorded/bat", "recorded/miniserve", "recorded/ladder"):
         (REPORTS / run / "01_sizes.ipynb").unlink(missing_ok=True)  # or it would not be executed again
-        command = [sys.executable, "-m", "rustimg_lab.report.batch", run, "01_sizes", "{}"]
+        command = [sys.executable, "-m", "rustimg_lab.report.batch", run, "01_sizes", "{}", "300"]
         started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True))
     for process in started:
         said = process.communicate(timeout=300)[1]
@@ -48,31 +58,43 @@ def notebooks(tmp_path, monkeypatch):
         last = 4 if name == "stops" else len(document.cells)
         document.cells = [*document.cells[:3], nbformat.v4.new_code_cell(line), *document.cells[4:last]]
         nbformat.write(document, copy / f"{name}.ipynb")
-    monkeypatch.setattr(batch, "NOTEBOOKS", copy)
-    monkeypatch.setattr(report_notebooks, "NOTEBOOKS", copy)
+    _use(copy, tmp_path, monkeypatch)
     return copy
 
 
-def test_a_notebook_that_hangs_or_dies_is_named_and_the_rest_are_done(notebooks, tmp_path, monkeypatch):
+def _use(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a folder that of the notebooks, also for processes that begin below this one."""
+    for module in (batch, report_notebooks):
+        monkeypatch.setattr(module, "NOTEBOOKS", folder)
     package = tmp_path / "site"
     package.mkdir()
     (package / "sitecustomize.py").write_text(
-        f"from rustimg_lab import paths\nfrom pathlib import Path\npaths.NOTEBOOKS = Path({str(notebooks)!r})\n"
+        f"from rustimg_lab import paths\nfrom pathlib import Path\npaths.NOTEBOOKS = Path({str(folder)!r})\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{package}:{ROOT}")
-    file = tmp_path / "grid.yaml"
+
+
+def _grid(path: Path, *names: str) -> Path:
+    path.write_text("".join(f"- {{notebook: {name}, run_name: recorded}}\n" for name in names))
+    return path
+
+
+@pytest.mark.usefixtures("notebooks")
+def test_a_notebook_that_hangs_or_dies_is_named_and_the_rest_are_done(tmp_path):
     names = ["hangs", "dies", "stops", "01_sizes"]
-    file.write_text("".join(f"- {{notebook: {name}, run_name: recorded}}\n" for name in names))
-    heard = []
-    failed = batch.make(batch.read(file), 60, lambda number, page, outcome: heard.append((page.notebook, outcome)))
-    assert [name for name, _ in heard] == names
-    outcomes = dict(heard)
+    heard, pages = [], batch.read(_grid(tmp_path / "grid.yaml", *names))
+    (REPORTS / "recorded" / "01_sizes.html").unlink(missing_ok=True)
+    failed = batch.make(pages, 60, 1, lambda place, outcome, over: heard.append((names[place], outcome, over)))
+    assert heard[::2] == [(name, "running", False) for name in names]
+    assert [(name, over) for name, _, over in heard[1::2]] == [(name, True) for name in names]
+    outcomes = {name: outcome for name, outcome, _ in heard[1::2]}
     assert outcomes["hangs"] == "FAILED: not done within 60 s"
     assert outcomes["dies"].startswith("FAILED: ") and "kernel" in outcomes["dies"].lower()
     assert "did not run to its end" in outcomes["stops"]
     assert outcomes["01_sizes"].startswith("done in")
-    for name in ("hangs", "dies", "stops"):
-        (REPORTS / "recorded" / f"{name}.ipynb").unlink(missing_ok=True)
+    for name in ("dies", "stops"):
+        (REPORTS / "recorded" / f"{name}.failed.ipynb").unlink()
+    assert not [path for name in names[:3] for path in (REPORTS / "recorded").glob(f"*{name}*")]
     assert len(failed) == 3 and all(f"{name} recorded: " in line for name, line in zip(names, failed, strict=False))
 
 
@@ -103,4 +125,153 @@ def test_an_unknown_run_fails_its_page_alone(tmp_path, lab):
     file.write_text("- {notebook: 01_sizes, run_name: [recoded, recorded]}\n")
     done = lab("batch", str(file), **NO_ENGINE)
     assert done.returncode == 1
-    assert "unknown run 'recoded': did you mean 'recorded'" in done.stderr and "1 of 2" in done.stdout
+    assert "failed: 01_sizes recoded: unknown run 'recoded': did you mean 'recorded'" in done.stderr
+    assert re.search("^  01_sizes recorded: (done in|unchanged)", done.stdout, re.MULTILINE)
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Makes tiny notebooks of their lines by name. Each adds a line with its process to `NAME.log` in `tmp_path`."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    _use(folder, tmp_path, monkeypatch)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    made = []
+
+    def make(**lines: str) -> Path:
+        for name, line in lines.items():
+            parameters = nbformat.v4.new_code_cell('run_name: str = ""', metadata={"tags": ["parameters"]})
+            head = f"import os, time\nfrom pathlib import Path\nfolder = Path({str(tmp_path)!r})\n"
+            log = f"with (folder / '{name}.log').open('a') as log:\n    print(os.getpid(), file=log, flush=True)\n"
+            cells = [
+                nbformat.v4.new_markdown_cell(f"# {name}"),
+                parameters,
+                nbformat.v4.new_code_cell(head + log + line),
+            ]
+            document = nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell(f"print({SENTINEL!r})")])
+            document.metadata |= {
+                "title": name,
+                "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+            }
+            nbformat.write(document, folder / f"{name}.ipynb")
+            made.append(name)
+        return _grid(tmp_path / "grid.yaml", *lines)
+
+    yield make
+    for name in made:
+        for path in (REPORTS / "recorded").glob(f"{name}.*"):
+            path.unlink()
+
+
+def _left_behind(tmp_path: Path) -> list[Path]:
+    """Sockets of kernels, and files that are half written."""
+    return [*(tmp_path / "tmp").iterdir(), *(REPORTS / "recorded").glob(".*")]
+
+
+def _executed(tmp_path: Path, name: str) -> list[int]:
+    """The processes of the kernels that have executed a notebook."""
+    log = tmp_path / f"{name}.log"
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+MEET = """(folder / "{own}.here").touch()
+while not (folder / "{other}.here").exists():
+    time.sleep(0.05)
+"""
+
+
+def test_notebooks_are_executed_side_by_side_and_one_that_fails_stops_no_other(tiny, tmp_path, lab):
+    file = tiny(
+        one=MEET.format(own="one", other="two"), fails="raise ValueError('no\\nluck')",
+        two=MEET.format(own="two", other="one"), last="1",
+    )  # fmt: skip
+    done = lab("batch", "--jobs", "2", "--timeout", "120", str(file))
+    assert done.returncode == 1
+    failed = REPORTS / "recorded" / "fails.failed.ipynb"
+    said = f"{failed}: cell 3 failed with ValueError: no luck"
+    assert done.stderr == f"lab: failed: fails recorded: {said}\n"
+    lines = done.stdout.splitlines()
+    assert lines.count(f"  fails recorded: FAILED: {said}") == 1
+    for name in ("one", "two", "last"):
+        assert lines.count(f"  {name} recorded: running") == 1
+        assert len([line for line in lines if line.startswith(f"  {name} recorded: done in ")]) == 1
+        assert (REPORTS / "recorded" / f"{name}.html").exists()
+    assert len(lines) == 2 * 4 and _left_behind(tmp_path) == []
+    again = lab("batch", "--jobs", "2", str(file))
+    assert again.stdout.count("recorded: unchanged\n") == 3 and again.stdout.count("FAILED") == 1
+    assert [len(_executed(tmp_path, name)) for name in ("one", "two", "last", "fails")] == [1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_batch_that_is_ended_leaves_no_process_and_resumes(tiny, tmp_path, lab, number):
+    wait = 'while not (folder / "go").exists():\n    time.sleep(0.05)'
+    file = tiny(first="1", waits=wait, stays=wait, pending="1")
+    command = [sys.executable, "-m", "rustimg_lab", "batch", "--jobs", "2", str(file)]
+    begun = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert wait_for(lambda: _executed(tmp_path, "waits") and _executed(tmp_path, "stays"), 120)
+        below = _descendants(begun.pid)
+        assert len(below) >= 4  # two pages, two kernels
+        begun.send_signal(number)
+        said = begun.communicate(timeout=60)[1]
+    finally:
+        begun.kill()
+    assert wait_for(lambda: not [pid for pid in below if Path(f"/proc/{pid}").exists()], 20)
+    assert (REPORTS / "recorded" / "first.html").exists()
+    assert [path for name in ("waits", "stays") for path in (REPORTS / "recorded").glob(f"*{name}*")] == []
+    assert _left_behind(tmp_path) == [] and _executed(tmp_path, "pending") == []
+    if number != signal.SIGKILL:
+        assert begun.returncode == 130 and said == "lab: interrupted; the same command goes on from here\n"
+    (tmp_path / "go").touch()
+    done = lab("batch", "--jobs", "2", str(file))
+    assert done.returncode == 0, done.stderr
+    counts = {name: len(_executed(tmp_path, name)) for name in ("first", "waits", "stays", "pending")}
+    assert counts == {"first": 1, "waits": 2, "stays": 2, "pending": 1}
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes below a process."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [
+        each for task in tasks for child in map(int, task.read_text().split()) for each in (child, *_descendants(child))
+    ]
+
+
+def test_two_batches_at_once_on_one_folder_leave_whole_pages(tiny, tmp_path):
+    names = ["one", "two", "three"]
+    file = tiny(**dict.fromkeys(names, "print('x' * 100_000)\ntime.sleep(1)"))
+    command = [sys.executable, "-m", "rustimg_lab", "batch", "--jobs", "2", str(file)]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    for each in both:
+        said = each.communicate(timeout=300)
+        assert each.returncode == 0, said
+    assert any(len(_executed(tmp_path, name)) == 2 for name in names)  # or they did not meet
+    for name in names:
+        nbformat.validate(nbformat.read(REPORTS / "recorded" / f"{name}.ipynb", as_version=4))
+        assert (REPORTS / "recorded" / f"{name}.html").read_text().endswith("</html>")
+    assert _left_behind(tmp_path) == []
+
+
+def test_on_a_terminal_there_is_a_live_table(tiny):
+    file = tiny(one="1", two="raise ValueError('no luck')")
+    reading, writing = pty.openpty()
+    command = [sys.executable, "-m", "rustimg_lab", "batch", str(file)]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    begun = subprocess.Popen(command, cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, env=environment)
+    os.close(writing)
+    shown = b""
+    with suppress(OSError):  # EIO: there is nobody left who writes to it
+        while some := os.read(reading, 4096):
+            shown += some
+    os.close(reading)
+    assert begun.wait(60) == 1 and b"no luck" in begun.stderr.read()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"one recorded +\d:\d\d:\d\d running .*\n.*two recorded +-:--:-- waiting ", text)
+    assert re.search(r"pages +\S+ all .*\n.*one recorded +\S+ done in \d+ s.*\n.*two recorded +\S+ FAILED: ", text)
+
+
+def test_a_notebook_that_measures_is_not_executed_beside_others(tiny):
+    pages = batch.read(tiny(one="1", measures="if False:\n    lab.measure([], 'x')"))
+    with pytest.raises(LabError, match="measures builds or measures, and notebooks beside it would disturb it"):
+        batch.make(pages, 60, 2, lambda *about: pytest.fail("something was begun"))
