@@ -137,18 +137,22 @@ def recommend(
 
     Limits are `max_transfer_mb`, `max_memory_mb` and `max_startup_ms`; 0 is none. `min_throughput` is a fraction
     of the best cell's. `shell` requires one in the image, `stable` rules out unstable compiler flags. `workload` is of
-    the studies (default: the first). Raises LabError when a limit is unknown, or on something that the run did not
-    measure."""
+    the studies (default: the first). Without any of these constraints, the goal is the one that the report of the run
+    begins with. Raises LabError when a limit is unknown, or on something that the run did not measure."""
     from rustimg_lab.analysis.recommendation import Wishes
     from rustimg_lab.errors import unknown
     from rustimg_lab.model.metrics import CRITERIA
+    from rustimg_lab.report import summary
     from rustimg_lab.widgets.run import Recommendation
 
     names = {"max_transfer_mb": "transfer", "max_memory_mb": "memory", "max_startup_ms": "startup"}
     for name in most.keys() - names:
         raise unknown("limit", name, names)
     limits = {names[name]: limit * CRITERIA[names[name]].divisor for name, limit in most.items() if limit}
-    return Recommendation(load(run), Wishes(limits, min_throughput, shell, stable), workload)
+    found, wishes = load(run), Wishes(limits, min_throughput, shell, stable)
+    if wishes == Wishes(stable=True):
+        wishes = summary.first_goal(found.data, workload)
+    return Recommendation(found, wishes, workload)
 
 
 def report(run: str, form: str = "html") -> Path:

@@ -26,7 +26,7 @@ from rustimg_lab.store import runs
 CELL_TIMEOUT_S = 300
 # What the outputs of a notebook depend on, beside its run and `data/`: the modules that it loads, below the package.
 READERS = ("*.py", "model/*.py", "store/*.py", "analysis/*.py", "widgets/*.py", "host/files.py")
-READERS += ("report/views/*.py", "report/plots/*.py", "report/format.py")
+READERS += ("report/views/*.py", "report/plots/*.py", "report/format.py", "report/summary.py")
 # Without the line that a kernel may log when it ends.
 QUIET = {"extra_arguments": ["--log-level=CRITICAL"]}
 

@@ -70,6 +70,12 @@ def best(runs: dict[str, RunData]) -> list[Answer]:
     return found
 
 
+def first_goal(run: RunData, workload: str = "") -> Wishes:
+    """The first of `GOALS` that a run has a cell for: what its page begins with. The last where it has none."""
+    met = (wishes for wishes in GOALS.values() if (found := _chosen(run, wishes, workload)) and found.picked)
+    return next(met, Wishes(stable=True))
+
+
 def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
     """What each allocator changes against malloc of the C library, as text: a row per CPU, workload, number of worker
     threads, C library and allocator, with a column per metric; empty where no run compares any. Of several studies of
@@ -175,9 +181,9 @@ def notes(runs: dict[str, RunData]) -> list[str]:
     return said
 
 
-def _chosen(run: RunData, wishes: Wishes) -> recommendation.Choice | None:
+def _chosen(run: RunData, wishes: Wishes, workload: str = "") -> recommendation.Choice | None:
     try:
-        return recommendation.choose(run, wishes)
+        return recommendation.choose(run, wishes, workload)
     except LabError:  # the run has not measured what is asked
         return None
 

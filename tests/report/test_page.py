@@ -22,6 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 from support.plain_words import not_plain
 
+import rustimg_lab
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import tools
@@ -138,7 +139,7 @@ def test_a_page_loads_nothing_and_can_be_heard(run):
     soup = BeautifulSoup(text, "html.parser")
     assert all(each["src"].startswith("data:image/webp;base64,") for each in soup(src=True))
     assert not soup(["link", "iframe", "object", "embed", "video", "audio", "base"]) and not soup(srcset=True)
-    assert not re.search(r"@import|url\(", "".join(each.text for each in soup("style")))
+    assert not re.search(r"@import|url\((?!#dark\))", "".join(each.text for each in soup("style")))
     assert len(soup("script")) == 1
     assert "default-src 'none'" in soup.find("meta", attrs={"http-equiv": True})["content"]
     assert all(len(image["alt"]) > 40 for image in soup("img")) and soup("img")
@@ -292,6 +293,27 @@ def test_of_two_runs_with_one_cell_each_has_its_own_dockerfile():
 def test_what_shows_a_run_needs_no_engine():
     code = "import sys; from rustimg_lab.report import page, plots, terminal, views; print('docker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_the_notebook_of_the_choice_has_the_goal_that_the_page_begins_with():
+    run = runs.load("recorded/service")
+    first = summary.best({"recorded/service": run})[0]
+    said = views.recommendation.evidence(recommendation.choose(run, summary.GOALS[first.goal]))
+    cells = notebooks.execute("recorded/service", "05_choose").cells
+    data = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    shown = "".join(each.get("text/markdown", "") for each in data)
+    assert first.goal == next(iter(summary.GOALS)) and all(line in shown for line in said)
+
+
+def test_without_constraints_every_run_is_recommended_the_cell_that_its_page_begins_with():
+    goals = set()
+    for name in (f"recorded/{path.name}" for path in sorted(RECORDED.iterdir())):
+        if answers := summary.best({name: runs.load(name)}):
+            found = rustimg_lab.recommend(name)
+            assert (found.cell, found.choice.wishes) == (answers[0].cell, summary.GOALS[answers[0].goal])
+            goals.add(answers[0].goal)
+    assert len(goals) > 1
+    assert rustimg_lab.recommend("recorded/service", stable=False).choice.wishes == recommendation.Wishes()
 
 
 def test_several_runs_make_one_page_and_two_apps_none(lab):
