@@ -1,6 +1,9 @@
 """A real browser: the page that is shared, and JupyterLab on every notebook. Screenshots are kept in
 reports/screenshots."""
 
+import base64
+import colorsys
+import io
 import json
 import os
 import re
@@ -15,12 +18,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from rustimg_lab.host import machine, tools
 from rustimg_lab.model import probes
 from rustimg_lab.paths import NOTEBOOKS, RECORDED, REPORTS, ROOT, RUNS
 from rustimg_lab.report import notebooks, publish
+from rustimg_lab.report import page as page_of_parts
+from rustimg_lab.report.plots import sizes, style
 
 pytestmark = pytest.mark.browser
 
@@ -83,6 +89,59 @@ def test_the_page_asks_for_nothing_and_nothing_overflows(browser, written, width
         if width < 640:  # rows are lists there: no column is out of sight
             cut = "[...document.querySelectorAll('.table')].filter(e => e.scrollWidth > e.clientWidth + 1)"
             assert page.evaluate(f"{cut}.map(e => e.innerText.slice(0, 80))") == []
+
+
+def test_on_a_dark_screen_a_figure_has_the_page_s_ground_and_text_and_its_own_hues(browser, tmp_path):
+    named = [tuple(bytes.fromhex(colour[1:])) for colour in style.SCALE]
+    # What names are written on: the most opaque colours of `plots.sizes.icicle`.
+    under = [tuple(round(255 + sizes.OPAQUE[0] * (v - 255)) for v in colour) for colour in named[:2]]
+    colours = [(255, 255, 255), (0, 0, 0), *under, *named]
+    picture, written = Image.new("RGB", (40 * len(colours), 40)), io.BytesIO()
+    for place, colour in enumerate(colours):
+        picture.paste(colour, (40 * place, 0, 40 * place + 40, 40))
+    picture.save(written, "PNG")
+    output = nbformat.v4.new_output("display_data", {"image/png": base64.b64encode(written.getvalue()).decode()})
+    cells = [nbformat.v4.new_markdown_cell("# Colours"), nbformat.v4.new_code_cell("1", outputs=[output])]
+    part = page_of_parts.Part(nbformat.v4.new_notebook(cells=[*cells, nbformat.v4.new_code_cell("2")]))
+    (tmp_path / "page.html").write_text(page_of_parts.html("Colours", "", [part]))
+    shown = {}
+    for scheme in ("light", "dark"):
+        with browser.new_context(color_scheme=scheme, viewport={"width": 1280, "height": 600}) as context:
+            page = context.new_page()
+            page.goto((tmp_path / "page.html").as_uri())
+            taken = Image.open(io.BytesIO(page.locator("figure img").screenshot())).convert("RGB")
+            shown[scheme] = [taken.getpixel((40 * place + 20, 20)) for place in range(len(colours))]
+            ground, text = page.evaluate(
+                "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+            )
+            page.emulate_media(media="print")
+            assert page.evaluate("getComputedStyle(document.images[0]).filter") == "none"
+    assert (
+        max(abs(a - b) for pair in zip(shown["light"], colours, strict=True) for a, b in zip(*pair, strict=True)) <= 8
+    )
+    of_page = [tuple(map(int, re.findall(r"\d+", colour))) for colour in (ground, text)]
+    assert (
+        max(abs(a - b) for pair in zip(shown["dark"], of_page, strict=False) for a, b in zip(*pair, strict=True)) <= 2
+    )
+    for light, dark in zip(colours[2:], shown["dark"][2:], strict=True):
+        hues = [colorsys.rgb_to_hsv(*(each / 255 for each in colour))[0] for colour in (light, dark)]
+        if light != (0x9A, 0x9A, 0x9A):  # which has none
+            assert abs((hues[0] - hues[1] + 0.5) % 1 - 0.5) < 0.03, (light, dark)
+        assert light not in under or min(_contrast(dark, shown["dark"][1]), _contrast(light, (0, 0, 0))) > 4.5, (
+            light,
+            dark,
+        )
+        assert _contrast(dark, shown["dark"][0]) > 0.6 * _contrast(light, (255, 255, 255)), (light, dark)
+
+
+def _contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
+    """The ratio of the luminances of two colours, as WCAG has it."""
+    parts = [
+        [(v / 255 + 0.055) ** 2.4 / 1.055**2.4 if v > 10 else v / 255 / 12.92 for v in colour]
+        for colour in (one, other)
+    ]
+    low, high = sorted(0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in parts)
+    return (high + 0.05) / (low + 0.05)
 
 
 def test_what_is_folded_or_of_another_run_is_printed_too(browser, written):

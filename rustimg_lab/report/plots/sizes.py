@@ -23,6 +23,8 @@ from rustimg_lab.report.plots.style import (
     write_beside,
 )
 
+OPAQUE = (0.5, 0.25, 0.4)  # boxes of a cell: its parts, and in turn what is in these; names are written on all
+
 
 def ladder(found: pd.DataFrame) -> Plot:
     """Bytes on disk and over the network of each profile on one base. `found` is one group of `cells.ladder`."""
@@ -89,9 +91,9 @@ def icicle(parts: pd.DataFrame, title: str) -> Plot:
     axes.set_xlim(0, parts["size_bytes"].sum() / MEGABYTE)
     left = 0.0
     for owner, own in parts.groupby("owner", sort=False):
-        _part(axes, owner, left, own["size_bytes"].sum(), 1, {"color": colours[owner], "alpha": 0.8})
+        _part(axes, owner, left, own["size_bytes"].sum(), 1, {"color": colours[owner], "alpha": OPAQUE[0]})
         for number, (name, size) in enumerate(own.nlargest(len(own), "size_bytes")[["name", "size_bytes"]].to_numpy()):
-            _part(axes, name, left, size, 0, {"color": colours[owner], "alpha": 0.6 if number % 2 else 0.4})
+            _part(axes, name, left, size, 0, {"color": colours[owner], "alpha": OPAQUE[1 + number % 2]})
             left += size
     largest = parts.nlargest(8, "size_bytes")
     tell(axes, title, "the largest parts of the image in MB", largest["name"], largest["size_bytes"] / MEGABYTE)
