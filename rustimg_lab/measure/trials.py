@@ -31,8 +31,9 @@ def run_in_turns(
     on_trial: Callable[[int, int, str], None] = lambda done, planned, what: None,
     is_enough: Callable[[plan.Study, Run, int], bool] = lambda study, run, blocks: False,
 ) -> list[str]:
-    """Run what of the studies is not in the run yet, a block of each in turn, and return a line on each trial that was
-    given up. Blocks of one number are so neighbours in time: what the machine does meanwhile is in all of them.
+    """Run what of the studies is not in the run yet, a block of each in turn, and return a line on the trials that were
+    given up, by treatment and reason. Blocks of one number are so neighbours in time: what the machine does meanwhile
+    is in all of them.
 
     A study comes with what returns the numbers of one trial of it or raises Lost. `on_trial` hears how many trials of
     how many this call has done, and which is next. `is_enough` says before each block whether those that are there, so
@@ -41,7 +42,7 @@ def run_in_turns(
     for study, _ in studies:
         plan.going_on(study, run)
     here = capabilities.holds(run.environment, "same_kernel")
-    given_up: list[str] = []
+    given_up: dict[tuple[str, str, str], list[str]] = {}
     attempts = {study.name: _attempts(study, run) for study, _ in studies}
     todo: dict[tuple[int, str], list[tuple[int, plan.Treatment]]] = {}
     for study, _ in studies:
@@ -65,10 +66,13 @@ def run_in_turns(
                     )  # fmt: skip
                     tried = [*tried, found[-1].ok]
                 if not tried[-1]:
-                    given_up.append(f"{study.name}, block {block + 1}, {treatment.name}: {found[-1].reason}")
+                    given_up.setdefault((study.name, treatment.name, found[-1].reason), []).append(str(block + 1))
                 done += 1
     on_trial(done, planned, "done")
-    return given_up
+    return [
+        f"{study}, block{'s' * (len(blocks) > 1)} {', '.join(blocks)}, {name}: {reason}"
+        for (study, name, reason), blocks in given_up.items()
+    ]
 
 
 def _is_over(tried: list[bool]) -> bool:

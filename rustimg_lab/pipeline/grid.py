@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 
+from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.build import bases, inputs, package_db
 from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import client, local_registry
@@ -43,7 +44,12 @@ def run_grid(request: Request, cells: list[Cell], study: tuple[list[Cell], Plann
     with open_session(request, bases_of(cells, with_tools)) as session:
         runs.refuse_mixed(session.run, cells)
         failures = _build_and_measure(Batch(cells, app), session)
-        if plan:
+        if plan and app.serve:  # what is measured is the program that was checked
+            works = cell_table(runs.load(session.run.name)).query("ok")["cell"]
+            studied = [cell for cell in studied if cell.slug in {*works}]
+        if plan and not studied:
+            session.say("note: no study: none of its cells works")
+        elif plan:
             try:
                 with client.readable_errors():
                     studies.run_planned([Batch(studied, app.server, app.server.name)], session, plan, failures)

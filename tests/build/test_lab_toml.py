@@ -458,6 +458,10 @@ def test_a_server_that_listens_elsewhere_is_a_row_with_its_last_words(lab, own_s
     folder, name = own_server
     told = (folder / lab_toml.FILE).read_text()
     (folder / lab_toml.FILE).write_text(told.replace("ANSWERS_ON", "ANSWER_ON"))
-    done, cells = call(lab, folder, name, "--profiles", "baseline", "--blocks", "0")
+    done, cells = call(lab, folder, name, "--profiles", "baseline", "--blocks", "2")
     assert done.returncode == 1
     assert cells["baseline"]["reason"].startswith("no answer within 20 s; it listens on 127.0.0.1 port ")
+    assert (
+        "note: no study: none of its cells works" in done.stdout + done.stderr
+        and not runs.load(name).environment.studies
+    )
