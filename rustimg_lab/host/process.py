@@ -75,6 +75,8 @@ def stream(args: list[str], on_line: Callable[[str], None]) -> int:
         return -signal.SIGINT
     process = _start(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     _running.add(process)
+    if _stopping.is_set():  # since it was asked above: `stopping` may have looked before this one was there
+        process.send_signal(signal.SIGINT)
     try:
         for line in process.stdout:
             on_line(line)
@@ -104,7 +106,7 @@ def side_by_side(work: Callable[..., Made], calls: Iterable[tuple], jobs: int) -
     """Calls `work` with each of the `calls` (its arguments), `jobs` of them at once in threads. Yields the place of
     each among the calls and what it returned, as they end. Raises what `work` raises.
 
-    Read it in `closing`: an error, or Ctrl-C, then begins no other call, and ends every streamed command.
+    Read it in `closing`: on an error, or Ctrl-C, no other streamed command begins, and those that run are ended.
     """
     with ThreadPoolExecutor(jobs) as pool:
         places = {pool.submit(work, *each): place for place, each in enumerate(calls)}
