@@ -222,7 +222,7 @@ def test_a_batch_that_is_ended_leaves_no_process_and_resumes(tiny, tmp_path, lab
     assert [path for name in ("waits", "stays") for path in (REPORTS / "recorded").glob(f"*{name}*")] == []
     assert _left_behind(tmp_path) == [] and _executed(tmp_path, "pending") == []
     if number != signal.SIGKILL:
-        assert begun.returncode == 130 and said == "lab: interrupted; the same command goes on from here\n"
+        assert begun.returncode == 130 and said == "lab: interrupted; run the same command to resume\n"
     (tmp_path / "go").touch()
     done = lab("batch", "--jobs", "2", str(file))
     assert done.returncode == 0, done.stderr
