@@ -36,6 +36,7 @@ from rustimg_lab.engine.images import find_image
 from rustimg_lab.host import machine, process, tools
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import App
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import ARTICLE, PROFILES
 from rustimg_lab.model.matrix import ARTICLE_BASES as BASES
@@ -167,7 +168,7 @@ def _articles_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
             for base in map(matrix.base, BASES):
                 text = (HERE / "article" / f"Dockerfile.{base.name}").read_text()
                 if profile == "optimized":
-                    target = "" if base.target == matrix.GNU else f"{base.target}/"
+                    target = "" if base.libc == "gnu" else f"{NATIVE.rust(base.libc)}/"
                     cargo = next(line for line in text.splitlines() if line.lstrip().startswith("cargo build"))
                     text = text.replace(cargo, f"{cargo}\n\nRUN strip -s /myip/target/{target}release/myip")
                 source = folder / f"Dockerfile.{base.name}.{profile}"

@@ -189,7 +189,8 @@ def applies() -> None:
     wall = pd.DataFrame(steps).groupby("step")["wall_s"].median()
     cold, again = wall["lab, from cold"], wall["lab, unchanged call, measuring and report included"]
     rows = {
-        "Architectures": f"Linux on {', '.join(each.value for each in Architecture)}. No other was tried.",
+        "Architectures": f"Images for {' and '.join(each.debian for each in Architecture)}, built on Linux on x86_64. "
+        "[Images for arm64](docs/arm64.md).",
         "Engines": "Docker Engine 20.10 to 28.5, rootless too, and Podman 5: [what was tried](docs/engines.md).",
         "Root": "Only to install `mmdebstrap` and Chromium, for base images of Debian packages where user namespaces "
         "are off, and for deploy studies.",

@@ -8,7 +8,7 @@ from rustimg_lab.model.bases import everything
 from rustimg_lab.model.names import SUBSTITUTE, additions_of
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.paths import ARTICLE
-from rustimg_lab.store.rows import NOTE
+from rustimg_lab.store.rows import NOT_STARTED, NOTE
 from rustimg_lab.store.runs import RunData, current
 
 ARTICLES_APP = "myip"  # of which the article has figures
@@ -46,7 +46,7 @@ def cell_table(run: RunData) -> pd.DataFrame:
 
     table = factors.join(wide)
     table["reason"] = reasons.reindex(table.index).fillna("")
-    table["ok"] = table["runs"].eq(True) & table["reason"].eq("")
+    table["ok"] = table["runs"].isin([True, NOT_STARTED]) & table["reason"].eq("")
     table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
     notes = single[single["detail"].str.startswith(NOTE)].groupby("cell")["detail"]
     told = notes.agg(lambda texts: "; ".join(text.removeprefix(NOTE).partition(";")[0] for text in texts))

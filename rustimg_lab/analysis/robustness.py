@@ -8,20 +8,22 @@ import pandas as pd
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics, probes
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.matrix import WITH
 from rustimg_lab.model.names import additions_of, cell_in_words
 from rustimg_lab.store.runs import RunData
 
 
 def matrix(run: RunData) -> pd.DataFrame:
-    """The outcome of each probe (run, in the order of `PROBES`) of each cell (columns, as they were probed): one of
-    `OUTCOMES`, or "" where it could not be made. Raises LabError when the run has none at all."""
+    """The outcome of each probe of the run (in the order of `PROBES`) of each cell (columns, as they were probed): one
+    of `OUTCOMES`, or "" where it could not be made. Raises LabError when the run has none at all."""
     found = newest(run)
     probed = found[found["metric"].isin(probes.PROBES) & found["ok"]]
     if not is_probed(run):
         raise LabError(f"run '{run.name}' has probed no image: `./lab probe` does")
     table = probed.pivot(index="metric", columns="cell", values="value")
-    table = table.reindex(index=list(probes.PROBES), columns=found["cell"].unique())
+    known = [name for name in probes.PROBES if found["metric"].eq(name).any()]  # a run of an older lab has fewer
+    table = table.reindex(index=known, columns=found["cell"].unique())
     return table.where(table.isin(probes.OUTCOMES), "")
 
 
@@ -79,10 +81,12 @@ def is_probed(run: RunData) -> bool:
 def names(run: RunData) -> dict[str, str]:
     """The cells that were probed, each as a reader sees it: a stand-in is called so, additions stand behind `with`."""
     attrs = {"stand_ins": run.environment.stand_ins}
+    emulated = set(run.rows["architecture"]) - {run.environment.machine.get("architecture", Architecture.X86_64.value)}
     found = {}
     for cell in run.rows.loc[run.rows["study"] == probes.STUDY, "cell"].unique():
         additions = ", ".join(additions_of(cell))
         found[cell] = cell_in_words(cell.partition(WITH)[0], attrs) + (additions and f" with {additions}")
+        found[cell] += " (checked under emulation)" if emulated else ""
     return found
 
 

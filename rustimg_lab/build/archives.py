@@ -15,7 +15,7 @@ from rustimg_lab.build.origins import Origin, Wanted
 from rustimg_lab.engine import client, images
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, process
-from rustimg_lab.model.bases import ARCHITECTURE
+from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.paths import STATE
 
 _UNREADABLE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError)
@@ -36,11 +36,11 @@ def obtain(wanted: Wanted) -> Origin:
     own = wanted.own_name(digest, "archive-")
     if not images.find_image(own):
         wanted.say(f"{wanted.name}: importing {path.name}")
-        load(path, wanted.name, own.rpartition(":")[2])
+        load(path, wanted.name, own.rpartition(":")[2], wanted.architecture)
     return wanted.obtained(own, source=f"archive {path.name}", reference=f"sha256:{digest}")
 
 
-def load(path: Path, name: str, tag: str) -> Image:
+def load(path: Path, name: str, tag: str, architecture: Architecture = NATIVE) -> Image:
     """The image that an archive holds, under our own name only: an image of that name in the engine stays as it is.
 
     Raises LabError when the file is no archive, is cut off, holds several images, or programs for another machine.
@@ -52,16 +52,16 @@ def load(path: Path, name: str, tag: str) -> Image:
                 return _load_saved(archive, path, name, tag)
             if any(member.name.removeprefix("./") == "index.json" for member in members):
                 raise LabError(f"{path}: an OCI layout without manifest.json; `docker save` writes one with")
-            _check_machine(archive, path)
+            _check_machine(archive, path, architecture)
     except _UNREADABLE as error:
         if isinstance(error, OSError) and files.is_full(error):
             raise files.DiskFull(f"{path} could not be unpacked", [STATE], path.stat().st_size) from error
         whole, said = "a whole tar archive, plain or compressed with gzip, bzip2 or xz", str(error).splitlines()[0]
         raise LabError(f"{path}: not {whole} ({said})") from None
-    return images.import_rootfs(path, sum(member.size for member in members), name, tag, [mmdebstrap.PATH])
+    return mmdebstrap.import_rootfs(path, f"{client.repository(name)}:{tag}", [mmdebstrap.PATH], architecture)
 
 
-def _check_machine(archive: tarfile.TarFile, path: Path) -> None:
+def _check_machine(archive: tarfile.TarFile, path: Path, architecture: Architecture) -> None:
     """Refuses programs of another architecture, by the first one: an import would not notice."""
     programs = 0
     for member in archive:
@@ -71,10 +71,10 @@ def _check_machine(archive: tarfile.TarFile, path: Path) -> None:
             if head[:4] != ELF_MAGIC:
                 continue  # a script
             machine = int.from_bytes(head[18:20], "little" if head[5:6] == b"\1" else "big")
-            if machine != ENUM_E_MACHINE[ARCHITECTURE.elf]:
+            if machine != ENUM_E_MACHINE[architecture.elf]:
                 known = {number: name for name, number in ENUM_E_MACHINE.items()}
                 told = known.get(machine, f"machine {machine}").removeprefix("EM_")
-                raise LabError(f"{path}: {member.name} is for {told}, the lab is for {ARCHITECTURE.value}")
+                raise LabError(f"{path}: {member.name} is for {told}, this base is for {architecture.value}")
             return
     if not programs:
         raise LabError(f"{path}: holds no program; is it the archive of a root file system?")

@@ -22,7 +22,7 @@ from rustimg_lab.engine.images import find_image
 from rustimg_lab.host import machine, process, proxy, tools
 from rustimg_lab.host.files import GRID_BYTES, DiskFull, is_full, write_whole
 from rustimg_lab.model.app import App
-from rustimg_lab.model.bases import BUILDER
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.matrix import Binary, Cell
 from rustimg_lab.paths import ROOT
 
@@ -125,9 +125,9 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
         cell.slug: shared
         | {
             "dockerfile-inline": texts[cell],
-            "args": {"RUST_IMAGE": images[BUILDER].image, **proxy.variables()}
+            "args": {"RUST_IMAGE": images[cell.images[1]].image, **proxy.variables()}
             | {name: os.environ[name] for name in app.arguments}
-            | ({"BASE_IMAGE": images[cell.base.name].image} if cell.base.image else {}),
+            | ({"BASE_IMAGE": images[cell.images[0]].image} if cell.base.image else {}),
             "tags": [image_tag(cell, app, context.cold)],
             "labels": {client.IMAGE_LABEL: client.lab_id()},
             # With an attestation, an unchanged image would have another id each time it is built, and the old id would
@@ -135,15 +135,16 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
             "attest": ["type=provenance,disabled=true"],
             "output": ["type=docker"],
         }
+        | ({"platforms": [f"linux/{cell.architecture.debian}"]} if cell.architecture is not NATIVE else {})
         for cell in cells
     }
     if context.cold:
         for cell, text in texts.items():
-            told = f"{text}\0{images[BUILDER].digest}\0{copied.name}{inputs.in_words(app)}"
+            told = f"{text}\0{images[cell.images[1]].digest}\0{copied.name}{inputs.in_words(app)}"
             made_of, own = hashlib.sha256(told.encode()).hexdigest(), targets[cell.slug]
             own |= {"target": "cold", "labels": own["labels"] | {client.MADE_OF_LABEL: made_of}}
     first = targets[cells[0].slug]
-    toolchain = images[BUILDER].toolchain(cells[0].debian)
+    toolchain = images[cells[0].images[1]].toolchain(cells[0].debian)
     text = first["dockerfile-inline"] + dockerfile.render(cells[0], app, toolchain, dockerfile.FACTS)
     output = [f"type=local,dest={context.work / cells[0].binary.slug}"]
     targets[FACTS] = first | {"dockerfile-inline": text, "target": FACTS, "tags": [], "labels": {}, "output": output}
@@ -158,6 +159,7 @@ def official_file(cells: list[Cell], app: App) -> dict:
             "context": str(app.directory),
             "dockerfile-inline": dockerfile.render(cell, app),
             "tags": [f"{app.name.lower()}:{cell.slug}"],
+            "platforms": [f"linux/{cell.architecture.debian}"],
             "output": ["type=docker"],
             **inputs.mounted(app),
         }
@@ -218,7 +220,7 @@ def cpu_seconds(times: str) -> float:
 def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, copied: Path) -> list[Built]:
     """Builds the cells of one binary; called again without those that failed by themselves, until none does."""
     failed: list[Built] = []
-    toolchain = context.images[BUILDER].toolchain(binary.debian)
+    toolchain = context.images[cells[0].images[1]].toolchain(binary.debian)
     texts = {cell: dockerfile.render(cell, context.app, toolchain) for cell in cells}
     app, facts, files = context.app, context.work / binary.slug, context.work / f"{binary.slug}.bake"
     build_command = podman.build_command if client.is_podman() else _bake_command

@@ -14,8 +14,9 @@ from rustimg_lab.build.origins import Origin, Sources, Wanted
 from rustimg_lab.engine import client, images
 from rustimg_lab.engine.images import RegistryError
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.model import matrix
-from rustimg_lab.model.bases import ARCHITECTURE, with_builder
+from rustimg_lab.model import matrix, names
+from rustimg_lab.model.architecture import NATIVE, Architecture
+from rustimg_lab.model.bases import with_builder
 
 LOCAL = "local image"
 UNKNOWN = "unknown"
@@ -48,7 +49,8 @@ class Provenance(Origin):
 
     def toolchain(self, debian: str) -> str:
         """For the Rust builder: "" for the one that a Dockerfile names by default, else a name for it."""
-        return "" if self.reference == matrix.reference(self.name, debian) else f"builder-{self.digest[7:19]}"
+        official = matrix.reference(names.of_image(self.name)[0], debian)
+        return "" if self.reference == official else f"builder-{self.digest[7:19]}"
 
     def as_dict(self) -> dict:
         """For the environment of a run: without the name of the image where it holds this clone's id."""
@@ -63,34 +65,50 @@ class Provenance(Origin):
 
 
 def resolve(name: str, sources: Sources, say: Callable[[str], None], ca: Path | None = None) -> Provenance | None:
-    """The image for a base, or for the Rust builder, by its name; None for an empty base.
+    """The image for a base, or for the Rust builder, by its name (`names.of_image`); None for an empty base.
 
     `ca` is the CA bundle for the builder's crate registry. Raises LabError when what was asked for cannot be had, is of
     another architecture, or differs from what the run recorded.
     """
-    official = matrix.reference(name, sources.debian)
+    official = matrix.reference(names.of_image(name)[0], sources.debian)
     if official is None:
         return None
     obtain, origin = decide(name, official, sources)
-    if name in sources.named:  # and not what a mirror calls so
+    if named(name, sources):  # and not what a mirror calls so
         sources = replace(sources, registry="")
     return describe(name, obtain(Wanted(name, origin, sources, say, ca)))
+
+
+def named(name: str, sources: Sources) -> str:
+    """Return what the user named for an image, or for its base whatever the architecture; "" for nothing."""
+    return sources.named.get(name) or sources.named.get(names.of_image(name)[0], "")
+
+
+def cross(builder: Provenance, name: str, say: Callable[[str], None], ca: Path | None) -> Provenance:
+    """Return the Rust builder as `name` (`names.of_image`), with what it takes to compile for that architecture. One
+    that is not of Debian packages gets that by a step of the Dockerfile. Raises LabError when packages cannot be had.
+    """
+    if builder.source != mmdebstrap.SOURCE:
+        return replace(builder, name=name)
+    made = mmdebstrap.make_cross(name, builder.image, say, ca)
+    packages, _ = package_db.read_packages(made.id)
+    return replace(builder, name=name, image=made.tags[0], digest=made.id, packages=packages)
 
 
 def decide(name: str, official: str, sources: Sources) -> tuple[Obtain, Origin]:
     """Decide how an image is obtained, and why so: what the user named comes first, then what the run recorded, then
     the official image."""
-    named, recorded = sources.named.get(name), sources.recorded.get(name)
-    if named:
-        obtain, why = next((obtain, why) for detect, obtain, why in _NAMED if detect(named))
-        return obtain, Origin("", why, named)
+    recorded, architecture = sources.recorded.get(name), names.of_image(name)[1]
+    if source := named(name, sources):
+        obtain, why = next((obtain, why) for detect, obtain, why in _NAMED if detect(source, architecture))
+        return obtain, Origin("", why, source)
     if recorded and (not sources.registry or (recorded["manifest"] and recorded["reference"] == official)):
         by_source = {mmdebstrap.SOURCE: mmdebstrap.obtain}.get(recorded["source"], _still_there)
         origin = Origin(*(recorded.get(field.name, "") for field in fields(Origin)))
         return registry.obtain if origin.manifest else by_source, origin
     if sources.registry:
         return _official, Origin("", "requested with --registry", official)
-    if images.find_image(official):
+    if _has(official, architecture):
         return _of_engine, Origin("", "the engine has it", official)
     return _official, Origin("", "which answers", official)
 
@@ -105,9 +123,10 @@ def parse_named(options: list[str]) -> dict[str, str]:
                 f"--base {option}: give it as NAME=SOURCE, an image, an archive's path or `packages`: for example "
                 "--base alpine=alpine:3.24"
             )
-        if name not in with_builder():
-            raise unknown("base", name, with_builder())
-        if not with_builder()[name].image:
+        base, _ = names.of_image(name)
+        if base not in with_builder():
+            raise unknown("base", base, with_builder())
+        if not with_builder()[base].image:
             raise LabError(f"--base {name}=...: {name} is empty and has no image")
         if archives.detect(source) and not Path(source).expanduser().is_file():
             raise LabError(f"--base {option}: there is no file {source}")
@@ -118,19 +137,32 @@ def parse_named(options: list[str]) -> dict[str, str]:
 def describe(name: str, origin: Origin) -> Provenance:
     """Say what an image is and holds. Raises LabError when it is of another architecture."""
     about = images.inspect(origin.image)
-    if about.architecture not in (ARCHITECTURE.debian, ARCHITECTURE.value):
-        other = f"{origin.reference} is for {about.architecture}"
-        raise LabError(f"{name}: {other}; the lab builds for {ARCHITECTURE.value} only")
+    base, architecture = names.of_image(name)
+    if not _is_for(about.architecture, architecture):
+        raise LabError(
+            f"{name}: {origin.reference} is for {about.architecture}, not for {architecture.debian}; name one that is: "
+            f"--base {base}{f'-{architecture.debian}'}=SOURCE"
+        )
     installed, release = package_db.read_packages(about.id)
     stand_in = about.labels.get(client.STAND_IN_LABEL, "")
     if stand_in:
         label = stand_in
     elif origin.source == mmdebstrap.SOURCE:
-        label = f"{with_builder()[name].packages.label}, {release}"
+        label = f"{with_builder()[base].packages.label}, {release}"
     else:
         label = release if origin.source.startswith("archive ") and release else origin.reference.partition("@")[0]
     found = {"label": label, "release": release or UNKNOWN, "stand_in": bool(stand_in), "packages": installed}
     return Provenance(name=name, digest=about.id, **vars(origin), **found)
+
+
+def _is_for(told: str, architecture: Architecture) -> bool:
+    return told in (architecture.debian, architecture.value)
+
+
+def _has(reference: str, architecture: Architecture) -> bool:
+    """Whether the engine has an image of that name, for another architecture than this machine's one for that."""
+    found = images.find_image(reference)
+    return bool(found) and (architecture is NATIVE or _is_for(images.inspect(reference).architecture, architecture))
 
 
 def _of_engine(wanted: Wanted) -> Origin:
@@ -168,9 +200,9 @@ def _still_there(wanted: Wanted) -> Origin:
 
 
 # What a source that the user names can be, the first that it is: how that is seen and obtained, and why it is taken.
-_NAMED: tuple[tuple[Callable[[str], object], Obtain, str], ...] = (
-    (lambda named: named == "packages", mmdebstrap.obtain, "requested with --base"),
-    (archives.detect, archives.obtain, "named by the user"),
-    (lambda named: images.find_image(named), _of_engine, "named by the user"),
-    (lambda named: True, registry.obtain, "named by the user, not in the engine"),
+_NAMED: tuple[tuple[Callable[[str, Architecture], object], Obtain, str], ...] = (
+    (lambda source, _: source == "packages", mmdebstrap.obtain, "requested with --base"),
+    (lambda source, _: archives.detect(source), archives.obtain, "named by the user"),
+    (_has, _of_engine, "named by the user"),
+    (lambda source, _: True, registry.obtain, "named by the user, not in the engine"),
 )

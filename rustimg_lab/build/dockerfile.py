@@ -6,7 +6,8 @@ import shlex
 from rustimg_lab.build import cargo_config, contents
 from rustimg_lab.build.known import TEMPLATES
 from rustimg_lab.model.app import App
-from rustimg_lab.model.bases import BUILDER, MUSL, RUST_VERSION
+from rustimg_lab.model.architecture import Architecture
+from rustimg_lab.model.bases import BUILDER, RUST_VERSION
 from rustimg_lab.model.cargo_profile import toml_value
 from rustimg_lab.model.extras import ADDITIONS
 from rustimg_lab.model.matrix import OWN, Cell, reference
@@ -35,7 +36,7 @@ def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfil
         lacks=[what for what, _, needed in _lacks(cell) if needed],
         packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
         cargo=_cargo(cell, app),
-        musl=cell.target == MUSL,
+        architectures=Architecture,
         exports=" ".join(_exports(cell, app)),
         commands=map(shlex.quote, app.build_commands),
         folder=shlex.quote(app.at),
@@ -52,27 +53,28 @@ def cold_stage(cell: Cell, app: App) -> str:
     """A stage to put behind the cell's text, named cold: an image whose command is the text's own call of cargo."""
     exports = " ".join([f"CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH={app.date}", *_exports(cell, app)])
     folder = shlex.quote(f"./{app.at}")
-    script = f"cd {folder}; export CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}; exec {_cargo(cell, app)}"
+    exported = f"CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}"
+    script = f"cd {folder}; . /target.sh; export {exported}; exec {_cargo(cell, app)}"
     return TEMPLATES.get_template("cold.j2").render(cell=cell, app=app, exports=exports, folder=folder, script=script)
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
-    """The name of the target directory: one per app, lockfile, toolchain, target and what of a profile cargo is told.
+    """The name of the target directory: one per app, lockfile, toolchain, C library and what of a profile cargo is
+    told. cargo keeps architectures apart in it.
 
     The toolchain is more than rustc: what a build script compiles with the builder's gcc needs the builder's glibc,
     and cargo would not notice that it has become another.
     A literal in the text, since the BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount.
     """
-    libc = "musl" if cell.target == MUSL else "gnu"
     toolchain = toolchain or f"rust{RUST_VERSION}-{cell.debian}"
-    return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}-{toolchain}-{libc}-{cell.profile.compiled}"
+    return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}-{toolchain}-{cell.libc}-{cell.profile.compiled}"
 
 
 def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
     """What the official builder image may lack: in words, the Debian package that has it ("" for what rustup brings),
     and whether this cell needs it."""
     return [
-        ("the musl target, and a C compiler for it", "musl-tools", cell.target == MUSL),
+        ("the musl target, and a C compiler for it", "musl-tools", cell.libc == "musl"),
         ("make, for jemalloc's build", "make", cell.allocator in ("jemalloc", OWN)),
         ("the sources of the standard library", "", cell.profile.builds_std),
     ]
@@ -90,7 +92,7 @@ def _cargo(cell: Cell, app: App) -> str:
         "--locked --release" if app.profile == "release" else f"--locked --profile {app.profile}",
         *_of_packages(cell, app),
         *cell.profile.cargo,
-        f"--target {cell.target}",
+        "--target $RUST_TARGET",
         *([f"--package {app.package}"] if app.member else []),
         f"--bin {app.name}",
         *([] if with_defaults else ["--no-default-features"]),
@@ -116,7 +118,8 @@ def _exports(cell: Cell, app: App) -> list[str]:
     told = [f"{prefix}{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
     told += [f"{prefix}STRIP=debuginfo"] if app.configuration.strips and cell.profile != PUBLISHED else []
     told += _rustflags(cell, app) if cell.profile != PUBLISHED else []
-    told += [f"{name}={shlex.quote(value)}" for name, value in app.build_environment]
+    of_additions = [variable for name in cell.additions for variable in ADDITIONS[name].build_environment]
+    told += [f"{name}={shlex.quote(value)}" for name, value in (*app.build_environment, *of_additions)]
     return told + (["RUSTC_BOOTSTRAP=1"] if cell.profile.unstable else [])
 
 

@@ -13,7 +13,7 @@ from rustimg_lab.host import process
 from rustimg_lab.host.files import sha256
 from rustimg_lab.model import toml
 from rustimg_lab.model.app import App, Check, Configuration, Serve, Service
-from rustimg_lab.model.bases import GNU, MUSL
+from rustimg_lab.model.architecture import TARGETS, Architecture
 from rustimg_lab.model.matrix import ALLOCATORS, OWN, Cell
 from rustimg_lab.paths import SHARE
 
@@ -162,11 +162,11 @@ def _configuration(context: Path, root: Path, directory: Path, profile: str) -> 
     while len(chain) <= len(own) and (inherited := own.get(chain[-1], {}).get("inherits")):
         chain.append(inherited)
     profiles = [own.get(name, {}) for name in chain]
-    flags = tuple((target, cargo_config.rustflags(configuration, target)) for target in (MUSL, GNU))
+    flags = tuple((target, cargo_config.rustflags(configuration, target)) for target in TARGETS)
     return Configuration(
         files=", ".join(str(path.relative_to(context)) for path in files),
         rustflags=flags,
-        tools=tuple((target, cargo_config.tools(configuration, target)) for target in (MUSL, GNU)),
+        tools=tuple((target, cargo_config.tools(configuration, target)) for target in TARGETS),
         overrides=tuple((name, key) for each in profiles for name, of in each.get("package", {}).items() for key in of),
         strips=any("strip" in each for each in profiles),
         toolchain=cargo_config.toolchain(
@@ -237,7 +237,7 @@ def allocators(app: App) -> list[str]:
 def refuse(app: App, cells: list[Cell]) -> None:
     """Raises LabError when a cell has an allocator that the app cannot have, or a profile that contradicts what the app
     itself tells the compiler."""
-    known, musl_options = allocators(app), cargo_config.options(dict(app.configuration.rustflags).get(MUSL, ()))
+    known, flags = allocators(app), dict(app.configuration.rustflags)
     for cell in cells:
         if cell.allocator not in (*known, OWN):
             if app.own_allocator:
@@ -246,10 +246,15 @@ def refuse(app: App, cells: list[Cell]) -> None:
                 f"{app.name} has no feature for {cell.allocator}: name it in {FILE}, under [allocators], as "
                 f'{cell.allocator} = "FEATURE"; without one its images have their C library\'s allocator'
             )
-        if cell.base.name in ("scratch", "static") and cell.target == MUSL and musl_options.get(_CRT_STATIC) == "-":
+        options = cargo_config.options(flags.get(cell.target, ()))
+        if cell.base.name in ("scratch", "static") and cell.libc == "musl" and options.get(_CRT_STATIC) == "-":
             raise LabError(
-                f"{app.configuration.files} has -Ctarget-feature=-crt-static for {MUSL}: such a program needs musl's "
-                f"loader, which {cell.base.name} has not; leave that base out, or the flag"
+                f"{app.configuration.files} has -Ctarget-feature=-crt-static for {cell.target}: such a program needs "
+                f"musl's loader, which {cell.base.name} has not; leave that base out, or the flag"
+            )
+        if cell.architecture is not Architecture.X86_64 and any("-cpu=x86" in flag for flag in cell.profile.rustflags):
+            raise LabError(
+                f"profile '{cell.profile.name}' is for x86_64 alone: leave it out for --arch {cell.architecture.debian}"
             )
         tools = dict(app.configuration.tools).get(cell.target, ())
         if cell.layout and (linker := next((name for name in tools if name in _NOT_LLD), "")):

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from docker.models.images import Image
@@ -11,10 +12,12 @@ from docker.models.images import Image
 from rustimg_lab.build.known import TEMPLATES
 from rustimg_lab.build.origins import Origin, Wanted
 from rustimg_lab.engine import client, images, podman
+from rustimg_lab.engine.emulation import emulates
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine, process, proxy
 from rustimg_lab.host.tools import KEYRING, REMEDIES, buildx_command, install, user_namespace_refusal
-from rustimg_lab.model import matrix
+from rustimg_lab.model import matrix, names
+from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.bases import BUILDER, DEBIAN, Recipe, on_release, with_builder
 from rustimg_lab.paths import BASES
 
@@ -45,28 +48,31 @@ MERGED_USR = {"bookworm": ("--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-
 
 def obtain(wanted: Wanted) -> Origin:
     """Make an image of packages, when the engine has none. Raises LabError as `make` does."""
-    name, debian = wanted.name, wanted.sources.debian
-    made = make(name, debian, wanted.say, wanted.ca)
-    return wanted.obtained(made, source=SOURCE, reference=matrix.reference(name, debian))
+    debian = wanted.sources.debian
+    made = make(wanted.name, debian, wanted.say, wanted.ca)
+    return wanted.obtained(made, source=SOURCE, reference=matrix.reference(wanted.base, debian))
 
 
 def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) -> str:
-    """Make the image of a base, or of the Rust builder, of a Debian release's packages, when the engine has none.
+    """Make the image of a base, or of the Rust builder (`names.of_image`), of a Debian release's packages, when the
+    engine has none.
 
     Returns the name that the lab gave it. An image may have other names too, which their owner may remove at any time:
     builds take this one. `ca` is the CA bundle for the builder's crate registry. Raises LabError when packages cannot
     be had.
     """
-    recipe = with_builder()[name].packages
+    base, architecture = names.of_image(name)
+    recipe = with_builder()[base].packages
     if not recipe:
         raise LabError(f"{name}: {BASES.name} does not say of which Debian packages it can be made; name an image")
+    recipe = _without_programs(recipe) if architecture is not NATIVE and not emulates(architecture.value) else recipe
     debian = DEBIAN if recipe.stand_in else debian
-    names = [package for text in recipe.names if (package := on_release(text, debian))]
-    options = _options(recipe, debian)
+    packages = [package for text in recipe.names if (package := on_release(text, debian))]
+    options = [*_options(recipe, debian), *_of_foreign(architecture)]
     changes = [PATH, *(f"ENV {key}={value}" for key, value in recipe.environment)]
     if recipe.stand_in:  # wherever the image goes, this goes with it
         changes.append(f'LABEL {client.STAND_IN_LABEL}="{recipe.label}"')
-    made_of = (debian, recipe.variant, names, options, changes, _sources(BUILDER_FOLDER) if name == BUILDER else "")
+    made_of = (debian, recipe.variant, packages, options, changes, _sources(BUILDER_FOLDER) if name == BUILDER else "")
     tag = f"{debian}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
     finished = f"{client.repository(name)}:{tag}"
     if images.find_image(finished):
@@ -83,9 +89,9 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     with process.work_folder() as folder:
         archive = folder / "rootfs.tar"
         # A fixed time makes the archive, and with it the image's layer, the same whenever the packages are.
-        include = [f"--include={','.join(names)}"] if names else []
+        include = [f"--include={','.join(packages)}"] if packages else []
         _mmdebstrap(name, [f"--variant={recipe.variant}", *include, *options, debian, str(archive)], folder)
-        images.import_rootfs(archive, archive.stat().st_size, rootfs_name, tag, changes)
+        import_rootfs(archive, f"{client.repository(rootfs_name)}:{tag}", changes, architecture)
     if name != BUILDER:
         return finished
 
@@ -94,11 +100,52 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     return finished
 
 
+def import_rootfs(archive: Path, name: str, changes: list[str], architecture: Architecture) -> Image:
+    """Make the image `name`, of one layer, from the archive of a root file system, with `changes` (Dockerfile lines).
+    For another architecture it is built: Docker Engine 20.10 imports for its own alone."""
+    if architecture is NATIVE:
+        return images.import_rootfs(
+            archive, archive.stat().st_size, *name.removeprefix(client.repository("")).split(":"), changes
+        )
+    with process.work_folder() as folder:
+        shutil.copyfile(archive, folder / "rootfs.tar")
+        (folder / "Dockerfile").write_text("\n".join(["FROM scratch", "ADD rootfs.tar /", *changes]))
+        return build_folder(folder, name, {}, None, f"linux/{architecture.debian}")
+
+
+def make_cross(name: str, builder: str, say: Callable[[str], None], ca: Path | None) -> Image:
+    """Make the Rust builder `name` (`names.of_image`) on the image `builder`, when the engine has none: with a cross
+    compiler, and the standard library for glibc and musl. Raises LabError when packages cannot be had."""
+    made_of = images.contents_digest(builder) + _sources(BUILDER_FOLDER)
+    finished = f"{client.repository(name)}:{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
+    if image := images.find_image(finished):
+        return image
+    _, architecture = names.of_image(name)
+    say(f"{name}: a cross compiler of Debian packages, and the standard library for musl (some minutes, once)")
+    arguments = {"BUILDER": builder, "MACHINE": architecture.value, "ARCHITECTURE": architecture.debian}
+    return build_folder(BUILDER_FOLDER, finished, arguments, ca, file="Dockerfile.cross")
+
+
+def _of_foreign(architecture: Architecture) -> list[str]:
+    return [] if architecture is NATIVE else [f"--architectures={architecture.debian}"]
+
+
+def _without_programs(recipe: Recipe) -> Recipe:
+    """The recipe for an architecture whose programs do not start here: packages are unpacked, and not set up."""
+    if recipe.variant == "extract":
+        return recipe
+    label, essential = (
+        f"{recipe.label}, unpacked and not set up (no emulator)",
+        ("?essential", "?priority(required)", "apt"),
+    )
+    return replace(recipe, label=label, variant="extract", names=(*essential, *recipe.names), stand_in=True)
+
+
 def _options(recipe: Recipe, debian: str) -> list[str]:
     """The options of mmdebstrap for a recipe, beside its variant and packages."""
     hook = TEMPLATES.get_template("hook.sh.j2").render(recipe=recipe).rstrip()
     if recipe.variant == "extract":
-        return [f"--extract-hook={hook}"]
+        return [f"--extract-hook={hook}", *(SLIM if recipe.stand_in and not recipe.setup else ())]
     return [*SLIM, f"--customize-hook={hook}", *MERGED_USR.get(debian, ())]
 
 
@@ -151,15 +198,19 @@ def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: 
     return build_folder(folder, finished, {argument: base, "RUST_IMAGE": rust}, ca)
 
 
-def build_folder(folder: Path, name: str, arguments: dict[str, str], ca: Path | None) -> Image:
-    """The image `name` of a folder with a Dockerfile of the lab's own, with its label and `arguments` (build args)."""
+def build_folder(
+    folder: Path, name: str, arguments: dict[str, str], ca: Path | None, platform: str = "", file: str = "Dockerfile"
+) -> Image:
+    """The image `name` of a folder with a Dockerfile of the lab's own, `file`, with its label and `arguments` (build
+    args), for a `platform` (default: the engine's)."""
     secrets = [f"id=ca,src={ca}"] if ca else []
     if client.is_podman():
-        podman.build_folder(folder, name, arguments, secrets)
+        podman.build_folder(folder / file, name, arguments, secrets, platform)
     else:
         options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
         options += [option for secret in secrets for option in ("--secret", secret)]
         options += [*proxy.build_options(), "--label", f"{client.IMAGE_LABEL}={client.lab_id()}"]
+        options += ["--file", str(folder / file), *([f"--platform={platform}"] if platform else [])]
         command = [*buildx_command(), "build", f"--builder={client.own_builder()}", "--provenance=false"]
         process.run([*command, "--output=type=docker", "--tag", name, *options, str(folder)])
     return images.find_image(name)

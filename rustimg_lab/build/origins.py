@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rustimg_lab.engine import client
+from rustimg_lab.model import names
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.bases import DEBIAN
 
 
@@ -38,14 +40,24 @@ class Origin:
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image that is to be obtained: for a base, or for the Rust builder, of that name. `ca` is the CA bundle for the
-    builder's crate registry."""
+    """An image that is to be obtained: for a base, or for the Rust builder, by its name (`names.of_image`). `ca` is
+    the CA bundle for the builder's crate registry."""
 
     name: str
     origin: Origin
     sources: Sources
     say: Callable[[str], None]
     ca: Path | None
+
+    @property
+    def base(self) -> str:
+        """Return the name of the base, or of the builder."""
+        return names.of_image(self.name)[0]
+
+    @property
+    def architecture(self) -> Architecture:
+        """Return the architecture that the image must be of."""
+        return names.of_image(self.name)[1]
 
     def own_name(self, digest: str, kind: str = "") -> str:
         """Return the lab's own name for the image that has a digest (SHA-256, hex)."""

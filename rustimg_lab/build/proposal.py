@@ -21,7 +21,7 @@ from rustimg_lab.engine import containers
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import process
 from rustimg_lab.host.files import add_file, write_whole
-from rustimg_lab.model.bases import GNU, MUSL
+from rustimg_lab.model.architecture import TARGETS
 
 METADATA_TIMEOUT_S = 60
 _ALLOCATOR = re.compile(r"[^;}]*#\[global_allocator\][^;]*;")  # with the attributes before it
@@ -226,7 +226,7 @@ def _files(crate: Crate) -> dict[str, str]:
 
 def _packages(configuration: dict[str, Any], lock: Path) -> list[str]:
     """Return the Debian packages of what the cargo configuration names, and of what locked crates call in a build."""
-    named = {name for target in (MUSL, GNU) for name in cargo_config.tools(configuration, target)}
+    named = {name for target in TARGETS for name in cargo_config.tools(configuration, target)}
     packages = {KNOWN["programs"][name] for name in named if name in KNOWN["programs"]}
     locked = {crate["name"] for crate in cargo_config.parsed(lock).get("package", [])} if lock.is_file() else set()
     called = {package for crate, package in KNOWN["build_crates"].items() if crate in locked}

@@ -1,15 +1,29 @@
 """Commands that print or write what would be built, and need no engine: cells, dockerfile, bake."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import click
 
 from rustimg_lab.cli import output, selection
-from rustimg_lab.cli.options import ADDITIONS, ALLOCATORS, APP, CELLS, DEBIAN, GRID, KNOBS, PROFILES, command, option
+from rustimg_lab.cli.options import (
+    ADDITIONS,
+    ALLOCATORS,
+    APP,
+    ARCH,
+    CELLS,
+    DEBIAN,
+    GRID,
+    KNOBS,
+    PROFILES,
+    command,
+    option,
+)
 from rustimg_lab.cli.types import Names
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import bases, matrix
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.profiles import PUBLISHED
 
 
@@ -24,7 +38,7 @@ def cells(options: SimpleNamespace) -> int:
     click.Argument(["base"], type=Names("base", bases.everything()), default="scratch"),
     option("--profile", "build profile:", Names("profile", PROFILES, joined=True), shown="optimized; --app: published"),
     option("--allocator", "allocator:", Names("allocator", ALLOCATORS), shown=f"{matrix.ARTICLE}; with --app system"),
-    *(DEBIAN, ADDITIONS, APP),
+    *(ARCH, DEBIAN, ADDITIONS, APP),
     option("--write", "write it with .dockerignore and compose.yaml to the folder of --app's sources", is_flag=True),
 )
 def dockerfile(options: SimpleNamespace) -> int:
@@ -39,6 +53,7 @@ def dockerfile(options: SimpleNamespace) -> int:
     profile = options.profile or (PUBLISHED.name if options.app and not options.allocator else "optimized")
     usual = lab_toml.allocators(app)[0] if options.app and profile != PUBLISHED.name else matrix.ARTICLE
     cell = matrix.cell(options.base, profile, options.allocator or usual, options.debian, options.additions)
+    cell = replace(cell, architecture=(options.architectures or [NATIVE])[0])
     lab_toml.refuse(app, [cell])
     text = dockerfile.render(cell, app)
     if not options.write:

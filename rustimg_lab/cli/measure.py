@@ -11,6 +11,7 @@ from rustimg_lab.cli.options import ADDITIONS, GRID, KNOBS, command, option, run
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure.workloads import WORKLOADS
 from rustimg_lab.model import matrix
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.settings import KNOWN
 from rustimg_lab.model.studies import KINDS, LAYOUTS, REST, REST_S, USUAL_LAYOUTS, USUAL_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, PROBES_RUN, STUDIES_RUN
@@ -42,11 +43,15 @@ def run(options: SimpleNamespace) -> int:
     study = None
     if refused := planner.refusal(app, KINDS["throughput"]):
         click.echo(f"note: no study: {refused}")
-    elif options.blocks and not options.knobs and (app.serve or not options.app):
+    elif options.blocks and not options.knobs and (app.serve or not options.app) and any(map(_is_native, cells)):
         studied = planner.short(*selection.chosen_grid(options, app, usual), options.debian)
         made = planner.planner("throughput", [planner.load_of(app)], Plan(options.blocks), app)
         study = selection.with_additions(selection.matching(studied, options.only), options), made
     return output.ended(options.run, grid.run_grid(selection.request(options, app), cells, study))
+
+
+def _is_native(cell: matrix.Cell) -> bool:
+    return cell.architecture is NATIVE
 
 
 @command(

@@ -9,6 +9,7 @@ import click
 from rustimg_lab.cli import as_called, types
 from rustimg_lab.cli.types import Names
 from rustimg_lab.model import bases, extras, factorial, matrix
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.profiles import PUBLISHED, everything
 
 REST = {"ignore_unknown_options": True}  # for a command that passes what it does not know to another program
@@ -56,6 +57,10 @@ ALLOCATORS = (matrix.ARTICLE, *matrix.ALLOCATORS, matrix.OWN)
 PROFILES = (PUBLISHED.name, *everything())
 ACROSS = option("--across-machines", "compare speeds of two machines too", is_flag=True)
 APP = option("--app", "a crate of your own, in which `./lab init` was called", click.Path(path_type=Path))
+ARCH = option(
+    "--arch architectures", f"architectures, with commas between: {', '.join(each.debian for each in Architecture)}",
+    types.Architectures(), shown="this machine's",
+)  # fmt: skip
 BUILDER = option("--builder", "buildx builder, passed through", metavar="NAME")
 DEBIAN = option("--debian", "Debian release:", Names("Debian release", bases.RELEASES), matrix.DEBIAN)
 ADDITIONS = option(
@@ -66,6 +71,7 @@ CELLS = [
     option("--bases", "base images:", Names("base", bases.everything(), several=True)),
     option("--profiles", "build profiles:", Names("profile", PROFILES, several=True, joined=True)),
     option("--allocators", "allocators:", Names("allocator", ALLOCATORS, several=True)),
+    ARCH,
     option("--only", _PATTERNS, types.names, metavar="PATTERN[,...]"),
 ]
 KNOBS = [

@@ -14,6 +14,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.measure import workloads
 from rustimg_lab.model import factorial, matrix
 from rustimg_lab.model.app import App
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.model.studies import LAYOUTS, LOAD_OPTIONS, USUAL_LAYOUTS, Kind
 from rustimg_lab.paths import MYIP
@@ -44,6 +45,7 @@ def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind |
         cells = factorial.cells(options.bases or factorial.BASES, knobs, names, options.debian, fraction)
     else:
         cells = matrix.grid(*grid, options.debian)
+    cells = [replace(cell, architecture=each) for each in options.architectures or [NATIVE] for cell in cells]
     cells = matching(cells, options.only)
     lab_toml.refuse(app, cells)
     return cells

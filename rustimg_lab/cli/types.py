@@ -8,6 +8,7 @@ from click.shell_completion import CompletionItem
 
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.settings import Setting, parse
 
 
@@ -57,6 +58,16 @@ class Quantity(click.ParamType):
         if not found or not float(found[1]):
             self.fail(f"'{value}' is no {self.kind}, as {self.example}", param, ctx)
         return float(found[1]) * self.units[found[2]]
+
+
+class Architectures(click.ParamType):
+    """Architectures, by the kernel's or Debian's names, with commas between."""
+
+    name = "architecture[,...]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[Architecture]:
+        """Return each once. Raises LabError, with the nearest name, when one is unknown."""
+        return list(dict.fromkeys(map(Architecture.named, names(value))))
 
 
 RUN, COUNT, COUNT_OR_ZERO = RunName(), click.IntRange(min=1), click.IntRange(min=0)

@@ -88,8 +88,8 @@ def _mmdebstrap() -> Finding:
 
 
 def _architecture() -> Finding:
-    return Finding("architecture", platform.machine(), platform.machine() == "x86_64",
-                   remedy="the lab builds for x86_64 only, and on x86_64")  # fmt: skip
+    return Finding("architecture", platform.machine(), platform.machine() in ("x86_64", "aarch64", "arm64"),
+                   remedy="the lab works on x86_64 and arm64")  # fmt: skip
 
 
 def _engine() -> list[Finding]:
@@ -104,8 +104,9 @@ def _engine() -> list[Finding]:
         Finding("engine", f"{client.engine_version(about)}, {named}{about.system}, kernel {about.kernel}", True),
         Finding("storage driver", about.driver, True),
         Finding("cgroup version", about.cgroup_version, True),
-        Finding("engine's architecture", about.architecture, about.architecture == "x86_64",
-                remedy="the lab builds for x86_64 only"),
+        Finding("engine's architecture", about.architecture,
+                about.architecture == platform.machine().replace("arm64", "aarch64"),
+                remedy="take an engine on a machine of this machine's architecture"),
         *_capabilities(),
     ]  # fmt: skip
 

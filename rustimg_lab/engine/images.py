@@ -31,7 +31,7 @@ GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 # What a registry's answer is: the HTTP status that it gave, what engines say of it, and what a user reads.
 _ANSWERS = {
     "elsewhere": ((), "no matching manifest|no match for platform",
-        "has {reference} for other machines only, not for linux/amd64"),
+        "has {reference} for other architectures only ({cause})"),
     "limited": ((429,), "toomanyrequests|rate limit",
         "refuses {reference} for now, since its rate limit is reached ({cause}); wait, log in with "
         "`docker login {host}`, or name a mirror with --registry HOST"),
@@ -148,15 +148,20 @@ def manifest_digest(reference: str, host: str) -> str:
         raise RegistryError(host, reference, error) from error
 
 
-def pull(reference: str, name: str, host: str, on_progress: Callable[[int, int], None]) -> Image:
+def pull(
+    reference: str, name: str, host: str, on_progress: Callable[[int, int], None], platform: str | None = None
+) -> Image:
     """Pulls an image by digest and gives it the name `name`, which is ours; no other stays that was not there before.
 
-    `on_progress` hears of the bytes done and in all, of the layers known so far. Raises RegistryError, naming `host`.
+    `platform` selects one of an index (default: the engine's). `on_progress` hears of the bytes done and in all, of the
+    layers known so far. Raises RegistryError, naming `host`.
     """
-    was_there = find_image(reference) is not None
+    before = find_image(reference)
     layers: dict[str, tuple[int, int]] = {}
     try:
-        for event in client.connect().api.pull(*parse_repository_tag(reference), stream=True, decode=True):
+        for event in client.connect().api.pull(
+            *parse_repository_tag(reference), stream=True, decode=True, platform=platform
+        ):
             if "error" in event:
                 raise APIError(event["error"])
             detail = event.get("progressDetail") or {}
@@ -166,8 +171,10 @@ def pull(reference: str, name: str, host: str, on_progress: Callable[[int, int],
     except RequestException as error:
         raise RegistryError(host, reference, error) from error
     client.connect().images.get(reference).tag(*name.rsplit(":", 1))
-    if not was_there:
+    if not before:
         client.connect().images.remove(reference, noprune=True)
+    elif before.id != find_image(name).id:  # the user's was of another architecture: it gets its name back
+        client.connect().images.pull(reference, platform=f"linux/{inspect(before.id).architecture}")
     return client.connect().images.get(name)
 
 

@@ -24,7 +24,6 @@ _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.list.v2+json",
     "application/vnd.oci.image.index.v1+json",
 )
-_PLATFORM = ("linux", "amd64")
 _API_HOSTS = {images.DOCKER_HUB: "registry-1.docker.io"}  # docs.docker.com/docker-hub/image-library/mirror
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.0.1 is behind no proxy
 
@@ -56,7 +55,7 @@ class Registry:
         finally:
             client.connect().images.remove(f"{repository}:{tag}", noprune=True)
         try:
-            manifest = self._manifest(tag)
+            manifest = self._manifest(tag, images.inspect(image).architecture)
             sizes = [layer["size"] for layer in manifest["layers"]]
             ways = {re.split(r"[.+]", layer["mediaType"])[-1] for layer in manifest["layers"]}
             known = {way if way in ("gzip", "zstd") else "nothing" for way in ways}
@@ -64,8 +63,8 @@ class Registry:
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise LabError(f"the registry at {self.address} has no manifest of the pushed image ({error!r})") from None
 
-    def _manifest(self, name: str) -> dict[str, Any]:
-        """The manifest of a tag or digest; of an index that of the image in it for the lab's platform."""
+    def _manifest(self, name: str, architecture: str) -> dict[str, Any]:
+        """The manifest of a tag or digest; of an index that of the image in it for an architecture."""
         request = urllib.request.Request(
             f"http://{self.address}/v2/rustimg-lab/manifests/{name}", headers={"Accept": ", ".join(_MANIFESTS)}
         )
@@ -73,8 +72,8 @@ class Registry:
             manifest = json.load(response)
         for each in manifest.get("manifests", []):
             platform = each.get("platform") or {}
-            if (platform.get("os"), platform.get("architecture")) == _PLATFORM:
-                return self._manifest(each["digest"])
+            if (platform.get("os"), platform.get("architecture")) == ("linux", architecture):
+                return self._manifest(each["digest"], architecture)
         return manifest
 
 

@@ -45,10 +45,11 @@ def build_command(folder: Path, definition: dict, builder: str | None = None) ->
     return [sys.executable, "-m", "rustimg_lab.engine.podman", str(folder)]
 
 
-def build_folder(folder: Path, name: str, arguments: dict[str, str], secrets: list[str]) -> None:
-    """Build the image `name`, with the lab's label, of a folder with a Dockerfile. Raises LabError when it fails."""
+def build_folder(file: Path, name: str, arguments: dict[str, str], secrets: list[str], platform: str = "") -> None:
+    """Build the image `name`, with the lab's label, of a Dockerfile and its folder. Raises LabError when it fails."""
     target = {
-        "context": str(folder), "dockerfile-inline": (folder / "Dockerfile").read_text(), "tags": [name],
+        "context": str(file.parent), "dockerfile-inline": file.read_text(), "tags": [name],
+        "platforms": [platform] if platform else [],
         "secret": secrets, "args": {**arguments, **proxy.variables()}, "output": ["type=docker"],
         "labels": {client.IMAGE_LABEL: client.lab_id()},
     }  # fmt: skip
@@ -101,7 +102,7 @@ def _build(slug: str, target: dict) -> str:
         "dockerfile": _DOCKERFILE, "excludes": json.dumps([_DOCKERFILE]), "identitylabel": "false", "forcerm": "true",
         "secrets": json.dumps([f"id={name},src={_SECRET}{name}" for name in secrets]),
         "buildargs": json.dumps(target["args"]), "labels": json.dumps(target["labels"]),
-        "t": target["tags"], "target": target.get("target", ""),
+        "t": target["tags"], "target": target.get("target", ""), "platform": target.get("platforms", []),
         "nsoptions": json.dumps([{"Name": "network", "Host": True}] if proxy.on_this_machine() else []),
     }  # fmt: skip
     vertex: dict = {"digest": slug, "name": f"[{slug} internal] build"}

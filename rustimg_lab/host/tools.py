@@ -22,6 +22,7 @@ REMEDIES = {
     "--add-subuids 1000000-1065535 --add-subgids 1000000-1065535 USER), call the lab with sudo, or use a registry or "
     "an archive (--registry HOST, --base NAME=SOURCE)",
     "docker-buildx": "install Docker's buildx plugin, 0.13 or newer (package docker-buildx or docker-buildx-plugin)",
+    "qemu-user-static": "install QEMU's user emulation (on Debian and Ubuntu: sudo apt-get install qemu-user-static)",
     "chromium": "install Chromium or Chrome (on Debian and Ubuntu: sudo apt-get install chromium)",
     "docker-registry": "install the package docker-registry; without it, there are no sizes as pushed and no deploys",
 }
@@ -32,7 +33,7 @@ PLUGIN = "usr/libexec/docker/cli-plugins/docker-buildx"
 
 def buildx_command() -> list[str]:
     """The command that runs buildx: the lab's own copy where there is one. Raises LabError when there is none."""
-    own = _unpacked("docker-buildx") / PLUGIN
+    own = unpacked("docker-buildx") / PLUGIN
     if own.exists():
         return [str(own)]
     if buildx_version() is None:
@@ -51,7 +52,7 @@ def sees_engine(builder: str | None) -> bool:
 @cache
 def buildx_version() -> str | None:
     """The version of the buildx that `buildx_command` runs; None when it is missing or too old."""
-    own = _unpacked("docker-buildx") / PLUGIN
+    own = unpacked("docker-buildx") / PLUGIN
     try:
         said = process.run([str(own), "version"] if own.exists() else ["docker", "buildx", "version"])
     except LabError:
@@ -69,7 +70,7 @@ def buildx_asks_for_entitlements() -> bool:
 
 def registry_command() -> str | None:
     """The path of Debian's `docker-registry`: the lab's own copy or the system's."""
-    own = _unpacked("docker-registry") / "usr/bin/docker-registry"
+    own = unpacked("docker-registry") / "usr/bin/docker-registry"
     return str(own) if own.exists() else shutil.which("docker-registry")
 
 
@@ -78,21 +79,21 @@ def browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def fetch_package(name: str, say: Callable[[str], None]) -> None:
+def fetch_package(name: str, say: Callable[[str], None], suite: str = "trixie") -> None:
     """Unpacks one Debian package below `.lab`, through apt's own signature check; the system stays as it is.
 
-    Debian 12 has no buildx: there the package is Debian 13's, from the mirror that the system uses itself.
-    Raises LabError when apt is missing or refuses.
+    On Debian 12 and 13 the package is that of a `suite`, from the mirror that the system uses itself: Debian 12 has no
+    buildx, and the QEMU of Debian 13 does not vary the size of pages. Raises LabError when apt is missing or refuses.
     """
     if not shutil.which("apt-get"):
         raise LabError(f"{name} is missing; {REMEDIES[name]}")
-    lists, cache_folder, target = STATE / "apt" / "lists", STATE / "apt" / "cache", _unpacked(name)
+    lists, cache_folder, target = STATE / "apt" / "lists", STATE / "apt" / "cache", unpacked(name)
     for path in (lists / "partial", cache_folder / "archives" / "partial", target.parent):
         path.mkdir(parents=True, exist_ok=True)
     options = ["-o", f"Dir::State::lists={lists}", "-o", f"Dir::Cache={cache_folder}", "-o", "Debug::NoLocking=true"]
-    if system.release().get("VERSION_CODENAME") == "bookworm":
+    if (codename := system.release().get("VERSION_CODENAME")) in ("bookworm", "trixie") and codename != suite:
         sources = STATE / "apt" / "sources.list"
-        sources.write_text(f"deb [signed-by={KEYRING}] {_debian_mirror(options)} trixie main\n")
+        sources.write_text(f"deb [signed-by={KEYRING}] {_debian_mirror(options, codename)} {suite} main\n")
         options += ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"]
 
     say(f"{machine.as_root()}apt-get update; apt-get download {name}; dpkg-deb --extract (all below {STATE.name}/)")
@@ -130,15 +131,15 @@ def user_namespace_refusal() -> str:
     return ""
 
 
-def _unpacked(package: str) -> Path:
-    """Where `fetch_package` lays a package."""
+def unpacked(package: str) -> Path:
+    """Return where `fetch_package` lays a package."""
     return STATE / "packages" / package
 
 
-def _debian_mirror(options: list[str]) -> str:
+def _debian_mirror(options: list[str], codename: str) -> str:
     uris = process.run(["apt-get", *options, "--print-uris", "update"])
-    mirror = re.search(r"'([^']+)/dists/bookworm/(?:In)?Release'", uris)
+    mirror = re.search(rf"'([^']+)/dists/{codename}/(?:In)?Release'", uris)
     if not mirror:
-        lacks = "apt names no source for Debian 12 (bookworm) to take docker-buildx from"
-        raise LabError(f"{lacks}; install buildx yourself")
+        lacks = f"apt names no source for Debian {codename} to take packages of another release from"
+        raise LabError(f"{lacks}; install what is missing yourself (docker-buildx)")
     return mirror.group(1)

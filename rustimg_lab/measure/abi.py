@@ -18,7 +18,7 @@ from rustimg_lab.engine import images
 from rustimg_lab.measure.binary import glibc_version
 from rustimg_lab.measure.image import dynamic_tags, needed_versions
 from rustimg_lab.model import metrics
-from rustimg_lab.model.bases import ARCHITECTURE
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.store.rows import Observation
 
 _WEAK = 0x2  # VER_FLG_WEAK
@@ -27,17 +27,18 @@ _FOLDERS = {
     f"{root}{folder}{architecture}"
     for root in ("", "usr/", "usr/local/")
     for folder in ("lib", "lib64")
-    for architecture in ("", f"/{ARCHITECTURE.value}-linux-gnu")
+    for architecture in ("", *(f"/{each.value}-linux-gnu" for each in Architecture))
 }
 
 
 @dataclass(frozen=True)
 class Needs:
     """What a binary asks for: the libraries, the loader among them; by library, its versions with the symbols that
-    want each."""
+    want each. `machine` is that of its header."""
 
     libraries: tuple[str, ...]
     versions: dict[str, dict[str, tuple[str, ...]]]
+    machine: str
 
 
 def measure_base(binary: Path, base: Provenance | None) -> Observation:
@@ -48,7 +49,7 @@ def measure_base(binary: Path, base: Provenance | None) -> Observation:
     needs = read_needs(binary)
     if not needs.libraries:
         return Observation(metrics.BASE_SATISFIES, True, detail="a static binary needs nothing of its base")
-    defined = defined_versions(base.digest) if base else {}
+    defined = defined_versions(base.digest, needs.machine) if base else {}
     reason = missing(needs, defined, base.label if base else "scratch")
     wanted = ", ".join(sorted({version for by_name in needs.versions.values() for version in by_name}))
     return Observation(metrics.BASE_SATISFIES, not reason, ok=not reason, reason=reason, detail=f"needs {wanted}")
@@ -66,18 +67,19 @@ def read_needs(path: Path) -> Needs:
         for library, version in needed_versions(elf):
             if not version["vna_flags"] & _WEAK:
                 versions.setdefault(library, {})[version.name] = tuple(users.get(version["vna_other"], ()))
-        return Needs(tuple(dict.fromkeys(libraries)), versions)
+        return Needs(tuple(dict.fromkeys(libraries)), versions, elf["e_machine"])
 
 
 @cache  # an image is asked for by id, and does not change
-def defined_versions(image: str) -> dict[str, frozenset[str]]:
-    """The versions that each shared library of an image defines, by its soname; none for one without versions."""
+def defined_versions(image: str, machine: str) -> dict[str, frozenset[str]]:
+    """The versions that each shared library of an image for that machine (of an ELF header) defines, by its soname;
+    none for one without versions."""
     found: dict[str, frozenset[str]] = {}
     for _, file in images.read_files(image, _may_be_library):
         try:
             elf = ELFFile(file)
             soname = next((tag.soname for tag in dynamic_tags(elf, "DT_SONAME")), None)
-            if soname and elf["e_machine"] == ARCHITECTURE.elf:
+            if soname and elf["e_machine"] == machine:
                 found[soname] = frozenset(_defined(elf))
         except ELFError:
             continue  # a linker script, which has a library's name and is none

@@ -17,6 +17,7 @@ from docker.models.containers import Container
 from requests.exceptions import RequestException
 
 from rustimg_lab.engine import client, containers, images
+from rustimg_lab.engine.emulation import NO_EMULATOR
 from rustimg_lab.host.files import add_file
 from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.plan import Lost
@@ -24,7 +25,7 @@ from rustimg_lab.measure.server import CLIENT, serving, started, wait_for
 from rustimg_lab.measure.workloads import PORT
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App, Check
-from rustimg_lab.store.rows import NOTE, Observation
+from rustimg_lab.store.rows import NOT_STARTED, NOTE, Observation
 
 TIMEOUT_S = 30
 START_TIMEOUT_S = 30  # of the HTTPS server that a program fetches from
@@ -86,17 +87,20 @@ def needs_tools(app: App) -> bool:
     return app.check is None or bool(app.check.https_url)
 
 
-def measure_runs(image: str, app: App, tools: str = "") -> Observation:
+def measure_runs(image: str, app: App, tools: str = "", emulated: bool = False) -> Observation:
     """Start the image's program as its own user and check what it does: a row `runs`, not ok with the reason.
 
-    `tools` is the image of the benchmark tools, where the app's check needs one (`needs_tools`)."""
+    `tools` is the image of the benchmark tools, where the app's check needs one (`needs_tools`). Of an image for
+    another architecture (`emulated`) the row says so; where there is no emulator its value is `NOT_STARTED`."""
     if (user := images.inspect(image).user) != USER:
         reason = f"runs as '{user or 'root'}', not as user 10001"
     else:
         reason = why_not(image, app, tools)
+        if emulated and NO_EMULATOR in reason:
+            return Observation(metrics.RUNS, NOT_STARTED, detail=f"{NOTE}{NOT_STARTED}; {in_words(app)}")
         if re.search(r"No such file or directory|Permission denied|os error (2|13)\b", reason):
             reason += f"; {HELP}"
-    return Observation(metrics.RUNS, not reason, ok=not reason, reason=reason, detail=in_words(app))
+    return Observation(metrics.RUNS, not reason, ok=not reason, reason=reason, detail=in_words(app, emulated))
 
 
 def why_not(image: str, app: App, tools: str = "", **options: Any) -> str:
@@ -112,8 +116,11 @@ def why_not(image: str, app: App, tools: str = "", **options: Any) -> str:
         return str(lost)
 
 
-def in_words(app: App) -> str:
+def in_words(app: App, emulated: bool = False) -> str:
     """What is checked: with another check, what was found by this one is nothing to go by."""
+    if emulated:
+        only = " (only its start)" if app.check and app.check.only_starts else ""
+        return f"{NOTE}checked under emulation{only}; {in_words(app).removeprefix(NOTE)}"
     there = "".join(f"; beside {each}" for each in services.described(app).values())
     if app.check is None:
         return f"CMD, as its own user, answers: {workloads.own(app).parameters()['asked']}{there}"

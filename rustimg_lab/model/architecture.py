@@ -1,23 +1,50 @@
 """The CPU architectures that the lab builds for, by the names that others have for them."""
 
+import platform
 from enum import Enum
+from typing import Self
+
+from rustimg_lab.errors import unknown
 
 
 class Architecture(Enum):
     """A CPU architecture; the value is the kernel's name for it."""
 
     X86_64 = "x86_64"
+    AARCH64 = "aarch64"
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """Return the architecture by the kernel's or Debian's name. Raises LabError, with the nearest name."""
+        known = {text: each for each in cls for text in (each.debian, each.value)}
+        if name not in known:
+            raise unknown("architecture", name, known)
+        return known[name]
 
     @property
     def debian(self) -> str:
         """Return the name that Debian, Docker and valgrind have for it."""
-        return {Architecture.X86_64: "amd64"}[self]
+        return {"X86_64": "amd64", "AARCH64": "arm64"}[self.name]
 
     @property
     def elf(self) -> str:
         """Return the name of the machine in the header of an ELF file."""
         return f"EM_{self.name}"
 
+    @property
+    def mark(self) -> str:
+        """Return what the names of cells, images and files of it end with; x86_64, the first, has no mark."""
+        return "" if self is Architecture.X86_64 else f"-{self.debian}"
+
     def rust(self, libc: str) -> str:
         """Return Rust's target for programs that are linked with `musl` or `gnu` (glibc)."""
         return f"{self.value}-unknown-linux-{libc}"
+
+
+def _native() -> Architecture:
+    known = {"x86_64": Architecture.X86_64, "aarch64": Architecture.AARCH64, "arm64": Architecture.AARCH64}
+    return known.get(platform.machine(), Architecture.X86_64)  # `engine.doctor` refuses any other machine
+
+
+NATIVE = _native()  # of this machine; `engine.doctor` refuses an engine of another
+TARGETS = tuple(each.rust(libc) for each in Architecture for libc in ("musl", "gnu"))  # of Rust

@@ -7,11 +7,8 @@ from typing import Any
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import toml
-from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.paths import BASES
 
-ARCHITECTURE = Architecture.X86_64
-MUSL, GNU = (ARCHITECTURE.rust(libc) for libc in ("musl", "gnu"))
 RUST_VERSION = "1.96"
 BUILDER = "rust"  # the name of the builder image beside the bases
 DEBIAN = "trixie"
@@ -54,11 +51,6 @@ class Base:
     libc: str
     image: str = ""
     packages: Recipe | None = None
-
-    @property
-    def target(self) -> str:
-        """Return Rust's target for a program on it."""
-        return ARCHITECTURE.rust(self.libc)
 
     @property
     def article_allocator(self) -> str:

@@ -1,4 +1,4 @@
-"""What `--with` adds to an image, such as time zones: copied from the builder into the app layer."""
+"""What `--with` adds to an image, such as time zones: copied from the builder, or compiled into the program."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,12 +9,14 @@ from rustimg_lab.errors import unknown
 @dataclass(frozen=True)
 class Addition:
     """`packages` are Debian's, from which it is copied; `commands` make it part of the image's tree at /rootfs, with
-    `{app}` for the program's folder; `entrypoint` is put before the program."""
+    `{app}` for the program's folder; `entrypoint` is put before the program. One that changes the program instead has
+    a `build_environment`: variables for cargo and build scripts."""
 
     summary: str
     packages: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
+    build_environment: tuple[tuple[str, str], ...] = ()
 
 
 ADDITIONS = {
@@ -25,9 +27,13 @@ ADDITIONS = {
     ),
     "init": Addition(
         "tini as process 1: it passes signals on, and takes up what has lost its parent",
-        ("tini",),
+        ("tini:$TARGETARCH",),
         ("cp /usr/bin/tini-static /rootfs/{app}/tini",),
         ("/{app}/tini", "--"),
+    ),
+    "large-pages": Addition(
+        "jemalloc for kernels with pages of up to 64 KiB (arm64)",
+        build_environment=(("JEMALLOC_SYS_WITH_LG_PAGE", "16"),),
     ),
     "tmp": Addition("a folder /tmp that every user may write to", (), ("mkdir -p --mode=1777 /rootfs/tmp",)),
     "tzdata": Addition(

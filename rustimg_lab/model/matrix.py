@@ -6,10 +6,17 @@ from html import escape
 
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import bases
-from rustimg_lab.model.bases import DEBIAN, GNU, MUSL, RELEASES, Base
+from rustimg_lab.model.architecture import NATIVE, Architecture
+from rustimg_lab.model.bases import BUILDER, DEBIAN, RELEASES, Base
+from rustimg_lab.model.extras import ADDITIONS
 from rustimg_lab.model.profiles import PUBLISHED, Profile, everything, find
 
 WITH = "-with_"  # in a cell's name, before its additions
+
+
+def foreign_mark(architecture: Architecture) -> str:
+    """Return what the names of images for an architecture end with; of this machine's own nothing."""
+    return "" if architecture is NATIVE else f"-{architecture.debian}"
 
 
 def layout_name(name: str, layout: int) -> str:
@@ -17,20 +24,26 @@ def layout_name(name: str, layout: int) -> str:
     return f"{name}-layout_{layout}" if layout else name
 
 
+def _slug(begin: str, of: "Cell | Binary") -> str:
+    name = f"{begin}-{of.profile.slug}-{of.allocator}{of.architecture.mark}"
+    return layout_name(name, of.layout) + (WITH + "_".join(of.additions) if of.additions else "")
+
+
 @dataclass(frozen=True)
 class Binary:
-    """What cargo builds once and every base that can hold it shares."""
+    """What cargo builds once and every base that can hold it shares; `additions` are those that change the program."""
 
-    target: str
+    libc: str
     profile: Profile
     allocator: str
     debian: str = DEBIAN
     layout: int = 0
+    architecture: Architecture = NATIVE
+    additions: tuple[str, ...] = ()
 
     @property
     def slug(self) -> str:
-        libc = "musl" if self.target == MUSL else "gnu"
-        return layout_name(f"{libc}-{self.profile.slug}-{self.allocator}", self.layout)
+        return _slug(self.libc, self)
 
 
 @dataclass(frozen=True)
@@ -45,20 +58,33 @@ class Cell:
     debian: str = DEBIAN
     additions: tuple[str, ...] = ()
     layout: int = 0
+    architecture: Architecture = NATIVE
 
     @property
     def slug(self) -> str:
-        more = WITH + "_".join(self.additions) if self.additions else ""
-        return layout_name(f"{self.base.name}-{self.profile.slug}-{self.allocator}", self.layout) + more
+        return _slug(self.base.name, self)
+
+    @property
+    def libc(self) -> str:
+        """The base's, unless the profile is of glibc alone: then what comes out needs no libc of its base."""
+        return "gnu" if self.profile.glibc else self.base.libc
 
     @property
     def target(self) -> str:
-        """The base's, unless the profile is of glibc alone: then what comes out needs no libc of its base."""
-        return GNU if self.profile.glibc else self.base.target
+        """Rust's name for what its program is compiled for."""
+        return self.architecture.rust(self.libc)
+
+    @property
+    def images(self) -> tuple[str, str]:
+        """The names of its base image and of its builder, each with the mark of another architecture than this
+        machine's."""
+        mark = foreign_mark(self.architecture)
+        return self.base.name + mark, BUILDER + mark
 
     @property
     def binary(self) -> Binary:
-        return Binary(self.target, self.profile, self.allocator, self.debian, self.layout)
+        changing = tuple(name for name in self.additions if ADDITIONS[name].build_environment)
+        return Binary(self.libc, self.profile, self.allocator, self.debian, self.layout, self.architecture, changing)
 
     def __str__(self) -> str:
         return self.slug
@@ -71,6 +97,7 @@ class Cell:
         return {
             "cell": self.slug,
             "base image": reference(self.base.name, self.debian) or f"none: {self.base.name} is empty",
+            "architecture": self.architecture.value,
             "target": self.target,
             "profile": self.profile.name,
             "its flags": ", ".join(flags) or "cargo's own",
@@ -153,7 +180,7 @@ def links_musl(base_name: str, profile_name: str) -> bool:
     """Whether cells of a base and a profile are linked with musl, also where the lab knows one of them no more (it
     does not know then what they were)."""
     try:
-        return cell(base_name, profile_name, ARTICLE).target == MUSL
+        return cell(base_name, profile_name, ARTICLE).libc == "musl"
     except LabError:
         return False
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.matrix import WITH, layout_name
 
 MARK = "~"  # in the name of a treatment, after its cell's: before a setting of the allocator, `before`, and `twin`
@@ -9,6 +10,13 @@ TWIN = f"{MARK}twin"  # what the second name of the baseline's image ends with
 BEFORE = f"{MARK}before"  # what the name of a cell ends with, ahead of TWIN, whose image is of the app's version before
 # What a reader sees behind the name of a base that substitutes for the official image, and of the A/A control.
 SUBSTITUTE, CONTROL = " (substitute)", " (A/A control)"
+
+
+def of_image(name: str) -> tuple[str, Architecture]:
+    """Return the base of an image's name, or the builder, and the architecture: `debian-arm64`, without a mark this
+    machine's. Raises LabError for an unknown architecture."""
+    base, _, mark = name.partition("-")
+    return base, Architecture.named(mark) if mark else NATIVE
 
 
 def additions_of(cell: str) -> tuple[str, ...]:

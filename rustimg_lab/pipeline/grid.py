@@ -13,7 +13,7 @@ from rustimg_lab.measure import abi, binary, bloat, image, smoke
 from rustimg_lab.measure.plan import PlanError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
-from rustimg_lab.model.bases import BUILDER
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.pipeline import studies
 from rustimg_lab.pipeline.planner import Planner
@@ -21,8 +21,8 @@ from rustimg_lab.pipeline.session import (
     Batch,
     Request,
     Session,
-    bases_of,
     building,
+    images_of,
     keep_dockerfile,
     make_tools,
     open_session,
@@ -41,7 +41,7 @@ def run_grid(request: Request, cells: list[Cell], study: tuple[list[Cell], Plann
     """
     app, (studied, plan) = request.app, study or ([], None)
     with_tools = studied or (cells if smoke.needs_tools(app) else [])
-    with open_session(request, bases_of(cells, with_tools)) as session:
+    with open_session(request, images_of(cells, with_tools)) as session:
         runs.refuse_mixed(session.run, cells)
         failures = _build_and_measure(Batch(cells, app), session)
         if plan and app.serve:  # what is measured is the program that was checked
@@ -72,7 +72,7 @@ def _build_and_measure(batch: Batch, session: Session) -> list[str]:
             if built.image and (built.cell.slug, built.image) in measured:
                 continue
             keep_dockerfile(built, batch, session)
-            _weigh(session.images.get(built.cell.base.name), session.run)
+            _weigh(session.images.get(built.cell.images[0]), session.run)
             observations = _observe(built, app, session.images, own_registry, tools)
             session.run.append(built.cell, built.image, observations)
             for bad in (o for o in observations if not o.ok):
@@ -96,9 +96,10 @@ def _observe(
     tools: str,
 ) -> list[Observation]:
     """All that is to know of a built cell: `runs` last, which says that the rest is there too."""
-    base = images.get(built.cell.base.name)
+    base, builder = map(images.get, built.cell.images)
     base_id = base.digest if base else ""
-    rows = [Observation(metrics.BASE_DIGEST, base_id), Observation(metrics.BUILDER_DIGEST, images[BUILDER].digest)]
+    rows = [Observation(metrics.BASE_DIGEST, base_id)]
+    rows += [Observation(metrics.BUILDER_DIGEST, builder.digest)] if builder else []
     if given := inputs.in_words(app):
         rows.append(Observation(metrics.BUILD_INPUT, given))
     if built.reason:
@@ -113,15 +114,16 @@ def _observe(
     ]
     if satisfied.ok:
         rows += image.measure_image(built.image, base_id or None, own_registry)
-        rows.append(smoke.measure_runs(built.image, app, tools))
+        rows.append(smoke.measure_runs(built.image, app, tools, built.cell.architecture is not NATIVE))
     return rows
 
 
 def _measured(run: Run, app: App) -> set[tuple[str, str]]:
     """The cells, with their images, that need no second look."""
-    rows = runs.current(runs.load(run.name))
+    rows = runs.current(runs.load(run.name, whole=True))
     bad = set(rows.loc[~rows["ok"], "cell"])
     whole = set(rows.loc[rows["metric"] == metrics.COMPRESSED_ZSTD_BYTES, "cell"])  # which earlier labs did not measure
     done = rows[(rows["metric"] == metrics.RUNS) & rows["cell"].isin(whole) & ~rows["cell"].isin(bad)]
-    done = done[done["detail"] == smoke.in_words(app)]
+    own, emulated = (smoke.in_words(app, each) for each in (False, True))
+    done = done[done["detail"] == done["architecture"].map(lambda name: own if name == NATIVE.value else emulated)]
     return set(zip(done["cell"], done["image"], strict=True))

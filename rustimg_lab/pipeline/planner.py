@@ -16,6 +16,7 @@ from rustimg_lab.measure.studies import cold_build, deploy, latency, layouts, me
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model import studies as kinds
 from rustimg_lab.model.app import App
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.names import MARK
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.model.settings import Setting
@@ -58,6 +59,15 @@ def refuse_settings(settings: tuple[Setting, ...], cells: list[matrix.Cell], app
             raise LabError(f"--settings {each}: no cell has {each.allocator}; name it in --allocators, or leave it out")
         if taken := own.keys() & each.environment.keys():
             raise LabError(f"--settings {each}: lab.toml sets {', '.join(taken)} itself; take it out there")
+
+
+def refuse_foreign(cells: list[matrix.Cell]) -> None:
+    """Raises LabError for a cell that this machine would have to emulate."""
+    if foreign := next((cell.architecture.debian for cell in cells if cell.architecture is not NATIVE), ""):
+        raise LabError(
+            f"--arch {foreign}: this machine would emulate its programs, and times, CPU and memory would be the "
+            f"emulator's: measure on a machine with {foreign}; `./lab run` and `./lab probe` take both"
+        )
 
 
 def _with_settings(treatments: list[Treatment], settings: tuple[Setting, ...]) -> list[Treatment]:
@@ -113,7 +123,7 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
     chosen = [each for each in profiles if each in (PUBLISHED.name, last)]
     found = matrix.grid(bases, chosen, [matrix.OWN if matrix.OWN in allocators else "system", *allocators], debian)
     asked = matrix.grid(bases, chosen, allocators, debian)
-    return [cell for cell in found if cell in asked or cell.target == matrix.MUSL]
+    return [cell for cell in found if cell in asked or cell.libc == "musl"]
 
 
 def _rate(load: Load, run: Run) -> int:

@@ -13,7 +13,7 @@ from rustimg_lab.measure.probes import runner
 from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import Cell
-from rustimg_lab.pipeline.session import Batch, Request, bases_of, build_treatments, make_tools, open_session
+from rustimg_lab.pipeline.session import Batch, Request, build_treatments, images_of, make_tools, open_session
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
@@ -27,7 +27,7 @@ def run_probes(request: Request, cells: list[Cell], server: App | None = None) -
     What was probed before in the same images is not probed again. Raises LabError as `run_grid` does.
     """
     app, programs, failures = request.app, [request.app, *([server] if server else []), runner.load_app()], []
-    with open_session(request, bases_of([], cells)) as session:
+    with open_session(request, images_of([], cells)) as session:
         tools = make_tools("tools", session)
         made: list[dict[Cell, str]] = []
         for each in programs:
@@ -40,7 +40,7 @@ def run_probes(request: Request, cells: list[Cell], server: App | None = None) -
         if server and server.serve:
             asked.append(workloads.own(server).parameters()["asked"])
         limits_memory = capabilities.holds(session.run.environment, "limits_memory")
-        before = robustness.newest(runs.load(session.run.name))
+        before = robustness.newest(runs.load(session.run.name, whole=True))
         (session.run.path / SBOMS).mkdir(exist_ok=True)
         with local_registry.serve() if registry_command() else nullcontext() as own_registry:
             for number, cell in enumerate(ready, 1):
@@ -49,8 +49,9 @@ def run_probes(request: Request, cells: list[Cell], server: App | None = None) -
                 if _is_probed(cell, told, before):
                     continue
                 session.say(f"probing {cell} ({number} of {len(ready)})")
-                on, of_server = session.images.get(cell.base.name), images[1] if server else ""
+                on, of_server = session.images.get(cell.images[0]), images[1] if server else ""
                 stand = {"base": on.digest if on else "", "tools": tools, "limits_memory": limits_memory}
+                stand |= {"architecture": cell.architecture}
                 subject = runner.Subject(app, images[0], images[-1], server, of_server, **stand)
                 rows, inventory = runner.measure(subject, own_registry)
                 if inventory:

@@ -4,20 +4,23 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from rich.console import Console
 
 from rustimg_lab.build import bake, bases, inputs, mmdebstrap
 from rustimg_lab.build.bake import Built
-from rustimg_lab.engine import capabilities, client, containers, doctor
+from rustimg_lab.engine import capabilities, client, containers, doctor, emulation
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, process, tools
 from rustimg_lab.measure import abi, binary, plan, services
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import Cell
+from rustimg_lab.model.names import of_image
 from rustimg_lab.paths import SHARE
 from rustimg_lab.pipeline import progress
 from rustimg_lab.store import runs
@@ -42,13 +45,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Session:
-    """What a call works with: a run that is open, the images that cells stand on, how to build, and whom to tell."""
+    """What a call works with: a run that is open, the images that cells stand on by name (`Cell.images`), how to build,
+    and whom to tell. `lost`: by name, why there is no such image for another architecture than this machine's."""
 
     run: Run
     images: dict[str, bases.Provenance]
     builder: str | None
     ca: Path | None
     console: Console
+    lost: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
         """Prints a line of the lab's own."""
@@ -73,8 +78,9 @@ def make_tools(name: str, session: Session) -> str:
 
 
 @contextmanager
-def open_session(request: Request, base_names: list[str]) -> Iterator[Session]:
-    """The run, open for writing, with its base images; no container of ours is left afterwards."""
+def open_session(request: Request, names: list[str]) -> Iterator[Session]:
+    """The run, open for writing, with the images of those names (`images_of`) and the builder; no container of ours is
+    left afterwards."""
     client.connect()
     inputs.check(request.app)
     with runs.open_run(request.run_name, client.machine()) as run, client.readable_errors():
@@ -83,12 +89,16 @@ def open_session(request: Request, base_names: list[str]) -> Iterator[Session]:
         doctor.prepare(session.say)
         containers.remove_containers()  # what a lab that was killed has left
         try:
-            for name in [BUILDER, *base_names]:
-                if found := bases.resolve(name, sources, session.say, session.ca):
-                    session.images[name] = found
-                    session.say(str(found))
-                if name == BUILDER:
-                    _try_engine(session)
+            _obtain(BUILDER, sources, session)
+            _try_engine(session)
+            for name in names:
+                try:
+                    _obtain(name, sources, session)
+                except LabError as error:
+                    if name.partition("-")[2] == "":
+                        raise
+                    session.lost[name] = str(error)
+                    session.say(f"note: no cell with {name}: {error}")
             services.described(request.app)  # refuses what cannot be had, or run together
             for service in request.app.services:
                 session.say(f"service {services.obtain(service)}")
@@ -96,6 +106,20 @@ def open_session(request: Request, base_names: list[str]) -> Iterator[Session]:
             yield session
         finally:
             containers.remove_containers()
+
+
+def _obtain(name: str, sources: bases.Sources, session: Session) -> None:
+    """Adds an image to those of the session, unless it is of an empty base. Raises LabError as `bases.resolve` does."""
+    base, architecture = of_image(name)
+    if architecture is not NATIVE and base == BUILDER:
+        same_kernel = capabilities.holds(session.run.environment, "same_kernel")
+        emulation.prepare(architecture.value, same_kernel, session.say)
+        found = bases.cross(session.images[BUILDER], name, session.say, session.ca)
+    else:
+        found = bases.resolve(name, sources, session.say, session.ca)
+    if found:
+        session.images[name] = found
+        session.say(str(found))
 
 
 def _try_engine(session: Session) -> None:
@@ -111,9 +135,10 @@ def _try_engine(session: Session) -> None:
             session.say(f"note: {name}: {seen}; {loss}")
 
 
-def bases_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
-    """The names of the bases that are needed, with the one that what measures stands on."""
-    names = [cell.base.name for cell in (*cells, *studied)]
+def images_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
+    """The names of the images that are needed beside this machine's builder: builders for other architectures, bases,
+    and the base that what measures stands on."""
+    names = [name for cell in (*cells, *studied) for name in reversed(cell.images) if name != BUILDER]
     return list(dict.fromkeys([*names, TOOLS_BASE] if studied else names))
 
 
@@ -144,18 +169,21 @@ def building(batch: Batch, session: Session) -> Iterator[Iterator[Built]]:
     logs.mkdir(exist_ok=True)
     if not tools.sees_engine(builder):
         images = {name: image.for_builder(builder) for name, image in images.items()}
-    binaries = list(dict.fromkeys(cell.binary for cell in batch.cells))
+    lost = {cell: name for cell in batch.cells for name in cell.images if name in session.lost}
+    cells = [cell for cell in batch.cells if cell not in lost]
+    binaries = list(dict.fromkeys(cell.binary for cell in cells))
     with process.work_folder() as work, progress.building(binaries, session.console) as on_step:
         context = bake.BuildContext(batch.app, images, logs, work, builder, session.ca, batch.cold, on_step)
-        with closing(bake.build(batch.cells, context)) as outcomes:
-            yield outcomes
+        with closing(bake.build(cells, context)) as outcomes:
+            yield chain((Built(cell, "", reason=session.lost[name]) for cell, name in lost.items()), outcomes)
 
 
 def keep_dockerfile(built: Built, batch: Batch, session: Session) -> None:
     """Writes the text that a cell was built of into the run, and notes a compiler that was not asked for."""
     texts = session.run.path / "dockerfiles" / batch.folder
     texts.mkdir(exist_ok=True)
-    files.write_whole(texts / f"Dockerfile.{built.cell.slug}", built.text)
+    if built.text:
+        files.write_whole(texts / f"Dockerfile.{built.cell.slug}", built.text)
     if not built.linked:
         return
     note, app = binary.other_compiler(built.linked, batch.app.configuration.toolchain), session.run.environment["app"]
@@ -169,7 +197,7 @@ def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
     """Why an image is not what the cell says, or cannot start on its base; "" when it is and can."""
     if reason := binary.not_as_asked(binary.linked_allocator(built.linked), built.cell.allocator):
         return reason
-    return abi.measure_base(built.linked, images.get(built.cell.base.name)).reason
+    return abi.measure_base(built.linked, images.get(built.cell.images[0])).reason
 
 
 def _not_a_layout(built: Built, layouts: dict[Cell, list[Observation]]) -> str:

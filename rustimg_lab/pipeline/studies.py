@@ -11,8 +11,8 @@ from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.studies import Kind
 from rustimg_lab.pipeline import progress
-from rustimg_lab.pipeline.planner import Planner
-from rustimg_lab.pipeline.session import Batch, Request, Session, bases_of, build_treatments, make_tools, open_session
+from rustimg_lab.pipeline.planner import Planner, refuse_foreign
+from rustimg_lab.pipeline.session import Batch, Request, Session, build_treatments, images_of, make_tools, open_session
 from rustimg_lab.store import runs
 from rustimg_lab.store.runs import Run
 
@@ -27,7 +27,8 @@ def run_studies(request: Request, cells: list[Cell], apps: list[App], plan: Plan
     measured again. Raises LabError as `run_grid` does, and when the run has a study of that name with another plan.
     """
     failures: list[str] = []
-    with open_session(request, bases_of([], cells) if kind.tools else bases_of(cells, [])) as session:
+    refuse_foreign(cells)
+    with open_session(request, images_of([], cells) if kind.tools else images_of(cells, [])) as session:
         runs.refuse_mixed(session.run, cells)
         batches = [Batch(cells, app, app.name, kind.of_builds) for app in apps]
         run_planned(batches, session, plan, failures, kind.tools)

@@ -101,7 +101,8 @@ def _source(name: str, run: RunData) -> page.Source:
 
 def _archive(names: list[str]) -> bytes:
     """The raw files of runs as an archive (tar, xz), in which what they have in common is there once."""
-    files = [(f"{name}/{path.name}", path.read_bytes()) for name in names for path in store_runs.files(name)]
+    whole = dict.fromkeys(name.partition(store_runs.AT)[0] for name in names)
+    files = [(f"{name}/{path.name}", path.read_bytes()) for name in whole for path in store_runs.files(name)]
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as archive:
         for name, content in sorted(files, key=lambda each: Path(each[0]).name):

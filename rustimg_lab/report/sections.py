@@ -72,8 +72,9 @@ SECTIONS = {
 
 
 def names(name: str) -> list[str]:
-    """The runs of a page that is requested as that."""
-    return _recorded() if name == RECORDED_RUN else list(dict.fromkeys(name.split(",")))
+    """The runs of a page that is requested as that, each by architecture (`runs.parts`)."""
+    requested = _recorded() if name == RECORDED_RUN else list(dict.fromkeys(name.split(",")))
+    return [part for each in requested for part in runs.parts(each)]
 
 
 def parts(run: RunData) -> list[tuple[str, dict]]:

@@ -8,7 +8,7 @@ from rustimg_lab.model.studies import REST
 from rustimg_lab.report import format, views
 from rustimg_lab.report.views.style import EFFECT, SIMULTANEOUS
 from rustimg_lab.store import runs
-from rustimg_lab.store.rows import ESTIMATE
+from rustimg_lab.store.rows import ESTIMATE, NOT_STARTED
 
 STARTS = {"program": "startup-server", "container": "startup-container"}
 Short = tuple[str, list[list[str]], range]  # title, lines with the header first, and the columns with numbers
@@ -83,6 +83,7 @@ def of_sizes(run: str) -> Short:
     shown["compressed"] = [compressed(cell) for cell in table.to_dict("records")]
     shown["base from"] = table["base_source"]
     works = ["yes" + (note and f" ({note})") for note in table["note"]]
+    works = table["note"].where(table["runs"] == NOT_STARTED, works)
     shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], works)
     return (
         f"run {run}: sizes in MB (1e6 bytes)",

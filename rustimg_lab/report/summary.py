@@ -9,6 +9,7 @@ from rustimg_lab.analysis import cells, comparison, recommendation
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix, metrics
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.metrics import CRITERIA, Verdict
 from rustimg_lab.model.names import MARK
 from rustimg_lab.report import views
@@ -123,7 +124,7 @@ def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, t
 def _malloc(base: str, profile: str) -> str:
     """What malloc a program is linked with there; "" where this lab does not know the base or the profile."""
     try:
-        musl = matrix.cell(base, profile, "system").target == matrix.MUSL
+        musl = matrix.cell(base, profile, "system").libc == "musl"
     except LabError:
         return ""
     return "musl malloc" if musl else "glibc malloc"
@@ -175,6 +176,9 @@ def notes(runs: dict[str, RunData]) -> list[str]:
             label = run.environment.images[run.environment.bases[base]]["label"]
             own = f"its figures are not {base.capitalize()}'s"
             said.append(f"In run {name} {base} is a {label}, not the official image: {own}.")
+        built_on = run.environment.machine.get("architecture", Architecture.X86_64.value)
+        if foreign := sorted(set(run.rows["architecture"]) - {built_on}):
+            said.append(f"The images of run {name} are for {foreign[0]} and were built, and checked, on {built_on}.")
         works = cells.cell_table(run)["ok"]
         if not works.all():
             said.append(f"In run {name} {(~works).sum()} of {len(works)} cells have no number; its tables say why.")

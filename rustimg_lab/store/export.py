@@ -27,7 +27,7 @@ def export(name: str, license: str = "") -> Path:
     `license` is an SPDX expression; a recorded run has the lab's own. Build logs stay out: they may name folders of
     this machine. Raises LabError when there is no such run, when it has no row or one that cannot be read, and when a
     run of the user's own is to be exported without a licence, which an RO-Crate must name."""
-    data, folder = runs.load(name), runs.run_path(name)
+    data, folder = runs.load(name, whole=True), runs.run_path(name)
     if data.broken:
         raise LabError(f"run '{name}' is broken: {data.broken[0]}; remove the line, or measure anew")
     if data.rows.empty:
@@ -60,12 +60,13 @@ def _crate(data: RunData, folder: Path, license: str) -> "ROCrate":
 
     app, cells = (
         environment.app.get("name", "an app"),
-        len(data.rows[["base", "profile", "allocator"]].drop_duplicates()),
+        len(data.rows[["architecture", "base", "profile", "allocator"]].drop_duplicates()),
     )
     crate.name = f"{data.name}: container images of {app}, measured by rustimg_lab"
     crate.description = (
-        f"{len(data.rows):,} observations of {cells} combinations of base image, build profile and allocator, on "
-        f"{environment.machine.get('cpu_model', 'an unknown CPU')}. Trials of a study are rows with its name."
+        f"{len(data.rows):,} observations of {cells} combinations of architecture, base image, build profile and "
+        f"allocator, on {environment.machine.get('cpu_model', 'an unknown CPU')}. Trials of a study are rows with its "
+        "name."
     )
     known = f"https://spdx.org/licenses/{license}" if " " not in license else "#license"
     crate.license = entity(known, "CreativeWork", name=license, description=f"SPDX expression: {license}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from rustimg_lab.model import metrics
+from rustimg_lab.model.architecture import Architecture
 
 # A row has some hundred letters, an environment some ten thousand; a run may come from a stranger.
 LINE_LIMIT, NUMBER_LIMIT = 1 << 20, 1 << 63
@@ -17,6 +18,7 @@ COLUMNS: dict[str, tuple[type, ...]] = {
     "run_id": (str,),
     "study": (str,),
     "cell": (str,),  # in a study the twin too, by a name of its own
+    "architecture": (str,),  # that the image is for, in the kernel's words; x86_64 in rows of older labs
     "base": (str,),
     "profile": (str,),
     "allocator": (str,),
@@ -36,6 +38,7 @@ COLUMNS: dict[str, tuple[type, ...]] = {
 
 
 NOTE = "note: "  # begins a detail that tables show beside the cell
+NOT_STARTED = "not started: no emulator"  # in place of whether an image works that is for another architecture
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def read_row(line: str) -> dict[str, Any]:
     row.setdefault("study", "")
     row.setdefault("setting", "")
     row.setdefault("layout", 0)
+    row.setdefault("architecture", Architecture.X86_64.value)
     if row.get("metric") == "compressed_estimate_bytes":  # as a lab called it that had no registry to push to
         row |= {"metric": str(metrics.COMPRESSED_BYTES), "detail": ESTIMATE}
     for column, types in COLUMNS.items():
@@ -81,6 +85,8 @@ def read_row(line: str) -> dict[str, Any]:
             raise ValueError(f"has no '{column}'")
         if not isinstance(row[column], types) or (isinstance(row[column], bool) and bool not in types):
             raise ValueError(f"'{column}' has the wrong type")
+        if column == "architecture" and row[column] not in (each.value for each in Architecture):
+            raise ValueError(f"'{row[column][:20]}' is no architecture that the lab builds for")
         if isinstance(row[column], int | float) and not abs(row[column]) < NUMBER_LIMIT:
             raise ValueError(f"'{column}' is a number out of range")
     return row

@@ -26,11 +26,14 @@ import pandas as pd
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host.files import DiskFull, is_full, write_whole
 from rustimg_lab.model import metrics, probes
+from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.names import additions_of
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
 from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine, typed
 from rustimg_lab.store.rows import COLUMNS, Observation, read_lines, read_row
+
+AT = "@"  # in the name that a run is read by, before an architecture
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class Run:
         `name` is the cell's in these rows, where that is another than its own; `setting` its allocator's. Raises
         DiskFull when the disk is that; what was there stays valid.
         """
-        about = {"run_id": self.name, "study": study, "cell": name or cell.slug, "base": cell.base.name,
+        about = {"run_id": self.name, "study": study, "cell": name or cell.slug,
+                 "architecture": cell.architecture.value, "base": cell.base.name,
                  "profile": cell.profile.name, "allocator": cell.allocator, "setting": setting,
                  "layout": cell.layout,
                  "image": image}  # fmt: skip
@@ -116,12 +120,47 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
         yield run
 
 
-def load(name: str) -> RunData:
-    """Read a run. Raises LabError when there is no such run, or when it was written by a newer lab."""
+def load(name: str, whole: bool = False) -> RunData:
+    """Read a run. Of one with images for two architectures only those for its machine's own, or by the name
+    `RUN@arm64` only the others, so that no table mixes them; `whole`: all of it.
+
+    Raises LabError when there is no such run, when it has nothing for that architecture, or when it was written by a
+    newer lab.
+    """
     path = run_path(name)
     stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
     found = _loaded(path, stamps)
-    return replace(found, rows=found.rows.copy(deep=False))  # pandas copies what is changed then
+    found = replace(found, rows=found.rows.copy(deep=False))  # pandas copies what is changed then
+    return found if whole else _part(found, name.partition(AT)[2])
+
+
+def parts(name: str) -> list[str]:
+    """Return the names by which `load` gives a run, one for each architecture. Raises LabError as `load` does."""
+    others = [] if AT in name else _architectures(load(name, whole=True))[1:]
+    return [name, *(f"{name}{AT}{each.debian}" for each in others)]
+
+
+def _architectures(run: RunData) -> list[Architecture]:
+    """The architectures that a run has images for, the machine's own first."""
+    own = run.environment.machine.get("architecture")
+    found = sorted(run.rows["architecture"].unique(), key=lambda each: (each != own, each))
+    return list(map(Architecture, found)) or [NATIVE]
+
+
+def _part(run: RunData, mark: str) -> RunData:
+    """The rows of a run for one architecture, and the base images of those."""
+    known = _architectures(run)
+    chosen = Architecture.named(mark) if mark else known[0]
+    if chosen not in known:
+        raise LabError(
+            f"run '{run.name}' has no image for {mark}; `./lab run --run {run.name} --arch {mark}` builds some"
+        )
+    end = "" if chosen.value == run.environment.machine.get("architecture", chosen.value) else f"-{chosen.debian}"
+    bases = {
+        name.removesuffix(end): of for name, of in run.environment.bases.items() if name.partition("-")[2] == end[1:]
+    }
+    environment = replace(run.environment, run=f"{run.name}{AT}{mark}" if mark else run.name, bases=bases)
+    return replace(run, rows=run.rows[run.rows["architecture"] == chosen.value], environment=environment)
 
 
 @lru_cache(maxsize=16)  # a report asks a dozen times
@@ -195,7 +234,7 @@ def current(run: RunData) -> pd.DataFrame:
 
 def run_path(name: str) -> Path:
     """The folder of a run that is there. Raises LabError, with the nearest name, when it is not, or holds a link."""
-    known = runs()
+    known, name = runs(), name.partition(AT)[0]
     path = RECORDED / DEFAULT_RUN if name == RECORDED_RUN else known.get(name)
     if path is None:
         raise unknown("run", name, [*known, RECORDED_RUN])

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from support.crates import LOCK, MANIFEST, crate, write
+from support.lab import GNU, MUSL
 
 from rustimg_lab.build import cargo_config, dockerfile, lab_toml
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix
-from rustimg_lab.model.matrix import GNU, MUSL
 
 needs_cargo = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
 CONFIG = ".cargo/config.toml"
@@ -32,7 +32,7 @@ def rustc_calls(folder: Path, profile: str) -> list[str]:
     said += [line for line in lines if line.startswith("export CARGO_ENCODED")]
     script = "; ".join(sorted(said, reverse=True)).replace("cargo build", "cargo check --verbose")
     environment = {name: value for name, value in os.environ.items() if not name.endswith("RUSTFLAGS")}
-    environment["CARGO_TARGET_DIR"] = str(folder / "target")
+    environment |= {"CARGO_TARGET_DIR": str(folder / "target"), "RUST_TARGET": GNU}
     app = lab_toml.load(folder)
     done = subprocess.run(["bash", "-ec", script], cwd=app.directory, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
@@ -127,7 +127,7 @@ def test_a_profile_of_the_lab_holds_for_packages_with_settings_of_their_own(tmp_
     })  # fmt: skip
     levels = [re.search(r"opt-level=(\w)", call)[1] for call in rustc_calls(folder, "opt-s")]
     assert levels == ["s", "s"] and "--profile dist --config" in text(folder, "opt-s")
-    assert "/target/x86_64-unknown-linux-gnu/dist/a /out/a" in text(folder, "opt-s")
+    assert "/target/$RUST_TARGET/dist/a /out/a" in text(folder, "opt-s")
     assert "CARGO_PROFILE_DIST_OPT_LEVEL=s" in text(folder, "opt-s") and "--config" not in text(folder, "unit-1")
     write(folder, {"lab.toml": 'profile = "dst"\n'})
     with pytest.raises(LabError, match="unknown profile 'dst': did you mean 'dist'"):
@@ -169,7 +169,7 @@ def test_a_program_that_the_configuration_names_is_looked_for_before_cargo_is_ca
 def test_a_toolchain_file_gets_its_target_where_the_builder_has_rustup(tmp_path, files):
     folder = crate(tmp_path, files)
     assert lab_toml.load(folder).configuration.toolchain == "1.81.0"
-    assert f"rustup target add {MUSL}; fi; \\\n    cargo build" in text(folder, "baseline", "scratch")
+    assert "rustup target add $RUST_TARGET; fi; \\\n    cargo build" in text(folder, "baseline", "scratch")
 
 
 def test_what_the_build_finds_in_its_environment_is_in_the_dockerfile(tmp_path):

@@ -39,7 +39,7 @@ def test_what_every_dockerfile_has(cell, app):
 def test_base_references_are_global_args_with_the_official_images_as_defaults(cell, app):
     before_the_first_stage, *stages = re.split(r"^FROM ", dockerfile.render(cell, app), flags=re.MULTILINE)
     assert f"ARG RUST_IMAGE={matrix.reference('rust')}\n" in before_the_first_stage
-    assert stages[0].startswith("${RUST_IMAGE} AS builder\n")
+    assert stages[0].startswith("--platform=$BUILDPLATFORM ${RUST_IMAGE} AS builder\n")
     if reference := matrix.reference(cell.base.name):
         assert f"ARG BASE_IMAGE={reference}\n" in before_the_first_stage
         assert stages[1].startswith("${BASE_IMAGE}\n")
@@ -70,7 +70,7 @@ def test_a_server_is_the_same_text_with_another_binary_and_one_feature_more(app)
 def test_only_the_final_stage_differs_between_bases_of_one_binary(app):
     def builder(base: str) -> str:
         text = dockerfile.render(matrix.cell(base, "optimized", "jemalloc"), app)
-        return text[text.index("FROM ${RUST_IMAGE}") : text.rindex("\nFROM ")]
+        return text[text.index("FROM --platform") : text.rindex("\nFROM ")]
 
     assert builder("scratch") == builder("alpine")
     assert builder("distroless") == builder("debian")

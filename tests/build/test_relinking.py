@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 
 import pytest
+from support.lab import MUSL
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import client
 from rustimg_lab.measure import binary, bloat
 from rustimg_lab.model import matrix, metrics
-from rustimg_lab.model.bases import MUSL
 from rustimg_lab.pipeline import session
 
 

@@ -134,7 +134,7 @@ def test_a_dynamic_binary_on_a_base_without_glibc_is_found(images):
     assert abi.measure_base(shell, images["debian"]).ok
 
 
-NEEDS = abi.Needs(("libc.so.6", "libgcc_s.so.1"), {"libc.so.6": {"GLIBC_2.38": ("a", "b", "c", "d")}})
+NEEDS = abi.Needs(("libc.so.6", "libgcc_s.so.1"), {"libc.so.6": {"GLIBC_2.38": ("a", "b", "c", "d")}}, "EM_X86_64")
 
 
 @pytest.mark.parametrize(
@@ -195,5 +195,5 @@ def _elf_hash(name: str) -> int:
 def test_a_static_binary_needs_nothing(tmp_path):
     (tmp_path / "program.c").write_text("int main(void) { return 0; }")
     process.run(["gcc", "-static", "-o", "program", "program.c"], cwd=tmp_path)
-    assert abi.read_needs(tmp_path / "program") == abi.Needs((), {})
+    assert abi.read_needs(tmp_path / "program") == abi.Needs((), {}, "EM_X86_64")
     assert abi.measure_base(tmp_path / "program", None).ok

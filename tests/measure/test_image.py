@@ -175,7 +175,7 @@ def test_an_index_in_a_registry_stands_for_the_image_in_it_and_not_for_its_attes
         put = urllib.request.Request(url + "index", json.dumps(index).encode(), method="PUT",
                                      headers={"Content-Type": local_registry._MANIFESTS[-1]})  # fmt: skip
         local_registry._direct.open(put).close()
-        manifest = own._manifest("index")
+        manifest = own._manifest("index", "amd64")
         assert [layer["size"] for layer in manifest["layers"]] == pushed.layer_bytes
         assert pushed.compressed_by == ("gzip",) or client.engine_info().keeps_in_containerd
 

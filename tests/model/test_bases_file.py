@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from support.lab import GNU, MUSL
 
 from rustimg_lab.build import mmdebstrap
 from rustimg_lab.errors import LabError
@@ -98,4 +99,4 @@ def test_a_broken_file_is_one_line_on_the_command_line(tmp_path):
 def test_an_architecture_has_the_names_that_others_have_for_it():
     here = Architecture.X86_64
     assert (here.value, here.debian, here.elf) == ("x86_64", "amd64", "EM_X86_64")
-    assert (matrix.MUSL, matrix.GNU) == ("x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu")
+    assert (MUSL, GNU) == ("x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu")

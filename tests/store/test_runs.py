@@ -5,6 +5,7 @@ import pytest
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix, probes
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.paths import CHOICE_RUN, RECORDED_RUN
 from rustimg_lab.store import runs as store_runs
 from rustimg_lab.store.environment import SCHEMA
@@ -162,3 +163,43 @@ def test_cells_that_only_their_additions_tell_apart_do_not_share_a_run():
         run.append(CELL, "", [Observation("runs", True)])
         with pytest.raises(LabError, match="run 'b' was begun without --with"):
             store_runs.refuse_mixed(run, [more])
+
+
+def test_a_run_for_two_architectures_is_read_in_two_parts():
+    """So that no table, plot or choice can mix them."""
+    other = replace(CELL, architecture=Architecture.AARCH64)
+    with store_runs.open_run("a", MACHINE) as run:
+        for cell, size in ((CELL, 5), (other, 6)):
+            run.append(cell, "sha256:1", [Observation("size", size)])
+        texts = dict.fromkeys(["digest", "label", "manifest", "name", "reference", "release", "source"], "")
+        images = {"sha256:d": {"stand_in": False}, "sha256:e": {"stand_in": True}}
+        digests = {digest: texts | {"packages": {}} | told for digest, told in images.items()}
+        run.save_environment(images=digests, bases={"alpine": "sha256:d", "alpine-arm64": "sha256:e"})
+    names = store_runs.parts("a")
+    assert names == ["a", "a@arm64"] and store_runs.parts("a@arm64") == ["a@arm64"]
+    own, foreign = map(store_runs.load, names)
+    assert [part.rows["value"].tolist() for part in (own, foreign)] == [[5], [6]]
+    assert [part.name for part in (own, foreign)] == names
+    assert [part.environment.stand_ins for part in (own, foreign)] == [[], ["alpine"]]
+    assert store_runs.load("a", whole=True).rows["value"].tolist() == [5, 6]
+    with pytest.raises(LabError, match="unknown architecture 'arm'"):
+        store_runs.load("a@arm")
+
+
+def test_a_run_for_another_architecture_alone_is_read_by_its_own_name():
+    with store_runs.open_run("a", MACHINE) as run:
+        run.append(replace(CELL, architecture=Architecture.AARCH64), "", [Observation("size", 6)])
+    assert store_runs.parts("a") == ["a"] and store_runs.load("a").rows["value"].tolist() == [6]
+    with pytest.raises(LabError, match="run 'a' has no image for amd64"):
+        store_runs.load("a@amd64")
+
+
+def test_rows_of_an_older_lab_are_of_x86_64_and_an_unknown_architecture_is_a_broken_line(runs):
+    with store_runs.open_run("a", MACHINE) as run:
+        run.append(CELL, "", [Observation("size", 5)])
+    path = runs / "a" / "rows.jsonl"
+    good = path.read_text()
+    path.write_text(good.replace('"architecture": "x86_64", ', "") + good.replace('"x86_64"', '"vax"'))
+    data = store_runs.load("a")
+    assert data.rows["architecture"].tolist() == ["x86_64"]
+    assert data.broken == ("a/rows.jsonl:2: 'vax' is no architecture that the lab builds for; left out",)

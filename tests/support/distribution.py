@@ -15,8 +15,7 @@ from pathlib import Path
 import trustme
 
 from rustimg_lab.engine import containers
-from rustimg_lab.model.matrix import MUSL
-from support.lab import answering
+from support.lab import MUSL, answering
 
 HOST = "x86_64-unknown-linux-gnu"
 # What rustup unpacks: per component, a folder with the list of its files. Debian has LLVM and other libraries of rustc

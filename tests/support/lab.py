@@ -19,11 +19,13 @@ from docker.models.containers import Container
 
 from rustimg_lab.engine import client, containers
 from rustimg_lab.measure import smoke
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.paths import REPORTS, RUNS, STATE
 
 as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="only root mounts a tmpfs")
 
 
+MUSL, GNU = (NATIVE.rust(libc) for libc in ("musl", "gnu"))  # Rust's targets
 TINY = Path(__file__).parent.parent / "crates" / "tiny"
 
 

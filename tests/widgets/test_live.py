@@ -5,6 +5,7 @@ import shutil
 import nbformat
 import papermill
 import pytest
+from support.lab import GNU
 
 from rustimg_lab.analysis import cells, recommendation
 from rustimg_lab.model import matrix
@@ -72,7 +73,7 @@ def test_a_run_with_sizes_alone_has_no_trade_off():
 
 def test_a_cell_is_shown_with_what_it_is_made_of():
     shown = matrix.cell("debian", "optimized", "jemalloc")._repr_html_()
-    assert all(each in shown for each in ("debian:trixie-slim", "lto = true, stripped", "jemalloc", matrix.GNU))
+    assert all(each in shown for each in ("debian:trixie-slim", "lto = true, stripped", "jemalloc", GNU))
     assert views.provenance.cells(matrix.grid(["scratch"], ["smallest"], ["system"])).data["base image"].tolist() == [
         "none: scratch is empty"
     ]

@@ -6,9 +6,7 @@ shell in an image, and nothing is published: containers have no network, or talk
 """
 
 import io
-import json
 import re
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -20,25 +18,24 @@ from typing import Any
 from docker.errors import APIError
 from docker.types import Ulimit
 
-from rustimg_lab.build import lab_toml, package_db
-from rustimg_lab.engine import client, containers, images, inspection
+from rustimg_lab.build import lab_toml
+from rustimg_lab.engine import client, containers, emulation, images, inspection
 from rustimg_lab.engine.local_registry import Registry
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import process
-from rustimg_lab.host.files import add_file
 from rustimg_lab.measure import smoke, workloads
 from rustimg_lab.measure.image import measure_image
 from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure.probes import inventory
 from rustimg_lab.measure.server import serving, started, wait_for
 from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.app import App
+from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.probes import FAILED, NOT_APPLICABLE, PASSED
-from rustimg_lab.store.rows import Observation
+from rustimg_lab.store.rows import NOT_STARTED, Observation
 
 FOLDER = Path(__file__).parent / "crate"
 NAME = "rustimg-lab-probe"  # of the crate there
 TIMEOUT_S = 30
-SBOM_TIMEOUT_S = 300
 OF_SBOM = (metrics.PACKAGES, metrics.CRATES_SEEN, "sbom", "crates")  # what is read from it
 LIMIT_BYTES = 32 << 20
 TERM_S = 2.0
@@ -46,6 +43,8 @@ KILLED, OOM_S = 137, 3.0  # the exit code of SIGKILL; how long the engine may ta
 PANICS = (101, 134, 139)  # unwinding; aborting; aborting as process 1, to which the kernel sends no SIGABRT
 ZONE, NOON_THERE = "Europe/Berlin", "14:00"  # of the time that the program asks for
 DOMAIN, MANY, TOO_MANY = "lab.test", 25, 100  # of 16 bytes each: what UDP's 512 hold, and what they do not
+START_S = 5  # until a program is taken for started: it dies at its first allocation, or lives
+PAGES_KIB = {"pages_4k": 4, "pages_16k": 16, "pages_64k": 64}
 WRITABLE = ("/tmp", "/var/tmp", "/var/lock", "/run/lock", "/run/shm")
 SHELLS = ("sh", "bash", "dash", "ash", "busybox", "zsh")
 MANAGERS = ("apk", "apt", "apt-get", "dpkg", "dnf", "microdnf", "rpm", "yum", "pip", "cargo")
@@ -70,6 +69,12 @@ class Subject:
     base: str
     tools: str
     limits_memory: bool = True  # whether the engine keeps a container to a memory limit
+    architecture: Architecture = NATIVE
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the images are for another architecture than this machine's."""
+        return self.architecture is not NATIVE
 
 
 @dataclass(frozen=True)
@@ -103,14 +108,16 @@ def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observati
     A probe that cannot be made is a row that is not ok, with the reason; the others are made all the same: without an
     SBOM, what is read from it. Raises LabError where the image cannot be read.
     """
-    files, inventory = files_of(subject.image), ""
+    if subject.emulated and emulation.NO_EMULATOR in smoke.why_not(subject.image, subject.app, subject.tools):
+        return [Observation(metrics.RUNS, NOT_STARTED, ok=False, reason=NOT_STARTED)], ""
+    files, document = files_of(subject.image), ""
     sizes_of = measure_image(subject.image, subject.base or None, registry)
     rows = [each for each in sizes_of if each.metric in probes.FACTS]
     try:
-        inventory = sbom(subject.image)
-        rows += inventory_of(subject.image, files, inventory)
+        document = inventory.sbom(subject.image)
+        rows += inventory.inventory_of(subject.image, files, document)
     except LabError as error:
-        rows += _counts(files)
+        rows += inventory.counts(files)
         rows += [Observation(name, None, ok=False, reason=f"no SBOM: {error}") for name in OF_SBOM]
     for group, probe in GROUPS.items():
         left = [name for name, each in probes.PROBES.items() if each.group == group]
@@ -121,7 +128,7 @@ def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observati
         except (LabError, Lost, APIError) as error:
             client.connect().ping()  # an engine that does not answer is no finding of this image
             rows += [Observation(name, None, ok=False, reason=str(error)) for name in left]
-    return rows, inventory
+    return rows, document
 
 
 def _tls(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
@@ -178,9 +185,10 @@ def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
 
 
 def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
-    if not subject.limits_memory:
+    if not subject.limits_memory or subject.emulated:
+        why = "the emulator's memory would count" if subject.emulated else "this engine cannot limit memory"
         for name in ("memory_limit", "oom"):
-            yield name, (NOT_APPLICABLE, "this engine cannot limit memory")
+            yield name, (NOT_APPLICABLE, why)
         return
     limit = {"mem_limit": LIMIT_BYTES, "memswap_limit": LIMIT_BYTES}
     yield "memory_limit", _works(subject, **limit)
@@ -203,7 +211,8 @@ def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         begun = time.monotonic()
         server.container.kill("SIGTERM")
         code = containers.exit_code(server.container, TERM_S)
-        ended = f"{1000 * (time.monotonic() - begun):.0f} ms, exit code {code}"
+        took = "" if subject.emulated else f"{1000 * (time.monotonic() - begun):.0f} ms, "
+        ended = f"{took}exit code {code}"
         yield "sigterm", _outcome(code is not None, f"still there after {TERM_S:.0f} s" if code is None else ended)
 
 
@@ -228,55 +237,35 @@ def _contents(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         yield name, _none_of([path for path in programs if re.search(rf"(^|/)s?bin/({'|'.join(wanted)})$", path)])
 
 
-def inventory_of(image: str, files: list[tarfile.TarInfo], inventory: str) -> list[Observation]:
-    """What is counted in the image, and what an SBOM has of it: the packages that its own database names, and crates in
-    its program."""
-    named = {each["name"]: each for each in json.loads(inventory)["packages"]}
-    packages, _ = package_db.read_packages(image)
-    unseen = [name for name in packages if name not in named]
-    told = f"{len(packages)} packages; not in the SBOM: {' '.join(unseen[:5]) or 'none'}"
-    crates = [name for name, each in named.items() if "pkg:cargo/" in json.dumps(each.get("externalRefs", []))]
-    return [
-        *_counts(files),
-        Observation(metrics.PACKAGES, len(packages)),
-        Observation(metrics.CRATES_SEEN, len(crates)),
-        Observation("sbom", FAILED if unseen else PASSED, detail=told),
-        Observation("crates", PASSED if crates else FAILED, detail=f"{len(crates)} crates"),
-    ]
+def _pages(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
+    """By QEMU, which gives a program of arm64 pages of any size. What a program lacks that starts is not asked here."""
+    for name, kib in PAGES_KIB.items():
+        if subject.architecture is not Architecture.AARCH64:
+            yield name, (NOT_APPLICABLE, "on x86_64 all pages have 4 KiB")
+            continue
+        emulator = emulation.program(subject.architecture.value, print)
+        command = images.command_under(subject.image, [f"/{emulator.name}", "-p", str(kib << 10)])
+        command += subject.app.check.arguments if subject.app.check else []
+        ended = call(subject.image, files=_program(emulator), command=command, timeout_s=START_S)
+        said = [line.strip() for line in ended.errors.splitlines() if "page size" in line]
+        if any(line.startswith("qemu") for line in said):
+            raise LabError(f"{said[0]}: this QEMU does not vary the size of pages")
+        told = "it still runs" if ended.code is None else f"exit code {ended.code}"
+        yield name, _outcome((ended.code or 0) <= 128, "; ".join([told, *said[:1]]))
+
+
+def _program(path: Path) -> bytes:
+    """A program of this machine as a tar archive for /."""
+    held = io.BytesIO()
+    with tarfile.open(fileobj=held, mode="w") as archive:
+        archive.add(path, path.name)
+    return held.getvalue()
 
 
 GROUPS = {
     "TLS": _tls, "DNS": _dns, "files": _files, "rights": _rights, "memory": _memory, "process 1": _process_1,
-    "failures": _failures, "contents": _contents,
+    "failures": _failures, "contents": _contents, "pages": _pages,
 }  # fmt: skip
-
-
-def _counts(files: list[tarfile.TarInfo]) -> list[Observation]:
-    regular = [each for each in files if each.isfile()]
-    executables = sum(bool(each.mode & 0o111) for each in regular)
-    return [Observation(metrics.FILES, len(regular)), Observation(metrics.EXECUTABLES, executables)]
-
-
-def sbom(image: str) -> str:
-    """The software bill of materials of an image (SPDX, as JSON), as syft writes it. Raises LabError.
-
-    syft reads an archive whose layers are all unpacked: of what an engine with containerd's store saves, where some are
-    compressed and some not, it makes an error.
-    """
-    with process.work_folder() as folder, images.saved(image) as (config, layers):
-        path = folder / "image.tar"
-        with tarfile.open(path, "w") as target:
-            names = [f"{number}/layer.tar" for number in range(len(layers))]
-            for name, layer in zip(names, layers, strict=True):
-                add_file(target, name, layer)
-            manifest = [{"Config": "config.json", "RepoTags": [f"{NAME}:sbom"], "Layers": names}]
-            for name, content in (("config.json", config), ("manifest.json", manifest)):
-                add_file(target, name, io.BytesIO(json.dumps(content).encode()))
-        syft = str(Path(sys.executable).parent / "syft")
-        # It would ask a host on the internet for newer versions of itself.
-        quiet = {"SYFT_CHECK_FOR_APP_UPDATE": "false"}
-        command = [syft, "scan", f"docker-archive:{path}", "--output=spdx-json", "--quiet"]
-        return process.run(command, env=quiet, timeout=SBOM_TIMEOUT_S)
 
 
 @contextmanager
@@ -297,14 +286,14 @@ def resolver(tools: str) -> Iterator[str]:
         yield f"container:{container.id}"
 
 
-def call(image: str, *arguments: str, files: bytes = b"", **options: Any) -> Ended:
+def call(image: str, *arguments: str, files: bytes = b"", timeout_s: float = TIMEOUT_S, **options: Any) -> Ended:
     """Calls the image's program, in a container without network unless `options` say otherwise, and waits for its end.
     Raises Lost when it does not start."""
     # Some end by a crash, which is to leave no core on the machine, and one uses all the stack that it can get.
     limits = [Ulimit(name=name, soft=most, hard=most) for name, most in (("core", 0), ("stack", 8 << 20))]
     options = {"network_mode": "none", "ulimits": limits, "command": [*images.command(image), *arguments]} | options
     with started("probe", image, files, **options) as container:
-        code = containers.exit_code(container, TIMEOUT_S)
+        code = containers.exit_code(container, timeout_s)
         said, errors = (container.logs(stdout=out, stderr=not out).decode(errors="replace") for out in (True, False))
         container.reload()
         begun = time.monotonic()

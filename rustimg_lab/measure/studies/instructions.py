@@ -14,7 +14,7 @@ from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.server import Tool, ask, serving
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model import metrics
-from rustimg_lab.model.bases import ARCHITECTURE
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.store.rows import Observation
 
 FEW, MANY = 20, 220
@@ -23,7 +23,7 @@ END_TIMEOUT_S = 60
 # valgrind's own files, as tools/Dockerfile lays them out, with a folder that all may write to: an image need not have a
 # /tmp. The tool is called directly, since its launcher is not static, and an image need not have what that needs.
 FOLDER = "/valgrind"
-_TOOL = f"{FOLDER}/callgrind-{ARCHITECTURE.debian}-linux"
+_TOOL = f"{FOLDER}/callgrind-{NATIVE.debian}-linux"
 COMMAND = [_TOOL, "--tool=callgrind", "--vgdb=no", "--callgrind-out-file=/dev/null"]
 ENVIRONMENT = {
     "VALGRIND_LIB": FOLDER,
