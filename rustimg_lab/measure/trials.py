@@ -69,6 +69,11 @@ def run_in_turns(
                     given_up.setdefault((study.name, treatment.name, found[-1].reason), []).append(str(block + 1))
                 done += 1
     on_trial(done, planned, "done")
+    return _in_words(given_up)
+
+
+def _in_words(given_up: dict[tuple[str, str, str], list[str]]) -> list[str]:
+    """A line on the blocks that lack a trial, by study, treatment and reason."""
     return [
         f"{study}, block{'s' * (len(blocks) > 1)} {', '.join(blocks)}, {name}: {reason}"
         for (study, name, reason), blocks in given_up.items()
