@@ -11,6 +11,7 @@ from rustimg_lab.paths import ARTICLE
 from rustimg_lab.store.rows import NOT_STARTED, NOTE
 from rustimg_lab.store.runs import RunData, current
 
+_FACTORS = ["cell", "architecture", "base", "profile", "allocator", "image"]
 ARTICLES_APP = "myip"  # of which the article has figures
 
 
@@ -38,7 +39,7 @@ def cell_table(run: RunData) -> pd.DataFrame:
     has no sizes here: they would be sizes of something that does not work. `reason` says why.
     """
     newest = current(run)
-    factors = newest[["cell", "base", "profile", "allocator", "image"]].drop_duplicates("cell").set_index("cell")
+    factors = newest[_FACTORS].drop_duplicates("cell").set_index("cell")
     single = newest[~newest["metric"].isin(metrics.PARTS)].drop_duplicates(["cell", "metric"], keep="last")
     wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value")
     wide = wide.reindex(index=factors.index, columns=wide.columns.union(metrics.OF_CELLS))

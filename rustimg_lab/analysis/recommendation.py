@@ -94,16 +94,16 @@ class Choice:
 
 
 def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
-    """The cells that work, by cell: base, profile, allocator, stand_in, shell (its path, "" for none, NaN where the run
-    does not tell), unstable, unpacked_bytes, and a column per criterion and for the throughput (geometric means), NaN
-    where not measured; draws of those; and notes that a reader must see.
+    """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
+    where the run does not tell), unstable, unpacked_bytes, and a column per criterion and for the throughput (geometric
+    means), NaN where not measured; draws of those; and notes that a reader must see.
 
     Raises LabError when no cell works.
     """
     table = cell_table(run).query("ok").set_index("cell")
     if table.empty:
         raise LabError(f"run '{run.name}' has no cell that works: nothing to choose from")
-    found = table[["base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
+    found = table[["architecture", "base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
         unstable=table["unstable"].eq(True), transfer=table[metrics.COMPRESSED_BYTES]
     )
     notes = list(filter(None, [run.environment.app.get("note")]))

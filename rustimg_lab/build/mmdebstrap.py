@@ -127,7 +127,7 @@ def make_cross(name: str, builder: str, say: Callable[[str], None], ca: Path | N
 
 
 def _of_foreign(architecture: Architecture) -> list[str]:
-    return [] if architecture is NATIVE else [f"--architectures={architecture.debian}"]
+    return [] if architecture is NATIVE else [f"--architectures={architecture.debian}", "--skip=check/qemu"]
 
 
 def _without_programs(recipe: Recipe) -> Recipe:

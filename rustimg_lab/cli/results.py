@@ -71,7 +71,7 @@ def choose(options: SimpleNamespace) -> int:
     if not found.picked:
         return 1
     text = runs.dockerfile(options.run, found.picked)
-    cell = found.table.loc[found.picked, ["base", "profile", "allocator"]]
+    cell = found.table.loc[found.picked, cargo_profile.FACTORS]
     print(f"\n--- without the Dockerfile\n{cargo_profile.cargo_profile(*cell)}")
     print(f"--- Dockerfile\n{text}", end="")
     return 0

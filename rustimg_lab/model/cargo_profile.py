@@ -1,13 +1,18 @@
 """A cell as a user writes it without the Dockerfile: Cargo.toml and .cargo/config.toml."""
 
+from dataclasses import replace
+
 from rustimg_lab.model import matrix
+from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.profiles import PUBLISHED
 
+FACTORS = ["base", "profile", "allocator", "architecture"]  # the columns with the arguments of `cargo_profile`
 
-def cargo_profile(base: str, profile_name: str, allocator: str) -> str:
+
+def cargo_profile(base: str, profile_name: str, allocator: str, architecture: str = NATIVE.value) -> str:
     """How a cell is built, as a user writes it without the Dockerfile: Cargo.toml's `[profile.release]`, target and
     compiler's flags for `.cargo/config.toml`, and the rest in comments. Raises LabError when there is no such cell."""
-    cell = matrix.cell(base, profile_name, allocator)
+    cell = replace(matrix.cell(base, profile_name, allocator), architecture=Architecture.named(architecture))
     profile = cell.profile
     if profile == PUBLISHED:
         return f"# nothing: it is the crate as published, built for the target {cell.target}\n"

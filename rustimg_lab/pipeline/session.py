@@ -98,7 +98,7 @@ def open_session(request: Request, names: list[str]) -> Iterator[Session]:
                     if name.partition("-")[2] == "":
                         raise
                     session.lost[name] = str(error)
-                    session.say(f"note: no cell with {name}: {error}")
+                    session.say(f"note: cells with it fail: {error}")
             services.described(request.app)  # refuses what cannot be had, or run together
             for service in request.app.services:
                 session.say(f"service {services.obtain(service)}")

@@ -68,7 +68,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
 def _lead(runs: dict[str, RunData]) -> page.Lead:
     best, shipped = summary.best(runs), {}
     for each in best:
-        factors = runs[each.run].rows.query("cell == @each.cell").iloc[0][["base", "profile", "allocator"]]
+        factors = runs[each.run].rows.query("cell == @each.cell").iloc[0][cargo_profile.FACTORS]
         text = _or_why_not(store_runs.dockerfile, each.run, each.cell)
         profile = _or_why_not(cargo_profile.cargo_profile, *factors)
         shipped[each.run, each.cell] = page.Shipped(each.run, each.cell, each.name, text, profile)

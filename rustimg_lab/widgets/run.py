@@ -146,7 +146,7 @@ class Recommendation:
     @property
     def cargo_profile(self) -> str:
         """Return the build profile for a Cargo.toml. Raises LabError when the lab does not know the profile."""
-        return cargo_profile.cargo_profile(*self.choice.table.loc[self.cell, ["base", "profile", "allocator"]])
+        return cargo_profile.cargo_profile(*self.choice.table.loc[self.cell, cargo_profile.FACTORS])
 
     @property
     def dockerfile(self) -> str:

@@ -268,6 +268,8 @@ def test_the_profile_is_as_cargo_reads_it():
         "strip = true", "", "# .cargo/config.toml", "[build]", 'target = "x86_64-unknown-linux-musl"',
         'rustflags = ["-Cforce-unwind-tables=no", "-Clink-arg=-Wl,-z,pack-relative-relocs"]',
     ]  # fmt: skip
+    on_arm64 = cargo_profile.cargo_profile("scratch", "baseline", "system", "aarch64")
+    assert 'target = "aarch64-unknown-linux-musl"' in on_arm64
     said = cargo_profile.cargo_profile("debian", "std-size+cpu-v3+upx", "system")
     assert 'target = "x86_64-unknown-linux-gnu"' in said
     assert 'rustflags = ["-Ctarget-cpu=x86-64-v3", "-Zfmt-debug=none", "-Zlocation-detail=none"]' in said

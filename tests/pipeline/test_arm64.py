@@ -4,12 +4,15 @@ import os
 import re
 import subprocess
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from elftools.elf.elffile import ELFFile
+from rich.console import Console
 from support.lab import TINY
 
-from rustimg_lab.build import bases, dockerfile, lab_toml, mmdebstrap
+from rustimg_lab.build import bake, bases, dockerfile, lab_toml, mmdebstrap
+from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import emulation, images
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine
@@ -19,6 +22,7 @@ from rustimg_lab.model import matrix, probes
 from rustimg_lab.model.app import Check
 from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.paths import MYIP
+from rustimg_lab.pipeline import session
 from rustimg_lab.store.rows import NOT_STARTED
 
 ARM64 = Architecture.AARCH64
@@ -56,6 +60,35 @@ def test_a_profile_for_one_architecture_is_refused_for_the_other():
     lab_toml.refuse(lab_toml.load(MYIP), [own])
     with pytest.raises(LabError, match="profile 'cpu-v3' is for x86_64 alone"):
         lab_toml.refuse(lab_toml.load(MYIP), [other])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["cells", "--arch", "x64"], "unknown architecture 'x64': did you mean 'x86_64'?"),
+        (["measure", "--arch", "arm64,amd64", "--study", "startup"], "--arch arm64: this machine would emulate"),
+    ],
+)
+@elsewhere
+def test_what_no_machine_can_do_is_refused_in_one_line_before_an_engine_is_asked(lab, arguments, line):
+    done = lab(*arguments, DOCKER_HOST="unix:///nonexistent")
+    assert done.returncode == 2 and done.stderr.startswith(f"lab: {line}") and done.stderr.count("\n") == 1
+
+
+def test_cells_are_listed_for_each_architecture_by_either_name(lab):
+    done = lab("cells", "--arch", "aarch64,amd64", "--bases", "scratch", "--profiles", "baseline")
+    assert done.stdout.split() == ["scratch-baseline-jemalloc-arm64", "scratch-baseline-jemalloc"]
+
+
+@elsewhere
+def test_a_base_that_cannot_be_had_for_arm64_fails_its_cells_alone(tmp_path, monkeypatch):
+    (tmp_path / "logs").mkdir()
+    monkeypatch.setattr(bake, "build", lambda chosen, context: (Built(each, "text", "sha256:1") for each in chosen))
+    chosen, lost = cells("debian", "baseline", "system"), {"debian-arm64": "why"}
+    opened = session.Session(SimpleNamespace(path=tmp_path), {}, None, None, Console(), lost)
+    with session.building(session.Batch(chosen, lab_toml.load(MYIP)), opened) as built:
+        found = {each.cell.slug: (each.image, each.reason) for each in built}
+    assert found == {"debian-baseline-system-arm64": ("", "why"), "debian-baseline-system": ("sha256:1", "")}
 
 
 def test_an_addition_that_changes_the_program_is_a_binary_of_its_own():
