@@ -184,7 +184,8 @@ def test_an_index_in_a_registry_stands_for_the_image_in_it_and_not_for_its_attes
 def test_a_registry_without_the_pushed_manifest_is_one_line(image, monkeypatch):
     made = image({"a": b"x"})
     with local_registry.serve() as own:
-        monkeypatch.setattr(local_registry.Registry, "_manifest", lambda self, tag, usual=own._manifest: usual("none"))
+        manifest = own._manifest
+        monkeypatch.setattr(local_registry.Registry, "_manifest", lambda self, _, *more: manifest("none", *more))
         with pytest.raises(LabError, match=r"the registry at 127\.0\.0\.1:\d+ has no manifest of the pushed .*404"):
             own.push(made)
 
