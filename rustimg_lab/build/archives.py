@@ -58,7 +58,8 @@ def load(path: Path, name: str, tag: str, architecture: Architecture = NATIVE) -
             raise files.DiskFull(f"{path} could not be unpacked", [STATE], path.stat().st_size) from error
         whole, said = "a whole tar archive, plain or compressed with gzip, bzip2 or xz", str(error).splitlines()[0]
         raise LabError(f"{path}: not {whole} ({said})") from None
-    return mmdebstrap.import_rootfs(path, f"{client.repository(name)}:{tag}", [mmdebstrap.PATH], architecture)
+    unpacked_bytes = sum(member.size for member in members)
+    return mmdebstrap.import_rootfs(path, unpacked_bytes, name, tag, [mmdebstrap.PATH], architecture)
 
 
 def _check_machine(archive: tarfile.TarFile, path: Path, architecture: Architecture) -> None:

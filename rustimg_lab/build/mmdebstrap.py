@@ -91,7 +91,7 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
         # A fixed time makes the archive, and with it the image's layer, the same whenever the packages are.
         include = [f"--include={','.join(packages)}"] if packages else []
         _mmdebstrap(name, [f"--variant={recipe.variant}", *include, *options, debian, str(archive)], folder)
-        import_rootfs(archive, f"{client.repository(rootfs_name)}:{tag}", changes, architecture)
+        import_rootfs(archive, archive.stat().st_size, rootfs_name, tag, changes, architecture)
     if name != BUILDER:
         return finished
 
@@ -100,17 +100,17 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     return finished
 
 
-def import_rootfs(archive: Path, name: str, changes: list[str], architecture: Architecture) -> Image:
-    """Make the image `name`, of one layer, from the archive of a root file system, with `changes` (Dockerfile lines).
-    For another architecture it is built: Docker Engine 20.10 imports for its own alone."""
+def import_rootfs(
+    archive: Path, unpacked_bytes: int, name: str, tag: str, changes: list[str], architecture: Architecture
+) -> Image:
+    """Make an image as `images.import_rootfs` does. For another architecture than this machine's it is built: Docker
+    Engine 20.10 imports for its own alone."""
     if architecture is NATIVE:
-        return images.import_rootfs(
-            archive, archive.stat().st_size, *name.removeprefix(client.repository("")).split(":"), changes
-        )
+        return images.import_rootfs(archive, unpacked_bytes, name, tag, changes)
     with process.work_folder() as folder:
         shutil.copyfile(archive, folder / "rootfs.tar")
         (folder / "Dockerfile").write_text("\n".join(["FROM scratch", "ADD rootfs.tar /", *changes]))
-        return build_folder(folder, name, {}, None, f"linux/{architecture.debian}")
+        return build_folder(folder, f"{client.repository(name)}:{tag}", {}, None, f"linux/{architecture.debian}")
 
 
 def make_cross(name: str, builder: str, say: Callable[[str], None], ca: Path | None) -> Image:
@@ -134,11 +134,9 @@ def _without_programs(recipe: Recipe) -> Recipe:
     """The recipe for an architecture whose programs do not start here: packages are unpacked, and not set up."""
     if recipe.variant == "extract":
         return recipe
-    label, essential = (
-        f"{recipe.label}, unpacked and not set up (no emulator)",
-        ("?essential", "?priority(required)", "apt"),
-    )
-    return replace(recipe, label=label, variant="extract", names=(*essential, *recipe.names), stand_in=True)
+    label = f"{recipe.label}, unpacked and not set up (no emulator)"
+    packages = ("?essential", "?priority(required)", "apt", *recipe.names)
+    return replace(recipe, label=label, variant="extract", names=packages, stand_in=True)
 
 
 def _options(recipe: Recipe, debian: str) -> list[str]:

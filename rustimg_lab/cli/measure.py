@@ -40,18 +40,14 @@ def run(options: SimpleNamespace) -> int:
     options.run = options.run or (app.package if options.app else DEFAULT_RUN)
     usual = matrix.usual(options.grid, options.debian)
     cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
-    study = None
+    study, is_native = None, any(cell.architecture is NATIVE for cell in cells)
     if refused := planner.refusal(app, KINDS["throughput"]):
         click.echo(f"note: no study: {refused}")
-    elif options.blocks and not options.knobs and (app.serve or not options.app) and any(map(_is_native, cells)):
+    elif options.blocks and not options.knobs and (app.serve or not options.app) and is_native:
         studied = planner.short(*selection.chosen_grid(options, app, usual), options.debian)
         made = planner.planner("throughput", [planner.load_of(app)], Plan(options.blocks), app)
         study = selection.with_additions(selection.matching(studied, options.only), options), made
     return output.ended(options.run, grid.run_grid(selection.request(options, app), cells, study))
-
-
-def _is_native(cell: matrix.Cell) -> bool:
-    return cell.architecture is NATIVE
 
 
 @command(

@@ -45,8 +45,8 @@ def run_grid(request: Request, cells: list[Cell], study: tuple[list[Cell], Plann
         runs.refuse_mixed(session.run, cells)
         failures = _build_and_measure(Batch(cells, app), session)
         if plan and app.serve:  # what is measured is the program that was checked
-            works = cell_table(runs.load(session.run.name)).query("ok")["cell"]
-            studied = [cell for cell in studied if cell.slug in {*works}]
+            works = set(cell_table(runs.load(session.run.name)).query("ok")["cell"])
+            studied = [cell for cell in studied if cell.slug in works]
         if plan and not studied:
             session.say("note: no study: none of its cells works")
         elif plan:

@@ -27,7 +27,7 @@ from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
 
-TOOLS_BASE = "debian"  # what measures stands on this base, whichever the cells stand on
+TOOLS_BASE = "debian"  # of the benchmark tools image, whichever bases the cells have
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _try_engine(session: Session) -> None:
 
 def images_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
     """The names of the images that are needed beside this machine's builder: builders for other architectures, bases,
-    and the base that what measures stands on."""
+    and the base of the benchmark tools image."""
     names = [name for cell in (*cells, *studied) for name in reversed(cell.images) if name != BUILDER]
     return list(dict.fromkeys([*names, TOOLS_BASE] if studied else names))
 

@@ -30,12 +30,6 @@ def allocator_verdict(run: RunData, study: str) -> str:
     return _jemalloc_against_musl(run, study, metrics.CPU_US_PER_REQUEST, sentence)
 
 
-def holds_musl_beside_jemalloc(run: RunData, study: str) -> bool:
-    """Whether a study has musl malloc and jemalloc on one base."""
-    plan = run.environment.studies[study]
-    return any(_musl_and_jemalloc(comparison.samples(run, study, plan.metric)))
-
-
 def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
     """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names; of the
     smallest limits only where there is one of them."""
