@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 HOME = "RUSTIMG_LAB_HOME"  # names another folder to write to; set for kernels, which start in another one
+WORKER = "RUSTIMG_LAB_WORKER"  # set where a Dask worker calls the lab: the command as it was typed at the client
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = (PACKAGE / "_share").is_dir()  # from a wheel, without a checkout
 SHARE = PACKAGE / "_share" if INSTALLED else PACKAGE.parent

@@ -6,8 +6,6 @@ called: Jupyter's packages take two seconds, and most commands need none.
 
 import errno
 import os
-import re
-import shlex
 import signal
 import sys
 from importlib import import_module
@@ -19,14 +17,14 @@ from click.shell_completion import shell_complete
 from rustimg_lab.cli import as_called
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import files
-from rustimg_lab.paths import COMMAND, HOME, ROOT
+from rustimg_lab.paths import HOME, ROOT
 
 GROUPS = {
     "share": ("demo", "export"),
     "measure": ("run", "measure", "probe"),
     "results": ("report", "choose", "compare", "check", "batch"),
     "cells": ("cells", "dockerfile", "bake"),
-    "setup": ("init", "doctor", "notebook", "clean"),
+    "setup": ("init", "doctor", "worker", "notebook", "clean"),
     "develop": ("test", "docs"),
 }
 MODULES = {command: module for module, commands in GROUPS.items() for command in commands}
@@ -88,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _call(arguments: list[str]) -> int:
     try:
         # Not `lab.main`, which prints an empty line on Ctrl-C.
-        with lab.make_context("lab", list(arguments), obj=_typed(arguments)) as context:
+        with lab.make_context("lab", list(arguments), obj=arguments) as context:
             return lab.invoke(context)
     except click.exceptions.Exit as shown:  # --help
         return shown.exit_code
@@ -103,8 +101,3 @@ def _is_not_ours(error: OSError) -> bool:
 def _refused(text: str) -> int:
     print(f"lab: {as_called(' '.join(text.split()))}", file=sys.stderr)
     return 2
-
-
-def _typed(arguments: list[str]) -> str:
-    """What was typed, without the folders that a path leads through."""
-    return shlex.join([COMMAND, *(re.sub(r"(^|=)[/.~][^=]*/", r"\1", each.rstrip("/")) for each in arguments)])

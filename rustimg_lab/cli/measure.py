@@ -7,7 +7,7 @@ import click
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output, selection, types
-from rustimg_lab.cli.options import ADDITIONS, GRID, KNOBS, command, option, run_options
+from rustimg_lab.cli.options import ADDITIONS, GRID, KNOBS, SCHEDULER, command, option, run_options
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure.workloads import WORKLOADS
 from rustimg_lab.model import matrix
@@ -30,6 +30,7 @@ _SEVERAL = click.IntRange(min=2)  # of one there is no variance
     *KNOBS,
     ADDITIONS,
     option("--blocks", "randomized blocks of the short study at the end; 0 for none", types.COUNT_OR_ZERO, 5),
+    *SCHEDULER,
 )
 def run(options: SimpleNamespace) -> int:
     """Build every cell, measure it, write the report."""
@@ -40,6 +41,11 @@ def run(options: SimpleNamespace) -> int:
     options.run = options.run or (app.package if options.app else DEFAULT_RUN)
     usual = matrix.usual(options.grid, options.debian)
     cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
+    if options.scheduler:
+        from rustimg_lab.pipeline import machines
+
+        spread = selection.spread(options, app, {"--only"})
+        return output.ended(options.run, machines.run_cells(spread, cells))
     study, is_native = None, any(cell.architecture is NATIVE for cell in cells)
     if refused := planner.refusal(app, KINDS["throughput"]):
         click.echo(f"note: no study: {refused}")
@@ -72,6 +78,8 @@ def run(options: SimpleNamespace) -> int:
     ),
     option("--baseline", "cell that others are compared with", default="", shown="the first", metavar="CELL"),
     option("--seed", "seed of the order in the blocks", click.INT, shown="drawn, and recorded"),
+    option("--images-only", "what workers of --scheduler are called with before a study", is_flag=True, hidden=True),
+    *SCHEDULER,
 )
 def measure(options: SimpleNamespace) -> int:
     """Measure the cells in a study of randomized blocks."""
@@ -90,9 +98,17 @@ def measure(options: SimpleNamespace) -> int:
     cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
     cells = selection.with_layouts(cells, options, app)
     planner.refuse_settings(settings := tuple(options.settings or ()), cells, programs[0])
+    if options.scheduler:
+        from rustimg_lab.pipeline import machines
+
+        spread = selection.spread(options, app, set())
+        of_builds = selection.spread(options, app, {"--only", "--settings"})
+        moved = [] if is_long or kind.of_clients else cells  # others are built where they are measured
+        return output.ended(options.run, machines.run_blocks(spread, of_builds, moved, options.blocks))
     width = options.width and options.width / 100
     plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)
     made = planner.planner(options.study, selection.chosen_loads(options, kind, app), plan, programs[0])
+    made = None if options.images_only else made
     request = selection.request(options, programs[0])
     return output.ended(options.run, studies.run_studies(request, cells, programs, made, kind))
 

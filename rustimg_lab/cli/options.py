@@ -78,6 +78,11 @@ KNOBS = [
     option("--knobs", _KNOBS, Names("profile", _SWITCHED, several=True)),
     option("--fraction", "build a fraction of those, and N more to score its predictions", types.COUNT_OR_ZERO),
 ]
+INSECURE = option("--insecure", "use a scheduler on a network without TLS", is_flag=True)
+SCHEDULER = [
+    option("--scheduler", "Dask scheduler whose workers do the work, each on a machine", metavar="tls://HOST:PORT"),
+    INSECURE,
+]
 GRID = option("--grid", "the cells, unless some are named:", Names("grid", matrix.GRIDS), "article")
 SOURCES = [
     option("--base", "image, archive or `packages` for a base, or for rust", metavar="NAME=SOURCE", multiple=True),

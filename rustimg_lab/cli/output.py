@@ -1,12 +1,13 @@
 """What is printed: the console, failures, rows that could not be read, and where the report is."""
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from rustimg_lab.cli import as_called
-from rustimg_lab.paths import ROOT
+from rustimg_lab.paths import ROOT, WORKER
 
 if TYPE_CHECKING:
     from rustimg_lab.store.runs import RunData
@@ -48,9 +49,11 @@ def make_report(names: str, form: str = "html") -> None:
 
 
 def ended(run: str, failures: list[str]) -> int:
-    """Write the report, and print every failure last, also where there can be no report; return the exit code."""
+    """Write the report, and print every failure last, also where there can be no report; return the exit code. Where a
+    Dask worker calls, the report is made at the client."""
     try:
-        make_report(run)
+        if WORKER not in os.environ:
+            make_report(run)
     finally:
         code = exit_code(failures)
     return code

@@ -1,5 +1,8 @@
 """What options stand for: the app, its cells, loads, and the sources of base images."""
 
+import os
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -17,11 +20,12 @@ from rustimg_lab.model.app import App
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.model.studies import LAYOUTS, LOAD_OPTIONS, USUAL_LAYOUTS, Kind
-from rustimg_lab.paths import MYIP
+from rustimg_lab.paths import COMMAND, MYIP, WORKER
 
 if TYPE_CHECKING:
     from rustimg_lab.build.bases import Sources
     from rustimg_lab.measure.load import Load
+    from rustimg_lab.pipeline.machines import Spread
     from rustimg_lab.pipeline.session import Request
 
 
@@ -121,5 +125,34 @@ def request(options: SimpleNamespace, app: App) -> "Request":
     """Return what the pipeline gets: the app, the run, sources, builder, console, and what was typed."""
     from rustimg_lab.pipeline.session import Request
 
-    typed = click.get_current_context().obj
-    return Request(app, options.run, image_sources(options), options.builder, output.console, typed)
+    return Request(app, options.run, image_sources(options), options.builder, output.console, typed())
+
+
+def spread(options: SimpleNamespace, app: App, without: set[str]) -> "Spread":
+    """Return what the workers of --scheduler get: the command as it was typed, without the options that are the
+    client's own, and without those."""
+    from rustimg_lab.pipeline.machines import Spread
+
+    rest, of_worker = list(click.get_current_context().obj), []
+    while rest:
+        argument = rest.pop(0)
+        name, _, value = argument.partition("=")
+        if name not in _OF_CLIENT | without:
+            of_worker.append(argument)
+        elif not value and name != "--insecure":
+            rest.pop(0)
+    return Spread(
+        options.run, tuple(of_worker), typed(), app if options.app else None, options.scheduler, options.insecure,
+        output.console,
+    )  # fmt: skip
+
+
+_OF_CLIENT = {"--scheduler", "--insecure", "--run", "--app", "--blocks"}
+
+
+def typed() -> str:
+    """Return the command as it was typed, without the folders that a path leads through."""
+    if of_client := os.environ.get(WORKER):
+        return of_client
+    arguments = click.get_current_context().obj
+    return shlex.join([COMMAND, *(re.sub(r"(^|=)[/.~][^=]*/", r"\1", each.rstrip("/")) for each in arguments)])

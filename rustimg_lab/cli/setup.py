@@ -11,9 +11,9 @@ import click
 from rich.table import Table
 
 from rustimg_lab.cli import as_called, output, selection
-from rustimg_lab.cli.options import REST, SOURCES, command, option
+from rustimg_lab.cli.options import INSECURE, REST, SOURCES, command, option
 from rustimg_lab.model.bases import BUILDER
-from rustimg_lab.paths import COMMAND, INSTALLED, NOTEBOOKS, ROOT
+from rustimg_lab.paths import COMMAND, INSTALLED, NOTEBOOKS, ROOT, STATE
 
 
 @command(
@@ -92,3 +92,24 @@ def notebook(options: SimpleNamespace) -> int:
             shutil.copyfile(path, folder / path.name)
         output.say(f"copied {len(new)} notebooks and other files to {folder}")
     return subprocess.run([*line, *options.rest], cwd=folder, env=environment).returncode
+
+
+@command(
+    option("--scheduler", "Dask scheduler to work for", metavar="tls://HOST:PORT", required=True), INSECURE,
+    option("--name", "machine's name in runs, which no other worker may have", metavar="NAME", shown="this clone's id"),
+    click.Argument(["rest"], nargs=-1, metavar="[OPTIONS OF DASK]..."), **REST,
+)  # fmt: skip
+def worker(options: SimpleNamespace) -> int:
+    """Run a Dask worker beside this machine's engine, for --scheduler of run and measure. Other options go to Dask."""
+    from rustimg_lab.engine import client
+    from rustimg_lab.host import machine
+    from rustimg_lab.pipeline import cluster
+
+    cluster.check_address(options.scheduler, options.insecure)
+    client.connect()
+    if (load := machine.load_per_cpu()) > cluster.BUSY:
+        output.say(f"note: {load:.1f} processes want each CPU of this machine: studies need one that is idle")
+    name = options.name or f"lab-{client.lab_id()}"
+    line = [sys.executable, "-m", "distributed.cli.dask_worker", options.scheduler, "--name", name, "--nthreads", "1"]
+    line += ["--resources", f"{cluster.RESOURCE}=1", "--local-directory", str(STATE), "--no-dashboard"]
+    return subprocess.run([*line, *options.rest], cwd=ROOT).returncode

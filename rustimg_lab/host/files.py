@@ -1,11 +1,14 @@
 """Files: written whole or not at all, hashed; a full disk reported in one line."""
 
 import errno
+import fcntl
 import hashlib
 import io
 import shutil
 import tarfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -35,6 +38,15 @@ def is_full(said: str | OSError) -> bool:
     if isinstance(said, OSError):
         return said.errno in (errno.ENOSPC, errno.EDQUOT)
     return "no space left on device" in said.lower()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock that a file is, for as long as the block lasts; a lab that holds it now is waited for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -49,6 +49,11 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def load_per_cpu() -> float:
+    """Return how many processes wanted a CPU in the last minute, for each CPU."""
+    return os.getloadavg()[0] / cpus()
+
+
 def cpu_model() -> str:
     path = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else []

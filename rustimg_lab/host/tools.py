@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import machine, process, system
+from rustimg_lab.host import files, machine, process, system
 from rustimg_lab.paths import STATE
 
 BUILDX_MINIMUM = (0, 13)  # the first whose progress a program can read
@@ -87,6 +87,12 @@ def fetch_package(name: str, say: Callable[[str], None], suite: str = "trixie") 
     """
     if not shutil.which("apt-get"):
         raise LabError(f"{name} is missing; {REMEDIES[name]}")
+    with files.locked(STATE / "apt.lock"):
+        if not unpacked(name).exists():  # another lab may just have fetched it
+            _fetch_package(name, say, suite)
+
+
+def _fetch_package(name: str, say: Callable[[str], None], suite: str) -> None:
     lists, cache_folder, target = STATE / "apt" / "lists", STATE / "apt" / "cache", unpacked(name)
     for path in (lists / "partial", cache_folder / "archives" / "partial", target.parent):
         path.mkdir(parents=True, exist_ok=True)
@@ -115,8 +121,9 @@ def install(packages: list[str], say: Callable[[str], None]) -> None:
         raise LabError(f"{packages[0]} is missing: {REMEDIES[packages[0]]}")
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     say(f"{machine.as_root()}apt-get update; {shlex.join(command)}")
-    process.run(["apt-get", "update"])
-    process.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
+    with files.locked(STATE / "apt.lock"):
+        process.run(["apt-get", "update"])
+        process.run(command, env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def user_namespace_refusal() -> str:

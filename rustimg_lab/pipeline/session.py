@@ -1,6 +1,7 @@
 """What every call of the lab works with: a run that is open, base images, tools, and cells being built."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from rich.console import Console
 from rustimg_lab.build import bake, bases, inputs, mmdebstrap
 from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import capabilities, client, containers, doctor, emulation
+from rustimg_lab.engine.images import find_image
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, process, tools
 from rustimg_lab.measure import abi, binary, plan, services
@@ -21,12 +23,13 @@ from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.names import of_image
-from rustimg_lab.paths import SHARE
+from rustimg_lab.paths import RUNS, SHARE
 from rustimg_lab.pipeline import progress
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
 
+BROUGHT = "brought.json"  # beside a run's rows
 TOOLS_BASE = "debian"  # of the benchmark tools image, whichever bases the cells have
 
 
@@ -145,10 +148,12 @@ def images_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
 def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[plan.Treatment], list[str]]:
     """The images of a batch as treatments, in the order of its cells, and a line on each that there is none of, which
     is a row of `study` too."""
-    made, layouts, failures = {}, {}, []
+    there = {cell: image for cell in batch.cells if (image := brought(session.run.name).get(cell.slug))}
+    made = {cell: plan.Treatment(cell, image, cell.slug) for cell, image in there.items() if find_image(image)}
+    layouts, failures = {}, []
     rows = runs.load(session.run.name).rows
-    known = set(rows.loc[rows["metric"] == metrics.CODE_SHA256, "image"])
-    with building(batch, session) as outcomes:
+    known = set(rows.loc[(rows["metric"] == metrics.BINARY_SHA256) & (rows["study"] == study), "image"])
+    with building(replace(batch, cells=[cell for cell in batch.cells if cell not in made]), session) as outcomes:
         for built in outcomes:
             keep_dockerfile(built, batch, session)
             if reason := built.reason or _not_as_asked(built, session.images) or _not_a_layout(built, layouts):
@@ -157,9 +162,22 @@ def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[p
                 failures.append(f"{batch.app.name} {built.cell.slug}: {reason}")
             else:
                 made[built.cell] = plan.Treatment(built.cell, built.image, built.cell.slug)
-                if built.cell in layouts and built.image not in known:
-                    session.run.append(built.cell, built.image, layouts[built.cell], study=study)
+                if built.image not in known:
+                    facts = [Observation(metrics.BINARY_SHA256, files.sha256(built.shipped))]
+                    session.run.append(built.cell, built.image, [*facts, *layouts.get(built.cell, [])], study=study)
     return [made[cell] for cell in batch.cells if cell in made], failures
+
+
+def brought(run: str) -> dict[str, str]:
+    """Return the images of cells that were brought from another machine and are not built here, by the cell's name."""
+    path = RUNS / run / BROUGHT
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def note_brought(run: str, cell: str, image: str) -> None:
+    """Note that the image of a cell was brought."""
+    (RUNS / run).mkdir(parents=True, exist_ok=True)
+    files.write_whole(RUNS / run / BROUGHT, json.dumps(brought(run) | {cell: image}))
 
 
 @contextmanager

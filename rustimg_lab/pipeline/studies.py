@@ -19,10 +19,11 @@ from rustimg_lab.store.runs import Run
 MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
 
 
-def run_studies(request: Request, cells: list[Cell], apps: list[App], plan: Planner, kind: Kind) -> list[str]:
+def run_studies(request: Request, cells: list[Cell], apps: list[App], plan: Planner | None, kind: Kind) -> list[str]:
     """Builds the cells of each app and runs the studies of them; returns a line on all that failed.
 
-    `plan` gets the images of each app as treatments, the run, and the image of the benchmark tools that `kind` names.
+    `plan` gets the images of each app as treatments, the run, and the image of the benchmark tools that `kind` names;
+    without one the images are built and nothing is measured.
     Of a study of builds the images are those that the cells are built in. What the run has of a study already is not
     measured again. Raises LabError as `run_grid` does, and when the run has a study of that name with another plan.
     """
@@ -36,7 +37,7 @@ def run_studies(request: Request, cells: list[Cell], apps: list[App], plan: Plan
 
 
 def run_planned(
-    batches: list[Batch], session: Session, plan: Planner, failures: list[str], tools_name: str = "tools"
+    batches: list[Batch], session: Session, plan: Planner | None, failures: list[str], tools_name: str = "tools"
 ) -> None:
     """Builds the cells of each app, runs the studies, and adds a line to `failures` on all that failed."""
     built, failed = [], []
@@ -47,7 +48,8 @@ def run_planned(
     if not built[0]:
         raise LabError(f"none of the cells could be built, so there is nothing to measure; {failed[0]}")
     failures += failed
-    run_built(built, batches[0].app, session, plan, failures, tools_name)
+    if plan:
+        run_built(built, batches[0].app, session, plan, failures, tools_name)
 
 
 def run_built(

@@ -14,7 +14,7 @@ from rustimg_lab.host import process, tools
 from rustimg_lab.host.files import write_whole
 from rustimg_lab.host.machine import lab
 from rustimg_lab.model import cargo_profile
-from rustimg_lab.paths import RECORDED_RUN, REPORTS
+from rustimg_lab.paths import REPORTS
 from rustimg_lab.report import notebooks, page, sections, summary
 from rustimg_lab.store import runs as store_runs
 from rustimg_lab.store.runs import RunData
@@ -45,7 +45,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
         facts = {"run": run, "CPU": runs[run].environment.machine.get("cpu_model", "not recorded"), **parameters}
         made.append(page.Part(notebooks.without_sentinel(document), facts, sections.SECTIONS[notebook].label))
 
-    folder = REPORTS / (name if name in runs or name == RECORDED_RUN else "+".join(runs).replace("/", "-"))
+    folder = REPORTS / (name if "," not in name else "+".join(runs).replace("/", "-"))
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{next(iter(apps.values()))}: which image to ship, and what each choice costs"
     listed = f"{len(runs)} runs, listed at the end" if len(runs) > MANY_RUNS else f"Runs {', '.join(runs)}"
@@ -101,8 +101,12 @@ def _source(name: str, run: RunData) -> page.Source:
 
 def _archive(names: list[str]) -> bytes:
     """The raw files of runs as an archive (tar, xz), in which what they have in common is there once."""
-    whole = dict.fromkeys(name.partition(store_runs.AT)[0] for name in names)
-    files = [(f"{name}/{path.name}", path.read_bytes()) for name in whole for path in store_runs.files(name)]
+    whole = {name: store_runs.run_path(name) for name in dict.fromkeys(n.partition(store_runs.AT)[0] for n in names)}
+    files = [
+        (f"{name}/{path.relative_to(folder)}", path.read_bytes())
+        for name, folder in whole.items()
+        for path in store_runs.files(name)
+    ]
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as archive:
         for name, content in sorted(files, key=lambda each: Path(each[0]).name):

@@ -68,24 +68,34 @@ def _known(kind: type[Typed], found: dict[str, Any]) -> Typed:
 
 
 def read_environment(path: Path) -> dict[str, Any]:
+    """Return the environment.json in a run's folder. Raises LabError as `parse_environment` does."""
     file = path / "environment.json"
     try:
         if file.stat().st_size > rows.ENVIRONMENT_LIMIT:
             raise ValueError(f"longer than {rows.ENVIRONMENT_LIMIT:,} bytes")
-        environment = rows.parse_json(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path.name}/environment.json cannot be read ({error}); the run has no environment") from None
+    return parse_environment(text, path.name)
+
+
+def parse_environment(text: str, run: str) -> dict[str, Any]:
+    """Return the environment that a text holds. Raises LabError when it is none, or of a newer lab."""
+    try:
+        environment = rows.parse_json(text)
         schema = environment.get("schema") if isinstance(environment, dict) else None
         if isinstance(schema, int) and schema > SCHEMA:
-            raise LabError(f"run '{path.name}' has schema {schema}, this lab reads {SCHEMA}; update the lab")
+            raise LabError(f"run '{run}' has schema {schema}, this lab reads {SCHEMA}; update the lab")
         _validator()(environment)
     except fastjsonschema.JsonSchemaValueException as error:
         where = "/".join(map(str, error.path[1:])) or "it"
         said = error.message.removeprefix(error.name).strip()
-        raise LabError(f"{path.name}/environment.json cannot be used: {where[:80]}: {said[:120]}") from None
-    except (OSError, ValueError) as error:
-        raise LabError(f"{path.name}/environment.json cannot be read ({error}); the run has no environment") from None
+        raise LabError(f"{run}/environment.json cannot be used: {where[:80]}: {said[:120]}") from None
+    except ValueError as error:
+        raise LabError(f"{run}/environment.json cannot be read ({error}); the run has no environment") from None
     for base, digest in environment.get("bases", {}).items():
         if digest not in environment["images"]:
-            raise LabError(f"{path.name}/environment.json cannot be used: base {base!r} is none of its images")
+            raise LabError(f"{run}/environment.json cannot be used: base {base!r} is none of its images")
     return environment
 
 

@@ -4,6 +4,7 @@ data/runs/RUN/rows.jsonl         one observation a line, see `COLUMNS`
 data/runs/RUN/environment.json   the machine, the tools, the app, and every base image's provenance by digest
 data/runs/RUN/dockerfiles/       the text that each cell was built from
 data/runs/RUN/logs/              each cell's build log
+data/runs/RUN/machines/NAME/     in place of all these, where Dask workers did the work: a run of each machine
 
 Rows with a `study` are trials of that study (see `measure/trials.py`), whose plan is in the environment's `studies`;
 rows without one are what a cell's image is.
@@ -15,7 +16,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -33,7 +34,10 @@ from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
 from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine, typed
 from rustimg_lab.store.rows import COLUMNS, Observation, read_lines, read_row
 
-AT = "@"  # in the name that a run is read by, before an architecture
+AT = "@"  # in the name that a run is read by, before an architecture or a machine
+MACHINES = "machines"  # the folder of a run whose work is spread over machines
+# What says something of the machine and not of the image, and is left out where cells of several machines are together.
+OF_MACHINE = (metrics.BUILD_CPU_S,)
 
 
 @dataclass(frozen=True)
@@ -59,18 +63,7 @@ class Run:
                  "layout": cell.layout,
                  "image": image}  # fmt: skip
         text = "".join(json.dumps(about | vars(o), allow_nan=False) + "\n" for o in observations).encode()
-        path = self.path / "rows.jsonl"
-        with path.open("ab", buffering=0) as file:
-            start = file.tell()
-            try:
-                if file.write(text) != len(text):  # what a disk does that is full before the end
-                    raise OSError(errno.ENOSPC, "the disk took only a part")
-                os.fsync(file.fileno())
-            except BaseException as error:
-                file.truncate(start)
-                if isinstance(error, OSError) and is_full(error):
-                    raise DiskFull("rows could not be written", [self.path], len(text)) from error
-                raise
+        append_rows(self.path, text)
 
     def save_environment(self, **changes: Any) -> None:
         """Updates environment.json, whole or not at all; one that says so already is left alone."""
@@ -78,6 +71,22 @@ class Run:
         path, text = self.path / "environment.json", json.dumps(self.environment, indent=1, sort_keys=True) + "\n"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_whole(path, text)
+
+
+def append_rows(path: Path, text: bytes) -> None:
+    """Append lines to the rows of the run in a folder, in one write that is on disk when this returns. Raises DiskFull
+    when the disk is that; what was there stays valid."""
+    with (path / "rows.jsonl").open("ab", buffering=0) as file:
+        start = file.tell()
+        try:
+            if file.write(text) != len(text):  # what a disk does that is full before the end
+                raise OSError(errno.ENOSPC, "the disk took only a part")
+            os.fsync(file.fileno())
+        except BaseException as error:
+            file.truncate(start)
+            if isinstance(error, OSError) and is_full(error):
+                raise DiskFull("rows could not be written", [path], len(text)) from error
+            raise
 
 
 @dataclass(frozen=True)
@@ -98,20 +107,14 @@ class RunData:
 def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
     """Opens a run of the user's own for writing, made when it is not there.
 
-    Raises LabError when another lab writes to it, or when it was begun on another `machine`.
+    Raises LabError when another lab writes to it, when it was begun on another `machine`, or is of several.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == RECORDED_RUN:
-        rule = f"use letters, digits, dots and dashes, and not '{RECORDED_RUN}'"
-        raise LabError(f"'{name}' cannot be a run's name: {rule}")
-    path = RUNS / name
-    _refuse_foreign(path)
+    path = _own_folder(name)
+    if (path / MACHINES).is_dir():
+        raise LabError(f"run '{name}' is of several machines: resume it with --scheduler, or choose another with --run")
     for folder in ("dockerfiles", "logs"):
         (path / folder).mkdir(parents=True, exist_ok=True)
-    with (path / ".lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError(f"run '{name}' is being written by another lab; wait for it, or choose --run NAME") from None
+    with _locked(path):
         environment = read_environment(path) if (path / "environment.json").exists() else {}
         refuse_other_machine(name, environment.get("machine", machine), machine)
         run = Run(name, path, {"run": name, "images": {}} | environment)
@@ -120,24 +123,85 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
         yield run
 
 
+@contextmanager
+def open_spread(name: str) -> Iterator[Path]:
+    """Open a run of several machines for writing, made when it is not there; returns the folder of their runs. Raises
+    LabError when another lab writes to it, or when it is of one machine."""
+    path = _own_folder(name)
+    if (path / "rows.jsonl").exists():
+        raise LabError(f"run '{name}' is of one machine: resume it without --scheduler, or choose another with --run")
+    (path / MACHINES).mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        for rows in (path / MACHINES).glob("*/rows.jsonl"):
+            _end_last_line(rows)
+        yield path / MACHINES
+
+
+def _own_folder(name: str) -> Path:
+    """The folder of a run of the user's own. Raises LabError for what cannot be a run's name."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == RECORDED_RUN:
+        rule = f"use letters, digits, dots and dashes, and not '{RECORDED_RUN}'"
+        raise LabError(f"'{name}' cannot be a run's name: {rule}")
+    _refuse_foreign(RUNS / name)
+    return RUNS / name
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with (path / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(
+                f"run '{path.name}' is being written by another lab; wait for it, or choose --run NAME"
+            ) from None
+        yield
+
+
 def load(name: str, whole: bool = False) -> RunData:
     """Read a run. Of one with images for two architectures only those for its machine's own, or by the name
-    `RUN@arm64` only the others, so that no table mixes them; `whole`: all of it.
+    `RUN@arm64` only the others, so that no table mixes them; `whole`: all of it. Of one of several machines what the
+    cells are, from all of them; by the name `RUN@MACHINE` all that one of them gave.
 
     Raises LabError when there is no such run, when it has nothing for that architecture, or when it was written by a
     newer lab.
     """
     path = run_path(name)
+    if spread := machines(name):
+        return _together(name, [load(f"{name}{AT}{each}", whole) for each in spread])
     stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
     found = _loaded(path, stamps)
     found = replace(found, rows=found.rows.copy(deep=False))  # pandas copies what is changed then
+    if path.parent.name == MACHINES:
+        return replace(found, environment=replace(found.environment, run=name))
     return found if whole else _part(found, name.partition(AT)[2])
 
 
 def parts(name: str) -> list[str]:
-    """Return the names by which `load` gives a run, one for each architecture. Raises LabError as `load` does."""
+    """Return the names by which `load` gives a run, one for each architecture or machine. Raises LabError as `load`."""
+    if spread := machines(name):
+        together = [name] if len(load(name).rows) else []  # which were built by `run`, and not only for a study
+        return together + [f"{name}{AT}{each}" for each in spread]
     others = [] if AT in name else _architectures(load(name, whole=True))[1:]
     return [name, *(f"{name}{AT}{each.debian}" for each in others)]
+
+
+def machines(name: str) -> list[str]:
+    """Return the names of the machines that a run is spread over; none where it is of one. Raises LabError as `load`
+    does."""
+    return sorted(path.parent.name for path in (run_path(name) / MACHINES).glob("*/environment.json"))
+
+
+def _together(name: str, found: list[RunData]) -> RunData:
+    """What the cells of a run of several machines are. What was measured in studies is of one machine, and left out."""
+    rows = pd.concat([each.rows for each in found], ignore_index=True)
+    rows = rows[(rows["study"] == "") & ~rows["metric"].isin(OF_MACHINE)]
+    of_all = [each.environment for each in found]
+    images = {digest: image for each in of_all for digest, image in each.images.items()}
+    bases = {base: digest for each in of_all for base, digest in each.bases.items()}
+    commands = list(dict.fromkeys(command for each in of_all for command in each.commands))
+    merged = replace(of_all[0], run=name, images=images, bases=bases, commands=commands, studies={})
+    return RunData(rows, merged, tuple(line for each in found for line in each.broken))
 
 
 def _architectures(run: RunData) -> list[Architecture]:
@@ -192,7 +256,8 @@ def refuse_mixed(run: Run, cells: list[Cell]) -> None:
 
 def files(name: str) -> list[Path]:
     """What a run's rows are read from. Raises LabError as `load` does."""
-    return _files(run_path(name))
+    spread = machines(name)
+    return [file for each in spread for file in files(f"{name}{AT}{each}")] if spread else _files(run_path(name))
 
 
 def _files(path: Path) -> list[Path]:
@@ -201,13 +266,12 @@ def _files(path: Path) -> list[Path]:
 
 def dockerfile(name: str, cell: str) -> str:
     """The text that a cell of a run was built from. Raises LabError when the run has none."""
-    path = run_path(name) / "dockerfiles" / f"Dockerfile.{cell}"
-    try:
-        if "/" in cell:
-            raise FileNotFoundError
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        raise LabError(f"run '{name}' has no {path.name}; `./lab dockerfile` writes it anew") from None
+    folders = [run_path(name), *(run_path(f"{name}{AT}{each}") for each in machines(name))]
+    for path in (folder / "dockerfiles" / f"Dockerfile.{cell}" for folder in folders):
+        with suppress(OSError, ValueError):
+            if "/" not in cell:
+                return path.read_text(encoding="utf-8")
+    raise LabError(f"run '{name}' has no Dockerfile.{cell}; `./lab dockerfile` writes it anew")
 
 
 def changed_dockerfiles(before: str, after: str) -> list[str]:
@@ -234,12 +298,15 @@ def current(run: RunData) -> pd.DataFrame:
 
 def run_path(name: str) -> Path:
     """The folder of a run that is there. Raises LabError, with the nearest name, when it is not, or holds a link."""
-    known, name = runs(), name.partition(AT)[0]
+    known, (name, _, part) = runs(), name.partition(AT)
     path = RECORDED / DEFAULT_RUN if name == RECORDED_RUN else known.get(name)
     if path is None:
         raise unknown("run", name, [*known, RECORDED_RUN])
     _refuse_foreign(path)
-    return path
+    spread = sorted(each.name for each in (path / MACHINES).glob("*"))
+    if part and spread and part not in spread:
+        raise unknown(f"machine of run '{name}'", part, spread)
+    return path / MACHINES / part if part and spread else path
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.model import matrix, probes
+from rustimg_lab.model import matrix, metrics, probes
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.paths import CHOICE_RUN, RECORDED_RUN
 from rustimg_lab.store import runs as store_runs
@@ -203,3 +203,45 @@ def test_rows_of_an_older_lab_are_of_x86_64_and_an_unknown_architecture_is_a_bro
     data = store_runs.load("a")
     assert data.rows["architecture"].tolist() == ["x86_64"]
     assert data.broken == ("a/rows.jsonl:2: 'vax' is no architecture that the lab builds for; left out",)
+
+
+def test_a_run_of_several_machines_is_what_its_cells_are_and_a_run_of_each(runs):
+    other = matrix.cell("debian", "baseline", "system")
+    for name, cell, seconds in (("alpha", CELL, 5.0), ("beta", other, 7.0)):
+        with store_runs.open_run(name, MACHINE | {"cpu_model": name}) as run:
+            facts = [Observation(metrics.BINARY_BYTES, 9), Observation(metrics.BUILD_CPU_S, seconds)]
+            run.append(cell, "sha256:1", facts)
+            run.append(cell, "sha256:1", [Observation(metrics.TRIAL, True)], study="throughput")
+        (runs / name / "dockerfiles" / f"Dockerfile.{cell}").write_text(name)
+    with store_runs.open_spread("a") as folder:
+        for name in ("alpha", "beta"):
+            (runs / name).rename(folder / name)
+    assert store_runs.parts("a") == ["a", "a@alpha", "a@beta"] and store_runs.machines("a") == ["alpha", "beta"]
+    together = store_runs.load("a")
+    assert together.name == "a" and together.environment.studies == {}
+    # Sizes are of the images; seconds and trials are of a machine, and are never put together.
+    assert together.rows[["cell", "metric"]].to_numpy().tolist() == [[c.slug, "binary_bytes"] for c in (CELL, other)]
+    alone = store_runs.load("a@beta")
+    assert alone.name == "a@beta" and alone.environment.machine["cpu_model"] == "beta" and len(alone.rows) == 3
+    assert store_runs.dockerfile("a", str(other)) == "beta" == store_runs.dockerfile("a@beta", str(other))
+    assert len(store_runs.files("a")) == 4 and len(store_runs.files("a@beta")) == 2
+    for name, said in (
+        ("a@gamma", "unknown machine of run 'a' 'gamma': known are alpha, beta"),
+        ("b@alpha", "unknown run"),
+    ):
+        with pytest.raises(LabError, match=said):
+            store_runs.load(name)
+
+
+def test_a_run_of_one_machine_and_one_of_several_are_not_mixed():
+    with store_runs.open_run("one", MACHINE) as run:
+        run.append(CELL, "", [Observation("one", 1)])
+    with store_runs.open_spread("several"):
+        pass
+    with pytest.raises(LabError, match="'one' is of one machine"), store_runs.open_spread("one"):
+        pass
+    with pytest.raises(LabError, match="'several' is of several machines"), store_runs.open_run("several", MACHINE):
+        pass
+    second = store_runs.open_spread("several")
+    with store_runs.open_spread("several"), pytest.raises(LabError, match="being written by another lab"), second:
+        pass

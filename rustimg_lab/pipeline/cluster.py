@@ -1,0 +1,237 @@
+"""Grids and studies on several machines: Dask workers beside engines call the lab, and this lab alone writes the rows.
+
+A worker has one unit of work at a time: the images of one binary, or one block of a study. The next one is sent when
+its rows are written. So a worker that is lost takes one unit with it, and a unit that ran twice counts once: a worker's
+run has each trial once, and what comes back is what the run has beyond the rows that are here.
+"""
+
+import ipaddress
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from rustimg_lab.errors import LabError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+RESOURCE = "lab"  # of a worker, once: what it does uses the machine alone
+BUSY = 0.5  # processes that want a CPU, for each CPU: from there on a machine is said to be busy
+CONNECT_TIMEOUT_S, DEFAULT_PORT = 10, 8786
+POLL_S = 1.0  # how often it is asked which workers there are
+RETURN_S = 60.0  # how long is waited for a worker that is gone, which its nanny starts again
+DEATHS = 2  # of workers, after which what they were doing is not tried again
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a worker does in one piece: the arguments of a command, and the machine that it is for, "" for any."""
+
+    arguments: tuple[str, ...]
+    machine: str = ""
+
+
+def check_address(address: str, insecure: bool) -> None:
+    """Raises LabError for what is no scheduler's address, and for one on a network without TLS unless `insecure`."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("tcp", "tls") or not parts.hostname:
+        raise LabError(f"--scheduler {address}: no address of a Dask scheduler, such as tls://HOST:8786")
+    if parts.scheme == "tls" or insecure or _is_loopback(parts.hostname):
+        return
+    raise LabError(
+        f"--scheduler {address}: without TLS who reaches the scheduler can run programs on each machine: use tls:// "
+        "(docs/machines.md says how), or add --insecure on a network of your own"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextmanager
+def connected(address: str, insecure: bool) -> Iterator["Client"]:
+    """The client of a scheduler. Raises LabError when Dask is not installed, none answers, or it stops answering."""
+    check_address(address, insecure)
+    try:
+        from distributed import Client, Security
+    except ImportError:
+        raise LabError("--scheduler needs Dask: pip install 'rustimg_lab[dask]'") from None
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it logs each worker that goes
+    parts = urlsplit(address)
+    try:
+        security = Security()  # as Dask's configuration has it
+        # Asked here, since a client of Dask's that cannot be made may hang when it is thrown away.
+        if parts.scheme == "tls" and not security.get_connection_args("client").get("ssl_context"):
+            raise ValueError("Dask's configuration names no certificate for its client, see distributed.comm.tls")
+        socket.create_connection((parts.hostname, parts.port or DEFAULT_PORT), CONNECT_TIMEOUT_S).close()
+        client = Client(address, timeout=CONNECT_TIMEOUT_S, set_as_default=False, security=security)
+    except (OSError, ValueError) as error:
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        remedy = "start one with `dask scheduler`, and see docs/machines.md for tls://"
+        raise LabError(f"no Dask scheduler can be used at {address} ({cause}); {remedy}") from None
+    try:
+        with client.as_current():
+            yield client
+    finally:
+        client.close(timeout=5)
+
+
+def workers(client: "Client") -> dict[str, str]:
+    """Return the address of each worker that has the lab's resource, by the machine's name."""
+    found = client.scheduler_info(n_workers=-1)["workers"]
+    return {
+        _plain(each["name"]): address
+        for address, each in found.items()
+        if each["status"] == "running" and each["resources"].get(RESOURCE) == 1
+    }
+
+
+def _plain(name: object) -> str:
+    """A worker's name, as a folder may have it."""
+    return "".join(each if each.isalnum() and each.isascii() else "-" for each in str(name)).strip("-")
+
+
+def perform_all(
+    client: "Client",
+    units: list[Unit],
+    work: Callable[[Any], Any],
+    sent: Callable[[Unit, str], Any],
+    done: Callable[[str, Any], str],
+    names: set[str],
+) -> list[str]:
+    """Give each of the machines of those names its next unit whenever it has none, until none is left.
+
+    `sent` gets the unit and the machine, and returns what `work` gets in its worker; `done` gets the machine and what
+    `work` returned, and returns why the machine gets no more, "" where it goes on. A unit for any machine then goes to
+    the others. Returns a line on what could not be done. Raises LabError when the scheduler is lost.
+    """
+    state = _Queue(units, names)
+    with _scheduler_errors(client):
+        while state.left():
+            for name, address in state.idle(client):
+                if not (unit := state.take(name)):  # another machine has just got the last one
+                    continue
+                call = client.submit(
+                    work, sent(unit, name), workers=[address], resources={RESOURCE: 1}, pure=False, retries=0
+                )
+                state.running[call] = unit, name, address
+            for call in _ended(client, state):
+                unit, name, _ = state.running.pop(call)
+                if call.status == "finished":
+                    if reason := done(name, call.result()):
+                        state.put_aside(name, unit, reason)
+                else:
+                    state.lost(name, unit, _reason(call))
+    return state.failures
+
+
+class _Queue:
+    """Units that wait, those that run, and machines that are put aside. It is one object since all of it changes."""
+
+    def __init__(self, units: list[Unit], names: set[str]) -> None:
+        self.names, self.failures = names, []
+        self.running: dict[Future, tuple[Unit, str, str]] = {}
+        self.waiting = {name: deque(each for each in units if each.machine == name) for name in ("", *names)}
+        self.known: dict[str, str] = {}
+        self.deaths: dict[Unit, int] = {}
+        self.asked, self.seen = 0.0, time.monotonic()
+
+    def left(self) -> bool:
+        """Whether something is to be done, by a machine that is there or may return."""
+        waits = any(self.waiting.values())
+        if self.running or (waits and self.names and time.monotonic() - self.seen < RETURN_S):
+            return True
+        for name, units in self.waiting.items():
+            self._give_up(name, "no worker is left")
+            units.clear()
+        return False
+
+    def idle(self, client: "Client") -> list[tuple[str, str]]:
+        """Machines that are there, have nothing to do, and for which there is something."""
+        if time.monotonic() - self.asked > POLL_S:
+            self.known, self.asked = workers(client), time.monotonic()
+        busy = {name for _, name, _ in self.running.values()}
+        found = [each for each in self.known.items() if each[0] in self.names - busy and self._units_of(each[0])]
+        if found or self.running:
+            self.seen = time.monotonic()
+        else:
+            time.sleep(POLL_S)
+        return found
+
+    def _units_of(self, name: str) -> deque[Unit]:
+        return self.waiting[name] or self.waiting[""]
+
+    def take(self, name: str) -> Unit | None:
+        units = self._units_of(name)
+        return units.popleft() if units else None
+
+    def put_aside(self, name: str, unit: Unit, reason: str) -> None:
+        """A machine that cannot go on gets nothing more."""
+        self.names = self.names - {name}
+        self.failures.append(f"{name}: {reason}")
+        if not unit.machine:
+            self.waiting[""].appendleft(unit)
+        self._give_up(name, "it gets no more")
+
+    def lost(self, name: str, unit: Unit, reason: str) -> None:
+        """A worker that is gone: what it did is done again, by the one that its nanny starts, or by another."""
+        self.asked = 0.0
+        self.deaths[unit] = self.deaths.get(unit, 0) + 1
+        if self.deaths[unit] <= DEATHS:
+            self.waiting[unit.machine].appendleft(unit)
+        else:
+            self.put_aside(name, Unit((), name), f"its worker ended {self.deaths[unit]} times ({reason})")
+
+    def _give_up(self, name: str, reason: str) -> None:
+        if self.waiting[name]:
+            self.failures.append(
+                f"{name or 'any machine'}: units of work left: {len(self.waiting[name])}, since {reason}; the same "
+                "command resumes the run"
+            )
+            self.waiting[name].clear()
+
+
+def _ended(client: "Client", state: _Queue) -> list["Future"]:
+    """Calls that have ended, or whose worker is gone, after a while at most."""
+    from distributed import wait
+
+    if not state.running:
+        return []
+    try:
+        return list(wait(list(state.running), timeout=POLL_S, return_when="FIRST_COMPLETED").done)
+    except TimeoutError:
+        pass
+    state.known, state.asked = workers(client), time.monotonic()
+    gone = [call for call, (_, name, address) in state.running.items() if state.known.get(name) != address]
+    for call in gone:
+        call.cancel(force=True)
+    return gone
+
+
+def _reason(call: "Future") -> str:
+    error = call.exception() if call.status == "error" else None
+    return str(error).strip().splitlines()[0] if error and str(error).strip() else "it stopped answering"
+
+
+@contextmanager
+def _scheduler_errors(client: "Client") -> Iterator[None]:
+    from distributed import CancelledError
+
+    try:
+        yield
+    except (OSError, CancelledError, TimeoutError, AttributeError) as error:
+        if client.status == "running":
+            raise
+        raise LabError(
+            f"the Dask scheduler at {client.scheduler.address if client.scheduler else 'that address'} stopped "
+            "answering; start it again, and call the same command to resume"
+        ) from error

@@ -1,0 +1,272 @@
+"""A command of the lab's on every machine of a Dask cluster: what each worker gets, and the rows that come back."""
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from rustimg_lab.build import sources
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import files, machine
+from rustimg_lab.model import metrics
+from rustimg_lab.model.app import App
+from rustimg_lab.model.architecture import Architecture
+from rustimg_lab.model.matrix import Cell
+from rustimg_lab.pipeline import cluster, progress, worker
+from rustimg_lab.pipeline.cluster import Unit
+from rustimg_lab.store import runs
+from rustimg_lab.store.environment import parse_environment
+from rustimg_lab.store.rows import read_row
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+BRING_TIMEOUT_S = 600  # for one image
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A command for several machines. `arguments`: what every worker gets of it; `typed`: all of it; `app`: None for
+    the lab's own; `scheduler` is its address, and `insecure` whether it may be on a network without TLS."""
+
+    run: str
+    arguments: tuple[str, ...]
+    typed: str
+    app: App | None
+    scheduler: str
+    insecure: bool
+    console: Console
+
+    def say(self, text: str) -> None:
+        """Print a line of the lab's own."""
+        self.console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def run_of(self, name: str) -> str:
+        """Return the name of the run that the worker of a machine has."""
+        return f"{self.run}-{name}"
+
+
+def run_cells(spread: Spread, cells: list[Cell]) -> list[str]:
+    """Build and measure cells, those of each binary on the machine that is free first. Returns a line on each cell that
+    failed. Raises LabError as `cluster.connected` does, and when no worker can be used."""
+    with _opened(spread) as opened:
+        _perform(spread, opened, _by_binary(cells))
+    return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
+
+
+def run_blocks(spread: Spread, of_builds: Spread, cells: list[Cell], blocks: int) -> list[str]:
+    """Measure a study of so many blocks on each machine, block by block. The images of `cells` are built once, by the
+    command `of_builds`, and brought to the other machines; others are built on each. Returns and raises as `run_cells`
+    does."""
+    with _opened(spread) as opened:
+        known = _images(spread, opened)
+        missing = [cell for cell in cells if not any(cell.slug in each for each in known.values())]
+        if len(opened.names) > 1:
+            builds = [Unit(("--images-only", *unit.arguments)) for unit in _by_binary(missing)]
+            _perform(of_builds, opened, builds)
+            _bring(spread, opened, [cell.slug for cell in cells])
+        begun = {name: min(_blocks_done(spread.run, name), blocks) for name in opened.names}
+        numbers = range(1, blocks + 1)
+        units = [Unit(("--blocks", str(n)), name) for name in sorted(begun) for n in numbers if n >= begun[name]]
+        _perform(spread, opened, units)
+    return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
+
+
+def _by_binary(cells: list[Cell]) -> list[Unit]:
+    """Cells that share a binary are one unit: it is compiled once."""
+    together: dict[object, list[str]] = {}
+    for cell in cells:
+        together.setdefault(cell.binary, []).append(cell.slug)
+    return [Unit(("--only", ",".join(slugs))) for slugs in together.values()]
+
+
+def _images(spread: Spread, opened: "_Opened") -> dict[str, dict[str, str]]:
+    """By machine, the images that its engine has of the run's cells."""
+    at = cluster.workers(opened.client)
+    return {
+        name: opened.client.run(worker.built, spread.run_of(name), workers=[at[name]])[at[name]]
+        for name in opened.names & at.keys()
+    }
+
+
+def _bring(spread: Spread, opened: "_Opened", cells: list[str]) -> None:
+    """Bring each cell's image from a machine that has it to those that have it not, as `docker save` writes it. A
+    machine to which it cannot be brought builds it."""
+    known, at = _images(spread, opened), cluster.workers(opened.client)
+    for cell in cells:
+        source = next((name for name in known if cell in known[name]), None)
+        lacking = [name for name in known if cell not in known[name]]
+        if source is None or not lacking:
+            continue
+        options = {"pure": False, "resources": {cluster.RESOURCE: 1}}
+        saved = opened.client.submit(worker.save, known[source][cell], workers=[at[source]], **options)
+        for name in lacking:
+            opened.show(name, f"gets the image of {cell} from {source}")
+            try:
+                call = opened.client.submit(
+                    worker.bring, spread.run_of(name), cell, saved, workers=[at[name]], **options
+                )
+                call.result(timeout=BRING_TIMEOUT_S)
+            except Exception as error:  # whatever it is: the image can be built there
+                said = str(error).strip().partition("\n")[0]
+                spread.say(f"note: {name} builds {cell}, since its image could not be brought from {source} ({said})")
+
+
+def _blocks_done(run: str, name: str) -> int:
+    """How many blocks a machine's part of a run has of each study, at least; the last may lack trials."""
+    if name not in runs.machines(run):
+        return 0
+    rows = runs.load(f"{run}{runs.AT}{name}").rows
+    trials = rows[rows["metric"] == metrics.TRIAL]
+    return int(trials.groupby("study")["block"].max().min()) + 1 if len(trials) else 0
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A cluster that works on a run: its client, the folder of the machines' runs, the names of the machines, what
+    shows what a machine does, and a line on all that failed."""
+
+    client: "Client"
+    folder: Path
+    names: set[str]
+    show: Callable[[str, str], None]
+    failures: list[str]
+
+
+@contextmanager
+def _opened(spread: Spread) -> Iterator[_Opened]:
+    failures: list[str] = []
+    with cluster.connected(spread.scheduler, spread.insecure) as client, runs.open_spread(spread.run) as folder:
+        names = _prepared(spread, client, folder, failures)
+        with _progress(spread, client, sorted(names)) as show:
+            yield _Opened(client, folder, names, show, failures)
+
+
+def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> None:
+    """Give the workers the units, and write what they send."""
+
+    def sent(unit: Unit, name: str) -> worker.Call:
+        rows = opened.folder / name / "rows.jsonl"
+        known = rows.stat().st_size if rows.exists() else 0
+        app, at = spread.app is not None, spread.app.at if spread.app else ""
+        return worker.Call((*spread.arguments, *unit.arguments), spread.run_of(name), known, spread.typed, app, at)
+
+    def done(name: str, outcome: worker.Outcome) -> str:
+        reason = _written(spread, opened.folder / name, outcome)
+        opened.failures.extend(f"{name}: {line}" for line in outcome.failures if outcome.code == 1)
+        opened.show(name, reason or outcome.said)
+        return reason
+
+    failures = cluster.perform_all(opened.client, units, worker.perform, sent, done, opened.names)
+    opened.failures.extend(failures)
+
+
+def _prepared(spread: Spread, client: "Client", folder: Path, failures: list[str]) -> set[str]:
+    """The names of the machines whose workers can be used, each with the app's sources and the run so far."""
+    names, archive = set(), _archive(spread.app) if spread.app else b""
+    if (scheduler := _lab_of_scheduler(client)) != machine.lab():
+        raise LabError(
+            f"the scheduler at {spread.scheduler} has {scheduler}, this is {machine.lab()}: start `dask scheduler` "
+            "where this lab is installed"
+        )
+    for name, address in cluster.workers(client).items():
+        own = folder / name
+        held = [each.read_bytes() if each.exists() else b"" for each in (own / "rows.jsonl", own / "environment.json")]
+        try:
+            lab, reason, load = client.run(worker.about, workers=[address])[address]
+            if lab != machine.lab():
+                reason = f"it has {lab}, this is {machine.lab()}: install one on both"
+            elif name in {each.debian for each in Architecture} or not name:
+                reason = "no machine can have this name: start the worker with --name"
+            reason = (
+                reason
+                or client.run(
+                    worker.prepare, spread.run_of(name), archive, held[0], held[1].decode(), workers=[address]
+                )[address]
+            )
+        except (AttributeError, ImportError, OSError, LabError) as error:
+            reason = f"its lab is not this one, or the worker is gone ({str(error).strip() or type(error).__name__})"
+        if reason:
+            failures.append(f"{name}: {reason}")
+            spread.say(f"{name} is left out: {reason}")
+            continue
+        if load > cluster.BUSY:
+            spread.say(f"note: {name} is busy: {load:.1f} processes want each of its CPUs")
+        names.add(name)
+    if not names:
+        said = f": {'; '.join(failures)}" if failures else "; start some with `./lab worker`"
+        raise LabError(f"the scheduler at {spread.scheduler} has no worker that can be used{said}")
+    return names
+
+
+def _lab_of_scheduler(client: "Client") -> str:
+    """Which lab a scheduler has, which reads what it passes on."""
+    try:
+        return client.run_on_scheduler(machine.lab)
+    except (AttributeError, ImportError):
+        return "no rustimg_lab"
+
+
+def _archive(app: App) -> bytes:
+    """An app's sources, as its builds get them, as a tar archive, with its lab.toml."""
+    written, here = io.BytesIO(), Path(app.at) / "lab.toml"
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for path in sorted({*sources.walk(app.directory, app.git), here}):
+            archive.add(app.directory / path, str(path), recursive=False)
+    return written.getvalue()
+
+
+@contextmanager
+def _progress(spread: Spread, client: "Client", names: list[str]) -> Iterator[Callable[[str, str], None]]:
+    """Shows what each machine does. Yields the function that gets a machine's name and what came of its last unit."""
+    if client.scheduler_info()["services"].get("dashboard"):
+        spread.say(f"Dask's dashboard: {client.dashboard_link}")
+    places = {spread.run_of(name): place for place, name in enumerate(names)}
+    with progress.rows("machines", names, spread.console) as show:
+
+        def on_event(event: tuple[float, dict[str, str]]) -> None:
+            if event[1]["run"] in places:
+                show(places[event[1]["run"]], event[1]["text"], False)
+
+        client.subscribe_topic(worker.PROGRESS, on_event)
+        yield lambda name, text: show(places[spread.run_of(name)], text, False)
+        client.unsubscribe_topic(worker.PROGRESS)
+
+
+def _written(spread: Spread, folder: Path, outcome: worker.Outcome) -> str:
+    """Write what a worker sent to its machine's folder. Returns why the machine gets no more work, "" where it does."""
+    try:
+        for line in outcome.rows.decode().splitlines():
+            if (run := read_row(line)["run_id"]) != spread.run_of(folder.name):
+                return f"it sent rows of run '{run}', which is not '{spread.run_of(folder.name)}'; they are left out"
+        if outcome.environment:
+            parse_environment(outcome.environment, folder.name)
+            (folder / "dockerfiles").mkdir(parents=True, exist_ok=True)
+            files.write_whole(folder / "environment.json", outcome.environment)
+    except (ValueError, LabError) as error:
+        return f"it sent what is no run ({error}); it is left out"
+    for name, text in outcome.dockerfiles.items():
+        (folder / "dockerfiles" / name).parent.mkdir(exist_ok=True)
+        files.write_whole(folder / "dockerfiles" / name, text)
+    if outcome.rows:
+        runs.append_rows(folder, outcome.rows)
+    return "" if outcome.code in (0, 1) else outcome.said
+
+
+def _other_binaries(run: str) -> list[str]:
+    """A line on each cell of which two machines built two binaries."""
+    found: dict[str, dict[str, str]] = {}
+    for name in runs.machines(run):
+        rows = runs.load(f"{run}{runs.AT}{name}", whole=True).rows
+        for row in rows[rows["metric"] == metrics.BINARY_SHA256].itertuples():
+            found.setdefault(row.cell, {})[name] = row.value
+    return [
+        f"{cell}: the machines built different binaries ({', '.join(f'{n} {v[:12]}' for n, v in by.items())})"
+        for cell, by in found.items()
+        if len(set(by.values())) > 1
+    ]

@@ -1,0 +1,150 @@
+"""What a Dask worker does beside its engine: call the lab, and return the rows that this added to its run.
+
+These functions run in Dask's worker, from the lab that is installed there. `pipeline/cluster.py` calls them.
+"""
+
+import fcntl
+import gzip
+import hashlib
+import io
+import sys
+import tarfile
+import time
+from dataclasses import dataclass, field
+from shutil import rmtree
+
+from rustimg_lab.engine import client, images
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import files, machine, process
+from rustimg_lab.model import metrics
+from rustimg_lab.paths import RUNS, STATE, WORKER
+from rustimg_lab.pipeline import session
+from rustimg_lab.store import runs
+
+PROGRESS = "rustimg-lab"  # the topic of Dask's events by which lines of progress come to the client
+FAILED = "lab: failed: "  # what a line on a cell or a trial begins with, as `cli.output` prints it
+QUIET_S = 1.0  # at most one line in this time
+LOCK_TIMEOUT_S = 120  # for a lab that the worker before this one began, and that is still ending
+
+
+@dataclass(frozen=True)
+class Call:
+    """A command of the lab's for a worker. `run`: its run there; `known`: so many bytes of its rows the client has;
+    `app`: whether it is of sources that `prepare` has brought, at `at` in them; `typed`: the client's own command."""
+
+    arguments: tuple[str, ...]
+    run: str
+    known: int
+    typed: str
+    app: bool = False
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a call. `code`: the exit code; `said`: the last line; `failures`: a line on each cell and trial that
+    failed; `rows`: what was added to the run's rows, `environment` and `dockerfiles` (by name) as they are now."""
+
+    code: int
+    said: str
+    failures: tuple[str, ...] = ()
+    rows: bytes = b""
+    environment: str = ""
+    dockerfiles: dict[str, str] = field(default_factory=dict)
+
+
+def about() -> tuple[str, str, float]:
+    """Return the lab of this worker, why no engine answers here ("" where one does), and the load on each CPU."""
+    try:
+        client.connect.cache_clear()  # an engine that was down may be up
+        client.connect()
+        reason = ""
+    except LabError as error:
+        reason = str(error)
+    return machine.lab(), reason, machine.load_per_cpu()
+
+
+def prepare(run: str, sources: bytes, rows: bytes, environment: str) -> str:
+    """Bring an app's sources (a tar archive) to this worker, and the run, as far as the client has it, where it is not
+    here. Returns why this worker's run is not the client's; "" where it is."""
+    if sources:
+        folder = STATE / "apps" / run
+        rmtree(folder, ignore_errors=True)
+        with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
+            archive.extractall(folder, filter="tar")
+    path = RUNS / run
+    if rows and not (path / "rows.jsonl").exists():
+        path.mkdir(parents=True, exist_ok=True)
+        files.write_whole(path / "environment.json", environment)
+        (path / "rows.jsonl").write_bytes(rows)
+    here = (path / "rows.jsonl").read_bytes() if rows else b""
+    if hashlib.sha256(here[: len(rows)]).digest() != hashlib.sha256(rows).digest():
+        return f"its run '{run}' does not begin with the rows that are here; choose another with --run NAME"
+    return ""
+
+
+def perform(call: Call) -> Outcome:
+    """Call the lab, tell the client of its progress, and return what came of it."""
+    from distributed import get_worker
+
+    worker, last, begun = get_worker(), 0.0, time.time()
+    said, failures = "", []
+
+    def on_line(line: str) -> None:
+        nonlocal last, said
+        said = line.strip().removeprefix("lab: ") or said
+        if line.startswith(FAILED):
+            failures.append(line.removeprefix(FAILED).strip())
+        if time.monotonic() - last > QUIET_S:
+            last = time.monotonic()
+            worker.log_event(PROGRESS, {"run": call.run, "text": said})
+
+    path = RUNS / call.run
+    _wait_for_lock(call.run)
+    app = ["--app", str(STATE / "apps" / call.run / call.at)] if call.app else []
+    command = [sys.executable, "-m", "rustimg_lab", *call.arguments, *app, "--run", call.run]
+    code = process.stream(["env", f"{WORKER}={call.typed}", *command], on_line)
+    if not (path / "rows.jsonl").exists():
+        return Outcome(code, said)
+    with (path / "rows.jsonl").open("rb") as file:
+        file.seek(call.known)
+        rows = file.read()
+    new = [each for each in (path / "dockerfiles").rglob("Dockerfile.*") if each.stat().st_mtime >= begun - 1]
+    texts = {str(each.relative_to(path / "dockerfiles")): each.read_text(encoding="utf-8") for each in new}
+    environment = (path / "environment.json").read_text(encoding="utf-8")
+    return Outcome(code, said, tuple(failures), rows, environment, texts)
+
+
+def built(run: str) -> dict[str, str]:
+    """Return the image of each cell that this worker's engine has for a run, by the cell's name."""
+    if not (RUNS / run / "environment.json").exists():
+        return {}
+    rows = runs.load(run).rows
+    made = rows[rows["metric"] == metrics.BINARY_SHA256].set_index("cell")["image"].to_dict() | session.brought(run)
+    return {cell: image for cell, image in made.items() if images.find_image(image)}
+
+
+def save(image: str) -> bytes:
+    """Return an image of this worker's engine as `docker save` writes it, compressed."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
+        for part in images.find_image(image).save(chunk_size=1 << 20):
+            file.write(part)
+    return packed.getvalue()
+
+
+def bring(run: str, cell: str, archive: bytes) -> None:
+    """Give this worker's engine a cell's image that another has made, by a name that `./lab clean` removes."""
+    (loaded,) = client.connect().images.load(archive)
+    loaded.tag(client.repository(run.lower()), cell)
+    session.note_brought(run, cell, loaded.id)
+
+
+def _wait_for_lock(run: str) -> None:
+    path, deadline = RUNS / run / ".lock", time.monotonic() + LOCK_TIMEOUT_S
+    while path.exists() and time.monotonic() < deadline:
+        with path.open("a") as lock:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.5)

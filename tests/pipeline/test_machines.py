@@ -1,0 +1,212 @@
+"""The lab on several machines: real workers of a real scheduler, which call the lab beside an engine."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import uuid
+
+import pytest
+from support import dask, engines
+from support.lab import TINY, forget, wait_for
+
+from rustimg_lab.build import lab_toml
+from rustimg_lab.cli import output
+from rustimg_lab.engine import client, images
+from rustimg_lab.host import files
+from rustimg_lab.model import matrix, metrics
+from rustimg_lab.paths import MYIP, RUNS
+from rustimg_lab.pipeline import machines, session, worker
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
+
+CELL = matrix.cell("scratch", "baseline", "system")
+
+
+@pytest.fixture
+def run():
+    """The name of a run, and of those that the workers have of it."""
+    name = f"test-spread-{uuid.uuid4().hex[:8]}"
+    yield name
+    for each in RUNS.glob(f"{name}*"):
+        forget(each.name)
+    forget(name)
+
+
+@pytest.fixture
+def app(tmp_path):
+    """The tiny crate, with a check that it passes."""
+    shutil.copytree(TINY, tmp_path / "app", ignore=shutil.ignore_patterns("target"))
+    text = (TINY / "lab.toml").read_text().partition("# It prints no address")[0]
+    (tmp_path / "app" / "lab.toml").write_text(f'{text}\n[check]\nprints = "answer 42"\n')
+    return tmp_path / "app"
+
+
+def spread(run: str) -> machines.Spread:
+    return machines.Spread(run, (), "./lab run", None, "", False, None)
+
+
+@pytest.fixture
+def sent(tmp_path, monkeypatch):
+    """What a worker sends of a run with one row, which was begun by that name."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+
+    def make(name: str) -> worker.Outcome:
+        with runs.open_run(name, {"kernel": "6.1"}) as run:
+            run.append(CELL, "", [Observation(metrics.BINARY_BYTES, 9)])
+        texts = [(tmp_path / name / each).read_text() for each in ("rows.jsonl", "environment.json")]
+        return worker.Outcome(0, "done", (), texts[0].encode(), texts[1], {"Dockerfile.a": "FROM scratch\n"})
+
+    return make
+
+
+def test_what_a_worker_sends_is_written_and_counts_once(sent, tmp_path):
+    with runs.open_spread("a") as folder:
+        assert machines._written(spread("a"), folder / "alpha", sent("a-alpha")) == ""
+    data = runs.load("a@alpha")
+    assert len(data.rows) == 1 and data.broken == () and runs.dockerfile("a", "a") == "FROM scratch\n"
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ({"rows": b'{"run_id": "b"'}, "it sent what is no run"),
+        ({"environment": "{}"}, "it sent what is no run"),
+        ({"environment": "half"}, "it sent what is no run"),
+        ({"code": 2, "said": "no Docker engine answers"}, "no Docker engine answers"),
+    ],
+)
+def test_what_is_no_run_is_left_out_in_one_line(sent, change, said):
+    outcome = sent("a-alpha")
+    outcome = worker.Outcome(**vars(outcome) | change)
+    with runs.open_spread("a") as folder:
+        reason = machines._written(spread("a"), folder / "alpha", outcome)
+        assert said in reason and "\n" not in reason
+        assert (folder / "alpha" / "rows.jsonl").exists() == (outcome.code == 2)
+
+
+def test_rows_of_another_run_are_refused(sent):
+    with runs.open_spread("a") as folder:
+        said = machines._written(spread("a"), folder / "alpha", sent("b-alpha"))
+        assert said.startswith("it sent rows of run 'b-alpha', which is not 'a-alpha'")
+        assert list(folder.iterdir()) == []
+
+
+def test_a_workers_run_that_does_not_begin_as_the_clients_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(worker, "RUNS", tmp_path)
+    assert worker.prepare("a", b"", b"one\n", "{}") == ""  # a worker that has lost its folder gets the rows back
+    assert (tmp_path / "a" / "rows.jsonl").read_bytes() == b"one\n"
+    assert worker.prepare("a", b"", b"", "") == ""  # the client has lost them, and gets them all
+    for rows in (b"other\n", b"one\ntwo\n"):
+        assert "does not begin with the rows that are here" in worker.prepare("a", b"", rows, "{}")
+
+
+def test_nothing_of_dask_is_loaded_without_a_scheduler():
+    absent = "assert not {'dask', 'distributed'} & set(sys.modules)"
+    for arguments in (["dockerfile"], ["measure", "--study", "none"], ["demo"]):
+        code = f"import sys; from rustimg_lab.cli.main import main; main({arguments}); {absent}"
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=300)
+    code = f"import sys; from rustimg_lab.pipeline import grid, machines, studies; {absent}"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_workers_without_engine_or_of_another_lab_are_left_out_in_one_line_each(lab, run, tmp_path):
+    other = tmp_path / "other" / "rustimg_lab-9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: rustimg_lab\nVersion: 9.9\n")
+    path = os.pathsep.join([str(other.parent), str(engines.__file__).rpartition("/support/")[0]])
+    with (
+        dask.scheduler(tmp_path / "log") as address,
+        dask.worker(address, "down", tmp_path / "log", DOCKER_HOST="unix:///nowhere.sock"),
+        dask.worker(address, "old", tmp_path / "log", PYTHONPATH=path),
+    ):
+        assert wait_for(lambda: (tmp_path / "log").read_text().count("Starting Worker plugin shuffle") >= 2, 60)
+        refused = lab("run", "--run", run, "--scheduler", address)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert "no worker that can be used: " in refused.stderr
+    assert "down: no Docker engine answers at unix:///nowhere.sock" in refused.stderr
+    assert "old: it has rustimg_lab 9.9" in refused.stderr and not (RUNS / run / "rows.jsonl").exists()
+
+
+@pytest.mark.engine
+@pytest.mark.builds
+def test_a_grid_is_spread_over_two_workers_and_the_same_call_adds_nothing(lab, run, app, tmp_path):
+    options = ["--app", str(app), "--run", run, "--bases", "scratch", "--profiles", "baseline,opt-s"]
+    options += ["--allocators", "system"]
+    with (
+        dask.scheduler(tmp_path / "log") as address,
+        dask.worker(address, "alpha", tmp_path / "log"),
+        dask.worker(address, "beta", tmp_path / "log"),
+    ):
+        assert wait_for(lambda: (tmp_path / "log").read_text().count("Starting Worker plugin shuffle") >= 2, 60)
+        done = lab("run", *options, "--scheduler", address)
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows = [path.read_bytes() for path in runs.files(run)]
+        again = lab("run", *options, "--scheduler", address)
+    assert again.returncode == 0 and [path.read_bytes() for path in runs.files(run)] == rows
+    data = runs.load(run)
+    works = data.rows[data.rows["metric"] == metrics.RUNS]
+    assert sorted(works["cell"]) == ["scratch-baseline-system", "scratch-opt-s-system"] and works["ok"].all()
+    assert len(data.environment.commands) == 1 and "--scheduler" in data.environment.commands[0]
+    assert "alpha" in done.stdout and "beta" in done.stdout and f"reports/{run}/report.html" in done.stdout
+    refused = lab("run", *options)
+    assert refused.returncode == 2 and "is of several machines" in refused.stderr
+
+
+@pytest.mark.engine
+@pytest.mark.builds
+def test_an_image_of_another_machine_is_measured_without_a_build_and_clean_knows_it(run, tmp_path):
+    with tarfile.open(tmp_path / "rootfs.tar", "w") as archive:
+        files.add_file(archive, "program", io.BytesIO(run.encode()))
+    made = images.import_rootfs(tmp_path / "rootfs.tar", 10_000, "test-brought", "1", [])
+    worker.bring(run, CELL.slug, worker.save(made.id))
+    brought = session.brought(run)[CELL.slug]
+    assert images.contents_digest(brought) == images.contents_digest(made.id)
+    assert any(tag.startswith(client.repository(run)) for tag in client.connect().images.get(brought).tags)
+    with runs.open_run(run, client.machine()) as opened:
+        here = session.Session(opened, {}, None, None, output.console)
+        batch = session.Batch([CELL], lab_toml.load(MYIP))
+        treatments, failures = session.build_treatments(batch, here, "myip")
+    assert [each.image for each in treatments] == [brought] and failures == []
+    for name in {*made.tags, *client.connect().images.get(brought).tags}:
+        client.connect().images.remove(name)
+
+
+@pytest.mark.engine
+@pytest.mark.engines
+def test_two_engines_share_a_grid_and_a_study_and_one_that_is_killed_leaves_the_rest(lab, run, tmp_path):
+    """The article's server on the machine's engine and on one in a namespace, which is killed in the middle."""
+    options = ["--run", run, "--bases", "scratch,debian", "--profiles", "optimized", "--allocators", "system,jemalloc"]
+    study = ["measure", *options, "--study", "throughput", "--workers", "1", "--seconds", "2", "--warmup", "1"]
+    with (
+        engines.dockerd("sid", containerd_store=True) as other,
+        dask.scheduler(tmp_path / "log") as address,
+        dask.worker(address, "alpha", tmp_path / "log"),
+        dask.worker(address, "beta", tmp_path / "log", **other.environment()),
+    ):
+        to = ["--scheduler", address]
+        assert wait_for(lambda: (tmp_path / "log").read_text().count("Starting Worker plugin shuffle") >= 2, 60)
+        grid = lab("run", *options, *to)
+        assert grid.returncode == 0, grid.stdout + grid.stderr
+        measured = lab(*study, "--blocks", "2", *to)
+        assert measured.returncode == 0, measured.stdout + measured.stderr
+        blocks = {name: _blocks(f"{run}@{name}") for name in ("alpha", "beta")}
+        assert blocks == {"alpha": 2, "beta": 2}
+        assert sum("gets the image of" in line for line in measured.stdout.splitlines())
+        first = other.inside[1].removeprefix("--net=/proc/").partition("/")[0]
+        threading.Timer(45, os.kill, (int(first), signal.SIGKILL)).start()
+        broken = lab(*study, "--blocks", "5", *to)
+    assert broken.returncode == 1 and "failed: beta: " in broken.stderr and "resumes the run" in broken.stderr
+    assert _blocks(f"{run}@alpha") == 5 and 2 <= _blocks(f"{run}@beta") < 5
+
+
+def _blocks(name: str) -> int:
+    """How many whole blocks a run has, in which no trial is double."""
+    rows = runs.load(name).rows
+    trials = rows[rows["metric"] == metrics.TRIAL]
+    assert not trials.duplicated(["study", "cell", "block"]).any()
+    return int((trials.groupby("block")["cell"].nunique() == trials["cell"].nunique()).sum())
