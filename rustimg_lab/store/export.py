@@ -27,6 +27,8 @@ def export(name: str, license: str = "") -> Path:
     `license` is an SPDX expression; a recorded run has the lab's own. Build logs stay out: they may name folders of
     this machine. Raises LabError when there is no such run, when it has no row or one that cannot be read, and when a
     run of the user's own is to be exported without a licence, which an RO-Crate must name."""
+    if spread := runs.machines(name):
+        raise LabError(f"run '{name}' is of several machines: export each, as {name}{runs.AT}{spread[0]}")
     data, folder = runs.load(name, whole=True), runs.run_path(name)
     if data.broken:
         raise LabError(f"run '{name}' is broken: {data.broken[0]}; remove the line, or measure anew")
