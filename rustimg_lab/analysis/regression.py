@@ -21,7 +21,7 @@ from rustimg_lab.store.rows import ESTIMATE
 from rustimg_lab.store.runs import RunData
 
 # What of a study's parameters its numbers do not depend on, or is told beside them.
-_BESIDE = ("warning", "server_cpus", "generator_cpus")
+BESIDE = ("warning", "server_cpus", "generator_cpus")
 FEWEST_BLOCKS = 3  # of fewer, a standard error is too uncertain for any answer
 _MOST_BLOCKS = 10_000  # a need of more is not worth its digits
 
@@ -117,7 +117,7 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
         )
     found, notes, stand_ins = [], [], set()
     for study in shared:
-        if differs := _differences(plans[0][study].parameters, plans[1][study].parameters, _BESIDE):
+        if differs := _differences(plans[0][study].parameters, plans[1][study].parameters, BESIDE):
             notes.append(f"{study} is left out: {', '.join(differs)}")
             continue
         for metric in metrics.COMPARED:

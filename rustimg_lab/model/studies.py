@@ -12,7 +12,7 @@ EMPTY, BASE_THERE = "nothing", "its base image"  # what the machine has before
 MEGABIT = 1e6
 
 SIZES, STARTUP, UNDER_LOAD, MEMORY = "01_sizes", "02_startup", "03_throughput", "04_memory"
-SURVIVAL, BUILD, LAYOUT = "06_survival", "09_build", "10_layouts"
+SURVIVAL, BUILD, LAYOUT, MACHINES = "06_survival", "09_build", "10_layouts", "11_machines"
 
 # What a server is put under unless it is told otherwise.
 USUAL_LOAD = {"workload": "batch", "workers": 1, "connections": 16, "warmup_s": 1, "seconds": 2}

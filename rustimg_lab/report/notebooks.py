@@ -24,6 +24,7 @@ from rustimg_lab.report.format import SENTINEL
 from rustimg_lab.store import runs
 
 CELL_TIMEOUT_S = 300
+LONGEST_NAME = 200  # of a file, in letters: file systems allow 255 bytes
 # What the outputs of a notebook depend on, beside its run and `data/`: the modules that it loads, below the package.
 READERS = ("*.py", "model/*.py", "store/*.py", "analysis/*.py", "widgets/*.py", "host/files.py")
 READERS += ("report/views/*.py", "report/plots/*.py", "report/format.py", "report/summary.py")
@@ -128,7 +129,10 @@ def _has_page(executed: Path) -> bool:
 
 def _executed(run: str, notebook: str, parameters: dict | None) -> Path:
     told = (f"{key}-{value}" for key, value in (parameters or {}).items())
-    return REPORTS / run / (re.sub(r"[^\w.~-]", "", "_".join([notebook, *told])) + ".ipynb")
+    name = re.sub(r"[^\w.~-]", "", "_".join([notebook, *told]))
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:LONGEST_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    return REPORTS / run / f"{name}.ipynb"
 
 
 def _is_complete(document: nbformat.NotebookNode) -> bool:
@@ -148,9 +152,10 @@ def without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def _made_of(run: str, notebook: str, parameters: dict | None) -> str:
     """The SHA-256 of all that the outputs of a notebook depend on, in hex."""
     texts = sorted((runs.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
+    others = [path for other in (parameters or {}).get("others", "").split(",") if other for path in runs.files(other)]
     digest = hashlib.sha256(json.dumps({"run_name": run, **(parameters or {})}, sort_keys=True).encode())
     own = sorted(path for pattern in READERS for path in PACKAGE.glob(pattern))
     source = NOTEBOOKS / f"{notebook}.ipynb"
-    for path in [source, *runs.files(run), *texts, *own, ARTICLE, BASES, PROBES_FILE, PROFILES, PUBLISHED]:
+    for path in [source, *runs.files(run), *others, *texts, *own, ARTICLE, BASES, PROBES_FILE, PROFILES, PUBLISHED]:
         digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()

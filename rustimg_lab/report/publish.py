@@ -7,6 +7,7 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from rustimg_lab.analysis import cells
 from rustimg_lab.errors import LabError
@@ -35,6 +36,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     if len(set(apps.values())) > 1:
         raise LabError(f"these runs are of several apps ({', '.join(dict.fromkeys(apps.values()))}): a page is of one")
     wanted = [(run, n, p) for run, data in runs.items() for n, p in sections.parts_of_page(data)]
+    wanted += sections.across(runs)
     if not wanted:
         raise LabError(f"run '{name}' has no study with enough trials; the same `./lab measure` resumes it")
     order = list(sections.SECTIONS)
@@ -42,7 +44,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     documents = notebooks.execute_all(wanted, lambda number: on_part(f"{number} of {len(wanted)} notebooks"))
     made = []
     for (run, notebook, parameters), document in zip(wanted, documents, strict=True):
-        facts = {"run": run, "CPU": runs[run].environment.machine.get("cpu_model", "not recorded"), **parameters}
+        facts = _facts(run, runs[run], parameters)
         made.append(page.Part(notebooks.without_sentinel(document), facts, sections.SECTIONS[notebook].label))
 
     folder = REPORTS / (name if "," not in name else "+".join(runs).replace("/", "-"))
@@ -63,6 +65,14 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
         return folder / "report.md"
     write_whole(folder / "report.html", page.html(title, about, made, lead))
     return _print(folder / "report.html") if form == "pdf" else folder / "report.html"
+
+
+def _facts(run: str, data: RunData, parameters: dict[str, Any]) -> dict[str, Any]:
+    """What tells a part of the page from others of its notebook."""
+    if "others" in parameters:
+        named = ", ".join(filter(None, [run, *parameters["others"].split(",")]))
+        return {"runs": named} | {key: each for key, each in parameters.items() if key != "others"}
+    return {"run": run, "CPU": data.environment.machine.get("cpu_model", "not recorded"), **parameters}
 
 
 def _lead(runs: dict[str, RunData]) -> page.Lead:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rustimg_lab.analysis import cells, comparison, deploy, factorials, robustness
+from rustimg_lab.analysis import cells, comparison, deploy, factorials, machines, robustness
 from rustimg_lab.model import metrics
-from rustimg_lab.model.studies import BUILD, LAYOUT, LAYOUTS, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
+from rustimg_lab.model.studies import BUILD, LAYOUT, LAYOUTS, MACHINES, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN
 from rustimg_lab.report import short
 from rustimg_lab.store import runs
@@ -62,6 +62,7 @@ SECTIONS = {
     SIZES: Section("Size", _once(_has_sizes), short.of_sizes, draws=""),
     STARTUP: Section("Start", _studies("startup", program="container"), short.of_startup, draws="startup"),
     UNDER_LOAD: Section("Throughput", _studies("throughput", LOAD), short.of_load, draws="throughput"),
+    MACHINES: Section("Across machines", lambda run: []),  # of all runs of a page: see `across`
     MEMORY: Section("Memory", _studies("memory", LOAD, of="limit"), short.of_memory, draws="memory"),
     SURVIVAL: Section("Robustness", _once(robustness.is_probed), short.of_survival),
     ATTRIBUTION: Section("Attribution", _once(_has_factorial)),
@@ -81,6 +82,17 @@ def parts(run: RunData) -> list[tuple[str, dict]]:
     """The notebooks that a run has data for, each with its parameters; of several studies, once all have a number of
     the cell that the others are compared with."""
     return [(notebook, own) for notebook, section in SECTIONS.items() for own in section.parts(run)]
+
+
+def across(runs: dict[str, RunData]) -> list[tuple[str, str, dict]]:
+    """The runs of a page -> for each study that two of their machines have measured alike: the first of its runs,
+    `MACHINES`, and its parameters, among them the other runs."""
+    made = []
+    for study in machines.shared(runs):
+        first, *others = machines.sessions(runs, study)["run"].unique()
+        load = {key: runs[first].environment.studies[study].parameters.get(key) for key in LOAD}
+        made.append((first, MACHINES, {"others": ",".join(others), **load}))
+    return made
 
 
 def parts_of_page(run: RunData) -> list[tuple[str, dict]]:

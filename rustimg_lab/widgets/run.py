@@ -18,6 +18,7 @@ from rustimg_lab.store import runs
 from rustimg_lab.store.runs import RunData
 from rustimg_lab.widgets.attribution import Attribution
 from rustimg_lab.widgets.images import Probes, Sizes
+from rustimg_lab.widgets.machines import Machines
 from rustimg_lab.widgets.results import Result, Several, Words
 from rustimg_lab.widgets.studies import Deploys, Study
 
@@ -82,6 +83,12 @@ class Run:
         """Return the deploys to machines that lack the image; `held_out` is the bandwidth in Mbit/s that the model is
         not fitted to (default cells: the studies' baseline, and the one that pulls the most)."""
         return Deploys(self.data, baseline, against, held_out)
+
+    def machines(self, others: str = "", **load: Any) -> Machines:
+        """Return the throughput study of that load as several machines have measured it: of this run, and of the
+        others, with commas between. Raises LabError when this run has no such study, or there is no such other run."""
+        every = {name: runs.load(name) for name in others.split(",") if name}
+        return Machines({self.name: self.data} | every, self.study("throughput", **load).name)
 
     def attribution(self, workload: str = "", start: str = "", target: str = "") -> Several:
         """Return the contribution of each factor between two cells, for every quantity (default: from the largest plain

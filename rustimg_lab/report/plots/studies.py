@@ -6,10 +6,7 @@ from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model.names import TWIN, cell_in_words
-from rustimg_lab.report.plots.style import BLUE, GREY, Plot, cells_below, legend_below, tell, write_beside
-
-_WIDE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)  # ticks of ratios
-_NARROW = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
+from rustimg_lab.report.plots.style import BLUE, GREY, Plot, cells_below, legend_below, ratio_ticks, tell, write_beside
 
 
 def trials(samples: pd.DataFrame, label: str, title: str, axes: Axes | None = None) -> Plot:
@@ -57,10 +54,7 @@ def ratios(found: pd.DataFrame, label: str, title: str) -> Plot:
         text = f"{cell.ratio:.2f}  {cell.verdict}" if cell.ratio > 0 else cell.verdict
         axes.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     axes.set(xscale="log", xlim=(low, high), xlabel=label)
-    wide, narrow = ([tick for tick in ticks if low < tick < high] for ticks in (_WIDE, _NARROW))
-    ticks = wide if len(wide) > 2 else narrow
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
+    ratio_ticks(axes)
     names = [f"{cell_in_words(cell.cell, found.attrs)}, {cell.verdict}," for cell in found.itertuples()]
     tell(axes, title, f"{label}, with its 95% interval", names, found["ratio"], found["low"], found["high"])
     return cells_below(axes, found, title)
