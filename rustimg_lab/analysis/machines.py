@@ -1,11 +1,10 @@
 """Runs on several machines -> the ratios on each, and what they say of other machines. Pure.
 
-A session is what one machine measured in one run. Cells are compared within a session alone, so that no absolute value
+A session is a run on one machine. Cells are compared within a session alone, so that no absolute value
 of two machines meets. The logarithms of the ratios are combined twice by `random_effects`: the sessions of a machine,
 with one variance between sessions for all machines, and then the machines.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,9 @@ from rustimg_lab.analysis import comparison, random_effects
 from rustimg_lab.analysis.regression import BESIDE
 from rustimg_lab.analysis.variances import quantile
 from rustimg_lab.model import metrics
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.store.environment import StudyPlan
-from rustimg_lab.store.runs import RunData
+from rustimg_lab.store.runs import AT, RunData
 
 KIND = "throughput"  # of the studies that are combined
 FACTS = ("cpus", "memory_gib", "architecture")  # with the CPU model, what two sessions of one machine have in common
@@ -25,21 +25,17 @@ _LEAST_ERROR = 1e-9  # of a logarithm, for trials without any noise: a weight ne
 _NUMBERS = ("log", "error", "ratio", "low", "high")
 
 
-def by_machine(run: RunData) -> list[tuple[str, pd.DataFrame]]:
-    """Return the machines that a run has rows of, each with its rows. A row that names none is of the run's own."""
-    own, rows = name_of(run.environment.machine), run.rows
-    names = rows["machine"].replace("", own) if "machine" in rows else pd.Series(own, rows.index)
-    return list(rows.groupby(names, sort=False))
-
-
-def name_of(machine: dict[str, Any]) -> str:
-    """Return the name of a machine by its CPU model and `FACTS`; "" where the model was not recorded. Two machines with
-    one name count as one, since counting one machine twice would make an interval too narrow."""
+def name_of(run: str, machine: dict[str, Any]) -> str:
+    """Return the name of a run's machine: its CPU model and `FACTS`, with the name of the worker where the run is one
+    machine's part of another (`RUN@NAME`). "" where the CPU model was not recorded. Two machines with one name count as
+    one, since counting one machine twice would make an interval too narrow."""
     if not machine.get("cpu_model"):
         return ""
     said = {"cpus": "{} CPUs", "memory_gib": "{} GiB"}
     more = [said.get(key, "{}").format(machine[key]) for key in FACTS if key in machine]
-    return f"{machine['cpu_model']} ({', '.join(more)})" if more else machine["cpu_model"]
+    mark = run.partition(AT)[2]
+    worker = "" if mark in [each.debian for each in Architecture] else mark
+    return f"{machine['cpu_model']} ({', '.join(filter(None, [worker, *more]))})"
 
 
 def shared(runs: dict[str, RunData]) -> list[str]:
@@ -52,8 +48,9 @@ def sessions(runs: dict[str, RunData], study: str) -> pd.DataFrame:
     """Return a row for each session and cell of the runs, by name, that have planned a study as most of them have; the
     baseline has none.
 
-    Columns: machine, run, cell, pairs (blocks), ratio with low and high (95% interval), log (of the ratio), error (its
-    standard error). `attrs`: metric, baseline, the bases that are stand-ins, and the warning, with what is left out.
+    Columns: machine, cpu (its model), run, cell, pairs (blocks), ratio with low and high (95% interval), log (of the
+    ratio), error (its standard error). `attrs`: metric, baseline, the bases that are stand-ins, and the warning, with
+    what is left out.
     """
     plans = {name: run.environment.studies[study] for name, run in runs.items() if study in run.environment.studies}
     usual = max(plans.values(), key=lambda plan: sum(not _differs(plan, other) for other in plans.values()))
@@ -62,16 +59,15 @@ def sessions(runs: dict[str, RunData], study: str) -> pd.DataFrame:
         if differs := _differs(usual, plan):
             notes.append(f"run {name} is left out, because its study differs: {differs}")
             continue
-        for machine, rows in by_machine(runs[name]):
-            own = replace(runs[name], rows=rows)
-            if not machine or not comparison.has_baseline(own, study):
-                notes.append(f"run {name} is left out: {'no baseline' if machine else 'its machine is not recorded'}")
-                continue
-            ratios = comparison.of_study(own, study)
-            found.append(_with_errors(ratios).assign(machine=machine, run=name))
-            stand_ins |= set(ratios.attrs["stand_ins"])
-            notes += [f"run {name}: {ratios.attrs['warning']}"] if ratios.attrs["warning"] else []
-    columns = ["machine", "run", "cell", "pairs", *_NUMBERS]
+        machine = runs[name].environment.machine
+        if not (of := name_of(name, machine)) or not comparison.has_baseline(runs[name], study):
+            notes.append(f"run {name} is left out: {'no baseline' if of else 'its machine is not recorded'}")
+            continue
+        ratios = comparison.of_study(runs[name], study)
+        found.append(_with_errors(ratios).assign(machine=of, cpu=machine["cpu_model"], run=name))
+        stand_ins |= set(ratios.attrs["stand_ins"])
+        notes += [f"run {name}: {ratios.attrs['warning']}"] if ratios.attrs["warning"] else []
+    columns = ["machine", "cpu", "run", "cell", "pairs", *_NUMBERS]
     table = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
     notes += [f"run {each.run}: {each.cell} has no ratio" for each in table[table["error"].isna()].itertuples()]
     table = table.dropna(subset="error").reset_index(drop=True)
@@ -105,15 +101,27 @@ def combine(found: pd.DataFrame) -> pd.DataFrame:
     """Return the ratios of each cell that two machines or more have measured. `found` is what `sessions` returns.
 
     A row for each `MACHINE`, then one for `ALL` and one for `ANOTHER` that was not measured, as `level` says. Columns:
-    cell, level, machine, machines and sessions (how many), ratio, low and high (95% interval, for `ANOTHER` the
-    prediction interval); for `ALL` also tau and session_sd (standard deviations of the logarithm between machines, and
-    between sessions of one: NaN where no machine has two) and i_squared (a fraction). `attrs` as `found`; the warning
-    counts the cells that only one machine has.
+    cell, level, machine, how many machines, CPU models and sessions, ratio, low and high (95% interval, for `ANOTHER`
+    the prediction interval); for `ALL` also tau and session_sd (standard deviations of the logarithm between machines,
+    and between sessions of one: NaN where no machine has two) and i_squared (a fraction). `attrs` as `found`; the
+    warning counts the cells that only one machine has.
     """
     counts = found.groupby("cell", sort=False)["machine"].nunique()
     both = counts.index[counts > 1]
     rows = [{"cell": cell} | row for cell in both for row in _of_cell(found[found["cell"] == cell])]
-    columns = ["cell", "level", "machine", "machines", "sessions", "ratio", "low", "high", "tau", "session_sd"]
+    columns = [
+        "cell",
+        "level",
+        "machine",
+        "machines",
+        "models",
+        "sessions",
+        "ratio",
+        "low",
+        "high",
+        "tau",
+        "session_sd",
+    ]
     table = pd.DataFrame(rows, columns=[*columns, "i_squared"])
     alone = len(counts) - len(both)
     told = [found.attrs["warning"], f"cells measured on one machine alone, left out: {alone}" if alone else ""]
@@ -128,9 +136,9 @@ def _of_cell(own: pd.DataFrame) -> list[dict[str, Any]]:
     among = random_effects.fit(within.mean, within.error)
     half = within.half if within.freedom else np.log(own["high"] / own["low"]).to_numpy() / 2
     counts = groups.sum(axis=0).astype(int)
-    of_all = {"machine": "", "machines": len(names), "sessions": len(own), "ratio": np.exp(among.mean[0])}
+    of_all = {"machine": "", "machines": len(names), "models": own["cpu"].nunique(), "sessions": len(own)}
     rows = [
-        {"level": MACHINE, "machine": name, "machines": 1, "sessions": count} | _interval(mean, end)
+        {"level": MACHINE, "machine": name, "machines": 1, "models": 1, "sessions": count} | _interval(mean, end)
         for name, count, mean, end in zip(names, counts, within.mean, half, strict=True)
     ]
     spread = {
@@ -140,7 +148,7 @@ def _of_cell(own: pd.DataFrame) -> list[dict[str, Any]]:
     }
     low, high = np.exp(random_effects.predict(within.mean, within.error))
     rows.append({"level": ALL} | of_all | _interval(among.mean[0], among.half[0]) | spread)
-    return [*rows, {"level": ANOTHER} | of_all | {"low": low, "high": high}]
+    return [*rows, {"level": ANOTHER} | of_all | {"ratio": np.exp(among.mean[0]), "low": low, "high": high}]
 
 
 def _interval(mean: float, half: float) -> dict[str, float]:

@@ -80,15 +80,18 @@ def test_runs_on_one_machine_are_sessions_and_no_machines_of_their_own(write):
     assert machines.combine(machines.sessions(alone, STUDY)).empty and sections.across(alone) == []
 
 
-def test_rows_that_name_a_machine_are_of_that_one(write):
-    one, other = write("a", AMD, 0.5), write("b", INTEL, 0.7)
-    rows = pd.concat([one.rows.assign(machine=""), other.rows.assign(machine="worker 2")], ignore_index=True)
-    both = replace(one, rows=rows)
-    assert [(name, len(own)) for name, own in machines.by_machine(both)] == [
-        ("AMD (2 CPUs, 24 GiB, x86_64)", len(one.rows)), ("worker 2", len(other.rows))
-    ]  # fmt: skip
-    assert sections.across({"a": both}) == [("a", "11_machines", {"others": "", **LOAD})]
-    assert level(machines.combine(machines.sessions({"a": both}, STUDY)), ALL)["machines"].tolist() == [2]
+def test_the_parts_of_a_run_of_several_workers_are_machines_by_their_names(write):
+    ratios = {"r@node1": 0.5, "r@node2": 0.52, "r@node3": 0.54, "r@arm64": 0.9}
+    made = {name: write(name.replace("@", "-"), AMD, ratio) for name, ratio in ratios.items()}
+    assert machines.name_of("r@arm64", AMD) == machines.name_of("r", AMD) == "AMD (2 CPUs, 24 GiB, x86_64)"
+    made.pop("r@arm64")  # an architecture, and no machine
+    found = machines.combine(machines.sessions(made, STUDY))
+    assert level(found, MACHINE)["machine"].tolist() == [
+        f"AMD (node{number}, 2 CPUs, 24 GiB, x86_64)" for number in (1, 2, 3)
+    ]
+    assert level(found, ALL)[["machines", "models"]].to_numpy().tolist() == [[3, 1]]
+    assert "All have one CPU model, so nothing follows for another." in views.machines.in_words(found)
+    assert sections.across(made) == [("r@node1", "11_machines", {"others": "r@node2,r@node3", **LOAD})]
 
 
 def test_a_run_that_measured_otherwise_or_names_no_machine_is_left_out_and_told(write):

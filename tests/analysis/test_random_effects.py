@@ -96,3 +96,16 @@ def test_a_prediction_narrows_with_the_machines(machines, factor):
     logs, errors, _ = drawn(machines, 0.25)
     low, high = random_effects.predict(logs, errors)
     assert np.median(high - low) / 2 == pytest.approx(np.log(factor), rel=0.1)
+
+
+def test_a_prediction_from_sessions_covers_another_machine():
+    random, machines = np.random.default_rng(20261127), 5
+    errors = random.uniform(0.01, 0.05, (STUDIES, 2 * machines))
+    for tau, between in ((0, 0.05), (0.05, 0.03), (0.25, 0.05)):
+        true = np.repeat(random.normal(0, tau, (STUDIES, machines)), 2, axis=1)
+        logs = true + random.normal(0, between, errors.shape) + random.normal(0, errors)
+        within = random_effects.fit(logs, errors, np.repeat(np.eye(machines), 2, axis=0))
+        low, high = random_effects.predict(within.mean, within.error)
+        another = random.normal(0, tau, STUDIES)
+        assert ((low <= another) & (another <= high)).mean() >= 0.93
+        assert np.sqrt(within.variance.mean()) == pytest.approx(between, rel=0.15)  # one below 0 counts as 0

@@ -63,6 +63,8 @@ def in_words(found: pd.DataFrame) -> str:
         follows = f"A machine that was not measured has a ratio of {ends} (95% prediction interval)"
         if another.machines == 2:
             follows = f"{_FEW}: its ratio may be anything from {ends} (95% prediction interval)"
+        elif another.models == 1:
+            follows += ". All have one CPU model, so nothing follows for another"
         elif another.low < 1 < another.high:
             follows += ", so it is not known which of the two is better there"
         said.append(
