@@ -62,7 +62,7 @@ def in_words(found: pd.DataFrame) -> str:
         ends = intervals(by[ANOTHER], number=end)[0]
         follows = f"A machine that was not measured has a ratio of {ends} (95% prediction interval)"
         if another.machines == 2:
-            follows = f"{_FEW}: its ratio may be anything from {ends} (95% prediction interval)"
+            follows = f"{_FEW} (95% prediction interval {ends})"
         elif another.models == 1:
             follows += ". All have one CPU model, so nothing follows for another"
         elif another.low < 1 < another.high:
