@@ -295,6 +295,23 @@ def ladder(run: str) -> None:
     print(format.in_markdown(header, lines, range(2, len(header))), end="")
 
 
+def both_architectures(run: str) -> None:
+    """Print a table: the pull size of each cell of a run for each architecture in MB (1e6 bytes), and how the second
+    was checked."""
+    native, other = (cells.cell_table(runs.load(name)) for name in runs.parts(run))
+    factors = ["base", "profile", "allocator"]
+    other = other.set_index(factors)
+    lines = []
+    for cell in native.to_dict("records"):
+        twin = other.loc[tuple(cell[factor] for factor in factors)]
+        name = cell["base"] + (SUBSTITUTE if cell["stand_in"] else "")
+        sizes = [format.megabytes(each["compressed_bytes"]) for each in (cell, twin)]
+        ratio = twin["compressed_bytes"] / cell["compressed_bytes"]
+        lines.append([name, cell["profile"], cell["allocator"], *sizes, f"{ratio:.2f}x", twin["note"]])
+    header = [*factors, "amd64", "arm64", "arm64 / amd64", "arm64 image"]
+    print(format.in_markdown(header, lines, range(3, 6)), end="")
+
+
 def _rung(cell: dict[str, Any]) -> list[str]:
     size, ratio = format.megabytes(cell["unpacked_bytes"]), f"{cell['unpacked']:.2f}"
     return [size, ratio, short.compressed(cell), f"{cell['build_cpu_s']:.0f}"]

@@ -133,6 +133,8 @@ def spread(options: SimpleNamespace, app: App, without: set[str]) -> "Spread":
     client's own, and without those."""
     from rustimg_lab.pipeline.machines import Spread
 
+    if options.architectures:
+        raise LabError("--arch: with --scheduler each worker builds for its own architecture; leave it out")
     rest, of_worker = list(click.get_current_context().obj), []
     while rest:
         argument = rest.pop(0)

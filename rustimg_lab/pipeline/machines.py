@@ -174,22 +174,18 @@ def _prepared(spread: Spread, client: "Client", folder: Path, failures: list[str
             f"the scheduler at {spread.scheduler} has {scheduler}, this is {machine.lab()}: start `dask scheduler` "
             "where this lab is installed"
         )
-    for name, address in cluster.workers(client).items():
+    of_first = ""  # the architecture of the first machine
+    for name, address in sorted(cluster.workers(client).items()):
         own = folder / name
-        held = [each.read_bytes() if each.exists() else b"" for each in (own / "rows.jsonl", own / "environment.json")]
+        held = [each.read_text() if each.exists() else "" for each in (own / "rows.jsonl", own / "environment.json")]
         try:
-            lab, reason, load = client.run(worker.about, workers=[address])[address]
-            if lab != machine.lab():
-                reason = f"it has {lab}, this is {machine.lab()}: install one on both"
-            elif name in {each.debian for each in Architecture} or not name:
-                reason = "no machine can have this name: start the worker with --name"
-            reason = (
-                reason
-                or client.run(
-                    worker.prepare, spread.run_of(name), archive, held[0], held[1].decode(), workers=[address]
-                )[address]
-            )
-        except (AttributeError, ImportError, OSError, LabError) as error:
+            lab, reason, architecture, load = client.run(worker.about, workers=[address])[address]
+            reason = reason or _refusal(name, lab, architecture, of_first or architecture)
+            if not reason:
+                of_first = architecture
+                sent = spread.run_of(name), archive, *held
+                reason = client.run(worker.prepare, *sent, workers=[address])[address]
+        except (AttributeError, ImportError, OSError, TypeError, ValueError, LabError) as error:
             reason = f"its lab is not this one, or the worker is gone ({str(error).strip() or type(error).__name__})"
         if reason:
             failures.append(f"{name}: {reason}")
@@ -202,6 +198,17 @@ def _prepared(spread: Spread, client: "Client", folder: Path, failures: list[str
         said = f": {'; '.join(failures)}" if failures else "; start some with `./lab worker`"
         raise LabError(f"the scheduler at {spread.scheduler} has no worker that can be used{said}")
     return names
+
+
+def _refusal(name: str, lab: str, architecture: str, of_first: str) -> str:
+    """Why a worker cannot be used, "" where it can."""
+    if lab != machine.lab():
+        return f"it has {lab}, this is {machine.lab()}: install one on both"
+    if name in {each.debian for each in Architecture} or not name:
+        return "no machine can have this name: start the worker with --name"
+    if architecture != of_first:
+        return f"it is {architecture}, and others are {of_first}: use a scheduler and a run for each"
+    return ""
 
 
 def _lab_of_scheduler(client: "Client") -> str:

@@ -17,6 +17,7 @@ from rustimg_lab.engine import client, images
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, process
 from rustimg_lab.model import metrics
+from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.paths import RUNS, STATE, WORKER
 from rustimg_lab.pipeline import session
 from rustimg_lab.store import runs
@@ -53,18 +54,19 @@ class Outcome:
     dockerfiles: dict[str, str] = field(default_factory=dict)
 
 
-def about() -> tuple[str, str, float]:
-    """Return the lab of this worker, why no engine answers here ("" where one does), and the load on each CPU."""
+def about() -> tuple[str, str, str, float]:
+    """Return the lab of this worker, why no engine answers here ("" where one does), the architecture, and the load on
+    each CPU."""
     try:
         client.connect.cache_clear()  # an engine that was down may be up
         client.connect()
         reason = ""
     except LabError as error:
         reason = str(error)
-    return machine.lab(), reason, machine.load_per_cpu()
+    return machine.lab(), reason, NATIVE.debian, machine.load_per_cpu()
 
 
-def prepare(run: str, sources: bytes, rows: bytes, environment: str) -> str:
+def prepare(run: str, sources: bytes, known: str, environment: str) -> str:
     """Bring an app's sources (a tar archive) to this worker, and the run, as far as the client has it, where it is not
     here. Returns why this worker's run is not the client's; "" where it is."""
     if sources:
@@ -72,7 +74,7 @@ def prepare(run: str, sources: bytes, rows: bytes, environment: str) -> str:
         rmtree(folder, ignore_errors=True)
         with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
             archive.extractall(folder, filter="tar")
-    path = RUNS / run
+    path, rows = RUNS / run, known.encode()
     if rows and not (path / "rows.jsonl").exists():
         path.mkdir(parents=True, exist_ok=True)
         files.write_whole(path / "environment.json", environment)

@@ -80,7 +80,7 @@ def smaller(picture: bytes, form: str = "WEBP") -> bytes:
     if form == "PNG":
         drawn.save(written, form, optimize=True)
     else:
-        drawn.convert("RGB").save(written, form, lossless=True, quality=20, method=2)
+        drawn.convert("RGB").save(written, form, lossless=True, quality=80, method=4)
     return written.getvalue()
 
 

@@ -169,6 +169,8 @@ def load(name: str, whole: bool = False) -> RunData:
     path = run_path(name)
     if spread := machines(name):
         return _together(name, [load(f"{name}{AT}{each}", whole) for each in spread])
+    if (path / MACHINES).is_dir():
+        raise LabError(f"run '{name}' has no rows yet: no machine has sent any; the same command resumes it")
     stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
     found = _loaded(path, stamps)
     found = replace(found, rows=found.rows.copy(deep=False))  # pandas copies what is changed then

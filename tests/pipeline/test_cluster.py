@@ -129,6 +129,11 @@ def test_an_address_that_cannot_be_used_is_refused_in_one_line(address, said, la
     assert refused.returncode == 2 and said in refused.stderr and refused.stderr.count("\n") == 1
 
 
+def test_images_for_another_architecture_are_refused(lab):
+    refused = lab("run", "--arch", "amd64,arm64", "--scheduler", "tcp://127.0.0.1:1")
+    assert refused.returncode == 2 and "each worker builds for its own architecture" in refused.stderr
+
+
 def test_with_tls_a_client_without_certificate_is_refused_and_one_with_it_is_not(tmp_path, monkeypatch):
     authority = trustme.CA()
     files = {name: str(tmp_path / f"{name}.pem") for name in ("ca", "own", "key")}

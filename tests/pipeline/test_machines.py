@@ -17,7 +17,7 @@ from support.lab import TINY, forget, wait_for
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
 from rustimg_lab.engine import client, images
-from rustimg_lab.host import files
+from rustimg_lab.host import files, machine
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import MYIP, RUNS
 from rustimg_lab.pipeline import machines, session, worker
@@ -89,6 +89,17 @@ def test_what_is_no_run_is_left_out_in_one_line(sent, change, said):
         assert (folder / "alpha" / "rows.jsonl").exists() == (outcome.code == 2)
 
 
+def test_workers_that_cannot_be_used_are_told_why():
+    assert machines._refusal("alpha", machine.lab(), "amd64", "amd64") == ""
+    for name, own, architecture, said in (
+        ("alpha", "rustimg_lab 9", "amd64", "it has rustimg_lab 9"),
+        ("arm64", machine.lab(), "amd64", "no machine can have this name"),
+        ("", machine.lab(), "amd64", "no machine can have this name"),
+        ("beta", machine.lab(), "arm64", "it is arm64, and others are amd64"),
+    ):
+        assert machines._refusal(name, own, architecture, "amd64").startswith(said)
+
+
 def test_rows_of_another_run_are_refused(sent):
     with runs.open_spread("a") as folder:
         said = machines._written(spread("a"), folder / "alpha", sent("b-alpha"))
@@ -98,10 +109,10 @@ def test_rows_of_another_run_are_refused(sent):
 
 def test_a_workers_run_that_does_not_begin_as_the_clients_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(worker, "RUNS", tmp_path)
-    assert worker.prepare("a", b"", b"one\n", "{}") == ""  # a worker that has lost its folder gets the rows back
+    assert worker.prepare("a", b"", "one\n", "{}") == ""  # a worker that has lost its folder gets the rows back
     assert (tmp_path / "a" / "rows.jsonl").read_bytes() == b"one\n"
-    assert worker.prepare("a", b"", b"", "") == ""  # the client has lost them, and gets them all
-    for rows in (b"other\n", b"one\ntwo\n"):
+    assert worker.prepare("a", b"", "", "") == ""  # the client has lost them, and gets them all
+    for rows in ("other\n", "one\ntwo\n"):
         assert "does not begin with the rows that are here" in worker.prepare("a", b"", rows, "{}")
 
 

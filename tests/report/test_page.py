@@ -170,7 +170,8 @@ def test_the_raw_rows_are_inside(recorded):
     content = lzma.decompress(base64.b64decode(link["href"].partition(",")[2]))
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         inside = {each.name: archive.extractfile(each).read() for each in archive}
-    files = {f"{name}/{path.name}": path for name in sections.names("recorded") for path in runs.files(name)}
+    whole = {name.partition(runs.AT)[0] for name in sections.names("recorded")}
+    files = {f"{name}/{path.name}": path for name in whole for path in runs.files(name)}
     assert inside == {name: path.read_bytes() for name, path in files.items()} and len(inside) > 20
 
 

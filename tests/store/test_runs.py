@@ -238,6 +238,8 @@ def test_a_run_of_one_machine_and_one_of_several_are_not_mixed():
         run.append(CELL, "", [Observation("one", 1)])
     with store_runs.open_spread("several"):
         pass
+    with pytest.raises(LabError, match="run 'several' has no rows yet: no machine has sent any"):
+        store_runs.load("several")
     with pytest.raises(LabError, match="'one' is of one machine"), store_runs.open_spread("one"):
         pass
     with pytest.raises(LabError, match="'several' is of several machines"), store_runs.open_run("several", MACHINE):
