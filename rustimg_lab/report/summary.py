@@ -215,8 +215,7 @@ def _answer(goal: str, run: str, data: RunData, found: recommendation.Choice) ->
 
 
 def _sure(found: recommendation.Choice, ties: list[str]) -> str:
-    """How sure it is that no other cell is better, in a sentence or two; draws in which none meets the goal are
-    counted apart."""
+    """How sure it is that no other cell is better, in a sentence, as `views.recommendation` says it too."""
     by = {*found.wishes.limits, *found.wishes.weights}
     if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
         estimates = any("estimates" in note for note in found.notes)
@@ -225,13 +224,12 @@ def _sure(found: recommendation.Choice, ties: list[str]) -> str:
         )
     if not found.sureness:
         return "How sure this is cannot be computed: a study has too few blocks, or is missing."
-    met = sum(found.sureness.values())
-    share = found.sureness.get(found.picked, 0.0) / met
-    said = [f"{found.name(cell)} in {found.sureness[cell] / met:.0%}" for cell in ties]
+    said = [f"{found.name(cell)} in {found.sureness[cell]:.0%}" for cell in ties]
     tied = f"; {', '.join(said)}: the measurements do not separate them" if said else ""
-    said = f"In {recommendation.DRAWS:,} draws from the measured intervals it is the best in {share:.0%}{tied}."
-    rest = 1 - met
-    return said + (f" (Draws in which no cell meets the goal do not count: {rest:.0%}.)" if rest > TIE / 10 else "")
+    none = 1 - sum(found.sureness.values())
+    rest = f"; in {none:.0%} no cell meets the goal" if none > TIE / 10 else ""
+    share = found.sureness.get(found.picked, 0.0)
+    return f"In {recommendation.DRAWS:,} draws from the measured intervals it is the best in {share:.0%}{tied}{rest}."
 
 
 def _decides(found: recommendation.Choice) -> str:
