@@ -163,8 +163,8 @@ def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[p
             else:
                 made[built.cell] = plan.Treatment(built.cell, built.image, built.cell.slug)
                 if built.image not in known:
-                    facts = [Observation(metrics.BINARY_SHA256, files.sha256(built.shipped))]
-                    session.run.append(built.cell, built.image, [*facts, *layouts.get(built.cell, [])], study=study)
+                    plain = [Observation(metrics.BINARY_SHA256, files.sha256(built.shipped))]
+                    session.run.append(built.cell, built.image, layouts.get(built.cell, plain), study=study)
     return [made[cell] for cell in batch.cells if cell in made], failures
 
 
