@@ -9,20 +9,19 @@ and all that it started, as the build step's `times` tells. Writes cross.json. E
 """
 
 import json
-import shutil
 import sys
 import tempfile
-import uuid
 from dataclasses import replace
 from pathlib import Path
 
-from rustimg_lab.build import bake, bases, lab_toml
+import grid
+
+from rustimg_lab.build import bake, bases
 from rustimg_lab.engine import client, doctor
 from rustimg_lab.host import machine
 from rustimg_lab.model import matrix
 from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.bases import BUILDER
-from rustimg_lab.paths import MYIP
 
 RESULTS = Path(__file__).with_name("cross.json")
 LIMIT = 1.15
@@ -30,8 +29,7 @@ LIMIT = 1.15
 
 def main() -> int:
     doctor.prepare(print)
-    grid = matrix.grid(matrix.ARTICLE_BASES, matrix.PROFILES, [matrix.ARTICLE])
-    one_each = list({cell.binary: cell for cell in grid}.values())
+    one_each = list({cell.binary: cell for cell in grid.CELLS}.values())
     found = [{"binary": cell.binary.slug} | _cpu_s(cell) for cell in one_each]
     RESULTS.write_text(json.dumps({"machine": client.machine(), "lab": machine.lab(), "cpu_s": found}, indent=1) + "\n")
     print(table(json.loads(RESULTS.read_text())))
@@ -45,13 +43,9 @@ def _cpu_s(cell: matrix.Cell) -> dict[str, float]:
         own = replace(cell, architecture=architecture)
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
-            shutil.copytree(MYIP, work / "app", ignore=shutil.ignore_patterns("target"))
-            with (work / "app" / "Cargo.lock").open("a") as lock:
-                lock.write(f"# {uuid.uuid4()}\n")
             (work / "logs").mkdir()
-            context = bake.BuildContext(
-                lab_toml.load(work / "app"), _images(own), work / "logs", work / "work", ca=machine.ca_bundle()
-            )
+            app, ca = grid.unseen_sources(work / "app"), machine.ca_bundle()
+            context = bake.BuildContext(app, _images(own), work / "logs", work / "work", ca=ca)
             (built,) = bake.build([own], context)
         if built.reason:
             raise SystemExit(f"{own}: {built.reason}")

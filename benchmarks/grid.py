@@ -159,7 +159,7 @@ def _interleaved(articles: list, labs: list, first: int) -> list:
 
 
 def _articles_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
-    profiles = {name: _sources(folder / name) for name in PROFILES}
+    profiles = {name: unseen_sources(folder / name) for name in PROFILES}
     manifest = profiles["optimized"].directory / "Cargo.toml"
     manifest.write_text(manifest.read_text() + "\n[profile.release]\nlto = true\ncodegen-units = 1\n")
 
@@ -192,7 +192,7 @@ def _articles_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
 
 
 def _labs_way(folder: Path, images: dict[str, bases.Provenance]) -> list:
-    app = _sources(folder / "myip")
+    app = unseen_sources(folder / "myip")
     cargo_home = f"rustimg-lab-cargo-home-{uuid.uuid4().hex[:8]}"  # what cargo downloads is cold too
     shutil.rmtree(RUNS / RUN, ignore_errors=True)
     calls = 0
@@ -235,7 +235,8 @@ def _own_cargo_home(name: str) -> None:
     dockerfile.render = lambda *arguments: PLAIN_RENDER(*arguments).replace("rustimg-lab-cargo-home", name)
 
 
-def _sources(folder: Path) -> App:
+def unseen_sources(folder: Path) -> App:
+    """A copy of the article's app that no build has seen."""
     shutil.copytree(MYIP, folder, ignore=shutil.ignore_patterns("target"))
     _unseen(app := lab_toml.load(folder))
     return app

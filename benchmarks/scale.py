@@ -19,28 +19,27 @@ from rustimg_lab.paths import RECORDED, ROOT
 from rustimg_lab.pipeline import cluster
 from rustimg_lab.pipeline.cluster import Unit
 
-sys.path.append(str(ROOT / "tests"))
-from support import dask
-from support.lab import wait_for
-
 UNITS = (10, 100, 1_000, 10_000)
 ROWS = (100_000, 1_000_000)
 WORK_S, WORKERS = 0.001, ("alpha", "beta")
 LIMIT_MS, LIMIT_S = 20, 2.0
-RESULT, FIELDS = ROOT / "benchmarks" / "scale.json", ("what", "count", "value", "unit")
+RESULTS, FIELDS = Path(__file__).with_name("scale.json"), ("what", "count", "value", "unit")
 
 
 def main() -> int:
     found = [*overheads(), *loads()]
-    RESULT.write_text(json.dumps([dict(zip(FIELDS, each, strict=True)) for each in found], indent=1) + "\n")
-    for what, count, value, unit in found:
-        print(f"{what}: {count:,}: {value:.3g} {unit}")
+    RESULTS.write_text(json.dumps([dict(zip(FIELDS, each, strict=True)) for each in found], indent=1) + "\n")
+    print(table(json.loads(RESULTS.read_text())))
     values = {(what, count): value for what, count, value, _ in found}
     return int(values["overhead per unit", UNITS[-1]] > LIMIT_MS or values["load rows", ROWS[0]] > LIMIT_S)
 
 
 def overheads() -> list[tuple[str, int, float, str]]:
     """Milliseconds that a unit of work takes beside the work, of one worker that is never idle."""
+    sys.path.append(str(ROOT / "tests"))
+    from support import dask
+    from support.lab import wait_for
+
     with tempfile.TemporaryDirectory() as folder:
         log, told = Path(folder) / "log", str(Path(folder) / "told")
         with (
@@ -55,7 +54,7 @@ def overheads() -> list[tuple[str, int, float, str]]:
                 begun = time.perf_counter()
                 failures = cluster.perform_all(
                     client, [Unit((str(number),)) for number in range(count)], dask.told,
-                    lambda unit, name: (told, str(WORK_S)), lambda name, outcome: "", set(WORKERS),
+                    lambda unit, name: (told, str(WORK_S)), lambda unit, name, outcome: "", set(WORKERS),
                 )  # fmt: skip
                 assert not failures
                 wall_s = time.perf_counter() - begun
@@ -86,6 +85,12 @@ def loads() -> list[tuple[str, int, float, str]]:
         (run / "environment.json").unlink(missing_ok=True)
         run.rmdir()
     return found
+
+
+def table(results: list[dict]) -> str:
+    """A row for each figure."""
+    lines = ["| what | count | measured |", "| --- | ---: | ---: |"]
+    return "\n".join([*lines, *(f"| {e['what']} | {e['count']:,} | {e['value']:,.3g} {e['unit']} |" for e in results)])
 
 
 if __name__ == "__main__":

@@ -324,14 +324,6 @@ def benchmark(name: str) -> None:
     print(script.table(json.loads(script.RESULTS.read_text())).rstrip())
 
 
-def scale() -> None:
-    """The table of benchmarks/scale.py."""
-    found = json.loads((ROOT / "benchmarks" / "scale.json").read_text())
-    print("| what | count | measured |\n| --- | ---: | ---: |")
-    for each in found:
-        print(f"| {each['what']} | {each['count']:,} | {each['value']:,.3g} {each['unit']} |")
-
-
 def modules() -> None:
     """Print a table: each module with the first sentence of its docstring, a sub-package before what is in it."""
     print("| module | what it does |\n| --- | --- |")

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+FAILED = "lab: failed: "  # begins the line of a cell or a trial that failed, by which the client of a worker knows it
+
 
 class LabError(Exception):
     """Shown as `lab: <text>` with exit code 2, never with a traceback."""

@@ -49,7 +49,7 @@ def sessions(runs: dict[str, RunData], study: str) -> pd.DataFrame:
     baseline has none.
 
     Columns: machine, cpu (its model), run, cell, pairs (blocks), ratio with low and high (95% interval), log (of the
-    ratio), error (its standard error). `attrs`: metric, baseline, the bases that are stand-ins, and the warning, with
+    ratio), error (its standard error). `attrs`: metric, baseline, the substitute bases, and the warning, with
     what is left out.
     """
     plans = {name: run.environment.studies[study] for name, run in runs.items() if study in run.environment.studies}

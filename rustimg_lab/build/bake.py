@@ -109,7 +109,12 @@ def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:
 
 def image_tag(cell: Cell, app: App, cold: bool = False) -> str:
     """The name of a cell's image: the lab's own."""
-    return f"{client.repository(app.name.lower() + ('-cold' if cold else ''))}:{cell.slug}"
+    return image_name(app.name + ("-cold" if cold else ""), cell.slug)
+
+
+def image_name(program: str, cell: str) -> str:
+    """Return the name of the image of a cell of a program, each by its name: always that of the last build."""
+    return f"{client.repository(program.lower())}:{cell}"
 
 
 def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> dict:

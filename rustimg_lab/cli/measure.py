@@ -78,7 +78,9 @@ def run(options: SimpleNamespace) -> int:
     ),
     option("--baseline", "cell that others are compared with", default="", shown="the first", metavar="CELL"),
     option("--seed", "seed of the order in the blocks", click.INT, shown="drawn, and recorded"),
-    option("--images-only", "what workers of --scheduler are called with before a study", is_flag=True, hidden=True),
+    # With these, a client of --scheduler calls its workers.
+    option("--images-only", "build, and measure nothing", is_flag=True, hidden=True),
+    option("--brought", "images that another machine has built", types.names, metavar="CELL=IMAGE[,...]", hidden=True),
     *SCHEDULER,
 )
 def measure(options: SimpleNamespace) -> int:
@@ -104,7 +106,8 @@ def measure(options: SimpleNamespace) -> int:
         spread = selection.spread(options, app, set())
         of_builds = selection.spread(options, app, {"--only", "--settings"})
         moved = [] if is_long or kind.of_clients else cells  # others are built where they are measured
-        return output.ended(options.run, machines.run_blocks(spread, of_builds, moved, options.blocks))
+        moved = machines.Moved(of_builds, programs[0].name, moved)
+        return output.ended(options.run, machines.run_blocks(spread, moved, options.blocks))
     width = options.width and options.width / 100
     plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)
     made = planner.planner(options.study, selection.chosen_loads(options, kind, app), plan, programs[0])

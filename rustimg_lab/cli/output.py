@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from rustimg_lab.cli import as_called
+from rustimg_lab.errors import FAILED
 from rustimg_lab.paths import ROOT, WORKER
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def load(run: str) -> "RunData":
 def exit_code(failures: list[str]) -> int:
     """Print every failure; return the exit code."""
     for line in failures:
-        print(f"lab: failed: {line}", file=sys.stderr)
+        print(f"{FAILED}{line}", file=sys.stderr)
     return 1 if failures else 0
 
 

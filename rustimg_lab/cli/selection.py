@@ -125,7 +125,8 @@ def request(options: SimpleNamespace, app: App) -> "Request":
     """Return what the pipeline gets: the app, the run, sources, builder, console, and what was typed."""
     from rustimg_lab.pipeline.session import Request
 
-    return Request(app, options.run, image_sources(options), options.builder, output.console, typed())
+    brought = dict(each.partition("=")[::2] for each in getattr(options, "brought", None) or [])  # measure alone has it
+    return Request(app, options.run, image_sources(options), options.builder, output.console, typed(), brought)
 
 
 def spread(options: SimpleNamespace, app: App, without: set[str]) -> "Spread":

@@ -105,14 +105,14 @@ def perform_all(
     units: list[Unit],
     work: Callable[[Any], Any],
     sent: Callable[[Unit, str], Any],
-    done: Callable[[str, Any], str],
+    done: Callable[[Unit, str, Any], str],
     names: set[str],
 ) -> list[str]:
     """Give each of the machines of those names its next unit whenever it has none, until none is left.
 
-    `sent` gets the unit and the machine, and returns what `work` gets in its worker; `done` gets the machine and what
-    `work` returned, and returns why the machine gets no more, "" where it goes on. A unit for any machine then goes to
-    the others. Returns a line on what could not be done. Raises LabError when the scheduler is lost.
+    `sent` gets the unit and the machine, and returns what `work` gets in its worker; `done` gets the unit, the machine
+    and what `work` returned, and returns why the machine gets no more, "" where it goes on. A unit for any machine then
+    goes to the others. Returns a line on what could not be done. Raises LabError when the scheduler is lost.
     """
     state = _Queue(units, names)
     with _scheduler_errors(client):
@@ -127,7 +127,7 @@ def perform_all(
             for call in _ended(client, state):
                 unit, name, _ = state.running.pop(call)
                 if call.status == "finished":
-                    if reason := done(name, call.result()):
+                    if reason := done(unit, name, call.result()):
                         state.put_aside(name, unit, reason)
                 else:
                     state.lost(name, unit, _reason(call))
@@ -150,9 +150,8 @@ class _Queue:
         waits = any(self.waiting.values())
         if self.running or (waits and self.names and time.monotonic() - self.seen < RETURN_S):
             return True
-        for name, units in self.waiting.items():
+        for name in self.waiting:
             self._give_up(name, "no worker is left")
-            units.clear()
         return False
 
     def idle(self, client: "Client") -> list[tuple[str, str]]:

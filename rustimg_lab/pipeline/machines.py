@@ -4,7 +4,7 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,37 +44,83 @@ class Spread:
 
     def say(self, text: str) -> None:
         """Print a line of the lab's own."""
-        self.console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+        progress.say(self.console, text)
 
     def run_of(self, name: str) -> str:
         """Return the name of the run that the worker of a machine has."""
         return f"{self.run}-{name}"
 
 
+@dataclass(frozen=True)
+class Moved:
+    """The images of a study that are built once and brought to the other machines: the command that builds them, the
+    program in them, and the cells. Without cells each machine builds its own."""
+
+    of_builds: Spread
+    program: str
+    cells: list[Cell]
+
+
 def run_cells(spread: Spread, cells: list[Cell]) -> list[str]:
     """Build and measure cells, those of each binary on the machine that is free first. Returns a line on each cell that
     failed. Raises LabError as `cluster.connected` does, and when no worker can be used."""
     with _opened(spread) as opened:
-        _perform(spread, opened, _by_binary(cells))
+        # Without the short study: a worker has some of the cells alone.
+        _perform(spread, opened, [Unit(("--blocks", "0", *unit.arguments)) for unit in _by_binary(cells)])
     return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
 
 
-def run_blocks(spread: Spread, of_builds: Spread, cells: list[Cell], blocks: int) -> list[str]:
-    """Measure a study of so many blocks on each machine, block by block. The images of `cells` are built once, by the
-    command `of_builds`, and brought to the other machines; others are built on each. Returns and raises as `run_cells`
-    does."""
+def run_blocks(spread: Spread, moved: Moved, blocks: int) -> list[str]:
+    """Measure a study of so many blocks on each machine, block by block. Returns and raises as `run_cells` does."""
     with _opened(spread) as opened:
-        known = _images(spread, opened)
-        missing = [cell for cell in cells if not any(cell.slug in each for each in known.values())]
-        if len(opened.names) > 1:
-            builds = [Unit(("--images-only", *unit.arguments)) for unit in _by_binary(missing)]
-            _perform(of_builds, opened, builds)
-            _bring(spread, opened, [cell.slug for cell in cells])
-        begun = {name: min(_blocks_done(spread.run, name), blocks) for name in opened.names}
-        numbers = range(1, blocks + 1)
-        units = [Unit(("--blocks", str(n)), name) for name in sorted(begun) for n in numbers if n >= begun[name]]
+        brought = _brought(moved, opened) if len(opened.names) > 1 else {}
+        units = []
+        for name in sorted(opened.names):
+            images = ",".join(f"{cell}={image}" for cell, image in brought.get(name, {}).items())
+            more = ("--brought", images) if images else ()
+            begun = min(_blocks_done(spread.run, name), blocks)
+            units += [Unit(("--blocks", str(n), *more), name) for n in range(max(begun, 1), blocks + 1)]
         _perform(spread, opened, units)
     return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
+
+
+def _brought(moved: Moved, opened: "_Opened") -> dict[str, dict[str, str]]:
+    """By machine and cell, the images that another machine has built and that are there now.
+
+    Each binary has a machine that builds it, one and the same in each call, where what it was built of is kept. What
+    was built in an earlier call is not taken: the sources may have changed.
+    """
+    names = sorted(opened.names)
+    units = [
+        replace(unit, arguments=("--images-only", *unit.arguments), machine=names[place % len(names)])
+        for place, unit in enumerate(_by_binary(moved.cells))
+    ]
+    found: dict[str, dict[str, str]] = {name: {} for name in names}
+    for unit in _perform(moved.of_builds, opened, units):
+        for cell in unit.arguments[-1].split(","):
+            for name in opened.names - {unit.machine}:
+                if image := _bring(moved, opened, cell, unit.machine, name):
+                    found[name][cell] = image
+    return found
+
+
+def _bring(moved: Moved, opened: "_Opened", cell: str, source: str, name: str) -> str:
+    """Bring a cell's image from one machine to another, as `docker save` writes it, unless it is there. Returns its id
+    there; "" where it could not be brought: that machine builds it."""
+    at, options = cluster.workers(opened.client), {"pure": False, "resources": {cluster.RESOURCE: 1}}
+    spread, client = moved.of_builds, opened.client
+    try:
+        image = client.run(worker.built, moved.program, cell, workers=[at[source]])[at[source]]
+        if there := client.run(worker.find, image, workers=[at[name]])[at[name]]:
+            return there
+        opened.show(name, f"gets the image of {cell} from {source}")
+        saved = client.submit(worker.save, image, workers=[at[source]], **options)
+        call = client.submit(worker.bring, spread.run_of(name), cell, saved, workers=[at[name]], **options)
+        return call.result(timeout=BRING_TIMEOUT_S)
+    except Exception as error:  # whatever it is: the image can be built there
+        said = str(error).strip().partition("\n")[0]
+        spread.say(f"note: {name} builds {cell}, since its image could not be brought from {source} ({said})")
+        return ""
 
 
 def _by_binary(cells: list[Cell]) -> list[Unit]:
@@ -83,38 +129,6 @@ def _by_binary(cells: list[Cell]) -> list[Unit]:
     for cell in cells:
         together.setdefault(cell.binary, []).append(cell.slug)
     return [Unit(("--only", ",".join(slugs))) for slugs in together.values()]
-
-
-def _images(spread: Spread, opened: "_Opened") -> dict[str, dict[str, str]]:
-    """By machine, the images that its engine has of the run's cells."""
-    at = cluster.workers(opened.client)
-    return {
-        name: opened.client.run(worker.built, spread.run_of(name), workers=[at[name]])[at[name]]
-        for name in opened.names & at.keys()
-    }
-
-
-def _bring(spread: Spread, opened: "_Opened", cells: list[str]) -> None:
-    """Bring each cell's image from a machine that has it to those that have it not, as `docker save` writes it. A
-    machine to which it cannot be brought builds it."""
-    known, at = _images(spread, opened), cluster.workers(opened.client)
-    for cell in cells:
-        source = next((name for name in known if cell in known[name]), None)
-        lacking = [name for name in known if cell not in known[name]]
-        if source is None or not lacking:
-            continue
-        options = {"pure": False, "resources": {cluster.RESOURCE: 1}}
-        saved = opened.client.submit(worker.save, known[source][cell], workers=[at[source]], **options)
-        for name in lacking:
-            opened.show(name, f"gets the image of {cell} from {source}")
-            try:
-                call = opened.client.submit(
-                    worker.bring, spread.run_of(name), cell, saved, workers=[at[name]], **options
-                )
-                call.result(timeout=BRING_TIMEOUT_S)
-            except Exception as error:  # whatever it is: the image can be built there
-                said = str(error).strip().partition("\n")[0]
-                spread.say(f"note: {name} builds {cell}, since its image could not be brought from {source} ({said})")
 
 
 def _blocks_done(run: str, name: str) -> int:
@@ -147,8 +161,9 @@ def _opened(spread: Spread) -> Iterator[_Opened]:
             yield _Opened(client, folder, names, show, failures)
 
 
-def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> None:
-    """Give the workers the units, and write what they send."""
+def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> list[Unit]:
+    """Give the workers the units, and write what they send. Returns the units of which nothing failed."""
+    whole = []
 
     def sent(unit: Unit, name: str) -> worker.Call:
         rows = opened.folder / name / "rows.jsonl"
@@ -156,14 +171,16 @@ def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> None:
         app, at = spread.app is not None, spread.app.at if spread.app else ""
         return worker.Call((*spread.arguments, *unit.arguments), spread.run_of(name), known, spread.typed, app, at)
 
-    def done(name: str, outcome: worker.Outcome) -> str:
+    def done(unit: Unit, name: str, outcome: worker.Outcome) -> str:
         reason = _written(spread, opened.folder / name, outcome)
         opened.failures.extend(f"{name}: {line}" for line in outcome.failures if outcome.code == 1)
         opened.show(name, reason or outcome.said)
+        whole.extend([] if reason or outcome.code else [unit])
         return reason
 
     failures = cluster.perform_all(opened.client, units, worker.perform, sent, done, opened.names)
     opened.failures.extend(failures)
+    return whole
 
 
 def _prepared(spread: Spread, client: "Client", folder: Path, failures: list[str]) -> set[str]:

@@ -17,6 +17,11 @@ QUIET_TRIALS_S = 30
 _CARGO = re.compile(r"(Compiling|Downloaded|Finished|Updating|Downloading) \S+.*|error.*")
 
 
+def say(console: Console, text: str) -> None:
+    """Print a line of the lab's own."""
+    console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def building(binaries: list[Binary], console: Console) -> Iterator[Callable[[Binary, str], None]]:
     """Yields the function that is told what each binary's build is doing; it may be called from any thread."""

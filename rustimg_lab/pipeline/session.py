@@ -1,7 +1,6 @@
 """What every call of the lab works with: a run that is open, base images, tools, and cells being built."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,20 +22,20 @@ from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.names import of_image
-from rustimg_lab.paths import RUNS, SHARE
+from rustimg_lab.paths import SHARE
 from rustimg_lab.pipeline import progress
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
 
-BROUGHT = "brought.json"  # beside a run's rows
 TOOLS_BASE = "debian"  # of the benchmark tools image, whichever bases the cells have
 
 
 @dataclass(frozen=True)
 class Request:
     """What a call asks for: the run of that name, of an app; where base images come from; the buildx builder (None for
-    the engine's own); whom to tell; and what the user typed, which is recorded."""
+    the engine's own); whom to tell; what the user typed, which is recorded; and the images, by cell, that another
+    machine has built for this call."""
 
     app: App
     run_name: str
@@ -44,12 +43,14 @@ class Request:
     builder: str | None = None
     console: Console = field(default_factory=Console)
     command: str = ""
+    brought: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Session:
     """What a call works with: a run that is open, the images that cells stand on by name (`Cell.images`), how to build,
-    and whom to tell. `lost`: by name, why there is no such image for another architecture than this machine's."""
+    and whom to tell. `lost`: by name, why there is no such image for another architecture than this machine's.
+    `brought` as a `Request` has it."""
 
     run: Run
     images: dict[str, bases.Provenance]
@@ -57,10 +58,11 @@ class Session:
     ca: Path | None
     console: Console
     lost: dict[str, str] = field(default_factory=dict)
+    brought: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
         """Prints a line of the lab's own."""
-        self.console.print(f"lab: {text}", markup=False, highlight=False, soft_wrap=True)
+        progress.say(self.console, text)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def open_session(request: Request, names: list[str]) -> Iterator[Session]:
     inputs.check(request.app)
     with runs.open_run(request.run_name, client.machine()) as run, client.readable_errors():
         sources = _going_on(request.sources, run)
-        session = Session(run, {}, request.builder, machine.ca_bundle(), request.console)
+        session = Session(run, {}, request.builder, machine.ca_bundle(), request.console, brought=request.brought)
         doctor.prepare(session.say)
         containers.remove_containers()  # what a lab that was killed has left
         try:
@@ -148,8 +150,8 @@ def images_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
 def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[plan.Treatment], list[str]]:
     """The images of a batch as treatments, in the order of its cells, and a line on each that there is none of, which
     is a row of `study` too."""
-    there = {cell: image for cell in batch.cells if (image := brought(session.run.name).get(cell.slug))}
-    made = {cell: plan.Treatment(cell, image, cell.slug) for cell, image in there.items() if find_image(image)}
+    brought = {cell: image for cell in batch.cells if (image := session.brought.get(cell.slug))}
+    made = {cell: plan.Treatment(cell, image, cell.slug) for cell, image in brought.items() if find_image(image)}
     layouts, failures = {}, []
     rows = runs.load(session.run.name).rows
     known = set(rows.loc[(rows["metric"] == metrics.BINARY_SHA256) & (rows["study"] == study), "image"])
@@ -166,18 +168,6 @@ def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[p
                     plain = [Observation(metrics.BINARY_SHA256, files.sha256(built.shipped))]
                     session.run.append(built.cell, built.image, layouts.get(built.cell, plain), study=study)
     return [made[cell] for cell in batch.cells if cell in made], failures
-
-
-def brought(run: str) -> dict[str, str]:
-    """Return the images of cells that were brought from another machine and are not built here, by the cell's name."""
-    path = RUNS / run / BROUGHT
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def note_brought(run: str, cell: str, image: str) -> None:
-    """Note that the image of a cell was brought."""
-    (RUNS / run).mkdir(parents=True, exist_ok=True)
-    files.write_whole(RUNS / run / BROUGHT, json.dumps(brought(run) | {cell: image}))
 
 
 @contextmanager

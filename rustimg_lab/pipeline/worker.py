@@ -1,11 +1,10 @@
 """What a Dask worker does beside its engine: call the lab, and return the rows that this added to its run.
 
-These functions run in Dask's worker, from the lab that is installed there. `pipeline/cluster.py` calls them.
+These functions run in Dask's worker, from the lab that is installed there. `pipeline/machines.py` calls them.
 """
 
 import fcntl
 import gzip
-import hashlib
 import io
 import sys
 import tarfile
@@ -13,17 +12,14 @@ import time
 from dataclasses import dataclass, field
 from shutil import rmtree
 
+from rustimg_lab.build import bake
 from rustimg_lab.engine import client, images
-from rustimg_lab.errors import LabError
+from rustimg_lab.errors import FAILED, LabError
 from rustimg_lab.host import files, machine, process
-from rustimg_lab.model import metrics
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.paths import RUNS, STATE, WORKER
-from rustimg_lab.pipeline import session
-from rustimg_lab.store import runs
 
 PROGRESS = "rustimg-lab"  # the topic of Dask's events by which lines of progress come to the client
-FAILED = "lab: failed: "  # what a line on a cell or a trial begins with, as `cli.output` prints it
 QUIET_S = 1.0  # at most one line in this time
 LOCK_TIMEOUT_S = 120  # for a lab that the worker before this one began, and that is still ending
 
@@ -80,7 +76,7 @@ def prepare(run: str, sources: bytes, known: str, environment: str) -> str:
         files.write_whole(path / "environment.json", environment)
         (path / "rows.jsonl").write_bytes(rows)
     here = (path / "rows.jsonl").read_bytes() if rows else b""
-    if hashlib.sha256(here[: len(rows)]).digest() != hashlib.sha256(rows).digest():
+    if here[: len(rows)] != rows:
         return f"its run '{run}' does not begin with the rows that are here; choose another with --run NAME"
     return ""
 
@@ -117,13 +113,15 @@ def perform(call: Call) -> Outcome:
     return Outcome(code, said, tuple(failures), rows, environment, texts)
 
 
-def built(run: str) -> dict[str, str]:
-    """Return the image of each cell that this worker's engine has for a run, by the cell's name."""
-    if not (RUNS / run / "environment.json").exists():
-        return {}
-    rows = runs.load(run).rows
-    made = rows[rows["metric"] == metrics.BINARY_SHA256].set_index("cell")["image"].to_dict() | session.brought(run)
-    return {cell: image for cell, image in made.items() if images.find_image(image)}
+def find(image: str) -> str:
+    """Return the id of an image of this worker's engine, "" where it has none of that name or id."""
+    found = images.find_image(image)
+    return found.id if found else ""
+
+
+def built(program: str, cell: str) -> str:
+    """Return the id of the image that was built here last of a cell of a program, "" where there is none."""
+    return find(bake.image_name(program, cell))
 
 
 def save(image: str) -> bytes:
@@ -135,11 +133,12 @@ def save(image: str) -> bytes:
     return packed.getvalue()
 
 
-def bring(run: str, cell: str, archive: bytes) -> None:
-    """Give this worker's engine a cell's image that another has made, by a name that `./lab clean` removes."""
+def bring(run: str, cell: str, archive: bytes) -> str:
+    """Give this worker's engine a cell's image that another has built, by a name that `./lab clean` removes. Returns
+    its id here."""
     (loaded,) = client.connect().images.load(archive)
     loaded.tag(client.repository(run.lower()), cell)
-    session.note_brought(run, cell, loaded.id)
+    return loaded.id
 
 
 def _wait_for_lock(run: str) -> None:

@@ -73,11 +73,10 @@ SECTIONS = {
 
 
 def names(name: str) -> list[str]:
-    """The runs of a page that is requested as that, each by architecture (`runs.parts`)."""
-    requested = _recorded() if name == RECORDED_RUN else list(dict.fromkeys(name.split(",")))
-    found = [part for each in requested for part in runs.parts(each)]
-    # Of the grid for two architectures one part is enough there: the other has a run of its own, the article's.
-    return [each for each in found if name != RECORDED_RUN or f"{each}{runs.AT}arm64" not in found]
+    """The runs of a page that is requested as that, each by architecture and machine (`runs.parts`)."""
+    if name == RECORDED_RUN:
+        return _recorded()
+    return [part for each in dict.fromkeys(name.split(",")) for part in runs.parts(each)]
 
 
 def parts(run: RunData) -> list[tuple[str, dict]]:
@@ -110,8 +109,9 @@ def parts_of_page(run: RunData) -> list[tuple[str, dict]]:
 
 
 def _recorded() -> list[str]:
-    """The recorded runs of the article's app, the article's grid first."""
+    """The recorded runs of the article's app, the article's grid first. Of the grid for two architectures only the part
+    for the other one: this machine's is the article's."""
     first = f"{RECORDED_RUN}/{DEFAULT_RUN}"
     found = [name for name, path in runs.runs().items() if path.is_relative_to(RECORDED)]
     found = [name for name in found if cells.app_name(runs.load(name)) == cells.ARTICLES_APP]
-    return sorted(found, key=lambda name: (name != first, name))
+    return [runs.parts(name)[-1] for name in sorted(found, key=lambda name: (name != first, name))]

@@ -167,7 +167,7 @@ def load(name: str, whole: bool = False) -> RunData:
     newer lab.
     """
     path = run_path(name)
-    if spread := machines(name):
+    if spread := _machines(path):
         return _together(name, [load(f"{name}{AT}{each}", whole) for each in spread])
     if (path / MACHINES).is_dir():
         raise LabError(f"run '{name}' has no rows yet: no machine has sent any; the same command resumes it")
@@ -191,7 +191,11 @@ def parts(name: str) -> list[str]:
 def machines(name: str) -> list[str]:
     """Return the names of the machines that a run is spread over; none where it is of one. Raises LabError as `load`
     does."""
-    return sorted(path.parent.name for path in (run_path(name) / MACHINES).glob("*/environment.json"))
+    return _machines(run_path(name))
+
+
+def _machines(path: Path) -> list[str]:
+    return sorted(found.parent.name for found in (path / MACHINES).glob("*/environment.json"))
 
 
 def _together(name: str, found: list[RunData]) -> RunData:

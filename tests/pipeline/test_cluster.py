@@ -32,7 +32,7 @@ def perform(client, units, path, seconds=0.0, names=frozenset({"alpha", "beta"})
     """The failures, and who did what: (machine, process) in the order of the ends."""
     done = []
 
-    def ended(name, outcome):
+    def ended(unit, name, outcome):
         done.append((name, outcome[1]))
         return (aside or {}).get(name, "")
 
@@ -56,7 +56,7 @@ def test_what_is_for_one_machine_is_done_there_in_its_order_and_one_at_a_time(tw
         sent.append((name, int(unit.arguments[0])))
         return str(tmp_path / name), "0.05"
 
-    assert cluster.perform_all(two, units, dask.told, note, lambda name, outcome: "", {"alpha", "beta"}) == []
+    assert cluster.perform_all(two, units, dask.told, note, lambda unit, name, outcome: "", {"alpha", "beta"}) == []
     for name in ("alpha", "beta"):
         assert [number for machine, number in sent if machine == name] == [0, 1, 2, 3]
         assert len(set((tmp_path / name).read_text().split())) == 1  # one process, and so one worker
@@ -88,7 +88,7 @@ def test_a_worker_that_is_killed_takes_its_unit_alone_and_its_nannys_next_does_i
 def test_what_kills_every_worker_is_given_up(two, tmp_path):
     failures = cluster.perform_all(
         two, [Unit(("a",), "alpha"), Unit(("b",), "alpha")], dask.deadly, lambda unit, name: unit.arguments,
-        lambda name, outcome: "", {"alpha"},
+        lambda unit, name, outcome: "", {"alpha"},
     )  # fmt: skip
     assert "alpha: its worker ended 3 times" in failures[0] and "the same command resumes the run" in failures[1]
 

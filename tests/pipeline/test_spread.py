@@ -12,7 +12,7 @@ import uuid
 
 import pytest
 from support import dask, engines
-from support.lab import TINY, forget, wait_for
+from support.lab import TINY, forget
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
@@ -135,7 +135,7 @@ def test_workers_without_engine_or_of_another_lab_are_left_out_in_one_line_each(
         dask.worker(address, "down", tmp_path / "log", DOCKER_HOST="unix:///nowhere.sock"),
         dask.worker(address, "old", tmp_path / "log", PYTHONPATH=path),
     ):
-        assert wait_for(lambda: (tmp_path / "log").read_text().count("Starting Worker plugin shuffle") >= 2, 60)
+        dask.wait_for_workers(tmp_path / "log", 2)
         refused = lab("run", "--run", run, "--scheduler", address)
     assert refused.returncode == 2 and refused.stderr.count("\n") == 1
     assert "no worker that can be used: " in refused.stderr
@@ -153,7 +153,7 @@ def test_a_grid_is_spread_over_two_workers_and_the_same_call_adds_nothing(lab, r
         dask.worker(address, "alpha", tmp_path / "log"),
         dask.worker(address, "beta", tmp_path / "log"),
     ):
-        assert wait_for(lambda: (tmp_path / "log").read_text().count("Starting Worker plugin shuffle") >= 2, 60)
+        dask.wait_for_workers(tmp_path / "log", 2)
         done = lab("run", *options, "--scheduler", address)
         assert done.returncode == 0, done.stdout + done.stderr
         rows = [path.read_bytes() for path in runs.files(run)]
@@ -174,12 +174,12 @@ def test_an_image_of_another_machine_is_measured_without_a_build_and_clean_knows
     with tarfile.open(tmp_path / "rootfs.tar", "w") as archive:
         files.add_file(archive, "program", io.BytesIO(run.encode()))
     made = images.import_rootfs(tmp_path / "rootfs.tar", 10_000, "test-brought", "1", [])
-    worker.bring(run, CELL.slug, worker.save(made.id))
-    brought = session.brought(run)[CELL.slug]
+    brought = worker.bring(run, CELL.slug, worker.save(made.id))
+    assert worker.find(brought) == brought and worker.find(f"{run}:none") == ""
     assert images.contents_digest(brought) == images.contents_digest(made.id)
     assert any(tag.startswith(client.repository(run)) for tag in client.connect().images.get(brought).tags)
     with runs.open_run(run, client.machine()) as opened:
-        here = session.Session(opened, {}, None, None, output.console)
+        here = session.Session(opened, {}, None, None, output.console, brought={CELL.slug: brought})
         batch = session.Batch([CELL], lab_toml.load(MYIP))
         treatments, failures = session.build_treatments(batch, here, "myip")
     assert [each.image for each in treatments] == [brought] and failures == []
@@ -190,8 +190,8 @@ def test_an_image_of_another_machine_is_measured_without_a_build_and_clean_knows
 @pytest.mark.engine
 @pytest.mark.engines
 def test_two_engines_share_a_grid_and_a_study_and_one_that_is_killed_leaves_the_rest(lab, run, tmp_path):
-    """The article's server on the machine's engine and on one in a namespace, which is killed in the middle."""
-    options = ["--run", run, "--bases", "scratch", "--profiles", "optimized", "--allocators", "system,jemalloc"]
+    """A server that compiles in seconds, on the machine's engine and on one in a namespace, killed in the middle."""
+    options = ["--app", str(TINY.with_name("server")), "--run", run, "--bases", "scratch", "--profiles", "baseline"]
     study = ["measure", *options, "--study", "throughput", "--workers", "1", "--seconds", "2", "--warmup", "1"]
     with (
         engines.dockerd("sid", containerd_store=True) as other,
@@ -200,19 +200,27 @@ def test_two_engines_share_a_grid_and_a_study_and_one_that_is_killed_leaves_the_
         dask.worker(address, "beta", tmp_path / "log", **other.environment()),
     ):
         to = ["--scheduler", address]
-        assert wait_for(lambda: (tmp_path / "log").read_text().count("Starting Worker plugin shuffle") >= 2, 60)
+        dask.wait_for_workers(tmp_path / "log", 2)
         grid = lab("run", *options, *to)
         assert grid.returncode == 0, grid.stdout + grid.stderr
         measured = lab(*study, "--blocks", "2", *to)
         assert measured.returncode == 0, measured.stdout + measured.stderr
-        blocks = {name: _blocks(f"{run}@{name}") for name in ("alpha", "beta")}
-        assert blocks == {"alpha": 2, "beta": 2}
-        assert sum("gets the image of" in line for line in measured.stdout.splitlines())
+        assert {name: _blocks(f"{run}@{name}") for name in ("alpha", "beta")} == {"alpha": 2, "beta": 2}
+        lines = measured.stdout.splitlines()
+        assert sum("gets the image of" in line for line in lines) == 2, measured.stdout  # each machine built one
+        assert "could not be brought" not in measured.stdout
+        contents = [_contents(f"{run}@{name}") for name in ("alpha", "beta")]
+        assert contents[0] == contents[1] and len(contents[0]) == 3  # the A/A control is the third
         first = other.inside[1].removeprefix("--net=/proc/").partition("/")[0]
-        threading.Timer(45, os.kill, (int(first), signal.SIGKILL)).start()
-        broken = lab(*study, "--blocks", "5", *to)
+        threading.Timer(60, os.kill, (int(first), signal.SIGKILL)).start()
+        broken = lab(*study, "--blocks", "12", *to)
     assert broken.returncode == 1 and "failed: beta: " in broken.stderr and "resumes the run" in broken.stderr
-    assert _blocks(f"{run}@alpha") == 5 and 2 <= _blocks(f"{run}@beta") < 5
+    assert _blocks(f"{run}@alpha") == 12 and 2 <= _blocks(f"{run}@beta") < 12
+
+
+def _contents(name: str) -> dict[str, str]:
+    (plan,) = runs.load(name).environment.studies.values()
+    return plan.contents
 
 
 def _blocks(name: str) -> int:

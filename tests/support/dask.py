@@ -44,6 +44,11 @@ def worker(address: str, name: str, log: Path, **environment: str) -> Iterator[s
         yield process
 
 
+def wait_for_workers(log: Path, count: int) -> None:
+    """Wait until so many workers, which all write to that log, are known to their scheduler."""
+    assert wait_for(lambda: log.read_text().count("Starting Worker plugin shuffle") >= count, START_TIMEOUT_S)
+
+
 @contextmanager
 def _process(log: Path, line: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen]:
     with log.open("a") as file:
