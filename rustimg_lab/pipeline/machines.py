@@ -283,14 +283,14 @@ def _written(spread: Spread, folder: Path, outcome: worker.Outcome) -> str:
 
 
 def _other_binaries(run: str) -> list[str]:
-    """A line on each cell of which two machines built two binaries."""
-    found: dict[str, dict[str, str]] = {}
+    """A line on each cell of which two machines built two binaries of one program."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
     for name in runs.machines(run):
         rows = runs.load(f"{run}{runs.AT}{name}", whole=True).rows
         for row in rows[rows["metric"] == metrics.BINARY_SHA256].itertuples():
-            found.setdefault(row.cell, {})[name] = row.value
+            found.setdefault((row.study, row.cell), {})[name] = row.value  # `study` names the program
     return [
         f"{cell}: the machines built different binaries ({', '.join(f'{n} {v[:12]}' for n, v in by.items())})"
-        for cell, by in found.items()
+        for (_, cell), by in found.items()
         if len(set(by.values())) > 1
     ]

@@ -71,6 +71,22 @@ def test_what_a_worker_sends_is_written_and_counts_once(sent, tmp_path):
     assert len(data.rows) == 1 and data.broken == () and runs.dockerfile("a", "a") == "FROM scratch\n"
 
 
+def test_binaries_of_two_machines_are_compared_program_by_program(sent, tmp_path):
+    with runs.open_spread("a") as folder:
+        for name, client_, server in (("alpha", "1" * 64, "3" * 64), ("beta", "2" * 64, "3" * 64)):
+            with runs.open_run(f"a-{name}", {"kernel": "6.1"}) as run:
+                run.append(CELL, "", [Observation(metrics.BINARY_SHA256, client_)], study="client" * (name == "beta"))
+                run.append(CELL, "", [Observation(metrics.BINARY_SHA256, server)], study="server")
+            assert machines._written(spread("a"), folder / name, sent(f"a-{name}")) == ""
+    assert machines._other_binaries("a") == []  # the client of one machine and the grid's of the other are two programs
+    with runs.open_run("a-beta", {"kernel": "6.1"}) as run:
+        run.append(CELL, "", [Observation(metrics.BINARY_SHA256, "4" * 64)], study="server")
+    text = (tmp_path / "a-beta" / "rows.jsonl").read_text()
+    (tmp_path / "a" / "machines" / "beta" / "rows.jsonl").write_text(text)
+    said = "scratch-baseline-system: the machines built different binaries (alpha 333333333333, beta 444444444444)"
+    assert machines._other_binaries("a") == [said]
+
+
 @pytest.mark.parametrize(
     "change, said",
     [
