@@ -4,34 +4,41 @@
 
 The scheduler and its two workers are real, on this machine. Their work is replaced by a sleep of 1 ms, so what is left
 of the wall time is what a unit of work costs beside the work: sending, waiting, and taking up the result. Rows are
-those of a recorded run, repeated with other block numbers. Writes scale.json.
+those of a recorded run, repeated with other block numbers. The page is of a run with many cells: the sizes of
+`recorded/ladder`, repeated under other profiles. Writes scale.json.
 """
 
+import itertools
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from rustimg_lab.paths import RECORDED, ROOT
+from rustimg_lab.model import profiles
+from rustimg_lab.paths import RECORDED, REPORTS, ROOT
 from rustimg_lab.pipeline import cluster
 from rustimg_lab.pipeline.cluster import Unit
+from rustimg_lab.report import publish
 
 UNITS = (10, 100, 1_000, 10_000)
 ROWS = (100_000, 1_000_000)
 WORK_S, WORKERS = 0.001, ("alpha", "beta")
-LIMIT_MS, LIMIT_S = 20, 2.0
+CELLS = 1_000
+LIMIT_MS, LIMIT_S, LIMIT_MB = 20, 2.0, 10
 RESULTS, FIELDS = Path(__file__).with_name("scale.json"), ("what", "count", "value", "unit")
 
 
 def main() -> int:
-    found = [*overheads(), *loads()]
+    found = [*overheads(), *loads(), *pages()]
     RESULTS.write_text(json.dumps([dict(zip(FIELDS, each, strict=True)) for each in found], indent=1) + "\n")
     print(table(json.loads(RESULTS.read_text())))
     values = {(what, count): value for what, count, value, _ in found}
-    return int(values["overhead per unit", UNITS[-1]] > LIMIT_MS or values["load rows", ROWS[0]] > LIMIT_S)
+    slow = values["overhead per unit", UNITS[-1]] > LIMIT_MS or values["load rows", ROWS[0]] > LIMIT_S
+    return int(slow or values["page of cells", CELLS] > LIMIT_MB)
 
 
 def overheads() -> list[tuple[str, int, float, str]]:
@@ -85,6 +92,29 @@ def loads() -> list[tuple[str, int, float, str]]:
         (run / "environment.json").unlink(missing_ok=True)
         run.rmdir()
     return found
+
+
+def pages() -> list[tuple[str, int, float, str]]:
+    """The size of the page of a run of so many cells."""
+    rows = [json.loads(line) for line in (RECORDED / "ladder" / "rows.jsonl").read_text().splitlines()]
+    cells, run = list(dict.fromkeys(row["cell"] for row in rows)), ROOT / "data" / "runs" / "benchmark-scale"
+    joined = [f"+{one}+{other}" for one, other in itertools.combinations(profiles.everything(), 2)]
+    names = [(cell, more) for more in ["", *joined] for cell in cells][:CELLS]
+    of_cell = {cell: [row for row in rows if row["cell"] == cell] for cell in cells}
+    run.mkdir(parents=True)
+    try:
+        (run / "environment.json").write_bytes((RECORDED / "ladder" / "environment.json").read_bytes())
+        with (run / "rows.jsonl").open("w") as file:
+            for cell, more in names:
+                for row in of_cell[cell]:
+                    profile, slug = row["profile"] + more, row["profile"].replace("+", "_")
+                    name = cell.replace(f"-{slug}-", f"-{profile.replace('+', '_')}-", 1)
+                    file.write(json.dumps(row | {"profile": profile, "cell": name}) + "\n")
+        page = publish.whole(run.name, "html", print)
+        return [("page of cells", CELLS, page.stat().st_size / 1e6, "MB")]
+    finally:
+        shutil.rmtree(run)
+        shutil.rmtree(REPORTS / run.name, ignore_errors=True)
 
 
 def table(results: list[dict]) -> str:

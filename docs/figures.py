@@ -211,14 +211,23 @@ def allocators() -> None:
     print(views.verdicts.allocator_verdict(runs.load("recorded/allocators"), "throughput-batch-1w-16c"))
 
 
-def threads(tabled: bool = False) -> None:
-    """Print what a second worker gains, or the tables of that run."""
-    if tabled:
-        tables("recorded/threads", "03_throughput")
-    else:
-        run = runs.load("recorded/threads")
-        print(views.verdicts.allocator_verdict(run, "throughput-batch-2w-16c") + "\n")
-        print(views.verdicts.speed_up(scaling.speed_up(run, "batch", 16)))
+def second_worker() -> None:
+    """Print what a second worker thread brings with each allocator on `scratch`, in a sentence."""
+    run = runs.load("recorded/threads-intel")
+    found = scaling.speed_up(run, "batch", 16).set_index("cell")
+    musl, jemalloc = (found.loc[f"scratch-optimized-{name}"] for name in ("system", "jemalloc"))
+    print(
+        f"On the {_machine(run)}, a second worker thread brings **{musl['ratio']:.2f}** times the requests per second "
+        f"with musl malloc ({musl['low']:.2f} to {musl['high']:.2f}), and {jemalloc['ratio']:.2f} times with jemalloc "
+        f"({jemalloc['low']:.2f} to {jemalloc['high']:.2f})."
+    )
+
+
+def threads(name: str) -> None:
+    """Print what a second worker gains in a recorded run, in words."""
+    run = runs.load(name)
+    print(views.verdicts.allocator_verdict(run, "throughput-batch-2w-16c") + "\n")
+    print(views.verdicts.speed_up(scaling.speed_up(run, "batch", 16)))
 
 
 def code_layout() -> None:

@@ -30,6 +30,6 @@ DEFAULT_RUN = "article"
 STUDIES_RUN = "studies"  # what is measured in blocks, unless another is named
 PROBES_RUN = "survival"
 # One study on two kinds of machine, and on one of them with more threads.
-ALLOCATOR_RUNS = ("recorded/allocators", "recorded/allocators-intel", "recorded/threads")
+ALLOCATOR_RUNS = tuple(f"recorded/{name}" for name in ("allocators", "allocators-intel", "threads", "threads-intel"))
 CHOICE_RUN = "recorded/service"  # sizes and studies of the same cells, on one machine
 RECORDED_RUN = "recorded"  # the committed run of the article's grid; others are recorded/NAME

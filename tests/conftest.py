@@ -11,12 +11,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import docker
 import pytest
-from support.lab import TINY
+from support.lab import TINY, WITHOUT_PAGE, work_folders
 
 from rustimg_lab.build import bake, bases, lab_toml, mmdebstrap
 from rustimg_lab.engine import client, doctor
@@ -38,16 +39,25 @@ LAST_BYTES = 77 << 20  # a memory limit that no other container has
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", action="store_true", help="the tests of faults alone, each in its full number")
+    parser.addoption("--quick", action="store_true", help="the tests that take no engine and no browser, and are fast")
     parser.addoption("--engines", action="store_true", help="the tests on every engine alone; writes docs/engines.md")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--faults"):
         items[:] = [item for item in items if item.get_closest_marker("faults")]
+    if config.getoption("--quick"):
+        items[:] = [item for item in items if _is_quick(item)]
     every_engine = config.getoption("--engines")
     items[:] = [item for item in items if bool(item.get_closest_marker("engines")) == every_engine]
     # Last, since where they run beside the studies, those have made the base images by then.
     items.sort(key=lambda item: bool(item.get_closest_marker("builds")))
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    """Whether a test takes no notebook, engine, browser or process of the lab, and no seconds."""
+    takes = {mark.name for mark in item.iter_markers()} | {*getattr(item, "fixturenames", ["notebook"])}
+    return takes.isdisjoint({"engine", "browser", "faults", "slow", "lab", "pageless", "notebook"})
 
 
 @pytest.fixture(scope="session")
@@ -167,14 +177,28 @@ def builds(images: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
 @pytest.fixture(scope="session")
 def lab() -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command line as a user does."""
+    return partial(_call, ("-m", "rustimg_lab"))
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-m", "rustimg_lab", *arguments], cwd=ROOT, env={**os.environ, **environment},
-            capture_output=True, text=True, timeout=3000,
-        )  # fmt: skip
 
-    return run
+@pytest.fixture(scope="session")
+def pageless() -> Callable[..., subprocess.CompletedProcess]:
+    """Runs the command line without the page at the end, for tests that look at none."""
+    return partial(_call, ("-c", WITHOUT_PAGE))
+
+
+def _call(lab: tuple[str, str], *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Also asserts that no file is left of the call, however it ends."""
+    command = [sys.executable, *lab, *arguments]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **environment},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=3000)
+    finally:
+        process.kill()  # where the time is over
+    assert work_folders(process.pid) == []
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 @pytest.fixture
@@ -207,17 +231,17 @@ def tmpfs(tmp_path: Path) -> Callable[[str, int], Path]:
 
 @pytest.fixture
 def small_engine(tmpfs, tmp_path, monkeypatch) -> SimpleNamespace:
-    """A second engine: `start` starts it on a disk of so many megabytes, makes it the lab's, and returns its data
-    folder; `kill` ends it at once, `again` starts it on what it had.
+    """A second engine: `start` starts it on a disk of so many megabytes, with the settings of a daemon.json, makes it
+    the lab's, and returns its data folder; `kill` ends it at once, `again` starts it on what it had.
 
     It has a network namespace, a bridge, a socket and folders of its own: the machine's engine never notices.
     """
     namespace = f"rustimg-lab-{os.getpid()}"
     processes, command, socket = [], [], tmp_path / "engine.sock"
 
-    def start(size_mb: int, driver: str = "") -> Path:
+    def start(size_mb: int, driver: str = "", settings: str = "{}") -> Path:
         data = tmpfs("engine", size_mb)
-        (tmp_path / "engine.json").write_text("{}")
+        (tmp_path / "engine.json").write_text(settings)
         host_process.run(["ip", "netns", "add", namespace])
         host_process.run(["ip", "netns", "exec", namespace, "ip", "link", "set", "lo", "up"])
         command[:] = [

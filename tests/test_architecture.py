@@ -4,6 +4,8 @@ import ast
 import re
 import tomllib
 
+import pytest
+
 from rustimg_lab.cli import develop
 from rustimg_lab.paths import PACKAGE, ROOT
 
@@ -14,6 +16,7 @@ EXCEPTIONS = {
 }
 
 
+@pytest.mark.slow
 def test_the_documents_say_what_the_recorded_runs_and_the_modules_say():
     assert develop.documents("--check", "--diff") == 0, "call `./lab docs` and look through what it changed"
 

@@ -9,6 +9,8 @@ import pytest
 
 from rustimg_lab.paths import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def benchmarks():

@@ -15,6 +15,8 @@ from rustimg_lab.cli.main import lab
 from rustimg_lab.host import tools
 from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
 
+pytestmark = pytest.mark.slow
+
 SITE = REPORTS / "site"
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

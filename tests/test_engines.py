@@ -5,7 +5,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 from docker.models.containers import Container
 from support import engines
-from support.lab import TINY, forget
+from support.lab import TINY, WITHOUT_PAGE, forget, passing_tiny
 
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.build import mmdebstrap
@@ -34,19 +33,11 @@ BEGIN, END = "<!-- written by ./lab test --engines -->", "<!-- end -->"
 FEATURES = ("image store", "main job", "sizes", "throughput", "startup", "memory", "latency", "build", "deploy",
             "probes", "kill and resume", "clean", "CPU accounting", "limits")  # fmt: skip
 SERVER = TINY.with_name("server")
-CHECKED = '\n[check]\nprints = "answer 42"\n'  # what the tiny crate does well
 CELLS = ("--profiles", "baseline", "--allocators", "system")
 STUDY = ("--app", str(SERVER), "--bases", "scratch", "--profiles", "optimized", "--allocators", "system")
 LOAD = ("--seconds", "1", "--warmup", "1", "--connections", "8")
 # What a run's rows say of an image, equal on every engine. `pushed_bytes` is each engine's own.
 SAME = re.compile(r"binary_sha256|(?!pushed_)\w+_bytes")
-# The lab without its page at the end, which takes ten seconds; the main job has it.
-WITHOUT_PAGE = """
-import sys
-from rustimg_lab.cli import main, output
-output.make_report = print
-sys.exit(main.main(sys.argv[1:]))
-"""
 # By engine and feature, what it may lack and must say; whatever else is missing is a failure.
 LACKS: dict[tuple[str, str], str] = {
     # In a network namespace of its own no engine's port on 127.0.0.1 is ours.
@@ -138,12 +129,7 @@ def facts(run: str) -> dict[tuple[str, str, int, str], object]:
 
 @pytest.fixture(scope="module")
 def crate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny crate, with a check that it passes."""
-    folder = tmp_path_factory.mktemp("crate") / "tiny"
-    shutil.copytree(TINY, folder)
-    text = (folder / "lab.toml").read_text()
-    (folder / "lab.toml").write_text(text.partition("# It prints")[0] + CHECKED)
-    return folder
+    return passing_tiny(tmp_path_factory.mktemp("crate") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT
 from rustimg_lab.report.notebooks import SENTINEL
 
+pytestmark = pytest.mark.slow
+
 SERVER = TINY.with_name("server")
 RUN = "test-face"
 

@@ -7,6 +7,8 @@ import pytest
 
 from rustimg_lab.paths import NOTEBOOKS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
 def notebook(request):

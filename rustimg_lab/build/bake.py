@@ -19,7 +19,7 @@ from rustimg_lab.build import diagnosis, dockerfile, inputs, sources
 from rustimg_lab.build.bases import Provenance
 from rustimg_lab.engine import client, podman
 from rustimg_lab.engine.images import find_image
-from rustimg_lab.host import machine, process, proxy, tools
+from rustimg_lab.host import process, proxy, tools
 from rustimg_lab.host.files import GRID_BYTES, DiskFull, is_full, write_whole
 from rustimg_lab.model.app import App
 from rustimg_lab.model.architecture import NATIVE
@@ -102,7 +102,7 @@ def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:
         groups.setdefault(cell.binary, []).append(cell)
 
     calls = [(binary, groups[binary], context, copied) for binary in _in_turn(groups, context.app)]
-    with closing(process.side_by_side(_build_group, calls, machine.parallel_builds())) as outcomes:
+    with closing(process.side_by_side(_build_group, calls, client.parallel_builds())) as outcomes:
         for _, built in outcomes:
             yield from built
 
@@ -114,7 +114,7 @@ def image_tag(cell: Cell, app: App, cold: bool = False) -> str:
 
 def image_name(program: str, cell: str) -> str:
     """Return the name of the image of a cell of a program, each by its name: always that of the last build."""
-    return f"{client.repository(program.lower())}:{cell}"
+    return f"{client.repository(program)}:{cell}"
 
 
 def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> dict:

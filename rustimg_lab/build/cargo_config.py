@@ -15,24 +15,39 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.model.app import Configuration
 from rustimg_lab.model.profiles import Profile
 
-# What `rustc --print cfg` says of the targets of the lab; target_env is the target's last word.
+# What `rustc --print cfg` says of all targets of the lab; target_arch is a target's first word, target_env its last.
 _CFG = {
-    "unix", "debug_assertions", 'target_arch="x86_64"', 'target_os="linux"', 'target_family="unix"',
-    'target_endian="little"', 'target_pointer_width="64"', 'target_vendor="unknown"', 'panic="unwind"',
-    'target_abi=""', 'target_has_atomic="64"', 'target_feature="sse2"', "true",
+    "unix", "debug_assertions", 'target_os="linux"', 'target_family="unix"', 'target_endian="little"',
+    'target_pointer_width="64"', 'target_vendor="unknown"', 'panic="unwind"', 'target_abi=""',
+    *(f'target_has_atomic="{width}"' for width in ("8", "16", "32", "64", "ptr")), "true",
 }  # fmt: skip
+_FEATURES = {"x86_64": ("fxsr", "sse", "sse2"), "aarch64": ("neon",), "musl": ("crt-static",)}
 _LINKERS = {"mold": "mold", "wild": "wild"}  # by the name in -fuse-ld=NAME; others are called ld.NAME
 _PREFIXES = ("-C", "-Z", "--codegen")
 _SAME = {("lto", "true"): "fat"}  # values of a profile's setting that the compiler's option has another word for
+# Tables of what cargo reads; those in Cargo.lock are lists of tables, and these have tables in them.
+_TABLES = {"package", "workspace", "profile", "features", "lib", "bin", "build", "target", "env", "toolchain"}
+_OF_TABLES = {"profile", "target"}
 _CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
 
 
-def parsed(path: Path) -> dict[str, Any]:
-    """Return a TOML file as cargo reads it, with a byte order mark or without. Raises LabError, with the file."""
+def toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file of a crate's, with a byte order mark or without. Raises LabError, with the file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise LabError(f"{path}: {error}") from None
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """Return a TOML file that cargo reads. Raises LabError, with the file, also where its tables are none."""
+    told = toml(path)
+    for key in _TABLES & told.keys():
+        tables, is_list = told[key], key == "bin" or path.name == "Cargo.lock"
+        members = tables if is_list else tables.values() if isinstance(tables, dict) and key in _OF_TABLES else ()
+        if not isinstance(tables, list if is_list else dict) or not all(isinstance(each, dict) for each in members):
+            raise LabError(f"{path}: '{key}' is no table, as cargo takes it; `cargo metadata` says more")
+    return told
 
 
 def workspace_root(directory: Path) -> Path:
@@ -59,15 +74,18 @@ def files(directory: Path) -> Iterator[Path]:
             yield path
 
 
-def read(paths: list[Path]) -> dict[str, Any]:
-    """Return these configuration files as one. Raises LabError where one cannot be read."""
+def read(paths: list[Path], by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return these configuration files as one; `by` are those that include them. Raises LabError where one cannot be
+    read."""
     told: dict[str, Any] = {}
     for path in paths:
         own = parsed(path)
         included = own.pop("include", [])
-        for each in [included] if isinstance(included, str) else included:
-            other = path.parent / (each if isinstance(each, str) else each["path"])
-            told = merged(told, read([other]) if other.is_file() else {})
+        for each in included if isinstance(included, list) else [included]:
+            name = each.get("path") if isinstance(each, dict) else each
+            if not isinstance(name, str) or (other := path.parent / name) in (*by, path):
+                raise LabError(f"{path}: include: {name!r} is no other file")
+            told = merged(told, read([other], (*by, path)) if other.is_file() else {})
         told = merged(told, own)
     return told
 
@@ -104,13 +122,17 @@ def _of_target(configuration: dict[str, Any], target: str) -> list[dict[str, Any
 
 def _flags(table: dict[str, Any]) -> list[str]:
     flags = table.get("rustflags", [])
+    if not isinstance(flags, str | list) or not all(isinstance(each, str) for each in flags):
+        raise LabError(f"rustflags in the cargo configuration: {flags!r} is neither text nor a list of texts")
     return flags.split() if isinstance(flags, str) else flags
 
 
 def holds(expression: str, target: str) -> bool:
     """Return whether `cfg(...)` holds for a target. Raises LabError where the expression cannot be read."""
     words = [re.sub(r"\s*=\s*", "=", word) for word in _CFG_WORD.findall(expression)]
-    known = _CFG | {f'target_env="{target.rpartition("-")[2]}"'}
+    architecture, environment = target.partition("-")[0], target.rpartition("-")[2]
+    known = _CFG | {f'target_arch="{architecture}"', f'target_env="{environment}"'}
+    known |= {f'target_feature="{each}"' for each in (*_FEATURES[architecture], *_FEATURES.get(environment, ()))}
 
     def value() -> bool:
         word = words.pop(0)
@@ -177,7 +199,7 @@ def toolchain(folders: list[Path]) -> str:
     """Return the channel that the first of these folders with a toolchain file asks rustup for; "" where none has."""
     for path in (folder / name for folder in folders for name in ("rust-toolchain", "rust-toolchain.toml")):
         if path.is_file():
-            text = path.read_text(encoding="utf-8-sig").strip()
+            text = path.read_text(encoding="utf-8-sig", errors="replace").strip()
             is_plain = path.suffix == "" and len(text.splitlines()) == 1 and "=" not in text
             return text if is_plain else parsed(path).get("toolchain", {}).get("channel", "")
     return ""

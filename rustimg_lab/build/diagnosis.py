@@ -13,17 +13,26 @@ _LIBRARY_LACKS = (
     r"Package '?([\w.+-]+?)'?(?:, required by '[^']*',)? (?:was )?not found",
     r"[Cc]ould not find directory of (OpenSSL) installation",
     r"cannot find -l([\w.+-]+)",
+    r"CMake Error[^\n]*\n\s*Could NOT find (?!PkgConfig|Python)(\w+)",
+    r"ERROR: Dependency \"([\w.+-]+)\" not found",  # Meson
+)
+_HEADER = re.compile(r"fatal error: '?(?:([\w.+-]+)/)?(?:[\w.+-]+/)*([\w.+-]+)'?(?:: No such| file not found)")
+# How the tools that a build script calls tell an error: compilers of C and C++, Meson, configure, and CMake, which says
+# what is wrong in the line below.
+_TOOL = re.compile(
+    r"(?:cargo::?warning=)?(\S+?:\d+:\d+: (?:error|ERROR): .+|\S+: fatal error: .+|configure: error: .+|CMake Error.+)"
 )
 # How build scripts, shells and cargo say that a program is not there.
 _PROGRAM_LACKS = re.compile(
-    r"not found|NotFound|No such file or directory|os error 2\b|not installed|[Cc]ould not find|[Uu]nable to find|"
+    r"not found|NotFound|No such file or directory|os error 2\b|not installed|(?i:could not find)|[Uu]nable to find|"
     r"[Ff]ailed to (find|execute|run|spawn)|which the builder lacks|is (missing|needed|required)"
 )
 _PROGRAM = (
-    "([`'\"]|\\b(find|execute|spawn|run|missing|dependency:|program|linker|Is) ){0}(?![\\w/+-])|"
+    "([`'\"]|\\b((?i:find)|execute|spawn|run|missing|dependency:|program|linker|Is) ){0}(?![\\w/+-])|"
     "(?<![\\w./+-]){0}: (command )?not found"
 )
-_LINKER = re.compile(r"\b(ld|lld)(\.\w+)?: ")  # before what a linker prints
+_LINKER = re.compile(r"\b(ld|lld)(\.\w+)?: |terminated with signal")  # before what a linker prints
+_ENDED = re.compile(r"process didn't exit successfully: `(?:\S*/)?(\S+?)[ `].*\((signal: [^)]*)\)")
 _FRAME = re.compile(r"\d+: |at /|note: ")  # of a backtrace
 _NOISE = re.compile(
     r"process didn't exit successfully|--- (stdout|stderr)|cargo:|note: run with|stack backtrace|warning: "
@@ -36,7 +45,21 @@ def first_error(output: list[str]) -> str:
     said = "".join(output)
     reason = _first_error(said)
     hints = (f"; {hint}" for pattern, hint in KNOWN["hints"].items() if re.search(pattern, reason))
-    return reason + (next(hints, "") or _missing_library(said) or _missing_program(reason))
+    return reason + (next(hints, "") or _missing_header(reason) or _missing_library(said) or _missing_program(reason))
+
+
+def _missing_header(reason: str) -> str:
+    """Which header a C compiler did not find, and the Debian package that has it, where that is known."""
+    if not (found := _HEADER.search(reason)):
+        return ""
+    package = KNOWN["headers"].get(found[1] or found[2])
+    bring = (
+        f'packages = ["{package}"] in {lab_toml.FILE} may bring it, or on musl a feature of its crate that builds the '
+        "library from source"
+        if package
+        else f"`packages` in {lab_toml.FILE} is for the Debian package that has it; a Git submodule must be checked out"
+    )
+    return f"; it lacks the header {found[2]}: {bring}"
 
 
 def _missing_library(said: str) -> str:
@@ -93,9 +116,21 @@ def _causes(lines: list[str]) -> list[str]:
     if "Caused by:" not in block:
         return []
     chain = [line for line in block[block.index("Caused by:") :] if line != "Caused by:"]
+    if ended := next(filter(None, map(_ENDED.match, chain)), None):
+        return [f"{ended[1]} was ended by {ended[2]}"]
     printed = next((chain.index(mark) for mark in ("--- stderr", "--- stdout") if mark in chain), 0)
     told = [line for line in chain[printed:] if not _NOISE.match(line)]
-    if printed:
+    if printed and (tool := _of_tool(chain)):
+        told = [tool]
+    elif printed:
         panic = next((place for place, line in enumerate(told) if "panicked at" in line), len(told) - LAST)
         told = [line for line in told[max(panic, 0) :] if not _FRAME.match(line)][:LAST]
     return [f"caused by: {line}" if not printed else line for line in told]
+
+
+def _of_tool(lines: list[str]) -> str:
+    """What a tool that a build script called says first of its own error; "" when none does."""
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if found := _TOOL.match(line):
+            return f"{found[1]} {below}" if found[1].startswith("CMake Error") else found[1]
+    return ""

@@ -21,7 +21,7 @@ FILE = "lab.toml"
 _CRT_STATIC = "-Ctarget-feature=crt-static"
 _NOT_LLD = ("mold", "wild", "ld.gold", "ld.bfd")  # linkers by the names of `Configuration.tools`
 CARGOS_PROFILES = {"release", "dev", "test", "bench"}  # of which images are built with release alone
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_NAME = re.compile(r"\w[\w-]*", re.ASCII)
 _FEATURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./:+?-]*")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DEBIAN_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
@@ -54,7 +54,7 @@ def load(directory: Path) -> App:
     path = beside_manifest(directory)
     if not path.is_file():
         raise LabError(f"{directory}: no {FILE} there; `./lab init {directory}` writes one")
-    told = cargo_config.parsed(path)
+    told = cargo_config.toml(path)
     try:
         told = _checked(told)
         package = told.get("package") or _package(directory)
@@ -128,9 +128,10 @@ def _date(context: Path, directory: Path) -> int:
     if directory.is_relative_to(SHARE):
         return 0
     of_sources = ["--", ".", f":(exclude){FILE}"]
+    last = ["log", "-1", "--format=%ct", "--no-show-signature", *of_sources]
     changed = ["--no-optional-locks", "diff", "--name-only", "--relative", "-z", "HEAD", *of_sources]
     try:
-        committed = process.run(["git", "log", "-1", "--format=%ct", *of_sources], cwd=directory).split()
+        committed = process.run(["git", *last], cwd=directory).split()
         files = [directory / name for name in process.run(["git", *changed], cwd=directory).split("\0") if name]
     except LabError:
         committed = []  # no git, or no repository

@@ -3,27 +3,20 @@
 Nothing but `lab.toml` is ever written to an app's folder.
 """
 
-import io
-import json
 import os
 import re
-import shutil
-import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab.build import cargo_config, lab_toml, sources
+from rustimg_lab.build import cargo_config, cargo_metadata, lab_toml, sources
 from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.build.known import KNOWN, TEMPLATES
-from rustimg_lab.engine import containers
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.host import process
-from rustimg_lab.host.files import add_file, write_whole
+from rustimg_lab.host.files import write_whole
 from rustimg_lab.model.architecture import TARGETS
 
-METADATA_TIMEOUT_S = 60
 _ALLOCATOR = re.compile(r"[^;}]*#\[global_allocator\][^;]*;")  # with the attributes before it
 _ASKED = re.compile(r"feature|cfg\(test\)")  # a feature, or the crate's own tests
 _BUILD_VARIABLE = re.compile(
@@ -31,18 +24,32 @@ _BUILD_VARIABLE = re.compile(
     r"(?!(?:CARGO|RUST|VERGEN|SOURCE_DATE_EPOCH|OUT_DIR|TARGET|HOST|PROFILE|DOCS_RS|PATH|HOME|CC|CFLAGS|AR)\b|CARGO_|VERGEN_)(\w+)"
 )
 _BUILD_FOLDER = re.compile(r'(?<!include_str!\(concat!\()(?<!include_bytes!\(concat!\()env!\(\s*"CARGO_MANIFEST_DIR"')
+_BUILD_FOLDER_NOTE = (
+    'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = { "assets" = '
+    '"/src/assets" }` there places what the program reads in it'
+)
 _SERVER = re.compile(r"TcpListener|\bHttpServer\b|axum::|\bserve\(|\.bind\(")
 _VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
+_CALLED = re.compile(r'Command::new\(\s*"([\w.+-]+)"')
+# A module that calls programs, and what no Linux has. clap's `Command::new` names the program itself.
+_PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
+_OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open"}
+_TEMPORARY = re.compile(r'\btemp_dir\(|\btempfile::|\btempdir\(|"/tmp\b')
+_LOCAL_TIME = re.compile(r"\bLocal::now\(|\bnow_local\(|\blocaltime_r\(|\bZoned::now\(|\bTimeZone::(?:system|get)\(")
+_OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
 _SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
 # Comments, and the unit tests that end a file.
 _COMMENT = re.compile(r"(?m)^\s*//.*$|^\s*/\*(?s:.*?)\*/|^#\[cfg\(test\)\]\s*mod\s+\w+\s*\{(?s:.*)")
 # What only the compiler reads; then a relative path that a call or a constant names, which no table of known names has,
-# and a bare word where something is opened.
-_COMPILED = re.compile(r'#!?\[[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
-_PATH = re.compile(r'[(=]\s*"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
-_OPENED = re.compile(r'(?:dir|open|loader|::new|::from|with_name)\(\s*(?:"[^"]*",\s*)?"(?:\./)?(\w[\w-]*)"')
-_NOT_READ = re.compile(r"src|target|tests|benches|examples|Cargo.*|[A-Z_-]+(?:\.\w+)?")
+# and a bare word where something is opened, which is no name of a flag.
+_COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
+_PATH = re.compile(r'(?:[\w!>]\(|=|\|\w*\|)\s*"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
+_OPENED = re.compile(
+    r'(?:(?:dir|open|loader|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\(\s*(?:"[^"]*",\s*|\|\w*\|\s*)?'
+    r'|&(?:\'static )?str\s*=\s*)"(?:\./)?(\w[\w-]*)"'
+)
+_NOT_READ = re.compile(r"src|docs?|target|tests|benches|examples|Cargo.*|[A-Z_-]+(?:\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
     if path.exists():
         raise LabError(f"{path} is there already; edit it, or move it away")
     root = cargo_config.workspace_root(directory)
-    told = _metadata(root, directory, builder)
+    told = cargo_metadata.read(root, directory, builder)
     here = [each for each in told["packages"] if Path(each["manifest_path"]).parent == directory]
     package, target = _chosen(directory, binary, told["packages"] if directory == root else here)
     crate = Crate(package, target, directory, root, _texts(root, package))
@@ -123,22 +130,23 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
     is_server = crate.found(_SERVER) or uses & set(KNOWN["server_crates"]["names"])
     serve = _serve(crate, uses) if is_server else {}
     asks_tls, parses = (uses & set(KNOWN[kind]["names"]) for kind in ("tls_client_crates", "parser_crates"))
-    services = _services(crate.package)
+    services, asks_git, has_git = _services(crate.package), _asks_git(crate), (crate.root / ".git").is_dir()
     notes = {
         f"it seems to use {', '.join(services)}: see [[services]] there": services,
         f"its sources read {', '.join(variables)} when they are compiled: see `build_environment` there": variables,
-        'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = { "assets" = '
-        '"/src/assets" }` there places what the program reads in it': crate.found(_BUILD_FOLDER),
+        _BUILD_FOLDER_NOTE: crate.found(_BUILD_FOLDER),
         "it looks like a server: fill in [serve]; until then its check shows only a start": is_server and not serve,
         "it has no crate tonic-health: that it answers is checked, and not its health": serve.get("http") == 2,
-        "it asks over TLS: take `--with ca-certificates`, and a check that fetches": asks_tls and not serve,
+        _no_repository(crate): asks_git and not has_git,
+        **_looks_for(crate, bool(asks_tls and not serve)),
     }
     text = TEMPLATES.get_template("lab.toml.j2").render(
         package=named,
         binary=crate.target["name"],
         features=(kept if kept != defaults else []) + needed,
         default_features=kept == defaults,
-        packages=_packages(configuration, crate.root / "Cargo.lock"),
+        packages=_packages(crate, configuration),
+        git=asks_git and has_git,
         outside=outside,
         profiles=sorted(manifest.get("profile", {}).keys() - lab_toml.CARGOS_PROFILES),
         variables=variables,
@@ -150,6 +158,13 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         serve=serve,
     )
     return text, [note for note, holds in notes.items() if holds]
+
+
+def _no_repository(crate: Crate) -> str:
+    """What to know of a build that asks git for a revision, where builds do not get a repository."""
+    above = next((each for each in crate.root.parents if (each / ".git").is_dir()), None)
+    way = above and f'; context = "{os.path.relpath(above, crate.directory)}" and git = true send it that of {above}'
+    return f"its build asks git for a revision, and {crate.root} has no folder .git{way or ''}"
 
 
 def _allocators(package: dict[str, Any]) -> dict[str, str]:
@@ -224,13 +239,49 @@ def _files(crate: Crate) -> dict[str, str]:
     return {source: name for name, source in there.items()}
 
 
-def _packages(configuration: dict[str, Any], lock: Path) -> list[str]:
-    """Return the Debian packages of what the cargo configuration names, and of what locked crates call in a build."""
-    named = {name for target in TARGETS for name in cargo_config.tools(configuration, target)}
-    packages = {KNOWN["programs"][name] for name in named if name in KNOWN["programs"]}
-    locked = {crate["name"] for crate in cargo_config.parsed(lock).get("package", [])} if lock.is_file() else set()
-    called = {package for crate, package in KNOWN["build_crates"].items() if crate in locked}
+def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
+    """Return the Debian packages of what the cargo configuration names, of what the build script calls, and of what
+    locked crates call in a build. git comes with `git = true`."""
+    lock = crate.root / "Cargo.lock"
+    named = {name for target in TARGETS for name in cargo_config.tools(configuration, target)} | _called(crate)
+    packages = {KNOWN["programs"][name] for name in named - {"git"} if name in KNOWN["programs"]}
+    locked = {each["name"] for each in cargo_config.parsed(lock).get("package", [])} if lock.is_file() else set()
+    called = {package for name, package in KNOWN["build_crates"].items() if name in locked}
     return sorted(packages | {each for each in called if not locked & set(KNOWN["brought"].get(each, ()))})
+
+
+def _called(crate: Crate) -> set[str]:
+    """The programs that the build script calls by their names."""
+    scripts = [text for path, text in crate.texts.items() if _belongs(path, crate.package, {"custom-build"})]
+    return {name for text in scripts for name in _CALLED.findall(text)}
+
+
+def _looks_for(crate: Crate, asks_tls: bool) -> dict[str, object]:
+    """What to know of a program that looks for something in its image, and whether it holds."""
+    calls = _calls(crate)
+    return {
+        "it asks over TLS: take `--with ca-certificates`, and a check that fetches": asks_tls,
+        "it tells local time: take `--with tzdata`; without that all times are UTC": crate.found(_LOCAL_TIME),
+        "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.found(_TEMPORARY),
+        f"its sources call {', '.join(calls)} when it runs, which the lab's images lack: `--base debian=IMAGE` takes "
+        "one that has it; let the check call it": calls,
+    }
+
+
+def _calls(crate: Crate) -> list[str]:
+    """The programs that the program calls by their names when it runs."""
+    texts = [text for path, text in crate.texts.items() if not _belongs(path, crate.package, {"custom-build"})]
+    names = {name for text in texts if _PROCESS.search(text) for name in _CALLED.findall(text)}
+    return sorted(names - _OTHER_SYSTEMS - {crate.package.get("name"), crate.target["name"]})
+
+
+def _asks_git(crate: Crate) -> bool:
+    """Whether the build asks git for a revision, which is "unknown" in most programs where there is no repository."""
+    for each in crate.package["dependencies"]:
+        by_feature = each["name"] in KNOWN["git_crates"]["by_feature"] and re.search(r"git|gix", str(each["features"]))
+        if each.get("kind") != "dev" and (by_feature or each["name"] in KNOWN["git_crates"]["names"]):
+            return True
+    return "git" in _called(crate) or bool(crate.found(_OF_GIT))
 
 
 def _texts(root: Path, package: dict[str, Any]) -> dict[Path, str]:
@@ -252,43 +303,3 @@ def _belongs(path: Path, package: dict[str, Any], kinds: set[str]) -> bool:
         if path == file or (alone and path.is_relative_to(file.parent)):
             return True
     return False
-
-
-def _metadata(root: Path, directory: Path, builder: Callable[[], str]) -> dict[str, Any]:
-    """What `cargo metadata` says of the crate's own packages. Raises LabError with cargo's words.
-
-    Cargo is called in /, where no toolchain file of the crate's makes rustup download anything; the crate's
-    configuration, which names its registries, is passed to it.
-    """
-    manifest = directory / "Cargo.toml"
-    command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1", f"--manifest-path={manifest}"]
-    command += [f"--config={path}" for path in cargo_config.files(directory) if path.is_relative_to(root)]
-    if shutil.which("cargo"):
-        try:
-            return json.loads(process.run(command, cwd=Path("/"), timeout=METADATA_TIMEOUT_S))
-        except process.CommandError as error:
-            raise _unread(root, error.stderr) from None
-    with containers.created(
-        builder(), _archive(root), command=command, network_mode="none", working_dir="/"
-    ) as container:
-        container.start()
-        if container.wait(timeout=METADATA_TIMEOUT_S)["StatusCode"]:
-            raise _unread(root, container.logs(stdout=False).decode(errors="replace"))
-        return json.loads(container.logs(stderr=False))
-
-
-def _unread(root: Path, said: str) -> LabError:
-    return LabError(f"{root}: cargo cannot read it: {' '.join(' '.join(said.split('Caused by:')).split())[:400]}")
-
-
-def _archive(root: Path) -> bytes:
-    """What cargo reads to describe a crate, as a tar archive of the folder by its own path: manifests and
-    configuration; of its sources only that they are there."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for path in sources.walk(root):
-            if path.suffix == ".toml" or path.parent.name == ".cargo":
-                archive.add(root / path, root / path, recursive=False)
-            elif path.suffix == ".rs":
-                add_file(archive, str(root / path).lstrip("/"), io.BytesIO())
-    return file.getvalue()

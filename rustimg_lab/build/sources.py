@@ -59,6 +59,10 @@ def copy(context: Path, work: Path, git: bool = False) -> Path:
                 shutil.copy2(source, target, follow_symlinks=False)
         except PermissionError as error:
             raise _unreadable(error) from None
+        except FileNotFoundError:  # an editor's, say, which has removed it meanwhile
+            if os.path.lexists(source):
+                raise
+            continue
         held = target.readlink() if target.is_symlink() else sha256(target) if target.is_file() else ""
         content.update(f"{target.lstat().st_mode:o} {path} {held}\0".encode(errors="surrogateescape"))
     return folder.rename(work / f"context-{content.hexdigest()[:16]}")
@@ -73,7 +77,7 @@ def why_missing(context: Path, path: Path) -> str:
     name = path.relative_to(context)
     for part in [*reversed(name.parents), name]:
         if leads_out(context, part):
-            near = (context / part).resolve().is_relative_to(context.resolve().parent)
+            near = real(context / part).is_relative_to(real(context).parent)
             way = WIDER if near else f"put a copy of it in the link's place, or name the link in {IGNORED}"
             return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {way}"
     matching = [line for line in _patterns(context) if _matcher([line.removeprefix("!")]).matches(str(name))]
@@ -97,7 +101,13 @@ WIDER = 'context = ".." in lab.toml sends the folder above to builds too'
 
 def leads_out(context: Path, path: Path) -> bool:
     """Whether a path (relative to the folder) is a link to something outside of it."""
-    return (context / path).is_symlink() and not (context / path).resolve().is_relative_to(context.resolve())
+    return (context / path).is_symlink() and not real(context / path).is_relative_to(real(context))
+
+
+def real(path: Path) -> Path:
+    """Return where a path leads, links followed, but for those that lead back to themselves; `Path.resolve` fails on
+    these before Python 3.13."""
+    return Path(os.path.realpath(path))
 
 
 def _patterns(context: Path) -> list[str]:
@@ -117,6 +127,8 @@ def _entries(folder: Path) -> list[os.DirEntry]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
+    except FileNotFoundError:  # removed meanwhile
+        return []
     except PermissionError as error:
         raise _unreadable(error) from None
 

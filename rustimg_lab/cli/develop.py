@@ -21,12 +21,13 @@ PYTEST = (sys.executable, "-m", "pytest")
 def test(options: SimpleNamespace) -> int:
     """Run ruff, import-linter and pytest, notebooks included.
 
-    Other options go to pytest. --faults: all tests of faults; --engines: the tests on every engine of docs/engines.md
-    (root, 40 minutes)."""
+    Other options go to pytest. --quick: fast tests alone, without an engine; --faults: all tests of faults; --engines:
+    the tests on every engine of docs/engines.md (root, 40 minutes)."""
     from rustimg_lab.engine import doctor
 
     _refuse_installed()
-    for prepare, what in ((doctor.prepare, "an engine"), (doctor.prepare_browser, "a browser")):
+    needed = ((doctor.prepare, "an engine"), (doctor.prepare_browser, "a browser"))
+    for prepare, what in () if "--quick" in options.rest else needed:
         try:
             prepare(output.say)
         except LabError as error:

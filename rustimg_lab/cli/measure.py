@@ -82,6 +82,7 @@ def run(options: SimpleNamespace) -> int:
     option("--images-only", "build, and measure nothing", is_flag=True, hidden=True),
     option("--brought", "images that another machine has built", types.names, metavar="CELL=IMAGE[,...]", hidden=True),
     *SCHEDULER,
+    option("--push-to", "with --scheduler: where machines push images for others to pull", metavar="HOST/REPOSITORY"),
 )
 def measure(options: SimpleNamespace) -> int:
     """Measure the cells in a study of randomized blocks."""
@@ -89,6 +90,8 @@ def measure(options: SimpleNamespace) -> int:
     from rustimg_lab.pipeline import planner, studies
 
     kind, app = KINDS[options.study], selection.load_app(options)
+    if options.push_to and not options.scheduler:
+        raise LabError("--push-to: images go to other machines with --scheduler alone; leave it out")
     if options.study in ("memory", REST) and "init" in options.additions:
         raise LabError("--with init: memory is that of process 1, which is then the init: leave it out")
     options.run = options.run or (app.package if options.app else STUDIES_RUN)
@@ -106,7 +109,7 @@ def measure(options: SimpleNamespace) -> int:
         spread = selection.spread(options, app, set())
         of_builds = selection.spread(options, app, {"--only", "--settings"})
         moved = [] if is_long or kind.of_clients else cells  # others are built where they are measured
-        moved = machines.Moved(of_builds, programs[0].name, moved)
+        moved = machines.Moved(of_builds, programs[0].name, moved, options.push_to or "")
         return output.ended(options.run, machines.run_blocks(spread, moved, options.blocks))
     width = options.width and options.width / 100
     plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)

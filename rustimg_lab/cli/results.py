@@ -50,10 +50,12 @@ def report(options: SimpleNamespace) -> int:
     option("--workload", "of the studies:", types.Names("workload", (*WORKLOADS, OWN)), shown="that of most cells"),
 )
 def choose(options: SimpleNamespace) -> int:
-    """Recommend the cell to ship and print its Dockerfile. The output says why. Needs no engine."""
+    """Recommend the cell to ship and print its Dockerfile. The output says why. Needs no engine.
+
+    Without constraints and weights, the goal is the one with which the page of the run begins."""
     from rustimg_lab.analysis import recommendation
     from rustimg_lab.model import cargo_profile
-    from rustimg_lab.report import terminal, views
+    from rustimg_lab.report import summary, terminal, views
     from rustimg_lab.store import runs
 
     limits = {"transfer": options.max_transfer, "memory": options.max_memory, "startup": options.max_startup}
@@ -63,8 +65,10 @@ def choose(options: SimpleNamespace) -> int:
     weights = options.weights or {metrics.DAY if day else "transfer": 1.0}
     limits = {name: limit for name, limit in limits.items() if limit}
     kept = options.min_throughput or 0, options.shell, options.stable
-    wishes = recommendation.Wishes(limits, *kept, weights, day, options.additions)
-    found = recommendation.choose(output.load(options.run), wishes, options.workload or "")
+    wishes, run = recommendation.Wishes(limits, *kept, weights, day, options.additions), output.load(options.run)
+    if wishes == recommendation.Wishes(additions=options.additions) and not options.weights:
+        wishes = replace(summary.first_goal(run, options.workload or ""), additions=options.additions)
+    found = recommendation.choose(run, wishes, options.workload or "")
     output.console.print(terminal.candidates(options.run, found))
     for line in views.recommendation.evidence(found):
         output.console.print(escape(line), highlight=False, soft_wrap=True)

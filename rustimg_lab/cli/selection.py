@@ -150,7 +150,7 @@ def spread(options: SimpleNamespace, app: App, without: set[str]) -> "Spread":
     )  # fmt: skip
 
 
-_OF_CLIENT = {"--scheduler", "--insecure", "--run", "--app", "--blocks"}
+_OF_CLIENT = {"--scheduler", "--insecure", "--push-to", "--run", "--app", "--blocks"}
 
 
 def typed() -> str:

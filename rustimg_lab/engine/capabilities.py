@@ -6,7 +6,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import combinations
@@ -154,7 +154,7 @@ def _start(stack: ExitStack, image: str, options: list[dict[str, Any]], *argumen
 def _lines(container: Container, last: str = "") -> dict[str, str]:
     """What a container prints until it prints the line `last`, or ends: the rest of each line by its first word."""
     text = ""
-    with closing(container.logs(stream=True, follow=True)) as chunks:
+    with containers.printed(container, follow=True) as chunks:
         for chunk in chunks:
             text += chunk.decode(errors="replace")
             if last and text.endswith(f"{last}\n"):

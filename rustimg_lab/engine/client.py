@@ -1,24 +1,28 @@
 """The Docker engine: its address, its name for what is ours, its errors as one line, and what it says of itself."""
 
+import fcntl
+import hashlib
 import os
 import platform
+import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache, partial
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import docker
-from docker.context import ContextAPI
+from docker.context import Context, ContextAPI
 from docker.errors import APIError, DockerException
+from paramiko import SSHException
 from requests.exceptions import RequestException
 
 from rustimg_lab.engine import inspection
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, process
-from rustimg_lab.host.machine import cpu_model, cpus, memory_bytes
+from rustimg_lab.host.machine import MEMORY_PER_BUILD_BYTES, cpu_model, cpus, memory_bytes
 from rustimg_lab.paths import STATE
 
 IMAGE_LABEL = "io.rustimg-lab.id"  # on every image that this clone makes; its value is the clone's id
@@ -28,46 +32,64 @@ MADE_OF_LABEL = "io.rustimg-lab.made-of"  # on an image that no build makes twic
 PID_LABEL = "io.rustimg-lab.pid"  # the lab's process that a container belongs to, as `process_name` calls it
 
 TIMEOUT_S = 600
+# A part of an image's name (github.com/distribution/reference, `path-component`).
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 
 
 @cache
 def lab_id() -> str:
     """This clone's id, eight hex digits, made once. It is in the label and the name of all that the clone makes."""
-    path = STATE / "id"
-    if not path.exists():
-        STATE.mkdir(exist_ok=True)
-        with suppress(FileExistsError), path.open("x") as file:
-            file.write(uuid.uuid4().hex[:8])
-    return path.read_text()
+    STATE.mkdir(exist_ok=True)
+    with (STATE / "id").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # of two labs that begin at once, one makes it, and the other waits for it
+        file.seek(0)
+        if not (known := file.read()):
+            file.write(known := uuid.uuid4().hex[:8])
+    return known
 
 
 def repository(name: str) -> str:
-    """The name of an image of ours, without its tag: never one that an official image has."""
-    return f"rustimg-lab-{lab_id()}/{name}"
+    """The name of an image of ours, without its tag: never one that an official image has. It ends with `name`, or for
+    one that is no part of an image's name (cargo allows `_app_`) with a digest of it; "" gives what all begin with."""
+    part = name.lower()
+    if name and not _COMPONENT.fullmatch(part):
+        part = f"program-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return f"rustimg-lab-{lab_id()}/{part}"
 
 
 def engine_address() -> str:
-    """The address of the engine: DOCKER_HOST, else the docker client's current context."""
-    return os.environ.get("DOCKER_HOST") or ContextAPI.get_current_context().Host or "unix:///var/run/docker.sock"
+    """The address of the engine: DOCKER_HOST, else that of the docker client's context (DOCKER_CONTEXT, or the current
+    one). Raises LabError when there is no such context."""
+    return os.environ.get("DOCKER_HOST") or _context().Host or "unix:///var/run/docker.sock"
 
 
 def own_builder() -> str:
     """The name of the buildx builder that is the engine itself, whichever the user has selected for other work: such a
     one may not see the engine's images."""
-    return "default" if os.environ.get("DOCKER_HOST") else ContextAPI.get_current_context().Name
+    return "default" if os.environ.get("DOCKER_HOST") else _context().Name
+
+
+def _context() -> Context:
+    named = os.environ.get("DOCKER_CONTEXT")
+    if (found := ContextAPI.get_context(named)) is None:
+        named = f"'{named}' (DOCKER_CONTEXT)" if named else "of the name that its config.json has"
+        raise LabError(f"the docker client has no context {named}; see `docker context ls`")
+    return found
 
 
 @cache
 def connect(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
     """The engine. Raises LabError, in one line, when none answers."""
     address = engine_address()
-    connect = docker.DockerClient.from_env if "DOCKER_HOST" in os.environ else partial(docker.DockerClient, address)
     try:
         # Importing a root file system of more than a gigabyte is one call, and may take minutes.
-        found = connect(timeout=timeout_s)
+        found = docker.from_env(timeout=timeout_s)
         found.ping()
         return found
-    except (DockerException, RequestException):
+    except (DockerException, RequestException, SSHException, OSError) as error:
+        if address.startswith("ssh://"):
+            told = f"{error}; `ssh` must reach that machine without a question, and `docker` must work there"
+            raise LabError(f"no Docker engine answers at {address}: {told}") from None
         if shutil.which("nerdctl") and not shutil.which("docker"):
             raise LabError(
                 f"nerdctl has no Docker API, and no engine answers at {address}: install and start Docker Engine or "
@@ -92,7 +114,7 @@ def readable_errors() -> Iterator[None]:
         if files.is_full(str(error.explanation)):
             raise files.DiskFull("the Docker engine refused", data_folders(), files.GRID_BYTES) from error
         raise LabError(f"the Docker engine refused: {error.explanation or error}") from error
-    except RequestException as error:
+    except (RequestException, SSHException) as error:
         raise LabError(
             f"the Docker engine at {engine_address()} stopped answering ({error}); start it and call again"
         ) from error
@@ -146,6 +168,17 @@ def machine() -> dict[str, str | int]:
         "storage_driver": about.driver,
         "cgroup_version": about.cgroup_version,
     }
+
+
+def parallel_builds() -> int:
+    """Return how many binaries may be compiled at once: one per two CPUs of the engine's machine, and 2 GiB of its
+    memory for each.
+
+    One cargo keeps all CPUs busy but while it links. On two CPUs a second one fills that gap, takes 10% off the wall
+    time, and pays for it with 7% more CPU time, since the two are often threads of one core (benchmarks/grid.py).
+    """
+    about = machine()
+    return max(1, min(about["cpus"] // 2, (about["memory_gib"] << 30) // MEMORY_PER_BUILD_BYTES))
 
 
 def engine_version(about: inspection.EngineInfo) -> str:

@@ -41,7 +41,9 @@ _PREFIX = "rustimg-lab-elsewhere-"
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _SLICE_S = 0.005  # of the rate that is sent at once
 # A containerd of the machine's is hidden from the cold engine, which would keep its images there, among the machine's.
+# The engine's own sockets are there too: below `.lab`, their paths could be longer than the 107 bytes of unix(7).
 _HIDE_CONTAINERD = 'mkdir -p /run/containerd && mount -t tmpfs tmpfs /run/containerd && exec "$@"'
+_SOCKET = "/run/containerd/engine.sock"
 Found = TypeVar("Found")
 
 
@@ -187,13 +189,13 @@ def start(registry_address: str) -> Iterator[Elsewhere]:
             hot, program = engine_info(), find_dockerd()
             settings = {"features": {"containerd-snapshotter": hot.keeps_in_containerd}}
             (folder / "engine.json").write_text(json.dumps(settings))
-            address = f"unix://{folder}/engine.sock"
             command = [
                 # Its mounts are in a namespace of their own too: they end with it.
                 "nsenter", f"--net={NAMESPACES / name}", "unshare", "--mount", "sh", "-c", _HIDE_CONTAINERD, "sh",
                 str(program), "--config-file", f"{folder}/engine.json",
-                "--data-root", f"{folder}/data", "--exec-root", f"{folder}/exec", "--pidfile", f"{folder}/engine.pid",
-                "--host", address, "--bridge=none", "--iptables=false", "--ip6tables=false",
+                "--data-root", f"{folder}/data", "--exec-root", "/run/containerd/exec",
+                "--pidfile", f"{folder}/engine.pid", "--host", f"unix://{_SOCKET}",
+                "--bridge=none", "--iptables=false", "--ip6tables=false",
                 "--max-download-attempts=1",  # what was tried twice is no time of a pull
                 "--storage-driver", hot.driver,
             ]  # fmt: skip
@@ -203,7 +205,7 @@ def start(registry_address: str) -> Iterator[Elsewhere]:
                 host_process.background(command, {"PATH": beside}) as process,
                 _line(registry_address, name) as (port, line),
             ):
-                client = _client(address, process)
+                client = _client(f"unix:///proc/{process.pid}/root{_SOCKET}", process)  # as that process sees it
                 _compare(client, hot)
                 try:
                     yield Elsewhere(client, f"127.0.0.1:{port}", registry_address, line, partial(_inside, name))

@@ -1,15 +1,20 @@
 """Containers of the engine, each with the labels of this clone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from docker.errors import APIError, NotFound
+from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
+from docker.types import LogConfig
 from requests.exceptions import RequestException
 
 from rustimg_lab.engine import client
 from rustimg_lab.host import process
+
+# What is printed is read from the engine's log, which the engine's own settings may cut short, or keep where nobody can
+# read it. Files of 1 GB: each byte that is printed may be a line of 73 bytes in the log.
+LOG = LogConfig(type="json-file", config={"max-size": "1g", "max-file": "2"})
 
 
 @contextmanager
@@ -29,7 +34,7 @@ def create_container(image: str, command: Sequence[str], **options: Any) -> Cont
     options |= whole(command) | {"healthcheck": {"test": ["NONE"]}}  # a check would run beside what is measured
     labels = {client.CONTAINER_LABEL: client.lab_id(), client.PID_LABEL: process.process_name()}
     # The proxy of the client's configuration is not for what is measured: it talks to 127.0.0.1.
-    return client.connect().containers.create(image, labels=labels, use_config_proxy=False, **options)
+    return client.connect().containers.create(image, labels=labels, use_config_proxy=False, log_config=LOG, **options)
 
 
 def whole(command: Sequence[str]) -> dict[str, list[str]]:
@@ -52,6 +57,17 @@ def is_running(container: Container) -> bool:
     except NotFound:
         return False
     return container.status == "running"
+
+
+@contextmanager
+def printed(container: Container, **options: Any) -> Iterator[Iterable[bytes]]:
+    """What a container prints, as `logs` has it, in pieces for as long as the block lasts."""
+    chunks = container.logs(stream=True, **options)
+    try:
+        yield chunks
+    finally:
+        with suppress(DockerException):  # over SSH, docker-py cannot end a stream before its end
+            chunks.close()
 
 
 def last_words(container: Container) -> str:

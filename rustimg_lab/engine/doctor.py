@@ -32,7 +32,7 @@ class Finding:
 
 def findings() -> list[Finding]:
     """Everything that a run depends on, found or missing. Never raises: what cannot be asked is a finding."""
-    memory, free = machine.memory_bytes(), shutil.disk_usage(ROOT).free
+    free = shutil.disk_usage(ROOT).free
     return [
         Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
         Finding("system", system.name(), True),
@@ -42,9 +42,7 @@ def findings() -> list[Finding]:
         _mmdebstrap(),
         _tool("docker-registry", tools.registry_command() and "found", optional=True),
         Finding("browser", tools.browser() or "none: no PDF of a report", True),
-        Finding("cpu", f"{machine.cpus()} of {machine.cpu_model()}", True),
-        Finding("memory", f"{memory / 2**30:.1f} GiB", memory >= machine.MEMORY_PER_BUILD_BYTES,
-                remedy="an optimized build takes up to 2 GiB"),
+        *_resources(),
         Finding("disk", f"{free / 2**30:.0f} GiB free", free >= files.GRID_BYTES, required=False,
                 remedy="builder, images and build cache take about 10 GiB"),
     ]  # fmt: skip
@@ -90,6 +88,19 @@ def _mmdebstrap() -> Finding:
 def _architecture() -> Finding:
     return Finding("architecture", platform.machine(), platform.machine() in ("x86_64", "aarch64", "arm64"),
                    remedy="the lab works on x86_64 and arm64")  # fmt: skip
+
+
+def _resources() -> list[Finding]:
+    """CPUs and memory of the machine where builds run: the engine's."""
+    try:
+        about = client.machine()
+    except LabError:
+        about = {"cpus": machine.cpus(), "cpu_model": machine.cpu_model(), "memory_gib": machine.memory_bytes() >> 30}
+    return [
+        Finding("cpu", f"{about['cpus']} of {about['cpu_model']}", True),
+        Finding("memory", f"{about['memory_gib']} GiB", about["memory_gib"] << 30 >= machine.MEMORY_PER_BUILD_BYTES,
+                remedy="an optimized build takes up to 2 GiB"),
+    ]  # fmt: skip
 
 
 def _engine() -> list[Finding]:

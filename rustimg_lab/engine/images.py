@@ -8,6 +8,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -176,6 +177,20 @@ def pull(
     elif before.id != find_image(name).id:  # the user's was of another architecture: it gets its name back
         client.connect().images.pull(reference, platform=f"linux/{inspect(before.id).architecture}")
     return client.connect().images.get(name)
+
+
+def push(image: str, repository: str) -> tuple[str, str]:
+    """Push an image to a repository of a registry by a new tag, of which the engine keeps nothing. Returns the tag, and
+    the image's digest there. Raises LabError when engine or registry refuse."""
+    tag = uuid.uuid4().hex[:12]
+    client.connect().images.get(image).tag(repository, tag)
+    try:
+        events = list(client.connect().images.push(repository, tag, stream=True, decode=True))
+    finally:
+        client.connect().images.remove(f"{repository}:{tag}", noprune=True)
+    if refused := [event["error"] for event in events if "error" in event]:
+        raise LabError(f"the registry at {split_host(repository)[0]} did not take an image: {proxy.redact(refused[0])}")
+    return tag, next((each["aux"]["Digest"] for each in events if "Digest" in (each.get("aux") or {})), "")
 
 
 def login(host: str) -> dict[str, str]:

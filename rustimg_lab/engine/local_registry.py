@@ -5,15 +5,14 @@ import re
 import subprocess
 import time
 import urllib.request
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rustimg_lab.engine import client, images, podman
+from rustimg_lab.engine import images, podman
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import machine, proxy, tools
+from rustimg_lab.host import machine, tools
 from rustimg_lab.host.process import background, work_folder
 
 START_TIMEOUT_S = 10
@@ -45,15 +44,8 @@ class Registry:
 
     def push(self, image: str) -> Pushed:
         """Push an image and read its sizes from the manifest. Raises LabError when engine or registry refuse."""
-        repository, tag = f"{self.address}/rustimg-lab", uuid.uuid4().hex[:12]
-        client.connect().images.get(image).tag(repository, tag)
-        try:
-            with podman.plain_http(repository):
-                events = list(client.connect().images.push(repository, tag, stream=True, decode=True))
-            if refused := [event["error"] for event in events if "error" in event]:
-                raise LabError(f"the registry at {self.address} did not take an image: {refused[0]}")
-        finally:
-            client.connect().images.remove(f"{repository}:{tag}", noprune=True)
+        with podman.plain_http(repository := f"{self.address}/rustimg-lab"):
+            tag, _ = images.push(image, repository)
         try:
             manifest = self._manifest(tag, images.inspect(image).architecture)
             sizes = [layer["size"] for layer in manifest["layers"]]
@@ -96,7 +88,7 @@ def serve(upstream: str = "") -> Iterator[Registry]:
         config = folder / "config.json"
         config.touch(mode=0o600)
         config.write_text(json.dumps(settings))
-        environment = proxy.environment() | ({"SSL_CERT_FILE": str(ca)} if (ca := machine.ca_bundle()) else {})
+        environment = {"SSL_CERT_FILE": str(ca)} if (ca := machine.ca_bundle()) else {}
         with background([program, "serve", str(config)], environment) as process:
             _wait(address, process)
             yield Registry(address)

@@ -25,15 +25,6 @@ def ca_bundle() -> Path | None:
     return next((Path(path) for path in [*named, *usual] if Path(path).is_file()), None)
 
 
-def parallel_builds() -> int:
-    """How many binaries may be compiled at once: one per two cores, and 2 GiB of memory for each.
-
-    One cargo keeps all cores busy but while it links. On two cores a second one fills that gap, takes 10% off the wall
-    time, and pays for it with 7% more CPU time, since the two are often threads of one core (benchmarks/grid.py).
-    """
-    return max(1, min(cpus() // 2, memory_bytes() // MEMORY_PER_BUILD_BYTES))
-
-
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:

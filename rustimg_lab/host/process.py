@@ -22,6 +22,10 @@ from rustimg_lab.host import files, proxy
 from rustimg_lab.paths import STATE
 
 Made = TypeVar("Made")
+# What others have set for work of their own: the names by which git tells a hook its repository, where the lab asks for
+# that of a folder; and the platform of images, which is a cell's here.
+OF_OTHERS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"}
+OF_OTHERS |= {"DOCKER_DEFAULT_PLATFORM"}
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
 
@@ -41,9 +45,9 @@ def run(
 ) -> str:
     """Runs a command to its end and returns its standard output. Raises CommandError; LabError when there is none, or
     it takes longer than `timeout` (seconds)."""
-    env = {**os.environ, **proxy.environment(), **(env or {})}
+    options = {"env": _environment(env or {}), "cwd": cwd, "timeout": timeout}
     try:
-        done = subprocess.run(args, capture_output=True, text=True, errors="replace", env=env, cwd=cwd, timeout=timeout)
+        done = subprocess.run(args, capture_output=True, text=True, errors="replace", **options)
     except subprocess.TimeoutExpired:
         raise LabError(f"'{args[0]}' did not end within {timeout:.0f} s") from None
     except FileNotFoundError:
@@ -56,8 +60,7 @@ def run(
 @contextmanager
 def background(args: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen]:
     """A command that runs as long as the block does, its output thrown away."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = _start(args, env={**os.environ, **env}, **quiet)
+    process = _start(args, env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -73,7 +76,7 @@ def stream(args: list[str], on_line: Callable[[str], None]) -> int:
     """
     if _stopping.is_set():
         return -signal.SIGINT
-    process = _start(args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    process = _start(args, {}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     _running.add(process)
     if _stopping.is_set():  # since it was asked above: `stopping` may have looked before this one was there
         process.send_signal(signal.SIGINT)
@@ -119,11 +122,18 @@ def side_by_side(work: Callable[..., Made], calls: Iterable[tuple], jobs: int) -
             raise
 
 
-def _start(args: list[str], **options: Any) -> subprocess.Popen:
+def _start(args: list[str], env: dict[str, str], **options: Any) -> subprocess.Popen:
     """Start a command in a session of its own. It ends when the lab does, however that ends: by the kernel, where
     util-linux can ask it to."""
     tied = ["setpriv", "--pdeathsig=TERM", "--"] if shutil.which("setpriv") else []
-    return subprocess.Popen([*tied, *args], start_new_session=True, **options)
+    return subprocess.Popen([*tied, *args], start_new_session=True, env=_environment(env), **options)
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    """Return the environment of every command: the user's, the proxy's variables in both cases, and `more`."""
+    inherited = {name: value for name, value in os.environ.items() if name not in OF_OTHERS}
+    english = {"LC_ALL": "C.UTF-8", "LANGUAGE": ""}  # what commands say is read, as that a disk is full
+    return {**inherited, **english, **proxy.environment(), **more}
 
 
 @contextmanager

@@ -28,9 +28,21 @@ from rustimg_lab.model.app import App, Check
 from rustimg_lab.store.rows import NOT_STARTED, NOTE, Observation
 
 TIMEOUT_S = 30
+OUTPUT_BYTES = 8 << 20  # of a program, beyond which it is not read into memory
 START_TIMEOUT_S = 30  # of the HTTPS server that a program fetches from
 USER = "10001:10001"  # as the Dockerfiles have it
-HELP = "in lab.toml, `files` puts what a program reads into the image, and `writable` makes folders that it writes to"
+FILES = "in lab.toml, `files` puts what a program reads into the image, and `writable` makes folders that it writes to"
+LISTENS = "its container has no such address, as ::1 or that of a host: a server must listen on 0.0.0.0"
+TEMPORARY = "`--with tmp` makes a folder /tmp"
+CALLED = "[check] in lab.toml says how the program is called, and with which exit code it ends"
+# What may help, by what a program says when it ends.
+_HELP = {
+    r"No such file or directory|Permission denied|os error (2|13)\b": FILES,
+    r"/tmp\b.*No such file or directory": TEMPORARY,
+    r"(?i)^exit code .*; usage\b": CALLED,
+    r"^printed more than": CALLED,
+    r"AddrNotAvailable|[Aa]ddress not available|assign requested address|os error 99\b": LISTENS,
+}
 
 
 @dataclass(frozen=True)
@@ -98,8 +110,7 @@ def measure_runs(image: str, app: App, tools: str = "", emulated: bool = False) 
         reason = why_not(image, app, tools)
         if emulated and NO_EMULATOR in reason:
             return Observation(metrics.RUNS, NOT_STARTED, detail=f"{NOTE}{NOT_STARTED}; {in_words(app)}")
-        if re.search(r"No such file or directory|Permission denied|os error (2|13)\b", reason):
-            reason += f"; {HELP}"
+        reason += "".join(f"; {help}" for said, help in _HELP.items() if re.search(said, reason))
     return Observation(metrics.RUNS, not reason, ok=not reason, reason=reason, detail=in_words(app, emulated))
 
 
@@ -173,5 +184,13 @@ def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[s
             return "", f"does not start: {client.explained(error)}"
         except RequestException:
             return "", f"did not end within {TIMEOUT_S} s{containers.last_words(container)}"
-        said = container.logs(stderr=stderr).decode(errors="replace")
-        return said, "" if code == check.exit_code else f"exit code {code}{containers.last_words(container)}"
+        if code != check.exit_code:
+            return "", f"exit code {code}{containers.last_words(container)}"
+        said = bytearray()
+        # Not followed: Podman 5.4 then leaves out most of 200,000 lines.
+        with containers.printed(container, stderr=stderr, follow=False) as chunks:
+            for chunk in chunks:
+                said += chunk
+                if len(said) > OUTPUT_BYTES:
+                    return "", f"printed more than {OUTPUT_BYTES >> 20} MiB"
+        return said.decode(errors="replace"), ""

@@ -54,11 +54,13 @@ class Spread:
 @dataclass(frozen=True)
 class Moved:
     """The images of a study that are built once and brought to the other machines: the command that builds them, the
-    program in them, and the cells. Without cells each machine builds its own."""
+    program in them, the cells, and the repository through which they go, "" for none. Without cells each machine builds
+    its own."""
 
     of_builds: Spread
     program: str
     cells: list[Cell]
+    repository: str
 
 
 def run_cells(spread: Spread, cells: list[Cell]) -> list[str]:
@@ -105,8 +107,8 @@ def _brought(moved: Moved, opened: "_Opened") -> dict[str, dict[str, str]]:
 
 
 def _bring(moved: Moved, opened: "_Opened", cell: str, source: str, name: str) -> str:
-    """Bring a cell's image from one machine to another, as `docker save` writes it, unless it is there. Returns its id
-    there; "" where it could not be brought: that machine builds it."""
+    """Bring a cell's image from one machine to another unless it is there: through the repository, or as `docker save`
+    writes it. Returns its id there; "" where it could not be brought: that machine builds it."""
     at, options = cluster.workers(opened.client), {"pure": False, "resources": {cluster.RESOURCE: 1}}
     spread, client = moved.of_builds, opened.client
     try:
@@ -114,8 +116,9 @@ def _bring(moved: Moved, opened: "_Opened", cell: str, source: str, name: str) -
         if there := client.run(worker.find, image, workers=[at[name]])[at[name]]:
             return there
         opened.show(name, f"gets the image of {cell} from {source}")
-        saved = client.submit(worker.save, image, workers=[at[source]], **options)
-        call = client.submit(worker.bring, spread.run_of(name), cell, saved, workers=[at[name]], **options)
+        send, take = (worker.push, worker.pull) if moved.repository else (worker.save, worker.bring)
+        sent = client.submit(send, image, *filter(None, [moved.repository]), workers=[at[source]], **options)
+        call = client.submit(take, spread.run_of(name), cell, sent, workers=[at[name]], **options)
         return call.result(timeout=BRING_TIMEOUT_S)
     except Exception as error:  # whatever it is: the image can be built there
         said = str(error).strip().partition("\n")[0]

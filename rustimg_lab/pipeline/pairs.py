@@ -55,7 +55,7 @@ def run_pairs(request: Request, before: App, cells: list[Cell], plans: list[tupl
 def _differing(request: Request, cells: list[Cell]) -> list[Treatment]:
     """Each cell whose images of both versions work and differ, before and after. The image before gets a name, since
     the cell's own name went to the image after, and engines may remove an image without any."""
-    names, repository = (name_before(request.run_name), request.run_name), f"{request.app.name.lower()}-before"
+    names, repository = (name_before(request.run_name), request.run_name), f"{request.app.name}-before"
     tables = [analysis.cell_table(runs.load(name)).query("ok").set_index("cell") for name in names]
     found = []
     for cell in cells:

@@ -16,6 +16,7 @@ from rustimg_lab.pipeline.session import Batch, Request, Session, build_treatmen
 from rustimg_lab.store import runs
 from rustimg_lab.store.runs import Run
 
+LONGEST = 100  # of a line, in letters
 MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
 
 
@@ -63,7 +64,9 @@ def run_built(
         in_turns = []
         for study, measure in studies:
             about = {key: value for key, value in study.parameters.items() if key != "warning"}
-            told = ", ".join(f"{key} {value}" for key, value in about.items())
+            texts = [f"{key} {value}" for key, value in about.items()]
+            # A request's body may be of any length; the run has it whole.
+            told = ", ".join(text if len(text) < LONGEST else f"{text[:LONGEST]}..." for text in texts)
             session.say(f"study {study.name}: {told}; seed {study.seed}")
             if warning := study.parameters["warning"]:
                 session.say(f"note: {warning}")

@@ -133,11 +133,23 @@ def save(image: str) -> bytes:
     return packed.getvalue()
 
 
+def push(image: str, repository: str) -> str:
+    """Push an image of this worker's engine to a repository, and return its reference there, by digest."""
+    tag, digest = images.push(image, repository)
+    return f"{repository}@{digest}" if digest else f"{repository}:{tag}"
+
+
+def pull(run: str, cell: str, reference: str) -> str:
+    """Pull a cell's image that another worker has pushed, by a name that `./lab clean` removes. Returns its id here."""
+    name, host = f"{client.repository(run)}:{cell}", images.split_host(reference)[0]
+    return images.pull(reference, name, host, lambda *_: None).id
+
+
 def bring(run: str, cell: str, archive: bytes) -> str:
     """Give this worker's engine a cell's image that another has built, by a name that `./lab clean` removes. Returns
     its id here."""
     (loaded,) = client.connect().images.load(archive)
-    loaded.tag(client.repository(run.lower()), cell)
+    loaded.tag(client.repository(run), cell)
     return loaded.id
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import papermill
 import yaml
 
 from rustimg_lab.errors import LabError, unknown
@@ -63,7 +62,7 @@ def _pages(entry: object) -> list[Page]:
     there = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
     if entry["notebook"] not in there:
         raise unknown("notebook", str(entry["notebook"]), there)
-    known = papermill.inspect_notebook(str(NOTEBOOKS / f"{entry['notebook']}.ipynb"))
+    known = notebooks.parameters_of(entry["notebook"])
     values = {}
     for name, value in entry.items():
         if name == "notebook":

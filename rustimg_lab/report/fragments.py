@@ -120,7 +120,8 @@ def _tidy_table(soup: BeautifulSoup, table: Tag, caption: str, reduced: bool) ->
         column = [row[place] for row in rows]
         if is_number(pd.Series([cell.get_text().strip() for cell in column if cell.name == "td"], dtype=str)):
             for cell in column:
-                cell["class"] = "number"
+                if cell.find_parent("thead"):
+                    cell["class"] = "number"  # by which page.css aligns the whole column
     for cell in table.select("thead th"):
         cell["scope"] = "col"
     if not (named := table.find("caption")):

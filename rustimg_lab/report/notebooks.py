@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import matplotlib
 import nbformat
 import papermill
 import papermill.execute
@@ -25,6 +27,7 @@ from rustimg_lab.store import runs
 
 CELL_TIMEOUT_S = 300
 LONGEST_NAME = 200  # of a file, in letters: file systems allow 255 bytes
+LONGEST_FOLDER = 70  # for a kernel's sockets, in bytes: macOS allows 103 for the path of a socket, Linux 107
 # What the outputs of a notebook depend on, beside its run and `data/`: the modules that it loads, below the package.
 READERS = ("*.py", "model/*.py", "store/*.py", "analysis/*.py", "widgets/*.py", "host/files.py")
 READERS += ("report/views/*.py", "report/plots/*.py", "report/format.py", "report/summary.py")
@@ -74,7 +77,7 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
     """
     if runs.load(run).rows.empty:
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` resumes it")
-    known = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
+    known = parameters_of(notebook)
     for parameter in ("run_name", *(parameters or {})):
         if parameter not in known:
             raise unknown("parameter", parameter, known)
@@ -91,14 +94,19 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
 
 def _run(source: Path, parameters: dict, failed: Path) -> nbformat.NotebookNode:
     """Executes a notebook. Where it does not come to its end, what it came to is written to `failed`."""
+    # A report looks alike everywhere; a style of the user's own is for notebooks that the user opens.
+    os.environ["MATPLOTLIBRC"] = matplotlib.get_data_path()
     # Sockets of this user's own, in a folder of this kernel's own: by themselves all would have the same names. What is
     # executed is there too, until it is whole: two that execute one notebook at once write to files of their own.
-    with tempfile.TemporaryDirectory(prefix="lab-kernel-") as folder:
+    short = tempfile.gettempdir() if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_FOLDER else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="lab-kernel-", dir=short) as folder:
         kernel = {"transport": "ipc", "ip": f"{folder}/socket", "connection_file": f"{folder}/kernel.json"}
         part = Path(folder) / source.name
         try:
             papermill.execute_notebook(
                 str(source), str(part), parameters, progress_bar=False, execution_timeout=CELL_TIMEOUT_S,
+                # The lab's own Python, also for a notebook that was saved with another kernel.
+                kernel_name="python3", language="python",
                 # Not `cwd`, by which papermill changes the folder of this whole process: others may be executed too.
                 resources={"metadata": {"path": str(NOTEBOOKS)}},
                 config=Config({"KernelManager": kernel, "NotebookClient": QUIET}),
@@ -125,6 +133,15 @@ def _has_page(executed: Path) -> bool:
     """Whether there is a page that is as new as the executed notebook."""
     written = executed.with_suffix(".html")
     return written.exists() and written.stat().st_mtime >= executed.stat().st_mtime
+
+
+def parameters_of(notebook: str) -> dict[str, dict]:
+    """The parameters of a notebook by name, as papermill describes them. Raises LabError when it cannot be read."""
+    try:
+        return papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
+        why = " ".join(str(error).split()).rstrip(".")
+        raise LabError(f"notebook {notebook} cannot be read: {why}; save it in JupyterLab with a kernel") from None
 
 
 def _executed(run: str, notebook: str, parameters: dict | None) -> Path:

@@ -22,6 +22,8 @@ from rustimg_lab.report import plots, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
+pytestmark = pytest.mark.slow
+
 KNOBS = ["strip", "lto-fat", "opt-z"]
 BASE = {"debian": 80_000_000, "scratch": 0}
 

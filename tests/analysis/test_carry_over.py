@@ -13,6 +13,8 @@ from rustimg_lab.report import views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
+pytestmark = pytest.mark.slow
+
 CELLS = matrix.grid(["scratch", "debian"], ["optimized"], ["system", "jemalloc"])
 DIRTY = CELLS[2].slug
 ABOUT = metrics.CPU_US_PER_REQUEST

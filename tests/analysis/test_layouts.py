@@ -15,6 +15,8 @@ from rustimg_lab.report import sections, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
+pytestmark = pytest.mark.slow
+
 CPU = metrics.CPU_US_PER_REQUEST
 STUDIES = 1000
 

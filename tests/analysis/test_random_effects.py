@@ -7,6 +7,8 @@ from scipy.special import stdtrit
 
 from rustimg_lab.analysis import random_effects
 
+pytestmark = pytest.mark.slow
+
 STUDIES = 1000
 # Trials of the BCG vaccine (Colditz et al., JAMA 271, 1994): with tuberculosis and without, vaccinated and not.
 BCG = [

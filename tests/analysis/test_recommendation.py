@@ -17,6 +17,8 @@ from rustimg_lab.report import plots, terminal, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import ESTIMATE, Observation
 
+pytestmark = pytest.mark.slow
+
 FAST, SLOW, LARGE = "scratch-optimized-jemalloc", "scratch-smallest-system", "debian-optimized-system"
 UNMEASURED = "scratch-smallest-unstable-system"
 #         transfer MB, CPU µs, requests/s, exec to first byte ms, resident MB

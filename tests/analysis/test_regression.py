@@ -31,6 +31,8 @@ from rustimg_lab.report import views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
+pytestmark = pytest.mark.slow
+
 ONE, OTHER, THIRD = (matrix.cell("scratch", "optimized", name) for name in matrix.ALLOCATORS)
 MACHINE = {"cpu_model": "a", "cpus": 2}
 CPU = "cpu_us_per_request"

@@ -14,6 +14,8 @@ import pytest
 from rustimg_lab.analysis import comparison, variances
 from rustimg_lab.model.names import TWIN
 
+pytestmark = pytest.mark.slow
+
 STUDIES = 2000
 BLOCK_SD, TRIAL_SD = 0.05, 0.066
 BLOCKS, CELLS = (3, 5, 8, 20), (2, 6, 24)

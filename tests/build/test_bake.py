@@ -83,7 +83,7 @@ def test_a_changed_source_with_an_older_time_gives_a_new_binary(tiny, builds):
 
 
 def test_builds_in_different_target_directories_overlap(tiny, builds, monkeypatch):
-    monkeypatch.setattr(machine, "parallel_builds", lambda: 2)  # whatever this machine's cores would allow
+    monkeypatch.setattr(client, "parallel_builds", lambda: 2)  # whatever this machine's cores would allow
     (tiny.directory / "build.rs").write_text("fn main() { std::thread::sleep(std::time::Duration::from_secs(8)); }")
     spans: dict[str, list[float]] = {}
     lock = threading.Lock()

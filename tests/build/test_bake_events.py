@@ -1,12 +1,13 @@
 """The parts of a build that need no engine: reading progress, times and errors."""
 
 import json
+import re
 
 import pytest
 
 from rustimg_lab.build import bake, diagnosis
 from rustimg_lab.build.bake import Step
-from rustimg_lab.host import machine
+from rustimg_lab.engine import client
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import App
 
@@ -68,6 +69,12 @@ PANIC = """
   thread 'main' (7) panicked at build.rs:5:10:
   {}
   note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace"""
+# A build script that calls a compiler: what that printed, beside packages that nobody needs, and the script's panic.
+COMPILER = """-- Could NOT find Doxygen (missing: DOXYGEN_EXECUTABLE)
+  {}
+  --- stderr
+  thread 'main' (7) panicked at cmake-0.1/src/lib.rs:1119:5:
+  command did not execute successfully: "c++" "-O3" "x.c", exit status: 2; build script failed"""
 CHAIN = """error: failed to get `wire` as a dependency of package `daemon v0.1.0 (/src)`
 
 Caused by:
@@ -92,6 +99,8 @@ Caused by:
         ("error[E0554]: `#![feature]` may not be used on the stable release channel\n --> src/main.rs:1:1\n",
          "(src/main.rs:1:1)", "it needs a nightly compiler: --base rust=IMAGE"),
         ("error: the option `Z` is only accepted on the nightly compiler\n", "", "it needs a nightly compiler"),
+        ("error: failed to parse manifest at `/src/Cargo.toml`\n\nCaused by:\n  the cargo feature `codegen-backend` "
+         "requires a nightly version of Cargo\n", "caused by: the cargo feature", "it needs a nightly compiler"),
         ("error: linker `mold` not found\n  |\n", "linker `mold` not found", 'packages = ["mold"]'),
         ("error: a.toml names the program sccache, which the builder lacks\n", "", 'packages = ["sccache"]'),
         (CHAIN, "caused by: failed to load source for dependency `wire` caused by: No such file", ""),
@@ -107,6 +116,47 @@ def test_the_cause_of_a_failed_build_is_told_with_the_package_that_helps(said, t
     assert told in reason and help in reason and len(reason.splitlines()) == 1
     assert bool(help) == ("; " in reason)
     assert "note:" not in reason and "didn't exit successfully" not in reason
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "error: could not compile `a`\n\nCaused by:\n  process didn't exit successfully: `/bin/rustc --crate-name a "
+        "a.rs` (signal: 9, SIGKILL: kill)\n",
+        'error: linking with `cc` failed: signal: 9 (SIGKILL)\n  |\n  = note:  "cc" "-m64"\n  = note: \n',
+        "error: linking with `cc` failed: exit status: 1\n  = note: collect2: fatal error: ld terminated with signal 9",
+        SCRIPT.format("  cargo:warning=c++: fatal error: Killed signal terminated program cc1plus"),
+    ],
+)
+def test_what_the_kernel_ended_for_want_of_memory_is_told(said):
+    reason = diagnosis.first_error([said])
+    assert (
+        re.search("(?i)signal.*; .*for want of memory", reason) and "\n" not in reason and "--crate-name" not in reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "help"),
+    [
+        (
+            "src/x.c:1:10: fatal error: sasl/sasl.h: No such file or directory",
+            'header sasl.h: packages = ["libsasl2-dev"]',
+        ),
+        ("/src/x.cpp:1:10: fatal error: 'own/deep/x.hpp' file not found", "it lacks the header x.hpp: `packages` in"),
+        ("src/x.c:7:5: error: too few arguments to function 'y'", ""),
+        ("configure: error: zlib is required", ""),
+        ("CMake Error at F.cmake:230 (message):\n    Could NOT find ZLIB (missing: ZLIB_LIBRARY)", 'g", "zlib1g-dev"]'),
+        (
+            "CMake Error at F.cmake:230 (message):\n    Could NOT find PkgConfig (missing: X)",
+            'packages = ["pkg-config"]',
+        ),
+        ('../meson.build:3:0: ERROR: Dependency "zlib" not found, tried pkgconfig', '["pkg-config", "zlib1g-dev"]'),
+    ],
+)
+def test_of_a_build_script_that_calls_a_compiler_the_compilers_error_is_told(said, help):
+    reason = diagnosis.first_error([SCRIPT.format(COMPILER.format(said))])
+    assert " ".join(said.split()) in reason and help in reason and bool(help) == ("; " in reason)
+    assert "c++" not in reason and "Doxygen" not in reason
 
 
 def test_a_failed_builder_stage_fails_every_cell_of_the_binary_and_a_final_stage_only_its_own():
@@ -129,7 +179,7 @@ def test_binaries_that_share_a_target_directory_take_turns(tmp_path):
 
 
 @pytest.mark.parametrize(("cpus", "gibibytes", "builds"), [(8, 64, 4), (8, 4, 2), (2, 24, 1), (1, 24, 1), (4, 1, 1)])
-def test_no_more_builds_at_once_than_cores_and_memory_allow(cpus, gibibytes, builds, monkeypatch):
-    monkeypatch.setattr(machine, "cpus", lambda: cpus)
-    monkeypatch.setattr(machine, "memory_bytes", lambda: gibibytes << 30)
-    assert machine.parallel_builds() == builds
+def test_no_more_builds_at_once_than_the_engines_cpus_and_memory_allow(cpus, gibibytes, builds, monkeypatch):
+    """The engine's machine is another than the lab's on macOS and Windows."""
+    monkeypatch.setattr(client, "machine", lambda: {"cpus": cpus, "memory_gib": gibibytes})
+    assert client.parallel_builds() == builds

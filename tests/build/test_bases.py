@@ -565,6 +565,18 @@ def test_a_second_name_of_a_base_that_is_removed_during_a_build_is_not_what_it_i
 
 
 @pytest.mark.engine
+def test_a_platform_that_the_user_set_for_other_work_is_not_that_of_the_labs_own_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_DEFAULT_PLATFORM", "linux/s390x")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    name = f"{engine_client.repository('test-platform')}:1"
+    image = mmdebstrap.build_folder(tmp_path, name, {}, None)
+    try:
+        assert image.attrs["Architecture"] == matrix.NATIVE.debian
+    finally:
+        engine_client.connect().images.remove(name)
+
+
+@pytest.mark.engine
 def test_a_registry_that_is_down_is_told_in_one_line():
     registry._silent.clear()
     with socket.socket() as unused:

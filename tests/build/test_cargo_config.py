@@ -67,6 +67,26 @@ def test_flags_of_a_lab_profile_join_those_that_cargo_takes_by_itself(tmp_path, 
     assert joined.count("target-cpu=x86-64-v3") == 1 and "target-cpu" not in plain
 
 
+def test_flags_for_another_architecture_are_not_this_ones(tmp_path):
+    flags = "[target.'cfg({})']\nrustflags = [\"-C{}\"]\n"
+    configuration = flags.format('target_arch = "x86_64"', "target-feature=+aes") + flags.format(
+        'all(target_arch = "aarch64", target_feature = "neon")', "target-feature=+lse"
+    )
+    told = dict(lab_toml.load(crate(tmp_path, {CONFIG: configuration})).configuration.rustflags)
+    assert {target: flags for target, flags in told.items() if target.endswith("musl")} == {
+        "x86_64-unknown-linux-musl": ("-Ctarget-feature=+aes",),
+        "aarch64-unknown-linux-musl": ("-Ctarget-feature=+lse",),
+    }
+
+
+@needs_cargo
+def test_what_the_compiler_says_of_a_target_is_known(tmp_path):
+    """All that `rustc --print cfg` says of this machine's target holds, but for what a nightly compiler adds."""
+    said = subprocess.run(["rustc", "--print", "cfg"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(said) > 10
+    assert [each for each in said if not cargo_config.holds(f"cfg({each})", GNU)] == []
+
+
 def test_configuration_of_a_member_counts_before_that_of_its_workspace_and_lists_are_joined(tmp_path):
     root = write(tmp_path, {"Cargo.toml": '[workspace]\nmembers = ["agent"]\n', "Cargo.lock": LOCK.format("agent")})
     write(root, {CONFIG: '[build]\nrustflags = ["--cfg", "low"]\njobs = 1\n'})
@@ -94,6 +114,27 @@ def test_flags_that_contradict_a_profile_are_refused_with_both_sources(tmp_path,
     with pytest.raises(LabError, match=re.escape(said)):
         lab_toml.refuse(app, [matrix.cell("debian", profile, "system")])
     lab_toml.refuse(app, [matrix.cell("debian", "baseline", "system"), matrix.cell("debian", "lto-fat", "system")])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (CONFIG, "build = 3\n", "config.toml: 'build' is no table"),
+        (CONFIG, "[build]\nrustflags = 3\n", "rustflags in the cargo configuration: 3 is neither"),
+        (CONFIG, "[build]\nrustflags = [3]\n", r"rustflags in the cargo configuration: \[3\] is neither"),
+        (CONFIG, "include = 3\n", "config.toml: include: 3 is no other file"),
+        (CONFIG, 'include = ["config.toml"]\n', "config.toml: include: 'config.toml' is no other file"),
+        (CONFIG, "[target]\nx = 3\n", "config.toml: 'target' is no table"),
+        ("Cargo.toml", MANIFEST.format("a") + "[profile]\nrelease = 3\n", "Cargo.toml: 'profile' is no table"),
+        ("Cargo.toml", MANIFEST.format("a") + "[bin]\nname = 'a'\n", "Cargo.toml: 'bin' is no table"),
+        ("rust-toolchain.toml", "toolchain = 3\n", "rust-toolchain.toml: 'toolchain' is no table"),
+    ],
+)
+def test_what_cargo_could_not_read_is_one_line_with_the_file(tmp_path, name, text, said):
+    folder = crate(tmp_path, {name: text})
+    with pytest.raises(LabError, match=said):
+        list(cargo_config.entry_files(folder))
+        lab_toml.load(folder)
 
 
 def test_a_flag_that_takes_musl_out_of_the_program_is_named_before_the_build(tmp_path):

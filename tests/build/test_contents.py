@@ -285,4 +285,4 @@ class TestInContainers:
         app = lab_toml.load(folder)
         (built,) = builds([SCRATCH], app)
         row = smoke.measure_runs(built.image, app, tools)
-        assert "cannot make the folder data" in row.reason and row.reason.endswith(f"; {smoke.HELP}")
+        assert "cannot make the folder data" in row.reason and row.reason.endswith(f"; {smoke.FILES}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -13,7 +14,7 @@ from support.lab import TINY, forget
 
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.analysis.cells import cell_table
-from rustimg_lab.build import dockerfile, lab_toml, proposal
+from rustimg_lab.build import bake, dockerfile, lab_toml, proposal
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine, process, proxy, tools
@@ -113,6 +114,17 @@ def test_a_file_that_cannot_be_used_is_told_with_the_key(tmp_path, text, said):
     with pytest.raises(LabError) as told:
         lab_toml.load(folder)
     assert str(told.value).startswith(str(folder / "lab.toml")) and said in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["_app_", "a___b", "App-", "a-_b", "MyApp", "my_app"])
+def test_a_name_that_cargo_allows_is_that_of_an_image_too(name):
+    # The grammar of github.com/distribution/reference, in which an engine reads the name.
+    part = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+    assert lab_toml._NAME.fullmatch(name)
+    assert re.fullmatch(rf"{part}/{part}:\S+", bake.image_name(name, "scratch-optimized-system"))
+    assert re.fullmatch(rf"{part}/{part}", client.repository(f"{name}-before"))  # as of `./lab check --before`
+    assert bake.image_name("MyApp", "a").endswith("/myapp:a")
+    assert bake.image_name("_a", "a") != bake.image_name("a_", "a")
 
 
 def test_what_is_missing_is_told_with_what_makes_it(tmp_path):
@@ -392,18 +404,18 @@ def test_an_own_app_is_built_checked_reported_and_chosen(lab, own_run):
     ],
     ids=["library", "msrv", "source"],
 )  # fmt: skip
-def test_a_crate_that_cannot_be_built_is_a_row_with_what_may_help(lab, own_run, files, said):
+def test_a_crate_that_cannot_be_built_is_a_row_with_what_may_help(pageless, own_run, files, said):
     folder, name = own_run
     crate(folder, lab_toml='binary = "tiny"\n', **files)
-    done, cells = call(lab, folder, name, "--profiles", "baseline")
+    done, cells = call(pageless, folder, name, "--profiles", "baseline")
     assert done.returncode == 1 and said in cells["baseline"]["reason"]
 
 
 @pytest.mark.engine
-def test_a_program_that_does_not_print_what_it_should_has_no_size(lab, own_run):
+def test_a_program_that_does_not_print_what_it_should_has_no_size(pageless, own_run):
     folder, name = own_run
     crate(folder, lab_toml='binary = "tiny"\n[check]\nprints = "answer 43"\n')
-    done, cells = call(lab, folder, name, "--profiles", "baseline")
+    done, cells = call(pageless, folder, name, "--profiles", "baseline")
     assert done.returncode == 1
     assert cells["baseline"]["reason"] == "did not print 'answer 43': answer 42"
 
@@ -417,16 +429,16 @@ def own_server(own_run):
 
 
 @pytest.mark.engine
-def test_an_own_server_is_built_asked_and_measured(lab, own_server, images, tmp_path):
+def test_an_own_server_is_built_asked_and_measured(pageless, own_server, images, tmp_path):
     folder, name = own_server
     cells = ["--app", str(folder), "--run", name, "--bases", "scratch", "--profiles", "optimized"]
-    done = lab("run", *cells, "--blocks", "2")
+    done = pageless("run", *cells, "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     run = runs.load(name)
     found = comparison.of_study(run, comparison.find_study(run, "throughput", workload="own"))
     assert set(found["cell"]) == {"scratch-optimized-mimalloc", "scratch-optimized-system~twin"}
     assert found["pairs"].eq(2).all()
-    done = lab("measure", *cells, "--study", "startup", "--blocks", "2")
+    done = pageless("measure", *cells, "--study", "startup", "--blocks", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     chosen = recommendation.choose(runs.load(name), recommendation.Wishes(weights={"cpu": 1.0}))
     assert chosen.table[["transfer", "startup", "cpu"]].notna().all().all()
@@ -454,11 +466,11 @@ def built_again_from_its_record(folder: Path, name: str, images: dict, tmp_path:
 
 
 @pytest.mark.engine
-def test_a_server_that_listens_elsewhere_is_a_row_with_its_last_words(lab, own_server):
+def test_a_server_that_listens_elsewhere_is_a_row_with_its_last_words(pageless, own_server):
     folder, name = own_server
     told = (folder / lab_toml.FILE).read_text()
     (folder / lab_toml.FILE).write_text(told.replace("ANSWERS_ON", "ANSWER_ON"))
-    done, cells = call(lab, folder, name, "--profiles", "baseline", "--blocks", "2")
+    done, cells = call(pageless, folder, name, "--profiles", "baseline", "--blocks", "2")
     assert done.returncode == 1
     assert cells["baseline"]["reason"].startswith("no answer within 20 s; it listens on 127.0.0.1 port ")
     assert (

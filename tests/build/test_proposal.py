@@ -79,10 +79,63 @@ def test_what_only_tests_and_benches_have_is_not_the_programs(tmp_path):
     own = "#[global_allocator]\nstatic A: std::alloc::System = std::alloc::System;\nfn main() {}\n"
     manifest = MANIFEST.format("a") + '[[bench]]\nname = "b"\npath = "src/bench.rs"\nharness = false\n'
     files = {"Cargo.toml": manifest, "src/bench.rs": own, "tests/t.rs": own, "tests/common/more.rs": own}
-    main = 'fn main() { std::fs::read("page.html"); match name { "deny.toml" => 1, _ => 2 } }\n'  # a table of names
-    folder = crate(tmp_path, files | {"src/main.rs": main, "page.html": "", "deny.toml": ""})
+    known = 'let icons = [ ("deny.toml", 1), ]; Arg::new("flag"); match name { "deny.toml" => 1, _ => 2 }'
+    main = f'fn main() {{ std::fs::read("page.html"); {known} }}\n'  # tables of names, and a flag
+    folder = crate(tmp_path, files | {"src/main.rs": main, "page.html": "", "deny.toml": "", "flag/a": ""})
     told = init(folder)[0]
     assert "own_allocator" not in told and told["files"] == {"page.html": "page.html"}
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        'fn main() { let here = std::env::current_dir().unwrap(); here.join("read"); }\n',
+        'const FROM: &str = "read";\nstatic TO: &\'static str = "other";\n',
+        'fn main() { std::env::var("FROM").unwrap_or_else(|_| "read".into()); }\n',
+        'fn main() { std::env::var("FROM").unwrap_or_else(|_| "./read/a.toml".into()); }\n',
+        '#[derive(Parser)]\nstruct O { #[arg(long, default_value = "read/a.toml")] from: PathBuf }\n',
+    ],
+)
+def test_a_folder_that_a_program_reads_is_proposed_however_its_sources_name_it(tmp_path, sources):
+    folder = crate(tmp_path, {"src/main.rs": sources, "read/a.toml": "", "unread/a.toml": ""})
+    assert init(folder)[0]["files"] == {"read": "read"}
+
+
+SCRIPT = 'fn main() { let said = std::process::Command::new("%s").arg("x").output(); }\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "files", "asks"),
+    [
+        ("", {"build.rs": SCRIPT % "git"}, True),
+        ("", {"build.rs": 'fn main() { println!("cargo:rerun-if-changed=.git/HEAD"); }\n'}, True),
+        ("", {"src/main.rs": "fn main() { println!(git_version::git_version!()); }\n"}, True),
+        ('[build-dependencies]\nvergen-gitcl = "1"\n', {}, True),
+        ('[build-dependencies]\nvergen = { version = "8", features = ["build", "git"] }\n', {}, True),
+        ('[build-dependencies]\nvergen = { version = "8", features = ["build"] }\n', {}, False),
+        ('[dev-dependencies]\nshadow-rs = "1"\n', {}, False),
+        ("", {"src/main.rs": SCRIPT % "git"}, False),  # when it runs
+    ],
+)
+def test_a_build_that_asks_git_gets_the_repository(tmp_path, more, files, asks):
+    folder = crate(tmp_path / "own", {"Cargo.toml": MANIFEST.format("a") + more} | files)
+    told, notes = init(folder)
+    assert "git" not in told and any("its build asks git" in note for note in notes) == asks
+    (folder.parent / ".git").mkdir()
+    way = f'context = ".." and git = true send it that of {folder.parent}'
+    assert any(note.endswith(way) for note in init(folder)[1]) == asks
+    (folder / ".git").mkdir()
+    told, notes = init(folder)
+    assert told.get("git", False) == asks and told["packages"] == [] and not any("asks git" in note for note in notes)
+
+
+def test_a_manifest_for_a_nightly_compiler_is_read(tmp_path):
+    manifest = 'cargo-features = ["codegen-backend"]\n' + MANIFEST.format("a")
+    assert init(crate(tmp_path, {"Cargo.toml": manifest}))[0]["binary"] == "a"
+
+
+def test_what_a_build_script_calls_is_a_package_of_the_build(tmp_path):
+    assert init(crate(tmp_path, {"build.rs": SCRIPT % "python3"}))[0]["packages"] == ["python3"]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +168,7 @@ CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.
         ('fn listen() { pargs.opt_value_from_str("--port"); let db = "--db-port"; }\n', {}, ["--port", "{port}"]),
         ('fn listen() { var("DB_PORT"); var("HTTP_PORT"); var("REDIS_ADDR"); var("BIND_ADDR"); var("LISTEN_FD"); }\n',
          {"HTTP_PORT": "{port}", "BIND_ADDR": "{host}"}, []),
+        ('fn listen() { "--console-address"; "--prometheus-port"; "--port"; }\n', {}, ["--port", "{port}"]),
     ],
 )  # fmt: skip
 def test_variables_or_flags_of_a_servers_address_are_proposed(tmp_path, sources, environment, arguments):
@@ -166,6 +220,25 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
     told, notes = init(crate(tmp_path, {"Cargo.toml": dependencies(*names), "src/main.rs": text}))
     assert told["check"]["arguments"] == arguments and "serve" not in told
     assert (notes == ["it asks over TLS: take `--with ca-certificates`, and a check that fetches"]) == noted
+
+
+@pytest.mark.parametrize(
+    ("sources", "noted"),
+    [
+        ("use chrono::Local;\nfn now() { Local::now(); }", "--with tzdata"),
+        ("fn now() { jiff::Zoned::now(); }", "--with tzdata"),
+        ("fn now() { chrono::Utc::now(); }", ""),
+        ("fn f() { let path = std::env::temp_dir(); }", "--with tmp"),
+        ("use tempfile::NamedTempFile;", "--with tmp"),
+        ('use std::process::{self, Command};\nfn f() { Command::new("git").arg("log"); }', "call git when it runs"),
+        ('async fn f() { tokio::process::Command::new("ffmpeg").spawn(); }', "call ffmpeg when it runs"),
+        ('use std::process::Command;\nfn f() { Command::new("cmd"); Command::new("a"); }', ""),
+        ('use clap::Command;\nfn f() { Command::new("tool").get_matches(); }', ""),
+    ],
+)
+def test_what_a_program_looks_for_in_its_image_is_told(tmp_path, sources, noted):
+    _, notes = init(crate(tmp_path, {"src/main.rs": f"{sources}\nfn main() {{}}\n"}))
+    assert len(notes) == bool(noted) and all(noted in each for each in notes)
 
 
 def test_variables_that_sources_read_when_compiled_are_named(tmp_path):

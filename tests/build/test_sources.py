@@ -1,6 +1,7 @@
 """Any source tree: what builds get of it, and what is said of what they do not get."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -33,6 +34,25 @@ def test_what_dockerignore_names_and_what_is_no_source_is_left_out(tmp_path):
     ]  # fmt: skip
     copied = sources.copy(folder, tmp_path.with_name("work"))
     assert sent(copied) == sent(folder) and (copied / "out").readlink() == Path("/etc")
+
+
+def test_links_in_a_circle_and_files_that_an_editor_has_removed_meanwhile_stop_nothing(tmp_path, monkeypatch):
+    folder, walk = crate(tmp_path / "a", {"src/kept.rs": "", "src/.gone.swp": "", "old/gone.rs": ""}), sources.walk
+    (folder / "circle").symlink_to("circle")
+    (folder / "self").symlink_to(".")
+    assert not sources.leads_out(folder, Path("circle")) and not sources.leads_out(folder, Path("self"))
+    assert sources.why_missing(folder, Path("circle/a.rs")) == ""
+
+    def walked(*about: object) -> list[Path]:
+        found = list(walk(*about))
+        (folder / "src" / ".gone.swp").unlink()
+        shutil.rmtree(folder / "old")
+        return found
+
+    monkeypatch.setattr(sources, "walk", walked)
+    copied = sources.copy(folder, tmp_path / "work")
+    assert (copied / "circle").readlink() == Path("circle") and (copied / "src" / "kept.rs").is_file()
+    assert not list(copied.rglob("*gone*"))
 
 
 @pytest.mark.parametrize("name", ["Cargo.lock", "Cargo.toml", ".cargo/config.toml"])

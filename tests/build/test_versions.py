@@ -1,5 +1,6 @@
 """The version before of an app: of a real git repository, and of a folder."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -46,15 +47,33 @@ def test_a_revision_is_checked_out_whole_and_removed_and_the_repository_is_left_
         assert (before.package, before.date) == (app.package, app.date)
         assert (folder / "lab.toml").read_text() == (TINY / "lab.toml").read_text()  # of now: the revision has none
         assert not (before.directory / ".git").exists()
-    assert not folder.exists() and work_folders() == []
+    assert not folder.exists() and work_folders(os.getpid()) == []
     assert process.run(["git", "status", "--porcelain"], cwd=crate) == status
     assert process.run(["git", "worktree", "list"], cwd=crate).count("\n") == 1
+
+
+def test_a_hook_of_another_repository_and_a_users_own_git_settings_change_nothing(crate, tmp_path, monkeypatch):
+    """As where a hook calls the lab, and where signatures are shown with each commit."""
+    process.run(["git", "init", "--quiet", str(tmp_path / "another")])
+    process.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")])
+    settings = {"log.showSignature": "true", "gpg.format": "ssh", "user.signingKey": f"{tmp_path}/key.pub"}
+    for name, value in (settings | {"commit.gpgSign": "true"}).items():
+        process.run(["git", "config", name, value], cwd=crate)
+    (crate / "data.txt").write_text("signed\n")
+    commit(crate, "third")
+    app = lab_toml.load(crate)
+    assert str(app.date) in process.run(["git", "log", "-1", "--format=%ct"], cwd=crate)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another" / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "another"))
+    assert lab_toml.load(crate).date == app.date
+    with versions.before(app, "HEAD~1") as before:
+        assert (before.directory / before.at / "data.txt").read_text() == "as it is\n"
 
 
 def test_an_interrupt_leaves_no_version_behind(crate):
     with pytest.raises(KeyboardInterrupt), versions.before(lab_toml.load(crate), "main"):
         raise KeyboardInterrupt
-    assert work_folders() == []
+    assert work_folders(os.getpid()) == []
 
 
 def test_a_folder_is_taken_as_it_is(crate, tmp_path):

@@ -1,6 +1,7 @@
 """What a user types and gets back, without an engine."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.cli import main
 from rustimg_lab.model import matrix, metrics, probes, studies
 from rustimg_lab.paths import MYIP, ROOT
-from rustimg_lab.report import views
+from rustimg_lab.report import summary, views
 from rustimg_lab.store import runs
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
@@ -183,6 +184,13 @@ def test_bash_completes_the_launcher():
     assert done.stdout.splitlines() == ["complete -o nosort -F _lab_completion lab", "static"], done.stderr
 
 
+def test_packages_of_another_python_do_not_reach_the_launchers(tmp_path):
+    (tmp_path / "click.py").write_text("raise ImportError")
+    other = {"PYTHONPATH": str(tmp_path), "PYTHONHOME": str(tmp_path)}
+    done = subprocess.run([ROOT / "lab", "--help"], env={**os.environ, **other}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and "lab [OPTIONS] COMMAND" in done.stdout
+
+
 @pytest.mark.parametrize(("flags", "picked"), [([], "scratch-"), (["--shell"], "")])
 def test_a_cell_is_chosen_with_its_dockerfile(flags, picked, lab):
     done = lab("choose", "--max-transfer", "3MB", *flags, **NO_ENGINE)
@@ -192,6 +200,15 @@ def test_a_cell_is_chosen_with_its_dockerfile(flags, picked, lab):
     if found:
         assert found[1].startswith(picked)
         assert done.stdout.partition("--- Dockerfile\n")[2] == runs.dockerfile("recorded/service", found[1])
+
+
+def test_a_choice_without_constraints_is_what_the_page_of_the_run_begins_with(lab):
+    first = summary.best({"recorded/service": runs.load("recorded/service")})[0]
+    done = lab("choose", **NO_ENGINE)
+    assert done.returncode == 0 and f"\nSelected: {first.cell}: " in done.stdout
+    assert "at least 95% of the best throughput; no unstable flags" in done.stdout
+    smallest = lab("choose", "--weights", "transfer=1", **NO_ENGINE)
+    assert "\nConstraints: none. " in smallest.stdout and f"Selected: {first.cell}: " not in smallest.stdout
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM], ids=lambda sign: sign.name)

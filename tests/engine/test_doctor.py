@@ -12,6 +12,7 @@ on_debian = pytest.mark.skipif(not shutil.which("apt-get"), reason="no apt here"
 
 
 @on_debian
+@pytest.mark.slow
 def test_buildx_and_the_registry_are_fetched_without_touching_the_system(state):
     """On a new machine: apt itself checks the signatures, and the packages are unpacked below the clone."""
     sources = process.run(["sh", "-c", "cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null; true"])

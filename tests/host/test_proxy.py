@@ -160,13 +160,16 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
                "--profiles", "baseline", "--allocators", "system,mimalloc"]  # fmt: skip
     with forward_proxy.serve(USER, PASSWORD, {}) as own:
         environment = {**os.environ, **variables, **through(own.address)}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+        begun = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        out, err = begun.communicate(timeout=900)
     app = lab_toml.load(tiny.directory)
     cells = matrix.grid(["scratch"], ["baseline"], ["system", "mimalloc"])
     image = bake.image_tag(cells[0], app)
     try:
-        assert done.returncode == 1, done.stderr  # a tiny crate does no client's job
-        assert "failed to run custom build command" in done.stderr
+        assert begun.returncode == 1, err  # a tiny crate does no client's job
+        assert "failed to run custom build command" in err
         assert own.refused == 0
         debian = {name for name in own.passed if "debian" in name or "deb" in name.split(".")}
         assert debian and set(own.passed) - debian, own.passed  # apt's, and cargo's
@@ -176,11 +179,11 @@ def test_apt_and_cargo_go_through_the_proxy_and_the_canaries_are_nowhere(images,
         assert "HTTPS_PROXY=[proxy]" in logs and "failed by way of [proxy]" in logs
         written = [path for folder in (RUNS / run, REPORTS / run) for path in folder.rglob("*") if path.is_file()]
         assert {"rows.jsonl", "environment.json", "report.html"} <= {path.name for path in written}
-        left = [path for folder in work_folders() for path in folder.rglob("*") if path.is_file()]
-        for path in written + left:
+        assert work_folders(begun.pid) == []
+        for path in written:
             text = path.read_text(errors="replace")
             assert CANARY not in text and LOGIN not in text, path
-        assert CANARY not in done.stdout + done.stderr
+        assert CANARY not in out + err
         assert CANARY not in str(client.connect().images.get(image).history())
         assert CANARY not in str(client.connect().images.get(image).attrs)
         assert CANARY.encode() not in saved(image) and LOGIN.encode() not in saved(image)

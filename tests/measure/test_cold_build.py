@@ -47,8 +47,8 @@ def test_every_build_is_from_cold_and_has_its_page(study):
 
 
 @pytest.mark.engine
-def test_the_same_call_builds_nothing_again_and_leaves_no_container(study, lab):
-    adds_nothing(lab, NAME, MEASURE)
+def test_the_same_call_builds_nothing_again_and_leaves_no_container(study, pageless):
+    adds_nothing(pageless, NAME, MEASURE)
 
 
 @pytest.mark.engine

@@ -38,6 +38,8 @@ from rustimg_lab.report import plots, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
+pytestmark = pytest.mark.slow
+
 NAME = "test-deploy"
 MEASURE = ("measure", "--study", "deploy", "--run", NAME, "--bases", "scratch,distroless", "--blocks", "2")
 
@@ -85,8 +87,8 @@ def test_a_slow_line_takes_its_time_and_no_more(study):
 
 @as_root
 @pytest.mark.engine
-def test_the_same_call_measures_nothing_again_and_leaves_nothing(study, lab):
-    adds_nothing(lab, NAME, MEASURE)
+def test_the_same_call_measures_nothing_again_and_leaves_nothing(study, pageless):
+    adds_nothing(pageless, NAME, MEASURE)
     assert not list(cold_engine.NAMESPACES.glob(f"rustimg-lab-elsewhere-{client.lab_id()}-*"))
 
 
@@ -289,6 +291,17 @@ def test_the_cold_engine_is_the_machines_own_and_empty(machine):
 
 @as_root
 @pytest.mark.engine
+def test_a_clone_may_be_in_a_folder_with_a_long_name(tmp_path, monkeypatch):
+    """Longer than the path of a socket may be."""
+    (long := tmp_path / ("x" * 100)).mkdir()
+    monkeypatch.setattr(process, "STATE", long)
+    with local_registry.serve() as own, cold_engine.start(own.address) as far:
+        assert far.client.ping()
+    assert list(long.iterdir()) == []
+
+
+@as_root
+@pytest.mark.engine
 def test_a_containerd_of_the_machines_is_not_the_cold_engines(tmp_path, images):
     """Where one listens at its usual place, an engine uses it, and would find the machine's images in it."""
     script = """
@@ -301,7 +314,8 @@ def test_a_containerd_of_the_machines_is_not_the_cold_engines(tmp_path, images):
 from pathlib import Path
 from rustimg_lab.engine import cold_engine, local_registry
 with local_registry.serve() as own, cold_engine.start(own.address) as far:
-    print(len(list(Path(far.client.info()["DockerRootDir"]).parent.glob("exec/containerd/containerd.pid"))))
+    engine = (Path(far.client.info()["DockerRootDir"]).parent / "engine.pid").read_text()
+    print(len(list(Path(f"/proc/{engine}/root/run/containerd/exec/containerd").glob("containerd.pid"))))
 """
     command = ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path, sys.executable, code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -40,8 +40,8 @@ def test_all_layouts_of_a_cell_are_in_the_same_blocks_and_rows_have_their_seeds(
 
 
 @pytest.mark.engine
-def test_the_same_call_measures_nothing_again(study, lab):
-    adds_nothing(lab, NAME, MEASURE)
+def test_the_same_call_measures_nothing_again(study, pageless):
+    adds_nothing(pageless, NAME, MEASURE)
 
 
 @pytest.mark.parametrize(

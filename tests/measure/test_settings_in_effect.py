@@ -25,10 +25,10 @@ MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--allocators", ",".j
 
 
 @pytest.fixture(scope="module")
-def study(lab):
+def study(pageless):
     """A short study of throughput with one worker and with two, and one of memory a second after the load."""
-    with measured(lab, NAME, MEASURE) as done:
-        rested = lab(*MEASURE, "--study", "rest", "--rest", "1")
+    with measured(pageless, NAME, MEASURE) as done:
+        rested = pageless(*MEASURE, "--study", "rest", "--rest", "1")
         assert rested.returncode == 0, rested.stderr
         yield done
 

@@ -48,6 +48,11 @@ def script(images):
         ("exit 0", "root", "runs as 'root', not as user 10001"),
         ("echo no luck; exit 3", "10001:10001", "exit code 3; no luck"),
         ("echo 127.0.0.1", "10001:10001", "printed '127.0.0.1', the server had answered"),
+        (
+            "yes a line of what it found | head -c 9000000",
+            "10001:10001",
+            "printed more than 8 MiB; [check] in lab.toml",
+        ),
     ],
 )
 def test_an_image_that_does_not_do_its_job(text, user, reason, script, app, tools):
@@ -118,6 +123,11 @@ ELSEWHERE = "no answer within 2 s; it listens on {}, and must on 0.0.0.0 port 20
 )  # fmt: skip
 def test_a_server_that_is_not_reached_or_asked_rightly_says_so(kind, serve, said, kinds, tools):
     assert said in smoke.why_not(kinds, served(kind, **serve), tools, **MEMORY)
+
+
+def test_a_server_that_asks_for_an_address_that_no_container_has_is_told_where_to_listen(kinds, tools):
+    row = smoke.measure_runs(kinds, served("absent"), tools)
+    assert not row.ok and row.reason.endswith(f"; {smoke.LISTENS}")
 
 
 def treatment(image: str) -> Treatment:

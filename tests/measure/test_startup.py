@@ -61,8 +61,8 @@ def test_the_first_byte_is_looked_for_every_millisecond_or_more_often(study):
     assert values("startup-server", "longest_poll_s").median() < 0.001
 
 
-def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab):
-    adds_nothing(lab, NAME, MEASURE)
+def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, pageless):
+    adds_nothing(pageless, NAME, MEASURE)
 
 
 @pytest.fixture

@@ -71,14 +71,18 @@ def image_of(images):
 
 
 def test_musl_malloc_costs_more_cpu_time_than_jemalloc(study):
-    """How much more hangs on the machine: 0.36 times on one of AMD's, 0.59 on one of Intel's."""
+    """How much more depends on the machine: 0.36 times on one of AMD's, 0.59 on one of Intel's."""
     run = runs.load(NAME)
     name = comparison.find_study(run, "throughput", workload="batch", workers=1)
     found = comparison.of_study(run, name, "cpu_us_per_request").set_index("cell")
     jemalloc = found.loc["scratch-optimized-jemalloc"]
     assert jemalloc["pairs"] == 6 and jemalloc["high"] < 0.8 and jemalloc["verdict"] == "faster"
-    requests = comparison.of_study(run, name, "requests_per_s").set_index("cell")
-    assert requests.loc["scratch-optimized-jemalloc", "low"] > 1
+    # Other work on the machine, such as the tests beside, takes requests away and adds none: the best trials differ
+    # where the interval of six blocks is too wide to show it.
+    requests = comparison.samples(run, name, "requests_per_s").groupby("cell")["value"]
+    best = requests.max()
+    assert requests.size().eq(6).all()
+    assert best["scratch-optimized-jemalloc"] > 1.25 * best["scratch-optimized-system"]
     assert (REPORTS / NAME / "report.html").exists()
 
 
@@ -103,8 +107,8 @@ def test_the_plan_is_recorded_and_every_trial_has_its_rows(study):
     assert own[own["is_warmup"]]["metric"].eq("requests_per_s").all() and own["is_warmup"].sum() == 18
 
 
-def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, lab):
-    adds_nothing(lab, NAME, (*MEASURE, "--blocks", "6"))
+def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, pageless):
+    adds_nothing(pageless, NAME, (*MEASURE, "--blocks", "6"))
 
 
 def test_a_lab_that_is_killed_in_mid_study_goes_on_with_the_trial_that_was_in_flight(study):
@@ -148,9 +152,9 @@ def test_a_baseline_that_is_no_cell_of_the_study_is_refused(study, lab):
 
 
 @pytest.fixture(scope="module")
-def latency_study(study, lab):
+def latency_study(study, pageless):
     """A short study of latency in the same run: oha is compiled for it once."""
-    done = lab(*MEASURE, "--study", "latency", "--blocks", "2")
+    done = pageless(*MEASURE, "--study", "latency", "--blocks", "2")
     assert done.returncode == 0, done.stderr
     return done
 

@@ -232,6 +232,7 @@ with runs.open_run("a", {}) as run:
 """
 
 
+@pytest.mark.slow
 def test_a_lab_that_is_killed_at_any_moment_counts_no_trial_twice_and_loses_one_at_most(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     random_, kills = random.Random(20261124), 0

@@ -13,6 +13,8 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.pipeline import cluster
 from rustimg_lab.pipeline.cluster import Unit
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):

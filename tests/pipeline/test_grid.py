@@ -16,7 +16,6 @@ from rustimg_lab.analysis import cells, comparison
 from rustimg_lab.build import bake, lab_toml
 from rustimg_lab.engine import client, local_registry
 from rustimg_lab.engine.images import find_image, split_host
-from rustimg_lab.host import machine
 from rustimg_lab.model import matrix
 from rustimg_lab.model.bases import everything
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
@@ -135,7 +134,7 @@ def other_run():
     forget("test-other")
 
 
-def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other_run, tmp_path):
+def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, pageless, other_run, tmp_path):
     archive = rootfs(tmp_path / "other-alpine.tar.gz")
     done = lab("run", "--run", other_run, "--blocks", "0", "--base", f"alpine={archive}")
     assert done.returncode == 0, done.stderr
@@ -153,12 +152,12 @@ def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, other
     assert "alpine (substitute)" not in page and "Test Linux v1.2 (1.2.3)" in page
 
     rows = (RUNS / other_run / "rows.jsonl").read_text()
-    again = lab("run", "--run", other_run, "--blocks", "0")  # without saying so: it goes on with what it began with
+    again = pageless("run", "--run", other_run, "--blocks", "0")  # it goes on with the base that it began with
     assert again.returncode == 0, again.stderr
     assert (RUNS / other_run / "rows.jsonl").read_text() == rows
 
 
-def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, images, lab, other_run):
+def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, images, pageless, other_run):
     """As a mirror has the official images; what is in this one are the bases of packages, and they say so."""
     api = client.connect().images
     with local_registry.serve() as own:
@@ -171,7 +170,7 @@ def test_bases_and_builder_from_a_registry_give_the_eight_rows_too(article_run, 
                 assert not [e for e in api.push(repository, tag, stream=True, decode=True) if "error" in e]
             finally:
                 api.remove(f"{repository}:{tag}", noprune=True)
-        done = lab("run", "--run", other_run, "--blocks", "0", "--registry", own.address)
+        done = pageless("run", "--run", other_run, "--blocks", "0", "--registry", own.address)
     try:
         assert done.returncode == 0, done.stderr
         run = runs.load(other_run)
@@ -266,7 +265,7 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     slow = tiny.directory / "build.rs"
     slow.write_text(f'fn main() {{ std::process::Command::new("{SLEEP[0]}").arg("{SLEEP[1]}").status().unwrap(); }}')
     process = start("--bases", "scratch,debian", "--allocators", "system")
-    at_once = min(2, machine.parallel_builds())
+    at_once = min(2, client.parallel_builds())
     assert wait_for(lambda: len(_sleeping()) == at_once, 120), "cargo did not come as far as the build script"
     process.send_signal(sign)
     out, err = process.communicate(timeout=60)
@@ -280,12 +279,12 @@ def test_a_lab_that_is_ended_in_the_middle_of_a_build_leaves_nothing_and_goes_on
     assert not rows.exists() or all(json.loads(line) for line in rows.read_text().splitlines())
 
     slow.write_text("fn main() {}")
-    process = start("--bases", "scratch,debian", "--allocators", "system")
-    _, err = process.communicate(timeout=600)
-    assert process.returncode == 1, err  # both are built, and do not do a client's job
+    again = start("--bases", "scratch,debian", "--allocators", "system")
+    _, err = again.communicate(timeout=600)
+    assert again.returncode == 1, err  # both are built, and do not do a client's job
     table = cells.cell_table(runs.load(name))
     assert table["binary_sha256"].notna().all() and runs.load(name).broken == ()
-    assert work_folders() == []
+    assert work_folders(process.pid) == work_folders(again.pid) == []
 
 
 def _bakes(pid: int) -> list[str]:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.lab import forget, ours, work_folders
+from support.lab import forget, ours
 
 from rustimg_lab.engine import client
 from rustimg_lab.host import process
@@ -89,4 +89,4 @@ def test_equal_sources_pass_and_a_slower_and_larger_program_fails_with_its_crate
     assert more.returncode == 1 and told and float(told[2]) > 0, more.stdout + more.stderr
     cells = runs.load(f"{NAME}-slower").rows.query("study == 'throughput-own-1w-16c'")["cell"].unique()
     assert {cell.removeprefix("scratch-optimized-system") for cell in cells} == {"", BEFORE, f"{BEFORE}~twin"}
-    assert ours() == [] and work_folders() == []
+    assert ours() == []

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from support.lab import derived, forget, ours, wait_for, work_folders
+from support.lab import derived, forget, ours, wait_for
 
 from rustimg_lab.analysis import robustness
 from rustimg_lab.build import lab_toml
@@ -228,4 +228,3 @@ def test_no_container_asks_for_more_than_it_needs(recorded, least_privilege):
 def test_nothing_is_left_of_a_probe(recorded):
     # A killed lab of the tests beside these has a moment to be cleaned up after.
     assert wait_for(lambda: not ours(), 60)
-    assert not work_folders()

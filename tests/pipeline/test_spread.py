@@ -2,7 +2,6 @@
 
 import io
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,17 +11,20 @@ import uuid
 
 import pytest
 from support import dask, engines
-from support.lab import TINY, forget
+from support.lab import TINY, forget, passing_tiny
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
-from rustimg_lab.engine import client, images
+from rustimg_lab.engine import client, images, local_registry
+from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import MYIP, RUNS
 from rustimg_lab.pipeline import machines, session, worker
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
+
+pytestmark = pytest.mark.slow
 
 CELL = matrix.cell("scratch", "baseline", "system")
 
@@ -39,11 +41,15 @@ def run():
 
 @pytest.fixture
 def app(tmp_path):
-    """The tiny crate, with a check that it passes."""
-    shutil.copytree(TINY, tmp_path / "app", ignore=shutil.ignore_patterns("target"))
-    text = (TINY / "lab.toml").read_text().partition("# It prints no address")[0]
-    (tmp_path / "app" / "lab.toml").write_text(f'{text}\n[check]\nprints = "answer 42"\n')
-    return tmp_path / "app"
+    return passing_tiny(tmp_path / "app")
+
+
+@pytest.fixture
+def made(run, tmp_path):
+    """An image of one file, which no other has."""
+    with tarfile.open(tmp_path / "rootfs.tar", "w") as archive:
+        files.add_file(archive, "program", io.BytesIO(run.encode()))
+    return images.import_rootfs(tmp_path / "rootfs.tar", 10_000, "test-moved", run, [])
 
 
 def spread(run: str) -> machines.Spread:
@@ -161,7 +167,7 @@ def test_workers_without_engine_or_of_another_lab_are_left_out_in_one_line_each(
 
 @pytest.mark.engine
 @pytest.mark.builds
-def test_a_grid_is_spread_over_two_workers_and_the_same_call_adds_nothing(lab, run, app, tmp_path):
+def test_a_grid_is_spread_over_two_workers_and_the_same_call_adds_nothing(lab, pageless, run, app, tmp_path):
     options = ["--app", str(app), "--run", run, "--bases", "scratch", "--profiles", "baseline,opt-s"]
     options += ["--allocators", "system"]
     with (
@@ -173,7 +179,7 @@ def test_a_grid_is_spread_over_two_workers_and_the_same_call_adds_nothing(lab, r
         done = lab("run", *options, "--scheduler", address)
         assert done.returncode == 0, done.stdout + done.stderr
         rows = [path.read_bytes() for path in runs.files(run)]
-        again = lab("run", *options, "--scheduler", address)
+        again = pageless("run", *options, "--scheduler", address)
     assert again.returncode == 0 and [path.read_bytes() for path in runs.files(run)] == rows
     data = runs.load(run)
     works = data.rows[data.rows["metric"] == metrics.RUNS]
@@ -186,10 +192,7 @@ def test_a_grid_is_spread_over_two_workers_and_the_same_call_adds_nothing(lab, r
 
 @pytest.mark.engine
 @pytest.mark.builds
-def test_an_image_of_another_machine_is_measured_without_a_build_and_clean_knows_it(run, tmp_path):
-    with tarfile.open(tmp_path / "rootfs.tar", "w") as archive:
-        files.add_file(archive, "program", io.BytesIO(run.encode()))
-    made = images.import_rootfs(tmp_path / "rootfs.tar", 10_000, "test-brought", "1", [])
+def test_an_image_of_another_machine_is_measured_without_a_build_and_clean_knows_it(run, made):
     brought = worker.bring(run, CELL.slug, worker.save(made.id))
     assert worker.find(brought) == brought and worker.find(f"{run}:none") == ""
     assert images.contents_digest(brought) == images.contents_digest(made.id)
@@ -204,9 +207,27 @@ def test_an_image_of_another_machine_is_measured_without_a_build_and_clean_knows
 
 
 @pytest.mark.engine
+@pytest.mark.builds
+def test_an_image_goes_through_a_registry_by_digest(run, made):
+    contents, own = images.contents_digest(made.id), f"{client.repository(run)}:{CELL.slug}"
+    with local_registry.serve() as registry:
+        reference = worker.push(made.id, repository := f"{registry.address}/team/lab")
+        assert reference.startswith(f"{repository}@sha256:") and images.inspect(made.id).names == tuple(made.tags)
+        client.connect().images.remove(made.tags[0])
+        assert not worker.find(made.id)
+        pulled = worker.pull(run, CELL.slug, reference)
+    assert images.contents_digest(pulled) == contents and images.inspect(pulled).names == (own,)
+    with pytest.raises(LabError, match=r"^the registry at 127\.0\.0\.1:1 did not take an image: [^\n]+$"):
+        worker.push(pulled, "127.0.0.1:1/team/lab")
+    assert images.inspect(pulled).names == (own,)
+    client.connect().images.remove(own)
+
+
+@pytest.mark.engine
 @pytest.mark.engines
 def test_two_engines_share_a_grid_and_a_study_and_one_that_is_killed_leaves_the_rest(lab, run, tmp_path):
     """A server that compiles in seconds, on the machine's engine and on one in a namespace, killed in the middle."""
+    engines.check()
     options = ["--app", str(TINY.with_name("server")), "--run", run, "--bases", "scratch", "--profiles", "baseline"]
     study = ["measure", *options, "--study", "throughput", "--workers", "1", "--seconds", "2", "--warmup", "1"]
     with (
@@ -222,21 +243,23 @@ def test_two_engines_share_a_grid_and_a_study_and_one_that_is_killed_leaves_the_
         measured = lab(*study, "--blocks", "2", *to)
         assert measured.returncode == 0, measured.stdout + measured.stderr
         assert {name: _blocks(f"{run}@{name}") for name in ("alpha", "beta")} == {"alpha": 2, "beta": 2}
-        lines = measured.stdout.splitlines()
-        assert sum("gets the image of" in line for line in lines) == 2, measured.stdout  # each machine built one
         assert "could not be brought" not in measured.stdout
+        for name, at in (("alpha", client.connect()), ("beta", other.client())):  # each built one, and got one
+            brought = at.images.list(name=client.repository(f"{run}-{name}"))
+            assert len(brought) == 1, measured.stdout
         contents = [_contents(f"{run}@{name}") for name in ("alpha", "beta")]
-        assert contents[0] == contents[1] and len(contents[0]) == 3  # the A/A control is the third
+        assert contents[0] == contents[1] and contents[0]
         first = other.inside[1].removeprefix("--net=/proc/").partition("/")[0]
         threading.Timer(60, os.kill, (int(first), signal.SIGKILL)).start()
         broken = lab(*study, "--blocks", "12", *to)
     assert broken.returncode == 1 and "failed: beta: " in broken.stderr and "resumes the run" in broken.stderr
     assert _blocks(f"{run}@alpha") == 12 and 2 <= _blocks(f"{run}@beta") < 12
+    for image in client.connect().images.list(name=client.repository(f"{run}-alpha")):
+        client.connect().images.remove(image.id, force=True)
 
 
-def _contents(name: str) -> dict[str, str]:
-    (plan,) = runs.load(name).environment.studies.values()
-    return plan.contents
+def _contents(name: str) -> dict[str, dict[str, str]]:
+    return {study: plan.contents for study, plan in runs.load(name).environment.studies.items()}
 
 
 def _blocks(name: str) -> int:

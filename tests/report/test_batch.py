@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
 from rustimg_lab.report import batch
 from rustimg_lab.report import notebooks as report_notebooks
 from rustimg_lab.report.format import SENTINEL
+
+pytestmark = pytest.mark.slow
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 
@@ -79,6 +82,23 @@ def _grid(path: Path, *names: str) -> Path:
     return path
 
 
+def test_a_folder_for_temporary_files_may_have_a_long_name(tmp_path, monkeypatch):
+    """As on clusters and in CI jobs: a socket's path may not."""
+    (long := tmp_path / ("x" * 100)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setattr(report_notebooks, "REPORTS", tmp_path)
+    assert report_notebooks.execute("recorded/startup", "02_startup").cells
+    assert list(long.iterdir()) == []
+
+
+def test_a_style_of_the_users_own_does_not_reach_a_report(tmp_path, monkeypatch):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\n")
+    monkeypatch.setenv("MATPLOTLIBRC", str(tmp_path))
+    monkeypatch.setattr(report_notebooks, "REPORTS", tmp_path)
+    document = report_notebooks.execute("recorded/startup", "02_startup")
+    assert any("image/png" in each.get("data", {}) for cell in document.cells for each in cell.get("outputs", []))
+
+
 @pytest.mark.usefixtures("notebooks")
 def test_a_notebook_that_hangs_or_dies_is_named_and_the_rest_are_done(tmp_path):
     names = ["hangs", "dies", "stops", "01_sizes"]
@@ -118,6 +138,32 @@ def test_a_file_that_cannot_be_used_is_told_with_its_entry(tmp_path, text, said)
     with pytest.raises(LabError) as told:
         batch.read(file)
     assert said in str(told.value) and str(file) in str(told.value)
+
+
+OTHER_KERNEL = {"kernelspec": {"name": "my-venv", "language": "python", "display_name": "my venv"}}
+
+
+def test_a_notebook_is_executed_by_the_labs_python_whatever_kernel_it_was_saved_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_notebooks, "NOTEBOOKS", tmp_path)
+    cells = [nbformat.v4.new_code_cell('run_name = ""', metadata={"tags": ["parameters"]})]
+    cells.append(nbformat.v4.new_code_cell(f"import rustimg_lab; print({SENTINEL!r})"))
+    (tmp_path / "own.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook(cells=cells, metadata=OTHER_KERNEL)))
+    try:
+        document = report_notebooks.execute("recorded", "own")
+    finally:
+        (REPORTS / "recorded" / "own.ipynb").unlink(missing_ok=True)
+    assert document.cells[-1]["outputs"][0]["text"] == f"{SENTINEL}\n"
+
+
+NO_KERNEL = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("a = 1", metadata={"tags": ["parameters"]})])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "x", nbformat.writes(NO_KERNEL)])
+def test_a_notebook_that_cannot_be_read_is_named(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(report_notebooks, "NOTEBOOKS", tmp_path)
+    (tmp_path / "own.ipynb").write_text(text)
+    with pytest.raises(LabError, match="notebook own cannot be read: "):
+        report_notebooks.parameters_of("own")
 
 
 def test_an_unknown_run_fails_its_page_alone(tmp_path, lab):

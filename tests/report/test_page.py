@@ -32,6 +32,8 @@ from rustimg_lab.paths import PACKAGE, RECORDED, REPORTS
 from rustimg_lab.report import fragments, notebooks, page, plots, publish, sections, summary, terminal, views
 from rustimg_lab.store import runs
 
+pytestmark = pytest.mark.slow
+
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 
 
@@ -53,7 +55,7 @@ def test_the_first_screen_names_the_image_to_ship_and_leads_to_its_dockerfile(re
     block = target.find_next("pre").text
     assert block == runs.dockerfile(picked.run, picked.cell)
     allocators, article = recorded.select("#answers .card")[1:]
-    assert len(allocators.select("tbody tr")) == 12  # two of them with two worker threads
+    assert len(allocators.select("tbody tr")) == 15  # four of them with two worker threads
     assert [cell.text for cell in article.select_one("tbody tr")("td")] == ["scratch", "15.9", "5.50", "4.20", "3.46"]
 
 
@@ -181,7 +183,9 @@ def test_parts_of_one_question_share_a_section_with_its_texts_once(recorded):
     for section in recorded.select("section[id^=part-]"):
         below = [heading.text for heading in section("h3")]
         assert len(set(below)) == len(below) > 0
-    wanted = [part for name in sections.names("recorded") for part in sections.parts_of_page(runs.load(name))]
+    recorded_runs = {name: runs.load(name) for name in sections.names("recorded")}
+    wanted = [part for run in recorded_runs.values() for part in sections.parts_of_page(run)]
+    wanted += [part for _, *part in sections.across(recorded_runs)]
     for notebook, section in sections.SECTIONS.items():
         (link,) = [each for each in recorded.select("nav a") if each.text == section.label]
         choices = recorded.select(f"{link['href']} > .choice input:not([value='0'])")

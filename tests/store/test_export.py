@@ -58,6 +58,7 @@ def test_recorded_runs_are_valid_crates(validator, lab):
     assert said == [f"{archive}: valid" for archive in archives]
 
 
+@pytest.mark.slow
 def test_a_crate_that_names_no_licence_is_not_valid(validator, tmp_path):
     archive = export.export("recorded/article")
     with zipfile.ZipFile(archive) as crate:

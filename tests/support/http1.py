@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 BODY = b"x" * 3000
-HOSTS = {"only_ipv6": "::", "dual": "::", "localhost": "localhost", "after": "127.0.0.1"}
+HOSTS = {"only_ipv6": "::", "dual": "::", "localhost": "localhost", "after": "127.0.0.1", "absent": "192.0.2.1"}
 kind, port = sys.argv[1], int(sys.argv[2])
 
 

@@ -26,7 +26,22 @@ as_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), rea
 
 
 MUSL, GNU = (NATIVE.rust(libc) for libc in ("musl", "gnu"))  # Rust's targets
+# The lab without its page at the end, which takes ten seconds of a CPU.
+WITHOUT_PAGE = """
+import sys
+from rustimg_lab.cli import main, output
+output.make_report = print
+sys.exit(main.main(sys.argv[1:]))
+"""
 TINY = Path(__file__).parent.parent / "crates" / "tiny"
+
+
+def passing_tiny(folder: Path) -> Path:
+    """A copy of the tiny crate in `folder`, with a check that it passes."""
+    shutil.copytree(TINY, folder, ignore=shutil.ignore_patterns("target"))
+    text = (TINY / "lab.toml").read_text().partition("# It prints no address")[0]
+    (folder / "lab.toml").write_text(f'{text}\n[check]\nprints = "answer 42"\n')
+    return folder
 
 
 def ours(of: int | None = None) -> list[Container]:
@@ -38,9 +53,10 @@ def ours(of: int | None = None) -> list[Container]:
     return [container for container, pid in owners if (pid == str(of) if of else _is_ours(pid))]
 
 
-def work_folders() -> list[Path]:
-    """What a lab works in, and should have left nothing of; but for those of tests that run beside these."""
-    return [path for path in STATE.glob("work-*") if _is_ours(path.name.split("-")[1])]
+def work_folders(of: int) -> list[Path]:
+    """What a process of the lab works in, and should have left nothing of. Of one process: those that a killed lab of
+    the tests beside these leaves until the next command cannot be told from others."""
+    return list(STATE.glob(f"work-{of}-*"))
 
 
 def _is_ours(pid: str) -> bool:
@@ -75,8 +91,8 @@ def wait_for(holds: Callable[[], bool], seconds: float) -> bool:
 
 
 def forget(run: str) -> None:
-    """Removes a run of a test's, and its report."""
-    for folder in (RUNS / run, REPORTS / run):
+    """Removes a run of a test's, and its reports: of each of its machines too, where it has several."""
+    for folder in (RUNS / run, REPORTS / run, *REPORTS.glob(f"{run}@*")):
         shutil.rmtree(folder, ignore_errors=True)
 
 

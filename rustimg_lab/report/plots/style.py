@@ -31,7 +31,7 @@ class Plot(Figure):
     """A figure, as large as the plots of a report are; a notebook shows it with `alt`. Width and height in inches."""
 
     def __init__(self, width: float, height: float) -> None:
-        super().__init__(figsize=(width, height), dpi=112, layout="constrained")
+        super().__init__(figsize=(width, height), dpi=104, layout="constrained")
 
     @property
     def alt(self) -> str:

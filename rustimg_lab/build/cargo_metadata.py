@@ -1,0 +1,60 @@
+"""A crate's folder -> its packages and binaries as cargo describes them."""
+
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rustimg_lab.build import cargo_config, sources
+from rustimg_lab.engine import containers
+from rustimg_lab.errors import LabError
+from rustimg_lab.host import process
+from rustimg_lab.host.files import add_file
+
+METADATA_TIMEOUT_S = 60
+
+
+def read(root: Path, directory: Path, builder: Callable[[], str]) -> dict[str, Any]:
+    """Return what `cargo metadata` says of the packages of a workspace (`root`) for the crate in `directory`. Raises
+    LabError with cargo's words.
+
+    Cargo is this machine's; where it has none, that of the image `builder()`. It runs in /, where no toolchain file
+    of the crate's makes rustup download anything; the crate's configuration, which names its registries, is passed to
+    it. It reads manifests for a nightly compiler too.
+    """
+    environment = {"RUSTC_BOOTSTRAP": "1"}
+    manifest = directory / "Cargo.toml"
+    command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1", f"--manifest-path={manifest}"]
+    command += [f"--config={path}" for path in cargo_config.files(directory) if path.is_relative_to(root)]
+    if shutil.which("cargo"):
+        try:
+            return json.loads(process.run(command, cwd=Path("/"), timeout=METADATA_TIMEOUT_S, env=environment))
+        except process.CommandError as error:
+            raise _unread(root, error.stderr) from None
+    with containers.created(
+        builder(), _archive(root), command=command, environment=environment, network_mode="none", working_dir="/"
+    ) as container:
+        container.start()
+        if container.wait(timeout=METADATA_TIMEOUT_S)["StatusCode"]:
+            raise _unread(root, container.logs(stdout=False).decode(errors="replace"))
+        return json.loads(container.logs(stderr=False))
+
+
+def _unread(root: Path, said: str) -> LabError:
+    return LabError(f"{root}: cargo cannot read it: {' '.join(' '.join(said.split('Caused by:')).split())[:400]}")
+
+
+def _archive(root: Path) -> bytes:
+    """What cargo reads to describe a crate, as a tar archive of the folder by its own path: manifests and
+    configuration; of its sources only that they are there."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for path in sources.walk(root):
+            if path.suffix == ".toml" or path.parent.name == ".cargo":
+                archive.add(root / path, root / path, recursive=False)
+            elif path.suffix == ".rs":
+                add_file(archive, str(root / path).lstrip("/"), io.BytesIO())
+    return file.getvalue()
