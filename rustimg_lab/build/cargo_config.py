@@ -83,7 +83,7 @@ def read(paths: list[Path], by: tuple[Path, ...] = ()) -> dict[str, Any]:
         included = own.pop("include", [])
         for each in included if isinstance(included, list) else [included]:
             name = each.get("path") if isinstance(each, dict) else each
-            if not isinstance(name, str) or (other := path.parent / name) in (*by, path):
+            if not isinstance(name, str) or (other := Path(os.path.normpath(path.parent / name))) in (*by, path):
                 raise LabError(f"{path}: include: {name!r} is no other file")
             told = merged(told, read([other], (*by, path)) if other.is_file() else {})
         told = merged(told, own)

@@ -31,10 +31,10 @@ _BUILD_FOLDER_NOTE = (
 _SERVER = re.compile(r"TcpListener|\bHttpServer\b|axum::|\bserve\(|\.bind\(")
 _VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
-_CALLED = re.compile(r'Command::new\(\s*"([\w.+-]+)"')
-# A module that calls programs, and what no Linux has. clap's `Command::new` names the program itself.
+_CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
+# A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand.
 _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
-_OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open"}
+_OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open", "dscl", "osascript", "reg"}
 _TEMPORARY = re.compile(r'\btemp_dir\(|\btempfile::|\btempdir\(|"/tmp\b')
 _LOCAL_TIME = re.compile(r"\bLocal::now\(|\bnow_local\(|\blocaltime_r\(|\bZoned::now\(|\bTimeZone::(?:system|get)\(")
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
@@ -241,13 +241,13 @@ def _files(crate: Crate) -> dict[str, str]:
 
 def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     """Return the Debian packages of what the cargo configuration names, of what the build script calls, and of what
-    locked crates call in a build. git comes with `git = true`."""
+    locked crates call or link in a build. git comes with `git = true`."""
     lock = crate.root / "Cargo.lock"
     named = {name for target in TARGETS for name in cargo_config.tools(configuration, target)} | _called(crate)
     packages = {KNOWN["programs"][name] for name in named - {"git"} if name in KNOWN["programs"]}
     locked = {each["name"] for each in cargo_config.parsed(lock).get("package", [])} if lock.is_file() else set()
-    called = {package for name, package in KNOWN["build_crates"].items() if name in locked}
-    return sorted(packages | {each for each in called if not locked & set(KNOWN["brought"].get(each, ()))})
+    needing = {name for name in locked & set(KNOWN["build_crates"]) if not locked & set(KNOWN["brought"].get(name, ()))}
+    return sorted(packages.union(*(KNOWN["build_crates"][name] for name in needing)))
 
 
 def _called(crate: Crate) -> set[str]:

@@ -82,7 +82,12 @@ def run(options: SimpleNamespace) -> int:
     option("--images-only", "build, and measure nothing", is_flag=True, hidden=True),
     option("--brought", "images that another machine has built", types.names, metavar="CELL=IMAGE[,...]", hidden=True),
     *SCHEDULER,
-    option("--push-to", "with --scheduler: where machines push images for others to pull", metavar="HOST/REPOSITORY"),
+    option(
+        "--push-to",
+        "with --scheduler: where machines push images for others to pull",
+        types.repository,
+        metavar="HOST/REPOSITORY",
+    ),
 )
 def measure(options: SimpleNamespace) -> int:
     """Measure the cells in a study of randomized blocks."""

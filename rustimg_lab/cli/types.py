@@ -102,6 +102,14 @@ def share(text: str) -> float:
     return float(text)
 
 
+def repository(text: str) -> str:
+    """Return a repository of a registry that is named: without a host, an engine would push to Docker Hub."""
+    host, _, path = text.partition("/")
+    if not re.search(r"[.:]|^localhost$", host) or not re.fullmatch(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*", path):
+        raise click.BadParameter(f"'{text}' is no repository of a registry, as registry.example:5000/team/lab")
+    return text
+
+
 def weights(text: str) -> dict[str, float]:
     """Return the weight of each criterion."""
     return _by_name(text, metrics.ALL, "", "weight, as transfer=1")

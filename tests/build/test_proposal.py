@@ -234,6 +234,7 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
         ('async fn f() { tokio::process::Command::new("ffmpeg").spawn(); }', "call ffmpeg when it runs"),
         ('use std::process::Command;\nfn f() { Command::new("cmd"); Command::new("a"); }', ""),
         ('use clap::Command;\nfn f() { Command::new("tool").get_matches(); }', ""),
+        ('use std::process::Command;\nfn f() { ClapCommand::new("b"); clap::Command::new("c"); }', ""),
     ],
 )
 def test_what_a_program_looks_for_in_its_image_is_told(tmp_path, sources, noted):
@@ -370,9 +371,12 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
         (["prost", "capnpc"], ["capnproto"]),
         (["prost-build", "protoc-bin-vendored"], []),
         (["prost"], []),
+        (["openssl", "openssl-sys"], ["libssl-dev", "pkg-config"]),
+        (["openssl-sys", "openssl-src"], []),
+        (["alsa-sys", "pq-sys", "pq-src"], ["libasound2-dev", "pkg-config"]),
     ],
 )
-def test_programs_that_locked_crates_call_in_a_build_are_in_the_packages(tmp_path, crates, packages):
+def test_what_locked_crates_call_or_link_in_a_build_is_in_the_packages(tmp_path, crates, packages):
     lock = "version = 4\n" + "".join(f'\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n' for name in ["a", *crates])
     assert init(crate(tmp_path, {"Cargo.lock": lock}))[0]["packages"] == packages
 

@@ -64,6 +64,8 @@ RECORDED = [
         (("batch", "--jobs", "0", "x"), "lab: Invalid value for '--jobs': 0 is not in the range x>=1 (see ./lab batch"),
         (("batch", "--jobs", "x", "x"), "lab: Invalid value for '--jobs': 'x' is not a valid integer range"),
         (("measure", "--width", "5"), "lab: Invalid value for '--width': '5' is no percentage, as 5%"),
+        (("measure", "--push-to", "team/lab"), "lab: Invalid value for '--push-to': 'team/lab' is no repository"),
+        (("measure", "--push-to", "a.b/Lab"), "lab: Invalid value for '--push-to': 'a.b/Lab' is no repository"),
         (("bake", "--debian", "bookwurm"), "lab: unknown Debian release 'bookwurm': did you mean 'bookworm'?"),
         (("probe", "--with", "tzdat"), "lab: unknown addition 'tzdat': did you mean 'tzdata'?"),
         (("repotr",), "lab: unknown command 'repotr': did you mean 'report'?"),
