@@ -126,11 +126,11 @@ def perform_all(
                 state.running[call] = unit, name, address
             for call in _ended(client, state):
                 unit, name, _ = state.running.pop(call)
-                if call.status == "finished":
-                    if reason := done(unit, name, call.result()):
-                        state.put_aside(name, unit, reason)
-                else:
-                    state.lost(name, unit, _reason(call))
+                said = "" if call.status == "finished" else _reason(call)
+                if said and not _failed_there(call):
+                    state.lost(name, unit, said)
+                elif reason := said or done(unit, name, call.result()):
+                    state.put_aside(name, unit, reason)
     return state.failures
 
 
@@ -214,6 +214,13 @@ def _ended(client: "Client", state: _Queue) -> list["Future"]:
     for call in gone:
         call.cancel(force=True)
     return gone
+
+
+def _failed_there(call: "Future") -> bool:
+    """Whether a worker that still runs could not do what it was asked, as where its disk is full."""
+    from distributed import KilledWorker
+
+    return call.status == "error" and not isinstance(call.exception(), KilledWorker)
 
 
 def _reason(call: "Future") -> str:

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from shutil import rmtree
 
 from rustimg_lab.build import bake
@@ -64,21 +65,27 @@ def about() -> tuple[str, str, str, float]:
 
 def prepare(run: str, sources: bytes, known: str, environment: str) -> str:
     """Bring an app's sources (a tar archive) to this worker, and the run, as far as the client has it, where it is not
-    here. Returns why this worker's run is not the client's; "" where it is."""
-    if sources:
-        folder = STATE / "apps" / run
-        rmtree(folder, ignore_errors=True)
-        with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
-            archive.extractall(folder, filter="tar")
+    here. Returns why this worker cannot go on with the run; "" where it can."""
     path, rows = RUNS / run, known.encode()
-    if rows and not (path / "rows.jsonl").exists():
-        path.mkdir(parents=True, exist_ok=True)
-        files.write_whole(path / "environment.json", environment)
-        (path / "rows.jsonl").write_bytes(rows)
+    try:
+        _unpack(sources, STATE / "apps" / run)
+        if rows and not (path / "rows.jsonl").exists():
+            path.mkdir(parents=True, exist_ok=True)
+            files.write_whole(path / "environment.json", environment)
+            files.write_whole(path / "rows.jsonl", known)
+    except (OSError, tarfile.TarError, LabError) as error:
+        return f"it cannot keep the run or its sources ({error})"
     here = (path / "rows.jsonl").read_bytes() if rows else b""
     if here[: len(rows)] != rows:
         return f"its run '{run}' does not begin with the rows that are here; choose another with --run NAME"
     return ""
+
+
+def _unpack(sources: bytes, folder: Path) -> None:
+    if sources:
+        rmtree(folder, ignore_errors=True)
+        with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
+            archive.extractall(folder, filter="tar")
 
 
 def perform(call: Call) -> Outcome:

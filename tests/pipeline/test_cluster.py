@@ -95,6 +95,13 @@ def test_what_kills_every_worker_is_given_up(two, tmp_path):
     assert "alpha: its worker ended 3 times" in failures[0] and "the same command resumes the run" in failures[1]
 
 
+def test_a_worker_that_cannot_do_its_work_gets_nothing_more_and_is_not_said_to_have_ended(two, tmp_path):
+    failures, done = perform(two, [Unit(("a",), "alpha"), Unit(("b",), "beta")], tmp_path / "none" / "told")
+    assert done == [] and len(failures) == 2
+    for failure in failures:
+        assert failure.partition(": ")[2] == f"[Errno 2] No such file or directory: '{tmp_path}/none/told'"
+
+
 def test_machines_that_never_come_back_are_waited_for_and_then_named(two, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "RETURN_S", 2.0)
     failures, done = perform(two, [Unit(("a",), "gamma")], tmp_path / "told", names={"gamma"})

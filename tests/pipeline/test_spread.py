@@ -10,8 +10,8 @@ import threading
 import uuid
 
 import pytest
-from support import dask, engines
-from support.lab import TINY, forget, passing_tiny
+from support import dask, engines, registry_faults
+from support.lab import TINY, as_root, forget, passing_tiny
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
@@ -138,6 +138,19 @@ def test_a_workers_run_that_does_not_begin_as_the_clients_is_refused(monkeypatch
         assert "does not begin with the rows that are here" in worker.prepare("a", b"", rows, "{}")
 
 
+@as_root
+def test_a_worker_whose_disk_is_full_is_left_out_in_one_line(monkeypatch, tmpfs, app):
+    disk = tmpfs("disk", 1)
+    monkeypatch.setattr(worker, "STATE", disk)
+    monkeypatch.setattr(worker, "RUNS", disk / "runs")
+    (app / "large").write_bytes(bytes(2_000_000))
+    archive = machines._archive(lab_toml.load(app))
+    said = worker.prepare("a", archive, "", "")
+    assert said == "it cannot keep the run or its sources ([Errno 28] No space left on device)"
+    said = worker.prepare("a", b"", "x" * 2_000_000, "{}")
+    assert "the disk that holds" in said and "\n" not in said and not (disk / "runs" / "a" / "rows.jsonl").exists()
+
+
 def test_nothing_of_dask_is_loaded_without_a_scheduler():
     absent = "assert not {'dask', 'distributed'} & set(sys.modules)"
     for arguments in (["dockerfile"], ["measure", "--study", "none"], ["demo"]):
@@ -217,8 +230,12 @@ def test_an_image_goes_through_a_registry_by_digest(run, made):
         assert not worker.find(made.id)
         pulled = worker.pull(run, CELL.slug, reference)
     assert images.contents_digest(pulled) == contents and images.inspect(pulled).names == (own,)
-    with pytest.raises(LabError, match=r"^the registry at 127\.0\.0\.1:1 did not take an image: [^\n]+$"):
-        worker.push(pulled, "127.0.0.1:1/team/lab")
+    with registry_faults.serve(lambda path: None) as dropping:  # it closes each connection
+        for address in (dropping, "127.0.0.1:1"):
+            with pytest.raises(LabError, match=rf"^the registry at {address} did not take an image: [^\n]+$"):
+                worker.push(pulled, f"{address}/team/lab")
+            with pytest.raises(LabError, match=rf"^[^\n]*{address}[^\n]+$"):
+                worker.pull(run, CELL.slug, f"{address}/team/lab@{reference.partition('@')[2]}")
     assert images.inspect(pulled).names == (own,)
     client.connect().images.remove(own)
 
