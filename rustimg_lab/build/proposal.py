@@ -36,6 +36,9 @@ _CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w
 _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
 _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open", "dscl", "osascript", "reg"}
 _BESIDE = re.compile(r"\bcurrent_exe\((?s:.){1,300}?\.(?:parent|with_file_name|pop|set_file_name)\(")
+_HOME = re.compile(
+    r'\bhome_dir\(|\b(?:dirs|dirs_next|directories|etcetera|homedir|xdg)::|\b(?:Project|User|Base)Dirs\b|"HOME"'
+)
 _TEMPORARY = re.compile(r'\btemp_dir\(|\btempfile::|\btempdir\(|"/tmp\b')
 _LOCAL_TIME = re.compile(r"\bLocal::now\(|\bnow_local\(|\blocaltime_r\(|\bZoned::now\(|\bTimeZone::(?:system|get)\(")
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
@@ -264,6 +267,8 @@ def _looks_for(crate: Crate, asks_tls: bool) -> dict[str, object]:
         "it asks over TLS: take `--with ca-certificates`, and a check that fetches": asks_tls,
         "it tells local time: take `--with tzdata`; without that all times are UTC": crate.found(_LOCAL_TIME),
         "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.found(_TEMPORARY),
+        'it looks for a home folder, which its user in the image lacks: `environment = { HOME = "/home/app" }` and '
+        '`writable = ["/home/app"]` there give it one': crate.found(_HOME),
         f"it looks for files beside itself: places in `files` then begin with /{program}/": crate.found(_BESIDE),
         f"its sources call {', '.join(calls)} when it runs, which the lab's images lack: `--base debian=IMAGE` takes "
         "one that has it; let the check call it": calls,

@@ -140,7 +140,7 @@ def test_what_a_build_script_calls_is_a_package_of_the_build(tmp_path):
 
 @pytest.mark.parametrize(
     ("variable", "environment"),
-    [("PORT", {"PORT": "{port}"}), ("APP_LISTEN", {"APP_LISTEN": "{host}:{port}"}), ("HOME", None)],
+    [("PORT", {"PORT": "{port}"}), ("APP_LISTEN", {"APP_LISTEN": "{host}:{port}"}), ("MODE", None)],
 )
 def test_a_server_is_asked_where_its_sources_say_how(tmp_path, variable, environment):
     told, notes = init(crate(tmp_path, {"src/main.rs": SERVER.format(variable)}))
@@ -229,6 +229,8 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
         ("fn now() { jiff::Zoned::now(); }", "--with tzdata"),
         ("fn now() { chrono::Utc::now(); }", ""),
         ("fn f() { std::env::current_exe().unwrap().parent().unwrap(); }", "begin with /a/"),
+        ("fn f() { let path = dirs::config_dir(); }", "HOME"),
+        ('fn f() { std::env::var("HOME"); directories::ProjectDirs::from(a, b, c); }', "a home folder"),
         ("fn f() { let mut p = current_exe().unwrap();\np.pop(); }", "begin with /a/"),
         ("fn f() { std::process::Command::new(std::env::current_exe().unwrap()); }", ""),
         ("fn f() { let path = std::env::temp_dir(); }", "--with tmp"),
