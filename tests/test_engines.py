@@ -98,6 +98,7 @@ class Subject:
             lack = look(self, *arguments)
         except Exception as error:  # the other features have their turn all the same
             lack = " ".join(f"{type(error).__name__}: {error}".split())[:300]  # one line of the table
+        lack = re.sub(r" at unix://\S+", "", lack)  # a place of this machine
         self.seen[feature] = lack if lack.startswith("yes") else f"no: {lack}" if lack else "yes"
         expected = LACKS.get((self.name, feature), "")
         if self.seen[feature].startswith(("no", "yes, without")) != bool(expected) or not re.search(expected, lack):

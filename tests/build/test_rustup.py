@@ -74,7 +74,8 @@ def official(served, ca, images) -> Iterator[str]:
         environment = variables | proxy.environment() | {"SSL_CERT_FILE": "/ca.pem"}
         code, output = container.exec_run(["sh", "-c", SET_UP], environment=environment)
         assert code == 0, output.decode()
-        changes = [f"ENV {name}={value}" for name, value in variables.items()]
+        changes = ["ENTRYPOINT []"]  # and not what the container slept by
+        changes += [f"ENV {name}={value}" for name, value in variables.items()]
         image = container.commit(client.repository("test-rustup"), uuid.uuid4().hex[:12], changes=changes).tags[0]
         containers.remove_container(container)
         yield image
