@@ -74,7 +74,7 @@ def official(served, ca, images) -> Iterator[str]:
         environment = variables | proxy.environment() | {"SSL_CERT_FILE": "/ca.pem"}
         code, output = container.exec_run(["sh", "-c", SET_UP], environment=environment)
         assert code == 0, output.decode()
-        changes = ["ENTRYPOINT []"]  # and not what the container slept by
+        changes = ['ENTRYPOINT ["env"]']  # which runs what it is given; the container's own is `sleep`
         changes += [f"ENV {name}={value}" for name, value in variables.items()]
         image = container.commit(client.repository("test-rustup"), uuid.uuid4().hex[:12], changes=changes).tags[0]
         containers.remove_container(container)
@@ -139,7 +139,7 @@ def test_cargo_finds_the_sources_of_the_standard_library_that_rustup_adds(made, 
     cell = matrix.cell("scratch", "std-size", "system")
     branch = dockerfile.render(cell, tiny).partition("WORKDIR")[0]
     (tmp_path / "Dockerfile").write_text(
-        f"{branch}\nWORKDIR /src\nCOPY . .\nRUN --mount=type=secret,id=ca,mode=0444 RUSTC_BOOTSTRAP=1 "
+        f"{branch}\nWORKDIR /src\nCOPY . .\nRUN --mount=type=secret,id=ca,mode=0444 . /target.sh; RUSTC_BOOTSTRAP=1 "
         "CARGO_HOME=/cargo CARGO_HTTP_CAINFO=/run/secrets/ca "
         f"cargo fetch --locked --target $RUST_TARGET {' '.join(cell.profile.cargo)}\n"
     )
