@@ -35,7 +35,9 @@ def toml(path: Path) -> dict[str, Any]:
     """Return a TOML file of a crate's, with a byte order mark or without. Raises LabError, with the file."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
+        raise LabError(f"{path}: {error} (read as TOML 1.0; new versions of cargo read TOML 1.1 too)") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"{path}: {error}") from None
 
 
@@ -110,7 +112,8 @@ def tools(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
     chosen = [value for key, value in options(flags).items() if key == "-Clinker"]
     used = [_LINKERS.get(name, f"ld.{name}") for flag in flags for name in re.findall(r"-fuse-ld=(\w+)", flag)]
     wrappers = [configuration.get("build", {}).get(key, "") for key in ("rustc-wrapper", "rustc-workspace-wrapper")]
-    return tuple(name for name in (*(chosen or linkers), *used, *wrappers) if name and "/" not in name)
+    named = (name for name in (*(chosen or linkers), *used, *wrappers) if name and "/" not in name)
+    return tuple(name for name in named if name != "rust-lld")  # which rustc has with it
 
 
 def _of_target(configuration: dict[str, Any], target: str) -> list[dict[str, Any]]:
@@ -178,7 +181,7 @@ def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
 
 def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tuple[str, str]]:
     for name, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and name != "metadata":  # which is other programs'
             if of_dependencies and isinstance(value.get("path"), str):
                 yield name, value["path"]
             yield from _paths(value, of_dependencies or name.endswith("dependencies") or name in ("patch", "replace"))
@@ -193,6 +196,17 @@ def brings(features: dict[str, list[str]], feature: str) -> set[str]:
             name, slash, _ = each.partition("/")
             waiting += features.get(each, []) + ([f"dep:{name}"] if slash and not name.endswith("?") else [])
     return found
+
+
+def without(features: dict[str, list[str]], names: list[str], left_out: set[str]) -> list[str]:
+    """Return features without some of them: of one that turns on one of these, its other parts."""
+    kept: list[str] = []
+    for name in names:
+        if not brings(features, name) & left_out:
+            kept += [] if name.startswith("dep:") else [name]  # no option turns that on
+        elif name not in left_out:
+            kept += without(features, features[name], left_out)
+    return list(dict.fromkeys(kept))
 
 
 def toolchain(folders: list[Path]) -> str:

@@ -58,3 +58,14 @@ def _archive(root: Path) -> bytes:
             elif path.suffix == ".rs":
                 add_file(archive, str(root / path).lstrip("/"), io.BytesIO())
     return file.getvalue()
+
+
+def belongs(path: Path, package: dict[str, Any], kinds: set[str]) -> bool:
+    """Return whether a source is of a target of these kinds: its file, or in a folder without targets of others."""
+    targets = [(Path(each["src_path"]), bool(kinds & set(each["kind"]))) for each in package.get("targets", [])]
+    others = [file for file, is_meant in targets if not is_meant]
+    for file in (file for file, is_meant in targets if is_meant):
+        alone = not any(each.is_relative_to(file.parent) for each in others)
+        if path == file or (alone and path.is_relative_to(file.parent)):
+            return True
+    return False

@@ -90,6 +90,8 @@ def _cargo(cell: Cell, app: App) -> str:
         *(["auditable"] if cell.profile.auditable else []),
         "rustc" if cell.layout else "build",
         "--locked --release" if app.profile == "release" else f"--locked --profile {app.profile}",
+        *([f"--manifest-path {shlex.quote(app.manifest)}"] if app.manifest else []),
+        *_by_option(cell, app),
         *_of_packages(cell, app),
         *cell.profile.cargo,
         "--target $RUST_TARGET",
@@ -102,6 +104,20 @@ def _cargo(cell: Cell, app: App) -> str:
     return " ".join(words)
 
 
+def _settings(cell: Cell, app: App) -> list[tuple[str, str]]:
+    """What the profile is set to. Symbols are kept, as cargo does by itself: by them the lab tells the allocator and
+    the crates; the lab's profile says whether they stay."""
+    strips = app.configuration.strips and cell.profile != PUBLISHED
+    return [*cell.profile.settings, *([("strip", "debuginfo")] if strips else [])]
+
+
+def _by_option(cell: Cell, app: App) -> list[str]:
+    """The settings of a profile with `-` in its name, as options: cargo takes the variable that `release-lto` has for
+    its settings for one that sets `lto` of `release`."""
+    told = _settings(cell, app) if "-" in app.profile else []
+    return [f"--config {shlex.quote(f'profile.{app.profile}.{key}={toml_value(value)}')}" for key, value in told]
+
+
 def _of_packages(cell: Cell, app: App) -> list[str]:
     """Options by which a setting of the lab's profile holds for the packages too that the crate's own profile has
     another one for."""
@@ -112,11 +128,9 @@ def _of_packages(cell: Cell, app: App) -> list[str]:
 
 
 def _exports(cell: Cell, app: App) -> list[str]:
-    """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is. Symbols are kept, as
-    cargo does by itself: by them the lab tells the allocator and the crates; the profile says whether they stay."""
-    prefix = f"CARGO_PROFILE_{app.profile.upper().replace('-', '_')}_"
-    told = [f"{prefix}{key.upper().replace('-', '_')}={value}" for key, value in cell.profile.settings]
-    told += [f"{prefix}STRIP=debuginfo"] if app.configuration.strips and cell.profile != PUBLISHED else []
+    """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is."""
+    settings, prefix = [] if "-" in app.profile else _settings(cell, app), f"CARGO_PROFILE_{app.profile.upper()}_"
+    told = [f"{prefix}{key.upper().replace('-', '_')}={value}" for key, value in settings]
     told += _rustflags(cell, app) if cell.profile != PUBLISHED else []
     of_additions = [variable for name in cell.additions for variable in ADDITIONS[name].build_environment]
     told += [f"{name}={shlex.quote(value)}" for name, value in (*app.build_environment, *of_additions)]

@@ -95,7 +95,8 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
         raise LabError(f"{directory / FILE}: 'context': {context} does not hold {root}")
     if not (root / "Cargo.lock").is_file():
         raise LabError(f"{root}: no Cargo.lock there; make one with `cargo generate-lockfile` and commit it")
-    _refuse_lacking(context, root, directory)
+    manifest = _manifest(app.package, root, directory)
+    _refuse_lacking(context, root, directory, manifest.parent)
     try:
         image = contents.read(told, context, directory, app.name)
     except LabError as error:
@@ -104,19 +105,27 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
         app, image=image, directory=context, at="/".join(directory.relative_to(context).parts),
         lock_sha256=sha256(root / "Cargo.lock"), member=root != directory or "package" in told,
         configuration=_configuration(context, root, directory, app.profile), date=_date(context, directory),
-        moved=_moved(app, root, directory),
+        moved=_moved(app, manifest),
+        manifest="" if manifest.parent == directory else os.path.relpath(manifest, directory),
     )  # fmt: skip
 
 
-def _moved(app: App, root: Path, directory: Path) -> tuple[str, ...]:
+def _manifest(package: str, root: Path, directory: Path) -> Path:
+    """The manifest of a package: that of the folder, or else of a member of the workspace."""
+    own = directory / "Cargo.toml"
+    for path in (own, *(root / each for each in sources.walk(root) if each.name == "Cargo.toml")):
+        is_named = package in path.read_text(errors="replace")
+        if is_named and cargo_config.parsed(path).get("package", {}).get("name") == package:
+            return path
+    return own
+
+
+def _moved(app: App, manifest: Path) -> tuple[str, ...]:
     """The default features of the crate that bring an allocator, which has cells of its own here; `default` where the
     file has all others, and with these the crate is as its defaults make it."""
     if app.default_features or not app.allocators:
         return ()
-    files = [directory / "Cargo.toml", *(root / each for each in sources.walk(root))]
-    named = (path for path in files if path.name == "Cargo.toml" and app.package in path.read_text(errors="replace"))
-    own = (each for each in map(cargo_config.parsed, named) if each.get("package", {}).get("name") == app.package)
-    features, of_allocators = next(own, {}).get("features", {}), set(dict(app.allocators).values())
+    features, of_allocators = cargo_config.parsed(manifest).get("features", {}), set(dict(app.allocators).values())
     defaults = features.get("default", [])
     moved = [each for each in defaults if brings(features, each) & of_allocators]
     return ("default",) if moved and {*defaults} <= {*app.features, *moved} else tuple(moved)
@@ -140,16 +149,19 @@ def _date(context: Path, directory: Path) -> int:
     return max([*map(int, committed), *(int(path.lstat().st_mtime) for path in files if os.path.lexists(path))])
 
 
-def _refuse_lacking(context: Path, root: Path, directory: Path) -> None:
-    """Raises LabError when builds would not get what cargo reads first, or what the crate depends on by its path.
-    Without a build script, cargo would build another program and not say so."""
-    first = (root / "Cargo.toml", root / "Cargo.lock", directory / "Cargo.toml")
-    for path in (*first, *cargo_config.files(directory), *cargo_config.entry_files(directory)):
-        if reason := sources.why_missing(context, path):
-            raise LabError(f"cargo needs {path.name}: {reason}")
-    for manifest, name, folder in cargo_config.path_dependencies([root, directory]):
+def _refuse_lacking(context: Path, root: Path, directory: Path, own: Path) -> None:
+    """Raises LabError when builds would not get what cargo reads first, or what the crate (in the folder `own`) depends
+    on by its path. Without a build script, cargo would build another program and not say so."""
+    depended = list(cargo_config.path_dependencies([root, directory, own]))
+    for manifest, name, folder in depended:
         if reason := sources.why_missing(context, folder / "Cargo.toml"):
             raise LabError(f"{manifest} depends on {name}: {reason}")
+    first = [root / "Cargo.toml", root / "Cargo.lock", directory / "Cargo.toml", *cargo_config.files(directory)]
+    folders = dict.fromkeys([directory, own, *(folder for _, _, folder in depended)])
+    entries = [path for each in folders if (each / "Cargo.toml").is_file() for path in cargo_config.entry_files(each)]
+    for path in (*first, *entries):
+        if reason := sources.why_missing(context, path):
+            raise LabError(f"cargo needs {path.name}: {reason}")
 
 
 def _configuration(context: Path, root: Path, directory: Path, profile: str) -> Configuration:

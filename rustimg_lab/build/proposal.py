@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.build import cargo_config, cargo_metadata, lab_toml, sources
-from rustimg_lab.build.cargo_config import brings
+from rustimg_lab.build.cargo_config import brings, without
+from rustimg_lab.build.cargo_metadata import belongs
 from rustimg_lab.build.known import KNOWN, TEMPLATES
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host.files import write_whole
@@ -19,16 +20,20 @@ from rustimg_lab.model.architecture import TARGETS
 
 _ALLOCATOR = re.compile(r"[^;}]*#\[global_allocator\][^;]*;")  # with the attributes before it
 _ASKED = re.compile(r"feature|cfg\(test\)")  # a feature, or the crate's own tests
-_BUILD_VARIABLE = re.compile(
-    r'(?:\b(?:option_)?env!\(\s*"|rerun-if-env-changed=)'
-    r"(?!(?:CARGO|RUST|VERGEN|SOURCE_DATE_EPOCH|OUT_DIR|TARGET|HOST|PROFILE|DOCS_RS|PATH|HOME|CC|CFLAGS|AR)\b|CARGO_|VERGEN_)(\w+)"
+_ASKED_MODULE = re.compile(r"#\[cfg\([^\]]*feature[^\]]*\]\s*(?:pub\S*\s+)?mod\s+(\w+)\s*;")
+# A variable that neither cargo nor the usual crates set.
+_VARIABLE_NAME = (
+    r"(?!(?:CARGO|RUST|DEP|VERGEN|SOURCE_DATE_EPOCH|OUT_DIR|TARGET|HOST|PROFILE|OPT_LEVEL|NUM_JOBS|DEBUG|DOCS_RS|PATH|HOME|"
+    r"CC|CFLAGS|AR)\b|CARGO_|RUSTC|RUSTDOC|DEP_|VERGEN_)(\w+)"
 )
+_BUILD_VARIABLE = re.compile(r'(?:\b(?:option_)?env!\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME)
+_READ_BY_SCRIPT = re.compile(r'\bvar(?:_os)?\(\s*"' + _VARIABLE_NAME)
 _BUILD_FOLDER = re.compile(r'(?<!include_str!\(concat!\()(?<!include_bytes!\(concat!\()env!\(\s*"CARGO_MANIFEST_DIR"')
 _BUILD_FOLDER_NOTE = (
     'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = { "assets" = '
     '"/src/assets" }` there places what the program reads in it'
 )
-_SERVER = re.compile(r"TcpListener|\bHttpServer\b|axum::|\bserve\(|\.bind\(")
+_SERVER = re.compile(r"TcpListener|TcpSocket|\bHttpServer\b|axum::|\bserve\(")
 _VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
@@ -36,19 +41,19 @@ _CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w
 _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
 _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open", "dscl", "osascript", "reg"}
 _BESIDE = re.compile(r"\bcurrent_exe\((?s:.){1,300}?\.(?:parent|with_file_name|pop|set_file_name)\(")
-_HOME = re.compile(
-    r'\bhome_dir\(|\b(?:dirs|dirs_next|directories|etcetera|homedir|xdg)::|\b(?:Project|User|Base)Dirs\b|"HOME"'
-)
+_HOME = re.compile(r'\bhome_dir\(|\b(?:dirs|dirs_next|directories|etcetera|xdg)::|\b(?:Project|Base)Dirs\b|"HOME"')
 _TEMPORARY = re.compile(r'\btemp_dir\(|\btempfile::|\btempdir\(|"/tmp\b')
 _LOCAL_TIME = re.compile(r"\bLocal::now\(|\bnow_local\(|\blocaltime_r\(|\bZoned::now\(|\bTimeZone::(?:system|get)\(")
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
 _SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
-# Comments, and the unit tests that end a file.
-_COMMENT = re.compile(r"(?m)^\s*//.*$|^\s*/\*(?s:.*?)\*/|^#\[cfg\(test\)\]\s*mod\s+\w+\s*\{(?s:.*)")
+# Comments, and unit tests.
+_COMMENT = re.compile(
+    r"(?m)^\s*//.*$|^\s*/\*(?s:.*?)\*/|^#\[cfg\(test\)\]\s*mod\s+\w+\s*\{(?:.*\}[ \t]*$|(?s:.*?)^\}|(?s:.*))"
+)
 # What only the compiler reads; then a relative path that a call or a constant names, which no table of known names has,
 # and a bare word where something is opened, which is no name of a flag.
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
-_PATH = re.compile(r'(?:[\w!>]\(|=|\|\w*\|)\s*"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
+_PATH = re.compile(r'(?:[\w!>]\(|[=>\[,:]|\|\w*\|)\s*"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
 _OPENED = re.compile(
     r'(?:(?:dir|open|loader|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\(\s*(?:"[^"]*",\s*|\|\w*\|\s*)?'
     r'|&(?:\'static )?str\s*=\s*)"(?:\./)?(\w[\w-]*)"'
@@ -86,7 +91,7 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
     told = cargo_metadata.read(root, directory, builder)
     here = [each for each in told["packages"] if Path(each["manifest_path"]).parent == directory]
     package, target = _chosen(directory, binary, told["packages"] if directory == root else here)
-    crate = Crate(package, target, directory, root, _texts(root, package))
+    crate = Crate(package, target, directory, root, _texts(root, package, target["name"]))
     named = "" if len(told["packages"]) == 1 and here else package["name"]
     text, notes = proposal(crate, named)
     write_whole(path, text)
@@ -120,16 +125,15 @@ def _chosen(directory: Path, binary: str, packages: list[dict[str, Any]]) -> tup
 def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
     """Return the file's text, and what the user should know. An allocator that is on by default is so for its own cells
     only; `named` is the package where the file has to name it."""
-    features, found = crate.package["features"], _allocators(crate.package)
+    features, found = crate.package["features"], _allocators(crate)
     defaults = features.get("default", [])
-    kept = [feature for feature in defaults if not brings(features, feature) & set(found.values())]
-    needed = [each for each in crate.target.get("required-features", []) if each not in brings(features, "default")]
+    kept = without(features, defaults, set(found.values()))
+    needed = {*crate.target.get("required-features", [])}.difference(*(brings(features, each) for each in kept))
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     outside = [name for _, name, folder in cargo_config.path_dependencies([crate.root, crate.directory])
                if sources.why_missing(crate.root, folder)]  # fmt: skip
     manifest = cargo_config.parsed(crate.root / "Cargo.toml")
-    given = {*crate.found(_SET_BY_SCRIPT), *configuration.get("env", {})}
-    variables = [each for each in crate.found(_BUILD_VARIABLE) if each not in given]
+    variables = _variables(crate, configuration)
     uses = set(_dependencies(crate.package))
     is_server = crate.found(_SERVER) or uses & set(KNOWN["server_crates"]["names"])
     serve = _serve(crate, uses) if is_server else {}
@@ -144,24 +148,32 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
         _no_repository(crate): asks_git and not has_git,
         **_looks_for(crate, bool(asks_tls and not serve)),
     }
+    placed, left_out = _files(crate)
     text = TEMPLATES.get_template("lab.toml.j2").render(
         package=named,
         binary=crate.target["name"],
-        features=(kept if kept != defaults else []) + needed,
+        features=(kept if kept != defaults else []) + sorted(needed),
         default_features=kept == defaults,
         packages=_packages(crate, configuration),
         git=asks_git and has_git,
         outside=outside,
         profiles=sorted(manifest.get("profile", {}).keys() - lab_toml.CARGOS_PROFILES),
         variables=variables,
-        own_allocator=any(not _ASKED.search(each) for each in crate.found(_ALLOCATOR)),
+        own_allocator=_has_allocator(crate),
         allocators=found,
         services=services,
-        files=_files(crate),
+        files=placed,
         starts="--help" if parses and not crate.found(_SOURCES["version"]) else "--version",
         serve=serve,
     )
-    return text, [note for note, holds in notes.items() if holds]
+    return text, [note for note, holds in notes.items() if holds] + left_out
+
+
+def _variables(crate: Crate, configuration: dict[str, Any]) -> list[str]:
+    """The variables that the sources read when they are compiled, and that nothing of the project sets."""
+    given = {*crate.found(_SET_BY_SCRIPT), *configuration.get("env", {})}
+    of_script = [name for text in _scripts(crate) for name in _READ_BY_SCRIPT.findall(text)]
+    return [each for each in dict.fromkeys([*crate.found(_BUILD_VARIABLE), *of_script]) if each not in given]
 
 
 def _no_repository(crate: Crate) -> str:
@@ -171,16 +183,28 @@ def _no_repository(crate: Crate) -> str:
     return f"its build asks git for a revision, and {crate.root} has no folder .git{way or ''}"
 
 
-def _allocators(package: dict[str, Any]) -> dict[str, str]:
-    """The feature by which each allocator is turned on. The one that its author named goes before an optional
-    dependency's own, and one that turns on little before one that turns on much."""
+def _allocators(crate: Crate) -> dict[str, str]:
+    """The feature by which each allocator is turned on: the one that the allocator's place in the sources names, else
+    one that is named for it, its author's before an optional dependency's own, and one that turns on little."""
+    package = crate.package
+    named = {name for text in crate.found(_ALLOCATOR) for name in re.findall(r'feature\s*=\s*"([\w-]+)"', text)}
     features, found = package["features"], {}
-    for crate, allocator in KNOWN["allocator_crates"].items():
-        if name := _dependencies(package).get(crate):
+    for allocating, allocator in KNOWN["allocator_crates"].items():
+        if name := _dependencies(package).get(allocating):
             fitting = [each for each in features if each != "default" and f"dep:{name}" in brings(features, each)]
-            ranks = [(each == name, len(brings(features, each)), each) for each in fitting]
+            ranks = [
+                (each not in named, "alloc" not in each, each == name, len(brings(features, each)), each)
+                for each in fitting
+            ]
             found |= {allocator: min(ranks)[-1]} if ranks else {}
     return found
+
+
+def _has_allocator(crate: Crate) -> bool:
+    """Whether the sources set an allocator without asking a feature, also where they do for its module."""
+    asked = set(crate.found(_ASKED_MODULE))
+    texts = [text for path, text in crate.texts.items() if not asked & {path.stem, path.parent.name}]
+    return any(not _ASKED.search(each) for text in texts for each in _ALLOCATOR.findall(text))
 
 
 def _dependencies(package: dict[str, Any]) -> dict[str, str]:
@@ -229,18 +253,22 @@ def _told(names: list[str]) -> dict[str, str]:
     return {port[0]: "{port}"} | {name: "{host}" for name in [each for each in host if each not in port][:1]}
 
 
-def _files(crate: Crate) -> dict[str, str]:
-    """Return the files and folders that the sources name by a relative path, and that builds get, by their source: the
-    crate's own, or the workspace's, in whose folder cargo runs a program too. The build script is left out."""
-    texts = [text for path, text in crate.texts.items() if not _belongs(path, crate.package, {"custom-build"})]
-    told = [_COMPILED.sub("", text.partition("#[cfg(test)]")[0]) for text in texts]
+def _files(crate: Crate) -> tuple[dict[str, str], list[str]]:
+    """Return the files and folders that the sources name by a relative path, by their source: the crate's own, or the
+    workspace's, in whose folder cargo runs a program too; and a line on each that builds do not get. The build script
+    is left out."""
+    texts = [text for path, text in crate.texts.items() if not belongs(path, crate.package, {"custom-build"})]
+    told = [_COMPILED.sub("", text) for text in texts]
     names = sorted({name for text in told for pattern in (_PATH, _OPENED) for name in pattern.findall(text)})
-    there = {}
+    there, left_out = {}, []
     for name in [name for name in names if not _NOT_READ.fullmatch(name)]:
         for path in (crate.root / name, crate.directory / name):
-            if path.exists() and not (path / "Cargo.toml").exists() and not sources.why_missing(crate.root, path):
-                there[name] = os.path.relpath(path, crate.directory)
-    return {source: name for name, source in there.items()}
+            if path.exists() and not (path / "Cargo.toml").exists():
+                if reason := sources.why_missing(crate.root, path):
+                    left_out.append(f"its sources name {name}: {reason}")
+                else:
+                    there[name] = os.path.relpath(path, crate.directory)
+    return {source: name for name, source in there.items()}, list(dict.fromkeys(left_out))
 
 
 def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
@@ -256,8 +284,12 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
 
 def _called(crate: Crate) -> set[str]:
     """The programs that the build script calls by their names."""
-    scripts = [text for path, text in crate.texts.items() if _belongs(path, crate.package, {"custom-build"})]
-    return {name for text in scripts for name in _CALLED.findall(text)}
+    return {name for text in _scripts(crate) for name in _CALLED.findall(text)}
+
+
+def _scripts(crate: Crate) -> list[str]:
+    """The texts of the build script."""
+    return [text for path, text in crate.texts.items() if belongs(path, crate.package, {"custom-build"})]
 
 
 def _looks_for(crate: Crate, asks_tls: bool) -> dict[str, object]:
@@ -277,7 +309,7 @@ def _looks_for(crate: Crate, asks_tls: bool) -> dict[str, object]:
 
 def _calls(crate: Crate) -> list[str]:
     """The programs that the program calls by their names when it runs."""
-    texts = [text for path, text in crate.texts.items() if not _belongs(path, crate.package, {"custom-build"})]
+    texts = [text for path, text in crate.texts.items() if not belongs(path, crate.package, {"custom-build"})]
     names = {name for text in texts if _PROCESS.search(text) for name in _CALLED.findall(text)}
     return sorted(names - _OTHER_SYSTEMS - {crate.package.get("name"), crate.target["name"]})
 
@@ -291,22 +323,19 @@ def _asks_git(crate: Crate) -> bool:
     return "git" in _called(crate) or bool(crate.found(_OF_GIT))
 
 
-def _texts(root: Path, package: dict[str, Any]) -> dict[Path, str]:
-    """The Rust sources of a package by path, without comments and unit tests; tests, benches and examples are left
-    out."""
+def _texts(root: Path, package: dict[str, Any], binary: str) -> dict[Path, str]:
+    """The Rust sources of a binary by path, without comments and unit tests: of its package, without tests, benches,
+    examples and other binaries, and of the libraries that this depends on by their path."""
     folder, apart = Path(package["manifest_path"]).parent, {"test", "bench", "example"}
-    paths = [root / each for each in sources.walk(root) if each.suffix == ".rs"]
-    own = [path for path in paths if path.is_relative_to(folder) and not _belongs(path, package, apart)]
-    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in own if path.is_file()}
-    return {path: _COMMENT.sub("", text) for path, text in texts.items()}
-
-
-def _belongs(path: Path, package: dict[str, Any], kinds: set[str]) -> bool:
-    """Whether a source is of a target of these kinds: its file, or in a folder that has no target of another kind."""
-    targets = [(Path(each["src_path"]), bool(kinds & set(each["kind"]))) for each in package.get("targets", [])]
-    others = [file for file, is_meant in targets if not is_meant]
-    for file in (file for file, is_meant in targets if is_meant):
-        alone = not any(each.is_relative_to(file.parent) for each in others)
-        if path == file or (alone and path.is_relative_to(file.parent)):
-            return True
-    return False
+    walked = [root / each for each in sources.walk(root)]
+    crates = {path.parent for path in walked if path.name == "Cargo.toml"} | {folder}
+    depended = {path for _, _, path in cargo_config.path_dependencies([folder])}
+    others = [Path(each["src_path"]) for each in package["targets"] if "bin" in each["kind"] and each["name"] != binary]
+    folders = [each.parent for each in others if each.name == "main.rs" and each.parent.parent.name == "bin"]
+    texts = {}
+    for path in (path for path in walked if path.suffix == ".rs" and path.is_file()):
+        crate = next((each for each in path.parents if each in crates), root)
+        is_other = path in others or any(map(path.is_relative_to, folders)) or belongs(path, package, apart)
+        if (crate == folder and not is_other) or (crate in depended and path.is_relative_to(crate / "src")):
+            texts[path] = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+    return texts

@@ -4,9 +4,8 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host.files import sha256
@@ -20,8 +19,8 @@ def walk(context: Path, git: bool = False) -> Iterator[Path]:
 
     Raises LabError when a folder cannot be read.
     """
-    matcher = _matcher(_patterns(context))
-    exceptions = [each.cleaned_pattern for each in matcher.patterns if each.exclusion]
+    lines = _patterns(context)
+    is_left_out, exceptions = _matcher(lines), [line[1:].strip("/") for line in lines if line.startswith("!")]
     waiting = [context]
     while waiting:
         for entry in _entries(waiting.pop()):
@@ -29,8 +28,10 @@ def walk(context: Path, git: bool = False) -> Iterator[Path]:
             name, is_folder = str(path.relative_to(context)), entry.is_dir(follow_symlinks=False)
             if not (is_folder or entry.is_symlink() or entry.is_file()) or _no_source(path, git) or not _is_utf8(name):
                 continue
-            left_out = matcher.matches(name)
-            if is_folder and (not left_out or any("*" in each or each.startswith(f"{name}/") for each in exceptions)):
+            left_out = is_left_out(name)
+            if is_folder and (
+                not left_out or any(set("*?[") & {*each} or each.startswith(f"{name}/") for each in exceptions)
+            ):
                 waiting.append(path)
             if not left_out:
                 yield path.relative_to(context)
@@ -80,7 +81,7 @@ def why_missing(context: Path, path: Path) -> str:
             near = real(context / part).is_relative_to(real(context).parent)
             way = WIDER if near else f"put a copy of it in the link's place, or name the link in {IGNORED}"
             return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {way}"
-    matching = [line for line in _patterns(context) if _matcher([line.removeprefix("!")]).matches(str(name))]
+    matching = [line for line in _patterns(context) if _matcher([line.removeprefix("!")])(str(name))]
     if matching and not matching[-1].startswith("!") and path.exists():
         return f"{IGNORED} leaves {name} out, by its line '{matching[-1]}'; add the line !{name}"
     return ""
@@ -117,10 +118,23 @@ def _patterns(context: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _matcher(lines: list[str]) -> Any:
-    from docker.utils.build import PatternMatcher  # loads the docker package, which help and completion do not need
+def _matcher(lines: list[str]) -> Callable[[str], bool]:
+    """What tells whether lines of a `.dockerignore` leave a path out, as github.com/moby/patternmatcher does: the last
+    line counts that is for the path or for a folder that it is in. docker-py asks for a single folder, and ignores
+    case."""
+    from docker.utils.build import Pattern  # loads the docker package, which help and completion do not need
+    from docker.utils.fnmatch import fnmatchcase
 
-    return PatternMatcher(lines)
+    patterns = [each for each in map(Pattern, [*lines, f"!{IGNORED}"]) if each.dirs]
+
+    def is_left_out(name: str) -> bool:
+        left_out, paths = False, [name, *map(str, Path(name).parents[:-1])]
+        for each in patterns:
+            if each.exclusion == left_out and any(fnmatchcase(path, each.cleaned_pattern) for path in paths):
+                left_out = not each.exclusion
+        return left_out
+
+    return is_left_out
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:

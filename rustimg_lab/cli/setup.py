@@ -1,6 +1,7 @@
 """Commands around the work: init, doctor, clean, notebook."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def init(options: SimpleNamespace) -> int:
     for note in notes:
         output.say(f"note: {note}")
     output.say(f"wrote {path}; look through it, then")
-    print(f"  {COMMAND} run --app {options.path}")
+    print(f"  {COMMAND} run --app {shlex.quote(str(options.path))}")
     return 0
 
 

@@ -127,12 +127,13 @@ class App:
     `name` is the binary's; `directory` the folder that builds get, `at` the folder in it that cargo is called in, ""
     for itself; `lock_sha256` the SHA-256 of its Cargo.lock in hex; `package` the crate's name, which cargo is told for
     a `member` of a workspace; `features` are on beside the allocator's, which are in `allocators` by the allocator's
-    name; `moved` are those of the crate's default features that bring one of them, `default` where the file has all
-    others; with `own_allocator` its sources set one without asking a feature. `profile` is the crate's profile that all
-    cells begin with; `build_environment` what the build finds in its environment, `date` that of
-    its sources, in seconds since 1970; `system_packages` are Debian's, for
-    the build; `serve` is for a server only, which without a `check` has to answer what `serve` asks; `services` run
-    beside the app whenever it runs; `image` is what an image of it has beside the program. `arguments` are the user's
+    name; `manifest` is the path of its Cargo.toml from there, where that is in another folder, and else "", since
+    cargo's resolver 1 takes features for the package of the folder; `moved` are those of the crate's default features
+    that bring one of them, `default` where the file has all others; with `own_allocator` its sources set one without
+    asking a feature. `profile` is the crate's profile that all cells begin with; `build_environment` what the build
+    finds in its environment, `date` that of its sources, in seconds since 1970; `system_packages` are Debian's, for the
+    build; `serve` is for a server only, which without a `check` has to answer what `serve` asks; `services` run beside
+    the app whenever it runs; `image` is what an image of it has beside the program. `arguments` are the user's
     variables that builds get as build arguments; `secrets`, by name, "env" for the variable of that name, or a file.
     Like these, `ssh` (the agent) and `build_commands` are for the step that calls cargo; `git`: the repository.
     """
@@ -152,6 +153,7 @@ class App:
     profile: str = "release"
     own_allocator: bool = False
     moved: tuple[str, ...] = ()
+    manifest: str = ""
     build_environment: tuple[tuple[str, str], ...] = ()
     configuration: Configuration = Configuration()
     date: int = 0

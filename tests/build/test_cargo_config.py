@@ -159,6 +159,21 @@ def test_strip_is_left_to_the_lab_wherever_a_project_says_it(tmp_path, files):
 
 
 @needs_cargo
+def test_features_are_the_packages_and_not_those_of_the_folder_that_cargo_is_called_in(tmp_path):
+    """With cargo's resolver 1, which takes options for the package of the folder."""
+    features = '[features]\ndefault = ["slow"]\nslow = []\nfast = []\n'
+    manifest = MANIFEST.format("{}").replace("2021", "2018")
+    folder = crate(tmp_path, {
+        "Cargo.toml": f'{manifest.format("a")}[workspace]\nmembers = ["tool"]\n',
+        "Cargo.lock": LOCK.format("a") + LOCK.format("tool").removeprefix("version = 3\n"),
+        "tool/Cargo.toml": manifest.format("tool") + features, "tool/src/main.rs": "fn main() {}\n",
+        "lab.toml": 'package = "tool"\nbinary = "tool"\nfeatures = ["fast"]\ndefault_features = false\n',
+    })  # fmt: skip
+    (call,) = rustc_calls(folder, "baseline")
+    assert 'feature="fast"' in call and 'feature="slow"' not in call and "--crate-name tool" in call
+
+
+@needs_cargo
 def test_a_profile_of_the_lab_holds_for_packages_with_settings_of_their_own(tmp_path):
     """Also for those in a profile that the chosen one inherits."""
     own = '[profile.release.package.b]\nopt-level = 3\n[profile.dist]\ninherits = "release"\nlto = "thin"\n'
@@ -174,6 +189,14 @@ def test_a_profile_of_the_lab_holds_for_packages_with_settings_of_their_own(tmp_
     write(folder, {"lab.toml": 'profile = "dst"\n'})
     with pytest.raises(LabError, match="unknown profile 'dst': did you mean 'dist'"):
         lab_toml.load(folder)
+    # cargo takes CARGO_PROFILE_RELEASE_LTO_OPT_LEVEL for `lto` of `release`.
+    own = own.replace("profile.dist", "profile.release-lto")
+    write(folder, {
+        "Cargo.toml": f'{MANIFEST.format("a")}[dependencies]\nb = {{ path = "b" }}\n{own}',
+        "lab.toml": 'profile = "release-lto"\n',
+    })  # fmt: skip
+    assert [re.search(r"opt-level=(\w)", call)[1] for call in rustc_calls(folder, "opt-s")] == ["s", "s"]
+    assert "CARGO_PROFILE" not in text(folder, "opt-s")
 
 
 @needs_cargo

@@ -200,7 +200,8 @@ def test_init_proposes_what_sources_read_by_a_relative_path(tmp_path, text, ther
     (folder / "lab.toml").unlink()
     path, notes = proposal.init(folder, "", str)
     told = tomllib.loads(path.read_text())
-    assert list(told.get("files", {})) == proposed and not notes
+    assert list(told.get("files", {})) == proposed and len(notes) == ("secret/a" in there)
+    assert all(n.startswith("its sources name secret: .dockerignore leaves secret out, by its line") for n in notes)
     assert told.get("workdir") == ("/app" if proposed else None)
     assert [place for _, place in lab_toml.load(folder).image.files] == [f"/app/{each}" for each in proposed]
 

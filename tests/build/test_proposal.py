@@ -58,7 +58,7 @@ mimalloc = { version = "0.1", optional = true }
 def test_an_allocators_feature_is_the_one_that_turns_its_crate_on(tmp_path):
     told, _ = init(crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + FEATURES}))
     assert told["allocators"] == {"jemalloc": "fast", "mimalloc": "mimalloc"}
-    assert (told["features"], told["default_features"]) == ([], False)
+    assert (told["features"], told["default_features"]) == (["no-jemalloc-docs"], False)  # what else `full` turns on
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,57 @@ def test_a_build_that_asks_git_gets_the_repository(tmp_path, more, files, asks):
     (folder / ".git").mkdir()
     told, notes = init(folder)
     assert told.get("git", False) == asks and told["packages"] == [] and not any("asks git" in note for note in notes)
+
+
+BUNDLE = """[features]
+default = ["full"]
+full = ["mimalloc", "tls", "cli"]
+tls = []
+cli = []
+mimalloc = ["dep:mimalloc"]
+[dependencies]
+mimalloc = { version = "0.1", optional = true }
+[[bin]]
+name = "a"
+path = "src/main.rs"
+required-features = ["cli"]
+"""
+
+
+def test_a_default_feature_that_brings_an_allocator_keeps_its_other_parts(tmp_path):
+    told, _ = init(crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + BUNDLE}))
+    assert (told["features"], told["default_features"]) == (["tls", "cli"], False)
+    assert told["allocators"] == {"mimalloc": "mimalloc"}
+
+
+STATIC = "struct A;\n#[global_allocator]\nstatic G: A = A;\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "own"),
+    [
+        ({"src/main.rs": f"{STATIC}fn main() {{}}\n"}, True),
+        ({"src/main.rs": f"#[cfg(test)]\nmod tests {{\n  fn f() {{}}\n}}\n{STATIC}fn main() {{}}\n"}, True),
+        ({"src/main.rs": '#[cfg(feature = "x")]\nmod heap;\nfn main() {}\n', "src/heap.rs": STATIC}, False),
+        ({"vendor/b/Cargo.toml": MANIFEST.format("b"), "vendor/b/src/lib.rs": STATIC}, False),  # another crate's
+        ({"src/bin/other.rs": f"{STATIC}fn main() {{}}\n"}, False),  # another binary's
+        ({"core/Cargo.toml": MANIFEST.format("core"), "core/src/lib.rs": STATIC}, True),  # of a dependency by path
+    ],
+)
+def test_the_sources_of_a_binary_are_its_packages_and_of_what_it_depends_on_by_path(tmp_path, files, own):
+    depends = '[dependencies]\ncore = { path = "core" }\n' if "core/Cargo.toml" in files else ""
+    rest = "[workspace]\n" + depends
+    folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + rest} | files)
+    told, _ = init(folder, "a")
+    assert told.get("own_allocator", False) == own
+
+
+def test_a_variable_that_the_build_script_reads_is_named(tmp_path):
+    script = (
+        'fn main() { let id = std::env::var("BUILD_ID"); std::env::var("OUT_DIR"); std::env::var_os("DEP_Z_ROOT"); }\n'
+    )
+    _, notes = init(crate(tmp_path, {"build.rs": script}))
+    assert notes == ["its sources read BUILD_ID when they are compiled: see `build_environment` there"]
 
 
 def test_a_manifest_for_a_nightly_compiler_is_read(tmp_path):

@@ -36,6 +36,36 @@ def test_what_dockerignore_names_and_what_is_no_source_is_left_out(tmp_path):
     assert sent(copied) == sent(folder) and (copied / "out").readlink() == Path("/etc")
 
 
+@pytest.mark.parametrize(
+    ("lines", "there", "left"),
+    [
+        # From github.com/moby/patternmatcher: a line holds for what is below any folder that it is for.
+        ("*\n!**/src\n", ["crates/a/src/main.rs", "crates/a/src/deep/b.rs", "crates/a/README"], ["crates/a/README"]),
+        ("ASSETS\n", ["assets/a"], []),
+        ("assets\n!assets/k[ae]pt\n", ["assets/a", "assets/kept"], ["assets/a"]),
+        ("**\n!a/*/c\n", ["a/b/c/d/e", "a/b/x"], ["a/b/x"]),
+        ("/data/\n", ["data/a/b", "sub/data/a"], ["data/a/b"]),
+    ],
+)
+def test_dockerignore_is_read_as_docker_reads_it(tmp_path, lines, there, left):
+    write(tmp_path, {".dockerignore": lines} | dict.fromkeys(there, ""))
+    assert set(there) - set(sent(tmp_path)) == set(left)
+    assert [name for name in there if sources.why_missing(tmp_path, Path(name))] == left
+
+
+@pytest.mark.parametrize(("hidden", "at"), [("app", "."), ("core", "."), ("core", "app")])
+def test_a_build_script_that_builds_do_not_get_is_refused_wherever_it_is(tmp_path, hidden, at):
+    depends = '[dependencies]\ncore = { path = "../core" }\n'
+    root = write(tmp_path, {
+        "Cargo.toml": '[workspace]\nmembers = ["app", "core"]\n', "Cargo.lock": "version = 4\n",
+        ".dockerignore": f"{hidden}/build.rs\n", "app/Cargo.toml": MANIFEST.format("app") + depends,
+        "app/src/main.rs": "", "core/Cargo.toml": MANIFEST.format("core"), "core/src/lib.rs": "",
+        "app/build.rs": "", "core/build.rs": "", f"{at}/lab.toml": 'package = "app"\n',
+    })  # fmt: skip
+    with pytest.raises(LabError, match=rf"cargo needs build.rs: .dockerignore leaves {hidden}/build.rs out"):
+        lab_toml.load(root / at)
+
+
 def test_links_in_a_circle_and_files_that_an_editor_has_removed_meanwhile_stop_nothing(tmp_path, monkeypatch):
     folder, walk = crate(tmp_path / "a", {"src/kept.rs": "", "src/.gone.swp": "", "old/gone.rs": ""}), sources.walk
     (folder / "circle").symlink_to("circle")
