@@ -95,8 +95,9 @@ class Choice:
 
 def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
     """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
-    where the run does not tell), unstable, unpacked_bytes, and a column per criterion and for the throughput (geometric
-    means), NaN where not measured; draws of those; and notes that a reader must see.
+    where the run does not tell), unstable, stable (neither where the run does not tell), unpacked_bytes, and a column
+    per criterion and for the throughput (geometric means), NaN where not measured; draws of those; and notes that a
+    reader must see.
 
     Raises LabError when no cell works.
     """
@@ -104,7 +105,9 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
     if table.empty:
         raise LabError(f"run '{run.name}' has no cell that works: nothing to choose from")
     found = table[["architecture", "base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
-        unstable=table["unstable"].eq(True), transfer=table[metrics.COMPRESSED_BYTES]
+        unstable=table["unstable"].eq(True),
+        stable=table["unstable"].eq(False),
+        transfer=table[metrics.COMPRESSED_BYTES],
     )
     notes = list(filter(None, [run.environment.app.get("note")]))
     if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or ESTIMATE in ways:
@@ -286,7 +289,7 @@ def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> 
     if wishes.needs_shell:
         meets = meets & table["shell"].fillna("").ne("").to_numpy()
     if wishes.stable:
-        meets = meets & ~table["unstable"].to_numpy()
+        meets = meets & table["stable"].to_numpy()
     meets = meets & np.array([not wishes.lacks(cell) for cell in table.index])
     score = sum(weight * np.log(paired[name]) for name, weight in wishes.weights.items())
     return meets & ~np.isnan(score), score
@@ -331,8 +334,8 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
         said.append("not recorded whether it has a shell")
     elif wishes.needs_shell and not own["shell"]:
         said.append("no shell")
-    if wishes.stable and own["unstable"]:
-        said.append("unstable flags")
+    if wishes.stable and not own["stable"]:
+        said.append("unstable flags" if own["unstable"] else "not recorded whether its flags are stable")
     said += [f"built without --with {','.join(lacking)}"] if (lacking := wishes.lacks(cell)) else []
     unmeasured = [name for name in wishes.weights if np.isnan(own[name]) and name not in wishes.limits]
     said += [f"{metrics.ALL[name].phrase} not measured" for name in unmeasured]

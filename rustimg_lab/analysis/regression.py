@@ -226,10 +226,14 @@ def _with_noise(
     found: list[Finding], limits: dict[str, float], before: RunData, after: RunData, across_machines: bool
 ) -> Checked:
     """The findings, and those of limits on what was measured in blocks. What is one image in both runs has not
-    changed, so none of that is measured."""
+    changed, so none of that is measured. A study may be of another image than the sizes: a server beside a client."""
     tables = [cells.cell_table(run).query("ok").set_index("cell") for run in (before, after)]
     both = [cell for cell in tables[1].index if cell in tables[0].index]
-    equal = [cell for cell in both if tables[0].loc[cell, "image"] == tables[1].loc[cell, "image"]]
+    studied = [run.rows[run.rows["study"].ne("")].groupby("cell")["image"].agg(set) for run in (before, after)]
+    other = {cell for cell in both if len({*map(frozenset, (of[cell] for of in studied if cell in of))}) > 1}
+    equal = [
+        cell for cell in both if tables[0].loc[cell, "image"] == tables[1].loc[cell, "image"] and cell not in other
+    ]
     rest = [cell for cell in both if cell not in equal]
     for name in limits:
         for cell in equal:

@@ -131,20 +131,36 @@ def check(options: SimpleNamespace) -> int:
     from rustimg_lab.analysis import regression
     from rustimg_lab.model.metrics import Verdict
     from rustimg_lab.report import views
+    from rustimg_lab.store import runs
 
     limits = regression.Limits(options.max_transfer or 0, options.max_regression or {})
     failures = _measure_both(options) if options.before else _refuse_stray(options)
-    after = output.load(options.run)
-    before = output.load(options.against) if options.against else None
-    checked = regression.check(after, limits, before, options.across_machines)
-    print(views.regression.markdown(options.run, after, checked, before), end="")
-    broken, unsure = (
-        [f"{each.cell}: {' '.join(each.what.split())}" for each in checked.of(verdict)]
-        for verdict in (Verdict.FAIL, Verdict.CANNOT_TELL)
-    )
+    told: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.CANNOT_TELL: []}
+    output.load(options.run)
+    for part in [options.run] if options.before else runs.parts(options.run):  # of each architecture, and machine
+        after, against = output.load(part), _part_of(options.against, part, options.run)
+        before = output.load(against) if against else None
+        checked = regression.check(after, limits, before, options.across_machines)
+        print(views.regression.markdown(part, after, checked, before), end="")
+        for verdict, lines in told.items():
+            lines += [f"{each.cell}: {' '.join(each.what.split())}" for each in checked.of(verdict)]
+    broken, unsure = ([*dict.fromkeys(lines)] for lines in told.values())
     for line in unsure:
         print(f"lab: cannot tell: {line}", file=sys.stderr)
     return output.exit_code([*dict.fromkeys([*failures, *broken])]) or (3 if unsure else 0)
+
+
+def _part_of(against: str, part: str, run: str) -> str:
+    """The part of the run that another is compared with that is as a part of that other one; "" where it has none."""
+    from rustimg_lab.store import runs
+
+    if part == run or not against:
+        return against or ""
+    same = f"{against}{part.removeprefix(run)}"
+    if same in runs.parts(against):
+        return same
+    print(f"lab: note: {part} is not compared: there is no {same}", file=sys.stderr)
+    return ""
 
 
 def _refuse_stray(options: SimpleNamespace) -> list[str]:

@@ -239,6 +239,16 @@ def test_one_image_in_both_runs_passes_without_a_measurement(make):
     assert "one image before and after" in checked.findings[0].what
 
 
+def test_a_study_of_another_image_than_the_sizes_is_compared_where_that_has_changed(make):
+    """A server is put under load, and the sizes are those of the client beside it."""
+    run, slower = make("a", {ONE: BEFORE[ONE]}), make("b", {ONE: (BEFORE[ONE][0], 3 * BEFORE[ONE][1])}, seed=2)
+    for each, server in ((run, "sha256:1"), (slower, "sha256:2")):
+        each.rows["image"] = each.rows["image"].where(each.rows["study"].eq(""), server)
+        each.rows.loc[each.rows["study"].eq(""), "image"] = "sha256:0"
+    checked = regression.check(slower, Limits(max_regression={"cpu": 0.05}), run)
+    assert checked.verdict is Verdict.FAIL and "one image" not in str(checked.findings)
+
+
 def test_a_limit_that_noise_never_keeps_is_refused():
     with pytest.raises(LabError, match="limit 'cpu=0%': what has noise"):
         Limits(max_regression={"cpu": 0.0})

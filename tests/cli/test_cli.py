@@ -296,3 +296,11 @@ def test_a_recorded_deploy_pulled_what_its_manifest_says_and_the_model_fits():
     cold = times[times["has"] == studies.EMPTY]
     assert (cold["pulled_bytes"] == cold["manifest_bytes"]).all()
     assert deploy.model(times)["error"].abs().max() < 0.1
+
+
+def test_a_check_of_a_run_for_two_architectures_is_of_both(lab):
+    done = lab("check", "--run", "recorded/arm64", "--max-transfer", "32.1MB", **NO_ENGINE)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "lab: failed: debian-baseline-system-arm64: compressed (pull) size 32.300 MB" in done.stderr
+    assert "### Run recorded/arm64: all checks passed" in done.stdout
+    assert "### Run recorded/arm64@arm64: 1 check failed" in done.stdout
