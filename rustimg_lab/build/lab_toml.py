@@ -1,5 +1,6 @@
 """The app: a binary of a Rust crate, described by the `lab.toml` beside its Cargo.toml."""
 
+import itertools
 import os
 import re
 from dataclasses import replace
@@ -113,7 +114,8 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
 def _manifest(package: str, root: Path, directory: Path) -> Path:
     """The manifest of a package: that of the folder, or else of a member of the workspace."""
     own = directory / "Cargo.toml"
-    for path in (own, *(root / each for each in sources.walk(root) if each.name == "Cargo.toml")):
+    # The tree, which may be large, is looked through only where the folder's own is another's.
+    for path in itertools.chain([own], (root / each for each in sources.walk(root) if each.name == "Cargo.toml")):
         is_named = package in path.read_text(errors="replace")
         if is_named and cargo_config.parsed(path).get("package", {}).get("name") == package:
             return path

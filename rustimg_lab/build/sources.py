@@ -4,11 +4,15 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host.files import sha256
+
+if TYPE_CHECKING:
+    from docker.utils.build import Pattern
 
 IGNORED = ".dockerignore"
 
@@ -19,8 +23,8 @@ def walk(context: Path, git: bool = False) -> Iterator[Path]:
 
     Raises LabError when a folder cannot be read.
     """
-    lines = _patterns(context)
-    is_left_out, exceptions = _matcher(lines), [line[1:].strip("/") for line in lines if line.startswith("!")]
+    patterns = _parsed([*_lines(context), f"!{IGNORED}"])
+    exceptions = [each.cleaned_pattern for each in patterns if each.exclusion]
     waiting = [context]
     while waiting:
         for entry in _entries(waiting.pop()):
@@ -28,7 +32,7 @@ def walk(context: Path, git: bool = False) -> Iterator[Path]:
             name, is_folder = str(path.relative_to(context)), entry.is_dir(follow_symlinks=False)
             if not (is_folder or entry.is_symlink() or entry.is_file()) or _no_source(path, git) or not _is_utf8(name):
                 continue
-            left_out = is_left_out(name)
+            left_out = _is_left_out(name, patterns)
             if is_folder and (
                 not left_out or any(set("*?[") & {*each} or each.startswith(f"{name}/") for each in exceptions)
             ):
@@ -81,7 +85,8 @@ def why_missing(context: Path, path: Path) -> str:
             near = real(context / part).is_relative_to(real(context).parent)
             way = WIDER if near else f"put a copy of it in the link's place, or name the link in {IGNORED}"
             return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {way}"
-    matching = [line for line in _patterns(context) if _matcher([line.removeprefix("!")])(str(name))]
+    lines = _lines(context)
+    matching = [line for line, each in zip(lines, _parsed(lines), strict=True) if _is_for(each, _places(str(name)))]
     if matching and not matching[-1].startswith("!") and path.exists():
         return f"{IGNORED} leaves {name} out, by its line '{matching[-1]}'; add the line !{name}"
     return ""
@@ -111,30 +116,38 @@ def real(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _patterns(context: Path) -> list[str]:
+def _lines(context: Path) -> list[str]:
     """The lines of the folder's `.dockerignore`, without comments."""
     path = context / IGNORED
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.is_file() else []
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _matcher(lines: list[str]) -> Callable[[str], bool]:
-    """What tells whether lines of a `.dockerignore` leave a path out, as github.com/moby/patternmatcher does: the last
-    line counts that is for the path or for a folder that it is in. docker-py asks for a single folder, and ignores
-    case."""
+def _parsed(lines: list[str]) -> list["Pattern"]:
     from docker.utils.build import Pattern  # loads the docker package, which help and completion do not need
+
+    return [Pattern(line) for line in lines]
+
+
+def _is_left_out(name: str, patterns: list["Pattern"]) -> bool:
+    """Whether patterns leave a path out, as github.com/moby/patternmatcher does: the last one counts that is for the
+    path or for a folder that it is in. docker-py asks for a single folder, and ignores case."""
+    left_out, places = False, _places(name)
+    for pattern in patterns:
+        if pattern.exclusion == left_out and _is_for(pattern, places):
+            left_out = not pattern.exclusion
+    return left_out
+
+
+def _places(name: str) -> list[str]:
+    """A path and the folders that it is in."""
+    return [name, *map(str, Path(name).parents[:-1])]
+
+
+def _is_for(pattern: "Pattern", places: list[str]) -> bool:
     from docker.utils.fnmatch import fnmatchcase
 
-    patterns = [each for each in map(Pattern, [*lines, f"!{IGNORED}"]) if each.dirs]
-
-    def is_left_out(name: str) -> bool:
-        left_out, paths = False, [name, *map(str, Path(name).parents[:-1])]
-        for each in patterns:
-            if each.exclusion == left_out and any(fnmatchcase(path, each.cleaned_pattern) for path in paths):
-                left_out = not each.exclusion
-        return left_out
-
-    return is_left_out
+    return any(fnmatchcase(place, pattern.cleaned_pattern) for place in places)
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:

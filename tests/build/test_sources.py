@@ -44,6 +44,7 @@ def test_what_dockerignore_names_and_what_is_no_source_is_left_out(tmp_path):
         ("ASSETS\n", ["assets/a"], []),
         ("assets\n!assets/k[ae]pt\n", ["assets/a", "assets/kept"], ["assets/a"]),
         ("**\n!a/*/c\n", ["a/b/c/d/e", "a/b/x"], ["a/b/x"]),
+        ("data\n!./data/kept\n! data/also\n", ["data/a", "data/kept", "data/also"], ["data/a"]),
         ("/data/\n", ["data/a/b", "sub/data/a"], ["data/a/b"]),
     ],
 )
