@@ -229,8 +229,8 @@ def _with_noise(
     changed, so none of that is measured. A study may be of another image than the sizes: a server beside a client."""
     tables = [cells.cell_table(run).query("ok").set_index("cell") for run in (before, after)]
     both = [cell for cell in tables[1].index if cell in tables[0].index]
-    studied = [run.rows[run.rows["study"].ne("")].groupby("cell")["image"].agg(set) for run in (before, after)]
-    other = {cell for cell in both if len({*map(frozenset, (of[cell] for of in studied if cell in of))}) > 1}
+    studied = [run.rows[run.rows["study"].ne("")].groupby("cell")["image"].agg(frozenset) for run in (before, after)]
+    other = {cell for cell in both if len({of[cell] for of in studied if cell in of}) > 1}
     equal = [
         cell for cell in both if tables[0].loc[cell, "image"] == tables[1].loc[cell, "image"] and cell not in other
     ]

@@ -112,8 +112,8 @@ def tools(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
     chosen = [value for key, value in options(flags).items() if key == "-Clinker"]
     used = [_LINKERS.get(name, f"ld.{name}") for flag in flags for name in re.findall(r"-fuse-ld=(\w+)", flag)]
     wrappers = [configuration.get("build", {}).get(key, "") for key in ("rustc-wrapper", "rustc-workspace-wrapper")]
-    named = (name for name in (*(chosen or linkers), *used, *wrappers) if name and "/" not in name)
-    return tuple(name for name in named if name != "rust-lld")  # which rustc has with it
+    named = (*(chosen or linkers), *used, *wrappers)
+    return tuple(name for name in named if name and "/" not in name and name != "rust-lld")  # which rustc has with it
 
 
 def _of_target(configuration: dict[str, Any], target: str) -> list[dict[str, Any]]:

@@ -172,7 +172,7 @@ def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
 def _variables(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     """The variables that the sources read when they are compiled, and that nothing of the project sets."""
     given = {*crate.found(_SET_BY_SCRIPT), *configuration.get("env", {})}
-    of_script = [name for text in _scripts(crate) for name in _READ_BY_SCRIPT.findall(text)]
+    of_script = [name for text in _texts_of(crate, script=True) for name in _READ_BY_SCRIPT.findall(text)]
     return [each for each in dict.fromkeys([*crate.found(_BUILD_VARIABLE), *of_script]) if each not in given]
 
 
@@ -257,8 +257,7 @@ def _files(crate: Crate) -> tuple[dict[str, str], list[str]]:
     """Return the files and folders that the sources name by a relative path, by their source: the crate's own, or the
     workspace's, in whose folder cargo runs a program too; and a line on each that builds do not get. The build script
     is left out."""
-    texts = [text for path, text in crate.texts.items() if not belongs(path, crate.package, {"custom-build"})]
-    told = [_COMPILED.sub("", text) for text in texts]
+    told = [_COMPILED.sub("", text) for text in _texts_of(crate, script=False)]
     names = sorted({name for text in told for pattern in (_PATH, _OPENED) for name in pattern.findall(text)})
     there, left_out = {}, []
     for name in [name for name in names if not _NOT_READ.fullmatch(name)]:
@@ -284,12 +283,12 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
 
 def _called(crate: Crate) -> set[str]:
     """The programs that the build script calls by their names."""
-    return {name for text in _scripts(crate) for name in _CALLED.findall(text)}
+    return {name for text in _texts_of(crate, script=True) for name in _CALLED.findall(text)}
 
 
-def _scripts(crate: Crate) -> list[str]:
-    """The texts of the build script."""
-    return [text for path, text in crate.texts.items() if belongs(path, crate.package, {"custom-build"})]
+def _texts_of(crate: Crate, script: bool) -> list[str]:
+    """The texts of the build script, or of all but it."""
+    return [text for path, text in crate.texts.items() if belongs(path, crate.package, {"custom-build"}) == script]
 
 
 def _looks_for(crate: Crate, asks_tls: bool) -> dict[str, object]:
@@ -309,7 +308,7 @@ def _looks_for(crate: Crate, asks_tls: bool) -> dict[str, object]:
 
 def _calls(crate: Crate) -> list[str]:
     """The programs that the program calls by their names when it runs."""
-    texts = [text for path, text in crate.texts.items() if not belongs(path, crate.package, {"custom-build"})]
+    texts = _texts_of(crate, script=False)
     names = {name for text in texts if _PROCESS.search(text) for name in _CALLED.findall(text)}
     return sorted(names - _OTHER_SYSTEMS - {crate.package.get("name"), crate.target["name"]})
 

@@ -136,7 +136,6 @@ def check(options: SimpleNamespace) -> int:
     limits = regression.Limits(options.max_transfer or 0, options.max_regression or {})
     failures = _measure_both(options) if options.before else _refuse_stray(options)
     told: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.CANNOT_TELL: []}
-    output.load(options.run)
     for part in [options.run] if options.before else runs.parts(options.run):  # of each architecture, and machine
         after, against = output.load(part), _part_of(options.against, part, options.run)
         before = output.load(against) if against else None

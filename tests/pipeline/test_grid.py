@@ -152,7 +152,7 @@ def test_a_base_from_an_archive_gives_the_eight_rows_too(article_run, lab, pagel
     assert "alpine (substitute)" not in page and "Test Linux v1.2 (1.2.3)" in page
 
     rows = (RUNS / other_run / "rows.jsonl").read_text()
-    again = pageless("run", "--run", other_run, "--blocks", "0")  # it goes on with the base that it began with
+    again = pageless("run", "--run", other_run, "--blocks", "0")  # resumed: with the run's own base
     assert again.returncode == 0, again.stderr
     assert (RUNS / other_run / "rows.jsonl").read_text() == rows
 
