@@ -1,6 +1,6 @@
 """The one exception that a user sees: what is wrong, where, and what to do next, in one line."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,3 +27,12 @@ def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], wher
             raise unknown(f"{where}key", key, known)
         if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
             raise LabError(f"{where}'{key}' has the wrong type")
+
+
+def or_why_not(make: Callable[..., str], *arguments: str) -> str:
+    """Return a text for a file that `make` gives, or in its place a comment that says why there is none, as where a run
+    is of another lab."""
+    try:
+        return make(*arguments)
+    except LabError as error:
+        return f"# {error}\n"

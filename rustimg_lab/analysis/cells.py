@@ -45,9 +45,9 @@ def cell_table(run: RunData) -> pd.DataFrame:
     wide = wide.reindex(index=factors.index, columns=wide.columns.union(metrics.OF_CELLS))
     reasons = newest[~newest["ok"]].groupby("cell")["reason"].agg("; ".join)
 
-    table = factors.join(wide)
-    table["reason"] = reasons.reindex(table.index).fillna("")
-    table["ok"] = table["runs"].isin([True, NOT_STARTED]) & table["reason"].eq("")
+    table, reasons = factors.join(wide), reasons.reindex(factors.index).fillna("")
+    table["reason"] = reasons
+    table["ok"] = table["runs"].isin([True, NOT_STARTED]) & wide[metrics.UNPACKED_BYTES].notna() & reasons.eq("")
     table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
     notes = single[single["detail"].str.startswith(NOTE)].groupby("cell")["detail"]
     told = notes.agg(lambda texts: "; ".join(text.removeprefix(NOTE).partition(";")[0] for text in texts))

@@ -30,7 +30,7 @@ def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
     that workload where one is named; "" for none."""
     plans = run.environment.studies
     measured = run.rows[(run.rows["metric"] == metric) & run.rows["ok"]].groupby("study")["cell"].nunique()
-    names = [name for name in find_studies(run, metric.study) if name in measured]
+    names = [name for name in _planned(run, metric.study, {}) if has_baseline(run, name, metric)]
     fit = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
     return max(fit, key=lambda name: measured[name], default="")
 
@@ -38,6 +38,7 @@ def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
 NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
 SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not have seen this much is called short
 HUGE_RATIO = 10  # what could only be told beyond this is not worth its digits
+FEW_REQUESTS = 100  # of each connection, below which what is unanswered at the end of a load counts
 FAILURES_APART = 0.05  # a share of failed trials by which two cells may differ without a warning
 
 NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
@@ -70,10 +71,10 @@ def _planned(run: RunData, kind: str, parameters: dict[str, Any]) -> list[str]:
     ]
 
 
-def has_baseline(run: RunData, study: str) -> bool:
-    """Whether the baseline of a study has a number."""
+def has_baseline(run: RunData, study: str, metric: str = "") -> bool:
+    """Whether the baseline of a study has a number of one metric, of its main one unless another is named."""
     plan = run.environment.studies[study]
-    return bool((samples(run, study, plan.metric)["cell"] == plan.baseline).any())
+    return bool((samples(run, study, metric or plan.metric)["cell"] == plan.baseline).any())
 
 
 def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> pd.DataFrame:
@@ -82,7 +83,10 @@ def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> 
     plan = run.environment.studies[study]
     metric = metric or plan.metric
     trials = samples(run, study, metric)
-    return compare(trials, baseline or plan.baseline, cells=plan.cells, about=metrics.find(metric))
+    try:
+        return compare(trials, baseline or plan.baseline, cells=plan.cells, about=metrics.find(metric))
+    except LabError as error:
+        raise LabError(f"run '{run.name}', study '{study}', {metrics.find(metric).phrase}: {error}") from None
 
 
 def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
@@ -101,13 +105,14 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     columns = ["cell", "base", "profile", "allocator", "block", "order"]
     plan = run.environment.studies[study]
     rank = {cell: place for place, cell in enumerate(plan.cells)}
-    found = found[columns].assign(value=found["value"].astype(float))
-    found = found.groupby(columns, sort=False, as_index=False)["value"].median()
+    found = found[[*columns, "value"]].astype({"value": float}).groupby(["cell", "block"], sort=False, as_index=False)
+    found = found.agg({**dict.fromkeys(columns, "last"), "value": "median"})[[*columns, "value"]]
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
-    told = filter(None, [plan.parameters["warning"], run.environment.app.get("note"), _failures(run, study)])
+    notes = [plan.parameters["warning"], run.environment.app.get("note"), _failures(run, study), _few(run, study)]
     at_least = found.loc[found["value"] <= metrics.find(metric).least, "cell"]
     found.attrs = {
-        "warning": "; ".join(told), "stand_ins": run.environment.stand_ins, "at_least": list(at_least.unique())
+        "warning": "; ".join(filter(None, notes)), "stand_ins": run.environment.stand_ins,
+        "at_least": list(at_least.unique()),
     }  # fmt: skip
     if metric == metrics.SMALLEST_LIMIT_BYTES and (step := plan.parameters.get("step")):
         halvings = ceil(log2(log(2) / log(step)))  # of the bisection, between a limit and its double
@@ -127,6 +132,21 @@ def _failures(run: RunData, study: str) -> str:
         f"{failed['mean'][worst]:.0%} of the trials of {cell_in_words(worst, {})} failed and "
         f"{failed['mean'][least]:.0%} of those of {cell_in_words(least, {})}: a cell whose slow trials fail looks "
         "faster than it is"
+    )
+
+
+def _few(run: RunData, study: str) -> str:
+    """What a reader must know of a study of a load in whose trials a server answered few requests: the CPU time of
+    those that it had begun when the load ended is in that of the answered ones. "" for none."""
+    rows = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.REQUESTS) & run.rows["ok"]]
+    if rows.empty:
+        return ""
+    least = rows.groupby("cell")["value"].median().min()
+    if least >= FEW_REQUESTS * (connections := run.environment.studies[study].parameters["connections"]):
+        return ""
+    return (
+        f"few requests were answered in a trial ({least:.0f} over {connections} connections): those unanswered at its "
+        "end are in the CPU time; fewer --connections or more --seconds make it exact"
     )
 
 
@@ -151,7 +171,8 @@ def compare(
     """
     known = sorted(samples["cell"].unique())
     if baseline not in known:
-        raise LabError(f"the baseline {baseline} has no trial in this study; choose one of {', '.join(known)}")
+        others = f"; choose one of {', '.join(known)}" if known else ""
+        raise LabError(f"the baseline {baseline} has no trial{others}")
     order = [cell for cell in dict.fromkeys([*cells, *samples["cell"]]) if cell != baseline]
     resolution = samples.attrs.get("resolution", 0.0)
     at_least = samples.attrs.get("at_least", ())

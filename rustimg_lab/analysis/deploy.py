@@ -30,9 +30,7 @@ def times(run: RunData) -> pd.DataFrame:
     stored_bytes and base_stored_bytes. Machines that had nothing come first. The twin is left out. Raises LabError when
     the run has no study of deploys."""
     if not is_measured(run):
-        raise LabError(
-            f"run '{run.name}' has no study of deploys; `./lab measure --run {run.name} --study deploy` makes one"
-        )
+        raise LabError(f"run '{run.name}' has no study of deploys; `./lab measure --run NAME --study deploy` makes one")
     found = []
     for name in comparison.find_studies(run, studies.DEPLOY):
         about = run.environment.studies[name].parameters

@@ -27,14 +27,14 @@ _NUMBERS = ("log", "error", "ratio", "low", "high")
 
 def name_of(run: str, machine: dict[str, Any]) -> str:
     """Return the name of a run's machine: its CPU model and `FACTS`, with the name of the worker where the run is one
-    machine's part of another (`RUN@NAME`). "" where the CPU model was not recorded. Two machines with one name count as
+    machine's part of another (`RUN@NAME`). "" where the CPU model is not known. Two machines with one name count as
     one, since counting one machine twice would make an interval too narrow."""
-    if not machine.get("cpu_model"):
-        return ""
     said = {"cpus": "{} CPUs", "memory_gib": "{} GiB"}
     more = [said.get(key, "{}").format(machine[key]) for key in FACTS if key in machine]
     mark = run.partition(AT)[2]
     worker = "" if mark in [each.debian for each in Architecture] else mark
+    if machine.get("cpu_model", "unknown") == "unknown" and not worker:  # as of an engine on another machine
+        return ""
     return f"{machine['cpu_model']} ({', '.join(filter(None, [worker, *more]))})"
 
 

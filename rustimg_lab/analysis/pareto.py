@@ -31,3 +31,8 @@ def _beaten(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(..., cells, criteria) -> whether one of the others is at least as good in all, and better in one."""
     own, others = values[..., :, None, :], others[..., None, :, :]
     return ((others <= own).all(axis=-1) & (others < own).any(axis=-1)).any(axis=-1)
+
+
+def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return what the front is drawn by: the transfer against each other criterion that the run has measured."""
+    return [("transfer", name) for name in metrics.CRITERIA if name != "transfer" and table[name].notna().any()]

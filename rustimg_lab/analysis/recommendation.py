@@ -14,10 +14,10 @@ import pandas as pd
 
 from rustimg_lab.analysis import closed_loop, comparison, deploy, pareto
 from rustimg_lab.analysis.cells import cell_table
-from rustimg_lab.analysis.variances import quantile
+from rustimg_lab.analysis.variances import drawn
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
-from rustimg_lab.model.names import additions_of, cell_in_words
+from rustimg_lab.model.names import TWIN, additions_of, cell_in_words
 from rustimg_lab.store.rows import ESTIMATE
 from rustimg_lab.store.runs import RunData
 
@@ -96,14 +96,17 @@ class Choice:
 def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
     """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
     where the run does not tell), unstable, stable (neither where the run does not tell), unpacked_bytes, and a column
-    per criterion and for the throughput (geometric means), NaN where not measured; draws of those; and notes that a
-    reader must see.
+    per criterion and for the throughput (means of `_measured`), NaN where not measured; draws of those; and notes that
+    a reader must see.
 
     Raises LabError when no cell works.
     """
     table = cell_table(run).query("ok").set_index("cell")
     if table.empty:
         raise LabError(f"run '{run.name}' has no cell that works: nothing to choose from")
+    known = {plan.parameters.get("workload", "") for plan in run.environment.studies.values()} - {""}
+    if workload and workload not in known:
+        raise unknown(f"workload of run '{run.name}'", workload, sorted(known))
     found = table[["architecture", "base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
         unstable=table["unstable"].eq(True),
         stable=table["unstable"].eq(False),
@@ -112,16 +115,21 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
     notes = list(filter(None, [run.environment.app.get("note")]))
     if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or ESTIMATE in ways:
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
-    draws, generator = Draws(), np.random.default_rng(0)
+    draws, generator, asked = Draws(), np.random.default_rng(0), {}
     for name, metric in {**metrics.MEASURED, metrics.REQUESTS_PER_S: metrics.REQUESTS_PER_S}.items():
         found[name] = np.nan
         if study := comparison.study_of(run, metric, workload):
             mean, own, paired, warning = _measured(run, study, metric, found.index, generator)
             found[name], draws.own[name], draws.paired[name] = mean, own, paired
             notes += [f"{study}: {warning}"] if warning else []
+            asked[study] = run.environment.studies[study].parameters.get("workload", "")
             measured = run.rows[(run.rows["study"] == study) & run.rows["cell"].isin(found.index)]
             if (measured["image"] != measured["cell"].map(table["image"])).any():
                 notes.append("sizes are of the grid's images, speeds and memory of the same cells' servers")
+    if len({*asked.values()} - {""}) > 1:
+        notes.append(
+            f"of several workloads: {', '.join(name for name, of in asked.items() if of)}; --workload names one"
+        )
     used = closed_loop.busy(run, workload)
     if idle := closed_loop.idle(used):
         found[metrics.REQUESTS_PER_S] = np.nan
@@ -151,8 +159,8 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
                 "--allocators, and --app if it is of an own one; or leave that criterion out"
             )
     if wishes.day:
-        table[metrics.DAY], drawn, note = _day(run, table, draws, wishes.day)
-        draws = replace(draws, paired=draws.paired | {metrics.DAY: drawn})
+        table[metrics.DAY], of_day, note = _day(run, table, draws, wishes.day)
+        draws = replace(draws, paired=draws.paired | {metrics.DAY: of_day})
         notes.append(note)
     if (
         wishes.min_throughput
@@ -172,8 +180,8 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
     sureness = {}
     if picked:
         named = [*wishes.needed, *([metrics.DAY] if metrics.DAY in wishes.weights else [])]
-        drawn = [each[name][:, table.index.get_loc(picked)] for each in (own, paired) for name in named]
-        if not np.isnan(np.concatenate([[], *drawn])).any():
+        of_picked = [each[name][:, table.index.get_loc(picked)] for each in (own, paired) for name in named]
+        if not np.isnan(np.concatenate([[], *of_picked])).any():
             sureness = _sureness(table, own, paired, wishes)
     return Choice(table, wishes, picked, sureness, notes, _unmeasured(table, wishes), draws.paired)
 
@@ -225,16 +233,13 @@ def map_sureness(found: Choice, deploy_s: pd.DataFrame, deploys: np.ndarray, req
     names = daily_seconds(found.table, deploy_s["mean"], deploys, requests)
     at = found.table.index.get_indexer(names.columns)
     cpu = found.paired["cpu"][:FEW_DRAWS, at] / 1e6
-    one = _drawn(deploy_s.loc[names.columns], np.random.default_rng(2))[:FEW_DRAWS]
+    if np.isnan(cpu).any():
+        return np.full(len(deploys), np.nan)
+    one = drawn(deploy_s.loc[names.columns], FEW_DRAWS, np.random.default_rng(2))
     one = np.where(np.isnan(one), deploy_s.loc[names.columns, "mean"].to_numpy(), one)
     best = names.to_numpy().argmin(axis=1)
-    drawn = (deploys[:, None, None] * one + requests[:, None, None] * cpu).argmin(axis=2)
-    return np.where(np.isnan(cpu).any(), np.nan, (drawn == best[:, None]).mean(axis=1))
-
-
-def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """What the front is drawn by: the transfer against each other criterion that the run has measured."""
-    return [("transfer", name) for name in metrics.CRITERIA if name != "transfer" and table[name].notna().any()]
+    days = (np.outer(deploys, deploy) + np.outer(requests, busy) for deploy, busy in zip(one, cpu, strict=True))
+    return sum(day.argmin(axis=1) == best for day in days) / len(cpu)
 
 
 def _day(run: RunData, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.Series, np.ndarray, str]:
@@ -244,38 +249,34 @@ def _day(run: RunData, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.
     if lacking := one.attrs["lacking"]:
         note = f"deploys count the compressed bytes alone, no unpacking and no start: none was measured of {lacking[0]}"
         note += f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
-    drawn = day.deploys * _drawn(one, np.random.default_rng(1))
+    seconds_drawn = day.deploys * drawn(one, DRAWS, np.random.default_rng(1))
     seconds = day.deploys * one["mean"]
     if day.requests:
         seconds = seconds + day.requests * table["cpu"] / 1e6
-        drawn = drawn + day.requests * draws.paired.get("cpu", np.nan) / 1e6
-    return seconds, drawn, note
+        seconds_drawn = seconds_drawn + day.requests * draws.paired.get("cpu", np.nan) / 1e6
+    return seconds, seconds_drawn, note
 
 
 def _measured(
     run: RunData, study: str, metric: str, cells: pd.Index, generator: np.random.Generator
 ) -> tuple[pd.Series, np.ndarray, np.ndarray, str]:
-    """Per cell the metric's mean, its draws about that, those by the ratio to the baseline, and the study's warning."""
+    """Per cell the metric's mean, its draws about that, those by the ratio to the baseline, and the study's warning.
+
+    The mean is the baseline's times the ratio to it, over the blocks that have both: of cells that lost other blocks
+    the plain means would be of other conditions of the machine. Where there is no ratio it is the plain mean.
+    """
     everything = comparison.summarize(comparison.samples(run, study, metric)).set_index("cell")
     ratios = comparison.of_study(run, study, metric)
     baseline, warning = ratios.attrs["baseline"], ratios.attrs["warning"]
-    own, mean = everything.reindex(cells), everything.loc[baseline, "mean"]
+    own = everything.reindex(cells)
+    mean = np.exp(np.log(everything["mean"].reindex([baseline, baseline + TWIN])).mean())  # of the image's two names
     ratios = ratios[~ratios["is_twin"]].set_index("cell").reindex(cells)
-    about_own = _drawn(own, generator)
-    paired = mean * _drawn(ratios.rename(columns={"ratio": "mean", "pairs": "trials"}), generator)
+    paired = mean * drawn(ratios.rename(columns={"ratio": "mean", "pairs": "trials"}), DRAWS, generator)
+    value = (mean * ratios["ratio"]).fillna(own["mean"])
     if baseline in cells:
-        paired[:, cells.get_loc(baseline)] = mean
-    return own["mean"], about_own, paired, warning
-
-
-def _drawn(found: pd.DataFrame, generator: np.random.Generator) -> np.ndarray:
-    """Values about geometric means with 95% t-intervals over so many trials, by the columns of `comparison.summarize`;
-    NaN where there is no interval."""
-    freedom = (found["freedom"] if "freedom" in found else found["trials"] - 1).clip(lower=1).fillna(1)
-    errors = np.log(found["high"] / found["low"]) / 2 / quantile(freedom)
-    noise = generator.standard_t(freedom, (DRAWS, len(found)))
-    # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
-    return found["mean"].to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
+        paired[:, cells.get_loc(baseline)] = value[baseline] = mean
+    about_own = drawn(own.assign(mean=value), DRAWS, generator)
+    return value, about_own, paired, warning
 
 
 def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from typing import IO
 from rustimg_lab.errors import LabError
 
 GRID_BYTES = 10 << 30  # what builder, images and build cache of a grid take, about
+LONGEST_NAME = 200  # of a file, in letters: file systems allow 255 bytes
 
 
 class DiskFull(LabError):
@@ -83,3 +84,10 @@ def size(number: int) -> str:
         if number >= scale:
             return f"{number / scale:.1f} {unit}"
     return f"{number / 1e3:.1f} kB"
+
+
+def short_name(name: str) -> str:
+    """Return a name that a file system takes; of one that is too long the beginning, and what tells it from others."""
+    return (
+        name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    )

@@ -30,6 +30,8 @@ def export(name: str, license: str = "") -> Path:
     if spread := runs.machines(name):
         raise LabError(f"run '{name}' is of several machines: export each, as {name}{runs.AT}{spread[0]}")
     data, folder = runs.load(name, whole=True), runs.run_path(name)
+    if runs.AT in name and folder.parent.name != runs.MACHINES:
+        raise LabError(f"a run is exported with all its architectures: export {name.partition(runs.AT)[0]}")
     if data.broken:
         raise LabError(f"run '{name}' is broken: {data.broken[0]}; remove the line, or measure anew")
     if data.rows.empty:

@@ -89,6 +89,9 @@ def read_row(line: str) -> dict[str, Any]:
             raise ValueError(f"'{row[column][:20]}' is no architecture that the lab builds for")
         if isinstance(row[column], int | float) and not abs(row[column]) < NUMBER_LIMIT:
             raise ValueError(f"'{column}' is a number out of range")
+    value = row["value"]
+    if row["ok"] and metrics.find(row["metric"]).unit and (type(value) not in (int, float) or value < 0):
+        raise ValueError(f"{row['metric']} is {str(value)[:20]!r}, and no amount")
     return row
 
 

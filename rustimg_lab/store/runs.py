@@ -173,10 +173,11 @@ def load(name: str, whole: bool = False) -> RunData:
         raise LabError(f"run '{name}' has no rows yet: no machine has sent any; the same command resumes it")
     stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
     found = _loaded(path, stamps)
-    found = replace(found, rows=found.rows.copy(deep=False))  # pandas copies what is changed then
-    if path.parent.name == MACHINES:
-        return replace(found, environment=replace(found.environment, run=name))
-    return found if whole else _part(found, name.partition(AT)[2])
+    # A run may have been written under another name. pandas copies the rows that are changed then.
+    is_machine = path.parent.name == MACHINES
+    own = name if is_machine else name.partition(AT)[0]
+    found = replace(found, rows=found.rows.copy(deep=False), environment=replace(found.environment, run=own))
+    return found if whole or is_machine else _part(found, name.partition(AT)[2])
 
 
 def parts(name: str) -> list[str]:
@@ -222,9 +223,8 @@ def _part(run: RunData, mark: str) -> RunData:
     known = _architectures(run)
     chosen = Architecture.named(mark) if mark else known[0]
     if chosen not in known:
-        raise LabError(
-            f"run '{run.name}' has no image for {mark}; `./lab run --run {run.name} --arch {mark}` builds some"
-        )
+        built = "" if run.name.startswith(RECORDED_RUN) else f"; `./lab run --run {run.name} --arch {mark}` builds some"
+        raise LabError(f"run '{run.name}' has no image for {mark}{built}")
     end = "" if chosen.value == run.environment.machine.get("architecture", chosen.value) else f"-{chosen.debian}"
     bases = {
         name.removesuffix(end): of for name, of in run.environment.bases.items() if name.partition("-")[2] == end[1:]

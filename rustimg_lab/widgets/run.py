@@ -10,7 +10,8 @@ import pandas as pd
 from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.analysis import comparison, deploy, factorials, profile_effects, recommendation, regression
+from rustimg_lab.analysis import comparison, deploy, factorials, pareto, profile_effects, recommendation, regression
+from rustimg_lab.errors import or_why_not
 from rustimg_lab.model import cargo_profile, metrics
 from rustimg_lab.report import plots, views
 from rustimg_lab.report.format import SENTINEL
@@ -129,7 +130,7 @@ class Recommendation:
 
     def _fronts(self, table: pd.DataFrame) -> Several:
         nothing = "This run has sizes alone: `./lab measure --run NAME --study throughput` measures its cells."
-        fronts = (plots.recommendation.front(self.choice, *pair) for pair in recommendation.pairs(table))
+        fronts = (plots.recommendation.front(self.choice, *pair) for pair in pareto.pairs(table))
         return Several(fronts, nothing)
 
     def break_even(self, bandwidth_mbit: float = 100) -> Several:
@@ -152,13 +153,13 @@ class Recommendation:
 
     @property
     def cargo_profile(self) -> str:
-        """Return the build profile for a Cargo.toml. Raises LabError when the lab does not know the profile."""
-        return cargo_profile.cargo_profile(*self.choice.table.loc[self.cell, cargo_profile.FACTORS])
+        """Return the build profile for a Cargo.toml; of one that this lab does not know, a comment that says so."""
+        return or_why_not(cargo_profile.cargo_profile, *self.choice.table.loc[self.cell, cargo_profile.FACTORS])
 
     @property
     def dockerfile(self) -> str:
-        """Return the Dockerfile that the cell was built from. Raises LabError when the run has none."""
-        return runs.dockerfile(self.run.name, self.cell)
+        """Return the Dockerfile that the cell was built from; where the run has none, a comment that says so."""
+        return or_why_not(runs.dockerfile, self.run.name, self.cell)
 
     def check(self) -> None:
         """Raise AssertionError when the cell is not within the limits, or a cell that lost has no reason."""

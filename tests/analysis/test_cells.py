@@ -47,6 +47,12 @@ def test_a_size_without_a_program_that_runs_is_not_shown(recorded):
     assert cells.layer_table(recorded)["cell"].tolist() == ["scratch-optimized-jemalloc"]
 
 
+def test_a_cell_that_runs_and_has_no_size_does_not_count_as_whole(recorded):
+    rows = recorded.rows
+    table = cells.cell_table(replace(recorded, rows=rows[rows["metric"] != "unpacked_bytes"])).set_index("base")
+    assert not table["ok"].any() and "not measured to the end" in table.loc["scratch", "reason"]
+
+
 def test_a_note_of_a_row_is_beside_its_cell(recorded):
     with runs.open_run("a", {}) as run:
         noted = Observation("runs", True, detail="note: starts; CMD --version")

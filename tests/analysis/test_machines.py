@@ -84,6 +84,8 @@ def test_the_parts_of_a_run_of_several_workers_are_machines_by_their_names(write
     ratios = {"r@node1": 0.5, "r@node2": 0.52, "r@node3": 0.54, "r@arm64": 0.9}
     made = {name: write(name.replace("@", "-"), AMD, ratio) for name, ratio in ratios.items()}
     assert machines.name_of("r@arm64", AMD) == machines.name_of("r", AMD) == "AMD (2 CPUs, 24 GiB, x86_64)"
+    elsewhere = AMD | {"cpu_model": "unknown"}  # two engines of this kind are not taken for one machine
+    assert machines.name_of("r", elsewhere) == "" and "(node1, 2 CPUs" in machines.name_of("r@node1", elsewhere)
     made.pop("r@arm64")  # an architecture, and no machine
     found = machines.combine(machines.sessions(made, STUDY))
     assert level(found, MACHINE)["machine"].tolist() == [

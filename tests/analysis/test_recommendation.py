@@ -105,6 +105,49 @@ def test_the_one_that_meets_the_wishes_at_the_least_is_picked(service, wishes, p
     assert found.table.loc[picked, "reason"] == "" and found.table.drop(picked)["reason"].ne("").all()
 
 
+def without(run: runs.RunData, text: str) -> runs.RunData:
+    """A run without the rows that a condition is true of."""
+    return replace(run, rows=run.rows.drop(run.rows.query(text).index))
+
+
+def test_cells_that_lost_other_blocks_are_held_against_each_other_in_the_blocks_that_they_share(service):
+    """The machine is three times as slow in the later blocks; the faster cell has lost most of the others."""
+    run = service()
+    rows, late = run.rows, (run.rows["study"] == "throughput") & (run.rows["block"] > 5)
+    values = rows["value"].where(~(late & (rows["metric"] == "cpu_us_per_request")), rows["value"] * 3)
+    run = without(replace(run, rows=rows.assign(value=values)), "study == 'throughput' and cell == @FAST and block < 5")
+    plain = comparison.summarize(comparison.samples(run, "throughput", metrics.CPU_US_PER_REQUEST)).set_index("cell")
+    assert plain.loc[FAST, "mean"] > plain.loc[LARGE, "mean"]
+    found = recommendation.choose(run, Wishes(weights={"cpu": 1.0}))
+    assert found.picked == FAST and found.sureness[FAST] > 0.99
+    assert found.table.loc[LARGE, "cpu"] / found.table.loc[FAST, "cpu"] == pytest.approx(70 / 64, rel=0.02)
+    assert found.table.loc[FAST, "reason"] == ""
+
+
+def test_with_every_block_a_cell_has_its_own_mean(service):
+    run = service(noise=0.1)
+    plain = comparison.summarize(comparison.samples(run, "memory", metrics.STEADY_RSS_BYTES)).set_index("cell")["mean"]
+    found = recommendation.choose(run, Wishes()).table["memory"]
+    assert found[[SLOW, LARGE]].tolist() == pytest.approx(plain[[SLOW, LARGE]].tolist())
+
+
+def test_studies_of_several_workloads_are_told(service):
+    run = service()
+    assert not any("workloads" in note for note in recommendation.choose(run, Wishes()).notes)
+    run.environment.studies["memory"].parameters["workload"] = "root"
+    told = "of several workloads: throughput, memory; --workload names one"
+    assert told in recommendation.choose(run, Wishes()).notes
+
+
+def test_a_study_whose_baseline_lacks_the_metric_is_none_of_that_metric(service):
+    run = without(service(), "study == 'throughput' and cell.str.startswith(@FAST) and metric == 'requests_per_s'")
+    assert recommendation.choose(run, Wishes(weights={"cpu": 1.0})).picked == FAST
+    with pytest.raises(LabError, match="has not measured requests per s"):
+        recommendation.choose(run, Wishes(min_throughput=0.9))
+    with pytest.raises(LabError, match=r"run 'service', study 'throughput', .*baseline scratch.* has no trial; choose"):
+        comparison.of_study(run, "throughput", metrics.REQUESTS_PER_S)
+
+
 def test_why_the_others_lost_is_told_with_figures(service):
     reasons = recommendation.choose(service(), Wishes({"transfer": 3e6}, min_throughput=0.95, stable=True)).table[
         "reason"
@@ -337,9 +380,9 @@ def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
     """The same calls as in 05_choose, on a run that has everything."""
     run = service()
     found = recommendation.choose(run, Wishes(min_throughput=0.95))
-    for across, up in recommendation.pairs(found.table):
+    for across, up in pareto.pairs(found.table):
         plots.recommendation.front(found, across, up)
     deploy_s = recommendation.deploy_seconds(run, found.table, 100)
     plot = plots.recommendation.break_even(found, deploy_s, 100)
     assert FAST in [text.get_text() for text in plot.axes[0].get_legend().get_texts()] and FAST in plot.alt
-    assert len(recommendation.pairs(found.table)) == 3
+    assert len(pareto.pairs(found.table)) == 3

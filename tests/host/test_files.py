@@ -13,6 +13,7 @@ from support.lab import add_file, as_root, small_builder
 from rustimg_lab.build import bases
 from rustimg_lab.engine import client
 from rustimg_lab.engine.images import import_rootfs
+from rustimg_lab.host import files
 from rustimg_lab.host.files import DiskFull
 from rustimg_lab.model import matrix
 from rustimg_lab.model.bases import BUILDER
@@ -72,6 +73,12 @@ def test_a_build_that_does_not_fit_stops_the_run_in_one_line(small_engine, image
 
 
 @as_root
+def test_names_that_are_too_long_for_a_file_stay_apart():
+    long = [files.short_name("a" * 300 + end) for end in "bc"]
+    assert len(set(long)) == 2 and all(len(name) < 255 for name in long)
+    assert files.short_name("short") == "short"
+
+
 def test_rows_that_do_not_fit_leave_the_rows_that_are_there(tmpfs, monkeypatch):
     folder = tmpfs("runs", 1)
     monkeypatch.setattr(runs, "RUNS", folder)

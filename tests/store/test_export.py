@@ -97,6 +97,11 @@ def test_a_run_of_the_users_own_is_passed_on_under_the_licence_that_the_user_nam
     assert not [name for name in zipfile.ZipFile(archive).namelist() if "log" in name]
 
 
+def test_a_part_of_a_run_is_not_passed_on_under_the_name_of_the_part():
+    with pytest.raises(LabError, match=r"exported with all its architectures: export recorded/arm64$"):
+        export.export("recorded/arm64@arm64")
+
+
 def test_a_broken_run_is_refused_in_one_line_and_an_earlier_crate_stays(copied, lab):
     archive = export.export(copied, "CC0-1.0")
     before = archive.read_bytes()

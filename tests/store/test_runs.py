@@ -47,6 +47,16 @@ def test_a_broken_line_is_named_and_the_rest_loads(runs):
     assert [line.split(": ")[0] for line in data.broken] == [f"a/rows.jsonl:{n}" for n in (2, 3, 4, 5, 6)]
 
 
+@pytest.mark.parametrize("value", [None, "many", True, -1])
+def test_an_amount_that_is_none_is_named_and_left_out(runs, value):
+    with store_runs.open_run("a", MACHINE) as run:
+        run.append(CELL, "", [Observation("unpacked_bytes", value, "B"), Observation("unpacked_bytes", 0, "B")])
+        run.append(CELL, "", [Observation("unpacked_bytes", None, "B", ok=False, reason="no image")])
+    data = store_runs.load("a")
+    assert data.rows["value"].isna().tolist() == [False, True]
+    assert data.broken == (f"a/rows.jsonl:1: unpacked_bytes is {str(value)!r}, and no amount; left out",)
+
+
 def test_half_a_line_of_a_killed_lab_is_not_joined_to_the_next_row(runs):
     with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "", [Observation("one", 1)])
