@@ -8,12 +8,15 @@ from pathlib import Path
 
 HOME = "RUSTIMG_LAB_HOME"  # names another folder to write to; set for kernels, which start in another one
 WORKER = "RUSTIMG_LAB_WORKER"  # set where a Dask worker calls the lab: the command as it was typed at the client
+# Set there too: when the client's sources were last changed, and the digest of their folder there (`session.identify`).
+ORIGIN = "RUSTIMG_LAB_ORIGIN"
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = (PACKAGE / "_share").is_dir()  # from a wheel, without a checkout
 SHARE = PACKAGE / "_share" if INSTALLED else PACKAGE.parent
 COMMAND = "rustimg-lab" if INSTALLED else "./lab"
 ROOT = Path(os.environ.setdefault(HOME, str(Path.cwd()))).resolve() if INSTALLED else SHARE
 STATE = ROOT / ".lab"  # this clone's own: its id, private tools, base archives in the making
+APPS = STATE / "apps"  # sources that a client has brought to this Dask worker, by run
 RUNS = ROOT / "data" / "runs"
 RECORDED = SHARE / "data" / "recorded"
 ARTICLE = SHARE / "data" / "article.csv"

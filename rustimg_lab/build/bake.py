@@ -301,7 +301,7 @@ def _culprits(steps: dict[str, Step], cells: list[Cell]) -> dict[Cell, str]:
         if not step.error or "context canceled" in step.error:
             continue
         reason = diagnosis.first_error(step.output) or step.error
-        owner = re.match(r"\[(\S+) (builder )?", step.name)
+        owner = re.match(r"\[([^\s\]]+)\]? (builder )?", step.name)  # "[CELL 2/5] COPY ..." or "[CELL] exporting ..."
         own = [cell for cell in cells if owner and not owner[2] and cell.slug == owner[1]]
         for cell in own or cells:
             culprits.setdefault(cell, reason)

@@ -1,5 +1,6 @@
 """Cell -> Dockerfile text. Pure: no file but the template is read, nothing is run."""
 
+import hashlib
 import re
 import shlex
 
@@ -59,15 +60,18 @@ def cold_stage(cell: Cell, app: App) -> str:
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
-    """The name of the target directory: one per app, lockfile, toolchain, C library and what of a profile cargo is
-    told. cargo keeps architectures apart in it.
+    """The name of the target directory: one per app, lockfile, toolchain, C library, what of a profile cargo is told,
+    and what build scripts find beside it: cargo would not notice that they find another library or variable. cargo
+    keeps architectures apart in it.
 
     The toolchain is more than rustc: what a build script compiles with the builder's gcc needs the builder's glibc,
     and cargo would not notice that it has become another.
     A literal in the text, since the BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount.
     """
     toolchain = toolchain or f"rust{RUST_VERSION}-{cell.debian}"
-    return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}-{toolchain}-{cell.libc}-{cell.profile.compiled}"
+    found = (app.system_packages, app.build_environment, app.build_commands)
+    digest = f"-{hashlib.sha256(repr(found).encode()).hexdigest()[:8]}" if any(found) else ""
+    return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}{digest}-{toolchain}-{cell.libc}-{cell.profile.compiled}"
 
 
 def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
@@ -112,9 +116,9 @@ def _settings(cell: Cell, app: App) -> list[tuple[str, str]]:
 
 
 def _by_option(cell: Cell, app: App) -> list[str]:
-    """The settings of a profile with `-` in its name, as options: cargo takes the variable that `release-lto` has for
-    its settings for one that sets `lto` of `release`."""
-    told = _settings(cell, app) if "-" in app.profile else []
+    """The settings of a profile of the crate's own, as options: cargo takes the variable that `release-lto` or
+    `release_lto` has for its settings for one that sets `lto` of `release`."""
+    told = _settings(cell, app) if app.profile != "release" else []
     return [f"--config {shlex.quote(f'profile.{app.profile}.{key}={toml_value(value)}')}" for key, value in told]
 
 
@@ -129,8 +133,8 @@ def _of_packages(cell: Cell, app: App) -> list[str]:
 
 def _exports(cell: Cell, app: App) -> list[str]:
     """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is."""
-    settings, prefix = [] if "-" in app.profile else _settings(cell, app), f"CARGO_PROFILE_{app.profile.upper()}_"
-    told = [f"{prefix}{key.upper().replace('-', '_')}={value}" for key, value in settings]
+    settings = _settings(cell, app) if app.profile == "release" else []
+    told = [f"CARGO_PROFILE_RELEASE_{key.upper().replace('-', '_')}={value}" for key, value in settings]
     told += _rustflags(cell, app) if cell.profile != PUBLISHED else []
     of_additions = [variable for name in cell.additions for variable in ADDITIONS[name].build_environment]
     told += [f"{name}={shlex.quote(value)}" for name, value in (*app.build_environment, *of_additions)]

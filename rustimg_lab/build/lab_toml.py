@@ -16,7 +16,7 @@ from rustimg_lab.model import toml
 from rustimg_lab.model.app import App, Check, Configuration, Serve, Service
 from rustimg_lab.model.architecture import TARGETS, Architecture
 from rustimg_lab.model.matrix import ALLOCATORS, OWN, Cell
-from rustimg_lab.paths import SHARE
+from rustimg_lab.paths import APPS, ORIGIN, SHARE
 
 FILE = "lab.toml"
 _CRT_STATIC = "-Ctarget-feature=crt-static"
@@ -104,11 +104,17 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
         raise LabError(f"{directory / FILE}: {error}") from None
     return replace(
         app, image=image, directory=context, at="/".join(directory.relative_to(context).parts),
-        lock_sha256=sha256(root / "Cargo.lock"), member=root != directory or "package" in told,
+        lock_sha256=sha256(root / "Cargo.lock"), member=_is_named(root, directory, told),
         configuration=_configuration(context, root, directory, app.profile), date=_date(context, directory),
         moved=_moved(app, manifest),
         manifest="" if manifest.parent == directory else os.path.relpath(manifest, directory),
     )  # fmt: skip
+
+
+def _is_named(root: Path, directory: Path, told: dict[str, Any]) -> bool:
+    """Whether cargo must be told the package: by itself it would take that of the folder, or others in its place."""
+    others = "default-members" in cargo_config.parsed(root / "Cargo.toml").get("workspace", {})
+    return root != directory or "package" in told or others
 
 
 def _manifest(package: str, root: Path, directory: Path) -> Path:
@@ -135,7 +141,10 @@ def _moved(app: App, manifest: Path) -> tuple[str, ...]:
 
 def _date(context: Path, directory: Path) -> int:
     """When the sources were last changed: by their commit, or by the newest file that is not as committed. An app of
-    the lab's own has none: its Dockerfiles are committed beside it, and would change with each commit."""
+    the lab's own has none: its Dockerfiles are committed beside it, and would change with each commit. Of sources that
+    a client has brought to a Dask worker the client tells it."""
+    if directory.is_relative_to(APPS) and ORIGIN in os.environ:
+        return int(os.environ[ORIGIN].split(",")[0])
     if directory.is_relative_to(SHARE):
         return 0
     of_sources = ["--", ".", f":(exclude){FILE}"]

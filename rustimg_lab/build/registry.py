@@ -91,16 +91,20 @@ def _way_to(host: str, names: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _first_known(names: list[str], host: str) -> tuple[str, str]:
-    """The first of the names that the registry has, and the digest that it has it under. Raises RegistryError."""
+    """The first of the names that the registry has, and the digest that it has it under. Raises RegistryError.
+
+    Some registries refuse a name that they do not have, so that nobody learns which there are.
+    """
     digest_of = podman.manifest_digest if client.is_podman() else images.manifest_digest
-    *others, last = names
-    for name in others:
+    failed = []
+    for name in names:
         try:
             return name, digest_of(name, host)
         except RegistryError as error:
-            if not error.missing:
+            if not (error.missing or error.refused):
                 raise
-    return last, digest_of(last, host)
+            failed.append(error)
+    raise next((error for error in failed if error.refused), failed[-1])
 
 
 def _with_digest(reference: str, digest: str) -> str:

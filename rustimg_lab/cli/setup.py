@@ -60,11 +60,12 @@ def doctor(options: SimpleNamespace) -> int:
 def clean(options: SimpleNamespace) -> int:
     """Remove this clone's containers and images, and nothing else."""
     from rustimg_lab.build import bake
-    from rustimg_lab.engine import cold_engine, containers, emulation, images
+    from rustimg_lab.engine import client, cold_engine, containers, emulation, images
 
-    removed = containers.remove_containers(all_of_ours=True)
-    cold_engine.remove_left()
-    unlinked, kept = images.remove_images()
+    with client.readable_errors():
+        removed = containers.remove_containers(all_of_ours=True)
+        cold_engine.remove_left()
+        unlinked, kept = images.remove_images()
     print(f"removed {removed} containers and {unlinked} images of this lab")
     if entries := emulation.remove():
         print(f"removed {entries} emulators of this lab from binfmt_misc")

@@ -118,6 +118,8 @@ def readable_errors() -> Iterator[None]:
         raise LabError(
             f"the Docker engine at {engine_address()} stopped answering ({error}); start it and call again"
         ) from error
+    except DockerException as error:  # as of a helper for logins that is not there
+        raise LabError(f"the Docker client could not do it: {' '.join(str(error).split())}") from error
 
 
 def explained(error: APIError) -> str:

@@ -93,7 +93,8 @@ def _architecture() -> Finding:
 def _resources() -> list[Finding]:
     """CPUs and memory of the machine where builds run: the engine's."""
     try:
-        about = client.machine()
+        with client.readable_errors():
+            about = client.machine()
     except LabError:
         about = {"cpus": machine.cpus(), "cpu_model": machine.cpu_model(), "memory_gib": machine.memory_bytes() >> 30}
     return [
@@ -105,7 +106,8 @@ def _resources() -> list[Finding]:
 
 def _engine() -> list[Finding]:
     try:
-        about = client.engine_info()
+        with client.readable_errors():
+            about = client.engine_info()
     except LabError as error:
         line = system.engine_line(client.engine_address())
         return [Finding("engine", "none", False, remedy=f"{error}{line and f'; here: {line}'}")]
@@ -139,7 +141,9 @@ def _capabilities() -> list[Finding]:
 
 def _builder() -> Finding:
     try:
-        if client.is_podman():
+        with client.readable_errors():
+            is_podman = client.is_podman()
+        if is_podman:
             return Finding("builder", "Podman's own: buildx is not needed, --builder does not apply", True)
     except LabError:
         pass  # another line says that there is no engine

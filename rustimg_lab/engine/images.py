@@ -52,7 +52,7 @@ _ANSWERS = {
 
 class RegistryError(LabError):
     """A registry that did not give an image. `answered`: it said no, or that it failed, in place of nothing; `missing`:
-    it has no such name; `failed`: by a fault of its own; `cause`: what was said last."""
+    it has no such name; `refused`: not to this user; `failed`: by a fault of its own; `cause`: what was said last."""
 
     def __init__(self, host: str, reference: str, error: RequestException):
         said = " ".join(proxy.redact(str(getattr(error, "explanation", "") or error)).split())
@@ -65,7 +65,7 @@ class RegistryError(LabError):
             if status in codes or re.search(words, said, re.I)
         )
         self.answered = kind not in ("strange", "silent")
-        self.missing, self.failed = kind == "missing", kind == "failed"
+        self.missing, self.refused, self.failed = (kind == each for each in ("missing", "refused", "failed"))
         last = said.rpartition(": ")[2].strip('"')
         self.cause = "a web page" if last.startswith("<") else last or "no reason given"
         if isinstance(error, Timeout):
@@ -183,11 +183,12 @@ def push(image: str, repository: str) -> tuple[str, str]:
     """Push an image to a repository of a registry by a new tag, of which the engine keeps nothing. Returns the tag, and
     the image's digest there. Raises LabError when engine or registry refuse."""
     tag = uuid.uuid4().hex[:12]
-    client.connect().images.get(image).tag(repository, tag)
-    try:
-        events = list(client.connect().images.push(repository, tag, stream=True, decode=True))
-    finally:
-        client.connect().images.remove(f"{repository}:{tag}", noprune=True)
+    with client.readable_errors():
+        client.connect().images.get(image).tag(repository, tag)
+        try:
+            events = list(client.connect().images.push(repository, tag, stream=True, decode=True))
+        finally:
+            client.connect().images.remove(f"{repository}:{tag}", noprune=True)
     if refused := [event["error"] for event in events if "error" in event]:
         raise LabError(f"the registry at {split_host(repository)[0]} did not take an image: {proxy.redact(refused[0])}")
     return tag, next((each["aux"]["Digest"] for each in events if "Digest" in (each.get("aux") or {})), "")
@@ -304,9 +305,12 @@ def remove_images() -> tuple[int, list[str]]:
         if pulled and client.IMAGE_LABEL not in (
             summary.get("Labels") or {}
         ):  # the official one: other names of it stay
-            for tag in pulled:
-                api.remove(tag, noprune=True)
-            removed += 1
+            try:
+                for tag in pulled:
+                    api.remove(tag, noprune=True)
+                removed += 1
+            except APIError as error:
+                kept.append(f"{pulled[0]}: {error.explanation}")
     return removed, kept
 
 

@@ -93,8 +93,6 @@ def plain_http(reference: str) -> Iterator[None]:
 def _build(slug: str, target: dict) -> str:
     """Build a target of a bake file and return the id of its image. Raises LabError when Podman refuses."""
     context = Path(target["context"])
-    ignored = context / ".dockerignore"
-    patterns = [line.strip() for line in ignored.read_text().splitlines()] if ignored.exists() else []
     told = [re.fullmatch(r"id=(\w+),(src|env)=(.*)", secret).groups() for secret in target["secret"]]
     secrets = {name: os.environ[at] if of == "env" else Path(at).read_text("utf-8", "replace") for name, of, at in told}
     extra = [(f"{_SECRET}{name}", text) for name, text in secrets.items()]
@@ -109,7 +107,7 @@ def _build(slug: str, target: dict) -> str:
     stages: dict[str, str] = {}
     rest, image, error, api = "", "", "", client.connect().api
     with tempfile.TemporaryFile() as archive:
-        files = exclude_paths(str(context), [line for line in patterns if line and line[0] != "#"])
+        files = exclude_paths(str(context), [])  # `.dockerignore` was applied when the sources were copied
         extra.append((_DOCKERFILE, target["dockerfile-inline"]))
         create_archive(str(context), sorted(files), archive, extra_files=extra)
         headers = {"Content-Type": "application/x-tar"}

@@ -234,7 +234,7 @@ def _scheduler_errors(client: "Client") -> Iterator[None]:
 
     try:
         yield
-    except (OSError, CancelledError, TimeoutError, AttributeError) as error:
+    except (OSError, CancelledError, TimeoutError, AttributeError, KeyError) as error:  # as Dask's client then has them
         if client.status == "running":
             raise
         raise LabError(

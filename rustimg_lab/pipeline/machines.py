@@ -17,7 +17,7 @@ from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.matrix import Cell
-from rustimg_lab.pipeline import cluster, progress, worker
+from rustimg_lab.pipeline import cluster, progress, session, worker
 from rustimg_lab.pipeline.cluster import Unit
 from rustimg_lab.store import runs
 from rustimg_lab.store.environment import parse_environment
@@ -171,8 +171,10 @@ def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> list[Unit]:
     def sent(unit: Unit, name: str) -> worker.Call:
         rows = opened.folder / name / "rows.jsonl"
         known = rows.stat().st_size if rows.exists() else 0
-        app, at = spread.app is not None, spread.app.at if spread.app else ""
-        return worker.Call((*spread.arguments, *unit.arguments), spread.run_of(name), known, spread.typed, app, at)
+        call = worker.Call((*spread.arguments, *unit.arguments), spread.run_of(name), known, spread.typed)
+        if not (app := spread.app):
+            return call
+        return replace(call, app=True, at=app.at, origin=f"{app.date},{session.folder_digest(app)}")
 
     def done(unit: Unit, name: str, outcome: worker.Outcome) -> str:
         reason = _written(spread, opened.folder / name, outcome)
@@ -240,10 +242,13 @@ def _lab_of_scheduler(client: "Client") -> str:
 
 
 def _archive(app: App) -> bytes:
-    """An app's sources, as its builds get them, as a tar archive, with its lab.toml."""
+    """An app's sources, as its builds get them, as a tar archive, with its lab.toml, and with the archives that its
+    services are made of, which builds do not need."""
     written, here = io.BytesIO(), Path(app.at) / "lab.toml"
+    named = [Path(each.image) for each in app.services]
+    beside = {path.relative_to(app.directory) for path in named if path.is_relative_to(app.directory)}
     with tarfile.open(fileobj=written, mode="w") as archive:
-        for path in sorted({*sources.walk(app.directory, app.git), here}):
+        for path in sorted({*sources.walk(app.directory, app.git), here, *beside}):
             archive.add(app.directory / path, str(path), recursive=False)
     return written.getvalue()
 

@@ -1,6 +1,7 @@
 """What every call of the lab works with: a run that is open, base images, tools, and cells being built."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.names import of_image
-from rustimg_lab.paths import SHARE
+from rustimg_lab.paths import APPS, ORIGIN, SHARE
 from rustimg_lab.pipeline import progress
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -88,7 +89,7 @@ def open_session(request: Request, names: list[str]) -> Iterator[Session]:
     left afterwards."""
     client.connect()
     inputs.check(request.app)
-    with runs.open_run(request.run_name, client.machine()) as run, client.readable_errors():
+    with client.readable_errors(), runs.open_run(request.run_name, client.machine()) as run:
         sources = _going_on(request.sources, run)
         session = Session(run, {}, request.builder, machine.ca_bundle(), request.console, brought=request.brought)
         doctor.prepare(session.say)
@@ -257,11 +258,19 @@ def _remember(session: Session, request: Request) -> None:
     )
 
 
+def folder_digest(app: App) -> str:
+    """Return a digest of the folder that an app is in, of the client where that has brought it; "" for the lab's own
+    apps."""
+    folder = app.directory / app.at
+    if folder.is_relative_to(APPS) and ORIGIN in os.environ:
+        return os.environ[ORIGIN].split(",")[1]
+    return "" if folder.is_relative_to(SHARE) else hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+
+
 def identify(app: App, run: str, recorded: dict[str, str]) -> dict[str, str]:
     """Return what a run records of its app. The folder of one outside of the lab is a digest: two checkouts of one
     package are two apps, and no path of this machine is in a run. Raises LabError when `recorded` is of another app."""
-    folder = app.directory / app.at
-    digest = "" if folder.is_relative_to(SHARE) else hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    folder, digest = app.directory / app.at, folder_digest(app)
     now = {"name": app.package, "lockfile_sha256": app.lock_sha256, "folder": digest}
     now |= {"input": inputs.in_words(app)} if app.arguments or app.secrets else {}
     if (before := recorded.get("name", app.package)) != app.package:

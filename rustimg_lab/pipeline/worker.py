@@ -18,7 +18,7 @@ from rustimg_lab.engine import client, images
 from rustimg_lab.errors import FAILED, LabError
 from rustimg_lab.host import files, machine, process
 from rustimg_lab.model.architecture import NATIVE
-from rustimg_lab.paths import RUNS, STATE, WORKER
+from rustimg_lab.paths import APPS, ORIGIN, RUNS, WORKER
 
 PROGRESS = "rustimg-lab"  # the topic of Dask's events by which lines of progress come to the client
 QUIET_S = 1.0  # at most one line in this time
@@ -28,7 +28,8 @@ LOCK_TIMEOUT_S = 120  # for a lab that the worker before this one began, and tha
 @dataclass(frozen=True)
 class Call:
     """A command of the lab's for a worker. `run`: its run there; `known`: so many bytes of its rows the client has;
-    `app`: whether it is of sources that `prepare` has brought, at `at` in them; `typed`: the client's own command."""
+    `app`: whether it is of sources that `prepare` has brought, at `at` in them; `typed`: the client's own command;
+    `origin`: what the client says of the sources (`paths.ORIGIN`)."""
 
     arguments: tuple[str, ...]
     run: str
@@ -36,6 +37,7 @@ class Call:
     typed: str
     app: bool = False
     at: str = ""
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def prepare(run: str, sources: bytes, known: str, environment: str) -> str:
     here. Returns why this worker cannot go on with the run; "" where it can."""
     path, rows = RUNS / run, known.encode()
     try:
-        _unpack(sources, STATE / "apps" / run)
+        _unpack(sources, APPS / run)
         if rows and not (path / "rows.jsonl").exists():
             path.mkdir(parents=True, exist_ok=True)
             files.write_whole(path / "environment.json", environment)
@@ -106,9 +108,10 @@ def perform(call: Call) -> Outcome:
 
     path = RUNS / call.run
     _wait_for_lock(call.run)
-    app = ["--app", str(STATE / "apps" / call.run / call.at)] if call.app else []
+    app = ["--app", str(APPS / call.run / call.at)] if call.app else []
     command = [sys.executable, "-m", "rustimg_lab", *call.arguments, *app, "--run", call.run]
-    code = process.stream(["env", f"{WORKER}={call.typed}", *command], on_line)
+    told = [f"{WORKER}={call.typed}", *([f"{ORIGIN}={call.origin}"] if call.app else [])]
+    code = process.stream(["env", *told, *command], on_line)
     if not (path / "rows.jsonl").exists():
         return Outcome(code, said)
     with (path / "rows.jsonl").open("rb") as file:

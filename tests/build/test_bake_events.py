@@ -166,6 +166,8 @@ def test_a_failed_builder_stage_fails_every_cell_of_the_binary_and_a_final_stage
     of_one = Step(f"[{slug} stage-1 2/2] COPY", error="not a directory")
     cancelled = Step(f"[{cells[0].slug} stage-1 2/2] COPY", error="context canceled")
     assert bake._culprits({"1": of_all}, cells) == dict.fromkeys(cells, "error: no")
+    exported = Step(f"[{cells[0].slug}] exporting to docker image format", [], "no space")
+    assert list(bake._culprits({"1": exported}, cells)) == [cells[0]]
     assert bake._culprits({"1": cancelled, "2": of_one}, cells) == {cells[1]: "not a directory"}
 
 

@@ -60,6 +60,16 @@ def test_one_target_directory_per_lockfile_target_and_profile(app):
     assert len({dockerfile.cache_id(cell, a) for cell in CELLS for a in (app, other)}) == 2 * 2 * 2
 
 
+def test_what_build_scripts_find_beside_the_sources_has_a_target_directory_of_its_own(app):
+    cell = matrix.cell("scratch", "optimized", "system")
+    found = [
+        {"system_packages": ("libbz2-dev",)}, {"build_commands": ("x",)},
+        {"build_environment": (("BZIP2_STATIC", "1"),)},
+    ]  # fmt: skip
+    ids = {dockerfile.cache_id(cell, app), *(dockerfile.cache_id(cell, replace(app, **each)) for each in found)}
+    assert len(ids) == 4
+
+
 def test_a_server_is_the_same_text_with_another_binary_and_one_feature_more(app):
     cell = matrix.cell("scratch", "optimized", "jemalloc")
     client, server = dockerfile.render(cell, app), dockerfile.render(cell, app.server)

@@ -22,8 +22,8 @@ from rustimg_lab.host.files import sha256
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.app import Check
 from rustimg_lab.model.studies import KINDS
-from rustimg_lab.paths import MYIP, REPORTS
-from rustimg_lab.pipeline import planner
+from rustimg_lab.paths import MYIP, ORIGIN, REPORTS
+from rustimg_lab.pipeline import planner, session
 from rustimg_lab.store import runs
 
 SERVER = TINY.with_name("server")
@@ -259,6 +259,20 @@ def test_a_workspace_member_is_built_in_its_workspace(tmp_path):
     assert (app.directory, app.at, app.member) == (root, "crates/inner", True)
     assert "    cd crates/inner; \\\n" in dockerfile.render(matrix.cell("scratch", "baseline", "system"), app)
     assert not lab_toml.load(root).member
+    members = f'{MANIFEST}\n[workspace]\nmembers = ["crates/*"]\ndefault-members = ["crates/inner"]\n'
+    (root / "Cargo.toml").write_text(members)
+    assert lab_toml.load(root).member  # or cargo would build a binary of that name of another package
+
+
+def test_sources_that_a_client_has_brought_are_of_the_clients_date_and_folder(tmp_path, monkeypatch):
+    folder = crate(tmp_path / "apps" / "run", lab_toml="")
+    own = lab_toml.load(folder)
+    for module in (lab_toml, session):
+        monkeypatch.setattr(module, "APPS", tmp_path / "apps")
+    assert lab_toml.load(folder) == own and session.folder_digest(own)
+    monkeypatch.setenv(ORIGIN, "1200000000,abc")
+    assert lab_toml.load(folder).date == 1_200_000_000 and session.folder_digest(own) == "abc"
+    assert lab_toml.load(MYIP).date == 0 and session.folder_digest(lab_toml.load(MYIP)) == ""
 
 
 def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
