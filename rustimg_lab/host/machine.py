@@ -10,6 +10,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
 from rustimg_lab.paths import INSTALLED, ROOT
 
+UNKNOWN_CPU = "unknown"
 MEMORY_PER_BUILD_BYTES = 2 << 30
 
 
@@ -45,10 +46,12 @@ def load_per_cpu() -> float:
     return os.getloadavg()[0] / cpus()
 
 
-def cpu_model() -> str:
-    path = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.+)$", path.read_text(), re.MULTILINE) if path.exists() else []
-    return names[0] if names else "unknown"
+def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the model of this machine's CPU: its name, or of arm64, whose kernels tell none, the numbers of its maker
+    and of its design (MIDR_EL1); `unknown` where there is neither."""
+    told = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", path.read_text(), re.MULTILINE)) if path.exists() else {}
+    numbers = [told[key] for key in ("CPU implementer", "CPU part", "CPU variant", "CPU revision") if key in told]
+    return told.get("model name") or (f"arm64 CPU {'-'.join(numbers)}" if numbers else UNKNOWN_CPU)
 
 
 def lab() -> str:

@@ -119,7 +119,8 @@ def files_of_layer(layer: IO[bytes]) -> tuple[int, str]:
     """The sum of the bytes of a layer's files, and the path of a shell in it, "" for none."""
     with tarfile.open(fileobj=layer) as files:
         members = files.getmembers()
-    shells = (member.name for member in members if re.fullmatch(r"(\./)?(usr/)?bin/(ba|da)?sh", member.name))
+    programs = [member.name for member in members if member.mode & 0o111 and not member.isdir()]
+    shells = (name for name in programs if re.fullmatch(r"(.*/)?(ba|da|a|k|z)?sh", name))
     return sum(member.size for member in members if member.isfile()), next(shells, "")
 
 

@@ -114,6 +114,8 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
         requests = sum(told["statusCodeDistribution"].values())
         return requests, requests / told["summary"]["total"]
     command = ["wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s"]
+    # By itself it takes an answer for an error that comes after 2 s. It keeps 8 MB for each second of the timeout.
+    command += [f"--timeout={min(seconds + 1, SPARE_S)}s"]
     command += [] if serve.keep_alive else ["--header=Connection: close"]
     command += ["--script=/report.lua", _url(workload), "--", workload.method]
     told = call(server, [*command, workload.body] if workload.body else command)
@@ -122,7 +124,8 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
         hint = "" if serve.keep_alive else ": without keep-alive wrk needs a Content-Length and `Connection: close`"
         raise Lost(f"{bad} of {told['requests']} requests failed{hint}{containers.last_words(server.container)}")
     if not told["requests"]:
-        raise Lost(f"no request was answered in {seconds} s{containers.last_words(server.container)}")
+        hint = "; take fewer --connections, or more --seconds"
+        raise Lost(f"no request was answered in {seconds} s{hint}{containers.last_words(server.container)}")
     # What was still on its way when wrk stopped is in its bytes and not in its requests.
     unfinished = told["bytes"] - told["requests"] * server.answer_bytes
     if not 0 <= unfinished <= load.connections * server.answer_bytes:
@@ -142,6 +145,7 @@ def oha(server: Server, load: Load, *options: str) -> dict[str, Any]:
     workload, serve = load.workload, load.workload.serve
     command = ["oha", *options, "-c", str(load.connections), "--no-tui", "--output-format", "json", "--redirect", "0"]
     command += ["-m", workload.method, "-T", "application/json", "--insecure"]
+    command += ["--disable-compression"]  # curl, by which the right answer is known, does not ask for it either
     command += ["-d", workload.body] if workload.body else []
     command += ["--http2"] * (serve.http == 2) + ["--disable-keepalive"] * (not serve.keep_alive)
     told = call(server, [*command, _url(workload)])

@@ -31,6 +31,7 @@ CLIENT = ("python3", "/client/client.py")
 NO_CPU_TIME = "the engine does not tell the CPU time of a container from its cgroup, or wrongly (see ./lab doctor)"
 DOCKERS_NAMES = "127.0.0.11"  # where Docker's own name server listens in a container
 CLOSES = "the server closes its connection after each answer: set keep_alive = false in [serve]"
+SETTLE_S, LOOK_AT_CPU_S, IDLE_NS = 3.0, 0.05, 1e6  # a server that uses less CPU time between two looks is idle
 LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
 
 
@@ -194,10 +195,11 @@ def ask(client: Container, mode: str, workload: Workload, **more: Any) -> dict[s
     return json.loads(last)
 
 
-def hold(server: Server, workload: Workload, count: int, seconds: int) -> None:
-    """Open so many connections, each with one answer, which stay open for `seconds`, or as long as the client's
-    container is there. Raises Lost when one fails."""
-    asked = request(workload, count=count, seconds=seconds, answer_bytes=server.answer_bytes)
+def hold(server: Server, workload: Workload, held: int, count: int, seconds: int) -> None:
+    """Open connections beside those that are `held`, until there are `count`: each has one answer, and stays open for
+    `seconds`, or as long as the client's container is there. Raises Lost when one fails, or the server closes one."""
+    more = {"held": held, "count": count - held, "answer_bytes": server.answer_bytes}
+    asked = request(workload, seconds=seconds, **more)
     _, output = run_in(server.client, "the load generator is gone", [*CLIENT, "hold", asked], stream=True)
     said = b""
     while b"\n" not in said and (more := next(output, b"")):
@@ -229,6 +231,18 @@ def cpu_ns(container: Container) -> int | None:
         return inspection.cpu_ns(container.stats(stream=False, one_shot=True))
     except APIError as error:
         raise Lost(f"the container is gone: {error.explanation}") from None
+
+
+def settled_cpu_ns(container: Container) -> int | None:
+    """The CPU time that a container has used once it uses hardly any: what a load generator has left unanswered is done
+    then. At most `SETTLE_S` are waited. Raises Lost as `cpu_ns`."""
+    begun, used = time.monotonic(), cpu_ns(container)
+    while used is not None and time.monotonic() - begun < SETTLE_S:
+        time.sleep(LOOK_AT_CPU_S)
+        before, used = used, cpu_ns(container)
+        if used is None or used - before < IDLE_NS:
+            break
+    return used
 
 
 def cpu_row(metric: Metric, before_ns: int | None, after_ns: int | None, per_ns: float) -> Observation:

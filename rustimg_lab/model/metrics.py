@@ -187,8 +187,9 @@ _of_startup = partial(_seconds, study="startup")
 EXEC_TO_FIRST_BYTE_S = _of_startup(
     "exec_to_first_byte_s", "exec to first byte", noun="time from exec to first byte", shown="{:.2f} ms", divisor=1e-3
 )
-EXEC_TO_EXIT_S = _of_startup("exec_to_exit_s", "exec to exit")
-NOOP_EXEC_TO_EXIT_S = _of_startup("noop_exec_to_exit_s")
+_of_process = partial(_of_startup, shown="{:.2f} ms", divisor=1e-3)
+EXEC_TO_EXIT_S = _of_process("exec_to_exit_s", "exec to exit")
+NOOP_EXEC_TO_EXIT_S = _of_process("noop_exec_to_exit_s")
 LONGEST_POLL_S = _of_startup("longest_poll_s")
 NOOP_CONTAINER_S = _of_startup("noop_container_s")
 

@@ -485,7 +485,7 @@ def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(re
 
 
 def test_a_run_without_deploys_says_how_to_measure_them():
-    with pytest.raises(LabError, match=r"has no study of deploys; `./lab measure --run article --study deploy`"):
+    with pytest.raises(LabError, match=r"has no study of deploys; `./lab measure --run NAME --study deploy`"):
         analysis_deploy.times(runs.load("recorded/article"))
 
 

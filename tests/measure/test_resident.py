@@ -5,7 +5,15 @@ import pytest
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.measure.studies import memory
 
-SAID = b"VmHWM:\t    2048 kB\nRss:\t    1024 kB\nAnonymous:\t     512 kB\n"
+
+def told(process: int, parent: int, **lines: int) -> bytes:
+    """What is read of a process, in kB."""
+    status = f"/proc/{process}/status:PPid:\t{parent}\n"
+    return (status + "".join(f"/proc/{process}/any:{line}:\t  {size} kB\n" for line, size in lines.items())).encode()
+
+
+SAID = told(1, 0, VmHWM=2048, Rss=1024, Anonymous=512)
+LOAD = told(30, 0, VmHWM=9000, Rss=9000, Anonymous=9000) + told(31, 30, VmHWM=9000)  # in the same PID namespace
 
 
 class Beside:
@@ -25,7 +33,21 @@ def test_output_that_is_lost_is_asked_for_again_and_a_server_that_is_gone_is_not
     }  # fmt: skip
     with pytest.raises(Lost, match="the server is gone, or its kernel tells nothing"):
         memory._resident(Beside(lost, lost, lost), "1")
-    gone = Beside((1, b"cat: /proc/1/status: No such file or directory\n"), (0, SAID))
-    with pytest.raises(Lost, match="No such file"):
+    gone = Beside((2, LOAD), (0, SAID))
+    with pytest.raises(Lost, match="the server is gone"):
         memory._resident(gone, "1")
     assert len(gone.answers) == 1
+
+
+def test_all_that_the_first_process_has_started_counts_and_the_load_generator_does_not():
+    below = told(7, 1, VmHWM=4096, Rss=3072, Anonymous=2048) + told(8, 7, VmHWM=100, Rss=100, Anonymous=100)
+    assert memory._resident(Beside((2, below + LOAD + SAID)), "1") == {
+        "VmHWM:": (2048 + 4096 + 100) << 10, "Rss:": (1024 + 3072 + 100) << 10, "Anonymous:": (512 + 2048 + 100) << 10,
+    }  # fmt: skip
+    ended = told(9, 1)  # and not waited for yet: it has no memory
+    assert memory._resident(Beside((0, SAID + ended)), "1")["Rss:"] == 1 << 20
+
+
+def test_what_may_not_be_read_of_one_process_is_not_summed_over_the_others():
+    of_another_user = told(7, 1, VmHWM=4096)
+    assert memory._resident(Beside((2, SAID + of_another_user)), "1") == {"VmHWM:": (2048 + 4096) << 10}

@@ -144,7 +144,7 @@ def test_a_server_of_any_kind_is_put_under_load(kind, serve, kinds, tools):
         assert requests and found.body_bytes == 3000
         assert server.ask(found.client, "repeat", asked.workload, count=3) == {"asked": 3}
         if kind == "chunked":
-            server.hold(found, asked.workload, 3, 1)
+            server.hold(found, asked.workload, 0, 3, 1)
 
 
 def test_a_study_of_a_server_that_closes_its_connections_or_is_not_reached_says_so(kinds, tools):

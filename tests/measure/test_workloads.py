@@ -115,7 +115,6 @@ def test_the_right_answer_has_its_bytes_counted(answers, said, serve, body_bytes
     ("said", "reason"),
     [
         (response(b'{"ip":"10.0.0.1","country":"Unknown","cc":"XX"}'), "wrong body"),
-        (response(ROOT.answer, "503 Service Unavailable"), "'HTTP/1.1 503 Service Unavailable'"),
         (response(b"no page\nat all", "500 Error"), "'HTTP/1.1 500 Error': no page$"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "'Received HTTP/0.9"),
     ],
@@ -123,6 +122,52 @@ def test_the_right_answer_has_its_bytes_counted(answers, said, serve, body_bytes
 def test_another_answer_loses_the_trial(answers, said, reason):
     with pytest.raises(client.WrongAnswer, match=reason):
         client.ask(request(answers(said)))
+
+
+@needs_curl
+def test_a_server_that_says_it_is_not_ready_is_asked_again_unless_that_is_the_right_answer(answers):
+    unready = response(b"wait", "503 Service Unavailable")
+    with pytest.raises(OSError, match=r"was answered with 'HTTP/1.1 503 Service Unavailable': wait"):
+        client.ask(request(answers(unready)))
+    assert client.ask(request(answers(unready), status=503))["body_bytes"] == 4
+
+
+@needs_curl
+def test_a_server_that_became_ready_while_it_was_tried_in_other_ways_is_not_called_wrong(answers, monkeypatch):
+    monkeypatch.setattr(client, "SOCKETS", [])
+    port = answers(b"")
+
+    def spoken(_: dict) -> str:
+        answers(response(ROOT.answer))
+        return "; it speaks TLS and HTTP/1"
+
+    monkeypatch.setattr(client, "_spoken", spoken)
+    assert client._first_answer(request(port) | {"seconds": 0})["answer_bytes"] == len(response(ROOT.answer))
+
+
+def test_connections_that_the_server_has_closed_are_not_counted_as_held(answers, capsys):
+    said = response(ROOT.answer)
+    asked = request(answers(said)) | {"count": 3, "held": 2, "answer_bytes": len(said), "seconds": 0}
+    told = client._hold(asked)["failed"]
+    assert (
+        told == "the server closed 5 connections meanwhile, as by its keep-alive time-out"
+        and not capsys.readouterr().out
+    )
+
+
+@needs_curl
+def test_a_server_hears_the_host_that_the_load_generators_send(served):
+    heard = []
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            heard.append(connection.recv(1 << 16))
+            connection.sendall(response(ROOT.answer))
+
+    port = served(serve)
+    client.ask(request(port))
+    assert f"\r\nHost: 127.0.0.1:{port}\r\n".encode() in heard[0]
 
 
 @needs_curl

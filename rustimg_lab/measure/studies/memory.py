@@ -1,12 +1,15 @@
 """Memory of a server: under load and after it, per connection, and the smallest limit under which it still answers.
 
 Resident memory is read inside the server's own PID namespace, which the load generator's container shares: the same on
-cgroup v1 and v2, and where the engine runs in a virtual machine. What is resident now is the sum over the page tables
-(smaps_rollup, proc_pid_smaps(5)); the peak is the kernel's high-water mark (VmHWM, proc_pid_status(5)), whose counters
-may lag by some hundred KiB. Both count the binary's and the libraries' own pages so far as they were used; anonymous
-memory, which is heap and stacks, is told apart. Socket buffers are the kernel's and in none of them.
+cgroup v1 and v2, and where the engine runs in a virtual machine. It is that of process 1 and of all that it has
+started, an init that stands before the program among them; what processes share counts for each. What is resident now
+is the sum over the page tables (smaps_rollup, proc_pid_smaps(5)); the peak is the kernel's high-water mark (VmHWM,
+proc_pid_status(5)), whose counters may lag by some hundred KiB. Both count the binary's and the libraries' own pages so
+far as they were used; anonymous memory, which is heap and stacks, is told apart. Socket buffers are the kernel's and in
+none of them.
 """
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -37,8 +40,10 @@ LARGEST_BYTES = 1 << 30
 KEPT = 0.5  # of its rate without a limit, or a server has too little memory
 STEP = 1.02  # the bisection ends when the limits that do and do not suffice are so near to each other
 READS = 3  # Podman loses the output of a command that ends at once, in 1 of 60 calls of Podman 5.4.2
-_FILES = ["/proc/1/status", "/proc/1/smaps_rollup"]
 _LINES = ("VmHWM:", "Rss:", "Anonymous:")
+# Of all processes, those that end meanwhile left out, and those that this user may not read; one call, since it takes
+# CPU time beside the load.
+_FIND = f"exec grep -sHE '^(PPid:|{'|'.join(_LINES)})' /proc/[0-9]*/status /proc/[0-9]*/smaps_rollup"
 
 
 def plan(context: StudyContext) -> Studies:
@@ -129,7 +134,7 @@ def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Ob
         found = [_observation(metrics.rss_at(0), none := _resident(server.client, user).get("Rss:"))]
         held = 0
         for count in CONNECTIONS:
-            hold(server, load.workload, count - held, load.deadline_s)
+            hold(server, load.workload, held, count, load.deadline_s)
             held = count
             now = _resident(server.client, user).get("Rss:")
             found.append(_observation(metrics.rss_at(count), now))
@@ -185,17 +190,27 @@ def _user(image: str) -> str:
 
 
 def _resident(beside: Container, user: str) -> dict[str, int]:
-    """Bytes by the lines of `_LINES`, of the server in whose PID namespace the container `beside` is; without those
-    that the kernel does not tell. Raises Lost when the server is gone."""
+    """Bytes by the lines of `_LINES`, of the server in whose PID namespace the container `beside` is: sums over its
+    processes, without those that the kernel does not tell of one. Raises Lost when the server is gone."""
     for _ in range(READS):
-        code, said = run_in(beside, "the server is gone", ["cat", *_FILES], user=user)
-        if said or code:
+        _, said = run_in(beside, "the server is gone", ["sh", "-c", _FIND], user=user)
+        if said:
             break
-    lines = (line.split() for line in said.decode(errors="replace").splitlines())
-    told = {words[0]: int(words[1]) << 10 for words in lines if len(words) == 3 and words[0] in _LINES}
+    found: dict[int, dict[str, int]] = {}
+    for process, line, number in re.findall(rb"^/proc/(\d+)/\w+:(\w+:)\s*(\d+)", said, re.MULTILINE):
+        found.setdefault(int(process), {})[line.decode()] = int(number)
+    of_server = [each for process, each in found.items() if _LINES[0] in each and _is_below(process, found)]
+    told = [line for line in _LINES if all(line in each for each in of_server)] if of_server else []
     if not told:
         raise Lost(f"the server is gone, or its kernel tells nothing: {said[-200:].decode(errors='replace').strip()}")
-    return told
+    return {line: sum(each[line] for each in of_server) << 10 for line in told}
+
+
+def _is_below(process: int, found: dict[int, dict[str, int]]) -> bool:
+    """Whether a process is process 1 or was started by one that is. Of the load generator's the parent is elsewhere."""
+    while process > 1:
+        process = found.get(process, {}).get("PPid:", 0)
+    return process == 1
 
 
 def _median(seen: list[dict[str, int]], key: str) -> int | None:

@@ -149,6 +149,7 @@ def first_byte(port: int, timeout_s: float) -> tuple[float | None, float]:
     while looked - begun < timeout_s:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+                connection.settimeout(max(begun + timeout_s - time.monotonic(), POLL_S))
                 connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
                 if connection.recv(1):
                     return time.monotonic(), longest

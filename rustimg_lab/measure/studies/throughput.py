@@ -7,7 +7,7 @@ from itertools import groupby
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
 from rustimg_lab.measure.plan import Studies, Treatment
-from rustimg_lab.measure.server import cpu_ns, cpu_row
+from rustimg_lab.measure.server import cpu_ns, cpu_row, settled_cpu_ns
 from rustimg_lab.measure.studies import instructions
 from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
@@ -44,7 +44,7 @@ def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = Tru
     """
     with serve(treatment, load, tools) as server:
         _, warm = ask(server, load, load.warmup_s)
-        before = cpu_ns(server.container)
+        before = settled_cpu_ns(server.container)
         requests, per_s = ask(server, load, load.seconds)
         after = cpu_ns(server.container) if counts_cpu else None
     return [

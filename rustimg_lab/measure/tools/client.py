@@ -4,7 +4,7 @@ the standard library, and curl for what is asked. It prints one JSON object as i
     client.py ask REQUEST      one request, as soon as a server answers, for at most `seconds`
     client.py repeat REQUEST   `count` requests on one connection
     client.py hold REQUEST     opens `count` connections over plain HTTP/1.1, each with one answer of `answer_bytes`,
-                               and holds them until it is ended
+                               and holds them until it is ended, beside `held` others
     client.py https ANSWER     serves `body` over HTTPS on `port`, with the certificate and the key beside this file
 
 A REQUEST is a JSON object: `port` on 127.0.0.1, `method`, `path`, `body`, `sha256`, of the right answer's body (null:
@@ -33,6 +33,8 @@ FOLDER = Path("/client")
 SOCKETS = [Path("/proc/net", name) for name in ("tcp", "tcp6", "unix")]  # the kernel's tables
 SERVING = 1  # grpc.health.v1.HealthCheckResponse.ServingStatus
 CURL = ("curl", "--disable", "--silent", "--insecure", "--globoff", "--path-as-is", "--noproxy", "*")
+NOT_YET = (502, 503, 504)  # statuses by which a server, or a proxy in front of it, says that it is not ready
+ESTABLISHED = "01"  # a connection that neither end has closed (include/net/tcp_states.h)
 NO_HTTP = 1  # how curl ends where an answer is none of HTTP
 
 
@@ -44,7 +46,7 @@ def curl(request: dict[str, Any], *options: str) -> tuple[list[dict[str, Any]], 
     """Ask `count` times (default: once), on one connection where the server keeps it. Returns what curl says of each
     answer, all headers and trailers, and all bodies. A certificate is not verified. Raises OSError where one fails."""
     service, tls, sent = request["grpc"], "s" if request["tls"] else "", request["body"].encode()
-    headers = ["Host: 127.0.0.1", "User-Agent:", "Accept:", "Expect:", "Content-Type: application/json"]
+    headers = [_host(request), "User-Agent:", "Accept:", "Expect:", "Content-Type: application/json"]
     headers += [] if request["keep_alive"] or request["http"] == 2 else ["Connection: close"]
     if service is not None:  # a HealthCheckRequest, whose field 1 is the service, behind its length
         message = b"\n" + bytes([len(service)]) + service.encode() if service else b""
@@ -81,11 +83,19 @@ def ask(request: dict[str, Any]) -> dict[str, Any]:
     return {"answer_bytes": size, "body_bytes": len(body), "closes": closes}
 
 
+def _host(request: dict[str, Any]) -> str:
+    """The header that wrk and oha send: a server may repeat it in its answer."""
+    return f"Host: 127.0.0.1:{request['port']}"
+
+
 def checked(request: dict[str, Any], told: dict[str, Any], line: str, body: bytes) -> None:
-    """Raises WrongAnswer where an answer is not the right one; `told` is curl's words on it, `line` its status line."""
+    """Raises WrongAnswer where an answer is not the right one, and OSError where the server is not ready; `told` is
+    curl's words on it, `line` its status line."""
     asked, status, first = f"{request['method']} {request['path']}", told["http_code"], body.strip().partition(b"\n")[0]
     if status != request["status"] or told["http_version"][:1] != str(request["http"]):
         said = f"'{(line or told['errormsg'])[:40]}'" + (f": {first[:80].decode(errors='replace')}" if first else "")
+        if status in NOT_YET:
+            raise OSError(f"{asked} was answered with {said}")
         is_other = status in (0, 400) or told["http_version"][:1] != str(request["http"])
         raise WrongAnswer(f"{asked} was answered with {said}{_spoken(request) if is_other else ''}")
     if request["sha256"] not in (None, hashlib.sha256(body).hexdigest()):
@@ -124,6 +134,8 @@ def _first_answer(request: dict[str, Any]) -> dict[str, Any]:
             time.sleep(POLL_S)
             if time.monotonic() > deadline:
                 told = {"wrong": f"{error}{spoken}"} if (spoken := _spoken(request)) else {"no_answer": str(error)}
+                with suppress(OSError):  # while it was tried in other ways it may have become ready
+                    told = ask(request)
     return told | {"sockets": "".join(each.read_text() for each in SOCKETS if each.exists())}
 
 
@@ -137,7 +149,7 @@ def _repeat(request: dict[str, Any]) -> dict[str, Any]:
 
 def _hold(request: dict[str, Any]) -> dict[str, Any]:
     held, body = [], request["body"].encode()
-    headers = f"Host: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    headers = f"{_host(request)}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     for number in range(request["count"]):
         try:
             held.append(socket.create_connection(("127.0.0.1", request["port"]), timeout=TIMEOUT_S))
@@ -147,9 +159,17 @@ def _hold(request: dict[str, Any]) -> dict[str, Any]:
             return {"failed": f"connection {number + 1} of {request['count']} more: {error}"}
         if len(got) < request["answer_bytes"] or not got.startswith(f"HTTP/1.1 {request['status']}".encode()):
             return {"failed": f"connection {number + 1} of {request['count']} more: another answer ({got[:40]!r}...)"}
+    if (closed := request["held"] + len(held) - _standing(request["port"])) > 0:
+        return {"failed": f"the server closed {closed} connections meanwhile, as by its keep-alive time-out"}
     _tell({"held": len(held)})
     time.sleep(request["seconds"])
     return {}
+
+
+def _standing(port: int) -> int:
+    """How many connections to a port of 127.0.0.1 neither end has closed, by this end's line in the kernel's table."""
+    lines = (line.split() for line in SOCKETS[0].read_text().splitlines()[1:])
+    return sum(line[2].endswith(f":{port:04X}") and line[3] == ESTABLISHED for line in lines)
 
 
 def _serve_https(answer: dict[str, Any]) -> None:

@@ -12,11 +12,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::process::{exit, Child, Command, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
 const PAUSE: Duration = Duration::from_micros(50);
+const END: Duration = Duration::from_secs(5);
 const FIRST_PORT: u16 = 20_000;
 const SIGTERM: i32 = 15;
 
@@ -47,7 +49,7 @@ fn main() {
         let mut command = Command::new(&program[0]);
         command.args(program[1..].iter().map(|text| filled(text)));
         command.envs(std::env::vars().map(|(key, text)| (key, filled(&text))));
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         let (took, gap) = match mode {
             "exit" => (until_exit(&mut command), Duration::ZERO),
             "first-byte" => until_first_byte(&mut command, port),
@@ -70,6 +72,7 @@ fn until_exit(command: &mut Command) -> Duration {
 
 fn until_first_byte(command: &mut Command, port: u16) -> (Duration, Duration) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    wait_for_end(address);
     let begun = Instant::now();
     let mut child = start(command);
     let (mut looked, mut gap) = (begun, Duration::ZERO);
@@ -91,9 +94,20 @@ fn until_first_byte(command: &mut Command, port: u16) -> (Duration, Duration) {
     if is_on_loopback_alone(port) {
         fail("listens on 127.0.0.1 alone, which nothing outside of its container reaches: it must listen on 0.0.0.0");
     }
-    unsafe { kill(child.id() as i32, SIGTERM) };
+    unsafe { kill(-(child.id() as i32), SIGTERM) }; // and what it has started
     let _ = child.wait();
     (took, gap)
+}
+
+/// Waits until nothing of the start before answers on the port: a server may leave processes behind.
+fn wait_for_end(address: SocketAddr) {
+    let begun = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        if begun.elapsed() > END {
+            fail("a server of a former start still answers on its port: it leaves processes behind");
+        }
+        sleep(PAUSE);
+    }
 }
 
 /// Whether nothing but 127.0.0.0/8 or ::1 has a listener with that port, by the kernel's tables, which write each word
