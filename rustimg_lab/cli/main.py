@@ -64,7 +64,10 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except click.UsageError as error:
-        return _refused(f"{error.format_message().rstrip('.')} (see ./{error.ctx.command_path} --help)")
+        # What lacks its value is refused before there is a command.
+        named = [each for each in (arguments or sys.argv[1:])[:1] if each in MODULES]
+        where = error.ctx.command_path if error.ctx else " ".join(["lab", *named])
+        return _refused(f"{error.format_message().rstrip('.')} (see ./{where} --help)")
     except LabError as error:
         return _refused(str(error))
     except BrokenPipeError:  # who reads has enough, as `head` has; the interpreter would say so at its end once more

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from rustimg_lab.cli import output, selection, types
 from rustimg_lab.cli.options import ACROSS, ADDITIONS, APP, BUILDER, CELLS, SOURCES, command, option
-from rustimg_lab.errors import LabError
+from rustimg_lab.errors import LabError, or_why_not
 from rustimg_lab.measure.workloads import OWN, WORKLOADS
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.studies import KINDS
@@ -74,10 +74,9 @@ def choose(options: SimpleNamespace) -> int:
         output.console.print(escape(line), highlight=False, soft_wrap=True)
     if not found.picked:
         return 1
-    text = runs.dockerfile(options.run, found.picked)
     cell = found.table.loc[found.picked, cargo_profile.FACTORS]
-    print(f"\n--- without the Dockerfile\n{cargo_profile.cargo_profile(*cell)}")
-    print(f"--- Dockerfile\n{text}", end="")
+    print(f"\n--- without the Dockerfile\n{or_why_not(cargo_profile.cargo_profile, *cell)}")
+    print(f"--- Dockerfile\n{or_why_not(runs.dockerfile, options.run, found.picked)}", end="")
     return 0
 
 

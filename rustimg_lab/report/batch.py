@@ -23,6 +23,9 @@ from rustimg_lab.host import process
 from rustimg_lab.paths import NOTEBOOKS
 from rustimg_lab.report import notebooks
 
+# By the type of a value, those of the parameters that take it; and what such a parameter takes, in words.
+_KINDS = {str: ("str",), bool: ("bool",), int: ("int", "float"), float: ("float",)}
+_IN_WORDS = {"str": 'a text (in quotes: "5")', "bool": "true or false", "int": "a whole number", "float": "a number"}
 _MEASURES = re.compile(r"\blab\.(build|measure)\(")
 
 
@@ -72,6 +75,10 @@ def _pages(entry: object) -> list[Page]:
         values[name] = value if isinstance(value, list) else [value]
         if not values[name] or not all(isinstance(each, str | int | float) for each in values[name]):
             raise LabError(f"parameter '{name}' is neither a value nor a list of values")
+        for each in values[name]:
+            kind = known[name]["inferred_type_name"]
+            if kind in _IN_WORDS and kind not in _KINDS[type(each)]:
+                raise LabError(f"parameter '{name}' is {json.dumps(each)}, and {_IN_WORDS[kind]} is needed")
     combinations = (dict(zip(values, each, strict=True)) for each in itertools.product(*values.values()))
     return [Page(str(each.pop("run_name")), entry["notebook"], each) for each in combinations]
 

@@ -101,7 +101,7 @@ def _as_text(soup: BeautifulSoup) -> None:
         elif (each.name not in MARKUP or each.name == "img") and each.parent is not None:
             each.replace_with(str(each))
         elif each.name == "a" and not re.match(r"https?://|#", each.get("href", "")):
-            del each["href"]
+            each.unwrap()  # as to a file of the lab's, which is not beside the page
 
 
 def _picture(source: str) -> str:

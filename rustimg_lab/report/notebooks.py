@@ -26,7 +26,6 @@ from rustimg_lab.report.format import SENTINEL
 from rustimg_lab.store import runs
 
 CELL_TIMEOUT_S = 300
-LONGEST_NAME = 200  # of a file, in letters: file systems allow 255 bytes
 LONGEST_FOLDER = 70  # for a kernel's sockets, in bytes: macOS allows 103 for the path of a socket, Linux 107
 # What the outputs of a notebook depend on, beside its run and `data/`: the modules that it loads, below the package.
 READERS = ("*.py", "model/*.py", "store/*.py", "analysis/*.py", "widgets/*.py", "host/files.py")
@@ -147,9 +146,7 @@ def parameters_of(notebook: str) -> dict[str, dict]:
 def _executed(run: str, notebook: str, parameters: dict | None) -> Path:
     told = (f"{key}-{value}" for key, value in (parameters or {}).items())
     name = re.sub(r"[^\w.~-]", "", "_".join([notebook, *told]))
-    if len(name) > LONGEST_NAME:
-        name = f"{name[:LONGEST_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    return REPORTS / run / f"{name}.ipynb"
+    return REPORTS / run / f"{files.short_name(name)}.ipynb"
 
 
 def _is_complete(document: nbformat.NotebookNode) -> bool:

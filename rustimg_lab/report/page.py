@@ -23,6 +23,7 @@ from rustimg_lab.report.summary import Answer
 
 ALLOCATORS = "Ratios to malloc of the C library on the same base and CPU, with 95% intervals. Below 1x is less."
 PLAN = re.compile(r"In this notebook we will:\n\n(?:\* .*\n)+\n?")  # for who works through the notebook: no answer
+_TO_THE_LAB = re.compile(r"\[([^\]]*)\]\(\.\./[^)]*\)")  # a link to a file of the lab's, which is not beside the page
 TEMPLATES = Path(__file__).parent / "templates"
 _JINJA = jinja2.Environment(
     loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -274,7 +275,8 @@ def _in_markdown(part: Part, folder: str, figures: dict[str, bytes]) -> list[str
     said = []
     for (cell,) in _columns([part.document]):
         if cell.cell_type == "markdown":
-            said.append(re.sub(r"^(#+ )", r"#\1", PLAN.sub("", cell.source), flags=re.MULTILINE))
+            own = re.sub(r"^(#+ )", r"#\1", PLAN.sub("", cell.source), flags=re.MULTILINE)
+            said.append(_TO_THE_LAB.sub(r"\1", own))
             if part.of and cell.source.startswith("# "):
                 said.append(f"*{part.of}*")
             continue

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.analysis import cells
-from rustimg_lab.errors import LabError
+from rustimg_lab.errors import LabError, or_why_not
 from rustimg_lab.host import process, tools
-from rustimg_lab.host.files import write_whole
+from rustimg_lab.host.files import short_name, write_whole
 from rustimg_lab.host.machine import lab
 from rustimg_lab.model import cargo_profile
 from rustimg_lab.paths import REPORTS
@@ -31,6 +31,9 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
     Raises LabError when a run is unknown or of another app than the first, a notebook fails, or a PDF is requested and
     there is no browser that makes one; an earlier page then stays as it was.
     """
+    if form == "pdf" and not tools.browser():
+        remedy = f"{tools.REMEDIES['chromium']}, or print the page of --format html from any browser"
+        raise LabError(f"a PDF is made by Chromium or Chrome, and neither is here: {remedy}")
     runs = {each: store_runs.load(each) for each in sections.names(name)}
     apps = {each: cells.app_name(run) for each, run in runs.items()}
     if len(set(apps.values())) > 1:
@@ -47,7 +50,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
         facts = _facts(run, runs[run], parameters)
         made.append(page.Part(notebooks.without_sentinel(document), facts, sections.SECTIONS[notebook].label))
 
-    folder = REPORTS / (name if "," not in name else "+".join(runs).replace("/", "-"))
+    folder = REPORTS / (name if "," not in name else short_name("+".join(runs).replace("/", "-")))
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{next(iter(apps.values()))}: which image to ship, and what each choice costs"
     listed = f"{len(runs)} runs, listed at the end" if len(runs) > MANY_RUNS else f"Runs {', '.join(runs)}"
@@ -79,21 +82,13 @@ def _lead(runs: dict[str, RunData]) -> page.Lead:
     best, shipped = summary.best(runs), {}
     for each in best:
         factors = runs[each.run].rows.query("cell == @each.cell").iloc[0][cargo_profile.FACTORS]
-        text = _or_why_not(store_runs.dockerfile, each.run, each.cell)
-        profile = _or_why_not(cargo_profile.cargo_profile, *factors)
+        text = or_why_not(store_runs.dockerfile, each.run, each.cell)
+        profile = or_why_not(cargo_profile.cargo_profile, *factors)
         shipped[each.run, each.cell] = page.Shipped(each.run, each.cell, each.name, text, profile)
     of_article = summary.allocators(runs), summary.article(runs), summary.notes(runs)
     sources = [_source(name, run) for name, run in runs.items()]
     more = {"trade_off": summary.trade_off(runs), "rows": _archive(list(runs))}
     return page.Lead(best, *of_article, list(shipped.values()), sources, lab(), **more)
-
-
-def _or_why_not(make: Callable[..., str], *arguments: str) -> str:
-    """A block of the page, or in its place why there is none: a run may be of another lab."""
-    try:
-        return make(*arguments)
-    except LabError as error:
-        return f"# {error}\n"
 
 
 def _source(name: str, run: RunData) -> page.Source:
@@ -128,11 +123,7 @@ def _archive(names: list[str]) -> bytes:
 
 def _print(written: Path) -> Path:
     """The page as a PDF, by a browser of this machine."""
-    browser = tools.browser()
-    if not browser:
-        remedy = f"{tools.REMEDIES['chromium']}, or print {written} from any browser"
-        raise LabError(f"a PDF is made by Chromium or Chrome, and neither is here: {remedy}")
-    part = written.with_name(".report.pdf.part")
+    browser, part = tools.browser(), written.with_name(".report.pdf.part")
     part.unlink(missing_ok=True)
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which a browser refuses to have as root
     flags = ["--headless", *sandbox, "--disable-gpu", "--no-pdf-header-footer", f"--print-to-pdf={part}"]

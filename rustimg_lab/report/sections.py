@@ -63,7 +63,7 @@ SECTIONS = {
     STARTUP: Section("Start", _studies("startup", program="container"), short.of_startup, draws="startup"),
     UNDER_LOAD: Section("Throughput", _studies("throughput", LOAD), short.of_load, draws="throughput"),
     MACHINES: Section("Across machines", lambda run: []),  # of all runs of a page: see `across`
-    MEMORY: Section("Memory", _studies("memory", LOAD, of="limit"), short.of_memory, draws="memory"),
+    MEMORY: Section("Memory", _studies("memory", LOAD, of="load"), short.of_memory, draws="memory"),
     SURVIVAL: Section("Robustness", _once(robustness.is_probed), short.of_survival),
     ATTRIBUTION: Section("Attribution", _once(_has_factorial)),
     "08_deploy": Section("Deploy", _once(deploy.is_measured)),

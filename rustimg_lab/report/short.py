@@ -32,17 +32,18 @@ def of_load(run: str, **parameters: str | int) -> Short:
 
 def of_memory(run: str, **parameters: str | int) -> Short:
     """Memory that is resident under load, and the smallest limit, where the engine can limit it."""
-    data = runs.load(run)
-    found = {"under load": comparison.of_study(data, comparison.find_study(data, "memory", of="load", **parameters))}
-    for study in comparison.find_studies(data, "memory", of="limit", **parameters):
-        found["smallest limit"] = comparison.of_study(data, study)
+    data, found = runs.load(run), {}
+    for what, of in (("under load", "load"), ("smallest limit", "limit")):
+        for study in comparison.find_studies(data, "memory", of=of, **parameters):
+            found[what] = comparison.of_study(data, study)
     return _of_parts(f"run {run}, memory, {_about(parameters)}", found)
 
 
 def of_startup(run: str) -> Short:
     """Starts of the server's process and of its container."""
     data = runs.load(run)
-    found = {what: comparison.of_study(data, study) for what, study in STARTS.items()}
+    there = comparison.find_studies(data, "startup")
+    found = {what: comparison.of_study(data, study) for what, study in STARTS.items() if study in there}
     return _of_parts(f"run {run}: start to first byte", found)
 
 

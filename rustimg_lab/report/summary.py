@@ -59,16 +59,23 @@ class Answer:
 
 
 def best(runs: dict[str, RunData]) -> list[Answer]:
-    """The cell to ship for each of `GOALS` that a run can answer; of several the one with the most cells that were
-    measured for it, since cells of two runs need not be comparable. `runs` are `runs.load`'s, by name."""
+    """The cell to ship for each of `GOALS` that a run can answer. Of several runs where the goal is of sizes, which are
+    exact, the one with the smallest; else the one with the most cells that were measured for it, since what two runs
+    measured need not be comparable. `runs` are `runs.load`'s, by name."""
     found = []
     for goal, wishes in GOALS.items():
         told = [(name, chosen) for name, run in runs.items() if (chosen := _chosen(run, wishes)) and chosen.picked]
         if told:
-            run, chosen = max(told, key=lambda each: _measured(each[1]))
+            of_sizes = wishes.needed == ["transfer"]
+            run, chosen = max(told, key=lambda each: _size(each[1]) if of_sizes else _measured(each[1]))
             if wishes.stable or chosen.table.loc[chosen.picked, "unstable"]:  # or it is what a goal above says already
                 found.append(_answer(goal, run, runs[run], chosen))
     return found
+
+
+def _size(found: recommendation.Choice) -> float:
+    """The compressed bytes of the selected cell, negative: less is better."""
+    return -found.table.loc[found.picked, "transfer"]
 
 
 def first_goal(run: RunData, workload: str = "") -> Wishes:

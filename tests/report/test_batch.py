@@ -130,6 +130,9 @@ def test_a_notebook_that_hangs_or_dies_is_named_and_the_rest_are_done(tmp_path):
         ("- {notebook: 03_throughput, run_name: x, workloads: a}", "did you mean 'workload'"),
         ("- {notebook: 03_throughput, run_name: x, workload: []}", "parameter 'workload' is neither"),
         ("- {notebook: 03_throughput, run_name: x, workload: {a: 1}}", "parameter 'workload' is neither"),
+        ("- {notebook: 11_machines, run_name: x, others: 5}", "parameter 'others' is 5, and a text (in quotes"),
+        ("- {notebook: 05_choose, run_name: x, stable: [true, 1]}", "'stable' is 1, and true or false is needed"),
+        ("- {notebook: 03_throughput, run_name: x, workers: 1.5}", "'workers' is 1.5, and a whole number is needed"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_with_its_entry(tmp_path, text, said):

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 
 import nbformat
@@ -20,21 +21,40 @@ import pytest
 from bs4 import BeautifulSoup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from support.lab import forget
 from support.plain_words import not_plain
 
 import rustimg_lab
-from rustimg_lab.analysis import comparison, recommendation
+from rustimg_lab.analysis import comparison, pareto, recommendation
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import tools
 from rustimg_lab.model import metrics, studies
 from rustimg_lab.model.metrics import Verdict
-from rustimg_lab.paths import PACKAGE, RECORDED, REPORTS
-from rustimg_lab.report import fragments, notebooks, page, plots, publish, sections, summary, terminal, views
+from rustimg_lab.paths import PACKAGE, RECORDED, REPORTS, RUNS
+from rustimg_lab.report import fragments, notebooks, page, plots, publish, sections, short, summary, terminal, views
 from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.slow
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
+
+
+@pytest.fixture
+def own():
+    """Copies a recorded run as one of the user's own, with the rows that are `kept`; returns its name."""
+    name = "test-own-page"
+
+    def copy(run: str, kept: Callable[[dict], bool] = lambda row: True, dockerfiles: bool = True) -> str:
+        shutil.copytree(RECORDED / run, RUNS / name)
+        with (RECORDED / run / "rows.jsonl").open() as file:
+            (RUNS / name / "rows.jsonl").write_text("".join(line for line in file if kept(json.loads(line))))
+        if not dockerfiles:
+            shutil.rmtree(RUNS / name / "dockerfiles")
+        return name
+
+    forget(name)
+    yield copy
+    forget(name)
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +102,17 @@ def test_a_cell_that_ties_is_named_beside_the_one_to_ship():
         assert {answer.name, *answer.ties} == tied | {answer.name}
         assert all(cell in answer.heading for cell in answer.ties)
     assert any(answer.ties for answer in answers) and not all(answer.ties for answer in answers)
+
+
+def test_of_several_runs_the_smallest_image_is_named_where_the_goal_is_of_sizes():
+    several = {name: runs.load(name) for name in ("recorded/factorial", "recorded/ladder", "recorded/service")}
+    answers = {answer.goal: answer for answer in summary.best(several)}
+    for goal, wishes in summary.GOALS.items():
+        if wishes.needed == ["transfer"] and goal in answers:
+            sizes = {name: recommendation.choose(run, wishes) for name, run in several.items()}
+            least = min(each.table.loc[each.picked, "transfer"] for each in sizes.values() if each.picked)
+            one = answers[goal]
+            assert sizes[one.run].table.loc[one.cell, "transfer"] == least, goal
 
 
 def test_allocators_are_compared_with_malloc_of_each_c_library_and_on_each_machine():
@@ -158,7 +189,7 @@ def test_a_page_loads_nothing_and_can_be_heard(run):
     ("run", "left_out"),
     [
         ("recorded/factorial", {studies.SIZES}),
-        ("recorded/knobs", {studies.STARTUP, studies.UNDER_LOAD}),
+        ("recorded/knobs", {studies.STARTUP, studies.UNDER_LOAD, studies.MEMORY}),
         ("recorded/service", set()),
     ],
 )
@@ -208,7 +239,7 @@ def test_a_long_table_shows_the_rows_that_matter_and_keeps_the_others():
 def test_a_name_in_a_plot_covers_no_other_and_no_point():
     run = runs.load("recorded/service")
     found = recommendation.choose(run, recommendation.Wishes())
-    for pair in recommendation.pairs(found.table):
+    for pair in pareto.pairs(found.table):
         plot = plots.recommendation.front(found, *pair)
         canvas = FigureCanvasAgg(plot)
         canvas.draw()
@@ -331,12 +362,43 @@ def test_several_runs_make_one_page_and_two_apps_none(lab):
     assert done.stderr == "lab: these runs are of several apps (myip, fd-find): a page is of one\n"
 
 
-def test_without_a_browser_a_pdf_is_refused_and_the_page_is_named(monkeypatch):
+def test_without_a_browser_a_pdf_is_refused_before_any_work_and_an_earlier_page_stays(monkeypatch):
     monkeypatch.setattr(tools, "BROWSERS", ("no-such-browser",))
-    (REPORTS / "recorded" / "fd" / "report.html").unlink(missing_ok=True)
+    earlier = REPORTS / "recorded" / "fd" / "report.html"
+    earlier.parent.mkdir(parents=True, exist_ok=True)
+    earlier.write_text("earlier")
+    monkeypatch.setattr(publish.notebooks, "execute_all", lambda *_: pytest.fail("a notebook was executed"))
     with pytest.raises(LabError, match=r"a PDF is made by Chromium or Chrome, .* apt-get install chromium"):
         publish.whole("recorded/fd", "pdf")
-    assert (REPORTS / "recorded" / "fd" / "report.html").exists()
+    assert earlier.read_text() == "earlier"
+    earlier.unlink()
+
+
+def test_a_run_without_dockerfiles_or_with_a_profile_of_another_lab_has_its_page(own, lab):
+    run = own("service", dockerfiles=False)
+    rows = (RUNS / run / "rows.jsonl").read_text()
+    (RUNS / run / "rows.jsonl").write_text(
+        rows.replace("scratch-optimized-", "scratch-turbo-").replace(
+            '"profile": "optimized", "allocator"', '"profile": "turbo", "allocator"'
+        )
+    )
+    text = publish.whole(run, "md").read_text()
+    assert f"# run '{run}' has no Dockerfile." in text and "](../" not in text
+    done = lab("choose", "--run", run, **NO_ENGINE)
+    assert done.returncode == 0 and f"# run '{run}' has no Dockerfile." in done.stdout
+
+
+def test_a_study_of_memory_has_its_section_where_the_engine_limits_none(own):
+    run = own("memory", lambda row: "limit" not in row["study"])
+    assert studies.MEMORY in {notebook for notebook, _ in sections.parts(runs.load(run))}
+    text = publish.whole(run).read_text()
+    assert "This run has no smallest limit" in text
+
+
+def test_a_start_of_the_server_alone_that_was_lost_leaves_the_containers_table(own):
+    run = own("startup", lambda row: row["study"] != "startup-server")
+    title, lines, _ = short.of_startup(run)
+    assert {line[0] for line in lines[1:]} == {"container"} and title.startswith(f"run {run}")
 
 
 def test_what_only_asserts_is_not_in_the_page():

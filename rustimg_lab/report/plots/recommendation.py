@@ -62,10 +62,9 @@ def break_even(found: recommendation.Choice, deploy_s: pd.DataFrame, bandwidth_m
     how = "compressed size / bandwidth" if deploy_s.attrs["lacking"] else "deploy model"
     title = f"Cell with the fewest seconds per day at {bandwidth_mbit:g} Mbit/s (deploy time: {how})"
     draw_map(axes, requests, deploys, seconds.rename(columns=found.name), title)
-    x, y = (each[::5, ::5] for each in (requests, deploys))
-    sure = recommendation.map_sureness(found, deploy_s, y.ravel(), x.ravel()).reshape(x.shape)
+    sure = recommendation.map_sureness(found, deploy_s, deploys.ravel(), requests.ravel()).reshape(requests.shape)
     if not np.isnan(sure).any():
-        axes.contourf(x, y, sure, [0, _SURE], colors="white", alpha=0.6)
+        axes.contourf(requests, deploys, sure, [0, _SURE], colors="white", alpha=0.6)
         axes.scatter(
             [], [], 80, marker="s", facecolor="white", edgecolor="grey", label=f"pale: in under {_SURE:.0%} of draws"
         )

@@ -126,15 +126,21 @@ function draw(parent, name, attributes, text = "") {
 
 const isBetter = (a, b) => a.every((each, i) => each <= b[i]) && a.some((each, i) => each < b[i]);
 
-// From a value to its place on the axis, and the values 1, 2 and 5 times a power of ten between the ends.
+// From a value to its place on the axis, and the values between the ends that are 1, 2 and 5 times a power of ten, or
+// where those are fewer than three, more of them.
+const DIGITS = [[1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8], Array.from({ length: 90 }, (_, i) => 1 + i / 10)];
 function logarithmic(values, from, to) {
   const [low, high] = [Math.log10(Math.min(...values) * 0.8), Math.log10(Math.max(...values) * 1.25)];
-  const ticks = [];
-  for (let power = Math.floor(low); power <= high; power++)
-    for (const digit of [1, 2, 5]) {
-      const tick = digit * 10 ** power;
-      if (Math.log10(tick) >= low && Math.log10(tick) <= high) ticks.push(Number(tick.toPrecision(1)));
-    }
+  let ticks = [];
+  for (const digits of DIGITS) {
+    if (ticks.length > 2) break;
+    ticks = [];
+    for (let power = Math.floor(low); power <= high; power++)
+      for (const digit of digits) {
+        const tick = digit * 10 ** power;
+        if (Math.log10(tick) >= low && Math.log10(tick) <= high) ticks.push(Number(tick.toPrecision(2)));
+      }
+  }
   return [(each) => from + ((Math.log10(each) - low) / (high - low)) * (to - from), ticks];
 }
 

@@ -63,9 +63,11 @@ def _jemalloc_against_musl(run: RunData, study: str, metric: str, sentence: Call
     about = run.environment.studies[study].parameters
     workers = f", {about['workers']} worker threads" if about["workers"] > 1 else ""
     said = []
-    for base, musl, jemalloc in _musl_and_jemalloc(comparison.samples(run, study, metric)):
+    pairs = list(_musl_and_jemalloc(comparison.samples(run, study, metric)))
+    for base, profile, musl, jemalloc in pairs:
         found = comparison.of_study(run, study, metric, baseline=musl)
         one = found.set_index("cell").loc[jemalloc]
+        base += f", profile **{profile}**" if len({other for _, other, _, _ in pairs}) > 1 else ""
         where = f"{base}, workload **{about['workload']}**{workers}, over {one['pairs']} blocks"
         too_few = f"On {base} musl malloc and jemalloc share too few blocks to say anything."
         said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found)))
@@ -76,15 +78,15 @@ def _means(samples: pd.DataFrame) -> dict[str, float]:
     return dict(comparison.summarize(samples).set_index("cell")["mean"])
 
 
-def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
-    """Per base and profile on musl the base in words, and the cells with musl malloc and with jemalloc."""
+def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
+    """Per base and profile on musl the base in words, the profile, and the cells with musl malloc and with jemalloc."""
     on_musl = [matrix.links_musl(*factors) for factors in samples[["base", "profile"]].to_numpy()]
     own = samples[~samples["cell"].str.contains(names.MARK) & np.array(on_musl, dtype=bool)]  # nor with a setting
-    for (base, _), group in own.groupby(["base", "profile"]):
+    for (base, profile), group in own.groupby(["base", "profile"]):
         cells = group.drop_duplicates("allocator").set_index("allocator")["cell"]
         if {"system", "jemalloc"} <= set(cells.index):
             mark = names.SUBSTITUTE if base in samples.attrs["stand_ins"] else ""
-            yield base + mark, cells["system"], cells["jemalloc"]
+            yield base + mark, profile, cells["system"], cells["jemalloc"]
 
 
 def _note(found: pd.DataFrame) -> str:
