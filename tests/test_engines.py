@@ -57,6 +57,21 @@ SIZES = {"unpacked_bytes", "base_bytes", "app_bytes", "layer_bytes", "compressed
 BURN = (
     "$| = 1; my $used = 0; while ($used < 1) { $used += (times)[0] + (times)[1] - $used } print qq($used\n); sleep 60"
 )
+# Of a registry that has an image for two architectures under one name: what each is that the lab takes.
+INDEX = """
+from support import registry_faults
+from rustimg_lab.build import bases
+from rustimg_lab.build.origins import Sources
+from rustimg_lab.engine import images
+
+held = registry_faults.Images()
+held.tag(*(held.image(architecture, architecture.encode()) for architecture in ("amd64", "arm64")))
+with registry_faults.serve(held.answer) as address:
+    for name in ("alpine", "alpine-arm64"):
+        found = bases.resolve(name, Sources(registry=address), str)
+        again = bases.resolve(name, Sources(recorded={name: found.as_dict()}), str)
+        print(images.inspect(found.image).architecture, again == found)
+"""
 TIED = ("setpriv", "--pdeathsig=INT", "--")
 SEEN: dict[str, "Subject"] = {}  # by engine, once it is done with
 
@@ -126,6 +141,17 @@ def facts(run: str) -> dict[tuple[str, str, int, str], object]:
     rows = rows[rows["study"].eq("") & rows["metric"].map(lambda name: bool(SAME.fullmatch(name)))]
     order = rows.groupby(["cell", "metric"]).cumcount()
     return dict(zip(zip(rows["cell"], rows["metric"], order, strict=True), rows["value"], strict=True))
+
+
+def both_of_an_index(subject: Subject) -> list[list[str]]:
+    """The architectures of a base that a registry has for two, pulled for each, and whether a run that goes on has the
+    image again; in the engine's network namespace, where its 127.0.0.1 is the registry's."""
+    done = subprocess.run(
+        [*subject.engine.inside, sys.executable, "-c", INDEX], cwd=ROOT, capture_output=True, text=True,
+        env=subject.environment() | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -383,5 +409,6 @@ def test_an_engine_with_containerds_store_is_reached_by_its_socket_alone(crate, 
         assert facts(subject.run("tiny")) == facts(own.run("tiny"))
         assert not recorded(subject)["host_network"] and recorded(subject)["image_store"] == "containerd"
         assert study(subject, "throughput", *STUDY, *LOAD) == ""
+        assert both_of_an_index(subject) == [["amd64", "True"], ["arm64", "True"]]
         assert not containers(subject)
         assert clean(subject) == ""

@@ -1,5 +1,6 @@
 """Base images of a registry: pulled by digest, through one of the lab's own where the engine has no way there."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,8 @@ from rustimg_lab.build.origins import Origin, Wanted
 from rustimg_lab.engine import client, images, local_registry, podman
 from rustimg_lab.engine.images import RegistryError
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import process, tools
+from rustimg_lab.model.architecture import NATIVE, Architecture
 
 _silent: dict[str, RegistryError] = {}  # what did not answer is not asked again: each time may take seconds
 
@@ -31,6 +34,7 @@ def obtain(wanted: Wanted) -> Origin:
     host = images.split_host(candidates[0])[0]
     try:
         with _way_to(host, [_with_digest(each, origin.manifest) for each in candidates]) as (where, digest):
+            digest = _of_architecture(where, digest, wanted.architecture)
             own = wanted.own_name(digest)
             if not images.find_image(own):
                 wanted.say(f"{wanted.name}: pulling {origin.reference} from {host} ({digest[:19]})")
@@ -50,6 +54,20 @@ def obtain(wanted: Wanted) -> Origin:
     # By way of a registry of the lab's own on 127.0.0.1 nobody else can pull it.
     pulled = _with_digest(where, digest) if images.split_host(where)[0] == host else ""
     return wanted.obtained(own, source=f"registry {host}", manifest=digest, pulled=pulled)
+
+
+def _of_architecture(where: str, digest: str, architecture: Architecture) -> str:
+    """The digest by which an image is pulled: of an index that of its image for the architecture, where the engine
+    keeps both images of an index under one name, and by that name tells of its own architecture's alone. Raises
+    LabError."""
+    if architecture is NATIVE or not client.engine_info().keeps_in_containerd:
+        return digest
+    said = process.run([*tools.buildx_command(), "imagetools", "inspect", "--raw", _with_digest(where, digest)])
+    for each in json.loads(said).get("manifests", []):
+        platform = each.get("platform") or {}
+        if (platform.get("os"), platform.get("architecture")) == ("linux", architecture.debian):
+            return each["digest"]
+    return digest
 
 
 def names(reference: str, mirror: str) -> list[str]:

@@ -58,7 +58,7 @@ def doctor(options: SimpleNamespace) -> int:
 
 @command()
 def clean(options: SimpleNamespace) -> int:
-    """Remove this clone's containers and images, and nothing else."""
+    """Remove this clone's containers, images and emulators, and nothing else."""
     from rustimg_lab.build import bake
     from rustimg_lab.engine import client, cold_engine, containers, emulation, images
 

@@ -60,10 +60,13 @@ def prepare(architecture: str, same_kernel: bool, say: Callable[[str], None]) ->
 
 
 def remove() -> int:
-    """Remove what this clone registered. Returns how many entries that were."""
+    """Remove what this clone registered. Returns how many entries that were. Raises LabError where that takes root."""
     own = [path for architecture in _MACHINES if (path := TABLE / _entry(architecture)).exists()]
     for path in own:
-        path.write_text("-1")
+        try:
+            path.write_text("-1")
+        except PermissionError:
+            raise LabError(f"the emulator {path.name} was registered by root: `sudo ./lab clean` removes it") from None
     return len(own)
 
 

@@ -64,7 +64,7 @@ def connected(address: str, insecure: bool) -> Iterator["Client"]:
     try:
         from distributed import Client, Security
     except ImportError:
-        raise LabError("--scheduler needs Dask: pip install 'rustimg_lab[dask]'") from None
+        raise LabError("--scheduler needs Dask: pip install '.[dask]' in the checkout") from None
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it logs each worker that goes
     parts = urlsplit(address)
     try:
