@@ -192,8 +192,8 @@ def applies() -> None:
         "Architectures": f"Images for {' and '.join(each.debian for each in Architecture)}, built on Linux on x86_64. "
         "[Images for arm64](docs/arm64.md).",
         "Engines": "Docker Engine 20.10 to 28.5, rootless too, and Podman 5: [what was tried](docs/engines.md).",
-        "Root": "Only to install packages of Debian (`python3-venv`, `mmdebstrap`, Chromium), to register QEMU, for base "
-        "images of Debian packages where user namespaces are off, and for deploy studies.",
+        "Root": "Only to install packages of Debian (`python3-venv`, `mmdebstrap`, Chromium), to register QEMU, for "
+        "base images of Debian packages where user namespaces are off, and for deploy studies.",
         "Python": f"{python} or newer. The lab makes its own `.venv`.",
         "Disk": f"About {files.GRID_BYTES / 1e9:.0f} GB for images and build cache.",
         "Network": "A crate registry, and a container registry or Debian packages. "

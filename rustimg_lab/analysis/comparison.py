@@ -9,6 +9,7 @@ that cells are compared with the mean of the two. It is also the alarm: where th
 something else than the image is measured. The study says so, and claims no difference that is not beyond that one.
 """
 
+import json
 from collections.abc import Iterable
 from math import ceil, inf, log, log2
 from typing import Any
@@ -139,10 +140,11 @@ def _few(run: RunData, study: str) -> str:
     """What a reader must know of a study of a load in whose trials a server answered few requests: the CPU time of
     those that it had begun when the load ended is in that of the answered ones. "" for none."""
     rows = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.REQUESTS) & run.rows["ok"]]
-    if rows.empty:
+    plan = run.environment.studies[study].parameters
+    if rows.empty or json.loads(plan.get("asked", "{}")).get("http") == 2:  # oha waits for what is unanswered
         return ""
-    least = rows.groupby("cell")["value"].median().min()
-    if least >= FEW_REQUESTS * (connections := run.environment.studies[study].parameters["connections"]):
+    least = pd.to_numeric(rows["value"], errors="coerce").groupby(rows["cell"]).median().min()
+    if not least < FEW_REQUESTS * (connections := plan["connections"]):
         return ""
     return (
         f"few requests were answered in a trial ({least:.0f} over {connections} connections): those unanswered at its "

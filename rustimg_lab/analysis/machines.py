@@ -33,9 +33,10 @@ def name_of(run: str, machine: dict[str, Any]) -> str:
     more = [said.get(key, "{}").format(machine[key]) for key in FACTS if key in machine]
     mark = run.partition(AT)[2]
     worker = "" if mark in [each.debian for each in Architecture] else mark
-    if machine.get("cpu_model", "unknown") == "unknown" and not worker:  # as of an engine on another machine
+    model = machine.get("cpu_model", "unknown")
+    if model == "unknown" and not worker:  # as of an engine on another machine
         return ""
-    return f"{machine['cpu_model']} ({', '.join(filter(None, [worker, *more]))})"
+    return f"{model} ({', '.join(filter(None, [worker, *more]))})"
 
 
 def shared(runs: dict[str, RunData]) -> list[str]:

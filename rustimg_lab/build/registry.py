@@ -58,12 +58,15 @@ def obtain(wanted: Wanted) -> Origin:
 
 def _of_architecture(where: str, digest: str, architecture: Architecture) -> str:
     """The digest by which an image is pulled: of an index that of its image for the architecture, where the engine
-    keeps both images of an index under one name, and by that name tells of its own architecture's alone. Raises
-    LabError."""
+    keeps both images of an index under one name, and by that name tells of its own architecture's alone."""
     if architecture is NATIVE or not client.engine_info().keeps_in_containerd:
         return digest
-    said = process.run([*tools.buildx_command(), "imagetools", "inspect", "--raw", _with_digest(where, digest)])
-    for each in json.loads(said).get("manifests", []):
+    try:
+        said = process.run([*tools.buildx_command(), "imagetools", "inspect", "--raw", _with_digest(where, digest)])
+        held = json.loads(said).get("manifests", [])
+    except (LabError, ValueError):  # where only the engine has a way to the registry, what it pulled is seen later
+        held = []
+    for each in held:
         platform = each.get("platform") or {}
         if (platform.get("os"), platform.get("architecture")) == ("linux", architecture.debian):
             return each["digest"]

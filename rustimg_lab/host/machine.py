@@ -10,7 +10,6 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
 from rustimg_lab.paths import INSTALLED, ROOT
 
-UNKNOWN_CPU = "unknown"
 MEMORY_PER_BUILD_BYTES = 2 << 30
 
 
@@ -51,7 +50,7 @@ def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
     and of its design (MIDR_EL1); `unknown` where there is neither."""
     told = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", path.read_text(), re.MULTILINE)) if path.exists() else {}
     numbers = [told[key] for key in ("CPU implementer", "CPU part", "CPU variant", "CPU revision") if key in told]
-    return told.get("model name") or (f"arm64 CPU {'-'.join(numbers)}" if numbers else UNKNOWN_CPU)
+    return told.get("model name") or (f"arm64 CPU {'-'.join(numbers)}" if numbers else "unknown")
 
 
 def lab() -> str:

@@ -22,6 +22,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from rustimg_lab.engine import client, images
 from rustimg_lab.engine.local_registry import Registry
 from rustimg_lab.errors import LabError
+from rustimg_lab.host.files import DiskFull
 from rustimg_lab.model import metrics
 from rustimg_lab.store.rows import Observation
 
@@ -79,6 +80,8 @@ def _pushed(image: str, registry: Registry | None) -> Observation:
         return Observation(
             metrics.PUSHED_BYTES, sum(registry.push(image).layer_bytes), detail=client.engine_info().version
         )
+    except DiskFull:
+        raise
     except LabError as error:
         return Observation(metrics.PUSHED_BYTES, None, detail=f"not measured: {error}")
 

@@ -246,7 +246,9 @@ def _archive(app: App) -> bytes:
     services are made of, which builds do not need."""
     written, here = io.BytesIO(), Path(app.at) / "lab.toml"
     named = [Path(each.image) for each in app.services]
-    beside = {path.relative_to(app.directory) for path in named if path.is_relative_to(app.directory)}
+    beside = {
+        path.relative_to(app.directory) for path in named if path.is_relative_to(app.directory) and path.is_file()
+    }
     with tarfile.open(fileobj=written, mode="w") as archive:
         for path in sorted({*sources.walk(app.directory, app.git), here, *beside}):
             archive.add(app.directory / path, str(path), recursive=False)

@@ -264,7 +264,11 @@ def folder_digest(app: App) -> str:
     folder = app.directory / app.at
     if folder.is_relative_to(APPS) and ORIGIN in os.environ:
         return os.environ[ORIGIN].split(",")[1]
-    return "" if folder.is_relative_to(SHARE) else hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    return "" if folder.is_relative_to(SHARE) else _digest(folder)
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256(str(folder).encode()).hexdigest()[:12]
 
 
 def identify(app: App, run: str, recorded: dict[str, str]) -> dict[str, str]:
@@ -278,6 +282,7 @@ def identify(app: App, run: str, recorded: dict[str, str]) -> dict[str, str]:
             f"run '{run}' is of {before}, not of {app.package}: choose another with --run NAME, or name the app "
             "with --app PATH"
         )
-    if recorded.get("folder", digest) != digest:
+    former = ("", _digest(folder)) if folder.is_relative_to(APPS) else ()  # as older labs recorded it on a worker
+    if recorded.get("folder", digest) not in (digest, *former):
         raise LabError(f"run '{run}' is of {before} in another folder than {folder}: choose another with --run NAME")
     return now

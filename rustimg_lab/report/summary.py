@@ -67,6 +67,9 @@ def best(runs: dict[str, RunData]) -> list[Answer]:
         told = [(name, chosen) for name, run in runs.items() if (chosen := _chosen(run, wishes)) and chosen.picked]
         if told:
             of_sizes = wishes.needed == ["transfer"]
+            if of_sizes:  # of one architecture alone: the image for another is another
+                first = _architecture(told[0][1])
+                told = [each for each in told if _architecture(each[1]) == first]
             run, chosen = max(told, key=lambda each: _size(each[1]) if of_sizes else _measured(each[1]))
             if wishes.stable or chosen.table.loc[chosen.picked, "unstable"]:  # or it is what a goal above says already
                 found.append(_answer(goal, run, runs[run], chosen))
@@ -76,6 +79,11 @@ def best(runs: dict[str, RunData]) -> list[Answer]:
 def _size(found: recommendation.Choice) -> float:
     """The compressed bytes of the selected cell, negative: less is better."""
     return -found.table.loc[found.picked, "transfer"]
+
+
+def _architecture(found: recommendation.Choice) -> str:
+    """The architecture of the selected cell."""
+    return found.table.loc[found.picked, "architecture"]
 
 
 def first_goal(run: RunData, workload: str = "") -> Wishes:

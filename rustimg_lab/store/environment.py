@@ -105,6 +105,8 @@ def _validator() -> Callable[[Any], Any]:
 
 
 def refuse_other_machine(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if before.get("cpu_model") == "unknown":  # as older labs have recorded every CPU of arm64
+        before = before | {"cpu_model": now.get("cpu_model")}
     differs = [f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
     if differs:
         raise LabError(

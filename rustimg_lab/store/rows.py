@@ -89,8 +89,9 @@ def read_row(line: str) -> dict[str, Any]:
             raise ValueError(f"'{row[column][:20]}' is no architecture that the lab builds for")
         if isinstance(row[column], int | float) and not abs(row[column]) < NUMBER_LIMIT:
             raise ValueError(f"'{column}' is a number out of range")
-    value = row["value"]
-    if row["ok"] and metrics.find(row["metric"]).unit and (type(value) not in (int, float) or value < 0):
+    value, metric = row["value"], metrics.find(row["metric"])
+    is_amount = (type(value) in (int, float) and value >= 0) or (value is None and metric == metrics.PUSHED_BYTES)
+    if row["ok"] and metric.unit and not is_amount:  # without a registry nothing is pushed
         raise ValueError(f"{row['metric']} is {str(value)[:20]!r}, and no amount")
     return row
 

@@ -139,6 +139,22 @@ def test_studies_of_several_workloads_are_told(service):
     assert told in recommendation.choose(run, Wishes()).notes
 
 
+def test_a_load_of_few_requests_is_told_and_one_that_waits_for_all_is_not(service):
+    run = service()
+    of_cpu = run.rows["metric"] == "cpu_us_per_request"
+
+    def requests(value: object) -> runs.RunData:
+        return replace(run, rows=pd.concat([run.rows, run.rows[of_cpu].assign(metric="requests", value=value)]))
+
+    def told(found: runs.RunData) -> str:
+        return comparison.of_study(found, "throughput").attrs["warning"]
+
+    assert "few requests were answered in a trial (1599 over 16 connections)" in told(requests(1599))
+    assert not told(requests(1600)) and not told(requests("many"))
+    run.environment.studies["throughput"].parameters["asked"] = '{"http": 2}'
+    assert not told(requests(1599))
+
+
 def test_a_study_whose_baseline_lacks_the_metric_is_none_of_that_metric(service):
     run = without(service(), "study == 'throughput' and cell.str.startswith(@FAST) and metric == 'requests_per_s'")
     assert recommendation.choose(run, Wishes(weights={"cpu": 1.0})).picked == FAST

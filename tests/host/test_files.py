@@ -72,13 +72,13 @@ def test_a_build_that_does_not_fit_stops_the_run_in_one_line(small_engine, image
     assert [tag for image in client.connect().images.list() for tag in image.tags] == image.tags
 
 
-@as_root
 def test_names_that_are_too_long_for_a_file_stay_apart():
     long = [files.short_name("a" * 300 + end) for end in "bc"]
     assert len(set(long)) == 2 and all(len(name) < 255 for name in long)
     assert files.short_name("short") == "short"
 
 
+@as_root
 def test_rows_that_do_not_fit_leave_the_rows_that_are_there(tmpfs, monkeypatch):
     folder = tmpfs("runs", 1)
     monkeypatch.setattr(runs, "RUNS", folder)

@@ -1,6 +1,7 @@
 """What a server is asked, and what is said of an answer that is not the right one; here a broken server gives those."""
 
 import json
+import re
 import shutil
 import socket
 import ssl
@@ -127,9 +128,17 @@ def test_another_answer_loses_the_trial(answers, said, reason):
 @needs_curl
 def test_a_server_that_says_it_is_not_ready_is_asked_again_unless_that_is_the_right_answer(answers):
     unready = response(b"wait", "503 Service Unavailable")
-    with pytest.raises(OSError, match=r"was answered with 'HTTP/1.1 503 Service Unavailable': wait"):
+    with pytest.raises(client.NotYet, match=r"was answered with 'HTTP/1.1 503 Service Unavailable': wait"):
         client.ask(request(answers(unready)))
     assert client.ask(request(answers(unready), status=503))["body_bytes"] == 4
+
+
+@needs_curl
+def test_a_server_that_is_not_ready_is_not_tried_in_other_ways(answers, monkeypatch):
+    monkeypatch.setattr(client, "SOCKETS", [])
+    monkeypatch.setattr(client, "_spoken", lambda _: pytest.fail("it answers as lab.toml says"))
+    told = client._first_answer(request(answers(response(b"wait", "503 Unavailable"))) | {"seconds": 0})
+    assert "503 Unavailable" in told["no_answer"]
 
 
 @needs_curl
@@ -148,11 +157,9 @@ def test_a_server_that_became_ready_while_it_was_tried_in_other_ways_is_not_call
 def test_connections_that_the_server_has_closed_are_not_counted_as_held(answers, capsys):
     said = response(ROOT.answer)
     asked = request(answers(said)) | {"count": 3, "held": 2, "answer_bytes": len(said), "seconds": 0}
-    told = client._hold(asked)["failed"]
-    assert (
-        told == "the server closed 5 connections meanwhile, as by its keep-alive time-out"
-        and not capsys.readouterr().out
-    )
+    told = client._hold(asked)["failed"]  # the last one may stand a moment longer
+    assert re.fullmatch("the server closed [45] connections meanwhile, as by its keep-alive time-out", told)
+    assert not capsys.readouterr().out
 
 
 @needs_curl

@@ -105,7 +105,10 @@ def test_a_cell_that_ties_is_named_beside_the_one_to_ship():
 
 
 def test_of_several_runs_the_smallest_image_is_named_where_the_goal_is_of_sizes():
-    several = {name: runs.load(name) for name in ("recorded/factorial", "recorded/ladder", "recorded/service")}
+    names = ("recorded/factorial", "recorded/ladder", "recorded/service", "recorded/arm64@arm64")
+    several = {name: runs.load(name) for name in names}
+    of_arm64 = several.pop("recorded/arm64@arm64")
+    assert summary.best(several | {"recorded/arm64@arm64": of_arm64}) == summary.best(several)
     answers = {answer.goal: answer for answer in summary.best(several)}
     for goal, wishes in summary.GOALS.items():
         if wishes.needed == ["transfer"] and goal in answers:

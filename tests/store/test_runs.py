@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from rustimg_lab.errors import LabError
+from rustimg_lab.measure import image
 from rustimg_lab.model import matrix, metrics, probes
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.paths import CHOICE_RUN, RECORDED_RUN
@@ -55,6 +56,12 @@ def test_an_amount_that_is_none_is_named_and_left_out(runs, value):
     data = store_runs.load("a")
     assert data.rows["value"].isna().tolist() == [False, True]
     assert data.broken == (f"a/rows.jsonl:1: unpacked_bytes is {str(value)!r}, and no amount; left out",)
+
+
+def test_a_size_that_was_not_pushed_is_whole(runs):
+    with store_runs.open_run("a", MACHINE) as run:
+        run.append(CELL, "sha256:1", [image._pushed("sha256:1", None)])
+    assert store_runs.load("a").broken == ()
 
 
 def test_half_a_line_of_a_killed_lab_is_not_joined_to_the_next_row(runs):

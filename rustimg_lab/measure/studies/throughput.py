@@ -44,7 +44,7 @@ def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = Tru
     """
     with serve(treatment, load, tools) as server:
         _, warm = ask(server, load, load.warmup_s)
-        before = settled_cpu_ns(server.container)
+        before = settled_cpu_ns(server.container) if counts_cpu else None
         requests, per_s = ask(server, load, load.seconds)
         after = cpu_ns(server.container) if counts_cpu else None
     return [

@@ -42,6 +42,10 @@ class WrongAnswer(Exception):
     """An answer that is not the right one; the text says why."""
 
 
+class NotYet(OSError):
+    """An answer of the protocol that lab.toml names, which says that the server is not ready."""
+
+
 def curl(request: dict[str, Any], *options: str) -> tuple[list[dict[str, Any]], str, bytes]:
     """Ask `count` times (default: once), on one connection where the server keeps it. Returns what curl says of each
     answer, all headers and trailers, and all bodies. A certificate is not verified. Raises OSError where one fails."""
@@ -89,14 +93,14 @@ def _host(request: dict[str, Any]) -> str:
 
 
 def checked(request: dict[str, Any], told: dict[str, Any], line: str, body: bytes) -> None:
-    """Raises WrongAnswer where an answer is not the right one, and OSError where the server is not ready; `told` is
-    curl's words on it, `line` its status line."""
+    """Raises WrongAnswer where an answer is not the right one, or NotYet; `told` is curl's words on it, `line` its
+    status line."""
     asked, status, first = f"{request['method']} {request['path']}", told["http_code"], body.strip().partition(b"\n")[0]
     if status != request["status"] or told["http_version"][:1] != str(request["http"]):
         said = f"'{(line or told['errormsg'])[:40]}'" + (f": {first[:80].decode(errors='replace')}" if first else "")
-        if status in NOT_YET:
-            raise OSError(f"{asked} was answered with {said}")
         is_other = status in (0, 400) or told["http_version"][:1] != str(request["http"])
+        if status in NOT_YET and not is_other:
+            raise NotYet(f"{asked} was answered with {said}")
         raise WrongAnswer(f"{asked} was answered with {said}{_spoken(request) if is_other else ''}")
     if request["sha256"] not in (None, hashlib.sha256(body).hexdigest()):
         raise WrongAnswer(f"{asked} was answered with the wrong body ({body[:40]!r}...)")
@@ -133,7 +137,8 @@ def _first_answer(request: dict[str, Any]) -> dict[str, Any]:
         except OSError as error:
             time.sleep(POLL_S)
             if time.monotonic() > deadline:
-                told = {"wrong": f"{error}{spoken}"} if (spoken := _spoken(request)) else {"no_answer": str(error)}
+                spoken = "" if isinstance(error, NotYet) else _spoken(request)
+                told = {"wrong": f"{error}{spoken}"} if spoken else {"no_answer": str(error)}
                 with suppress(OSError):  # while it was tried in other ways it may have become ready
                     told = ask(request)
     return told | {"sockets": "".join(each.read_text() for each in SOCKETS if each.exists())}
