@@ -45,9 +45,10 @@ def load_per_cpu() -> float:
     return os.getloadavg()[0] / cpus()
 
 
-def cpu_model(path: Path = Path("/proc/cpuinfo")) -> str:
+def cpu_model(table: str = "/proc/cpuinfo") -> str:
     """Return the model of this machine's CPU: its name, or of arm64, whose kernels tell none, the numbers of its maker
     and of its design (MIDR_EL1); `unknown` where there is neither."""
+    path = Path(table)
     told = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", path.read_text(), re.MULTILINE)) if path.exists() else {}
     numbers = [told[key] for key in ("CPU implementer", "CPU part", "CPU variant", "CPU revision") if key in told]
     return told.get("model name") or (f"arm64 CPU {'-'.join(numbers)}" if numbers else "unknown")

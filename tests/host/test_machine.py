@@ -32,5 +32,5 @@ CPU revision	: 1
 )
 def test_the_model_of_a_cpu_is_its_name_or_the_numbers_of_its_design(tmp_path, text, model):
     (tmp_path / "cpuinfo").write_text(text)
-    assert machine.cpu_model(tmp_path / "cpuinfo") == model
-    assert machine.cpu_model(tmp_path / "none") == "unknown"
+    assert machine.cpu_model(str(tmp_path / "cpuinfo")) == model
+    assert machine.cpu_model(str(tmp_path / "none")) == "unknown"
