@@ -75,9 +75,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except OSError as error:
         if _is_not_ours(error):
-            where = f"runs and reports are written below {ROOT}"
+            where = f"runs and reports are kept below {ROOT}"
             remedy = f"call the lab in a folder of yours, or name one with {HOME}"
-            return _refused(f"cannot write {error.filename} ({error.strerror}): {where}; {remedy}")
+            return _refused(f"cannot read or write {error.filename} ({error.strerror}): {where}; {remedy}")
         if not files.is_full(error):
             raise
         return _refused(str(files.DiskFull("nothing more can be written", [ROOT], files.GRID_BYTES)))

@@ -201,6 +201,21 @@ def test_of_many_cells_the_page_has_what_they_have_in_common(run, left_out):
     assert {notebook for notebook, _ in sections.parts(runs.load(run))} - shown == left_out
 
 
+@pytest.mark.parametrize("name", [f"recorded/{path.name}" for path in sorted(RECORDED.iterdir())])
+def test_numbers_along_an_axis_of_ratios_do_not_run_into_each_other(name):
+    run = runs.load(name)
+    for study in run.environment.studies:
+        if not comparison.has_baseline(run, study):
+            continue
+        plot = plots.studies.ratios(comparison.of_study(run, study), "", "")
+        canvas = FigureCanvasAgg(plot)
+        canvas.draw()
+        labels = sorted(plot.axes[0].get_xticklabels(), key=lambda label: label.get_position()[0])
+        boxes = [label.get_window_extent(canvas.get_renderer()) for label in labels]
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes)), study
+        assert "1" in {label.get_text() for label in labels} and len(labels) > 1, study
+
+
 def test_the_raw_rows_are_inside(recorded):
     (link,) = recorded("a", download=True)
     content = lzma.decompress(base64.b64decode(link["href"].partition(",")[2]))

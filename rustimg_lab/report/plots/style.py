@@ -23,7 +23,8 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#9A9A9A"
 TITLE = {"loc": "left", "fontsize": 11}
 FARTHEST, BESIDE = 150, 10  # from a point to its name, and where that needs no line, in points of type
 _WIDE = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 7, 10, 20, 50)  # ticks of ratios
-_NARROW = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4)
+_NARROW = (0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.3, 1.4, 1.5, 1.7)
+_APART = 0.09  # of the axis, between two ticks, or their numbers run into each other
 SCALE = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", GREY)
 
 
@@ -57,7 +58,10 @@ def ratio_ticks(axes: Axes) -> None:
     """Plain numbers along a logarithmic axis of ratios whose ends are set."""
     low, high = axes.get_xlim()
     wide, narrow = ([tick for tick in ticks if low < tick < high] for ticks in (_WIDE, _NARROW))
-    ticks = wide if len(wide) > 2 else narrow
+    ticks: list[float] = []
+    for tick in sorted(wide if len(wide) > 2 else narrow, key=lambda each: abs(np.log(each))):
+        if all(abs(np.log(tick / other)) > _APART * np.log(high / low) for other in ticks):
+            ticks.append(tick)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
 
