@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import ListedColormap
 
 from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import metrics
@@ -64,7 +65,8 @@ def break_even(found: recommendation.Choice, deploy_s: pd.DataFrame, bandwidth_m
     draw_map(axes, requests, deploys, seconds.rename(columns=found.name), title)
     sure = recommendation.map_sureness(found, deploy_s, deploys.ravel(), requests.ravel()).reshape(requests.shape)
     if not np.isnan(sure).any():
-        axes.contourf(requests, deploys, sure, [0, _SURE], colors="white", alpha=0.6)
+        pale = np.ma.masked_greater_equal(sure, _SURE)
+        axes.pcolormesh(requests, deploys, pale, cmap=ListedColormap(["white"]), alpha=0.6, rasterized=True)
         axes.scatter(
             [], [], 80, marker="s", facecolor="white", edgecolor="grey", label=f"pale: in under {_SURE:.0%} of draws"
         )
