@@ -136,7 +136,8 @@ def _moved(app: App, manifest: Path) -> tuple[str, ...]:
     features, of_allocators = cargo_config.parsed(manifest).get("features", {}), set(dict(app.allocators).values())
     defaults = features.get("default", [])
     moved = [each for each in defaults if brings(features, each) & of_allocators]
-    return ("default",) if moved and {*defaults} <= {*app.features, *moved} else tuple(moved)
+    named = {each for each in defaults if not each.startswith("dep:")}  # which no option turns on
+    return ("default",) if moved and named <= {*app.features, *moved} else tuple(moved)
 
 
 def _date(context: Path, directory: Path) -> int:

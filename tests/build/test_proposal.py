@@ -5,24 +5,16 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
-from support.crates import LOCK, MANIFEST, crate, write
+from support.crates import BUNDLE, LISTENS, LOCK, MANIFEST, crate, dependencies, init, write
 
 from rustimg_lab.build import lab_toml, proposal
 from rustimg_lab.errors import LabError
 
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
 SERVER = 'fn main() {{ let port = std::env::var("{}").unwrap(); std::net::TcpListener::bind(port).unwrap(); }}\n'
-
-
-def init(folder: Path, binary: str = "") -> tuple[dict, list[str]]:
-    """What init writes, which must be loadable, and its notes. No engine is asked."""
-    (folder / "lab.toml").unlink(missing_ok=True)
-    path, notes = proposal.init(folder, binary, lambda: pytest.fail("the builder is not needed"))
-    return tomllib.loads(path.read_text()), notes
 
 
 def test_a_binary_that_two_packages_have_is_not_guessed(tmp_path):
@@ -129,21 +121,6 @@ def test_a_build_that_asks_git_gets_the_repository(tmp_path, more, files, asks):
     assert told.get("git", False) == asks and told["packages"] == [] and not any("asks git" in note for note in notes)
 
 
-BUNDLE = """[features]
-default = ["full"]
-full = ["mimalloc", "tls", "cli"]
-tls = []
-cli = []
-mimalloc = ["dep:mimalloc"]
-[dependencies]
-mimalloc = { version = "0.1", optional = true }
-[[bin]]
-name = "a"
-path = "src/main.rs"
-required-features = ["cli"]
-"""
-
-
 def test_a_default_feature_that_brings_an_allocator_keeps_its_other_parts(tmp_path):
     told, _ = init(crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + BUNDLE}))
     assert (told["features"], told["default_features"]) == (["tls", "cli"], False)
@@ -202,7 +179,6 @@ def test_a_server_is_asked_where_its_sources_say_how(tmp_path, variable, environ
         assert notes == ["it looks like a server: fill in [serve]; until then its check shows only a start"]
 
 
-LISTENS = "fn main() { std::net::TcpListener::bind(listen()).unwrap(); }\n"
 CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.\n%s\n}\n"
 
 
@@ -225,10 +201,6 @@ CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.
 def test_variables_or_flags_of_a_servers_address_are_proposed(tmp_path, sources, environment, arguments):
     serve = init(crate(tmp_path, {"src/main.rs": LISTENS, "src/options.rs": sources}))[0]["serve"]
     assert (serve["environment"], serve["arguments"]) == (environment, arguments)
-
-
-def dependencies(*names: str) -> str:
-    return MANIFEST.format("a") + "[dependencies]\n" + "".join(f'{name} = "*"\n' for name in names)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""A crate as `init` reads it: its packages, as cargo describes them, and the texts of its sources."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rustimg_lab.build import cargo_config, sources
+from rustimg_lab.build.cargo_config import brings
+from rustimg_lab.build.cargo_metadata import belongs
+from rustimg_lab.errors import LabError
+from rustimg_lab.model.architecture import TARGETS
+
+# Comments, those behind code among them, and unit tests.
+_COMMENT = re.compile(
+    r"(?m)^\s*//.*$|(?<=[;{},])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/"
+    r"|^#\[cfg\(test\)\]\s*mod\s+\w+\s*\{(?:.*\}[ \t]*$|(?s:.*?)^\}|(?s:.*))"
+)
+_CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
+# A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand.
+_PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
+_OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open", "dscl", "osascript", "reg"}
+
+
+@dataclass(frozen=True)
+class Crate:
+    """What a proposal is made of: the package and its binary as cargo describes them, the crate's folder and that of
+    its workspace, the packages that it is linked with by their paths, and by path the texts of its sources, of which
+    `scripts` are those of build scripts."""
+
+    package: dict[str, Any]
+    target: dict[str, Any]
+    directory: Path
+    root: Path
+    linked: list[dict[str, Any]] = field(default_factory=list)
+    texts: dict[Path, str] = field(default_factory=dict)
+    scripts: frozenset[Path] = frozenset()
+
+    def found(self, pattern: re.Pattern) -> list[str]:
+        """Return what a pattern finds in the sources, each once."""
+        return list(dict.fromkeys(each for text in self.texts.values() for each in pattern.findall(text)))
+
+    def script(self) -> list[str]:
+        """Return the texts of the build scripts."""
+        return [text for path, text in self.texts.items() if path in self.scripts]
+
+    def program(self) -> list[str]:
+        """Return the texts of all but the build scripts."""
+        return [text for path, text in self.texts.items() if path not in self.scripts]
+
+    def dependencies(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Return the dependencies of the package and of those that it is linked with, as cargo describes them: of a
+        kind ("build", or None for those of the program), without those of other systems, and those that no feature
+        turns on which is on by default or that the binary requires."""
+        needed = self.target.get("required-features", [])
+        own = [(self.package, needed), *((each, []) for each in self.linked)]
+        return [
+            each
+            for package, features in own
+            for each in package["dependencies"]
+            if each.get("kind") == kind and _is_used(package, each, features)
+        ]
+
+    def called_in_build(self) -> set[str]:
+        """Return the programs that build scripts call by their names."""
+        return {name for text in self.script() for name in _CALLED.findall(text)}
+
+    def called_in_use(self) -> list[str]:
+        """Return the programs that the program calls by their names when it runs."""
+        names = {name for text in self.program() if _PROCESS.search(text) for name in _CALLED.findall(text)}
+        return sorted(names - _OTHER_SYSTEMS - {self.package.get("name"), self.target["name"]})
+
+
+def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str, Any], packages: list[dict]) -> Crate:
+    """Read a crate; `packages` are those of its workspace. Comments and unit tests are left out, and so are tests,
+    benches, examples and other binaries of the package; of what it is linked with the libraries are there."""
+    folder, folders = Path(package["manifest_path"]).parent, _beside(package, packages)
+    linked = [each for each in packages if folders.get(Path(each["manifest_path"]).parent) is False]
+    walked = sorted(root / each for each in sources.walk(root))
+    crates = {path.parent for path in walked if path.name == "Cargo.toml"} | {folder}
+    others = _other_binaries(package, target)
+    texts, scripts = {}, set()
+    for path in (path for path in walked if path.suffix == ".rs" and path.is_file()):
+        own = next((each for each in path.parents if each in crates), root)
+        is_script = bool(folders.get(own)) or any(belongs(path, each, {"custom-build"}) for each in (package, *linked))
+        is_library = own in folders and path.is_relative_to(own / "src")
+        if (own == folder and not _is_apart(path, package, others)) or (own in folders and (is_library or is_script)):
+            texts[path] = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+            scripts |= {path} if is_script else set()
+    first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
+    texts = dict(sorted(texts.items(), key=lambda each: each[0] != first))
+    return Crate(package, target, directory, root, linked, texts, frozenset(scripts))
+
+
+def _is_apart(path: Path, package: dict[str, Any], others: list[Path]) -> bool:
+    folders = [each.parent for each in others if each.name == "main.rs" and each.parent.parent.name == "bin"]
+    is_other = path in others or any(map(path.is_relative_to, folders))
+    return is_other or belongs(path, package, {"test", "bench", "example"})
+
+
+def _other_binaries(package: dict[str, Any], target: dict[str, Any]) -> list[Path]:
+    targets = [each for each in package["targets"] if "bin" in each["kind"] and each["name"] != target["name"]]
+    return [Path(each["src_path"]) for each in targets]
+
+
+def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Path, bool]:
+    """The folders of what a package depends on by its path, and of what that depends on in turn, as cargo tells; with
+    whether only build scripts use it."""
+    known = {Path(each["manifest_path"]).parent: each for each in packages}
+    waiting, found = [(package, False)], {}
+    while waiting:
+        one, of_script = waiting.pop()
+        for each in (each for each in one["dependencies"] if each.get("path") and each.get("kind") != "dev"):
+            folder, only = Path(each["path"]), of_script or each.get("kind") == "build"
+            if found.get(folder, True) > only or folder not in found:
+                found[folder] = only
+                waiting += [(known[folder], only)] if folder in known else []
+                if folder not in known:  # in no workspace of this
+                    found |= {path: only for _, _, path in cargo_config.path_dependencies([folder])}
+    return found
+
+
+def _is_used(package: dict[str, Any], dependency: dict[str, Any], features: list[str]) -> bool:
+    """Whether a dependency is in a build for one of the lab's targets, by default or with these features."""
+    if of_target := dependency.get("target"):
+        try:
+            fits = [cargo_config.holds(of_target, each) if "(" in of_target else of_target == each for each in TARGETS]
+        except LabError:
+            fits = [True]
+        if not any(fits):
+            return False
+    name, known = dependency.get("rename") or dependency["name"], package.get("features", {})
+    on = [*known.get("default", []), *features]
+    return not dependency.get("optional") or any(f"dep:{name}" in brings(known, each) for each in on)

@@ -1,0 +1,216 @@
+"""What `init` proposes for crates of other kinds: thin binaries over libraries, features without options, what is built
+for others, what is made at run time, and names that are of something else."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.crates import BUNDLE, LISTENS, LOCK, MANIFEST, crate, dependencies, init, write
+
+from rustimg_lab.build import dockerfile, lab_toml, sources
+from rustimg_lab.model import matrix
+
+pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
+LIBRARY = (
+    MANIFEST.format("app")
+    + '[dependencies]\naxum = "*"\nreqwest = "*"\nsqlx = { version = "*", features = ["postgres"] }\n'
+)
+TELLS = """use std::env::{temp_dir, var};
+#[global_allocator]
+static A: Other = Other;
+pub fn run() { var("HTTP_PORT"); env!("BUILD_ID"); Tera::new("templates/**/*"); temp_dir(); }
+pub fn routes() { router.route("/healthz", get(f)); }
+"""
+
+
+@pytest.mark.parametrize(
+    ("root", "named"),
+    [
+        (
+            '[workspace]\nmembers = ["server", "app"]\n[workspace.dependencies]\napp = { path = "app" }\n',
+            "app.workspace = true",
+        ),
+        ('[workspace]\nmembers = ["server", "app"]\n', 'app = { path = "../app" }'),
+    ],
+)
+def test_what_a_binary_is_linked_with_is_the_programs_however_the_manifest_names_it(tmp_path, root, named):
+    write(tmp_path, {
+        "Cargo.toml": root, "Cargo.lock": LOCK.format("server"), "templates/a.html": "",
+        "app/Cargo.toml": LIBRARY, "app/src/lib.rs": TELLS, "app/build.rs": 'fn main() { Command::new("npm"); }\n',
+        "server/Cargo.toml": f'{MANIFEST.format("server")}[dependencies]\n{named}\n',
+        "server/src/main.rs": "fn main() { app::run(); }\n",
+    })  # fmt: skip
+    told, notes = init(tmp_path / "server")
+    assert told["own_allocator"] and told["files"] == {"../templates": "templates"} and told["packages"] == ["npm"]
+    assert (told["serve"]["environment"], told["serve"]["path"]) == ({"HTTP_PORT": "{port}"}, "/healthz")
+    said = "\n".join(notes)
+    assert all(each in said for each in ("postgres", "BUILD_ID", "--with tmp", "--with ca-certificates"))
+
+
+def test_what_is_linked_with_tests_or_build_scripts_alone_is_not_the_programs(tmp_path):
+    helper = 'pub fn f() { var("MOCK_PORT"); TcpListener::bind(a); read("fixture.json"); temp_dir(); }\n'
+    own = "#[global_allocator]\nstatic A: Counting = Counting;\n"
+    more = '[dev-dependencies]\nhelper = { path = "helper" }\n[build-dependencies]\ncodegen = { path = "codegen" }\n'
+    told, notes = init(crate(tmp_path, {
+        "Cargo.toml": f'{MANIFEST.format("a")}{more}[workspace]\nmembers = ["helper", "codegen"]\n', "fixture.json": "",
+        "helper/Cargo.toml": MANIFEST.format("helper"), "helper/src/lib.rs": helper + own,
+        "codegen/Cargo.toml": MANIFEST.format("codegen"), "codegen/src/lib.rs": 'fn f() { Command::new("protoc"); }\n',
+    }))  # fmt: skip
+    assert not {"own_allocator", "files", "serve"} & told.keys() and not notes
+    assert told["packages"] == ["protobuf-compiler"]
+
+
+def test_a_dependency_that_a_default_feature_names_itself_stays(tmp_path):
+    more = (
+        '[features]\ndefault = ["dep:log", "tls"]\ntls = []\n[dependencies]\nlog = { version = "1", optional = true }\n'
+    )
+    told, notes = init(crate(tmp_path / "plain", {"Cargo.toml": MANIFEST.format("a") + more}))
+    assert told["default_features"] and told["features"] == [] and not notes
+    bundle = BUNDLE.replace('default = ["full"]', 'default = ["mimalloc", "dep:log", "tls"]')
+    bundle = bundle.replace("[dependencies]\n", '[dependencies]\nlog = { version = "0.4", optional = true }\n')
+    folder = crate(tmp_path / "allocating", {"Cargo.toml": MANIFEST.format("a") + bundle})
+    told, notes = init(folder)
+    assert (told["default_features"], told["features"]) == (False, ["tls", "cli"])
+    assert any("turn on dep:log, which no option can" in note for note in notes)
+    app = lab_toml.load(folder)
+    published = dockerfile.render(matrix.cell("debian", "published", matrix.OWN), app)
+    assert "--no-default-features" not in published
+
+
+def test_the_proposal_does_not_depend_on_the_order_of_the_files(tmp_path, monkeypatch):
+    texts = {
+        "src/grpc.rs": 'fn f() { var("API_GRPC_PORT"); "/ready" }\n',
+        "src/http.rs": 'fn f() { var("HTTP_PORT"); "/health" }\n',
+    }
+    folder = crate(tmp_path, texts | {"src/main.rs": LISTENS})
+    walked = list(sources.walk(folder))
+    told = []
+    for order in (walked, walked[::-1]):
+        monkeypatch.setattr(sources, "walk", lambda *_, order=order: iter(order))
+        told.append(init(folder)[0])
+    assert told[0] == told[1] and told[0]["serve"]["environment"] == {"HTTP_PORT": "{port}"}
+
+
+def test_what_git_ignores_is_a_note_and_what_the_sources_make_is_writable(tmp_path):
+    main = (
+        'fn main() { read("certs/key.pem"); read("pages/a.html"); create_dir_all("data/uploads"); '
+        'File::create("logs/app.log"); create_dir("/var/lib/app"); File::create("/tmp/a/b"); }\n'
+    )
+    ignored = {
+        ".gitignore": "/certs\n/data\n",
+        "certs/key.pem": "",
+        "data/a.db": "",
+        "logs/old.log": "",
+        "pages/a.html": "",
+    }
+    folder = crate(tmp_path, ignored | {"src/main.rs": main})
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    told, notes = init(folder)
+    assert told["files"] == {"pages": "pages"} and told["writable"] == ["data/uploads", "logs", "/var/lib/app"]
+    assert notes[-1].startswith("its sources name certs, which git ignores")
+    assert lab_toml.load(folder).image.writable
+
+
+@pytest.mark.parametrize(
+    ("manifest", "sources"),
+    [
+        (MANIFEST.format("a") + '[dependencies]\naxum = { version = "*", optional = true }\n', ""),
+        (MANIFEST.format("a") + "[target.'cfg(windows)'.dependencies]\naxum = \"*\"\n", ""),
+        (dependencies("hyper"), "fn f() { hyper::Client::new(); }"),
+    ],
+)
+def test_a_tool_that_could_be_a_server_elsewhere_is_a_tool(tmp_path, manifest, sources):
+    text = f"{sources}\n#[derive(Parser)]\nstruct O {{ #[arg(long)] port: u16 }}\nfn main() {{}}\n"
+    told, _ = init(crate(tmp_path, {"Cargo.toml": manifest, "src/main.rs": text}))
+    assert "check" in told and "serve" not in told
+
+
+@pytest.mark.parametrize(
+    ("sources", "environment", "arguments"),
+    [
+        ('var("PORT"); var("PGHOST")', {"PORT": "{port}"}, []),
+        ('var("ALLOWED_HOSTS"); var("MQTT_PORT"); var("HTTP_PORT")', {"HTTP_PORT": "{port}"}, []),
+        ('var("TLS_PORT"); var("APP_PORT"); var("APP_HOST")', {"APP_PORT": "{port}", "APP_HOST": "{host}"}, []),
+        ('var("ADMIN_PORT"); var("MY_SERVICE_PORT"); var("PORT")', {"PORT": "{port}"}, []),
+        ('"--hostname"; "--port"; "--bind"', {}, ["--port", "{port}", "--bind", "{host}"]),
+    ],
+)
+def test_an_address_is_the_servers_own(tmp_path, sources, environment, arguments):
+    serve = init(crate(tmp_path, {"src/main.rs": LISTENS, "src/options.rs": f"fn f() {{ {sources} }}\n"}))[0]["serve"]
+    assert (serve["environment"], serve["arguments"]) == (environment, arguments)
+
+
+@pytest.mark.parametrize(
+    ("sources", "ports"),
+    [
+        ('fn main() { let x = 1; // was var("OLD_PORT")\n TcpListener::bind("0.0.0.0:3000"); }', [3000]),
+        ('fn main() { send(var("EMAIL_ADDRESS")); TcpListener::bind("0.0.0.0:3000"); }', [3000]),
+        ("fn main() { warp::serve(routes).run(([0, 0, 0, 0], 3030)); }", [3030]),
+        ('fn main() { salvo::Server::new(TcpListener::new("0.0.0.0:5800").bind()); }', [5800]),
+    ],
+)
+def test_a_port_that_the_sources_name_is_the_servers(tmp_path, sources, ports):
+    assert init(crate(tmp_path, {"src/main.rs": f"{sources}\n"}))[0]["ports"] == ports
+
+
+def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file(tmp_path):
+    main = 'fn main() { config::File::with_name("settings"); read("crates/x/schema.sql"); }\n'
+    more = {
+        "settings.toml": "",
+        "crates/x/Cargo.toml": MANIFEST.format("x"),
+        "crates/x/src/lib.rs": "",
+        "crates/x/schema.sql": "",
+    }
+    assert init(crate(tmp_path, more | {"src/main.rs": main}))[0]["files"] == {"settings.toml": "settings"}
+
+
+@pytest.mark.parametrize(
+    ("more", "files", "noted"),
+    [
+        ("", {"src/main.rs": 'fn main() { let to = std::env::args().nth(1); }\n'}, "seems not to know --version"),
+        ('clap = "*"\n',
+         {"src/main.rs": f"{LISTENS}#[derive(Subcommand)]\nenum C {{ Serve {{ #[arg(long)] port: u16 }} }}\n"},
+         "its flags may be of a subcommand"),
+        ("", {"Cargo.lock": f'{LOCK.format("a")}\n[[package]]\nname = "rustls-native-certs"\nversion = "0.8.0"\n'},
+         "--with ca-certificates"),
+        ("", {"src/main.rs": 'fn main() { now.in_tz("Europe/Berlin"); }\n'}, "--with tzdata"),
+    ],
+)  # fmt: skip
+def test_what_a_check_or_an_image_lacks_is_told(tmp_path, more, files, noted):
+    _, notes = init(crate(tmp_path, {"Cargo.toml": f"{MANIFEST.format('a')}[dependencies]\n{more}"} | files))
+    assert [noted in note for note in notes].count(True) == 1, notes
+
+
+def test_what_a_build_links_is_proposed_as_packages(tmp_path):
+    script = 'fn main() { pkg_config::probe_library("sqlite3"); println!("cargo:rustc-link-lib=pcap"); }\n'
+    more = '[build-dependencies]\ncmake = "*"\ngit2 = "*"\n'
+    lock = f'{LOCK.format("a")}\n[[package]]\nname = "clang-sys"\nversion = "1.0.0"\n'
+    folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + more, "Cargo.lock": lock, "build.rs": script})
+    (folder / ".git").mkdir()
+    told, _ = init(folder)
+    assert told["packages"] == ["cmake", "libclang-dev", "libpcap-dev", "libsqlite3-dev"] and told["git"]
+
+
+def test_at_a_root_the_binary_is_that_which_cargo_would_build(tmp_path):
+    for name in ("own", "default"):
+        root = '[workspace]\nmembers = ["server", "xtask"]\n'
+        root = MANIFEST.format("a") + root if name == "own" else f'{root}default-members = ["server"]\n'
+        folder = crate(tmp_path / name, {"Cargo.toml": root})
+        for member in ("server", "xtask"):
+            crate(folder / member, {}, member)
+            (folder / member / "lab.toml").unlink()
+        if name == "default":
+            (folder / "src" / "main.rs").unlink()
+        assert init(folder)[0]["binary"] == ("a" if name == "own" else "server")
+        assert init(folder, "xtask")[0]["binary"] == "xtask"
+
+
+def test_an_image_of_a_program_with_capitals_can_be_built_as_its_dockerfile_says(tmp_path):
+    binary = '[[bin]]\nname = "UpperServer"\npath = "src/main.rs"\n'
+    folder: Path = crate(
+        tmp_path, {"Cargo.toml": MANIFEST.format("a") + binary, "lab.toml": 'binary = "UpperServer"\n'}
+    )
+    assert "--tag upperserver:debian " in dockerfile.render(
+        matrix.cell("debian", "optimized", "system"), lab_toml.load(folder)
+    )
