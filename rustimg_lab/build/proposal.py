@@ -274,7 +274,8 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     packages = {KNOWN["programs"][name] for name in named - {"git"} if name in KNOWN["programs"]}
     linked = {name for text in crate.script() for groups in _LINKED.findall(text) for name in groups if name}
     packages |= {KNOWN["libraries"][name] for name in map(str.lower, linked) if name in KNOWN["libraries"]}
-    packages |= {"cmake" for each in crate.dependencies("build") if each["name"] == "cmake"}
+    of_build = {each["name"] for each in crate.dependencies("build")}
+    packages |= {package for name, package in (("cmake", "cmake"), ("bindgen", "libclang-dev")) if name in of_build}
     locked = _locked(crate)
     needing = {name for name in locked & set(KNOWN["build_crates"]) if not locked & set(KNOWN["brought"].get(name, ()))}
     return sorted(packages.union(*(KNOWN["build_crates"][name] for name in needing)))
@@ -289,9 +290,12 @@ def _locked(crate: Crate) -> set[str]:
 def _looks_for(crate: Crate, uses: set[str], is_served: bool) -> dict[str, object]:
     """What to know of a program that looks for something in its image, and whether it holds."""
     calls, program = crate.called_in_use(), crate.target["name"]
-    asks_tls = uses & set(KNOWN["tls_client_crates"]["names"]) or _locked(crate) & set(KNOWN["system_roots"]["names"])
+    asks_tls = bool(uses & set(KNOWN["tls_client_crates"]["names"]))
+    may_ask = sorted(_locked(crate) & set(KNOWN["system_roots"]["names"]))
     return {
         f"it asks over TLS: take `--with ca-certificates`{'' if is_served else ', and a check that fetches'}": asks_tls,
+        f"it may ask over TLS, since its lockfile has {', '.join(may_ask)}: then take `--with ca-certificates`": may_ask
+        and not asks_tls,
         "it tells local time: take `--with tzdata`; without that all times are UTC": crate.found(_LOCAL_TIME),
         "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.found(_TEMPORARY),
         'it looks for a home folder, which its user in the image lacks: `environment = { HOME = "/home/app" }` and '

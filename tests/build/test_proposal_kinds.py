@@ -129,6 +129,7 @@ def test_a_tool_that_could_be_a_server_elsewhere_is_a_tool(tmp_path, manifest, s
 @pytest.mark.parametrize(
     ("sources", "environment", "arguments"),
     [
+        ('var("APP_MIN_PORT"); var("APP_PORT")', {"APP_PORT": "{port}"}, []),
         ('var("PORT"); var("PGHOST")', {"PORT": "{port}"}, []),
         ('var("ALLOWED_HOSTS"); var("MQTT_PORT"); var("HTTP_PORT")', {"HTTP_PORT": "{port}"}, []),
         ('var("TLS_PORT"); var("APP_PORT"); var("APP_HOST")', {"APP_PORT": "{port}", "APP_HOST": "{host}"}, []),
@@ -173,7 +174,7 @@ def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file
          {"src/main.rs": f"{LISTENS}#[derive(Subcommand)]\nenum C {{ Serve {{ #[arg(long)] port: u16 }} }}\n"},
          "its flags may be of a subcommand"),
         ("", {"Cargo.lock": f'{LOCK.format("a")}\n[[package]]\nname = "rustls-native-certs"\nversion = "0.8.0"\n'},
-         "--with ca-certificates"),
+         "it may ask over TLS, since its lockfile has rustls-native-certs"),
         ("", {"src/main.rs": 'fn main() { now.in_tz("Europe/Berlin"); }\n'}, "--with tzdata"),
     ],
 )  # fmt: skip
@@ -184,9 +185,8 @@ def test_what_a_check_or_an_image_lacks_is_told(tmp_path, more, files, noted):
 
 def test_what_a_build_links_is_proposed_as_packages(tmp_path):
     script = 'fn main() { pkg_config::probe_library("sqlite3"); println!("cargo:rustc-link-lib=pcap"); }\n'
-    more = '[build-dependencies]\ncmake = "*"\ngit2 = "*"\n'
-    lock = f'{LOCK.format("a")}\n[[package]]\nname = "clang-sys"\nversion = "1.0.0"\n'
-    folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + more, "Cargo.lock": lock, "build.rs": script})
+    more = '[build-dependencies]\ncmake = "*"\ngit2 = "*"\nbindgen = "*"\n'
+    folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + more, "build.rs": script})
     (folder / ".git").mkdir()
     told, _ = init(folder)
     assert told["packages"] == ["cmake", "libclang-dev", "libpcap-dev", "libsqlite3-dev"] and told["git"]
