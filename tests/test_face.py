@@ -74,7 +74,7 @@ def test_what_a_run_leads_to_is_shown_as_a_table_and_has_a_plot_and_words_or_say
     data, metadata = server.trials().plot()._repr_mimebundle_()
     assert len(data["image/png"]) > 10_000 and "exec to first byte, ms" in metadata["image/png"]["alt"]
     assert [plot.alt.partition(".")[0] for plot in (sizes.plot(), sizes.article.plot())] == ["profile baseline"] * 2
-    assert "This run has no more than" in sizes.ladder._repr_html_() and sizes.ladder.plot() == []
+    assert "This run has no base with `baseline`" in sizes.ladder._repr_html_() and sizes.ladder.plot() == []
     with pytest.raises(LabError, match="no plot of this"):
         sizes.layers.plot()
     with pytest.raises(LabError, match="no words on this"):

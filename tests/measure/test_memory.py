@@ -135,7 +135,7 @@ def test_memory_after_a_load_without_its_throughput_is_refused(server, tools):
 
 def test_what_the_kernel_does_not_tell_is_absent_with_its_reason(server, tools, monkeypatch):
     """No kernel here lacks it: another file is read in its place."""
-    monkeypatch.setattr(memory, "_FILES", ["/proc/1/status", "/proc/1/no-such-file"])
+    monkeypatch.setattr(memory, "_FIND", memory._FIND.replace("smaps_rollup", "no-such-file"))
     found = {each.metric: each for each in memory.measure_load(server, LARGE, tools)}
     assert not found[metrics.STEADY_RSS_BYTES].ok and "does not tell" in found[metrics.STEADY_RSS_BYTES].reason
     assert found[metrics.PEAK_RSS_BYTES].ok and found[metrics.PEAK_RSS_BYTES].value > 0

@@ -141,7 +141,7 @@ def test_a_workers_run_that_does_not_begin_as_the_clients_is_refused(monkeypatch
 @as_root
 def test_a_worker_whose_disk_is_full_is_left_out_in_one_line(monkeypatch, tmpfs, app):
     disk = tmpfs("disk", 1)
-    monkeypatch.setattr(worker, "STATE", disk)
+    monkeypatch.setattr(worker, "APPS", disk / "apps")
     monkeypatch.setattr(worker, "RUNS", disk / "runs")
     (app / "large").write_bytes(bytes(2_000_000))
     archive = machines._archive(lab_toml.load(app))
