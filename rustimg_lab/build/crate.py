@@ -116,7 +116,7 @@ def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Pat
                 found[folder] = only
                 waiting += [(known[folder], only)] if folder in known else []
                 if folder not in known:  # in no workspace of this
-                    found |= {path: only for _, _, path in cargo_config.path_dependencies([folder])}
+                    found = {path: only for _, _, path in cargo_config.path_dependencies([folder])} | found
     return found
 
 
