@@ -28,10 +28,7 @@ class Sizes(Result):
         self.contributions = Result(table, views.sizes.breakdown, lambda _: side_by_side(plots.sizes.shares, drawn))
         self.binaries = Result(table, views.sizes.binaries)
         shown = views.sizes.ladder, _ladder, views.verdicts.ladder_findings
-        nothing = (
-            "This run has not `baseline` and two other profiles on one base: `./lab run --grid ladder --run ladder`"
-        )
-        nothing += " builds all."
+        nothing = "This run has no base with `baseline` and two more: `./lab run --grid ladder --run ladder` has."
         self.ladder = Result(cells.ladder(table), *shown, nothing)
         self.layers = Result(cells.layer_table(run), views.sizes.layers)
 
