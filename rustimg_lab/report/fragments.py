@@ -40,8 +40,9 @@ def of_output(output: dict, caption: str = "", reduced: bool = False) -> str:
         return tidy(data["text/html"], caption, reduced)
     if "text/markdown" in data:
         return of_markdown(data["text/markdown"])
-    text = output.get("text", "") or data.get("text/plain", "")
-    return f"<pre>{escape(text.rstrip())}</pre>" if text.strip() else ""
+    text = (output.get("text", "") or data.get("text/plain", "")).rstrip()
+    kind = "pre" if "\n" in text else "p"  # a line that was printed is a sentence, and more lines are a text to copy
+    return f"<{kind}>{escape(text)}</{kind}>" if text.strip() else ""
 
 
 def of_table(table: pd.DataFrame, caption: str) -> str:
