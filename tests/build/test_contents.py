@@ -270,7 +270,8 @@ class TestInContainers:
         folder = crate(tmp_path / "a", SOURCES, "pages")
         (folder / "lab.toml").unlink()
         path, _ = proposal.init(folder, "", str)
-        path.write_text(path.read_text().partition("# The crate's own")[0] + TOLD)
+        proposed = path.read_text().partition("# The crate's own")[0]  # with the folder that the sources make
+        path.write_text(proposed + TOLD.removeprefix('writable = ["data"]\n'))
         (folder / "templates" / "index.html").chmod(0o600)
         app = lab_toml.load(folder)
         for built in builds(cells, app):
