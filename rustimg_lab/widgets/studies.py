@@ -113,12 +113,12 @@ class Study:
         match self.plan.kind, of.get("program", of.get("of")):
             case "startup", "client":
                 both = self._pairs(metrics.EXEC_TO_EXIT_S, metrics.NOOP_EXEC_TO_EXIT_S)
-                above = (both["value"] > both["value_other"]).mean()  # other work on the machine delays either
-                assert above > 0.5, "a program that does something is above the floor"
+                above = (both["value"] > both["value_other"]).mean()
+                assert above > 0.99, "a program that does something is above the floor"
             case "startup", "server":
                 both = self._pairs(metrics.LONGEST_POLL_S, metrics.EXEC_TO_FIRST_BYTE_S)
-                shares = both["value"] / both["value_other"]  # other work on the machine delays looks too
-                assert shares.min() < 0.5, "the first byte was looked for less often than twice before it came"
+                share = (both["value"] / both["value_other"]).median()
+                assert share < 0.5, "the first byte was looked for less often than twice before it came"
             case "throughput" | "layouts", _:
                 assert (trials["value"] > 0).all(), "a request took no time"
             case "memory", "load":

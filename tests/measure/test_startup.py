@@ -58,7 +58,7 @@ def test_a_program_takes_longer_than_nothing_and_an_engine_longer_than_a_program
 
 
 def test_the_first_byte_is_looked_for_every_millisecond_or_more_often(study):
-    assert values("startup-server", "longest_poll_s").min() < 0.001  # in a trial that no other work delays
+    assert values("startup-server", "longest_poll_s").median() < 0.001
 
 
 def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, pageless):
