@@ -25,8 +25,8 @@ _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", 
 @dataclass(frozen=True)
 class Crate:
     """What a proposal is made of: the package and its binary as cargo describes them, the crate's folder and that of
-    its workspace, the packages that it is linked with by their paths, and by path the texts of its sources, of which
-    `scripts` are those of build scripts."""
+    its workspace, the packages that it is linked with by their paths, by path the texts of its sources, of which
+    `scripts` are those of build scripts, and the names of the crates in its lockfile."""
 
     package: dict[str, Any]
     target: dict[str, Any]
@@ -35,6 +35,7 @@ class Crate:
     linked: list[dict[str, Any]] = field(default_factory=list)
     texts: dict[Path, str] = field(default_factory=dict)
     scripts: frozenset[Path] = frozenset()
+    locked: frozenset[str] = frozenset()
 
     def found(self, pattern: re.Pattern) -> list[str]:
         """Return what a pattern finds in the sources, each once."""
@@ -89,7 +90,16 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
             scripts |= {path} if is_script else set()
     first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
     texts = dict(sorted(texts.items(), key=lambda each: each[0] != first))
-    return Crate(package, target, directory, root, linked, texts, frozenset(scripts))
+    return Crate(package, target, directory, root, linked, texts, frozenset(scripts), _locked(root))
+
+
+def _locked(root: Path) -> frozenset[str]:
+    lock = root / "Cargo.lock"
+    return (
+        frozenset(each["name"] for each in cargo_config.parsed(lock).get("package", []))
+        if lock.is_file()
+        else frozenset()
+    )
 
 
 def _is_apart(path: Path, package: dict[str, Any], others: list[Path]) -> bool:

@@ -140,12 +140,18 @@ def _moved(app: App, manifest: Path) -> tuple[str, ...]:
     return ("default",) if moved and named <= {*app.features, *moved} else tuple(moved)
 
 
+def origin(directory: Path) -> list[str]:
+    """Return what a client tells of the sources that it has brought to a Dask worker (`paths.ORIGIN`); empty for
+    others."""
+    return os.environ[ORIGIN].split(",") if directory.is_relative_to(APPS) and ORIGIN in os.environ else []
+
+
 def _date(context: Path, directory: Path) -> int:
     """When the sources were last changed: by their commit, or by the newest file that is not as committed. An app of
     the lab's own has none: its Dockerfiles are committed beside it, and would change with each commit. Of sources that
     a client has brought to a Dask worker the client tells it."""
-    if directory.is_relative_to(APPS) and ORIGIN in os.environ:
-        return int(os.environ[ORIGIN].split(",")[0])
+    if told := origin(directory):
+        return int(told[0])
     if directory.is_relative_to(SHARE):
         return 0
     of_sources = ["--", ".", f":(exclude){FILE}"]

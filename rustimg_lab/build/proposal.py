@@ -276,22 +276,16 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     packages |= {KNOWN["libraries"][name] for name in map(str.lower, linked) if name in KNOWN["libraries"]}
     of_build = {each["name"] for each in crate.dependencies("build")}
     packages |= {package for name, package in (("cmake", "cmake"), ("bindgen", "libclang-dev")) if name in of_build}
-    locked = _locked(crate)
+    locked = crate.locked
     needing = {name for name in locked & set(KNOWN["build_crates"]) if not locked & set(KNOWN["brought"].get(name, ()))}
     return sorted(packages.union(*(KNOWN["build_crates"][name] for name in needing)))
-
-
-def _locked(crate: Crate) -> set[str]:
-    """The names of the crates in the lockfile."""
-    lock = crate.root / "Cargo.lock"
-    return {each["name"] for each in cargo_config.parsed(lock).get("package", [])} if lock.is_file() else set()
 
 
 def _looks_for(crate: Crate, uses: set[str], is_served: bool) -> dict[str, object]:
     """What to know of a program that looks for something in its image, and whether it holds."""
     calls, program = crate.called_in_use(), crate.target["name"]
     asks_tls = bool(uses & set(KNOWN["tls_client_crates"]["names"]))
-    may_ask = sorted(_locked(crate) & set(KNOWN["system_roots"]["names"]))
+    may_ask = sorted(crate.locked & set(KNOWN["system_roots"]["names"]))
     return {
         f"it asks over TLS: take `--with ca-certificates`{'' if is_served else ', and a check that fetches'}": asks_tls,
         f"it may ask over TLS, since its lockfile has {', '.join(may_ask)}: then take `--with ca-certificates`": may_ask

@@ -63,14 +63,9 @@ def _of_architecture(where: str, digest: str, architecture: Architecture) -> str
         return digest
     try:
         said = process.run([*tools.buildx_command(), "imagetools", "inspect", "--raw", _with_digest(where, digest)])
-        held = json.loads(said).get("manifests", [])
+        return local_registry.digest_in_index(json.loads(said), architecture.debian) or digest
     except (LabError, ValueError):  # where only the engine has a way to the registry, what it pulled is seen later
-        held = []
-    for each in held:
-        platform = each.get("platform") or {}
-        if (platform.get("os"), platform.get("architecture")) == ("linux", architecture.debian):
-            return each["digest"]
-    return digest
+        return digest
 
 
 def names(reference: str, mirror: str) -> list[str]:

@@ -62,11 +62,17 @@ class Registry:
         )
         with _direct.open(request, timeout=10) as response:
             manifest = json.load(response)
-        for each in manifest.get("manifests", []):
-            platform = each.get("platform") or {}
-            if (platform.get("os"), platform.get("architecture")) == ("linux", architecture):
-                return self._manifest(each["digest"], architecture)
-        return manifest
+        held = digest_in_index(manifest, architecture)
+        return self._manifest(held, architecture) if held else manifest
+
+
+def digest_in_index(manifest: dict[str, Any], architecture: str) -> str:
+    """Return the digest of an index's image for an architecture, by Docker's name; "" where it has none, or is none."""
+    for each in manifest.get("manifests", []):
+        platform = each.get("platform") or {}
+        if (platform.get("os"), platform.get("architecture")) == ("linux", architecture):
+            return each["digest"]
+    return ""
 
 
 @contextmanager

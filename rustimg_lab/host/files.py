@@ -88,6 +88,6 @@ def size(number: int) -> str:
 
 def short_name(name: str) -> str:
     """Return a name that a file system takes; of one that is too long the beginning, and what tells it from others."""
-    return (
-        name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
-    )
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[:LONGEST_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"

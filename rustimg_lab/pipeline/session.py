@@ -1,7 +1,6 @@
 """What every call of the lab works with: a run that is open, base images, tools, and cells being built."""
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rustimg_lab.build import bake, bases, inputs, mmdebstrap
+from rustimg_lab.build import bake, bases, inputs, lab_toml, mmdebstrap
 from rustimg_lab.build.bake import Built
 from rustimg_lab.engine import capabilities, client, containers, doctor, emulation
 from rustimg_lab.engine.images import find_image
@@ -23,7 +22,7 @@ from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.names import of_image
-from rustimg_lab.paths import APPS, ORIGIN, SHARE
+from rustimg_lab.paths import APPS, SHARE
 from rustimg_lab.pipeline import progress
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -262,8 +261,8 @@ def folder_digest(app: App) -> str:
     """Return a digest of the folder that an app is in, of the client where that has brought it; "" for the lab's own
     apps."""
     folder = app.directory / app.at
-    if folder.is_relative_to(APPS) and ORIGIN in os.environ:
-        return os.environ[ORIGIN].split(",")[1]
+    if told := lab_toml.origin(folder):
+        return told[1]
     return "" if folder.is_relative_to(SHARE) else _digest(folder)
 
 

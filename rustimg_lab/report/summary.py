@@ -66,24 +66,20 @@ def best(runs: dict[str, RunData]) -> list[Answer]:
     for goal, wishes in GOALS.items():
         told = [(name, chosen) for name, run in runs.items() if (chosen := _chosen(run, wishes)) and chosen.picked]
         if told:
-            of_sizes = wishes.needed == ["transfer"]
-            if of_sizes:  # of one architecture alone: the image for another is another
-                first = _architecture(told[0][1])
-                told = [each for each in told if _architecture(each[1]) == first]
-            run, chosen = max(told, key=lambda each: _size(each[1]) if of_sizes else _measured(each[1]))
+            if wishes.needed == ["transfer"]:  # of one architecture alone: the image for another is another
+                first = _of_picked(told[0][1], "architecture")
+                alike = [each for each in told if _of_picked(each[1], "architecture") == first]
+                run, chosen = min(alike, key=lambda each: _of_picked(each[1], "transfer"))
+            else:
+                run, chosen = max(told, key=lambda each: _measured(each[1]))
             if wishes.stable or chosen.table.loc[chosen.picked, "unstable"]:  # or it is what a goal above says already
                 found.append(_answer(goal, run, runs[run], chosen))
     return found
 
 
-def _size(found: recommendation.Choice) -> float:
-    """The compressed bytes of the selected cell, negative: less is better."""
-    return -found.table.loc[found.picked, "transfer"]
-
-
-def _architecture(found: recommendation.Choice) -> str:
-    """The architecture of the selected cell."""
-    return found.table.loc[found.picked, "architecture"]
+def _of_picked(found: recommendation.Choice, column: str) -> Any:
+    """A value of the selected cell, by its column in `recommendation.candidates`."""
+    return found.table.loc[found.picked, column]
 
 
 def first_goal(run: RunData, workload: str = "") -> Wishes:

@@ -1,5 +1,5 @@
-"""Servers that leave processes behind, slow ones, and idle ones: what measures starts and loads of them, without an
-engine."""
+"""How starts and loads are measured without an engine: of a server that leaves processes behind, of one that is slow,
+and of one that is idle."""
 
 import shutil
 import socket
