@@ -11,6 +11,7 @@ and all that it started, as the build step's `times` tells. Writes cross.json. E
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def _cpu_s(cell: matrix.Cell) -> dict[str, float]:
             work = Path(folder)
             (work / "logs").mkdir()
             app, ca = grid.unseen_sources(work / "app"), machine.ca_bundle()
-            context = bake.BuildContext(app, _images(own), work / "logs", work / "work", ca=ca)
+            context = bake.BuildContext(app, images(reversed(own.images)), work / "logs", work / "work", ca=ca)
             (built,) = bake.build([own], context)
         if built.reason:
             raise SystemExit(f"{own}: {built.reason}")
@@ -54,11 +55,11 @@ def _cpu_s(cell: matrix.Cell) -> dict[str, float]:
     return found
 
 
-def _images(cell: matrix.Cell) -> dict[str, bases.Provenance]:
-    """The builders, and the base of a cell, by name."""
+def images(names: Iterable[str]) -> dict[str, bases.Provenance]:
+    """Images by name, as a cell names its own, and the builder for this machine, on which that for another stands."""
     ca = machine.ca_bundle()
     found = {BUILDER: bases.resolve(BUILDER, bases.Sources(), print, ca)}
-    for name in reversed(cell.images):
+    for name in names:
         base = name.partition("-")[0]
         if base == BUILDER and name != BUILDER:
             found[name] = bases.cross(found[BUILDER], name, print, ca)

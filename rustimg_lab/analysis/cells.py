@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rustimg_lab.errors import unknown
+from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.bases import everything
 from rustimg_lab.model.names import SUBSTITUTE, additions_of
@@ -28,6 +28,24 @@ def app_name(run: RunData) -> str:
 def bases_in_words(table: pd.DataFrame) -> pd.Series:
     """Return the base of each row as a reader sees it: a substitute is marked."""
     return table["base"].where(~table["stand_in"], table["base"] + SUBSTITUTE)
+
+
+def working_cells(run: RunData, purpose: str) -> pd.DataFrame:
+    """Return the rows of `cell_table` for the cells that work, by cell. Raises LabError, with what was to be done with
+    them ("choose from"), when none does."""
+    table = cell_table(run)
+    works = table.query("ok").set_index("cell")
+    if not table.empty and works.empty:
+        first = table.iloc[0]
+        raise LabError(
+            f"run '{run.name}' has no cell that works: nothing to {purpose}; {first['cell']}: {first['reason']}"
+        )
+    if works.empty:
+        raise LabError(
+            f"run '{run.name}' has no sizes and checks of cells: nothing to {purpose}; `./lab run --run {run.name}` "
+            "makes them, with the run's --bases, --profiles and --allocators, and --app if it is of an own one"
+        )
+    return works
 
 
 def cell_table(run: RunData) -> pd.DataFrame:

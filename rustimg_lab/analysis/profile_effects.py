@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import cells, comparison
-from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.store.runs import RunData
@@ -22,9 +21,7 @@ def of_profiles(run: RunData, workload: str = "", reference: str = REFERENCE) ->
     interval (NaN for what is exact) and the verdict. Less is better in all of them. Without the reference in the run,
     and for what was not measured of both cells, there is no row. `attrs` has the reference and the notes of the
     studies. Raises LabError when no cell works."""
-    table = cells.cell_table(run).query("ok").set_index("cell")
-    if table.empty:
-        raise LabError(f"run '{run.name}' has no cell that works: nothing to compare")
+    table = cells.working_cells(run, "compare")
     is_reference = table["profile"] == reference
     studies = [(each, comparison.study_of(run, each, workload)) for each in metrics.MEASURED.values()]
     found, notes = [], []

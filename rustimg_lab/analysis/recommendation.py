@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import closed_loop, comparison, deploy, pareto
-from rustimg_lab.analysis.cells import cell_table
+from rustimg_lab.analysis.cells import working_cells
 from rustimg_lab.analysis.variances import drawn
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
@@ -101,9 +101,7 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
 
     Raises LabError when no cell works.
     """
-    table = cell_table(run).query("ok").set_index("cell")
-    if table.empty:
-        raise LabError(f"run '{run.name}' has no cell that works: nothing to choose from")
+    table = working_cells(run, "choose from")
     known = {plan.parameters.get("workload", "") for plan in run.environment.studies.values()} - {""}
     if workload and workload not in known:
         raise unknown(f"workload of run '{run.name}'", workload, sorted(known))

@@ -319,8 +319,16 @@ def test_a_run_in_which_nothing_works_has_nothing_to_choose_from(tmp_path, monke
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     with runs.open_run("none", {}) as run:
         run.append(CELLS[FAST], "", [Observation("built", False, ok=False, reason="no")])
-    with pytest.raises(LabError, match="run 'none' has no cell that works"):
+    with pytest.raises(LabError, match=f"run 'none' has no cell that works: nothing to choose from; {FAST}: no$"):
         recommendation.choose(runs.load("none"), Wishes())
+
+
+def test_a_run_of_studies_alone_is_told_what_gives_it_sizes(tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    with runs.open_run("studied", {}) as run:
+        run.append(CELLS[FAST], "sha256:1", [Observation(metrics.EXEC_TO_FIRST_BYTE_S, 0.001, "s")], study="startup-1")
+    with pytest.raises(LabError, match=r"has no sizes and checks of cells: .*`\./lab run --run studied` makes them"):
+        recommendation.choose(runs.load("studied"), Wishes())
 
 
 def test_the_profile_is_as_cargo_reads_it():
