@@ -130,7 +130,7 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
         cell.slug: shared
         | {
             "dockerfile-inline": texts[cell],
-            "args": {"RUST_IMAGE": images[cell.images[1]].image, **proxy.variables()}
+            "args": {"RUST_IMAGE": images[cell.images[1]].image, **proxy.variables(client.machine_in_builds())}
             | {name: os.environ[name] for name in app.arguments}
             | ({"BASE_IMAGE": images[cell.images[0]].image} if cell.base.image else {}),
             "tags": [image_tag(cell, app, context.cold)],
@@ -185,7 +185,7 @@ def _bake_command(files: Path, definition: dict, builder: str | None) -> list[st
     command += ["--metadata-file", str(files / METADATA), f"--builder={builder or client.own_builder()}"]
     if any(target["ssh"] for target in definition["target"].values()) and tools.buildx_asks_for_entitlements():
         command.append("--allow=ssh")
-    if proxy.on_this_machine():
+    if proxy.on_this_machine() and not client.machine_in_builds():
         # A proxy on loopback is there on the host's network only, which bake takes from a compose file alone (0.13).
         network = files / "network.yaml"
         services = {name: {"build": {"context": ".", "network": "host"}} for name in definition["target"]}

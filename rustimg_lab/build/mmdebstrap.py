@@ -207,10 +207,12 @@ def build_folder(
     else:
         options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
         options += [option for secret in secrets for option in ("--secret", secret)]
-        options += [*proxy.build_options(), "--label", f"{client.IMAGE_LABEL}={client.lab_id()}"]
+        machine_there = client.machine_in_builds()
+        options += [*proxy.build_options(machine_there), "--label", f"{client.IMAGE_LABEL}={client.lab_id()}"]
         options += ["--file", str(folder / file), *([f"--platform={platform}"] if platform else [])]
         command = [*buildx_command(), "build", f"--builder={client.own_builder()}", "--provenance=false"]
-        process.run([*command, "--output=type=docker", "--tag", name, *options, str(folder)])
+        command += ["--output=type=docker", "--tag", name, *options, str(folder)]
+        process.run(command, env=proxy.variables(machine_there))
     return images.find_image(name)
 
 

@@ -23,6 +23,9 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.paths import STATE
 
 CPU_TOLERANCE = 0.1
+# Of an engine that could not be tried: what would be measured wrong if it were taken for granted.
+UNTRIED = dict.fromkeys(("same_kernel", "host_network", "publishes_here", "limits_cpus", "limits_memory", "limits_swap",
+                         "counts_cpu"), False)  # fmt: skip
 LIMIT = {"mem_limit": 32 << 20, "memswap_limit": 32 << 20}
 ROOM = {"mem_limit": 256 << 20}  # of a container that tries something else
 
@@ -100,10 +103,11 @@ def _detect(client: docker.DockerClient, image: str) -> Capabilities:
 
 
 def _try(image: str, about: inspection.EngineInfo) -> Capabilities:
+    cpu = str(engine_client.engine_cpus()[-1])
     token, published = uuid.uuid4().hex, {"network_mode": "default", "ports": {"8080/tcp": ("127.0.0.1",)}}
     with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]  # the first uses a second of CPU time; the others end meanwhile
-        loop = _start(stack, image, [{"network_mode": "host"}, {"cpuset_cpus": "0"}, ROOM], "cpu", port, token)
+        loop = _start(stack, image, [{"network_mode": "host"}, {"cpuset_cpus": cpu}, ROOM], "cpu", port, token)
         hog = _start(stack, image, [LIMIT], "memory", 2 * LIMIT["mem_limit"])
         server = _start(stack, image, [published, ROOM], "port", token)
         publishes_here = _answers(server, token)
@@ -128,7 +132,7 @@ def _try(image: str, about: inspection.EngineInfo) -> Capabilities:
             same_kernel=seen.get("boot_id") == (_here()[0] or None),
             host_network=_reads(lambda: listener.accept()[0], token),
             publishes_here=publishes_here,
-            limits_cpus=inspection.cpuset(loop.attrs) == seen.get("Cpus_allowed_list:") == "0",
+            limits_cpus=inspection.cpuset(loop.attrs) == seen.get("Cpus_allowed_list:") == cpu,
             limits_memory=limits_memory,
             limits_swap=limits_memory and limits_swap,
             counts_cpu=abs((reported_ns or 0) / 1e9 / float(seen["used_s"]) - 1) <= CPU_TOLERANCE,

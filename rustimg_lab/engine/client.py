@@ -14,15 +14,14 @@ from functools import cache
 from pathlib import Path
 
 import docker
-from docker.context import Context, ContextAPI
 from docker.errors import APIError, DockerException
 from paramiko import SSHException
 from requests.exceptions import RequestException
 
-from rustimg_lab.engine import inspection
+from rustimg_lab.engine import contexts, inspection
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import files, process
-from rustimg_lab.host.machine import MEMORY_PER_BUILD_BYTES, cpu_model, cpus, memory_bytes
+from rustimg_lab.host import files, process, proxy
+from rustimg_lab.host.machine import MEMORY_PER_BUILD_BYTES, Core, cores, cpu_model, cpus, memory_bytes
 from rustimg_lab.paths import STATE
 
 IMAGE_LABEL = "io.rustimg-lab.id"  # on every image that this clone makes; its value is the clone's id
@@ -58,32 +57,27 @@ def repository(name: str) -> str:
 
 
 def engine_address() -> str:
-    """The address of the engine: DOCKER_HOST, else that of the docker client's context (DOCKER_CONTEXT, or the current
-    one). Raises LabError when there is no such context."""
-    return os.environ.get("DOCKER_HOST") or _context().Host or "unix:///var/run/docker.sock"
+    """The address of the engine that the docker client calls. Raises LabError as `contexts.current` does."""
+    return contexts.current().address
 
 
 def own_builder() -> str:
     """The name of the buildx builder that is the engine itself, whichever the user has selected for other work: such a
     one may not see the engine's images."""
-    return "default" if os.environ.get("DOCKER_HOST") else _context().Name
-
-
-def _context() -> Context:
-    named = os.environ.get("DOCKER_CONTEXT")
-    if (found := ContextAPI.get_context(named)) is None:
-        named = f"'{named}' (DOCKER_CONTEXT)" if named else "of the name that its config.json has"
-        raise LabError(f"the docker client has no context {named}; see `docker context ls`")
-    return found
+    return contexts.current().name
 
 
 @cache
 def connect(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
     """The engine. Raises LabError, in one line, when none answers."""
-    address = engine_address()
+    asked = contexts.current()
+    address = asked.address
     try:
         # Importing a root file system of more than a gigabyte is one call, and may take minutes.
-        found = docker.from_env(timeout=timeout_s)
+        with _own_authorities(asked):
+            found = docker.DockerClient(address, timeout=timeout_s, tls=asked.tls or False)
+        if asked.tls:
+            found.api.trust_env = False
         found.ping()
         return found
     except (DockerException, RequestException, SSHException, OSError) as error:
@@ -95,10 +89,23 @@ def connect(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
                 f"nerdctl has no Docker API, and no engine answers at {address}: install and start Docker Engine or "
                 "Podman, and set DOCKER_HOST to its socket"
             ) from None
+        if asked.tls:
+            raise LabError(f"no Docker engine can be used at {address}: {error}") from None
         raise LabError(
             f"no Docker engine answers at {address}: start it (systemctl start docker), check that you may use it "
             "(group docker), or set DOCKER_HOST"
         ) from None
+
+
+@contextmanager
+def _own_authorities(asked: contexts.Context) -> Iterator[None]:
+    """Variables by which requests trusts other authorities, in the place of those that an engine was given, unset."""
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if asked.tls else ()
+    unset = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(unset)
 
 
 @contextmanager
@@ -108,7 +115,8 @@ def readable_errors() -> Iterator[None]:
         yield
     except process.CommandError as error:
         if error.disk_full:
-            raise files.DiskFull(f"'{error.args_[0]}' failed", [STATE, *data_folders()], files.GRID_BYTES) from error
+            folders = [STATE, Path(tempfile.gettempdir()), *data_folders()]
+            raise files.DiskFull(f"'{error.args_[0]}' failed", folders, files.GRID_BYTES) from error
         raise
     except APIError as error:
         if files.is_full(str(error.explanation)):
@@ -130,9 +138,10 @@ def explained(error: APIError) -> str:
 
 
 def data_folders() -> list[Path]:
-    """Where the engine keeps what it has, and programs what is temporary, so far as that is on this machine."""
-    folder = engine_info().data_folder if engine_address().startswith("unix://") else ""
-    return [*([Path(folder)] if folder else []), Path(tempfile.gettempdir())]
+    """Where the engine keeps what it has, and what is temporary; nothing for an engine on another machine, or in a
+    virtual one."""
+    about = engine_info()
+    return [Path(about.data_folder), Path(tempfile.gettempdir())] if _is_here(about) else []
 
 
 def engine_info() -> inspection.EngineInfo:
@@ -151,9 +160,23 @@ def engine_cpus() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if _is_here(about) else list(range(about.cpus))
 
 
+def engine_cores() -> list[Core]:
+    """The cores of `engine_cpus`, as `machine.cores` has them; of another machine each CPU counts as one."""
+    about = engine_info()
+    return cores(engine_cpus()) if _is_here(about) else [Core((cpu,)) for cpu in range(about.cpus)]
+
+
 def _is_here(about: inspection.EngineInfo) -> bool:
     """Whether an engine's containers run on this machine's kernel, by what it says of its machine."""
     return platform.release() == about.kernel and abs(about.memory_bytes - memory_bytes()) < 1 << 28
+
+
+def machine_in_builds() -> str:
+    """Return the name that this machine has in builds of an engine in a virtual machine on it, where the proxy
+    listens on loopback; "" where builds reach loopback by the host's network, or need not."""
+    if not proxy.on_this_machine() or _is_here(engine_info()):
+        return ""
+    return "host.containers.internal" if is_podman() else "host.docker.internal"
 
 
 def machine() -> dict[str, str | int]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rustimg_lab.engine import capabilities, client
+from rustimg_lab.engine import capabilities, client, inspection
 from rustimg_lab.engine.images import plain_name
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, system, tools
@@ -54,8 +54,9 @@ def prepare(say: Callable[[str], None]) -> None:
     Raises LabError, in one line, when the machine cannot do the job.
     """
     client.connect()
-    if not (architecture := _architecture()).ok:
-        raise LabError(f"architecture {architecture.found}: {architecture.remedy}")
+    for each in (_architecture(), _engines_architecture(client.engine_info())):
+        if not each.ok:
+            raise LabError(f"{each.name} {each.found}: {each.remedy}")
     if tools.buildx_version() is None and not client.is_podman():
         tools.fetch_package("docker-buildx", say)
         tools.buildx_version.cache_clear()
@@ -90,6 +91,14 @@ def _architecture() -> Finding:
                    remedy="the lab works on x86_64 and arm64")  # fmt: skip
 
 
+def _engines_architecture(about: inspection.EngineInfo) -> Finding:
+    """Whether the engine's machine has the architecture that Python runs for: cells without --arch are of that."""
+    here = platform.machine()
+    return Finding("engine's architecture", about.architecture, about.architecture == here.replace("arm64", "aarch64"),
+                   remedy=f"Python here is for {here}: take an engine on such a machine, or a Python for "
+                   f"{about.architecture} (remove .venv, then call ./lab)")  # fmt: skip
+
+
 def _resources() -> list[Finding]:
     """CPUs and memory of the machine where builds run: the engine's."""
     try:
@@ -117,9 +126,7 @@ def _engine() -> list[Finding]:
         Finding("engine", f"{client.engine_version(about)}, {named}{about.system}, kernel {about.kernel}", True),
         Finding("storage driver", about.driver, True),
         Finding("cgroup version", about.cgroup_version, True),
-        Finding("engine's architecture", about.architecture,
-                about.architecture == platform.machine().replace("arm64", "aarch64"),
-                remedy="take an engine on a machine of this machine's architecture"),
+        _engines_architecture(about),
         *_capabilities(),
     ]  # fmt: skip
 

@@ -50,7 +50,8 @@ def build_folder(file: Path, name: str, arguments: dict[str, str], secrets: list
     target = {
         "context": str(file.parent), "dockerfile-inline": file.read_text(), "tags": [name],
         "platforms": [platform] if platform else [],
-        "secret": secrets, "args": {**arguments, **proxy.variables()}, "output": ["type=docker"],
+        "secret": secrets, "args": {**arguments, **proxy.variables(client.machine_in_builds())},
+        "output": ["type=docker"],
         "labels": {client.IMAGE_LABEL: client.lab_id()},
     }  # fmt: skip
     with process.work_folder() as work:
@@ -96,12 +97,13 @@ def _build(slug: str, target: dict) -> str:
     told = [re.fullmatch(r"id=(\w+),(src|env)=(.*)", secret).groups() for secret in target["secret"]]
     secrets = {name: os.environ[at] if of == "env" else Path(at).read_text("utf-8", "replace") for name, of, at in told}
     extra = [(f"{_SECRET}{name}", text) for name, text in secrets.items()]
+    is_on_host = proxy.on_this_machine() and not client.machine_in_builds()
     parameters = {
         "dockerfile": _DOCKERFILE, "excludes": json.dumps([_DOCKERFILE]), "identitylabel": "false", "forcerm": "true",
         "secrets": json.dumps([f"id={name},src={_SECRET}{name}" for name in secrets]),
         "buildargs": json.dumps(target["args"]), "labels": json.dumps(target["labels"]),
         "t": target["tags"], "target": target.get("target", ""), "platform": target.get("platforms", []),
-        "nsoptions": json.dumps([{"Name": "network", "Host": True}] if proxy.on_this_machine() else []),
+        "nsoptions": json.dumps([{"Name": "network", "Host": True}] if is_on_host else []),
     }  # fmt: skip
     vertex: dict = {"digest": slug, "name": f"[{slug} internal] build"}
     stages: dict[str, str] = {}

@@ -8,7 +8,7 @@ import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,10 +22,13 @@ class DiskFull(LabError):
     """A disk that is full: `where` the folders that were written to, of which the one with the least space is told."""
 
     def __init__(self, what: str, where: list[Path], needed_bytes: int):
-        usage = {path: shutil.disk_usage(path) for path in where if path.exists()}
+        usage = {}
+        for each in where:
+            with suppress(OSError):  # it is not there, or not this user's
+                usage[each] = shutil.disk_usage(each)
         path = min(usage, key=lambda each: usage[each].free, default=None)
-        if path is None:  # an engine on another machine
-            super().__init__(f"{what}: the disk of the engine, on its own machine, is full; free some space there")
+        if path is None:  # an engine on another machine, or in a virtual one
+            super().__init__(f"{what}: the disk of the engine, on a machine of its own, is full; free some space there")
             return
         free = usage[path].free
         super().__init__(

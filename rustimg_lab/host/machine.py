@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -19,10 +20,12 @@ def as_root() -> str:
 
 
 def ca_bundle() -> Path | None:
-    """This machine's CA bundle, which may hold the authority of a company's proxy; None when there is none."""
-    named = [os.environ[name] for name in ("CARGO_HTTP_CAINFO", "SSL_CERT_FILE") if os.environ.get(name)]
+    """This machine's CA bundle, which may hold the authority of a company's proxy; None when there is none. macOS has
+    no such file: there it is the one that other programs were given."""
+    first, last = ("CARGO_HTTP_CAINFO", "SSL_CERT_FILE"), ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"]
-    return next((Path(path) for path in [*named, *usual] if Path(path).is_file()), None)
+    named = [*map(os.environ.get, first), *usual, *map(os.environ.get, last)]
+    return next((Path(path) for path in filter(None, named) if Path(path).is_file()), None)
 
 
 def free_port() -> int:
@@ -34,6 +37,37 @@ def free_port() -> int:
 
 def cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Core:
+    """A core of the CPU. `cpus`: the numbers of its threads; `kind`: larger for a faster kind of core, where there are
+    several."""
+
+    cpus: tuple[int, ...]
+    kind: int = 0
+
+
+def cores(cpus: list[int], devices: str = "/sys/devices") -> list[Core]:
+    """Return the cores that CPUs of this machine are threads of, without other threads: the slowest kind first, then by
+    number. Where the kernel tells nothing of a CPU it is a core of its own."""
+    system, slow = Path(devices, "system/cpu"), set(numbered(_read(Path(devices, "cpu_atom/cpus"))))
+    found = {}
+    for cpu in cpus:
+        threads = numbered(_read(system / f"cpu{cpu}/topology/thread_siblings_list")) or [cpu]
+        kind = int(_read(system / f"cpu{cpu}/cpu_capacity") or cpu not in slow)
+        found.setdefault((kind, tuple(threads)), []).append(cpu)
+    return [Core(tuple(own), kind) for (kind, _), own in sorted(found.items())]
+
+
+def numbered(text: str) -> list[int]:
+    """Return the numbers of a list as the kernel writes it: `0-2,5`."""
+    parts = [part.partition("-") for part in text.split(",") if part]
+    return [number for first, _, last in parts for number in range(int(first), int(last or first) + 1)]
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
 
 
 def memory_bytes() -> int:

@@ -52,6 +52,8 @@ def run(
         raise LabError(f"'{args[0]}' did not end within {timeout:.0f} s") from None
     except FileNotFoundError:
         raise LabError(f"there is no command '{args[0]}' on this machine; install it, or see ./lab doctor") from None
+    except OSError as error:  # of another system, or on a disk whose files may not be executed
+        raise LabError(f"{args[0]} cannot be executed ({error.strerror}); remove or replace it") from None
     if done.returncode:
         raise CommandError(args, done.returncode, done.stdout, done.stderr)
     return done.stdout

@@ -7,10 +7,18 @@ NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
 _hidden: set[str] = set()
 
 
-def variables() -> dict[str, str]:
-    """The proxy variables that are set, by upper-case name; where both cases are, lower case wins, as in curl."""
+def variables(machine: str = "") -> dict[str, str]:
+    """The proxy variables that are set, by upper-case name; where both cases are, lower case wins, as in curl.
+
+    `machine` is this machine's name where they are used, which stands for loopback in them; "" where that is here."""
     found = {name: os.environ.get(name.lower()) or os.environ.get(name) for name in NAMES}
-    return {name: value for name, value in found.items() if value}
+    found = {name: value for name, value in found.items() if value}
+    for name, address in zip(found, _addresses(found), strict=False) if machine else ():
+        if _is_loopback(address.hostname):
+            port = f":{address.port}" if address.port else ""
+            user = f"{before}@" if (before := address.netloc.rpartition("@")[0]) else ""
+            found[name] = address._replace(netloc=f"{user}{machine}{port}").geturl().removeprefix("//")
+    return found
 
 
 def environment() -> dict[str, str]:
@@ -18,18 +26,19 @@ def environment() -> dict[str, str]:
     return {spelled: value for name, value in variables().items() for spelled in (name, name.lower())}
 
 
-def build_options() -> list[str]:
-    """What `docker buildx build` takes, by name: the values stay in its environment, out of the command line.
+def build_options(machine: str = "") -> list[str]:
+    """What `docker buildx build` takes, by name: the values (`variables`, also for `machine`) stay in its environment,
+    out of the command line.
 
     These build arguments are BuildKit's own: in no history and no layer, and what is cached does not depend on them.
     """
     arguments = [option for name in variables() for option in ("--build-arg", name)]
-    return [*arguments, "--network=host"] if on_this_machine() else arguments
+    return [*arguments, "--network=host"] if on_this_machine() and not machine else arguments
 
 
 def on_this_machine() -> bool:
     """Whether a proxy listens on loopback, where a build reaches it on the host's network only."""
-    return any(_is_loopback(address.hostname) for address in _addresses())
+    return any(_is_loopback(address.hostname) for address in _addresses(variables()))
 
 
 def hide(secret: str) -> None:
@@ -44,7 +53,7 @@ def redact(text: str) -> str:
         text = text.replace(secret, "[secret]")
     # Of what goes past the proxy, the names; addresses such as 127.0.0.1 say nothing of a network.
     secrets = {name for name in variables().get("NO_PROXY", "").split(",") if "." in name and not name[-1].isdigit()}
-    for address in _addresses():
+    for address in _addresses(variables()):
         secrets |= {address.geturl(), address.netloc, address.netloc.rpartition("@")[0], address.password}
         secrets |= {None if _is_loopback(address.hostname) else address.hostname}
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
@@ -53,8 +62,9 @@ def redact(text: str) -> str:
     return text
 
 
-def _addresses() -> list[SplitResult]:
-    found = (value for name, value in variables().items() if name != "NO_PROXY")
+def _addresses(found: dict[str, str]) -> list[SplitResult]:
+    """The addresses in variables, which have NO_PROXY last."""
+    found = (value for name, value in found.items() if name != "NO_PROXY")
     return [urlsplit(value if "//" in value else f"//{value}") for value in found]
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from docker.errors import APIError
 
 from rustimg_lab.engine import capabilities, containers
-from rustimg_lab.engine.client import engine_cpus
+from rustimg_lab.engine.client import engine_cores
+from rustimg_lab.host.machine import Core
 from rustimg_lab.measure.plan import Lost, PlanError, Treatment
 from rustimg_lab.measure.server import Server, serving
 from rustimg_lab.measure.workloads import Workload
@@ -56,14 +57,16 @@ class Load:
         return shown | self.workload.parameters()
 
 
-def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, str]:
+def split_cpus(workers: int, cores: list[Core] | None = None) -> tuple[str, str, str]:
     """The server's CPUs, the generator's, and what a reader must know of that.
 
     Apart where there are enough: one for each worker thread, and two for the generator (with one worker, at least one).
-    On fewer than four CPUs one or two worker threads can be measured, two of them only on CPUs shared with the
-    generator. Raises PlanError where that is too few.
+    The server has cores of its own, of the fastest kind, one thread of each as long as there are such. On fewer than
+    four CPUs one or two worker threads can be measured, two of them only on CPUs shared with the generator. Raises
+    PlanError where that is too few.
     """
-    cpus = engine_cpus() if cpus is None else cpus
+    cores = engine_cores() if cores is None else cores
+    cpus = [cpu for core in cores for cpu in core.cpus]
     if len(cpus) < 2:
         raise PlanError("one CPU cannot hold server and load generator apart; a load is measured on two or more")
     if workers > 1 and len(cpus) < 4:
@@ -73,14 +76,24 @@ def split_cpus(workers: int, cpus: list[int] | None = None) -> tuple[str, str, s
         both = _cpuset(cpus)
         return both, both, f"server and load generator share the CPUs {both}: they slow each other"
     for_server = 1 if workers == 1 else min(workers, len(cpus) - 2)
-    return _cpuset(cpus[-for_server:]), _cpuset(cpus[:-for_server][:2]), ""
+    generator = cpus[:-for_server][:2]
+    free = [
+        ((bool({*core.cpus} & {*generator}), -core.kind, thread), cpu)
+        for core in reversed(cores)
+        for thread, cpu in enumerate(core.cpus)
+        if cpu not in generator
+    ]
+    chosen = sorted(free, key=lambda each: each[0])[:for_server]
+    kinds = {kind for (_, kind, _), _ in chosen}
+    warning = "the server's CPUs are of several kinds of core" if len(kinds) > 1 else ""
+    return _cpuset(sorted(cpu for _, cpu in chosen)), _cpuset(generator), warning
 
 
-def usual_workers(cpus: list[int] | None = None) -> list[int]:
+def usual_workers(cores: list[Core] | None = None) -> list[int]:
     """Return the numbers of worker threads that a load study has: 1 and 2 on two CPUs or three, and with more CPUs each
     power of two for which the server has a CPU per worker."""
-    cpus = engine_cpus() if cpus is None else cpus
-    most = 2 if 2 <= len(cpus) < 4 else max(len(cpus) - 2, 1)
+    count = sum(len(core.cpus) for core in (engine_cores() if cores is None else cores))
+    most = 2 if 2 <= count < 4 else max(count - 2, 1)
     return [1 << power for power in range(most.bit_length())]
 
 
@@ -88,7 +101,8 @@ def service_cpus(workers: int) -> str:
     """Return the CPUs of an app's services: those that neither server nor generator has, else the generator's."""
     server, generator, _ = split_cpus(workers)
     taken = f"{server},{generator}".split(",")
-    return ",".join(each for each in map(str, engine_cpus()) if each not in taken) or generator
+    every = sorted(cpu for core in engine_cores() for cpu in core.cpus)
+    return ",".join(each for each in map(str, every) if each not in taken) or generator
 
 
 def serve(
@@ -113,7 +127,8 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
         told = oha(server, load, "-z", f"{seconds}s", "--wait-ongoing-requests-after-deadline")
         requests = sum(told["statusCodeDistribution"].values())
         return requests, requests / told["summary"]["total"]
-    command = ["wrk", "--threads=1", f"--connections={load.connections}", f"--duration={seconds}s"]
+    threads = min(split_cpus(load.workers)[1].count(",") + 1, load.connections)  # one for each CPU of the generator
+    command = ["wrk", f"--threads={threads}", f"--connections={load.connections}", f"--duration={seconds}s"]
     # By itself it takes an answer for an error that comes after 2 s. It keeps 8 MB for each second of the timeout.
     command += [f"--timeout={min(seconds + 1, SPARE_S)}s"]
     command += [] if serve.keep_alive else ["--header=Connection: close"]

@@ -132,7 +132,11 @@ def _try_engine(session: Session) -> None:
     try:
         found = capabilities.detect(session.images[BUILDER].image)
     except LabError as error:
-        session.say(f"note: what the engine can do could not be tried ({error}); the lab takes it for granted")
+        session.run.save_environment(capabilities=capabilities.UNTRIED)
+        session.say(
+            f"note: what the engine can do could not be tried ({error}), so what needs it is not measured: CPU time, "
+            "limits of CPUs and memory, containers' starts"
+        )
         return
     session.run.save_environment(capabilities=found.as_dict())
     for name, seen, loss in capabilities.lost(found):
@@ -247,13 +251,17 @@ def _remember(session: Session, request: Request) -> None:
     known = run.environment["images"] | {each.digest: each.as_dict() for each in (*beside, *images.values())}
     now = run.environment.get("bases", {}) | {name: image.digest for name, image in images.items()}
     commands = run.environment.get("commands", [])
+    earlier = run.environment.get("tools", {}).get("lab")
+    labs = dict.fromkeys([*(earlier.split("; ") if earlier else []), machine.lab()])
+    if len(labs) > 1:
+        session.say(f"note: this run has rows of several labs: {'; '.join(labs)}")
     run.save_environment(
         commands=[*commands, command] if command and command not in commands else commands,
         images=known,
         bases=now,
         debian=request.sources.debian,
         app=identity,
-        tools={"buildx": tools.buildx_version(), "lab": machine.lab()},
+        tools={"buildx": tools.buildx_version(), "lab": "; ".join(labs)},
     )
 
 

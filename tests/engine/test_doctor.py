@@ -1,6 +1,7 @@
 import os
 import platform
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,7 +67,12 @@ def test_mmdebstrap_is_not_installed_by_a_user_without_privileges(monkeypatch):
 def test_another_architecture_is_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(platform, "machine", lambda: "riscv64")
     monkeypatch.setattr(client, "connect", lambda: None)
+    monkeypatch.setattr(client, "engine_info", lambda: SimpleNamespace(architecture="riscv64"))
     with pytest.raises(LabError, match="riscv64: the lab works on x86_64 and arm64"):
+        doctor.prepare(pytest.fail)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")  # as Python under Rosetta says it
+    monkeypatch.setattr(client, "engine_info", lambda: SimpleNamespace(architecture="aarch64"))
+    with pytest.raises(LabError, match="engine's architecture aarch64: Python here is for x86_64: take an engine on"):
         doctor.prepare(pytest.fail)
 
 

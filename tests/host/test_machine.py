@@ -34,3 +34,21 @@ def test_the_model_of_a_cpu_is_its_name_or_the_numbers_of_its_design(tmp_path, t
     (tmp_path / "cpuinfo").write_text(text)
     assert machine.cpu_model(str(tmp_path / "cpuinfo")) == model
     assert machine.cpu_model(str(tmp_path / "none")) == "unknown"
+
+
+def test_threads_of_a_core_are_together_and_slow_cores_come_first(tmp_path):
+    def told(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+
+    for cpu, threads in ((0, "0,2"), (1, "1,3"), (2, "0,2"), (3, "1,3"), (4, "4"), (5, "5")):
+        told(f"system/cpu/cpu{cpu}/topology/thread_siblings_list", threads)
+    flat = machine.cores([0, 1, 2, 3, 4, 5], str(tmp_path))
+    assert [core.cpus for core in flat] == [(0, 2), (1, 3), (4,), (5,)]
+    told("cpu_atom/cpus", "4-5")  # as an Intel CPU of two kinds of core has it
+    assert [core.cpus for core in machine.cores([0, 1, 2, 4, 5], str(tmp_path))] == [(4,), (5,), (0, 2), (1,)]
+    for cpu, capacity in enumerate((446, 1024, 446, 1024, 871, 871)):  # as arm64 has it
+        told(f"system/cpu/cpu{cpu}/cpu_capacity", str(capacity))
+    assert [core.cpus for core in machine.cores([0, 1, 2, 3, 4, 5], str(tmp_path))] == [(0, 2), (4,), (5,), (1, 3)]
+    assert [core.cpus for core in machine.cores([7, 8], str(tmp_path / "none"))] == [(7,), (8,)]

@@ -4,12 +4,14 @@ import base64
 import io
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
 import tarfile
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -70,6 +72,28 @@ def test_the_variables_are_found_in_either_case_and_handed_on_in_both(monkeypatc
 def test_a_proxy_on_this_machine_needs_its_network(address, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", address)
     assert proxy.on_this_machine() and proxy.build_options()[-1] == "--network=host"
+
+
+@pytest.mark.parametrize(
+    ("address", "seen"),
+    [
+        ("http://127.0.0.1:3128", "http://host.docker.internal:3128"),
+        ("localhost:3128", "host.docker.internal:3128"),
+        ("http://u:p%40@[::1]:3128", "http://u:p%40@host.docker.internal:3128"),
+        ("http://proxy.corp:3128", "http://proxy.corp:3128"),
+    ],
+)
+def test_builds_in_a_virtual_machine_reach_a_proxy_on_loopback_by_this_machines_name(address, seen, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    about = SimpleNamespace(kernel="6.12.5-linuxkit", memory_bytes=8 << 30)
+    monkeypatch.setattr(client, "engine_info", lambda: about)
+    monkeypatch.setattr(client, "is_podman", lambda: False)
+    name = client.machine_in_builds()
+    assert proxy.variables(name) == {"HTTPS_PROXY": seen, "NO_PROXY": "127.0.0.1"}
+    assert "--network=host" not in proxy.build_options(name)
+    about.kernel, about.memory_bytes = platform.release(), machine.memory_bytes()
+    assert client.machine_in_builds() == ""
 
 
 def test_what_is_printed_of_a_proxy_is_left_out(monkeypatch):

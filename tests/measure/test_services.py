@@ -9,6 +9,7 @@ from support.lab import derived, ours
 
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
+from rustimg_lab.host.machine import Core
 from rustimg_lab.measure import load, plan, server, services, smoke, workloads
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Lost, Treatment
@@ -72,7 +73,7 @@ def test_what_runs_before_a_server_is_in_its_plan_and_older_plans_stay():
     ("cpus", "workers", "expected"), [(2, 1, "0"), (2, 2, "0,1"), (3, 1, "0,1"), (4, 1, "2"), (8, 2, "2,3,4,5")]
 )
 def test_services_have_no_cpu_of_the_servers_where_there_are_enough(monkeypatch, cpus, workers, expected):
-    monkeypatch.setattr(load, "engine_cpus", lambda: list(range(cpus)))
+    monkeypatch.setattr(load, "engine_cores", lambda: [Core((cpu,)) for cpu in range(cpus)])
     assert load.service_cpus(workers) == expected
     if cpus > 2:
         assert not set(expected.split(",")) & set(load.split_cpus(workers)[0].split(","))

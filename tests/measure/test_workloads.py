@@ -5,6 +5,8 @@ import re
 import shutil
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,6 +17,7 @@ from support import http2
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine
+from rustimg_lab.host.machine import Core
 from rustimg_lab.measure import load, workloads
 from rustimg_lab.measure.tools import client
 
@@ -162,6 +165,24 @@ def test_connections_that_the_server_has_closed_are_not_counted_as_held(answers,
     assert not capsys.readouterr().out
 
 
+def test_connections_stay_when_what_opened_them_has_ended(served):
+    said, kept = response(ROOT.answer), []
+
+    def serve(listener: socket.socket) -> None:
+        for _ in range(2):
+            kept.append(listener.accept()[0])
+            kept[-1].recv(1 << 16)
+            kept[-1].sendall(said)
+
+    port = served(serve)
+    asked = request(port) | {"count": 2, "held": 0, "answer_bytes": len(said), "seconds": 4}
+    done = subprocess.run([sys.executable, client.__file__, "hold", json.dumps(asked)], capture_output=True, text=True)
+    assert json.loads(done.stdout) == {"held": 2}
+    assert client._standing(port) == 2
+    kept[0].settimeout(10)
+    assert kept[0].recv(1) == b""  # in the end they close
+
+
 @needs_curl
 def test_a_server_hears_the_host_that_the_load_generators_send(served):
     heard = []
@@ -255,7 +276,7 @@ def test_a_misspelt_workload_is_told_with_the_nearest():
     ],
 )
 def test_server_and_generator_have_cpus_of_their_own_or_every_table_says_that_they_have_not(workers, cpus, split):
-    *found, warning = load.split_cpus(workers, cpus)
+    *found, warning = load.split_cpus(workers, [Core((cpu,)) for cpu in cpus])
     assert tuple(found) == split
     assert bool(warning) == (split[0] == split[1])
 
@@ -264,12 +285,34 @@ def test_server_and_generator_have_cpus_of_their_own_or_every_table_says_that_th
     ("cpus", "workers"), [(1, [1]), (2, [1, 2]), (3, [1, 2]), (4, [1, 2]), (6, [1, 2, 4]), (16, [1, 2, 4, 8])]
 )
 def test_a_machine_with_more_cpus_has_more_of_the_curve_each_worker_with_a_cpu(cpus, workers):
-    assert load.usual_workers(list(range(cpus))) == workers
+    cores = [Core((cpu,)) for cpu in range(cpus)]
+    assert load.usual_workers(cores) == workers
     for number in workers if cpus > 3 else []:
-        assert len(load.split_cpus(number, list(range(cpus)))[0].split(",")) == number
+        assert len(load.split_cpus(number, cores)[0].split(",")) == number
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "split"),
+    [
+        (1, [(0, 2), (1, 3)], ("1", "0,2")),  # as of a cloud's four CPUs: two threads of each core
+        (2, [(0, 2), (1, 3)], ("1,3", "0,2")),
+        (2, [(0, 4), (1, 5), (2, 6), (3, 7)], ("2,3", "0,4")),
+        (4, [(0, 4), (1, 5), (2, 6), (3, 7)], ("1,2,3,7", "0,4")),
+        (1, [(0,), (1, 2), (3, 4)], ("3", "0,1")),
+    ],
+)
+def test_a_server_has_cores_of_its_own_where_there_are_enough(workers, cores, split):
+    assert load.split_cpus(workers, list(map(Core, cores))) == (*split, "")
+
+
+def test_a_server_has_the_fastest_cores_and_is_told_of_two_kinds():
+    cores = [Core((number,), 1) for number in (4, 5, 6)] + [Core((0, 1), 2), Core((2, 3), 2)]
+    assert load.split_cpus(2, cores) == ("0,2", "4,5", "")
+    server, generator, warning = load.split_cpus(5, cores)
+    assert (server, generator) == ("0,1,2,3,6", "4,5") and "several kinds of core" in warning
 
 
 @pytest.mark.parametrize(("workers", "cpus"), [(1, [0]), (4, [0, 1]), (4, [0, 1, 2])])
 def test_too_few_cpus_are_refused(workers, cpus):
     with pytest.raises(LabError, match="CPU"):
-        load.split_cpus(workers, cpus)
+        load.split_cpus(workers, [Core((cpu,)) for cpu in cpus])

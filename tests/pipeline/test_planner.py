@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rustimg_lab.errors import LabError
+from rustimg_lab.host.machine import Core
 from rustimg_lab.measure.plan import Treatment
 from rustimg_lab.model import matrix, settings
 from rustimg_lab.model.app import App, Image, Serve
@@ -27,7 +28,7 @@ def test_a_setting_that_the_app_sets_itself_is_refused_and_others_are_cells_besi
 
 
 def test_a_server_that_takes_no_number_of_workers_is_measured_once(monkeypatch):
-    monkeypatch.setattr(planner.load, "engine_cpus", lambda: [0, 1])
+    monkeypatch.setattr(planner.load, "engine_cores", lambda: [Core((0,)), Core((1,))])
     plain, told = Serve(), Serve(arguments=("--threads={workers}",))
     for serve, study, expected in (
         (None, "throughput", [1, 2]), (told, "memory", [1, 2]), (told, "latency", [1]), (plain, "throughput", [1]),
