@@ -158,17 +158,20 @@ def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[p
     made = {cell: plan.Treatment(cell, image, cell.slug) for cell, image in brought.items() if find_image(image)}
     layouts, failures = {}, []
     rows = runs.load(session.run.name).rows
-    known = set(rows.loc[(rows["metric"] == metrics.BINARY_SHA256) & (rows["study"] == study), "image"])
+    rows = rows[(rows["metric"] == metrics.BINARY_SHA256) & (rows["study"] == study)]
+    known = set(zip(rows["cell"], rows["image"], strict=True))  # what was looked at in an earlier call
     with building(replace(batch, cells=[cell for cell in batch.cells if cell not in made]), session) as outcomes:
         for built in outcomes:
             keep_dockerfile(built, batch, session)
-            if reason := built.reason or _not_as_asked(built, session.images) or _not_a_layout(built, layouts):
+            is_known = (built.cell.slug, built.image) in known
+            lacks = built.reason or ("" if is_known else _not_as_asked(built, session.images))
+            if reason := lacks or _not_a_layout(built, layouts):
                 failed = Observation(metrics.BUILT, False, ok=False, reason=reason)
                 session.run.append(built.cell, built.image, [failed], study=study)
                 failures.append(f"{batch.app.name} {built.cell.slug}: {reason}")
             else:
                 made[built.cell] = plan.Treatment(built.cell, built.image, built.cell.slug)
-                if built.image not in known:
+                if not is_known:
                     plain = [Observation(metrics.BINARY_SHA256, files.sha256(built.shipped))]
                     session.run.append(built.cell, built.image, layouts.get(built.cell, plain), study=study)
     return [made[cell] for cell in batch.cells if cell in made], failures
@@ -194,8 +197,9 @@ def keep_dockerfile(built: Built, batch: Batch, session: Session) -> None:
     """Writes the text that a cell was built of into the run, and notes a compiler that was not asked for."""
     texts = session.run.path / "dockerfiles" / batch.folder
     texts.mkdir(exist_ok=True)
-    if built.text:
-        files.write_whole(texts / f"Dockerfile.{built.cell.slug}", built.text)
+    path = texts / f"Dockerfile.{built.cell.slug}"
+    if built.text and not (path.exists() and path.read_text(encoding="utf-8") == built.text):
+        files.write_whole(path, built.text)  # else its time stays, by which the page is known to be newer
     if not built.linked:
         return
     note, app = binary.other_compiler(built.linked, batch.app.configuration.toolchain), session.run.environment["app"]

@@ -12,11 +12,10 @@ from typing import Any
 from rustimg_lab.analysis import cells
 from rustimg_lab.errors import LabError, or_why_not
 from rustimg_lab.host import process, tools
-from rustimg_lab.host.files import short_name, write_whole
+from rustimg_lab.host.files import write_whole
 from rustimg_lab.host.machine import lab
 from rustimg_lab.model import cargo_profile
-from rustimg_lab.paths import REPORTS
-from rustimg_lab.report import notebooks, page, sections, summary
+from rustimg_lab.report import kept, notebooks, page, sections, summary
 from rustimg_lab.store import runs as store_runs
 from rustimg_lab.store.runs import RunData
 
@@ -50,7 +49,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
         facts = _facts(run, runs[run], parameters)
         made.append(page.Part(notebooks.without_sentinel(document), facts, sections.SECTIONS[notebook].label))
 
-    folder = REPORTS / (name if "," not in name else short_name("+".join(runs).replace("/", "-")))
+    folder = kept.folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{next(iter(apps.values()))}: which image to ship, and what each choice costs"
     listed = f"{len(runs)} runs, listed at the end" if len(runs) > MANY_RUNS else f"Runs {', '.join(runs)}"
