@@ -1,7 +1,6 @@
 """What the engine can do, found by trying it in three small containers, once for each engine."""
 
 import json
-import os
 import socket
 import time
 import uuid
@@ -20,6 +19,7 @@ from docker.models.containers import Container
 from rustimg_lab.engine import client as engine_client
 from rustimg_lab.engine import containers, inspection
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import files
 from rustimg_lab.paths import STATE
 
 CPU_TOLERANCE = 0.1
@@ -96,9 +96,7 @@ def _detect(client: docker.DockerClient, image: str) -> Capabilities:
         entries = dict(json.loads(path.read_text()))
         return Capabilities(**entries[key])
     found = _try(image, about)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(entries | {key: found.as_dict()}, indent=1))
-    part.replace(path)
+    files.write_whole(path, json.dumps(entries | {key: found.as_dict()}, indent=1))
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from rustimg_lab.analysis import cells
 from rustimg_lab.errors import LabError, or_why_not
 from rustimg_lab.host import process, tools
-from rustimg_lab.host.files import write_whole
+from rustimg_lab.host.files import add_file, write_whole
 from rustimg_lab.host.machine import lab
 from rustimg_lab.model import cargo_profile
 from rustimg_lab.report import kept, notebooks, page, sections, summary
@@ -114,9 +114,7 @@ def _archive(names: list[str]) -> bytes:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as archive:
         for name, content in sorted(files, key=lambda each: Path(each[0]).name):
-            about = tarfile.TarInfo(name)
-            about.size = len(content)
-            archive.addfile(about, io.BytesIO(content))
+            add_file(archive, name, io.BytesIO(content))
     return lzma.compress(written.getvalue(), preset=6 | lzma.PRESET_EXTREME)
 
 
