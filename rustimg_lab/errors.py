@@ -19,7 +19,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
     return LabError(f"unknown {kind} '{name}': {hint}known are {', '.join(known)}")
 
 
-def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], where: str = "") -> None:
+def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], where: str) -> None:
     """Raises LabError for a key that is not known, with the nearest one that is, and for a value of the wrong type;
     `known` has the types by key, `where` stands before what is said."""
     for key, value in entries.items():

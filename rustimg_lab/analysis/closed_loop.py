@@ -13,7 +13,7 @@ from rustimg_lab.store.runs import RunData
 BUSY, IDLE = 0.9, 0.5  # shares of its CPUs, from which and below which a server is called that
 
 
-def busy(run: RunData, workload: str = "") -> pd.Series:
+def busy(run: RunData, workload: str) -> pd.Series:
     """Return by cell the share of its CPUs that the server used: CPU time per request x requests per second / workers,
     of medians over the trials. Empty where no study has both."""
     study = comparison.study_of(run, metrics.REQUESTS_PER_S, workload)

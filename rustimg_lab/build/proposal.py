@@ -107,7 +107,7 @@ def _chosen(
     return fitting[0]
 
 
-def proposal(crate: Crate, named: str = "") -> tuple[str, list[str]]:
+def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
     """Return the file's text, and what the user should know. An allocator that is on by default is so for its own cells
     only; `named` is the package where the file has to name it."""
     features, found = crate.package["features"], _allocators(crate)

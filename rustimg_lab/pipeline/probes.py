@@ -20,7 +20,7 @@ from rustimg_lab.store.rows import Observation
 SBOMS = "sboms"  # the folder of a run
 
 
-def run_probes(request: Request, cells: list[Cell], server: App | None = None) -> list[str]:
+def run_probes(request: Request, cells: list[Cell], server: App | None) -> list[str]:
     """Builds the cells of the app, of its `server` where it has one, and of the program that probes; probes them into
     the run; and returns a line on all that could not be built, or probed. A probe that fails is none.
 

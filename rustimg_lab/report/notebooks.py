@@ -55,9 +55,7 @@ def is_rendered(run: str, notebook: str, parameters: dict) -> bool:
     return _kept(executed, _made_of(run, notebook, parameters)) is not None and _has_page(executed)
 
 
-def execute_all(
-    wanted: list[tuple[str, str, dict]], on_done: Callable[[int], None] = lambda number: None
-) -> list[nbformat.NotebookNode]:
+def execute_all(wanted: list[tuple[str, str, dict]], on_done: Callable[[int], None]) -> list[nbformat.NotebookNode]:
     """`execute` for each run, notebook and its parameters, side by side, as many as this machine has CPUs; returns
     them in that order. `on_done` gets the number of those that are done. Raises LabError as `execute` does, and then
     begins no other."""

@@ -82,7 +82,7 @@ def _of_picked(found: recommendation.Choice, column: str) -> Any:
     return found.table.loc[found.picked, column]
 
 
-def first_goal(run: RunData, workload: str = "") -> Wishes:
+def first_goal(run: RunData, workload: str) -> Wishes:
     """The first of `GOALS` that a run has a cell for: what its page begins with. The last where it has none."""
     met = (wishes for wishes in GOALS.values() if (found := _chosen(run, wishes, workload)) and found.picked)
     return next(met, Wishes(stable=True))
