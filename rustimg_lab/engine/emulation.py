@@ -5,6 +5,7 @@ the id of this clone in its name.
 """
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,8 @@ def emulates(architecture: str) -> bool:
     entries = []
     with suppress(OSError):  # the table is not mounted
         entries = [path.read_text() for path in TABLE.iterdir() if path.name not in ("register", "status")]
-    return any(text.startswith("enabled") and header in text and "F" in _flags(text) for text in entries)
+    kept_open = re.compile("^flags:.*F", re.MULTILINE)
+    return any(text.startswith("enabled") and header in text and kept_open.search(text) for text in entries)
 
 
 def program(architecture: str, say: Callable[[str], None]) -> Path:
@@ -72,7 +74,3 @@ def remove() -> int:
 
 def _entry(architecture: str) -> str:
     return f"rustimg-lab-{client.lab_id()}-{architecture}"
-
-
-def _flags(entry: str) -> str:
-    return next((line.removeprefix("flags:") for line in entry.splitlines() if line.startswith("flags:")), "")

@@ -41,10 +41,6 @@ class Architecture(Enum):
         return f"{self.value}-unknown-linux-{libc}"
 
 
-def _native() -> Architecture:
-    known = {"x86_64": Architecture.X86_64, "aarch64": Architecture.AARCH64, "arm64": Architecture.AARCH64}
-    return known.get(platform.machine(), Architecture.X86_64)  # `engine.doctor` refuses any other machine
-
-
-NATIVE = _native()  # of this machine; `engine.doctor` refuses an engine of another
+# Of this machine; `engine.doctor` refuses any other machine, and an engine of another.
+NATIVE = Architecture.AARCH64 if platform.machine() in ("aarch64", "arm64") else Architecture.X86_64
 TARGETS = tuple(each.rust(libc) for each in Architecture for libc in ("musl", "gnu"))  # of Rust

@@ -7,6 +7,7 @@ run has each trial once, and what comes back is what the run has beyond the rows
 
 import ipaddress
 import logging
+import re
 import socket
 import time
 from collections import deque
@@ -89,15 +90,10 @@ def workers(client: "Client") -> dict[str, str]:
     """Return the address of each worker that has the lab's resource, by the machine's name."""
     found = client.scheduler_info(n_workers=-1)["workers"]
     return {
-        _plain(each["name"]): address
+        re.sub("[^A-Za-z0-9]", "-", str(each["name"])).strip("-"): address  # a folder may have that name
         for address, each in found.items()
         if each["status"] == "running" and each["resources"].get(RESOURCE) == 1
     }
-
-
-def _plain(name: object) -> str:
-    """A worker's name, as a folder may have it."""
-    return "".join(each if each.isalnum() and each.isascii() else "-" for each in str(name)).strip("-")
 
 
 def perform_all(

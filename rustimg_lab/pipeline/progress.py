@@ -30,7 +30,7 @@ def building(binaries: list[Binary], console: Console) -> Iterator[Callable[[Bin
 
         def step(binary: Binary, text: str) -> None:
             done = text in ("built", "failed")
-            if done or _worth_showing(text):
+            if done or "builder" in text or _CARGO.match(text):
                 show(places[binary], text, done)
 
         yield step
@@ -110,7 +110,3 @@ def _lines(names: list[str], console: Console) -> Callable[[int, str, bool], Non
             console.print(f"  {names[place]}: {text}", markup=False, highlight=False, soft_wrap=True)
 
     return show
-
-
-def _worth_showing(text: str) -> bool:
-    return bool(_CARGO.match(text)) or "builder" in text

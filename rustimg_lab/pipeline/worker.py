@@ -10,7 +10,6 @@ import sys
 import tarfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from shutil import rmtree
 
 from rustimg_lab.build import bake
@@ -70,7 +69,10 @@ def prepare(run: str, sources: bytes, known: str, environment: str) -> str:
     here. Returns why this worker cannot go on with the run; "" where it can."""
     path, rows = RUNS / run, known.encode()
     try:
-        _unpack(sources, APPS / run)
+        if sources:
+            rmtree(APPS / run, ignore_errors=True)
+            with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
+                archive.extractall(APPS / run, filter="tar")
         if rows and not (path / "rows.jsonl").exists():
             path.mkdir(parents=True, exist_ok=True)
             files.write_whole(path / "environment.json", environment)
@@ -81,13 +83,6 @@ def prepare(run: str, sources: bytes, known: str, environment: str) -> str:
     if here[: len(rows)] != rows:
         return f"its run '{run}' does not begin with the rows that are here; choose another with --run NAME"
     return ""
-
-
-def _unpack(sources: bytes, folder: Path) -> None:
-    if sources:
-        rmtree(folder, ignore_errors=True)
-        with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
-            archive.extractall(folder, filter="tar")
 
 
 def perform(call: Call) -> Outcome:

@@ -11,7 +11,7 @@ from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.paths import PUBLISHED
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
-from rustimg_lab.report.views.style import SIMULTANEOUS, intervals, marked, side_by_side, style
+from rustimg_lab.report.views.style import SIMULTANEOUS, intervals, marked, style
 from rustimg_lab.store.runs import RunData
 
 
@@ -39,7 +39,10 @@ def summary(found: dict[str, pd.DataFrame]) -> Styler:
     for heading, each in found.items():
         values = {heading: each["mean"].to_numpy(), f"{heading}: 95%": intervals(each, number=format.number)}
         columns.append(pd.DataFrame(values, comparison.names(each)))
-    return side_by_side(columns, [each.attrs["warning"] for each in found.values()])
+    shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
+    numbers = shown.select_dtypes("number").columns
+    warnings = dict.fromkeys(each.attrs["warning"] for each in found.values())
+    return style(shown, dict.fromkeys(numbers, format.number), "; ".join(filter(None, warnings)))
 
 
 def speed_up(found: pd.DataFrame) -> Styler:

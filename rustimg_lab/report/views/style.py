@@ -8,18 +8,10 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import cells
-from rustimg_lab.report import format
 from rustimg_lab.report.format import MEGABYTE
 
 # Headings: the interval that holds for all comparisons of a table together, and what such a study would have seen.
 SIMULTANEOUS, EFFECT = "simultaneous 95% CI", "min. detectable effect"
-
-
-def side_by_side(columns: list[pd.DataFrame], warnings: list[str]) -> Styler:
-    """Columns by cell as one table, each warning once."""
-    shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
-    numbers = shown.select_dtypes("number").columns
-    return style(shown, dict.fromkeys(numbers, format.number), "; ".join(filter(None, dict.fromkeys(warnings))))
 
 
 def intervals(
