@@ -95,10 +95,7 @@ def at(cell: pd.Series, bandwidth_mbit: np.ndarray | float) -> np.ndarray | floa
 
 def shared(found: pd.DataFrame) -> pd.DataFrame:
     """Of `model` the cells of which both is known, a machine that had nothing and one that had the base."""
-    counts = found.groupby("cell")["has"].transform("nunique")
-    kept = found[counts == 2]
-    kept.attrs = dict(found.attrs)
-    return kept
+    return found[found.groupby("cell")["has"].transform("nunique") == 2]
 
 
 def first_response(run: RunData, bandwidth_mbit: float) -> pd.DataFrame:
@@ -154,10 +151,10 @@ def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
     return found
 
 
-def against(run: RunData, baseline: str = "", cell: str = "") -> pd.DataFrame:
+def against(run: RunData, baseline: str, cell: str) -> pd.DataFrame:
     """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, seconds and
-    baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. Unless they are named these are the
-    one that pulls the most, and the studies' baseline. `attrs` has the stand-ins and the warnings. Raises LabError for
+    baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. Where one is "" it is the one that
+    pulls the most, or the studies' baseline. `attrs` has the stand-ins and the warnings. Raises LabError for
     a cell that was not measured."""
     cold = times(run).query("has == @studies.EMPTY")
     baseline = baseline or run.environment.studies[cold["study"].iloc[0]].baseline

@@ -34,10 +34,9 @@ COMPRESSOR = f"each layer alone, by cramjam {metadata.version('cramjam')}"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: its digest unpacked, the sum of its files' bytes, its bytes compressed by gzip and by zstd, and the
-    path of a shell in it, "" for none."""
+    """One layer: the instruction that made it, the sum of its files' bytes, its bytes compressed by gzip and by zstd,
+    and the path of a shell in it, "" for none."""
 
-    diff_id: str
     instruction: str
     file_bytes: int
     gzip_bytes: int
@@ -100,7 +99,7 @@ def read_layers(image: str) -> list[Layer]:
         found = []
         for diff_id, instruction, archive in zip(diff_ids, instructions, archives, strict=True):
             file_bytes, shell = files_of_layer(archive)
-            found.append(Layer(diff_id, instruction, file_bytes, *_compressed(diff_id, archive), shell))
+            found.append(Layer(instruction, file_bytes, *_compressed(diff_id, archive), shell))
         return found
 
 
