@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis.variances import welch
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import TWIN
 
@@ -15,7 +16,7 @@ def between(
 
     Both are what `samples` returns. Where they are `paired`, they are of one study: a ratio is the mean over the blocks
     that have both, and the twin is a second measurement of its cell before. Otherwise they share no block, and the
-    interval is Welch's (Biometrika 34, 1947) for the difference of the mean logarithms: it has the noise within each
+    interval is Welch's for the difference of the mean logarithms: it has the noise within each
     study, and no shift of the machine between the two. Columns: cell, trials (of the two together), blocks (of the one
     that has fewer), error (standard error of the ratio's logarithm) with its degrees of freedom, and what `compare`
     returns of a ratio. `attrs` has the floor, the larger of those of the two twins, or none for pairs. Raises LabError
@@ -48,14 +49,9 @@ def _of_pairs(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[flo
 
 def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:
     """As `_of_pairs`, of two studies that share no block."""
-    both = [table[cell].dropna().to_numpy() for table in (before, after)]
-    counts = [len(logs) for logs in both]
-    if min(counts) < 2:
-        return np.nan, np.nan, np.nan, min(counts)
-    squares = [comparison.standard_error(logs) ** 2 for logs in both]
-    parts = sum(square**2 / (count - 1) for square, count in zip(squares, counts, strict=True))
-    freedom = sum(squares) ** 2 / parts if parts else sum(counts) - 2
-    return both[1].mean() - both[0].mean(), np.sqrt(sum(squares)), freedom, min(counts)
+    both = [table[cell].dropna().to_numpy() for table in (after, before)]
+    fewest = min(map(len, both))
+    return (*welch(*both), fewest) if fewest > 1 else (np.nan, np.nan, np.nan, fewest)
 
 
 def _floor_of(table: pd.DataFrame) -> float:

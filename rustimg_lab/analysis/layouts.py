@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import chdtri, fdtri
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.analysis.variances import CONFIDENCE, quantile
+from rustimg_lab.analysis.variances import CONFIDENCE, quantile, welch
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
@@ -75,7 +75,7 @@ def differences(logs: dict[str, np.ndarray], baseline: str, about: metrics.Metri
     """Return a row for each cell but the baseline, of logarithms of shape (blocks, layouts) that share their blocks.
 
     Columns: cell; ratio (geometric mean, cell / baseline); low, high, verdict: with layout as a random effect, by
-    Welch's t (Biometrika 34, 1947) of the means of N layouts, of N - 1 to 2 (N - 1) degrees of freedom; fixed_low,
+    Welch's t of the means of N layouts, of N - 1 to 2 (N - 1) degrees of freedom; fixed_low,
     fixed_high, fixed_verdict: of the trials alone, by the t-interval of the paired blocks; survives: both claim it;
     least, most: the ratios of one layout each. Intervals are 95% for all rows at once (Bonferroni). No row without the
     baseline.
@@ -84,14 +84,12 @@ def differences(logs: dict[str, np.ndarray], baseline: str, about: metrics.Metri
     rows, base = [], logs.get(baseline)
     for cell in others:
         one, other = logs[cell].mean(axis=0), base.mean(axis=0)
-        paired, mean = logs[cell].mean(axis=1) - base.mean(axis=1), one.mean() - other.mean()
-        parts = np.array([each.var(ddof=1) / len(each) for each in (one, other)])
-        spread = (parts**2 / [len(one) - 1, len(other) - 1]).sum()
-        freedom = parts.sum() ** 2 / spread if spread else len(one) + len(other) - 2
+        mean, error, freedom = welch(one, other)
         row = {"cell": cell, "ratio": np.exp(mean)}
-        fixed = len(paired) - 1, paired.var(ddof=1) / len(paired)
-        for kind, (degrees, variance) in {"": (freedom, parts.sum()), "fixed_": fixed}.items():
-            half = quantile(degrees, len(others)) * variance**0.5
+        paired = logs[cell].mean(axis=1) - base.mean(axis=1)
+        fixed = comparison.standard_error(paired), len(paired) - 1
+        for kind, (own_error, degrees) in {"": (error, freedom), "fixed_": fixed}.items():
+            half = quantile(degrees, len(others)) * own_error
             row |= {f"{kind}low": np.exp(mean - half), f"{kind}high": np.exp(mean + half)}
             row[f"{kind}verdict"] = about.verdict_on(mean) if abs(mean) > half else Verdict.NO_DIFFERENCE
         row["survives"] = Verdict.NO_DIFFERENCE not in (row["verdict"], row["fixed_verdict"])

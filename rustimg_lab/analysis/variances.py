@@ -110,6 +110,15 @@ def _independent_cells(residuals: np.ndarray, there: np.ndarray, shared: np.ndar
     return (np.maximum(both.sum(axis=(-1, -2)), 1) / np.maximum(squared, 1e-12))[..., None]
 
 
+def welch(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """Return by how much the mean of one is above that of the other, the standard error of that, and its degrees of
+    freedom, for samples of two values or more (Welch, Biometrika 34, 1947)."""
+    squares = np.array([each.var(ddof=1) / len(each) for each in (one, other)])
+    parts = (squares**2 / [len(one) - 1, len(other) - 1]).sum()
+    freedom = squares.sum() ** 2 / parts if parts else len(one) + len(other) - 2
+    return one.mean() - other.mean(), np.sqrt(squares.sum()), freedom
+
+
 def quantile(freedom: np.ndarray | float, comparisons: int = 1) -> np.ndarray | float:
     """Return Student's t for two-sided 95% intervals that hold for so many comparisons at once (Bonferroni); NaN
     without a degree of freedom."""
