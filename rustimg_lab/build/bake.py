@@ -337,10 +337,6 @@ def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:
     return sorted(groups, key=turn.__getitem__)
 
 
-def _escaped(value: object) -> object:
+def _escaped(definition: dict) -> dict:
     """The same, safe in a bake file, where `${` and `%{` begin an expression."""
-    if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_escaped(item) for item in value]
-    return value.replace("${", "$${").replace("%{", "%%{") if isinstance(value, str) else value
+    return json.loads(json.dumps(definition).replace("${", "$${").replace("%{", "%%{"))
