@@ -99,9 +99,8 @@ def layer_table(run: RunData) -> pd.DataFrame:
     """One row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner, instruction."""
     works = cell_table(run).query("ok")[["cell", "base", "base_source", "profile", "allocator", "stand_in"]]
     newest = current(run)
-    found = works.merge(
-        newest.loc[newest["metric"] == metrics.LAYER_BYTES, ["cell", "order", "value", "detail"]], on="cell"
-    )
+    layers = newest.loc[newest["metric"] == metrics.LAYER_BYTES, ["cell", "order", "value", "detail"]]
+    found = works.merge(layers, on="cell")
     detail = found.pop("detail").astype(str).str.split(": ", n=1)
     return found.assign(file_bytes=found.pop("value").astype("int64"), owner=detail.str[0], instruction=detail.str[1])
 
@@ -154,12 +153,10 @@ def ladder(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", "unstable", "ok", "reason"]
     sizes = [metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES]
     found = table[[*columns, *sizes]].assign(build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S]))
+    is_baseline, together = found["profile"] == "baseline", [found["base"], found["allocator"]]
     for ratio, size in (("unpacked", found[metrics.UNPACKED_BYTES]), ("compressed", found[metrics.COMPRESSED_BYTES])):
-        of = size[found["profile"] == "baseline"]
-        of.index = pd.MultiIndex.from_frame(found.loc[of.index, ["base", "allocator"]])
-        found[ratio] = size / of.reindex(pd.MultiIndex.from_frame(found[["base", "allocator"]])).to_numpy()
-    rungs = found.groupby(["base", "allocator"])["profile"].transform("size")
-    based = found.groupby(["base", "allocator"])["profile"].transform(lambda names: "baseline" in set(names))
+        found[ratio] = size / size.where(is_baseline).groupby(together).transform("first")
+    rungs, based = (is_baseline.groupby(together).transform(how) for how in ("size", "any"))
     return found[(rungs > 2) & based].reset_index(drop=True)
 
 

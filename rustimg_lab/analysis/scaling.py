@@ -34,10 +34,8 @@ def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
         first, last = (run.rows.index[run.rows["study"] == name] for name in (one, other))
         apart = _APART if first.max() < last.min() or last.max() < first.min() else ""
         warnings += [apart, about[other]["warning"]]
-    table = pd.DataFrame([(*row[:3], *_judged(row[3], len(rows)), *row[4:]) for row in rows])
-    table = (
-        table.set_axis([*COLUMNS[:-2], "verdict", "cpu"], axis=1)[COLUMNS] if rows else table.reindex(columns=COLUMNS)
-    )
+    judged = [(*row[:3], *_judged(row[3], len(rows)), *row[4:]) for row in rows]
+    table = pd.DataFrame(judged, columns=[*COLUMNS[:-2], "verdict", "cpu"])[COLUMNS]
     table.attrs = {"warning": "; ".join(dict.fromkeys(filter(None, warnings))), "stand_ins": run.environment.stand_ins}
     return table
 

@@ -53,18 +53,16 @@ def cells(
     ]
     if held_out is None:
         return made
-    chosen = fraction(count)  # its first row is all that is first in `levels`, as is the first of `made`
-    kept = set(map(tuple, chosen.tolist()))
-    settings = list(product((False, True), repeat=count))
-    rest = [each for each, setting in zip(made, settings, strict=True) if setting not in kept]
+    kept = set(map(tuple, fraction(count).tolist()))
+    settings = product((False, True), repeat=count)  # in the order of `made`: the first of both has no knob on
+    part = [each for each, setting in zip(made, settings, strict=True) if setting in kept]
+    rest = [each for each in made if each not in part]
     if held_out > len(rest):
         raise LabError(f"{count} factors have {len(rest)} cells beside their fraction, not {held_out} to hold out")
     import numpy as np  # as in `fraction`: not for `./lab --help`
 
     drawn = np.random.default_rng(0).choice(len(rest), held_out, replace=False)
-    return [each for each, setting in zip(made, settings, strict=True) if setting in kept] + [
-        rest[number] for number in sorted(drawn)
-    ]
+    return part + [rest[number] for number in sorted(drawn)]
 
 
 def in_order(knobs: Iterable[str]) -> list[str]:
