@@ -154,8 +154,7 @@ def _environment(images: dict[str, bases.Provenance]) -> dict:
 def _interleaved(articles: list, labs: list, first: int) -> list:
     """The steps of both sides in turn, the article's first or the lab's."""
     one, other = (articles, labs) if first else (labs, articles)
-    turns = [side[number] for number in range(max(len(one), len(other))) for side in (one, other) if number < len(side)]
-    return turns
+    return [side[number] for number in range(max(len(one), len(other))) for side in (one, other) if number < len(side)]
 
 
 def _articles_way(folder: Path, images: dict[str, bases.Provenance]) -> list:

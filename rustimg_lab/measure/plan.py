@@ -133,12 +133,10 @@ def going_on(study: Study, run: Run) -> None:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What of a plan may not change while a study goes on, and has."""
-    flat = [{**plan["parameters"], "baseline": plan["baseline"], "seed": plan["seed"]} for plan in (before, now)]
-    one, other = flat
+    one, other = (plan["parameters"] | {key: plan[key] for key in ("baseline", "seed")} for plan in (before, now))
     differs = [f"{key} {one.get(key)}, now {other.get(key)}" for key in one | other if one.get(key) != other.get(key)]
-    cells = [plan["cells"] for plan in (before, now)]
-    if set(cells[0]) != set(cells[1]):
-        return [*differs, f"cells {', '.join(cells[0])}, now {', '.join(cells[1])}"]
+    if set(before["cells"]) != set(now["cells"]):
+        return [*differs, f"cells {', '.join(before['cells'])}, now {', '.join(now['cells'])}"]
     return differs + [
         f"{cell} was another image" for cell, digest in now["contents"].items() if before["contents"][cell] != digest
     ]

@@ -136,9 +136,9 @@ def usual(grid_name: str, debian: str = DEBIAN) -> Grid:
     Raises LabError as `everything` does."""
     if grid_name == "article":
         return Grid(ARTICLE_BASES, PROFILES)
-    optimize = {name: each for name, each in everything().items() if not each.auditable}
-    names = tuple(name for name, each in optimize.items() if release(debian)["upx"] or not each.upx)
-    return Grid(("scratch", "debian"), names)
+    has_upx = bool(release(debian)["upx"])
+    names = (name for name, each in everything().items() if not each.auditable and (has_upx or not each.upx))
+    return Grid(("scratch", "debian"), tuple(names))
 
 
 def reference(name: str, debian: str = DEBIAN) -> str | None:

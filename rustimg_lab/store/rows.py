@@ -18,11 +18,11 @@ COLUMNS: dict[str, tuple[type, ...]] = {
     "run_id": (str,),
     "study": (str,),
     "cell": (str,),  # in a study the twin too, by a name of its own
-    "architecture": (str,),  # that the image is for, in the kernel's words; x86_64 in rows of older labs
+    "architecture": (str,),  # that the image is for, in the kernel's words
     "base": (str,),
     "profile": (str,),
     "allocator": (str,),
-    "setting": (str,),  # of the allocator, in a study of servers; "" in rows of older labs
+    "setting": (str,),  # of the allocator, in a study of servers
     "layout": (int,),  # the seed of the order of the functions; 0 for the linker's own order
     "image": (str,),  # the id of the image that was observed; "" where none was built
     "metric": (str,),
@@ -35,7 +35,8 @@ COLUMNS: dict[str, tuple[type, ...]] = {
     "reason": (str,),  # why not, where `ok` is false
     "detail": (str,),  # what the value is of, where the metric alone does not say: a layer's instruction
 }
-
+# Of those, what rows of older labs lack.
+_LATER = {"study": "", "setting": "", "layout": 0, "architecture": Architecture.X86_64.value}
 
 NOTE = "note: "  # begins a detail that tables show beside the cell
 NOT_STARTED = "not started: no emulator"  # in place of whether an image works that is for another architecture
@@ -74,10 +75,7 @@ def read_row(line: str) -> dict[str, Any]:
     row = parse_json(line)
     if not isinstance(row, dict):
         raise ValueError("not a JSON object")
-    row.setdefault("study", "")
-    row.setdefault("setting", "")
-    row.setdefault("layout", 0)
-    row.setdefault("architecture", Architecture.X86_64.value)
+    row = _LATER | row
     if row.get("metric") == "compressed_estimate_bytes":  # as a lab called it that had no registry to push to
         row |= {"metric": str(metrics.COMPRESSED_BYTES), "detail": ESTIMATE}
     for column, types in COLUMNS.items():
