@@ -142,13 +142,14 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
     """The cell that meets the wishes at the least weighted sum. Raises LabError when a wish is about what the run has
     not measured, and as `candidates` does."""
     table, draws, notes = candidates(run, workload)
+    used = closed_loop.busy(run, workload)
     if metrics.DAY in wishes.weights and not wishes.day:
         raise LabError(f"the weight '{metrics.DAY}' is of deploys a day, and none are named")
     for name in wishes.needed:
         if name not in (*metrics.CRITERIA, metrics.REQUESTS_PER_S):
             raise unknown("criterion", name, metrics.CRITERIA)
         if table[name].isna().all():
-            if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle(closed_loop.busy(run, workload))):
+            if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle(used)):
                 raise LabError(f"run '{run.name}': {idle}; leave that constraint out")
             kind = metrics.CRITERIA.get(name, metrics.REQUESTS_PER_S).study
             raise LabError(
@@ -160,11 +161,7 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
         table[metrics.DAY], of_day, note = _day(run, table, draws, wishes.day)
         draws = replace(draws, paired=draws.paired | {metrics.DAY: of_day})
         notes.append(note)
-    if (
-        wishes.min_throughput
-        and "cpu" in wishes.needed
-        and closed_loop.is_one_quantity(used := closed_loop.busy(run, workload))
-    ):
+    if wishes.min_throughput and "cpu" in wishes.needed and closed_loop.is_one_quantity(used):
         notes.append(closed_loop.in_words(used))
     names = (*metrics.CRITERIA, metrics.REQUESTS_PER_S, *([metrics.DAY] if wishes.day else []))
     values = {name: table[name].to_numpy(float)[None, :] for name in names}

@@ -46,10 +46,9 @@ def facts(run: RunData) -> pd.DataFrame:
     counted = found[found["metric"].isin(probes.FACTS) & found["ok"]]
     table = counted.pivot(index="cell", columns="metric", values="value").reindex(columns=list(probes.FACTS))
     outcomes = matrix(run)
+    counts = {"passed": outcomes.eq(probes.PASSED).sum(), "failed": outcomes.eq(probes.FAILED).sum()}
     table = table.reindex(outcomes.columns).apply(pd.to_numeric, errors="coerce")
-    return table.assign(passed=outcomes.eq(probes.PASSED).sum(), failed=outcomes.eq(probes.FAILED).sum()).rename_axis(
-        "cell"
-    )
+    return table.assign(**counts).rename_axis("cell")
 
 
 def costs(run: RunData) -> pd.DataFrame:
@@ -68,9 +67,8 @@ def costs(run: RunData) -> pd.DataFrame:
         left = outcomes.index[outcomes[cell].eq(probes.FAILED)]
         sizes = int(more[metrics.UNPACKED_BYTES]), more[metrics.COMPRESSED_BYTES]
         found.append((cell, without, *sizes, ", ".join(mended), ", ".join(left)))
-    return pd.DataFrame(
-        found, columns=["cell", "without", metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES, "mended", "left"]
-    )
+    columns = ["cell", "without", metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES, "mended", "left"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def is_probed(run: RunData) -> bool:

@@ -17,11 +17,8 @@ Short = tuple[str, list[list[str]], range]  # title, lines with the header first
 def of_load(run: str, **parameters: str | int) -> Short:
     """CPU time per request against the baseline; latency, and memory after the load, where they are."""
     data = runs.load(run)
-    found = {
-        metrics.CPU_US_PER_REQUEST.phrase: comparison.of_study(
-            data, comparison.find_study(data, "throughput", **parameters)
-        )
-    }
+    under_load = comparison.find_study(data, "throughput", **parameters)
+    found = {metrics.CPU_US_PER_REQUEST.phrase: comparison.of_study(data, under_load)}
     for study in comparison.find_studies(data, "latency", **parameters):
         percentile = data.environment.studies[study].metric.split("_")[1]
         found[f"latency, {percentile}"] = comparison.of_study(data, study)
@@ -86,11 +83,9 @@ def of_sizes(run: str) -> Short:
     works = ["yes" + (note and f" ({note})") for note in table["note"]]
     works = table["note"].where(table["runs"] == NOT_STARTED, works)
     shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], works)
-    return (
-        f"run {run}: sizes in MB (1e6 bytes)",
-        [list(shown), *shown.to_numpy().tolist()],
-        range(3, list(shown).index("base from")),
-    )
+    header = list(shown)
+    lines = [header, *shown.to_numpy().tolist()]
+    return f"run {run}: sizes in MB (1e6 bytes)", lines, range(3, header.index("base from"))
 
 
 def of_survival(run: str) -> Short:

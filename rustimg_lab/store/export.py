@@ -62,10 +62,8 @@ def _crate(data: RunData, folder: Path, license: str) -> "ROCrate":
     def entity(identifier: str, kind: str, **properties: object) -> ContextEntity:
         return crate.add(ContextEntity(crate, identifier, {"@type": kind, **properties}))
 
-    app, cells = (
-        environment.app.get("name", "an app"),
-        len(data.rows[["architecture", "base", "profile", "allocator"]].drop_duplicates()),
-    )
+    app = environment.app.get("name", "an app")
+    cells = len(data.rows[["architecture", "base", "profile", "allocator"]].drop_duplicates())
     crate.name = f"{data.name}: container images of {app}, measured by rustimg_lab"
     crate.description = (
         f"{len(data.rows):,} observations of {cells} combinations of architecture, base image, build profile and "

@@ -37,9 +37,7 @@ class Sizes(Result):
         LabError when no cell of that name works."""
         chosen = cell or cells.smallest(self.table)
         found = cells.composition(self._run, chosen) if chosen else pd.DataFrame()
-        return Result(
-            found, views.sizes.parts, lambda parts: plots.sizes.icicle(parts, chosen), nothing="No cell works."
-        )
+        return Result(found, views.sizes.parts, partial(plots.sizes.icicle, title=chosen), nothing="No cell works.")
 
     def sections(self, cell: str = "") -> Result:
         """Return the sections of a binary (default: of the smallest image)."""

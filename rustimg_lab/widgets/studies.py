@@ -44,12 +44,8 @@ class Study:
         title = f"{'left' if about.lower_is_better else 'right'} is {about.words[0]}"
         table = comparison.of_study(self.run, self.name, about, self._baseline)
         draw = partial(plots.studies.ratios, label=about.title, title=title)
-        return Result(
-            table,
-            views.studies.ratios,
-            draw,
-            partial(views.verdicts.ratios, label=about.noun if about.shown else about.title),
-        )
+        tell = partial(views.verdicts.ratios, label=about.noun if about.shown else about.title)
+        return Result(table, views.studies.ratios, draw, tell)
 
     def means(self, headings: dict[str, str]) -> Result:
         """Return the mean of each cell with its 95% interval: two columns under each heading, by metric. Bytes are in

@@ -57,9 +57,8 @@ def speed_up(found: pd.DataFrame) -> Styler:
         "pairs": found["pairs"],
         "verdict": found["verdict"],
     }
-    return style(
-        shown, dict.fromkeys(("requests/s, times", "CPU per request, times"), "{:.3f}"), found.attrs["warning"]
-    )
+    formats = dict.fromkeys(("requests/s, times", "CPU per request, times"), "{:.3f}")
+    return style(shown, formats, found.attrs["warning"])
 
 
 def latency(run: RunData, study: str) -> Styler:

@@ -193,12 +193,10 @@ def size_verdict(table: pd.DataFrame, data: RunData) -> str:
 def size_findings(table: pd.DataFrame) -> str:
     """What the article's grid shows, as a Markdown list with every number from `table` (`article_grid`)."""
     works = table[table["ok"]]
-    works = works.assign(base=bases_in_words(works))
+    works = works.assign(base=bases_in_words(works), share=works[metrics.BASE_BYTES] / works[metrics.UNPACKED_BYTES])
     size = works.pivot(index="base", columns="profile", values=metrics.UNPACKED_BYTES).reindex(works["base"].unique())
     theirs = works.pivot(index="base", columns="profile", values="article_bytes")
-    share = works.assign(share=works[metrics.BASE_BYTES] / works[metrics.UNPACKED_BYTES]).set_index(
-        ["base", "profile"]
-    )["share"]
+    share = works.set_index(["base", "profile"])["share"]
     said = []
     if {"baseline", "optimized"} <= set(size):
         both = size.dropna(subset=["baseline", "optimized"])
