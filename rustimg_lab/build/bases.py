@@ -141,7 +141,7 @@ def describe(name: str, origin: Origin) -> Provenance:
     if not _is_for(about.architecture, architecture):
         raise LabError(
             f"{name}: {origin.reference} is for {about.architecture}, not for {architecture.debian}; name one that is: "
-            f"--base {base}{f'-{architecture.debian}'}=SOURCE"
+            f"--base {base}-{architecture.debian}=SOURCE"
         )
     installed, release = package_db.read_packages(about.id)
     stand_in = about.labels.get(client.STAND_IN_LABEL, "")

@@ -95,11 +95,8 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
 
 def _locked(root: Path) -> frozenset[str]:
     lock = root / "Cargo.lock"
-    return (
-        frozenset(each["name"] for each in cargo_config.parsed(lock).get("package", []))
-        if lock.is_file()
-        else frozenset()
-    )
+    packages = cargo_config.parsed(lock).get("package", []) if lock.is_file() else []
+    return frozenset(each["name"] for each in packages)
 
 
 def _is_apart(path: Path, package: dict[str, Any], others: list[Path]) -> bool:

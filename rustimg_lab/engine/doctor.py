@@ -160,7 +160,7 @@ def _builder() -> Finding:
 def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
     """A tool that a Debian package brings. One that the lab gets by itself does not stop a run."""
     by_itself = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
-    said = found if found else "not yet: `./lab run` gets it by itself" if by_itself else "none"
+    said = found or ("not yet: `./lab run` gets it by itself" if by_itself else "none")
     return Finding(package, said, bool(found) or by_itself, _remedy(package), required=not optional)
 
 

@@ -302,9 +302,8 @@ def remove_images() -> tuple[int, list[str]]:
             kept.append(f"{(image.tags or [image.short_id])[0]}: {error.explanation}")
     for summary in client.connect().api.images():
         pulled = [tag for tag in summary.get("RepoTags") or [] if _is_ours(tag)]
-        if pulled and client.IMAGE_LABEL not in (
-            summary.get("Labels") or {}
-        ):  # the official one: other names of it stay
+        labels = summary.get("Labels") or {}
+        if pulled and client.IMAGE_LABEL not in labels:  # the official one: other names of it stay
             try:
                 for tag in pulled:
                     api.remove(tag, noprune=True)

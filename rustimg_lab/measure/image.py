@@ -76,9 +76,8 @@ def _pushed(image: str, registry: Registry | None) -> Observation:
     if registry is None:
         return Observation(metrics.PUSHED_BYTES, None, detail="not measured: docker-registry is missing")
     try:
-        return Observation(
-            metrics.PUSHED_BYTES, sum(registry.push(image).layer_bytes), detail=client.engine_info().version
-        )
+        pushed = sum(registry.push(image).layer_bytes)
+        return Observation(metrics.PUSHED_BYTES, pushed, detail=client.engine_info().version)
     except DiskFull:
         raise
     except LabError as error:

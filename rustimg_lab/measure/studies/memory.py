@@ -166,10 +166,9 @@ def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observat
             enough, told = middle, _rate(treatment, load, tools, middle, needed)
         except Lost:
             too_small = middle
+    detail = "" if too_small else "the engine takes no smaller limit"
     return [
-        Observation(
-            metrics.SMALLEST_LIMIT_BYTES, enough, detail="" if too_small else "the engine takes no smaller limit"
-        ),
+        Observation(metrics.SMALLEST_LIMIT_BYTES, enough, detail=detail),
         Observation(metrics.REQUESTS_PER_S_AT_LIMIT, told),
         Observation(metrics.REQUESTS_PER_S, free),
     ]
