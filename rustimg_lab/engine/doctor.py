@@ -161,10 +161,6 @@ def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
     """A tool that a Debian package brings. One that the lab gets by itself does not stop a run."""
     by_itself = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
     said = found or ("not yet: `./lab run` gets it by itself" if by_itself else "none")
-    return Finding(package, said, bool(found) or by_itself, _remedy(package), required=not optional)
-
-
-def _remedy(package: str) -> str:
-    """How to get a tool on this system; where no line is known, what it is called elsewhere."""
     line = system.install_line(package)
-    return f"install it: {line}" if line else tools.REMEDIES[package]
+    remedy = f"install it: {line}" if line else tools.REMEDIES[package]  # what it is called on other systems
+    return Finding(package, said, bool(found) or by_itself, remedy, required=not optional)

@@ -14,11 +14,6 @@ from rustimg_lab.model.profiles import PUBLISHED, Profile, everything, find
 WITH = "-with_"  # in a cell's name, before its additions
 
 
-def foreign_mark(architecture: Architecture) -> str:
-    """Return what the names of images for an architecture end with; of this machine's own nothing."""
-    return "" if architecture is NATIVE else f"-{architecture.debian}"
-
-
 def layout_name(name: str, layout: int) -> str:
     """Return the name of a layout of a cell or binary; of layout 0 the name itself."""
     return f"{name}-layout_{layout}" if layout else name
@@ -78,7 +73,7 @@ class Cell:
     def images(self) -> tuple[str, str]:
         """The names of its base image and of its builder, each with the mark of another architecture than this
         machine's."""
-        mark = foreign_mark(self.architecture)
+        mark = "" if self.architecture is NATIVE else f"-{self.architecture.debian}"
         return self.base.name + mark, BUILDER + mark
 
     @property
