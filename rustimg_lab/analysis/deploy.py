@@ -141,10 +141,8 @@ def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
     for cell, own in table.groupby("cell", sort=False):
         cold, warm = (own[own["has"] == has] for has in (studies.EMPTY, studies.BASE_THERE))
         whole, base = own[metrics.STORED_BYTES].mean(), warm[metrics.BASE_STORED_BYTES].mean() if len(warm) else 0.0
-        pulled_cold, pulled_warm = (
-            1000 * each[metrics.PULLED_BYTES].mean() for each in (cold, warm if len(warm) else cold)
-        )
-        line = {"cell": cell, "pulled_cold": pulled_cold, "pulled_warm": pulled_warm}
+        pulled = [1000 * each[metrics.PULLED_BYTES].mean() for each in (cold, warm if len(warm) else cold)]
+        line = {"cell": cell, "pulled_cold": pulled[0], "pulled_warm": pulled[1]}
         lines.append(line | {f"stored_{count}": base + count * (whole - base) for count in services})
     found = pd.DataFrame(lines)
     found.attrs = dict(table.attrs)

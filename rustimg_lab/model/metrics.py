@@ -184,10 +184,8 @@ RSS_AT_1000_BYTES = rss_at(1000)  # of those what cells are compared by
 
 # Of a start.
 _of_startup = partial(_seconds, study="startup")
-EXEC_TO_FIRST_BYTE_S = _of_startup(
-    "exec_to_first_byte_s", "exec to first byte", noun="time from exec to first byte", shown="{:.2f} ms", divisor=1e-3
-)
 _of_process = partial(_of_startup, shown="{:.2f} ms", divisor=1e-3)
+EXEC_TO_FIRST_BYTE_S = _of_process("exec_to_first_byte_s", "exec to first byte", noun="time from exec to first byte")
 EXEC_TO_EXIT_S = _of_process("exec_to_exit_s", "exec to exit")
 NOOP_EXEC_TO_EXIT_S = _of_process("noop_exec_to_exit_s")
 LONGEST_POLL_S = _of_startup("longest_poll_s")

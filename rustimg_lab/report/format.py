@@ -34,7 +34,7 @@ SENTINEL = "Report complete"  # what the last cell of a notebook prints: papermi
 
 def megabytes(size_bytes: float | None) -> str:
     """Bytes as MB of 1e6 bytes with three significant digits; "" for none."""
-    return "" if size_bytes is None or size_bytes != size_bytes else f"{size_bytes / 1e6:#.3g}".rstrip(".")
+    return "" if pd.isna(size_bytes) else f"{size_bytes / 1e6:#.3g}".rstrip(".")
 
 
 def mb(size_bytes: float) -> str:
