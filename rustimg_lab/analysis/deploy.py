@@ -106,9 +106,8 @@ def first_response(run: RunData, bandwidth_mbit: float) -> pd.DataFrame:
     every = []
     for name in comparison.find_studies(run, studies.DEPLOY, has=studies.EMPTY):
         bandwidth = run.environment.studies[name].parameters["bandwidth_mbit"]
-        seconds, sizes = (
-            comparison.samples(run, name, metric) for metric in (metrics.FIRST_RESPONSE_S, metrics.PULLED_BYTES)
-        )
+        seconds = comparison.samples(run, name, metrics.FIRST_RESPONSE_S)
+        sizes = comparison.samples(run, name, metrics.PULLED_BYTES)
         both = seconds.merge(sizes[["cell", "block", "value"]], on=["cell", "block"], suffixes=("", "_bytes"))
         every.append(both.assign(bandwidth_mbit=bandwidth))
     lines = []

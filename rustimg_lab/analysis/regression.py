@@ -231,9 +231,8 @@ def _with_noise(
     both = [cell for cell in tables[1].index if cell in tables[0].index]
     studied = [run.rows[run.rows["study"].ne("")].groupby("cell")["image"].agg(frozenset) for run in (before, after)]
     other = {cell for cell in both if len({of[cell] for of in studied if cell in of}) > 1}
-    equal = [
-        cell for cell in both if tables[0].loc[cell, "image"] == tables[1].loc[cell, "image"] and cell not in other
-    ]
+    was, now = (table["image"] for table in tables)
+    equal = [cell for cell in both if was[cell] == now[cell] and cell not in other]
     rest = [cell for cell in both if cell not in equal]
     for name in limits:
         for cell in equal:

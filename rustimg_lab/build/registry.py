@@ -38,9 +38,8 @@ def obtain(wanted: Wanted) -> Origin:
             own = wanted.own_name(digest)
             if not images.find_image(own):
                 wanted.say(f"{wanted.name}: pulling {origin.reference} from {host} ({digest[:19]})")
-                images.pull(
-                    _with_digest(where, digest), own, host, _progress(wanted), f"linux/{wanted.architecture.debian}"
-                )
+                platform = f"linux/{wanted.architecture.debian}"
+                images.pull(_with_digest(where, digest), own, host, _progress(wanted), platform)
     except RegistryError as error:
         if not (origin.manifest and error.missing):
             raise

@@ -110,11 +110,10 @@ def contents_digest(image: str) -> str:
 def import_rootfs(archive: Path, unpacked_bytes: int, name: str, tag: str, changes: list[str]) -> Image:
     """Makes an image of one layer from a root file system archive, with our label and `changes` (Dockerfile lines)."""
     changes = [*changes, f"LABEL {client.IMAGE_LABEL}={client.lab_id()}"]
+    repository, api = client.repository(name), client.connect().api
     with _room_for(archive.name, unpacked_bytes):
-        client.connect().api.import_image_from_file(
-            str(archive), repository=client.repository(name), tag=tag, changes=changes
-        )
-    return client.connect().images.get(f"{client.repository(name)}:{tag}")
+        api.import_image_from_file(str(archive), repository=repository, tag=tag, changes=changes)
+    return client.connect().images.get(f"{repository}:{tag}")
 
 
 def load_image(archive: Path, name: str) -> Image:

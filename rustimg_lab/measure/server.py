@@ -135,10 +135,10 @@ def first_answer(server: Container, client: Container, workload: Workload) -> tu
         except Lost as lost:
             raise (lost if is_running(server) else _ended(server)) from None
         if "answer_bytes" in told:
-            if reason := not_reached(told["sockets"], workload.port) or (
-                told["closes"] and workload.serve.keep_alive and CLOSES
-            ):
+            if reason := not_reached(told["sockets"], workload.port):
                 raise Lost(reason)
+            if told["closes"] and workload.serve.keep_alive:
+                raise Lost(CLOSES)
             return told["answer_bytes"], told["body_bytes"]
         if wrong := told.get("wrong") or told.get("failed"):
             with suppress(RequestException):
