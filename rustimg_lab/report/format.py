@@ -4,7 +4,6 @@ import re
 from collections.abc import Container
 from html import escape
 
-import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import comparison
@@ -43,6 +42,6 @@ def mb(size_bytes: float) -> str:
 
 def detectable_in_words(ratio: float) -> str:
     """The minimum detectable effect, a ratio above 1, as a reader sees it; "" for none."""
-    return (
-        "" if np.isnan(ratio) else f"over {comparison.HUGE_RATIO}" if ratio > comparison.HUGE_RATIO else f"{ratio:.2f}"
-    )
+    if pd.isna(ratio):
+        return ""
+    return f"over {comparison.HUGE_RATIO}" if ratio > comparison.HUGE_RATIO else f"{ratio:.2f}"

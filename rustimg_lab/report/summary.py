@@ -229,10 +229,9 @@ def _sure(found: recommendation.Choice, ties: list[str]) -> str:
     """How sure it is that no other cell is better, in a sentence, as `views.recommendation` says it too."""
     by = {*found.wishes.limits, *found.wishes.weights}
     if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
-        estimates = any("estimates" in note for note in found.notes)
-        return (
-            "Certain only as far as the sizes are, which are estimates." if estimates else "Certain: sizes are exact."
-        )
+        if any("estimates" in note for note in found.notes):
+            return "Certain only as far as the sizes are, which are estimates."
+        return "Certain: sizes are exact."
     if not found.sureness:
         return "How sure this is cannot be computed: a study has too few blocks, or is missing."
     said = [f"{found.name(cell)} in {found.sureness[cell]:.0%}" for cell in ties]

@@ -20,9 +20,8 @@ class Machines:
         found = machines.sessions(runs, study)
         nothing = "No cell is measured on two machines: `./lab report RUN,RUN` takes runs of one study on several."
         self.sessions = Result(found, views.machines.sessions)
-        self.ratios = Result(
-            machines.combine(found), views.machines.ratios, self._forests, views.machines.in_words, nothing
-        )
+        shown = views.machines.ratios, self._forests, views.machines.in_words
+        self.ratios = Result(machines.combine(found), *shown, nothing)
 
     def _forests(self, table: pd.DataFrame) -> Several:
         return Several(map(partial(plots.machines.forest, table), table["cell"].unique()))

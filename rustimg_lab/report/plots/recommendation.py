@@ -67,11 +67,8 @@ def break_even(found: recommendation.Choice, deploy_s: pd.DataFrame, bandwidth_m
     if not np.isnan(sure).any():
         pale = np.ma.masked_greater_equal(sure, _SURE)
         axes.pcolormesh(requests, deploys, pale, cmap=ListedColormap(["white"]), alpha=0.6, rasterized=True)
-        axes.scatter(
-            [], [], 80, marker="s", facecolor="white", edgecolor="grey", label=f"pale: in under {_SURE:.0%} of draws"
-        )
+        unsure = f"in under {_SURE:.0%} of draws"
+        axes.scatter([], [], 80, marker="s", facecolor="white", edgecolor="grey", label=f"pale: {unsure}")
         legend_below(axes)
-        axes.set_label(
-            f"{axes.get_label()} {(sure < _SURE).mean():.0%} of the map is decided in under {_SURE:.0%} of draws."
-        )
+        axes.set_label(f"{axes.get_label()} {(sure < _SURE).mean():.0%} of the map is decided {unsure}.")
     return axes.figure

@@ -76,9 +76,8 @@ def write_names(axes: Axes, names: list[str], points: np.ndarray) -> None:
     taken = np.array([(x - 5, y - 5, x + 5, y + 5) for x, y in at])
     for name, point, (x, y) in zip(names, points, at, strict=True):
         width, height = TextPath((0, 0), name, size=7).get_extents().width + 2, 8
-        a, b = map(
-            np.ravel, np.meshgrid(np.arange(-7 - width - FARTHEST, FARTHEST, 7), np.arange(-FARTHEST, FARTHEST, 3))
-        )
+        across, up = np.arange(-7 - width - FARTHEST, FARTHEST, 7), np.arange(-FARTHEST, FARTHEST, 3)
+        a, b = map(np.ravel, np.meshgrid(across, up))
         gap = np.hypot(np.maximum(0, np.maximum(a, -a - width)), np.maximum(0, np.maximum(b, -b - height)))
         boxes = np.stack([x + a, y + b, x + a + width, y + b + height], axis=1)
         covers = (boxes[:, None, :2] < taken[:, 2:]) & (taken[:, :2] < boxes[:, None, 2:])
