@@ -103,8 +103,8 @@ def perform(call: Call) -> Outcome:
 
     path = RUNS / call.run
     _wait_for_lock(call.run)
-    rows = path / "rows.jsonl"
-    if rows.exists() and rows.stat().st_size > call.known:  # a client that was killed may lack texts of before, too
+    sent = path / "rows.jsonl"
+    if sent.exists() and sent.stat().st_size > call.known:  # a client that was killed may lack texts of before, too
         begun = 0
     app = ["--app", str(APPS / call.run / call.at)] if call.app else []
     command = [sys.executable, "-m", "rustimg_lab", *call.arguments, *app, "--run", call.run]
