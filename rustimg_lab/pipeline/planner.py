@@ -134,14 +134,14 @@ def _rate(load: Load, run: Run) -> int:
         return before[metrics.REQUESTS_PER_S]
     data = runs.load(run.name)
     study = f"throughput-{load.name}"
-    if study not in data.environment.studies or not data.rows["study"].eq(study).any():
+    is_known = study in data.environment.studies
+    if not is_known or (found := comparison.samples(data, study, metrics.REQUESTS_PER_S)).empty:
         raise PlanError(
             "latency is measured at half of what the slowest cell answers in a closed loop, and run "
-            f"'{run.name}' has no throughput study of that load: call `./lab measure --study throughput` with the same "
-            "options first"
+            f"'{run.name}' has no throughput study of that load with a trial: call `./lab measure --study throughput` "
+            "with the same options first"
         )
-    found = comparison.summarize(comparison.samples(data, study, metrics.REQUESTS_PER_S))
-    return int(OF_CAPACITY * found["mean"].min())
+    return int(OF_CAPACITY * comparison.summarize(found)["mean"].min())
 
 
 def planner(kind: str, loads: list[Load], plan: Plan, app: App) -> Planner:

@@ -1,16 +1,20 @@
 """What a study refuses before anything is built, for how a server is asked."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host.machine import Core
+from rustimg_lab.measure import plan
 from rustimg_lab.measure.plan import Treatment
-from rustimg_lab.model import matrix, settings
+from rustimg_lab.model import matrix, metrics, settings
 from rustimg_lab.model.app import App, Image, Serve
 from rustimg_lab.model.studies import KINDS
 from rustimg_lab.pipeline import planner
+from rustimg_lab.store import runs
+from rustimg_lab.store.rows import Observation
 
 
 def test_a_setting_that_the_app_sets_itself_is_refused_and_others_are_cells_beside_those_without():
@@ -56,3 +60,22 @@ def test_a_study_that_cannot_ask_a_server_so_says_so_before_anything_is_built(se
                 LabError, match=r"^(no study asks by gRPC|a start ends with the first byte by plain HTTP)"
             ):
                 planner.programs(app, kind, Path())
+
+
+def test_without_a_trial_in_a_closed_loop_there_is_no_rate_for_latency(monkeypatch, tmp_path):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    load = SimpleNamespace(name="batch-1w-16c", workload=SimpleNamespace(name="batch"), workers=1, connections=16)
+    cell = matrix.cell("scratch", "optimized", "system")
+    parameters = {"warning": "", "workload": "batch", "workers": 1, "connections": 16}
+    study = plan.Study(
+        f"throughput-{load.name}", "throughput", parameters, (Treatment(cell, "sha256:1", cell.slug),), cell.slug,
+        metrics.REQUESTS_PER_S, blocks=1, seed=1,
+    )  # fmt: skip
+    with runs.open_run("lost", {}) as run:
+        with pytest.raises(LabError, match="has no throughput study of that load"):
+            planner._rate(load, run)
+        plan.going_on(study, run)
+        lost = [Observation(metrics.TRIAL, False, ok=False, reason="the server does not start")]
+        run.append(cell, "sha256:1", lost, study=study.name)
+        with pytest.raises(LabError, match="has no throughput study of that load with a trial"):
+            planner._rate(load, run)
