@@ -1,7 +1,7 @@
 """A crate as `init` reads it: its packages, as cargo describes them, and the texts of its sources."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,16 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
 # Comments, those behind code among them, and unit tests.
+_OF_TESTS = r"#\[cfg\((?:all\()?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?mod\s+"
 _COMMENT = re.compile(
     r"(?m)^\s*//.*$|(?<=[;{},])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/"
-    r"|^#\[cfg\(test\)\]\s*mod\s+\w+\s*\{(?:.*\}[ \t]*$|(?s:.*?)^\}|(?s:.*))"
+    rf"|^{_OF_TESTS}\w+\s*\{{(?:.*\}}[ \t]*$|(?s:.*?)^\}}|(?s:.*))"
 )
+_TEST_MODULE = re.compile(rf"(?m)^\s*{_OF_TESTS}(\w+)\s*;")
+# Where `main` is: behind a feature, while it is empty, or not there, without.
+_MAIN = r"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?(?:async\s+)?fn\s+main\b"
+_MAIN_BEHIND = re.compile(r'#\[cfg\(feature\s*=\s*"([\w-]+)"\)' + _MAIN)
+_MAIN_WITHOUT = re.compile(r'#\[cfg\(not\(feature\s*=\s*"([\w-]+)"\)\)' + _MAIN + r"\s*\(\)[^{;]*\{\s*[^\s}]")
 _CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
 # A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand.
 _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
@@ -26,7 +32,7 @@ _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", 
 class Crate:
     """What a proposal is made of: the package and its binary as cargo describes them, the crate's folder and that of
     its workspace, the packages that it is linked with by their paths, by path the texts of its sources, of which
-    `scripts` are those of build scripts, and the names of the crates in its lockfile."""
+    `scripts` are those of build scripts, and the crates of its lockfile that are used."""
 
     package: dict[str, Any]
     target: dict[str, Any]
@@ -37,9 +43,20 @@ class Crate:
     scripts: frozenset[Path] = frozenset()
     locked: frozenset[str] = frozenset()
 
-    def found(self, pattern: re.Pattern) -> list[str]:
-        """Return what a pattern finds in the sources, each once."""
-        return list(dict.fromkeys(each for text in self.texts.values() for each in pattern.findall(text)))
+    def found(self, pattern: re.Pattern, in_build: bool = False) -> list[str]:
+        """Return what a pattern finds in the program's sources, and `in_build` in build scripts too, each once."""
+        texts = self.texts.values() if in_build else self.program()
+        return list(dict.fromkeys(each for text in texts for each in pattern.findall(text)))
+
+    def other_mains(self) -> list[str]:
+        """Return the features without which another `main` is built, that does something too."""
+        text = self.texts.get(Path(self.target["src_path"]), "")
+        return sorted({*_MAIN_BEHIND.findall(text)}.intersection(_MAIN_WITHOUT.findall(text)))
+
+    def package_of(self, path: Path) -> dict[str, Any]:
+        """Return the package that a source is of."""
+        folders = {Path(each["manifest_path"]).parent: each for each in [*self.linked, self.package]}
+        return next((folders[each] for each in path.parents if each in folders), self.package)
 
     def script(self) -> list[str]:
         """Return the texts of the build scripts."""
@@ -61,6 +78,10 @@ class Crate:
             for each in package["dependencies"]
             if each.get("kind") == kind and _is_used(package, each, features)
         ]
+
+    def uses(self) -> set[str]:
+        """Return the names of the program's dependencies, as `dependencies` has them."""
+        return {each["name"] for each in self.dependencies()}
 
     def called_in_build(self) -> set[str]:
         """Return the programs that build scripts call by their names."""
@@ -89,14 +110,36 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
             texts[path] = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
             scripts |= {path} if is_script else set()
     first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
-    texts = dict(sorted(texts.items(), key=lambda each: each[0] != first))
-    return Crate(package, target, directory, root, linked, texts, frozenset(scripts), _locked(root))
+    of_tests = _of_tests(texts)
+    texts = {path: texts[path] for path in sorted(texts, key=lambda path: path != first) if path not in of_tests}
+    behind = {*_MAIN_BEHIND.findall(texts.get(first, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(first, "")))
+    target = target | {"required-features": sorted({*target.get("required-features", []), *behind})}
+    found = Crate(package, target, directory, root, linked, texts, frozenset(scripts))
+    return replace(found, locked=_locked(found))
 
 
-def _locked(root: Path) -> frozenset[str]:
-    lock = root / "Cargo.lock"
-    packages = cargo_config.parsed(lock).get("package", []) if lock.is_file() else []
-    return frozenset(each["name"] for each in packages)
+def _of_tests(texts: dict[Path, str]) -> set[Path]:
+    """The files of modules that are of the crate's own tests."""
+    found = set()
+    for path, text in texts.items():
+        for name in _TEST_MODULE.findall(text):
+            below = path.parent if path.stem in ("main", "lib", "mod") else path.with_suffix("")
+            found |= {each for each in texts if each == below / f"{name}.rs" or each.is_relative_to(below / name)}
+    return found
+
+
+def _locked(crate: Crate) -> frozenset[str]:
+    """The crates of the lockfile that the program or its build script depends on."""
+    path = crate.root / "Cargo.lock"
+    depended: dict[str, set[str]] = {}
+    for each in cargo_config.parsed(path).get("package", []) if path.is_file() else []:
+        depended.setdefault(each["name"], set()).update(name.split()[0] for name in each.get("dependencies", []))
+    waiting = {each["name"] for kind in (None, "build") for each in crate.dependencies(kind)} & depended.keys()
+    found: set[str] = set()
+    while waiting:
+        found.add(name := waiting.pop())
+        waiting |= (depended[name] & depended.keys()) - found
+    return frozenset(found)
 
 
 def _is_apart(path: Path, package: dict[str, Any], others: list[Path]) -> bool:

@@ -3,6 +3,7 @@ them."""
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from rustimg_lab.build import sources
@@ -10,64 +11,158 @@ from rustimg_lab.build.crate import Crate
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
 
-# What only the compiler reads; then a relative path that a call or a constant names, which no table of known names has,
-# and a bare word where something is opened, which is no name of a flag.
+IN_IMAGE = "/src/"  # where builds have the sources: what is named by the folder of the build is there in the image too
+# What only the compiler reads. Then a text that a call or a constant has, which no table of known names has; a bare
+# word where something is opened, which is no name of a flag; and what is joined to the folder of the build.
+INCLUDED = re.compile(r"\binclude\w*!\s*\(\s*concat!\s*\((?:[^()]|\([^()]*\))*\)")
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
-_PATH = re.compile(r'(?:[\w!>]\(|[=>\[,:]|\|\w*\|)\s*"(?:\./)?(\w[\w.-]*\.\w+(?=")|\w[\w.-]*(?=/))')
+_TEXT = r'(?:r#*)?"(?:\./)?'
+_NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:]|\|\w*\|)\s*{_TEXT}(\w[^"\\\s]*)"')
 _OPENED = re.compile(
-    r'(?:(?:dir|open|loader|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\(\s*(?:"[^"]*",\s*|\|\w*\|\s*)?'
-    r'|&(?:\'static )?str\s*=\s*)"(?:\./)?(\w[\w-]*)"'
+    r"(?:(?:dir|open|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\("
+    rf'\s*(?:"[^"]*",\s*|\|\w*\|\s*)?|default_value\s*=\s*|&(?:\'static )?str\s*=\s*){_TEXT}(\w[\w-]*)"'
 )
+_FOLDER = re.compile(r'"(\w[\w-]*)"\s*\.(?:into|to_string|to_owned)\(\)')
+_JOINED = re.compile(
+    r'format!\(\s*"\{\}/([\w./-]+)[^"]*",\s*env!\(\s*"CARGO_MANIFEST_DIR"\s*\)'
+    r'|env!\(\s*"CARGO_MANIFEST_DIR"\s*,?\s*\)\s*(?:\)\s*\.join\(|,)\s*"/?([\w./-]+)"'
+    r'|\brelative!\(\s*"/?([\w./-]+)"'  # Rocket's
+)
+_PART = re.compile(r"[\w.@+ -]+")
 _NOT_READ = re.compile(r"src|docs?|target|tests|benches|examples|Cargo.*|[A-Z_-]+(?:\.\w+)?")
-# A folder that is made, or that of a file that is.
-_CREATED = re.compile(
-    r'\bcreate_dir(?:_all)?\(\s*"(?:\./)?([\w/][\w./-]*)"|\bFile::create(?:_new)?\(\s*"(?:\./)?([\w/][\w./-]*)/[\w.-]+"'
+_ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
+# A folder that is made, and a file, by a text or a constant.
+_MADE = r'\(\s*(?:"(?:\./)?([\w/][\w./-]*)"|&?([A-Z_]{2,})\b)'
+_FOLDERS = re.compile(r"(?:\bcreate_dir(?:_all)?|\brolling::\w+|\bsled::open)" + _MADE)
+_FILES = re.compile(
+    r"(?:\bFile::create(?:_new)?|\bfs::write|\bUnixListener::bind|\bConnection::open"
+    r"|\bOpenOptions::new\(\)(?:\s*\.\w+\([^()]*\)){1,5}?\s*\.open)" + _MADE + r'|"sqlite:(?://)?([\w/][\w./-]*)()'
 )
-_NOT_OWN = re.compile(r"/(?:tmp|dev|proc|sys|run|etc)(?:/|$)")
+_CONSTANT = re.compile(r'\b(?:const|static)\s+([A-Z_]{2,})\s*:\s*&(?:\'static )?str\s*=\s*"(?:\./)?([\w/][\w./-]*)"')
+_NOT_OWN = re.compile(r"/(?:$|(?:tmp|dev|proc|sys|run|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")
+_SHOWN = 3  # of names that are not there
 
 
 def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
     """Return the files and folders that the sources name by a relative path, by their source: the crate's own, or the
-    workspace's, in whose folder cargo runs a program too; and a line on each that builds do not get. The build script
-    is left out."""
-    told = [_COMPILED.sub("", text) for text in crate.program()]
-    names = sorted({name for text in told for pattern in (_PATH, _OPENED) for name in pattern.findall(text)})
-    written = {each.strip("/").split("/")[0] for each in writable(crate)}
-    there, left_out = {}, []
-    for name in [name for name in names if not _NOT_READ.fullmatch(name) and name not in written]:
-        for path in _places(crate, name):
-            if reason := sources.why_missing(crate.root, path):
-                left_out.append(f"its sources name {name}: {reason}")
-            else:
-                there[path] = name
-    ignored = _ignored_by_git(crate.root, list(there))
+    workspace's, in whose folder cargo runs a program too; and a line on each that builds do not get, or that is not
+    there. Of a file in a folder that is the folder. The build script is left out."""
+    there, missing = {}, []
+    for name, place in _names(crate):
+        found = _places(crate, name)
+        if not found and "/" in name and _places(crate, name.split("/")[0]):
+            missing.append(name)
+        for path in found:
+            deep = path.is_file() and "/" in name
+            at = f"{place.rpartition('/')[0]}/{path.name}".lstrip("/") if not place.startswith("/") else place
+            there[path.parent if deep else path] = str(Path(at).parent) if deep else at
+    there = {path: at for path, at in there.items() if not any(each in there for each in path.parents)}
+    reasons = {path: sources.why_missing(crate.root, path) for path in there}
+    left_out = [f"its sources name {there[path]}: {reason}" for path, reason in reasons.items() if reason]
+    ignored = _ignored_by_git(crate.root, [path for path, reason in reasons.items() if not reason])
     left_out += [
         f"its sources name {there[path]}, which git ignores: `files` there takes it if each image is to have it"
         for path in ignored
     ]
-    kept = {os.path.relpath(path, crate.directory): name for path, name in there.items() if path not in ignored}
-    return {source: kept[source] for source in sorted(kept)}, list(dict.fromkeys(left_out))
+    left_out += [
+        f"its sources name {name}, which is not there: `build_commands` makes what is built before, `writable` a "
+        "folder that the program fills"
+        for name in [each for each in missing if not {*map(str, Path(each).parents)} & {*missing}][:_SHOWN]
+    ]
+    kept = {path: at for path, at in there.items() if not reasons[path] and path not in ignored}
+    left_out += [line for path in kept if path.is_dir() for line in _below(crate.root, path)]
+    return {each: kept[path] for path, each in sorted((p, os.path.relpath(p, crate.directory)) for p in kept)}, left_out
+
+
+def _names(crate: Crate) -> Iterator[tuple[str, str]]:
+    """The relative paths that the sources name, up to the first part that is none, and their places in the image: those
+    that the program reads below the folder of the build are there."""
+    used, at = crate.uses(), place_of(crate)
+    named = {name for crate_name, names in _BY_CRATE.items() if crate_name in used for name in names}
+    for text in crate.program():
+        told = INCLUDED.sub("", text)
+        for groups in _JOINED.findall(told):
+            name = next(filter(None, groups)).strip("/")
+            yield name, f"{IN_IMAGE}{at}{name}"
+        told = _COMPILED.sub("", _JOINED.sub("", told))
+        named |= {*_OPENED.findall(told)}
+        named |= {name for name in _FOLDER.findall(told) if any(each.is_dir() for each in _places(crate, name))}
+        for whole in _NAMED.findall(told):
+            parts = whole.split("/")
+            count = next((n for n, part in enumerate(parts) if not _PART.fullmatch(part)), len(parts))
+            if count and (len(parts) > 1 or re.search(r"\.\w+$", whole)):
+                named.add("/".join(parts[:count]))
+    made = [path for path, _ in _made(crate) if not path.startswith("/")]
+    for name in sorted(named):
+        is_made = any(f"{name}/".startswith(f"{each}/") for each in made)
+        if not is_made and not _NOT_READ.fullmatch(name.split("/")[0]):
+            yield name, name
+
+
+# What a crate reads by itself, as its documentation has it (rocket.rs/guide).
+_BY_CRATE = {"rocket": ("Rocket.toml",), "rocket_dyn_templates": ("templates",)}
+
+
+def place_of(crate: Crate) -> str:
+    """Return the package's folder below what builds get, with a slash at its end; "" for the root."""
+    at = os.path.relpath(Path(crate.package["manifest_path"]).parent, crate.root)
+    return "" if at == "." else f"{at}/"
 
 
 def _places(crate: Crate, name: str) -> list[Path]:
     """Where a file or folder of a name is, or a configuration file that is named without its ending; no other crate."""
     folders = dict.fromkeys([crate.root, crate.directory, Path(crate.package["manifest_path"]).parent])
-    for end in ("", ".toml", ".yaml", ".yml", ".json"):
+    for end in _ENDINGS:
         if found := [path for each in folders if (path := each / f"{name}{end}").exists()]:
-            return [path for path in found if not {*path.glob("Cargo.toml"), *path.glob("*/Cargo.toml")}]
+            outer = {parent for each in folders for parent in (each, *each.parents)}
+            return [path for path in found if not any(map(_is_crate, {path, *path.parents} - outer))]
     return []
+
+
+def _is_crate(folder: Path) -> bool:
+    return bool({*folder.glob("Cargo.toml"), *folder.glob("*/Cargo.toml")})
 
 
 def _ignored_by_git(root: Path, paths: list[Path]) -> list[Path]:
     """Which of these git ignores: files of whoever works on the crate, keys and databases among them."""
+    return [path for path in paths if str(path) in _git(root, ["check-ignore", *map(str, paths)])] if paths else []
+
+
+def _below(root: Path, folder: Path) -> list[str]:
+    """A line on what git ignores below a folder that is placed, and one on what builds do not get of it."""
+    asked = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--", str(folder)]
+    ignored, sent = _git(root, asked), {root / each for each in sources.walk(root)}
+    lost = [each for each in sorted(folder.rglob("*")) if each.is_file() and each not in sent]
+    name = os.path.relpath(folder, root)
+    told = [
+        f"`files` takes what git ignores in {name} too ({', '.join(ignored[:_SHOWN])}): name in .dockerignore what no "
+        "image is to have"
+    ]
+    reason = lost and sources.why_missing(root, lost[0])
+    count = f"{len(lost)} files" if len(lost) > 1 else "a file"
+    return (told if ignored else []) + ([f"the image lacks {count} of {name}: {reason}"] if reason else [])
+
+
+def _git(root: Path, arguments: list[str]) -> list[str]:
+    """What git says, by line; nothing where there is no git, or no repository."""
     try:
-        said = process.run(["git", "check-ignore", *map(str, paths)], cwd=root) if paths else ""
-    except LabError:  # none of them, or no git, or no repository
+        return process.run(["git", *arguments], cwd=root).splitlines()
+    except LabError:
         return []
-    return [path for path in paths if str(path) in said.splitlines()]
 
 
 def writable(crate: Crate) -> list[str]:
-    """The folders that the sources make, or make a file in, by places that they name."""
-    found = (name for text in crate.program() for groups in _CREATED.findall(text) for name in groups if name)
-    return [name for name in dict.fromkeys(found) if not _NOT_OWN.match(name)]
+    """The folders that the sources make, or make a file in, by places that they name; "." is the one that the program
+    starts in."""
+    folders = [path if is_folder else str(Path(path).parent) for path, is_folder in _made(crate)]
+    return [name for name in dict.fromkeys(folders) if not _NOT_OWN.match(name)]
+
+
+def _made(crate: Crate) -> Iterator[tuple[str, bool]]:
+    """The paths that the sources make, and whether each is of a folder."""
+    for text in crate.program():
+        constants = dict(_CONSTANT.findall(text))
+        for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):
+            for own, constant, *other in pattern.findall(text):
+                if path := own or constants.get(constant, "") or "".join(other):
+                    yield path.rstrip("/") or "/", is_folder

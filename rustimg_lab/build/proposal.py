@@ -9,7 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab.build import cargo_config, cargo_metadata, crate_files, lab_toml, sources
+from rustimg_lab.build import (
+    cargo_config,
+    cargo_metadata,
+    crate_allocators,
+    crate_files,
+    crate_server,
+    lab_toml,
+    sources,
+)
 from rustimg_lab.build import crate as crates
 from rustimg_lab.build.cargo_config import brings, without
 from rustimg_lab.build.crate import Crate
@@ -18,9 +26,6 @@ from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host.files import write_whole
 from rustimg_lab.model.architecture import TARGETS
 
-_ALLOCATOR = re.compile(r"[^;}]*#\[global_allocator\][^;]*;")  # with the attributes before it
-_ASKED = re.compile(r"feature|cfg\(test\)")  # a feature, or the crate's own tests
-_ASKED_MODULE = re.compile(r"#\[cfg\([^\]]*feature[^\]]*\]\s*(?:pub\S*\s+)?mod\s+(\w+)\s*;")
 # A variable that neither cargo nor the usual crates set.
 _VARIABLE_NAME = (
     r"(?!(?:CARGO|RUST|DEP|VERGEN|SOURCE_DATE_EPOCH|OUT_DIR|TARGET|HOST|PROFILE|OPT_LEVEL|NUM_JOBS|DEBUG|DOCS_RS|PATH|HOME|"
@@ -28,17 +33,9 @@ _VARIABLE_NAME = (
 )
 _BUILD_VARIABLE = re.compile(r'(?:\b(?:option_)?env!\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME)
 _READ_BY_SCRIPT = re.compile(r'\bvar(?:_os)?\(\s*"' + _VARIABLE_NAME)
-_BUILD_FOLDER = re.compile(
-    r'(?<!include_str!\(concat!\()(?<!include_bytes!\(concat!\()env!\(\s*"CARGO_MANIFEST_DIR"|\brelative!\('
-)
-_BUILD_FOLDER_NOTE = (
-    'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = { "assets" = '
-    '"/src/assets" }` there places what the program reads in it'
-)
-_SERVER = re.compile(
-    r"TcpListener|TcpSocket|\bHttpServer\b|axum::|\bserve\(|\bserve_connection\w*\(|hyper\w*::server\b"
-)
-_VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
+_BUILD_FOLDER = re.compile(r'env!\(\s*"CARGO_MANIFEST_DIR"|\brelative!\(')
+_UNSTABLE = re.compile(r"(?m)^#!\[feature\(([\w, ]+)\)")
+_QUERY = re.compile(r"\bquery(?:_as|_scalar)?!\(")
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _BESIDE = re.compile(r"\bcurrent_exe\((?s:.){1,300}?\.(?:parent|with_file_name|pop|set_file_name)\(")
 _HOME = re.compile(r'\bhome_dir\(|\b(?:dirs|dirs_next|directories|etcetera|xdg)::|\b(?:Project|Base)Dirs\b|"HOME"')
@@ -47,9 +44,7 @@ _LOCAL_TIME = re.compile(
     r"\bLocal::now\(|&Local\b|\bLocal\.|\bnow_local\(|\bcurrent_local_offset\(|\blocaltime_r\(|\bZoned::now\(|\bin_tz\("
     r"|\bTimeZone::(?:system|get)\("
 )
-_BINDS = re.compile("(?i)bind|listen")
 _ARGUMENTS = re.compile(r"\benv::args(?:_os)?\b")
-_SUBCOMMAND = re.compile(r"\bSubcommand\b|\.subcommands?\(")
 _LINKED = re.compile(r'\bprobe(?:_library)?\(\s*"([\w.+-]+)"|rustc-link-lib=(?:dylib=)?(\w+)')
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
 _SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
@@ -79,8 +74,18 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
         lab_toml.load(directory)
     except LabError as error:  # what the user has to do before a build
         notes.append(str(error))
+    notes += _in_member(directory, Path(package["manifest_path"]).parent)
     links = [each for each in sources.walk(root) if sources.leads_out(root, each)]
     return path, notes + [sources.why_missing(root, each) for each in links[:3]]
+
+
+def _in_member(directory: Path, folder: Path) -> list[str]:
+    """A line on what cargo reads below a folder only where it is called there, in which a package is."""
+    inner = [each for each in (folder, *folder.parents) if each != directory and each.is_relative_to(directory)]
+    names = (".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain")
+    found = [str((each / name).relative_to(directory)) for each in inner for name in names if (each / name).is_file()]
+    read = f"cargo reads {', '.join(found)} only where it is called there: `./lab init {folder}` does that"
+    return [read] if found else []
 
 
 def _chosen(
@@ -110,7 +115,7 @@ def _chosen(
 def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
     """Return the file's text, and what the user should know. An allocator that is on by default is so for its own cells
     only; `named` is the package where the file has to name it."""
-    features, found = crate.package["features"], _allocators(crate)
+    features, found = crate.package["features"], crate_allocators.by_feature(crate)
     defaults = features.get("default", [])
     is_moved = any(brings(features, each) & set(found.values()) for each in defaults)
     kept = without(features, defaults, set(found.values())) if is_moved else defaults
@@ -118,72 +123,115 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
     needed = {*crate.target.get("required-features", [])}.difference(*(brings(features, each) for each in kept))
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     manifest = cargo_config.parsed(crate.root / "Cargo.toml")
-    variables = _variables(crate, configuration)
-    uses = {each["name"] for each in crate.dependencies()}
-    is_server = crate.found(_SERVER) or uses & set(KNOWN["server_crates"]["names"])
-    serve = _serve(crate, uses) if is_server else {}
-    services, asks_git, has_git = _services(crate), _asks_git(crate), (crate.root / ".git").is_dir()
-    notes = {
-        f"it seems to use {', '.join(services)}: see [[services]] there": services,
-        f"its sources read {', '.join(variables)} when they are compiled: see `build_environment` there": variables,
-        _BUILD_FOLDER_NOTE: crate.found(_BUILD_FOLDER),
-        **_asked(crate, bool(is_server), serve, starts := _starts(crate, uses)),
-        f"its default features turn on {', '.join(lost)}, which no option can: the cells without those lack it": lost,
-        _no_repository(crate): asks_git and not has_git,
-        **_looks_for(crate, uses, bool(serve)),
-    }
     placed, left_out = crate_files.placed(crate)
-    text = TEMPLATES.get_template("lab.toml.j2").render(
-        package=named,
-        binary=crate.target["name"],
-        features=(kept if kept != defaults else []) + sorted(needed),
-        default_features=kept == defaults,
-        packages=_packages(crate, configuration),
-        git=asks_git and has_git,
-        outside=_outside(crate),
-        profiles=sorted(manifest.get("profile", {}).keys() - lab_toml.CARGOS_PROFILES),
-        variables=variables,
-        own_allocator=_has_allocator(crate),
-        allocators=found,
-        services=services,
-        files=placed,
-        writable=crate_files.writable(crate),
-        starts=starts or "--version",
-        serve=serve,
-    )
+    told = {
+        "package": named,
+        "binary": crate.target["name"],
+        "features": (kept if kept != defaults else []) + sorted(needed),
+        "default_features": kept == defaults,
+        "packages": _packages(crate, configuration),
+        "git": (asks_git := _asks_git(crate)) and (crate.root / ".git").is_dir(),
+        "outside": (outside := _outside(crate)),
+        "context": os.path.relpath(os.path.commonpath([crate.root, *outside]), crate.directory),
+        "is_offline": _has_queries(crate),
+        "profiles": sorted(manifest.get("profile", {}).keys() - lab_toml.CARGOS_PROFILES),
+        "variables": _variables(crate, configuration),
+        "own_allocator": crate_allocators.has_own(crate),
+        "allocators": found,
+        "services": _services(crate),
+        "files": placed,
+        "writable": crate_files.writable(crate),
+        "starts": _starts(crate) or "--version",
+        "serve": crate_server.serve(crate),
+    }
+    notes = _notes(crate, told) | {
+        **_only_there(crate, configuration),
+        f"its default features turn on {', '.join(lost)}, which no option can: the cells without those lack it": lost,
+        _no_repository(crate): asks_git and not told["git"],
+        **_looks_for(crate, bool(told["serve"])),
+    }
+    text = TEMPLATES.get_template("lab.toml.j2").render(told)
     return text, [note for note, holds in notes.items() if holds] + left_out
 
 
-def _outside(crate: Crate) -> list[str]:
-    """The dependencies by path that builds do not get."""
+def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
+    """What to know of what is proposed, and whether it holds."""
+    services, variables = ", ".join(told["services"]), ", ".join(told["variables"])
+    is_tool = not crate_server.is_server(crate)
+    return {
+        f"it seems to use {services}: see [[services]] there": services,
+        f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
+        _in_build_folder(crate): _reads_in_build_folder(crate, told["files"]),
+        **crate_server.notes(crate, told["serve"]),
+        "it reads arguments, and seems not to know --version: its check there takes a call that it knows": is_tool
+        and not _starts(crate)
+        and crate.found(_ARGUMENTS),
+    }
+
+
+def _outside(crate: Crate) -> dict[Path, str]:
+    """The dependencies by path that builds do not get: the name of each by its folder."""
     depended = cargo_config.path_dependencies([crate.root, crate.directory])
-    return [name for _, name, folder in depended if sources.why_missing(crate.root, folder)]
+    return {sources.real(folder): name for _, name, folder in depended if sources.why_missing(crate.root, folder)}
 
 
-def _starts(crate: Crate, uses: set[str]) -> str:
+def _has_queries(crate: Crate) -> bool:
+    """Whether the answers of sqlx's database to its macros are committed."""
+    folders = (crate.root, crate.directory)
+    return any((folder / name).exists() for folder in folders for name in (".sqlx", "sqlx-data.json"))
+
+
+def _in_build_folder(crate: Crate) -> str:
+    at = f"{crate_files.IN_IMAGE}{crate_files.place_of(crate)}"
+    return (
+        f'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = {{ "assets" = '
+        f'"{at}assets" }}` there places what the program reads in it'
+    )
+
+
+def _reads_in_build_folder(crate: Crate, placed: dict[str, str]) -> bool:
+    if any(place.startswith(crate_files.IN_IMAGE) for place in placed.values()):
+        return False
+    return any(_BUILD_FOLDER.search(crate_files.INCLUDED.sub("", text)) for text in crate.program())
+
+
+def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object]:
+    """What to know of a build that works on some machines only, and whether it holds."""
+    nightly = [*(["[unstable] of its cargo configuration"] if "unstable" in configuration else [])]
+    nightly += [f"#![feature({name})]" for name in crate.found(_UNSTABLE)]
+    above = next((each for folder in crate.root.parents for each in _toolchain_files(folder)), None)
+    within = [crate.directory, *crate.directory.parents]
+    own = [each for folder in within if folder.is_relative_to(crate.root) for each in _toolchain_files(folder)]
+    others = crate.other_mains()
+    asks_database = "sqlx" in crate.uses() and crate.found(_QUERY)
+    return {
+        f"it needs a nightly compiler ({', '.join(nightly)}): --base rust=IMAGE takes a builder that has one": nightly,
+        "its cargo configuration compiles for the machine that builds (target-cpu=native): its image may not start on "
+        "another": "target-cpu=native" in str(configuration),
+        f"rustup reads {above} here, which builds do not get: a copy in {crate.root} holds for them too": above
+        and not own,
+        f"its main is another one with the feature {', '.join(others)}: `features` there takes it": others,
+        "its sources ask a database when they are compiled (sqlx): commit the folder .sqlx that `cargo sqlx prepare` "
+        "writes": asks_database and not _has_queries(crate),
+    }
+
+
+def _toolchain_files(folder: Path) -> list[Path]:
+    return [path for name in ("rust-toolchain", "rust-toolchain.toml") if (path := folder / name).is_file()]
+
+
+def _starts(crate: Crate) -> str:
     """The argument with which a tool ends at once; "" where its sources tell none."""
     if crate.found(_SOURCES["version"]):
         return "--version"
-    return "--help" if uses & set(KNOWN["parser_crates"]["names"]) else ""
-
-
-def _asked(crate: Crate, is_server: bool, serve: dict[str, Any], starts: str) -> dict[str, object]:
-    """What to know of how a program is asked whether it works, and whether it holds."""
-    unknown_tool = crate.found(_ARGUMENTS) and not (is_server or starts)
-    of_subcommand = serve.get("arguments") and crate.found(_SUBCOMMAND)
-    return {
-        "it looks like a server: fill in [serve]; until then its check shows only a start": is_server and not serve,
-        "it has no crate tonic-health: that it answers is checked, and not its health": serve.get("http") == 2,
-        "its flags may be of a subcommand: that stands first in `arguments` of [serve]": of_subcommand,
-        "it reads arguments, and seems not to know --version: its check there takes a call that it knows": unknown_tool,
-    }
+    return "--help" if crate.uses() & set(KNOWN["parser_crates"]["names"]) else ""
 
 
 def _variables(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     """The variables that the sources read when they are compiled, and that nothing of the project sets."""
-    given = {*crate.found(_SET_BY_SCRIPT), *configuration.get("env", {})}
+    given = {*crate.found(_SET_BY_SCRIPT, True), *configuration.get("env", {})}
     of_script = [name for text in crate.script() for name in _READ_BY_SCRIPT.findall(text)]
-    return [each for each in dict.fromkeys([*crate.found(_BUILD_VARIABLE), *of_script]) if each not in given]
+    return [each for each in dict.fromkeys([*crate.found(_BUILD_VARIABLE, True), *of_script]) if each not in given]
 
 
 def _no_repository(crate: Crate) -> str:
@@ -193,78 +241,10 @@ def _no_repository(crate: Crate) -> str:
     return f"its build asks git for a revision, and {crate.root} has no folder .git{way or ''}"
 
 
-def _allocators(crate: Crate) -> dict[str, str]:
-    """The feature by which each allocator is turned on: the one that the allocator's place in the sources names, else
-    one that is named for it, its author's before an optional dependency's own, and one that turns on little."""
-    package = crate.package
-    named = {name for text in crate.found(_ALLOCATOR) for name in re.findall(r'feature\s*=\s*"([\w-]+)"', text)}
-    features, found = package["features"], {}
-    for allocating, allocator in KNOWN["allocator_crates"].items():
-        if name := _dependencies(package).get(allocating):
-            fitting = [each for each in features if each != "default" and f"dep:{name}" in brings(features, each)]
-            ranks = [
-                (each not in named, "alloc" not in each, each == name, len(brings(features, each)), each)
-                for each in fitting
-            ]
-            found |= {allocator: min(ranks)[-1]} if ranks else {}
-    return found
-
-
-def _has_allocator(crate: Crate) -> bool:
-    """Whether the sources set an allocator without asking a feature, also where they do for its module."""
-    asked = set(crate.found(_ASKED_MODULE))
-    texts = [text for path, text in crate.texts.items() if not asked & {path.stem, path.parent.name}]
-    return any(not _ASKED.search(each) for text in texts for each in _ALLOCATOR.findall(text))
-
-
-def _dependencies(package: dict[str, Any]) -> dict[str, str]:
-    """The package's dependencies: the name that its manifest has for each crate."""
-    return {
-        each["name"]: each.get("rename") or each["name"] for each in package["dependencies"] if not each.get("kind")
-    }
-
-
 def _services(crate: Crate) -> dict[str, dict[str, Any]]:
     """What the dependencies talk to, by its name, with what a container of it takes."""
     words = "\n".join(word for each in crate.dependencies() for word in (each["name"], *each.get("features", [])))
     return {name: each for name, each in KNOWN["services"].items() if re.search(each["crates"], words, re.MULTILINE)}
-
-
-def _serve(crate: Crate, uses: set[str]) -> dict[str, Any]:
-    """How a server gets its address, by variables or else by flags that its sources name, or which port it always has,
-    and what it is asked; empty when they name none."""
-    flags = crate.found(_SOURCES["flag"])
-    flags += [named or field.replace("_", "-") for named, field in crate.found(_SOURCES["field"])]
-    environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
-    environment = _told(crate.found(_VARIABLE)) or environment
-    arguments = {} if environment else _told(flags)
-    ports = {int(port) for groups in crate.found(_SOURCES["bound"]) for port in groups if port}
-    if not environment and not arguments and len(ports) != 1:
-        return {}
-    asked = {"path": paths[0]} if (paths := crate.found(_SOURCES["path"])) else {}
-    if "tonic" in uses:
-        asked = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
-    if crate.found(_SOURCES["closes"]):
-        asked["keep_alive"] = False
-    passed = [text for flag, value in arguments.items() for text in (f"--{flag}", value)]
-    fixed = [] if environment or arguments else sorted(ports)
-    return {"environment": environment, "arguments": passed, "ports": fixed, **asked}
-
-
-def _told(names: list[str]) -> dict[str, str]:
-    """What a server's variables or flags are set to: one for its port and those for its host, or one for both."""
-    port, address, host = (
-        [name for name in names if _SOURCES[part].search(name) and not _SOURCES["others"].search(name)]
-        for part in ("port", "address", "host")
-    )
-    if not port:
-        return {name: "{host}:{port}" for name in address[:1]}
-    chosen = min(port, key=lambda name: (name.upper() not in ("PORT", "HTTP_PORT"), len(name)))
-    fitting = sorted(
-        (name for name in host if name not in port),
-        key=lambda name: (not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
-    )
-    return {chosen: "{port}"} | {name: "{host}" for name in fitting[:1]}
 
 
 def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
@@ -281,11 +261,12 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     return sorted(packages.union(*(KNOWN["build_crates"][name] for name in needing)))
 
 
-def _looks_for(crate: Crate, uses: set[str], is_served: bool) -> dict[str, object]:
+def _looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
     """What to know of a program that looks for something in its image, and whether it holds."""
     calls, program = crate.called_in_use(), crate.target["name"]
-    asks_tls = bool(uses & set(KNOWN["tls_client_crates"]["names"]))
     may_ask = sorted(crate.locked & set(KNOWN["system_roots"]["names"]))
+    brings_roots = "webpki-roots" in crate.locked and not may_ask
+    asks_tls = bool(crate.uses() & set(KNOWN["tls_client_crates"]["names"])) and not brings_roots
     return {
         f"it asks over TLS: take `--with ca-certificates`{'' if is_served else ', and a check that fetches'}": asks_tls,
         f"it may ask over TLS, since its lockfile has {', '.join(may_ask)}: then take `--with ca-certificates`": may_ask
@@ -309,4 +290,4 @@ def _asks_git(crate: Crate) -> bool:
             return True
     if {each["name"] for each in of_build} & {"git2", "gix"}:
         return True
-    return "git" in crate.called_in_build() or bool(crate.found(_OF_GIT))
+    return "git" in crate.called_in_build() or bool(crate.found(_OF_GIT, True))

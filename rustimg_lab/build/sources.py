@@ -78,7 +78,8 @@ def why_missing(context: Path, path: Path) -> str:
     `.dockerignore`, or the link that leads out of the folder; "" where neither is so."""
     path = Path(os.path.normpath(context / path))
     if not path.is_relative_to(context):
-        return f"{path} is outside of {context}; {WIDER}"
+        wider = os.path.relpath(os.path.commonpath([context, path]), context)
+        return f"{path} is outside of {context}; {WIDER.replace('..', wider)}"
     name = path.relative_to(context)
     for part in [*reversed(name.parents), name]:
         if leads_out(context, part):
@@ -102,7 +103,7 @@ def hidden(context: Path, at: str, said: str) -> str:
     return ""
 
 
-WIDER = 'context = ".." in lab.toml sends the folder above to builds too'
+WIDER = 'context = ".." in lab.toml sends what is above to builds too'
 
 
 def leads_out(context: Path, path: Path) -> bool:

@@ -14,7 +14,7 @@ from rustimg_lab.build import lab_toml, proposal
 from rustimg_lab.errors import LabError
 
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
-SERVER = 'fn main() {{ let port = std::env::var("{}").unwrap(); std::net::TcpListener::bind(port).unwrap(); }}\n'
+SERVER = 'fn main() {{ let port = std::env::var("{}"); std::net::TcpListener::bind(port).unwrap(); "HTTP/1.1 200"; }}\n'
 
 
 def test_a_binary_that_two_packages_have_is_not_guessed(tmp_path):
@@ -406,7 +406,9 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
 )
 def test_what_locked_crates_call_or_link_in_a_build_is_in_the_packages(tmp_path, crates, packages):
     lock = "version = 4\n" + "".join(f'\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n' for name in ["a", *crates])
-    assert init(crate(tmp_path, {"Cargo.lock": lock}))[0]["packages"] == packages
+    needed = "[dependencies]\n" + "".join(f'{name} = "*"\n' for name in crates)
+    folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + needed, "Cargo.lock": lock})
+    assert init(folder)[0]["packages"] == packages
 
 
 def test_a_toolchain_file_makes_rustup_download_nothing(tmp_path):

@@ -16,6 +16,19 @@ LIBRARY = (
     MANIFEST.format("app")
     + '[dependencies]\naxum = "*"\nreqwest = "*"\nsqlx = { version = "*", features = ["postgres"] }\n'
 )
+ROOTS = (
+    LOCK.format("a")
+    + """
+[[package]]
+name = "other"
+version = "1.0.0"
+dependencies = ["rustls-native-certs"]
+
+[[package]]
+name = "rustls-native-certs"
+version = "0.8.0"
+"""
+)
 TELLS = """use std::env::{temp_dir, var};
 #[global_allocator]
 static A: Other = Other;
@@ -107,7 +120,7 @@ def test_what_git_ignores_is_a_note_and_what_the_sources_make_is_writable(tmp_pa
     folder = crate(tmp_path, ignored | {"src/main.rs": main})
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     told, notes = init(folder)
-    assert told["files"] == {"pages": "pages"} and told["writable"] == ["data/uploads", "logs", "/var/lib/app"]
+    assert told["files"] == {"pages": "pages"} and told["writable"] == ["data/uploads", "/var/lib/app", "logs"]
     assert notes[-1].startswith("its sources name certs, which git ignores")
     assert lab_toml.load(folder).image.writable
 
@@ -163,7 +176,7 @@ def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file
         "crates/x/src/lib.rs": "",
         "crates/x/schema.sql": "",
     }
-    assert init(crate(tmp_path, more | {"src/main.rs": main}))[0]["files"] == {"settings.toml": "settings"}
+    assert init(crate(tmp_path, more | {"src/main.rs": main}))[0]["files"] == {"settings.toml": "settings.toml"}
 
 
 @pytest.mark.parametrize(
@@ -173,7 +186,7 @@ def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file
         ('clap = "*"\n',
          {"src/main.rs": f"{LISTENS}#[derive(Subcommand)]\nenum C {{ Serve {{ #[arg(long)] port: u16 }} }}\n"},
          "its flags may be of a subcommand"),
-        ("", {"Cargo.lock": f'{LOCK.format("a")}\n[[package]]\nname = "rustls-native-certs"\nversion = "0.8.0"\n'},
+        ('other = "*"\n', {"Cargo.lock": ROOTS},
          "it may ask over TLS, since its lockfile has rustls-native-certs"),
         ("", {"src/main.rs": 'fn main() { now.in_tz("Europe/Berlin"); }\n'}, "--with tzdata"),
     ],

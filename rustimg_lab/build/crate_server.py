@@ -1,0 +1,90 @@
+"""A crate -> how its server gets its address, and which requests it answers, as its sources name them."""
+
+import re
+from typing import Any
+
+from rustimg_lab.build.crate import Crate
+from rustimg_lab.build.known import KNOWN
+
+_SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
+_SERVER = re.compile(
+    r"TcpListener|TcpSocket|\bHttpServer\b|axum::|\bserve\(|\bserve_connection\w*\(|hyper\w*::server\b"
+)
+_OTHER = re.compile(r"\bUdpSocket\b|\bUnixListener\b")
+_HTTP = re.compile(r"\bhyper\b|axum::|\bserve\(|(?i:\bhttps?\b|\bhttpserver\b)")
+_VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
+_BINDS = re.compile("(?i)bind|listen")
+_OWN = re.compile("(?i)^(?:port|host|addr|address)$|listen|bind|server|http|app|web|api")
+_SUBCOMMAND = re.compile(r"\bSubcommand\b|\.subcommands?\(")
+
+
+def is_server(crate: Crate) -> bool:
+    """Return whether the program listens, as its sources or its crates tell."""
+    return bool(crate.found(_SERVER) or crate.uses() & set(KNOWN["server_crates"]["names"]))
+
+
+def serve(crate: Crate) -> dict[str, Any]:
+    """Return how a server gets its address, by variables or else by flags that its sources name, or which port it
+    always has, and what it is asked; empty for no server, and when they name none."""
+    if not is_server(crate):
+        return {}
+    uses, flags = crate.uses(), crate.found(_SOURCES["flag"])
+    flags += [named or field.replace("_", "-") for named, field in crate.found(_SOURCES["field"])]
+    ports = {int(port) for groups in crate.found(_SOURCES["bound"]) for port in groups if port}
+    environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
+    environment = _told(crate, crate.found(_VARIABLE), ports) or environment
+    arguments = {} if environment else _told(crate, flags, ports)
+    if not environment and not arguments and len(ports) != 1:
+        return {}
+    asked = {"path": paths[0]} if (paths := crate.found(_SOURCES["path"])) else {}
+    if "tonic" in uses:
+        asked = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
+    if crate.found(_SOURCES["closes"]):
+        asked["keep_alive"] = False
+    passed = [text for flag, value in arguments.items() for text in (f"--{flag}", value)]
+    fixed = [] if environment or arguments else sorted(ports)
+    return {"environment": environment, "arguments": passed, "ports": fixed, **asked}
+
+
+def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
+    """Return what to know of how a program is asked that is addressed so (`serve`), and whether it holds."""
+    if not is_server(crate):
+        said = "it listens, and not by TCP, which [serve] does not ask: take a [check] that ends"
+        return {said: crate.found(_OTHER)}
+    speaks_http = crate.found(_HTTP) or crate.uses() & set(KNOWN["server_crates"]["names"])
+    is_told = "{host}" in f"{found.get('environment')}{found.get('arguments')}"
+    return {
+        "it looks like a server: fill in [serve]; until then its check shows only a start": not found,
+        "its sources name no HTTP: if it speaks something else, take a [check] in place of [serve]": found
+        and not speaks_http,
+        "its sources bind 127.0.0.1, which nothing outside its container reaches: let a variable or a flag name the "
+        "address": crate.found(_SOURCES["loopback"]) and not is_told,
+        "it has no crate tonic-health: that it answers is checked, and not its health": found.get("http") == 2,
+        "its flags may be of a subcommand: that stands first in `arguments` of [serve]": found.get("arguments")
+        and crate.found(_SUBCOMMAND),
+    }
+
+
+def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
+    """What a server's variables or flags are set to: one for its port and those for its host, or one for both. Beside
+    one port that the sources name, only those that are a server's by their names."""
+    of_grpc = crate.uses() & set(KNOWN["server_crates"]["names"]) == {"tonic"}
+    begin = f"{crate.target['name']}_".replace("-", "_")
+    own = [name for name in names if _OWN.search(name) or name.replace("-", "_").lower().startswith(begin)]
+    port, address, host = (
+        [
+            name
+            for name in (own if len(ports) == 1 else names)
+            if _SOURCES[part].search(name)
+            and not _SOURCES["others"].search(re.sub("(?i)grpc", "", name) if of_grpc else name)
+        ]
+        for part in ("port", "address", "host")
+    )
+    if not port:
+        return {name: "{host}:{port}" for name in address[:1]}
+    chosen = min(port, key=lambda name: (name.upper() not in ("PORT", "HTTP_PORT"), name not in own, len(name)))
+    fitting = sorted(
+        (name for name in host if name not in port),
+        key=lambda name: (not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
+    )
+    return {chosen: "{port}"} | {name: "{host}" for name in fitting[:1]}

@@ -1,0 +1,212 @@
+"""What `init` reads of crates as other people lay them out: files by whole paths, folders that are written to,
+allocators by conditions, servers of other protocols, and what only some machines have."""
+
+import shutil
+import subprocess
+
+import pytest
+from support.crates import LOCK, MANIFEST, crate, init
+
+pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
+SETS = "#[global_allocator]\nstatic A: T = T;\nfn main() {}\n"
+HEAP = MANIFEST.format("a") + "[features]\nheap = []\n"
+JEMALLOC = MANIFEST.format("a") + '[dependencies]\ntikv-jemallocator = { version = "*", optional = true }\n'
+
+
+def program(body: str) -> dict[str, str]:
+    return {"src/main.rs": f"fn main() {{ {body}; }}\n"}
+
+
+@pytest.mark.parametrize(
+    ("body", "there", "files"),
+    [
+        ('ServeDir::new("web/dist")', ["web/dist/a.js", "web/src/a.ts"], {"web/dist": "web/dist"}),
+        ('Tera::new("mail/**/*.html")', ["mail/a/b.html"], {"mail": "mail"}),
+        ('read("posts/2024/a.md"); read("posts/2024/b.md")', ["posts/2024/a.md"], {"posts/2024": "posts/2024"}),
+        ('ServeDir::new("static"); create_dir_all("static/up")', ["static/a.css"], {"static": "static"}),
+        ('read("conf/a.toml"); create_dir_all("/conf/cache")', ["conf/a.toml"], {"conf": "conf"}),
+        ('File::with_name("Extra")', ["Extra.ron"], {"Extra.ron": "Extra.ron"}),
+        ('path.push("words")', ["words/a"], {"words": "words"}),
+        ('let d: String = "public".into()', ["public/a"], {"public": "public"}),
+        ('fs::write("report.html", r); read("input.txt")', ["report.html", "input.txt"], {"input.txt": "input.txt"}),
+        ('concat!(env!("CARGO_MANIFEST_DIR"), "/public")', ["public/a"], {"public": "/src/public"}),
+        ('format!("{}/tpl/a.html", env!("CARGO_MANIFEST_DIR"))', ["tpl/a.html"], {"tpl": "/src/tpl"}),
+        ('Path::new(env!("CARGO_MANIFEST_DIR")).join("assets")', ["assets/a"], {"assets": "/src/assets"}),
+        ('include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/a"))', ["sql/a"], None),
+        ('embed_migrations!("sql/up")', ["sql/up/a"], None),
+    ],
+)  # fmt: skip
+def test_what_the_sources_name_is_placed_where_they_look_for_it(tmp_path, body, there, files):
+    told, notes = init(crate(tmp_path, program(body) | dict.fromkeys(there, "")))
+    assert told.get("files") == files
+    assert not any("CARGO_MANIFEST_DIR" in note for note in notes)
+
+
+def test_what_rocket_reads_by_itself_is_placed(tmp_path):
+    needed = MANIFEST.format("a") + '[dependencies]\nrocket = "*"\nrocket_dyn_templates = "*"\n'
+    told, _ = init(crate(tmp_path, {"Cargo.toml": needed, "Rocket.toml": "", "templates/a.tera": ""}))
+    assert told["files"] == {"Rocket.toml": "Rocket.toml", "templates": "templates"}
+
+
+@pytest.mark.parametrize(
+    ("more", "noted"),
+    [
+        ({".gitignore": ".env\n", "web/.env": "KEY=1", "web/a.html": ""},
+         "`files` takes what git ignores in web too (web/.env)"),
+        ({".gitignore": "/web/dist\n", "web/dist/a.js": ""}, "its sources name web/dist, which git ignores"),
+        ({"web/src/a.ts": ""}, "its sources name web/dist, which is not there: `build_commands`"),
+        ({".dockerignore": "**/*.md\n", "web/a.html": "", "web/a.md": ""},
+         "the image lacks a file of web: .dockerignore leaves web/a.md out, by its line '**/*.md'"),
+    ],
+)  # fmt: skip
+def test_what_of_a_placed_folder_an_image_has_unasked_or_lacks_is_told(tmp_path, more, noted):
+    body = 'ServeDir::new("web/dist")' if "dist" in noted else 'ServeDir::new("web")'
+    folder = crate(tmp_path, program(body) | more)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    _, notes = init(folder)
+    assert [note.startswith(noted) for note in notes] == [True]
+
+
+@pytest.mark.parametrize(
+    ("body", "writable"),
+    [
+        ('connect("sqlite://data/a.db?mode=rwc")', ["data"]),
+        ('Connection::open("app.db")', ["."]),
+        ('const DB: &str = "store/db"; sled::open(DB)', ["store/db"]),
+        ('rolling::daily("logs", "a.log")', ["logs"]),
+        ('OpenOptions::new().create(true).append(true).open("log/audit.log")', ["log"]),
+        ('OpenOptions::new().read(true).open("x")', ["."]),
+        ('UnixListener::bind("run/app.sock")', ["run"]),
+        ('fs::write("/var/lib/a/state", b)', ["/var/lib/a"]),
+        ('fs::write("/var/run/a.pid", b); fs::write("/a", b); create_dir_all("/tmp/x")', None),
+    ],
+)
+def test_the_folders_that_a_program_writes_to_are_writable(tmp_path, body, writable):
+    told, _ = init(crate(tmp_path, program(body)))
+    assert told.get("writable") == writable
+    assert ("workdir" in told) == (writable == ["."])
+
+
+@pytest.mark.parametrize(
+    ("manifest", "main", "own"),
+    [
+        (HEAP, f'#[cfg(not(feature = "heap"))]\n{SETS}', True),
+        (HEAP.replace("heap = []", 'default = ["heap"]\nheap = []'), f'#[cfg(not(feature = "heap"))]\n{SETS}', False),
+        (HEAP, SETS.replace("#[global", '#[cfg_attr(not(feature = "heap"), global').replace("]\n", ")]\n", 1), True),
+        (JEMALLOC, 'cfg_if! { if #[cfg(feature = "jemalloc")] {\n' + SETS.replace("fn main", "}}\nfn main"), False),
+        (JEMALLOC, '#[cfg(feature = "jemalloc")]\nmod alloc {\nuse x::T;\n'
+         + SETS.replace("fn main", "}\nfn main"), False),
+        (HEAP, "mod alloc {\nuse x::T;\n" + SETS.replace("fn main", "}\nfn main"), True),
+        (HEAP, '#[cfg(target_env = "musl")]\n' + SETS, True),
+    ],
+)  # fmt: skip
+def test_an_allocator_is_the_crates_own_where_no_feature_turns_it_on(tmp_path, manifest, main, own):
+    assert init(crate(tmp_path, {"Cargo.toml": manifest, "src/main.rs": main}))[0].get("own_allocator", False) == own
+
+
+def test_a_librarys_allocator_that_its_default_turns_on_is_the_programs_own(tmp_path):
+    manifest = MANIFEST.format("a") + '[dependencies]\nb = { path = "b" }\n[workspace]\nmembers = ["b"]\n'
+    library = MANIFEST.format("b") + '[features]\ndefault = ["fast"]\nfast = []\n'
+    text = '#[cfg(feature = "fast")]\n' + SETS.replace("fn main() {}\n", "")
+    folder = crate(tmp_path, {"Cargo.toml": manifest, "b/Cargo.toml": library, "b/src/lib.rs": text})
+    assert init(folder)[0]["own_allocator"]
+
+
+@pytest.mark.parametrize(
+    ("without", "features", "noted"),
+    [
+        ("", ["ssr"], False),
+        ('#[cfg(not(feature = "ssr"))]\npub fn main() {}\n', ["ssr"], False),
+        ('#[cfg(not(feature = "ssr"))]\nfn main() { println!("{}", 1); }\n', [], True),
+    ],
+)
+def test_a_main_behind_a_feature_takes_that_feature(tmp_path, without, features, noted):
+    main = f'#[cfg(feature = "ssr")]\n#[tokio::main]\nasync fn main() {{ run(); }}\n{without}'
+    told, notes = init(
+        crate(tmp_path, {"Cargo.toml": f"{MANIFEST.format('a')}[features]\nssr = []\n", "src/main.rs": main})
+    )
+    assert told["features"] == features and ("its main is another one with the feature ssr" in str(notes)) == noted
+
+
+@pytest.mark.parametrize(
+    ("sources", "environment", "ports"),
+    [
+        ('var("STATSD_PORT"); var("STATSD_HOST"); TcpListener::bind("0.0.0.0:3000")', {}, [3000]),
+        ('var("CACHE_PORT"); TcpListener::bind("0.0.0.0:3000")', {}, [3000]),
+        ('var("LISTEN_PORT"); TcpListener::bind("0.0.0.0:3000")', {"LISTEN_PORT": "{port}"}, None),
+        ('var("HEALTH_PORT"); var("SERVER_PORT")', {"SERVER_PORT": "{port}"}, None),
+    ],
+)
+def test_a_variable_of_something_else_is_not_the_servers(tmp_path, sources, environment, ports):
+    told, _ = init(crate(tmp_path, program(f'TcpListener::bind(a); "HTTP/1.1"; {sources}')))
+    assert told["serve"]["environment"] == environment and told.get("ports") == ports
+
+
+@pytest.mark.parametrize(
+    ("more", "noted"),
+    [
+        (program('TcpListener::bind("0.0.0.0:6379")'), "its sources name no HTTP"),
+        (program("UdpSocket::bind(a)"), "it listens, and not by TCP"),
+        (program('serve(r).run(([127, 0, 0, 1], 3030))'), "its sources bind 127.0.0.1"),
+        (program('serve(TcpListener::bind(format!("127.0.0.1:{p}")), var("PORT"))'), "its sources bind 127.0.0.1"),
+        ({".cargo/config.toml": "[unstable]\nbuild-std = ['std']\n"}, "it needs a nightly compiler ([unstable]"),
+        ({"src/main.rs": "#![feature(let_chains)]\nfn main() {}\n"},
+         "it needs a nightly compiler (#![feature(let_chains)]"),
+        ({".cargo/config.toml": "[build]\nrustflags = ['-Ctarget-cpu=native']\n"},
+         "its cargo configuration compiles for the"),
+        ({"../rust-toolchain.toml": "[toolchain]\nchannel = '1.81'\n"}, "rustup reads "),
+    ],
+)  # fmt: skip
+def test_what_some_machines_or_checks_lack_is_told(tmp_path, more, noted):
+    _, notes = init(crate(tmp_path / "a", more))
+    assert [note.startswith(noted) for note in notes] == [True], notes
+
+
+def test_an_address_by_a_flag_with_a_default_in_brackets_is_the_flags(tmp_path):
+    field = "#[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], 8080)))]\nlisten: SocketAddr"
+    main = f"#[derive(Parser)]\nstruct A {{ {field} }}\nfn main() {{ axum::serve(TcpListener::bind(a.listen)); }}\n"
+    told, notes = init(crate(tmp_path, {"src/main.rs": main}))
+    assert told["serve"]["arguments"] == ["--listen", "{host}:{port}"] and not notes
+
+
+def test_what_a_build_script_or_a_test_does_is_not_the_programs(tmp_path):
+    script = 'fn main() { env!("CARGO_MANIFEST_DIR"); temp_dir(); Local::now(); dirs::home_dir(); "--version"; }\n'
+    tests = 'fn f() { temp_dir(); create_dir_all("out"); read("samples/a"); }\n'
+    main = (
+        "fn main() {}\n#[cfg(test)]\nmod checks;\n#[cfg(all(test, unix))]\n#[allow(unused)]\nmod more {\n"
+        + tests
+        + "}\n"
+    )
+    folder = crate(tmp_path, {"build.rs": script, "src/main.rs": main, "src/checks.rs": tests, "samples/a": ""})
+    told, notes = init(folder)
+    assert not notes and not {"files", "writable"} & told.keys()
+
+
+def test_committed_answers_of_a_database_are_used(tmp_path):
+    needed = MANIFEST.format("a") + '[dependencies]\nsqlx = { version = "*", features = ["postgres"] }\n'
+    told, _ = init(crate(tmp_path / "with", {"Cargo.toml": needed, ".sqlx/query-1.json": "{}"} | program("query!(a)")))
+    assert told["build_environment"] == {"SQLX_OFFLINE": "true"}
+    told, notes = init(crate(tmp_path / "without", {"Cargo.toml": needed} | program("query_as!(T, a)")))
+    assert "build_environment" not in told and any("`cargo sqlx prepare`" in note for note in notes)
+
+
+def test_crates_of_the_lockfile_that_nothing_of_the_program_uses_count_for_nothing(tmp_path):
+    lock = LOCK.format("a") + "".join(
+        f'\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n' for name in ("openssl-sys", "native-tls")
+    )
+    needed = MANIFEST.format("a") + '[dev-dependencies]\nnative-tls = "*"\n'
+    told, notes = init(crate(tmp_path, {"Cargo.toml": needed, "Cargo.lock": lock}))
+    assert told["packages"] == [] and not notes
+
+
+def test_a_member_that_cargo_treats_otherwise_in_its_own_folder_is_told(tmp_path):
+    member = {
+        "svc/Cargo.toml": MANIFEST.format("svc"),
+        "svc/src/main.rs": "fn main() {}\n",
+        "svc/rust-toolchain.toml": "",
+    }
+    folder = crate(tmp_path, member | {"Cargo.toml": '[workspace]\nmembers = ["svc"]\n'})
+    (folder / "src/main.rs").unlink()
+    assert f"cargo reads svc/rust-toolchain.toml only where it is called there: `./lab init {folder}/svc`" in str(
+        init(folder)[1]
+    )
