@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
+KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
 FAILED = "lab: failed: "  # begins the line of a cell or a trial that failed, by which the client of a worker knows it
 
 
@@ -16,7 +17,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
     known = list(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return LabError(f"unknown {kind} '{name}': {hint}known are {', '.join(known)}")
+    return LabError(
+        f"unknown {kind} '{name}': {hint}" + (f"known are {', '.join(known)}" if known else "there is none")
+    )
 
 
 def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], where: str) -> None:
@@ -26,7 +29,14 @@ def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], wher
         if key not in known:
             raise unknown(f"{where}key", key, known)
         if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
-            raise LabError(f"{where}'{key}' has the wrong type")
+            raise LabError(
+                f"{where}'{key}' is {kind_of(value)}, {' or '.join(KINDS[each] for each in known[key])} is needed"
+            )
+
+
+def kind_of(value: Any) -> str:
+    """Return what a value of TOML is, in words."""
+    return KINDS.get(type(value), "a date or a time")
 
 
 def or_why_not(make: Callable[..., str], *arguments: str) -> str:

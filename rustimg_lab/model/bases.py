@@ -22,7 +22,7 @@ _FORMS = {
     "name in lower-case letters and digits": "[a-z][a-z0-9]*",
     "libc (musl or gnu)": "musl|gnu",
     "variant (extract or minbase)": "extract|minbase",
-    "label": r"[^\n\"\\$]+",
+    "label": rf"[^{toml.CONTROL}\"\\$]+",
     "name of an image, a package or a file": r"([\w.:/@+-]|{(debian|number|rust|t64|upx)})+",
 }
 
@@ -49,7 +49,7 @@ class Base:
     name: str
     label: str
     libc: str
-    image: str = ""
+    image: str
     packages: Recipe | None = None
 
     @property
@@ -71,12 +71,7 @@ def everything() -> dict[str, Base]:
 @cache
 def with_builder() -> dict[str, Base]:
     """Return all bases and the Rust builder, as `everything` does."""
-    known = {}
-    for name, table in toml.read(BASES).items():
-        try:
-            known[name] = _base(name, table)
-        except LabError as error:
-            raise LabError(f"{BASES.name}, base '{name}': {error}") from None
+    known = toml.entries(BASES, "base", lambda name, table, _: _base(name, table))
     if BUILDER not in known:
         raise LabError(f"{BASES.name} has no '{BUILDER}', the Rust builder")
     return known

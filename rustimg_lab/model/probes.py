@@ -24,4 +24,4 @@ class Probe:
     addition: str = ""
 
 
-PROBES = {name: toml.make(Probe, table) for name, table in toml.read(PROBES_FILE).items()}
+PROBES = toml.entries(PROBES_FILE, "probe", lambda _, table, __: toml.make(Probe, table))

@@ -10,6 +10,10 @@ from rustimg_lab.model import toml
 from rustimg_lab.paths import PROFILES
 
 _SWITCHES = ("strip", "upx", "glibc", "auditable")
+_SETTINGS = (
+    "opt-level", "lto", "codegen-units", "panic", "strip", "debug", "split-debuginfo", "debug-assertions",
+    "overflow-checks", "incremental", "rpath", "trim-paths",
+)  # fmt: skip
 _WORD = re.compile(r"[\w.,:/=+@%-]+", re.ASCII)
 _LINK_ARGUMENT = "-Clink-arg="
 
@@ -69,7 +73,7 @@ def find(name: str) -> Profile:
     parts = name.split("+")
     for part in parts:
         if part not in known:
-            raise unknown("profile", part, known)
+            raise LabError(f"{unknown('profile', part, known)}; others can be added to {PROFILES.name}")
     if len(parts) == 1:
         return known[name]
     if PUBLISHED.name in parts:
@@ -81,13 +85,7 @@ def find(name: str) -> Profile:
 @cache
 def everything() -> dict[str, Profile]:
     """All profiles of the file, in its order. Raises LabError, with the profile, where the file cannot be used."""
-    known: dict[str, Profile] = {}
-    for name, entry in toml.read(PROFILES).items():
-        try:
-            known[name] = _profile(name, entry, known)
-        except LabError as error:
-            raise LabError(f"{PROFILES.name}, profile '{name}': {error}") from None
-    return known
+    return toml.entries(PROFILES, "profile", _profile)
 
 
 def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
@@ -95,12 +93,14 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
         raise LabError(f"a name has letters, digits and dashes, and is not {PUBLISHED.name}, which the lab has itself")
     own = toml.make(Profile, entry, name=name)
     own = replace(own, settings=tuple((key, _as_cargo_says(value)) for key, value in own.settings))
+    if wrong := [key for key, _ in own.settings if key not in _SETTINGS]:
+        raise unknown("setting", wrong[0], _SETTINGS)
     # These become lines and words of a Dockerfile.
     words = [*own.rustflags, *own.cargo, *own.of, *(word for setting in own.settings for word in setting)]
     if wrong := [word for word in words if not isinstance(word, str) or not _WORD.fullmatch(word)]:
         raise LabError(f"{str(wrong[0])[:40]!r} is no name, value or option that cargo takes")
-    if len(own.summary.splitlines()) > 1:
-        raise LabError("its summary has several lines")
+    if not toml.is_line(own.summary):
+        raise LabError(f"its summary, {own.summary!r}, is no text of one line")
     for part in own.of:
         if part not in known:
             raise unknown("profile before it", part, known)

@@ -1,13 +1,16 @@
 """TOML files of `data/`: read, and checked against the dataclasses that their tables become."""
 
+import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rustimg_lab.errors import LabError, check_keys
+from rustimg_lab.errors import LabError, check_keys, kind_of
 
 Entry = TypeVar("Entry")
+CONTROL = r"\0-\x08\n-\x1f\x7f\x85\u2028\u2029"  # what no line of a Dockerfile can hold, as a part of a pattern
 _FORMS = {tuple[str, ...]: list, tuple[tuple[str, str], ...]: dict}  # a field's type -> that of its value in TOML
 
 
@@ -19,13 +22,32 @@ def read(path: Path) -> dict[str, Any]:
         raise LabError(f"{path.name} cannot be read: {error}") from None
 
 
+def entries(path: Path, kind: str, made: Callable[[str, Any, dict[str, Entry]], Entry]) -> dict[str, Entry]:
+    """Make what a file has: `made` gets the name of each table, the table, and what was made before it. Raises
+    LabError, with the file and the name, where one cannot be made."""
+    known: dict[str, Entry] = {}
+    for name, table in read(path).items():
+        try:
+            known[name] = made(name, table, known)
+        except LabError as error:
+            raise LabError(f"{path.name}, {kind} '{name}': {error}") from None
+    return known
+
+
+def is_line(value: Any) -> bool:
+    """Return whether a value is a text of one line, as a Dockerfile can hold it."""
+    return isinstance(value, str) and not re.search(f"[{CONTROL}]", value)
+
+
 def make(kind: type[Entry], table: Any, where: str = "", **others: Any) -> Entry:
     """Make a frozen dataclass of a table, whose lists and tables become tuples, and of `others`. Raises LabError, with
     `where` before it, on a key that is missing or unknown, and on a value of a wrong type."""
     own = [field for field in fields(kind) if field.name not in others]
-    for field in own:
-        if field.default is MISSING and not (isinstance(table, dict) and isinstance(table.get(field.name), str)):
-            raise LabError(f"{where}has no {field.name}")
+    if not isinstance(table, dict):
+        raise LabError(f"{where}is {kind_of(table)}, a table is needed")
     check_keys(table, {field.name: (_FORMS.get(field.type, field.type),) for field in own}, where)
+    for field in own:
+        if field.default is MISSING and field.name not in table:
+            raise LabError(f"{where}has no {field.name}")
     tuples = {list: tuple, dict: lambda value: tuple(value.items())}
     return kind(**{key: tuples.get(type(value), lambda kept: kept)(value) for key, value in table.items()}, **others)

@@ -119,7 +119,7 @@ def test_a_member_has_its_own_files_and_those_of_its_workspace(tmp_path):
         ({"files": {"tree": "/"}}, "'files': '/pages/pages' would overwrite /pages/pages"),
         ({"files": {"page": "/etc/passwd"}}, "would overwrite /etc/passwd"),
         ({"files": {"page": 1}}, "'files': 1 is no text of one line"),
-        ({"files": ["page"]}, "'files' has the wrong type"),
+        ({"files": ["page"]}, "'files' is a list, a table is needed"),
         ({"workdir": "app"}, "'workdir': 'app' is not absolute: it has to begin with /"),
         ({"workdir": "/pages/pages"}, "'workdir': '/pages/pages' would overwrite"),
         ({"writable": ["/"]}, "'writable': '/' is not below the image's /"),
@@ -137,7 +137,7 @@ def test_a_member_has_its_own_files_and_those_of_its_workspace(tmp_path):
         ({"labels": {"io.rustimg-lab.id": "a"}}, "'labels': 'io.rustimg-lab.id' cannot be such a name"),
         ({"labels": {"": "a"}}, "'labels': '' cannot be such a name"),
         ({"healthcheck": ["a\u2028b"]}, r"'healthcheck': 'a\u2028b' is no text of one line"),
-        ({"healthcheck": "a"}, "'healthcheck' has the wrong type"),
+        ({"healthcheck": "a"}, "'healthcheck' is a text, a list is needed"),
     ],
     ids=str,
 )

@@ -115,7 +115,7 @@ def test_commands_run_before_cargo_and_each_must_succeed(tmp_path):
         ("secrets = { A = true }", "'A' is no variable with a text of one line"),
         ('from_environment = ["A"]\nsecrets = { A = "env" }', "the variable 'A' is there twice"),
         ('build_commands = ["a\\nb"]', "'build_commands': 'a\nb' cannot be a command of one line"),
-        ("ssh = 1", "'ssh' has the wrong type"),
+        ("ssh = 1", "'ssh' is a number, true or false is needed"),
     ],
 )
 def test_what_no_build_can_get_is_refused_with_the_name(tmp_path, told, said):

@@ -13,7 +13,8 @@ from rustimg_lab.model import bases, matrix
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.paths import BASES, ROOT
 
-BASE = '[mine]\nlabel = "mine"\nlibc = "gnu"\n'
+PLAIN = '[mine]\nlabel = "mine"\nlibc = "gnu"\n'
+BASE = PLAIN + 'image = "mine:1"\n'
 RECIPE = '[mine.packages]\nlabel = "mine"\nvariant = "extract"\n'
 
 
@@ -32,7 +33,7 @@ def file(tmp_path, monkeypatch):
 
 
 def test_a_users_own_base_is_known_and_has_a_cell(file):
-    file(BASE + 'image = "host:5000/mine:{number}-{debian}"\n')
+    file(PLAIN + 'image = "host:5000/mine:{number}-{debian}"\n')
     assert list(bases.everything())[-1] == "mine"
     assert matrix.reference("mine", "bookworm") == "host:5000/mine:12-bookworm"
     assert matrix.cell("mine", "baseline", matrix.ARTICLE).slug == "mine-baseline-system"
@@ -40,7 +41,7 @@ def test_a_users_own_base_is_known_and_has_a_cell(file):
 
 
 def test_a_base_without_a_recipe_is_not_made_of_packages(file):
-    file(BASE + 'image = "mine:1"\n')
+    file(BASE)
     with pytest.raises(LabError, match=r"mine: bases\.toml does not say of which Debian packages"):
         mmdebstrap.make("mine", "trixie", print, None)
 
@@ -51,20 +52,21 @@ def test_a_base_without_a_recipe_is_not_made_of_packages(file):
         ("[a", "bases.toml cannot be read"),
         ('[mine]\nlibc = "gnu"', "base 'mine': has no label"),
         ('[mine]\nlabel = "mine"', "base 'mine': has no libc"),
-        ('[mine]\nlabel = "mine"\nlibc = "glibc"', "base 'mine': 'glibc' is no libc (musl or gnu)"),
-        ('["My-own"]\nlabel = "mine"\nlibc = "gnu"', "base 'My-own': 'My-own' is no name in lower-case"),
-        (BASE + 'imag = "a"', "base 'mine': unknown key 'imag': did you mean 'image'"),
-        (BASE + "image = 1", "base 'mine': 'image' has the wrong type"),
-        (BASE + 'image = "a:{version}"', "base 'mine': 'a:{version}' is no name of an image"),
-        (BASE + 'image = "a b"', "base 'mine': 'a b' is no name of an image"),
-        (BASE.replace('"mine"', '"a\\nb"'), "base 'mine': 'a\\nb' is no label"),
-        (BASE + "packages = 1", "base 'mine': [packages] has no label"),
+        ('[mine]\nlabel = "mine"\nlibc = "glibc"\nimage = "a"', "base 'mine': 'glibc' is no libc (musl or gnu)"),
+        ('["My-own"]\nlabel = "mine"\nlibc = "gnu"\nimage = "a"', "base 'My-own': 'My-own' is no name in lower-case"),
+        (PLAIN, "base 'mine': has no image"),
+        (PLAIN + 'imag = "a"', "base 'mine': unknown key 'imag': did you mean 'image'"),
+        (PLAIN + "image = 1", "base 'mine': 'image' is a number, a text is needed"),
+        (PLAIN + 'image = "a:{version}"', "base 'mine': 'a:{version}' is no name of an image"),
+        (PLAIN + 'image = "a b"', "base 'mine': 'a b' is no name of an image"),
+        (BASE.replace('"mine"', '"a\\nb"', 1), "base 'mine': 'a\\nb' is no label"),
+        (BASE + "packages = 1", "base 'mine': [packages] is a number, a table is needed"),
         (BASE + '[mine.packages]\nlabel = "mine"', "base 'mine': [packages] has no variant"),
         (BASE + RECIPE.replace("extract", "all"), "base 'mine': 'all' is no variant (extract or minbase)"),
         (BASE + RECIPE + "names = [1]", "base 'mine': '1' is no name of an image"),
         (BASE + RECIPE + 'without = ["a;b"]', "base 'mine': 'a;b' is no name of an image"),
         (BASE + RECIPE + 'environment = { A = "b c" }', "base 'mine': 'b c' is no name of an image"),
-        (BASE + RECIPE + 'stand_in = "yes"', "base 'mine': [packages] 'stand_in' has the wrong type"),
+        (BASE + RECIPE + 'stand_in = "yes"', "base 'mine': [packages] 'stand_in' is a text, true or false is needed"),
     ],
 )
 def test_a_fault_is_told_with_the_base(file, text, said):
@@ -75,7 +77,8 @@ def test_a_fault_is_told_with_the_base(file, text, said):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(BASE, "bases.toml has no 'rust', the Rust builder"), ("mine = 1", "base 'mine': has no label")]
+    ("text", "said"),
+    [(BASE, "bases.toml has no 'rust', the Rust builder"), ("mine = 1", "base 'mine': is a number, a t")],
 )
 def test_a_file_that_is_not_of_bases_is_told(file, text, said):
     file(text, more=False)

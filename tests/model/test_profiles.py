@@ -98,9 +98,14 @@ def test_a_users_own_profile_is_known(file):
     [
         ("[a", "profiles.toml cannot be read"),
         ("[a]\nstrip = true", "profile 'a': has no summary"),
-        ("a = 1", "profile 'a': has no summary"),
+        ("a = 1", "profile 'a': is a number, a table is needed"),
         ('[a]\nsummary = "s"\nstrp = true', "profile 'a': unknown key 'strp': did you mean 'strip'"),
-        ('[a]\nsummary = "s"\nstrip = "yes"', "profile 'a': 'strip' has the wrong type"),
+        ('[a]\nsummary = "s"\nstrip = "yes"', "profile 'a': 'strip' is a text, true or false is needed"),
+        ("[a]\nsummary = 3", "profile 'a': 'summary' is a number, a text is needed"),
+        ('[a]\nsummary = "s"\nsettings = { lot = "fat" }', "profile 'a': unknown setting 'lot': did you mean 'lto'"),
+        ('[a]\nsummary = "s"\nsettings = { opt_level = 2 }', "unknown setting 'opt_level': did you mean 'opt-level'"),
+        ('[a]\nsummary = "s\\n"', "profile 'a': its summary, 's\\n', is no text of one line"),
+        ('[a]\nsummary = "s\\u0000"', "is no text of one line"),
         ('[a]\nsummary = "s"\nof = ["b"]', "profile 'a': unknown profile before it 'b'"),
         ('["a b"]\nsummary = "s"', "a name has letters, digits and dashes"),
     ],
@@ -110,6 +115,12 @@ def test_a_file_that_cannot_be_used_is_told_with_the_profile(file, text, said):
     with pytest.raises(LabError) as told:
         profiles.everything()
     assert said in str(told.value)
+
+
+def test_a_file_without_profiles_is_named(file):
+    file("")
+    with pytest.raises(LabError, match=r"unknown profile 'baseline': known are published; .* added to profiles\.toml"):
+        profiles.find("baseline")
 
 
 def test_a_broken_file_is_one_line_on_the_command_line(tmp_path):
