@@ -68,10 +68,11 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
     `app` is the folder of a crate with a `lab.toml` (default: the article's `myip`). What the run has already is not
     built again. Raises LabError when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
+    from rustimg_lab.host.files import real
     from rustimg_lab.paths import MYIP
     from rustimg_lab.pipeline import grid, session
 
-    crate = lab_toml.load(Path(app or MYIP).resolve())
+    crate = lab_toml.load(real(app or MYIP))
     lab_toml.refuse(crate, cells := list(cells))
     command = f"# in Python, lab.build: {', '.join(map(str, cells))}"
     failures = grid.run_grid(session.Request(crate, run, command=command), cells)
@@ -87,6 +88,7 @@ def measure(
     measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
     from rustimg_lab.errors import unknown
+    from rustimg_lab.host.files import real
     from rustimg_lab.measure.plan import Plan
     from rustimg_lab.model.studies import KINDS
     from rustimg_lab.paths import MYIP
@@ -94,7 +96,7 @@ def measure(
 
     if study not in KINDS:
         raise unknown("study", study, KINDS)
-    crate, kind = lab_toml.load(Path(app or MYIP).resolve()), KINDS[study]
+    crate, kind = lab_toml.load(real(app or MYIP)), KINDS[study]
     programs = planner.programs(crate, kind, Path(app) if app else None)
     lab_toml.refuse(crate, cells := list(cells))
     usual = planner.load_of(programs[0])

@@ -14,6 +14,7 @@ from rustimg_lab.build.origins import Origin, Sources, Wanted
 from rustimg_lab.engine import client, images
 from rustimg_lab.engine.images import RegistryError
 from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.host.files import real
 from rustimg_lab.model import matrix, names
 from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.bases import with_builder
@@ -128,7 +129,7 @@ def parse_named(options: list[str]) -> dict[str, str]:
             raise unknown("base", base, with_builder())
         if not with_builder()[base].image:
             raise LabError(f"--base {name}=...: {name} is empty and has no image")
-        if archives.detect(source) and not Path(source).expanduser().is_file():
+        if archives.detect(source) and not real(source, where=f"--base {option}: ").is_file():
             raise LabError(f"--base {option}: there is no file {source}")
         named[name] = source
     return named

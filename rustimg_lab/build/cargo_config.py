@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.errors import LabError
+from rustimg_lab.host.files import real
 from rustimg_lab.model.app import Configuration
+from rustimg_lab.model.architecture import TARGETS
 from rustimg_lab.model.profiles import Profile
 
 # What `rustc --print cfg` says of all targets of the lab; target_arch is a target's first word, target_env its last.
@@ -25,38 +27,74 @@ _FEATURES = {"x86_64": ("fxsr", "sse", "sse2"), "aarch64": ("neon",), "musl": ("
 _LINKERS = {"mold": "mold", "wild": "wild"}  # by the name in -fuse-ld=NAME; others are called ld.NAME
 _PREFIXES = ("-C", "-Z", "--codegen")
 _SAME = {("lto", "true"): "fat"}  # values of a profile's setting that the compiler's option has another word for
-# Tables of what cargo reads; those in Cargo.lock are lists of tables, and these have tables in them.
-_TABLES = {"package", "workspace", "profile", "features", "lib", "bin", "build", "target", "env", "toolchain"}
-_OF_TABLES = {"profile", "target"}
+# What cargo takes at a path of keys in its files, `*` for any; the tables of Cargo.lock are lists of tables.
+_WORDS: dict[type, str] = {str: "text", list: "list", dict: "table"}
+_LOCKED: dict[tuple[type, ...], str] = {(list,): "package", (dict,): "package.*", (str,): "package.*.name"}
+_TAKEN: dict[tuple[type, ...], str] = {
+    (list,): "workspace.members workspace.exclude bin features.*",
+    (dict,): "package workspace profile profile.* profile.*.package profile.*.package.* features lib bin.* build "
+             "target target.* env toolchain",
+    (str,): "package.name package.workspace workspace.members.* workspace.exclude.* profile.*.inherits features.*.* "
+            "bin.*.name build.rustc-wrapper build.rustc-workspace-wrapper build.rustflags.* target.*.linker "
+            "target.*.rustflags.* toolchain.channel",
+    (str, list): "build.rustflags target.*.rustflags",
+}  # fmt: skip
 _CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
 
 
 def toml(path: Path) -> dict[str, Any]:
     """Return a TOML file of a crate's, with a byte order mark or without. Raises LabError, with the file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise LabError(f"{path}: {error} (read as TOML 1.0; new versions of cargo read TOML 1.1 too)") from None
     except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"{path}: {error}") from None
+    if key := _with_nul(told):
+        raise LabError(f"{path}: '{key}' has the character NUL in it, which no path, name or argument can have")
+    return told
+
+
+def _with_nul(value: Any, key: str = "") -> str:
+    """The first key whose text has the character NUL; "" where none has it."""
+    if isinstance(value, str):
+        return key if "\0" in value else ""
+    each = value.items() if isinstance(value, dict) else enumerate(value, 1) if isinstance(value, list) else ()
+    return next(filter(None, (_with_nul(part, f"{key}.{name}".lstrip(".")) for name, part in each)), "")
 
 
 def parsed(path: Path) -> dict[str, Any]:
-    """Return a TOML file that cargo reads. Raises LabError, with the file, also where its tables are none."""
+    """Return a TOML file that cargo reads. Raises LabError, with the file and the key, also on a value of a type that
+    cargo does not take there."""
     told = toml(path)
-    for key in _TABLES & told.keys():
-        tables, is_list = told[key], key == "bin" or path.name == "Cargo.lock"
-        members = tables if is_list else tables.values() if isinstance(tables, dict) and key in _OF_TABLES else ()
-        if not isinstance(tables, list if is_list else dict) or not all(isinstance(each, dict) for each in members):
-            raise LabError(f"{path}: '{key}' is no table, as cargo takes it; `cargo metadata` says more")
+    for kinds, places in (_LOCKED if path.name == "Cargo.lock" else _TAKEN).items():
+        for key, value in (each for place in places.split() for each in _at(told, place.split("."))):
+            if not isinstance(value, kinds):
+                what = " or ".join(_WORDS[each] for each in kinds)
+                raise LabError(f"{path}: '{key}' is no {what}, as cargo takes it; `cargo metadata` says more")
     return told
+
+
+def _at(value: Any, keys: list[str], name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield what is at a path of keys, `*` for any, each with its name."""
+    if not keys:
+        yield name, value
+    elif isinstance(value, dict):
+        for key in value if keys[0] == "*" else value.keys() & {keys[0]}:
+            yield from _at(value[key], keys[1:], f"{name}.{key}".lstrip("."))
+    elif isinstance(value, list) and keys[0] == "*":
+        for number, each in enumerate(value, 1):
+            yield from _at(each, keys[1:], f"{name}.{number}")
 
 
 def workspace_root(directory: Path) -> Path:
     """Return the folder of the workspace that a crate's folder (absolute) belongs to; its own, where it is in none."""
     own = parsed(directory / "Cargo.toml")
     if named := own.get("package", {}).get("workspace"):
-        return (directory / named).resolve()
+        root = real(named, directory)
+        if not (root / "Cargo.toml").is_file():
+            raise LabError(f"{directory / 'Cargo.toml'}: 'package.workspace' is '{named}': no Cargo.toml there")
+        return root
     for folder in [] if "workspace" in own else directory.parents:
         manifest = folder / "Cargo.toml"
         if manifest.is_file() and (workspace := parsed(manifest).get("workspace")) is not None:
@@ -89,6 +127,10 @@ def read(paths: list[Path], by: tuple[Path, ...] = ()) -> dict[str, Any]:
                 raise LabError(f"{path}: include: {name!r} is no other file")
             told = merged(told, read([other], (*by, path)) if other.is_file() else {})
         told = merged(told, own)
+        try:
+            rustflags(own, TARGETS[0])  # which reads each `cfg(...)`
+        except LabError as error:
+            raise LabError(f"{path}: {error}") from None
     return told
 
 
@@ -125,8 +167,6 @@ def _of_target(configuration: dict[str, Any], target: str) -> list[dict[str, Any
 
 def _flags(table: dict[str, Any]) -> list[str]:
     flags = table.get("rustflags", [])
-    if not isinstance(flags, str | list) or not all(isinstance(each, str) for each in flags):
-        raise LabError(f"rustflags in the cargo configuration: {flags!r} is neither text nor a list of texts")
     return flags.split() if isinstance(flags, str) else flags
 
 
@@ -230,7 +270,7 @@ def options(flags: tuple[str, ...]) -> dict[str, str]:
     for word in words:
         name, _, value = word.replace("--codegen=", "-C").partition("=")
         if name == "-Ctarget-feature":
-            found |= {f"{name}={feature[1:]}": feature[0] for feature in value.split(",")}
+            found |= {f"{name}={feature[1:]}": feature[0] for feature in value.split(",") if feature}
         elif name[:2] in _PREFIXES and not name.startswith("-Clink-arg"):
             found[name.replace("_", "-")] = value
     return found

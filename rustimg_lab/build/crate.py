@@ -133,6 +133,8 @@ def _locked(crate: Crate) -> frozenset[str]:
     path = crate.root / "Cargo.lock"
     depended: dict[str, set[str]] = {}
     for each in cargo_config.parsed(path).get("package", []) if path.is_file() else []:
+        if "name" not in each:
+            raise LabError(f"{path}: a package there has no name; `cargo generate-lockfile` writes the file anew")
         depended.setdefault(each["name"], set()).update(name.split()[0] for name in each.get("dependencies", []))
     waiting = {each["name"] for kind in (None, "build") for each in crate.dependencies(kind)} & depended.keys()
     found: set[str] = set()

@@ -8,6 +8,7 @@ from rustimg_lab.build import sources
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import proxy
+from rustimg_lab.host.files import real
 from rustimg_lab.model.app import App
 
 _LOGIN = re.compile(r"https?://[^/\s]+@|extraheader", re.IGNORECASE)
@@ -25,7 +26,7 @@ def _refusal(app: App) -> str:
         if not os.environ.get(name):
             return f"its builds need the variable {name}, which is not set, or empty: export {name}=VALUE first"
     for name, of in app.secrets:
-        path = _path(app, of)
+        path = _path(app, name, of)
         if of == "env":
             proxy.hide(os.environ[name])
         elif not (path.is_file() and os.access(path, os.R_OK) and 0 < path.stat().st_size <= 500 << 10):
@@ -47,13 +48,15 @@ def _refusal(app: App) -> str:
     return sources.why_missing(app.directory, repository) if app.git else ""
 
 
-def _path(app: App, source: str) -> Path:
-    return (app.directory / app.at / Path(source).expanduser()).resolve()
+def _path(app: App, name: str, source: str) -> Path:
+    return real(source, app.directory / app.at, f"{app.directory / app.at}: secret {name}: ")
 
 
 def mounted(app: App) -> dict[str, list[str]]:
     """Return what a target of a bake file has of secrets and SSH: where each is, and no value."""
-    secrets = [f"id={name}," + (f"env={name}" if of == "env" else f"src={_path(app, of)}") for name, of in app.secrets]
+    secrets = [
+        f"id={name}," + (f"env={name}" if of == "env" else f"src={_path(app, name, of)}") for name, of in app.secrets
+    ]
     return {"secret": secrets, "ssh": ["default"] if app.ssh else []}
 
 

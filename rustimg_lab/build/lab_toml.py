@@ -11,7 +11,7 @@ from rustimg_lab.build import cargo_config, contents, sources
 from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.host import process
-from rustimg_lab.host.files import sha256
+from rustimg_lab.host.files import real, sha256
 from rustimg_lab.model import toml
 from rustimg_lab.model.app import App, Check, Configuration, Serve, Service
 from rustimg_lab.model.architecture import TARGETS, Architecture
@@ -252,7 +252,7 @@ def _services(told: list[Any], directory: Path) -> tuple[Service, ...]:
             raise LabError(f"{where}'environment', 'command' or 'ready' has something in it that is no text")
         if not _SERVICE.fullmatch(each.name) or each.name in made:
             raise LabError(f"{where}'name': '{each.name}' cannot be a host's name, or is that of another service")
-        image = str((directory / Path(each.image).expanduser()).resolve()) if detect(each.image) else each.image
+        image = str(real(each.image, directory, where)) if detect(each.image) else each.image
         if image == "packages" or not (detect(image) or _REFERENCE.fullmatch(image)):
             raise LabError(f"{where}'image': '{image}' cannot be the name of an image, or the path of an archive")
         made[each.name] = replace(each, image=image, environment=tuple(sorted(each.environment)))

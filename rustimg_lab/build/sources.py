@@ -118,10 +118,17 @@ def real(path: Path) -> Path:
 
 
 def _lines(context: Path) -> list[str]:
-    """The lines of the folder's `.dockerignore`, without comments."""
-    path = context / IGNORED
+    """The lines of the folder's `.dockerignore`, without comments. Raises LabError on one that is no pattern."""
+    path, kept = context / IGNORED, []
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path.is_file() else []
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    for number, line in enumerate(lines, 1):
+        if line.strip() and not line.startswith("#"):
+            kept.append(line.strip())
+            try:
+                _is_for(*_parsed(kept[-1:]), [""])
+            except re.error as error:
+                raise LabError(f"{path}, line {number}: '{kept[-1]}' is no pattern: {error}") from None
+    return kept
 
 
 def _parsed(lines: list[str]) -> list["Pattern"]:

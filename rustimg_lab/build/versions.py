@@ -9,6 +9,7 @@ from pathlib import Path
 from rustimg_lab.build import lab_toml
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
+from rustimg_lab.host.files import real
 from rustimg_lab.model.app import App
 
 
@@ -21,7 +22,7 @@ def before(app: App, named: str) -> Iterator[App]:
     that a date in the program is no difference. Raises LabError when there is neither, or it cannot be built alone.
     """
     if Path(named).is_dir():
-        yield replace(lab_toml.load(Path(named).resolve()), date=app.date)
+        yield replace(lab_toml.load(real(named)), date=app.date)
         return
     if app.git:
         raise LabError(f"--before {named}: {lab_toml.FILE} has git = true: name a clone's folder instead")

@@ -14,6 +14,7 @@ import click
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
 from rustimg_lab.errors import LabError
+from rustimg_lab.host.files import real
 from rustimg_lab.measure import workloads
 from rustimg_lab.model import factorial, matrix
 from rustimg_lab.model.app import App
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 def load_app(options: SimpleNamespace) -> App:
     """Return the app of --app, or myip. Raises LabError when its `lab.toml` cannot be used."""
-    return lab_toml.load((options.app or MYIP).resolve())
+    return lab_toml.load(real(options.app or MYIP))
 
 
 def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind | None = None) -> list[matrix.Cell]:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from rustimg_lab.cli import as_called, output, selection
 from rustimg_lab.cli.options import INSECURE, REST, SOURCES, command, option
+from rustimg_lab.host.files import real
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.paths import COMMAND, INSTALLED, NOTEBOOKS, ROOT, STATE
 
@@ -34,7 +35,7 @@ def init(options: SimpleNamespace) -> int:
         return bases.resolve(BUILDER, selection.image_sources(options), output.say, machine.ca_bundle()).image
 
     with client.readable_errors():
-        path, notes = proposal.init(options.path.resolve(), options.binary, builder)
+        path, notes = proposal.init(real(options.path), options.binary, builder)
     for note in notes:
         output.say(f"note: {note}")
     output.say(f"wrote {path}; look through it, then")

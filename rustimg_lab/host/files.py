@@ -75,6 +75,15 @@ def add_file(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
     archive.addfile(member, content)
 
 
+def real(path: Path | str, folder: Path = Path(), where: str = "") -> Path:
+    """Return where a path leads, from a folder: `~` is a user's home, links are followed. Raises LabError, with `where`
+    before it, on a link that leads back to itself, and on a user that is not there."""
+    try:
+        return (folder / Path(path).expanduser()).resolve()
+    except (RuntimeError, OSError, ValueError) as error:  # a link; a name that no file system takes; a NUL
+        raise LabError(f"{where}{str(path)!r} leads to no file: {error}") from None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, in hex."""
     with path.open("rb") as file:

@@ -120,22 +120,41 @@ def test_flags_that_contradict_a_profile_are_refused_with_both_sources(tmp_path,
     ("name", "text", "said"),
     [
         (CONFIG, "build = 3\n", "config.toml: 'build' is no table"),
-        (CONFIG, "[build]\nrustflags = 3\n", "rustflags in the cargo configuration: 3 is neither"),
-        (CONFIG, "[build]\nrustflags = [3]\n", r"rustflags in the cargo configuration: \[3\] is neither"),
+        (CONFIG, "[build]\nrustflags = 3\n", "config.toml: 'build.rustflags' is no text or list, as cargo takes it"),
+        (CONFIG, "[build]\nrustflags = [3]\n", "config.toml: 'build.rustflags.1' is no text"),
         (CONFIG, "include = 3\n", "config.toml: include: 3 is no other file"),
         (CONFIG, 'include = ["config.toml"]\n', "config.toml: include: 'config.toml' is no other file"),
         (CONFIG, 'include = "../.cargo/config.toml"\n', "include: '../.cargo/config.toml' is no other file"),
-        (CONFIG, "[target]\nx = 3\n", "config.toml: 'target' is no table"),
-        ("Cargo.toml", MANIFEST.format("a") + "[profile]\nrelease = 3\n", "Cargo.toml: 'profile' is no table"),
-        ("Cargo.toml", MANIFEST.format("a") + "[bin]\nname = 'a'\n", "Cargo.toml: 'bin' is no table"),
+        (CONFIG, "[target]\nx = 3\n", "config.toml: 'target.x' is no table"),
+        ("Cargo.toml", MANIFEST.format("a") + "[profile]\nrelease = 3\n", "Cargo.toml: 'profile.release' is no table"),
+        ("Cargo.toml", MANIFEST.format("a") + "[bin]\nname = 'a'\n", "Cargo.toml: 'bin' is no list"),
+        (CONFIG, '[build]\nrustc-wrapper = ["a"]\n', "config.toml: 'build.rustc-wrapper' is no text"),
+        (CONFIG, f"[target.{GNU}]\nlinker = 3\n", f"config.toml: 'target.{GNU}.linker' is no text"),
+        (CONFIG, "[target.'cfg(']\nx = 3\n", r"config.toml: \[target.'cfg\('\] cannot be read"),
+        (CONFIG, "[profile.release]\npackage = 3\n", "config.toml: 'profile.release.package' is no table"),
+        ("Cargo.toml", MANIFEST.format("a") + "[profile.x]\ninherits = [1]\n", "'profile.x.inherits' is no text"),
+        ("Cargo.toml", MANIFEST.format("a") + "[features]\na = 3\n", "Cargo.toml: 'features.a' is no list"),
+        ("Cargo.toml", MANIFEST.format("a") + "[features]\ndefault = [3]\n", "'features.default.1' is no text"),
+        ("Cargo.toml", MANIFEST.format("a") + "workspace = 3\n", "Cargo.toml: 'package.workspace' is no text"),
+        ("Cargo.toml", MANIFEST.format("a") + 'workspace = "b"\n', "'package.workspace' is 'b': no Cargo.toml there"),
+        ("Cargo.toml", MANIFEST.format("a") + 'workspace = "\\u0000"\n', "'package.workspace' has the character NUL"),
+        ("Cargo.toml", "[package]\nname = 3\n", "Cargo.toml: 'package.name' is no text"),
+        ("../Cargo.toml", "[workspace]\nexclude = [3]\n", "Cargo.toml: 'workspace.exclude.1' is no text"),
+        (".dockerignore", "a\n\n[z-a]\n", r".dockerignore, line 3: '\[z-a\]' is no pattern: bad character range"),
+        ("lab.toml", 'context = "\\u0000"\n', "lab.toml: 'context' has the character NUL"),
         ("rust-toolchain.toml", "toolchain = 3\n", "rust-toolchain.toml: 'toolchain' is no table"),
     ],
 )
 def test_what_cargo_could_not_read_is_one_line_with_the_file(tmp_path, name, text, said):
-    folder = crate(tmp_path, {name: text})
+    folder = crate(tmp_path / "a", {name: text})
     with pytest.raises(LabError, match=said):
         list(cargo_config.entry_files(folder))
         lab_toml.load(folder)
+
+
+@pytest.mark.parametrize("flags", ["-Ctarget-feature=", "-Ctarget-feature=+a,,-b"])
+def test_an_empty_feature_of_the_processor_is_none(flags):
+    assert set(cargo_config.options((flags,))) <= {"-Ctarget-feature=a", "-Ctarget-feature=b"}
 
 
 def test_a_flag_that_takes_musl_out_of_the_program_is_named_before_the_build(tmp_path):
