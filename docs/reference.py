@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rustimg_lab.build import lab_toml
+from rustimg_lab.build import lab_toml_values
 from rustimg_lab.cli.main import MODULES, lab
 from rustimg_lab.model.app import Check, Serve, Service
 
@@ -38,7 +38,7 @@ def keys() -> None:
     Raises ValueError when lab_toml_keys.toml describes other keys than the lab reads."""
     texts = tomllib.loads(TEXTS.read_text())
     of_services = {field.name: (_kind(field.type),) for field in dataclasses.fields(Service)}
-    tables = {name or "top": of for name, of in lab_toml._KEYS.items()} | {"services": of_services}
+    tables = {name or "top": of for name, of in lab_toml_values.KEYS.items()} | {"services": of_services}
     defaults = {"check": _defaults(Check), "serve": _defaults(Serve), "services": _defaults(Service)}
     for table, of in tables.items():
         if differs := set(of) ^ set(texts[table]):

@@ -10,13 +10,18 @@ from typing import Any
 
 from rustimg_lab.build import sources
 from rustimg_lab.errors import LabError
+from rustimg_lab.model import toml
 from rustimg_lab.model.app import Image
 
 KEYS: dict[str, tuple[type, ...]] = {
     "files": (dict,), "workdir": (str,), "environment": (dict,), "writable": (list,), "ports": (list,),
     "volumes": (list,), "healthcheck": (list,), "labels": (dict,),
 }  # fmt: skip
-_CONTROL = re.compile(r"[\0-\x08\n-\x1f\x7f\x85\u2028\u2029]")
+# Links in Debian and in what is made of it, one of which BuildKit cannot write a folder over; on others a folder too.
+_LINKS = {
+    "bin": "/usr/bin", "sbin": "/usr/sbin", "lib": "/usr/lib", "lib64": "/usr/lib64", "var/run": "/run",
+    "var/lock": "/run/lock",
+}  # fmt: skip
 # A name ends at its first `=`, in ENV and in LABEL; labels of this prefix are how the lab knows its images.
 _NAMES = {"environment": r"[A-Za-z_][A-Za-z0-9_.-]*", "labels": r"(?!io\.rustimg-lab\.)[^=]+"}
 
@@ -27,7 +32,7 @@ def check(told: dict[str, Any]) -> None:
         for each in [*value, *value.values()] if isinstance(value, dict) else [value] if key == "workdir" else value:
             if key == "ports" and (type(each) is not int or not 0 < each < 1 << 16):
                 raise LabError(f"'ports': {each!r} is no number from 1 to 65535")
-            if key != "ports" and (not isinstance(each, str) or _CONTROL.search(each)):
+            if key != "ports" and not toml.is_line(each):
                 raise LabError(f"'{key}': {each!r} is no text of one line")
             if key in ("workdir", "volumes") and not each.startswith("/"):
                 raise LabError(f"'{key}': '{each}' is not absolute: it has to begin with /")
@@ -47,6 +52,10 @@ def read(told: dict[str, Any], context: Path, directory: Path, program: str) -> 
             raise LabError(f"'{key}': '{text}' is not below the image's /")
         if lost := [each for each in lab_own if f"/{below}/".startswith(f"{each}/")]:
             raise LabError(f"'{key}': '{text}' would overwrite {lost[0]}, which the lab makes")
+        for link, leads_to in _LINKS.items():
+            if f"{below}/".startswith(f"{link}/"):
+                better = f"{leads_to}{below.removeprefix(link)}"
+                raise LabError(f"'{key}': '{text}': /{link} is a link in images of Debian; the place is {better}")
         return posixpath.normpath(f"/{below}")
 
     workdir = place("workdir", told.get("workdir", "/"))

@@ -41,7 +41,7 @@ def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfil
         exports=" ".join(_exports(cell, app)),
         commands=map(shlex.quote, app.build_commands),
         folder=shlex.quote(app.at),
-        tools=dict(app.configuration.tools).get(cell.target, ()),
+        tools=[tuple(map(shlex.quote, each)) for each in _tools(cell, app)],
         packages_of_additions=[package for each in additions for package in each.packages],
         commands_of_additions=[text.format(app=app.name) for each in additions for text in each.commands],
         entrypoint=[text.format(app=app.name) for each in additions for text in each.entrypoint],
@@ -72,6 +72,13 @@ def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
     found = (app.system_packages, app.build_environment, app.build_commands)
     digest = f"-{hashlib.sha256(repr(found).encode()).hexdigest()[:8]}" if any(found) else ""
     return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}{digest}-{toolchain}-{cell.libc}-{cell.profile.compiled}"
+
+
+def _tools(cell: Cell, app: App) -> list[tuple[str, str]]:
+    """The programs that the project names, which the builder may lack, and what is said where it lacks one."""
+    named = f"error: {app.configuration.files} names the program"
+    tools = dict(app.configuration.tools).get(cell.target, ())
+    return [(tool, f"{named} {tool}, which the builder lacks") for tool in tools]
 
 
 def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:

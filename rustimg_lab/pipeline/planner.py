@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.build import lab_toml
+from rustimg_lab.build import lab_toml, lab_toml_values
 from rustimg_lab.engine import cold_engine
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import load, workloads
@@ -88,7 +88,7 @@ def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
     """
     if own and not app.serve and not kind.of_builds:
         raise LabError(f"{own / lab_toml.FILE}: has no [serve], which describes its server and its requests")
-    secrets = [name for name, _ in app.secrets if name != "known_hosts" and not lab_toml.TOKEN.fullmatch(name)]
+    secrets = [name for name, _ in app.secrets if name != "known_hosts" and not lab_toml_values.TOKEN.fullmatch(name)]
     if kind.of_builds and (kept := [*secrets, *app.build_commands]):
         raise LabError(f"{app.name} needs '{kept[0]}': a study of builds calls cargo alone, and without secrets")
     if reason := refusal(app, kind):

@@ -247,6 +247,17 @@ def test_a_program_that_the_configuration_names_is_looked_for_before_cargo_is_ca
     assert "command -v clang" not in text(folder, "baseline", "scratch")
 
 
+@pytest.mark.parametrize(("folder", "tool"), [("it's", "clang"), ("$(x)", "a'b; x"), ("a", "$HOME")])
+def test_a_program_and_a_folder_are_words_of_the_shell_whatever_is_in_them(tmp_path, folder, tool):
+    write(tmp_path, {"Cargo.toml": f'[workspace]\nmembers = ["{folder}"]\n', "Cargo.lock": LOCK.format("a")})
+    member = crate(tmp_path / folder, {CONFIG: f'[target.{GNU}]\nlinker = "{tool}"\n'})
+    (line,) = [each for each in text(member, "baseline").splitlines() if "command -v" in each and "echo" in each]
+    done = subprocess.run(
+        ["/bin/sh", "-c", line.removesuffix("; \\")], capture_output=True, text=True, env={"PATH": "/nothing"}
+    )
+    assert done.stdout == f"error: {folder}/{CONFIG} names the program {tool}, which the builder lacks\n"
+
+
 @pytest.mark.parametrize(
     "files", [{"rust-toolchain.toml": '[toolchain]\nchannel = "1.81.0"\n'}, {"rust-toolchain": "1.81.0\n"}]
 )
@@ -260,7 +271,7 @@ def test_what_the_build_finds_in_its_environment_is_in_the_dockerfile(tmp_path):
     folder = crate(tmp_path, {"lab.toml": '[build_environment]\nRELEASE_ID = "it\'s $1"\n'})
     assert """export RELEASE_ID='it'"'"'s $1'; \\\n""" in text(folder, "baseline")
     write(folder, {"lab.toml": '[build_environment]\nRUSTFLAGS = "-O"\n'})
-    with pytest.raises(LabError, match=r"'RUSTFLAGS' is set by the lab"):
+    with pytest.raises(LabError, match=r"'RUSTFLAGS' is cargo's own"):
         lab_toml.load(folder)
     for wrong in ("A = 1", '"A B" = "x"', 'A = "x\\ny"'):
         write(folder, {"lab.toml": f"[build_environment]\n{wrong}\n"})

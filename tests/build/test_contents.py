@@ -118,6 +118,16 @@ def test_a_member_has_its_own_files_and_those_of_its_workspace(tmp_path):
         ({"files": {"page": "/pages/pages/x"}}, "would overwrite /pages/pages"),
         ({"files": {"tree": "/"}}, "'files': '/pages/pages' would overwrite /pages/pages"),
         ({"files": {"page": "/etc/passwd"}}, "would overwrite /etc/passwd"),
+        (
+            {"files": {"page": "/bin/tool"}},
+            "'/bin/tool': /bin is a link in images of Debian; the place is /usr/bin/tool",
+        ),
+        ({"files": {"page": "lib"}}, "'files': 'lib': /lib is a link in images of Debian; the place is /usr/lib"),
+        (
+            {"writable": ["/var/run/app"]},
+            "'writable': '/var/run/app': /var/run is a link in images of Debian; the place is /run/app",
+        ),
+        ({"volumes": ["/var/lock"]}, "/var/lock is a link in images of Debian; the place is /run/lock"),
         ({"files": {"page": 1}}, "'files': 1 is no text of one line"),
         ({"files": ["page"]}, "'files' is a list, a table is needed"),
         ({"workdir": "app"}, "'workdir': 'app' is not absolute: it has to begin with /"),

@@ -106,15 +106,18 @@ def test_commands_run_before_cargo_and_each_must_succeed(tmp_path):
     ("told", "said"),
     [
         ('from_environment = ["A B"]', "'from_environment': 'A B' cannot be such a name"),
-        ('from_environment = ["RUSTFLAGS"]', "'RUSTFLAGS' is set by the lab"),
-        ('from_environment = ["CARGO_REGISTRIES_A_TOKEN"]', "'CARGO_REGISTRIES_A_TOKEN' is set by the lab"),
-        ('secrets = { CARGO_HOME = "env" }', "'CARGO_HOME' is set by the lab"),
+        ('from_environment = ["RUSTFLAGS"]', "'RUSTFLAGS' is cargo's own"),
+        (
+            'from_environment = ["CARGO_REGISTRIES_A_TOKEN"]',
+            "'CARGO_REGISTRIES_A_TOKEN' is cargo's own, which it or the lab sets; the place is [secrets]",
+        ),
+        ('secrets = { CARGO_HOME = "env" }', "'CARGO_HOME' is cargo's own"),
         ('secrets = { ca = "a.pem" }', "'ca' is set by the lab"),
         ('secrets = { A = "" }', "[secrets] 'A': '' is neither"),
         ('secrets = { A = "a,b" }', "[secrets] 'A': 'a,b' is neither"),
         ("secrets = { A = true }", "'A' is no variable with a text of one line"),
         ('from_environment = ["A"]\nsecrets = { A = "env" }', "the variable 'A' is there twice"),
-        ('build_commands = ["a\\nb"]', "'build_commands': 'a\nb' cannot be a command of one line"),
+        ('build_commands = ["a\\nb"]', "'build_commands': 'a\\nb' cannot be a command of one line"),
         ("ssh = 1", "'ssh' is a number, true or false is needed"),
     ],
 )

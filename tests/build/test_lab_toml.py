@@ -14,7 +14,7 @@ from support.lab import TINY, forget
 
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.analysis.cells import cell_table
-from rustimg_lab.build import bake, dockerfile, lab_toml, proposal
+from rustimg_lab.build import bake, dockerfile, lab_toml, lab_toml_values, proposal
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine, process, proxy, tools
@@ -57,7 +57,9 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         tmp_path / "a",
         lab_toml='package = "tiny"\nbinary = "two"\nfeatures = ["x"]\ndefault_features = false\n'
         'packages = ["libssl-dev"]\n[allocators]\njemalloc = "use-jemalloc"\n',
-    )
+        Cargo_toml=MANIFEST.replace("[features]", '[[bin]]\nname = "two"\npath = "src/main.rs"\n[features]\n'
+                                    "x = []\nuse-jemalloc = []"),
+    )  # fmt: skip
     app = lab_toml.load(folder)
     text = dockerfile.render(matrix.cell("debian", "opt-s", "jemalloc"), app)
     assert (
@@ -82,14 +84,14 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         ("packages = ['x; rm']", "'packages': 'x; rm' cannot be such a name"),
         ("binary = 'a b'", "'a b' cannot be the name of a package or a binary"),
         ("[allocators]\njemaloc = 'x'", "unknown [allocators] key 'jemaloc': did you mean 'jemalloc'"),
-        ("[allocators]\njemalloc = '-x'", "[allocators] '-x' cannot be the name of a feature"),
+        ("[allocators]\njemalloc = '-x'", "[allocators] 'jemalloc': '-x' cannot be the name of a feature"),
         ("[check]\nexit_code = true", "[check] 'exit_code' is true or false, a number is needed"),
         ("[chek]\n", "unknown key 'chek': did you mean 'check'"),
         ("[serve]\narguments = ['-p', '80']", "[serve] has no {port} in its arguments or environment"),
         ("[serve]\narguments = ['{port}']\nmethod = 'HEAD'", "'method': 'HEAD' is not one of GET, POST, PUT"),
         ("[check]\nhttps_ca = 'CA'", "[check] 'https_url' goes with 'https_ca' and 'arguments', and with nothing else"),
         ("[check]\nhttps_url = 'URL'\nprints = 'a'", "[check] 'https_url' goes with"),
-        ("[serve]\narguments = ['{port}']\npath = 'x'", "[serve] 'path': 'x' does not begin with /"),
+        ("[serve]\narguments = ['{port}']\npath = 'x'", "[serve] 'path': 'x' cannot be a path: it begins with /"),
         ("[serve]\narguments = ['{port}']\nbefore = ['migrate']", "[serve] 'before' is a list of lists of arguments"),
         ("services = ['db']", "[[services]] 1: is a text, a table is needed"),
         ("[services]\nname = 'db'", "'services' is a table, a list is needed"),
@@ -106,6 +108,41 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         ("[serve]\narguments = ['{port}']\ngrpc = ''\npath = '/'", "[serve] 'grpc' is the name of a service, and goes"),
         (f"[serve]\narguments = ['{{port}}']\ngrpc = '{'a' * 128}'", "[serve] 'grpc' is the name of a service, and"),
         ("[serve]\narguments = ['{port}']\nhttp = 2\nkeep_alive = false", "'keep_alive' = false goes with HTTP/1"),
+        ("[check]\nexit_code = 256", "[check] 'exit_code': 256 is not within 0 to 255"),
+        ("[check]\nexit_code = -1", "[check] 'exit_code': -1 is not within 0 to 255"),
+        ("[check]\nhttps_url = ''", "[check] 'https_url': '' cannot be the name of a variable"),
+        ("[check]\nhttps_url = 'U'\nhttps_ca = 'A B'", "[check] 'https_ca': 'A B' cannot be the name of a variable"),
+        (
+            "[serve]\narguments = ['{port}']\nenvironment = { 'A=B' = 'x' }",
+            "[serve] 'environment': 'A=B' cannot be the",
+        ),
+        (
+            "[[services]]\nname = 'db'\nimage = 'a'\nenvironment = { ' ' = 'x' }",
+            "1: 'environment': ' ' cannot be the name",
+        ),
+        ("[[services]]\nname = 3\nimage = 'a'", "[[services]] 1: 'name' is a number, a text is needed"),
+        ("[serve]\narguments = ['{port}']\npath = '/a b'", "[serve] 'path': '/a b' cannot be a path"),
+        ('[serve]\narguments = ["{port}"]\npath = "/a\\n"', "[serve] 'path': '/a\\n' cannot be a path"),
+        ("[serve]\narguments = ['{prot}']", "unknown [serve] placeholder '{prot}': did you mean '{port}'"),
+        ("[serve]\narguments = ['{port}', '{hots}']", "placeholder '{hots}': did you mean '{host}'"),
+        (
+            "[serve]\narguments = ['{port}']\nenvironment = { A = '{Port}' }",
+            "placeholder '{Port}': did you mean '{port}'",
+        ),
+        ("package = ''", "'package': '' cannot be the name of a package"),
+        ("package = 'tyni'", "unknown package 'tyni': did you mean 'tiny'"),
+        ("binary = 'tyni'", "unknown binary of tiny 'tyni': did you mean 'tiny'? known are tiny; `binary` names"),
+        ("features = ['sytem']", "unknown feature of tiny 'sytem': did you mean 'system'"),
+        ("[allocators]\njemalloc = 'tikv'", "unknown feature of tiny 'tikv': "),
+        ("profile = 'a b;$(x)'", "'profile': 'a b;$(x)' cannot be the name of a profile"),
+        ("profile = 'relaese'", "lab.toml: 'profile': unknown profile 'relaese': did you mean 'release'"),
+        ("context = '/'", "'context': builds would get all files of this machine"),
+        ('build_commands = ["a\\rb"]', "'build_commands': 'a\\rb' cannot be a command of one line"),
+        ('build_environment = { A = "x\\n" }', "'A' is no variable with a text of one line"),
+        ('build_environment = { A = "x\\r" }', "'A' is no variable with a text of one line"),
+        ("build_environment = { TARGETARCH = 'x' }", "'TARGETARCH' is set by the lab or its builder"),
+        ("from_environment = ['PATH', 'HOME']", "'PATH' is set by the lab or its builder"),
+        ("build_environment = { CARGO_PROFILE_RELEASE_LTO = 'fat' }", "'CARGO_PROFILE_RELEASE_LTO' is cargo's own"),
         ("[serve]\nenvironment = { PORT = 1, A = '{port}' }", "[serve] 'environment' has something in it that is no"),
     ],
 )
@@ -116,11 +153,30 @@ def test_a_file_that_cannot_be_used_is_told_with_the_key(tmp_path, text, said):
     assert str(told.value).startswith(str(folder / "lab.toml")) and said in str(told.value)
 
 
+@pytest.mark.parametrize("made", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nothing")])
+def test_what_is_there_and_no_file_is_told(tmp_path, made):
+    folder = crate(tmp_path / "a")
+    made(folder / lab_toml.FILE)
+    with pytest.raises(LabError, match=r"lab\.toml is no file, but a folder, a pipe, or a link that leads to none"):
+        lab_toml.load(folder)
+
+
+def test_a_variable_whose_name_only_begins_as_one_of_cargos_is_the_programs(tmp_path):
+    told = (
+        'from_environment = ["CARGO_BUILD_NUMBER", "RUST_LOG"]\nbuild_environment = { RUSTONIG_SYSTEM_LIBONIG = "1" }\n'
+    )
+    assert lab_toml.load(crate(tmp_path / "a", lab_toml=told)).arguments == ("CARGO_BUILD_NUMBER", "RUST_LOG")
+    told = '[serve]\narguments = ["{port}", "{method} {status} {path}", "{\\"a\\": 1}"]\n'
+    assert lab_toml.load(crate(tmp_path / "b", lab_toml=told)).serve.arguments[1:] == (
+        "{method} {status} {path}", '{"a": 1}',
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["_app_", "a___b", "App-", "a-_b", "MyApp", "my_app"])
 def test_a_name_that_cargo_allows_is_that_of_an_image_too(name):
     # The grammar of github.com/distribution/reference, in which an engine reads the name.
     part = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
-    assert lab_toml._NAME.fullmatch(name)
+    assert re.fullmatch(lab_toml_values.NAME, name)
     assert re.fullmatch(rf"{part}/{part}:\S+", bake.image_name(name, "scratch-optimized-system"))
     assert re.fullmatch(rf"{part}/{part}", client.repository(f"{name}-before"))  # as of `./lab check --before`
     assert bake.image_name("MyApp", "a").endswith("/myapp:a")
@@ -183,6 +239,8 @@ def test_the_crate_as_published_has_its_default_features_where_only_an_allocator
     assert f" --bin tiny{options}; \\\n" in text
     # The same of a package that the file names in a workspace without one of its own.
     (folder / "Cargo.toml").rename(folder / "src" / "Cargo.toml")
+    shutil.copytree(folder / "src", folder / "src" / "src")
+    (folder / "src" / "src" / "Cargo.toml").unlink()
     (folder / "Cargo.toml").write_text('[workspace]\nmembers = ["src"]\n')
     (folder / lab_toml.FILE).write_text(f'package = "tiny"\n{named}')
     text = dockerfile.render(matrix.cell("scratch", "published", "own"), lab_toml.load(folder))
@@ -228,10 +286,10 @@ def test_a_dockerfile_of_an_own_app_is_that_of_the_crate_as_published(lab, tmp_p
 
 
 def test_the_date_that_a_program_tells_is_that_of_its_sources(tmp_path):
-    folder = crate(tmp_path / "a", lab_toml="")
+    folder = crate(tmp_path / "a", lab_toml="", src__more_rs="")
     for path in folder.rglob("*"):
         os.utime(path, (10**9, 10**9))
-    os.utime(folder / "src" / "main.rs", (11 * 10**8, 11 * 10**8))
+    os.utime(folder / "src" / "more.rs", (11 * 10**8, 11 * 10**8))
     os.utime(folder / lab_toml.FILE)
     text = dockerfile.render(matrix.cell("scratch", "baseline", "system"), lab_toml.load(folder))
     assert "SOURCE_DATE_EPOCH=1100000000; \\\n" in text
@@ -241,12 +299,12 @@ def test_the_date_that_a_program_tells_is_that_of_its_sources(tmp_path):
         subprocess.run(["git", *command], cwd=folder, check=True, env=dated)
     assert lab_toml.load(folder).date == 1_200_000_000
     (folder / lab_toml.FILE).write_text("features = []\n")
-    os.utime(folder / "src" / "main.rs")
+    os.utime(folder / "src" / "more.rs")
     assert lab_toml.load(folder).date == 1_200_000_000  # nothing that is built is another
-    (folder / "src" / "main.rs").write_text("fn main() {}\n")
-    os.utime(folder / "src" / "main.rs", (13 * 10**8, 13 * 10**8))
+    (folder / "src" / "more.rs").write_text("fn more() {}\n")
+    os.utime(folder / "src" / "more.rs", (13 * 10**8, 13 * 10**8))
     assert lab_toml.load(folder).date == 1_300_000_000
-    (folder / "src" / "main.rs").unlink()
+    (folder / "src" / "more.rs").unlink()
     assert lab_toml.load(folder).date == 1_200_000_000
     assert lab_toml.load(MYIP).date == 0  # its Dockerfiles are committed
 

@@ -1,0 +1,171 @@
+"""What a `lab.toml` may say: its keys, their types, and the values that can work."""
+
+import re
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from rustimg_lab.build import contents
+from rustimg_lab.errors import LabError, check_keys, unknown
+from rustimg_lab.host.files import real
+from rustimg_lab.model import toml
+from rustimg_lab.model.app import Check, Serve, Service
+from rustimg_lab.model.matrix import ALLOCATORS
+
+# Every key with the types that its value may have, by table; "" is the file itself.
+KEYS: dict[str, dict[str, tuple[type, ...]]] = {
+    "": {"binary": (str,), "package": (str,), "features": (list,), "default_features": (bool,), "packages": (list,),
+         "profile": (str,), "context": (str,), "own_allocator": (bool,), "build_environment": (dict,),
+         "from_environment": (list,), "secrets": (dict,), "ssh": (bool,), "git": (bool,), "build_commands": (list,),
+         "allocators": (dict,), "check": (dict,), "serve": (dict,), "services": (list,), **contents.KEYS},
+    "allocators": dict.fromkeys(ALLOCATORS, (str,)),
+    "check": {"arguments": (list,), "prints": (str,), "exit_code": (int,), "https_url": (str,), "https_ca": (str,)},
+    "serve": {"arguments": (list,), "environment": (dict,), "method": (str,), "path": (str,), "body": (str,),
+              "before": (list,), "tls": (bool,), "http": (int,), "grpc": (str,), "status": (int,),
+              "keep_alive": (bool,), "start_timeout_s": (int,)},
+}  # fmt: skip
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+_FEATURE, _VARIABLE = r"[A-Za-z0-9_][A-Za-z0-9_./:+?-]*", r"[A-Za-z_][A-Za-z0-9_]*"
+_OF_CONTAINER = r"[A-Za-z_][A-Za-z0-9_.-]*"  # a variable, at a container's start
+_SERVICE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")  # a host's name, and a part of an image's
+_REFERENCE = re.compile(r"[\w./:@-]+", re.ASCII)
+_FILE = re.compile(r"[^'\"`$\\,\n]+")  # as the shell and BuildKit's options take it
+# The form of texts, by table and key, and what is said of another.
+_FORMS = {
+    "binary": (NAME, "cannot be the name of a package or a binary"),
+    "package": (NAME, "cannot be the name of a package or a binary"),
+    "profile": (r"[A-Za-z0-9_-]+", "cannot be the name of a profile: cargo takes letters, digits, - and _"),
+    "features": (_FEATURE, "cannot be such a name"),
+    "packages": (r"[a-z0-9][a-z0-9+.-]+", "cannot be such a name"),
+    "from_environment": (_VARIABLE, "cannot be such a name"),
+    "build_commands": (rf"[^{toml.CONTROL}]*[^\s{toml.CONTROL}][^{toml.CONTROL}]*", "cannot be a command of one line"),
+    **{f"[allocators] {name}": (_FEATURE, "cannot be the name of a feature") for name in ALLOCATORS},
+    "[check] https_url": (_VARIABLE, "cannot be the name of a variable"),
+    "[check] https_ca": (_VARIABLE, "cannot be the name of a variable"),
+    "[serve] method": ("GET|POST|PUT", "is not one of GET, POST, PUT"),
+    "[serve] path": ("/[!-~]*", "cannot be a path: it begins with /, and a space is %20 in it, another letter %C3%A9"),
+}
+_RANGES = {
+    "[check] exit_code": range(256), "[serve] http": range(1, 3), "[serve] status": range(200, 600),
+    "[serve] start_timeout_s": range(1, 601),
+}  # fmt: skip
+_PLACES = ("host", "port", "workers", "deadline_s")  # what each start of a server fills in
+_SERVICE_BYTES = 127
+_HEALTH = {"method": "POST", "path": "/grpc.health.v1.Health/Check", "http": 2}  # how gRPC asks
+TOKEN = re.compile(r"CARGO_REGISTR(Y|IES_\w+)_TOKEN")
+# Variables that the step which calls cargo has already: the lab's, BuildKit's and the builder's; and cargo's own.
+_LABS = {
+    "RUST_TARGET", "BINUTILS", "TARGET_CC", "SOURCE_DATE_EPOCH", "RUST_IMAGE", "BASE_IMAGE", "ca", "PATH", "HOME",
+    "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK",
+    *(f"{of}{what}" for of in ("TARGET", "BUILD") for what in ("PLATFORM", "OS", "ARCH", "VARIANT")),
+}  # fmt: skip
+_CARGOS = re.compile(
+    r"CARGO_((TARGET|PROFILE|HTTP|NET|REGISTRIES|REGISTRY|PKG|CFG|FEATURE|MANIFEST|CRATE|BIN)_\w+|HOME|ENCODED_RUSTFLAGS"
+    r"|BUILD_(RUSTFLAGS|TARGET|TARGET_DIR|RUSTC_WORKSPACE_WRAPPER))|RUSTFLAGS|RUSTC_BOOTSTRAP|RUSTC_WORKSPACE_WRAPPER"
+)
+
+
+def check(told: dict[str, Any]) -> None:
+    """Raises LabError, with the key, on one that is not known, and on a value that cannot work."""
+    for table, keys in KEYS.items():
+        where, entries = (f"[{table}] ", told.get(table, {})) if table else ("", told)
+        check_keys(entries, keys, where)
+        for key, value in entries.items():
+            _check_value(where, key, value)
+    contents.check(told)
+    own = told.get("check", {})
+    if ("https_url" in own and ({"prints", "exit_code"} & set(own) or told.get("services"))) or (
+        "https_ca" in own and "https_url" not in own
+    ):
+        raise LabError("[check] 'https_url' goes with 'https_ca' and 'arguments', and with nothing else")
+    _check_variables(told)
+
+
+def _check_value(where: str, key: str, value: Any) -> None:
+    """Raises LabError on a text of another form, also in a list, and on a number that is not in its range."""
+    texts = value if isinstance(value, list) and key not in ("before", "services", "ports") else []
+    if not all(isinstance(each, str) for each in texts):
+        raise LabError(f"{where}'{key}' has something in it that is no text")
+    form, what = _FORMS.get(f"{where}{key}", (".*", ""))
+    for each in [value] if isinstance(value, str) else texts:
+        if what and not re.fullmatch(form, each):
+            raise LabError(f"{where}'{key}': {each!r} {what}")
+    known = _RANGES.get(f"{where}{key}")
+    if known and value not in known:
+        raise LabError(f"{where}'{key}': {value} is not within {known[0]} to {known[-1]}")
+
+
+def _check_variables(told: dict[str, Any]) -> None:
+    """Raises LabError on a variable of the build that it cannot have."""
+    texts, secrets, names = told.get("build_environment", {}), told.get("secrets", {}), told.get("from_environment", [])
+    for name, value in (*texts.items(), *secrets.items(), *((name, "") for name in names)):
+        if not re.fullmatch(_VARIABLE, name) or not toml.is_line(value):
+            raise LabError(f"{name!r} is no variable with a text of one line")
+        is_token = bool(TOKEN.fullmatch(name))
+        if name in _LABS:
+            raise LabError(f"the variable '{name}' is set by the lab or its builder: the program needs another name")
+        if _CARGOS.fullmatch(name) and not (name in secrets and is_token):
+            place = "[secrets]" if is_token else ".cargo/config.toml"
+            raise LabError(f"the variable '{name}' is cargo's own, which it or the lab sets; the place is {place}")
+        if [*texts, *secrets, *names].count(name) > 1:
+            raise LabError(f"the variable '{name}' is there twice")
+        if name in secrets and not _FILE.fullmatch(value):
+            raise LabError(f"[secrets] '{name}': '{value}' is neither \"env\" nor a path without quotes and commas")
+
+
+def check_of(told: dict[str, Any]) -> Check:
+    """Return what `[check]` says."""
+    return Check(**told | {"arguments": tuple(told.get("arguments", []))})
+
+
+def serve(told: dict[str, Any], ports: list[int]) -> Serve:
+    """Return what `[serve]` says. Raises LabError on what no start of a server can have."""
+    environment = told.get("environment", {})
+    _check_environment("[serve] ", environment)
+    calls = told.get("before", [])
+    if not all(isinstance(call, list) and all(isinstance(text, str) for text in call) for call in calls):
+        raise LabError("[serve] 'before' is a list of lists of arguments, such as [[\"migrate\"]]")
+    for place in re.findall(r"\{(\w+)\}", " ".join([*told.get("arguments", []), *environment.values()])):
+        if place not in _PLACES and get_close_matches(place.lower(), _PLACES, cutoff=0.75):  # others are the program's
+            raise unknown("[serve] placeholder", f"{{{place}}}", [f"{{{each}}}" for each in _PLACES])
+    told |= {"arguments": tuple(told.get("arguments", [])), "before": tuple(map(tuple, calls))}
+    made = Serve(**told | {"environment": tuple(sorted(environment.items()))})
+    if not made.takes_port and not ports:
+        raise LabError(
+            "[serve] has no {port} in its arguments or environment: the port is another at each start; of a server "
+            "with a port of its own, `ports` names it"
+        )
+    more = told.keys() & {"method", "path", "body", "status"}
+    if "grpc" in told and (more or len(told["grpc"].encode()) > _SERVICE_BYTES):
+        raise LabError("[serve] 'grpc' is the name of a service, and goes with no method, path, body or status")
+    if (told.get("http") == 2 or "grpc" in told) and not made.keep_alive:
+        raise LabError("[serve] 'keep_alive' = false goes with HTTP/1 alone: leave out http = 2 or grpc")
+    return replace(made, **_HEALTH) if "grpc" in told else made
+
+
+def _check_environment(where: str, told: dict[str, Any]) -> None:
+    """Raises LabError on a variable that no container can have."""
+    if not all(isinstance(text, str) for text in told.values()):
+        raise LabError(f"{where}'environment' has something in it that is no text")
+    if wrong := [name for name in told if not re.fullmatch(_OF_CONTAINER, name)]:
+        raise LabError(f"{where}'environment': {wrong[0]!r} cannot be the name of a variable")
+
+
+def services(told: list[Any], directory: Path) -> tuple[Service, ...]:
+    """Return the services; an archive by its whole path."""
+    from rustimg_lab.build.archives import detect  # loads the docker package, which help and completion do not need
+
+    made: dict[str, Service] = {}
+    for table in told:
+        each = toml.make(Service, table, where := f"[[services]] {len(made) + 1}: ")
+        _check_environment(where, dict(each.environment))
+        if not all(isinstance(text, str) for text in (*each.command, *each.ready)):
+            raise LabError(f"{where}'command' or 'ready' has something in it that is no text")
+        if not _SERVICE.fullmatch(each.name) or each.name in made:
+            raise LabError(f"{where}'name': '{each.name}' cannot be a host's name, or is that of another service")
+        image = str(real(each.image, directory, where)) if detect(each.image) else each.image
+        if image == "packages" or not (detect(image) or _REFERENCE.fullmatch(image)):
+            raise LabError(f"{where}'image': '{image}' cannot be the name of an image, or the path of an archive")
+        made[each.name] = replace(each, image=image, environment=tuple(sorted(each.environment)))
+    return tuple(made.values())
