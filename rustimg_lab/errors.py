@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
-KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "a table"}
+KINDS = {
+    str: "a text", bool: "true or false", int: "a number", float: "a number with a point", list: "a list",
+    dict: "a table",
+}  # fmt: skip
 FAILED = "lab: failed: "  # begins the line of a cell or a trial that failed, by which the client of a worker knows it
 
 

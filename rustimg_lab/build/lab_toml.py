@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rustimg_lab.host.files import real, sha256
 from rustimg_lab.model.app import App, Configuration
 from rustimg_lab.model.architecture import TARGETS, Architecture
 from rustimg_lab.model.matrix import OWN, Cell
+from rustimg_lab.model.toml import is_line
 from rustimg_lab.paths import APPS, ORIGIN, SHARE
 
 FILE = "lab.toml"
@@ -81,13 +82,23 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
     with _told_of(file):
         manifests.check(app, manifest)
         image = contents.read(told, context, directory, app.name)
-    return replace(
+    placed = replace(
         app, image=image, directory=context, at="/".join(directory.relative_to(context).parts),
         lock_sha256=sha256(root / "Cargo.lock"), member=_is_named(root, directory, told),
         configuration=_configuration(context, root, directory, app.profile), date=_date(context, directory),
         moved=_moved(app, manifest),
         manifest="" if manifest.parent == directory else os.path.relpath(manifest, directory),
     )  # fmt: skip
+    for text in _texts((placed.at, placed.manifest, astuple(placed.configuration))):
+        if not is_line(text):
+            raise LabError(f"{directory}: {text!r}, of its manifests or a folder's name, cannot be in a Dockerfile")
+    return placed
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of nested tuples."""
+    for each in value if isinstance(value, tuple) else ():
+        yield from [each] if isinstance(each, str) else _texts(each)
 
 
 def _is_named(root: Path, directory: Path, told: dict[str, Any]) -> bool:
@@ -156,8 +167,8 @@ def _configuration(context: Path, root: Path, directory: Path, profile: str) -> 
     own = cargo_config.merged(cargo_config.parsed(root / "Cargo.toml"), configuration).get("profile", {})
     selectable = ["release", *sorted(own.keys() - CARGOS_PROFILES)]
     if profile not in selectable:
-        reason = f"{unknown('profile', profile, selectable)}: cargo's profiles, as {root / 'Cargo.toml'} has them"
-        raise LabError(f"{directory / FILE}: 'profile': {reason}")
+        reason = unknown("profile", profile, selectable)
+        raise LabError(f"{directory / FILE}: 'profile': {reason}; these are cargo's, of {root / 'Cargo.toml'}")
     chain = [profile]
     while len(chain) <= len(own) and (inherited := own.get(chain[-1], {}).get("inherits")):
         chain.append(inherited)

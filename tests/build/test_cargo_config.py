@@ -259,6 +259,21 @@ def test_a_program_and_a_folder_are_words_of_the_shell_whatever_is_in_them(tmp_p
 
 
 @pytest.mark.parametrize(
+    "files",
+    [
+        {CONFIG: '[build]\nrustflags = ["a b", "c\\nd"]\n'}, {CONFIG: '[build]\nrustc-wrapper = "a\\rb"\n'},
+        {"Cargo.toml": MANIFEST.format("a") + '[profile.release.package."x\\ny"]\nopt-level = 1\n'},
+    ],
+)  # fmt: skip
+def test_what_a_dockerfile_cannot_hold_is_refused(tmp_path, files):
+    with pytest.raises(LabError, match="cannot be in a Dockerfile"):
+        lab_toml.load(crate(tmp_path / "a", files))
+    write(tmp_path, {"Cargo.toml": '[workspace]\nmembers = ["*"]\n', "Cargo.lock": LOCK.format("a")})
+    with pytest.raises(LabError, match="cannot be in a Dockerfile"):
+        lab_toml.load(crate(tmp_path / "b\nc"))
+
+
+@pytest.mark.parametrize(
     "files", [{"rust-toolchain.toml": '[toolchain]\nchannel = "1.81.0"\n'}, {"rust-toolchain": "1.81.0\n"}]
 )
 def test_a_toolchain_file_gets_its_target_where_the_builder_has_rustup(tmp_path, files):

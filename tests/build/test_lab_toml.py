@@ -135,6 +135,7 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         ("features = ['sytem']", "unknown feature of tiny 'sytem': did you mean 'system'"),
         ("[allocators]\njemalloc = 'tikv'", "unknown feature of tiny 'tikv': "),
         ("profile = 'a b;$(x)'", "'profile': 'a b;$(x)' cannot be the name of a profile"),
+        ("[serve]\narguments = ['{port}']\nstatus = 2.5", "'status' is a number with a point, a number is needed"),
         ("profile = 'relaese'", "lab.toml: 'profile': unknown profile 'relaese': did you mean 'release'"),
         ("context = '/'", "'context': builds would get all files of this machine"),
         ('build_commands = ["a\\rb"]', "'build_commands': 'a\\rb' cannot be a command of one line"),
