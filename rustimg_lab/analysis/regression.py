@@ -199,7 +199,7 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
     """Check a run: a finding for each cell that does not work, is above a limit, is gone, has grown by more than it
     may, or is not known to have not; and one for each cell and limit on what has noise.
 
-    Raises LabError on a run without cells, and on a limit that the other run has measured nothing of.
+    Raises LabError on a run without cells, and on another run with which nothing of it can be compared.
     """
     table = cells.cell_table(after)
     if table.empty:
@@ -213,6 +213,12 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
     if before is None:
         return Checked(found)
     exact = sizes(before, after)
+    had = cells.cell_table(before).query("ok")["cell"]
+    if not table["cell"].isin(had).any():
+        raise LabError(
+            f"run '{after.name}' has no cell that run '{before.name}' has a size of: nothing is compared; "
+            "name another run with --against"
+        )
     gone = exact.loc[~exact["cell"].isin(table["cell"]), "cell"]
     found += [Finding(cell, "gone: it is in the other run") for cell in gone]
     noisy = {name: share for name, share in limits.max_regression.items() if metrics.GUARDED[name].study}

@@ -135,8 +135,12 @@ def check(options: SimpleNamespace) -> int:
     limits = regression.Limits(options.max_transfer or 0, options.max_regression or {})
     failures = _measure_both(options) if options.before else _refuse_stray(options)
     told: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.CANNOT_TELL: []}
-    for part in [options.run] if options.before else runs.parts(options.run):  # of each architecture, and machine
-        after, against = output.load(part), _part_of(options.against, part, options.run)
+    parts = [options.run] if options.before else runs.parts(options.run)  # of each architecture, and machine
+    compared = {part: _part_of(options.against, part, options.run) for part in parts}
+    if options.against and not any(compared.values()):
+        raise LabError(f"run '{options.against}' has no part that run '{options.run}' has: nothing is compared")
+    for part, against in compared.items():
+        after = output.load(part)
         before = output.load(against) if against else None
         checked = regression.check(after, limits, before, options.across_machines)
         print(views.regression.markdown(part, after, checked, before), end="")

@@ -376,6 +376,10 @@ def test_the_interval_between_two_studies_covers_the_truth(count):
         (("check", "--app", "tests/crates/tiny", "--before", "HEAD", "--max-regression", "cpu=5%"), "has no [serve]"),
         (("check", "--run", "recorded", "--max-regression", "size=1"), "'size=1' is no limit, as size=1%"),
         (("check", "--run", "recorded", "--max-transfer", "2"), "'2' is no size"),
+        (
+            ("check", "--run", "recorded", "--against", "recorded/allocators", "--max-regression", "size=0%,cpu=1%"),
+            "run 'recorded' has no cell that run 'recorded/allocators' has a size of: nothing is compared",
+        ),
     ],
 )
 def test_bad_input_is_one_line(lab, arguments, said):
