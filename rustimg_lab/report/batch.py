@@ -6,6 +6,7 @@ list, every combination is taken (see `notebooks/batch.yaml`).
 
 import itertools
 import json
+import math
 import re
 import signal
 import sys
@@ -29,6 +30,18 @@ _IN_WORDS = {"str": 'a text (in quotes: "5")', "bool": "true or false", "int": "
 _MEASURES = re.compile(r"\blab\.(build|measure)\(")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once: the loader of YAML itself takes the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        known: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in known:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
+            known.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 @dataclass(frozen=True)
 class Page:
     """One page to be made."""
@@ -45,8 +58,8 @@ class Page:
 def read(path: Path) -> list[Page]:
     """The pages that a file asks for. Raises LabError, with the file and the entry, where it is not as above."""
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        entries = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise LabError(f"{path} cannot be read as YAML: {error}") from None
     if not isinstance(entries, list) or not entries:
         raise LabError(f"{path} is no list of entries with `notebook`, `run_name` and parameters")
@@ -76,6 +89,8 @@ def _pages(entry: object) -> list[Page]:
         if not values[name] or not all(isinstance(each, str | int | float) for each in values[name]):
             raise LabError(f"parameter '{name}' is neither a value nor a list of values")
         for each in values[name]:
+            if isinstance(each, float) and not math.isfinite(each):
+                raise LabError(f"parameter '{name}' is {each}, and a finite number is needed")
             kind = known[name]["inferred_type_name"]
             if kind in _IN_WORDS and kind not in _KINDS[type(each)]:
                 raise LabError(f"parameter '{name}' is {json.dumps(each)}, and {_IN_WORDS[kind]} is needed")

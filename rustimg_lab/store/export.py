@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rocrate.rocrate import ROCrate
 
 ARCHIVE = "ro-crate.zip"
+_LICENCE = r"(?!(?:AND|OR|WITH)(?![\w.+-]))[A-Za-z0-9.-]+\+?"
+_LICENCES = rf"{_LICENCE}(?: (?:AND|OR|WITH) {_LICENCE})*"  # parentheses are taken out from within
 _ROWS = ("One observation a line, as JSON", "application/x-ndjson")
 _ENVIRONMENT = ("The machine, the tools, base images by digest, and the plan of each study", "application/json")
 _DOCKERFILE = ("The text that a cell's image was built from", "text/plain")
@@ -40,7 +42,7 @@ def export(name: str, license: str = "") -> Path:
         license = metadata.metadata("rustimg_lab")["License-Expression"]
     if not license:
         raise LabError(f"an RO-Crate names a licence: under which is run '{name}' passed on? add --license CC-BY-4.0")
-    if not re.fullmatch(r"[\w.+() -]+", license, re.ASCII):
+    if not _is_expression(license):
         raise LabError(f"--license: '{license}' is no SPDX expression, such as CC-BY-4.0 or 'MIT OR Apache-2.0'")
     archive = REPORTS / name / ARCHIVE
     archive.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +53,13 @@ def export(name: str, license: str = "") -> Path:
     finally:
         part.unlink(missing_ok=True)
     return archive
+
+
+def _is_expression(text: str) -> bool:
+    """Whether a text has the form of an SPDX expression: identifiers, what joins them, and parentheses."""
+    while (simpler := re.sub(rf"(?<![^ (])\( ?{_LICENCES} ?\)(?![^ )])", "X", text)) != text:
+        text = simpler
+    return bool(re.fullmatch(_LICENCES, text))
 
 
 def _crate(data: RunData, folder: Path, license: str) -> "ROCrate":
@@ -70,7 +79,7 @@ def _crate(data: RunData, folder: Path, license: str) -> "ROCrate":
         f"allocator, on {environment.machine.get('cpu_model', 'an unknown CPU')}. Trials of a study are rows with its "
         "name."
     )
-    known = f"https://spdx.org/licenses/{license}" if " " not in license else "#license"
+    known = f"https://spdx.org/licenses/{license}" if re.fullmatch(_LICENCE, license) else "#license"
     crate.license = entity(known, "CreativeWork", name=license, description=f"SPDX expression: {license}")
     texts = {"rows.jsonl": _ROWS, "environment.json": _ENVIRONMENT}
     files = [*(folder / name for name in texts), *sorted((folder / "dockerfiles").rglob("Dockerfile.*"))]

@@ -97,6 +97,22 @@ def test_a_run_of_the_users_own_is_passed_on_under_the_licence_that_the_user_nam
     assert not [name for name in zipfile.ZipFile(archive).namelist() if "log" in name]
 
 
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("MIT", True), ("GPL-2.0+", True), ("(MIT OR Apache-2.0) AND BSD-3-Clause", True), ("((MIT) OR ISC)", True),
+        ("GPL-2.0-only WITH Classpath-exception-2.0", True), ("  ", False), ("MIT OR", False), ("OR", False),
+        ("MIT ISC", False), ("(MIT", False), ("MIT)", False), ("()", False), ("(MIT)ISC", False), ("MIT(ISC)", False),
+    ],
+)  # fmt: skip
+def test_a_licence_has_the_form_of_an_spdx_expression(copied, text, is_one):
+    if is_one:
+        assert export.export(copied, text).is_file()
+    else:
+        with pytest.raises(LabError, match="is no SPDX expression"):
+            export.export(copied, text)
+
+
 def test_a_part_of_a_run_is_not_passed_on_under_the_name_of_the_part():
     with pytest.raises(LabError, match=r"exported with all its architectures: export recorded/arm64$"):
         export.export("recorded/arm64@arm64")
