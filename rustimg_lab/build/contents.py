@@ -12,6 +12,7 @@ from rustimg_lab.build import sources
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import toml
 from rustimg_lab.model.app import Image
+from rustimg_lab.model.extras import ADDITIONS
 
 KEYS: dict[str, tuple[type, ...]] = {
     "files": (dict,), "workdir": (str,), "environment": (dict,), "writable": (list,), "ports": (list,),
@@ -60,18 +61,25 @@ def read(told: dict[str, Any], context: Path, directory: Path, program: str) -> 
 
     workdir = place("workdir", told.get("workdir", "/"))
     sent, files = list(sources.walk(context)) if told.get("files") else [], []
+    taken: dict[str, str] = {}
     for source, target in told.get("files", {}).items():
         name, found = _found(source, context, directory, sent)
         if (context / name).is_file() and re.fullmatch(r"(.*/)?\.?", target):  # a file, into a folder
             target = posixpath.join(target, name.name)
         for each in found:
-            place("files", posixpath.join(target, *each.relative_to(name).parts), workdir)
+            at = place("files", posixpath.join(target, *each.relative_to(name).parts), workdir)
+            if (context / each).is_file() and taken.setdefault(at, source) != source:
+                raise LabError(f"'files': {source}: {taken[at]} is at {at} already: name another place")
         files.append((str(name), place("files", target, workdir)))
     texts = {key: tuple(told.get(key, ())) for key in ("ports", "healthcheck")}
     texts |= {key: tuple(told.get(key, {}).items()) for key in ("environment", "labels")}
     texts |= {key: tuple(place(key, each, workdir) for each in told.get(key, ())) for key in ("writable", "volumes")}
+    folders = [workdir, *texts["writable"], *texts["volumes"], *map(posixpath.dirname, (*lab_own, *taken))]
+    for at in taken:
+        if any(f"{each}/".startswith(f"{at}/") for each in folders):
+            raise LabError(f"'files': {taken[at]}: {at} is a folder in the image: name a place in it, as {at}/")
     is_relevant = {"files", "workdir", "writable"} & told.keys()  # a base may have another one
-    return Image(tuple(files), workdir if is_relevant else "", **texts)
+    return Image(tuple(files), workdir if is_relevant else "", places=tuple(taken), **texts)
 
 
 def _found(source: str, context: Path, directory: Path, sent: list[Path]) -> tuple[Path, list[Path]]:
@@ -87,6 +95,15 @@ def _found(source: str, context: Path, directory: Path, sent: list[Path]) -> tup
         reason = next(filter(None, (sources.why_missing(context, each) for each in [path, *links, *lost])), "")
         raise LabError(f"'files': {source}: {reason or f'builds get no {(links or [path])[0]}: is it there?'}")
     return name, files
+
+
+def refuse(image: Image, program: str, additions: tuple[str, ...]) -> None:
+    """Raise LabError when what `--with` adds to an image would be at the place of a file of the app's."""
+    added = [(name, place.format(app=program)) for name in additions for place in ADDITIONS[name].places]
+    for each, place in added:
+        for at in (f"/{program}/{program}", *image.places):
+            if f"{place}/".startswith(f"{at}/") or (place.endswith("/") and at.startswith(place)):
+                raise LabError(f"--with {each}: it makes {place}, and the app has {at}: leave it out, or move the file")
 
 
 def commands(image: Image) -> list[str]:

@@ -202,6 +202,7 @@ def refuse(app: App, cells: list[Cell]) -> None:
     itself tells the compiler."""
     known, flags = allocators(app), dict(app.configuration.rustflags)
     for cell in cells:
+        contents.refuse(app.image, app.name, cell.additions)
         if cell.allocator not in (*known, OWN):
             if app.own_allocator:
                 raise LabError(f"{app.name} sets its own allocator: --allocators {','.join(known)} build it")

@@ -90,7 +90,7 @@ class Service:
 class Image:
     """What an image has beside the program. `files`: sources, as paths in the folder that builds get, and by each its
     place. Folders that are `writable` or `volumes` belong to the program's user. `healthcheck` are the words of a
-    command. All places are absolute; a `workdir` of "" is that of the base."""
+    command. All places are absolute; a `workdir` of "" is that of the base. `places` are those of single files."""
 
     files: tuple[tuple[str, str], ...] = ()
     workdir: str = ""
@@ -100,6 +100,7 @@ class Image:
     volumes: tuple[str, ...] = ()
     healthcheck: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from rustimg_lab.errors import unknown
 @dataclass(frozen=True)
 class Addition:
     """`packages` are Debian's, from which it is copied; `commands` make it part of the image's tree at /rootfs, with
-    `{app}` for the program's folder; `entrypoint` is put before the program. One that changes the program instead has
-    a `build_environment`: variables for cargo and build scripts."""
+    `{app}` for the program's folder; `places` are what they write, with a / behind a folder of which they write all.
+    `entrypoint` is put before the program. One that changes the program instead has a `build_environment`: variables
+    for cargo and build scripts."""
 
     summary: str
     packages: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
     build_environment: tuple[tuple[str, str], ...] = ()
 
@@ -24,18 +26,20 @@ ADDITIONS = {
         "the public certificate authorities, where programs look for them",
         ("ca-certificates",),
         ("mkdir -p /rootfs/etc/ssl/certs", "cp /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/"),
+        ("/etc/ssl/certs/ca-certificates.crt",),
     ),
     "init": Addition(
         "tini as process 1: it passes signals on, and takes up what has lost its parent",
         ("tini:$TARGETARCH",),
         ("cp /usr/bin/tini-static /rootfs/{app}/tini",),
+        ("/{app}/tini",),
         ("/{app}/tini", "--"),
     ),
     "large-pages": Addition(
         "jemalloc for kernels with pages of up to 64 KiB (arm64)",
         build_environment=(("JEMALLOC_SYS_WITH_LG_PAGE", "16"),),
     ),
-    "tmp": Addition("a folder /tmp that every user may write to", (), ("mkdir -p --mode=1777 /rootfs/tmp",)),
+    "tmp": Addition("a folder /tmp that every user may write to", (), ("mkdir -p --mode=1777 /rootfs/tmp",), ("/tmp",)),
     "tzdata": Addition(
         "the time zones, for TZ",
         ("tzdata",),
@@ -45,6 +49,7 @@ ADDITIONS = {
             "cp -r /usr/share/zoneinfo /rootfs/usr/share/",
             "rm -rf /rootfs/usr/share/zoneinfo/right /rootfs/usr/share/zoneinfo/posix",
         ),
+        ("/usr/share/zoneinfo/",),
     ),
 }
 

@@ -128,6 +128,13 @@ def test_a_member_has_its_own_files_and_those_of_its_workspace(tmp_path):
             "'writable': '/var/run/app': /var/run is a link in images of Debian; the place is /run/app",
         ),
         ({"volumes": ["/var/lock"]}, "/var/lock is a link in images of Debian; the place is /run/lock"),
+        ({"files": {"page": "/x", "tree/pages/pages": "/x"}}, "'files': tree/pages/pages: page is at /x already"),
+        ({"files": {"tree": "/x", "page": "/x/pages/pages"}}, "'files': page: tree is at /x/pages/pages already"),
+        ({"files": {"tree": "/x", "page": "/x"}}, "'files': page: /x is a folder in the image: name a place in it"),
+        ({"files": {"page": "/etc"}}, "'files': page: /etc is a folder in the image: name a place in it, as /etc/"),
+        ({"files": {"page": "/pages"}}, "'files': page: /pages is a folder in the image"),
+        ({"files": {"page": "/x"}, "workdir": "/x/y"}, "'files': page: /x is a folder in the image"),
+        ({"files": {"page": "/x"}, "writable": ["/x"]}, "'files': page: /x is a folder in the image"),
         ({"files": {"page": 1}}, "'files': 1 is no text of one line"),
         ({"files": ["page"]}, "'files' is a list, a table is needed"),
         ({"workdir": "app"}, "'workdir': 'app' is not absolute: it has to begin with /"),
@@ -164,6 +171,33 @@ def test_what_cannot_be_is_one_line_with_the_key(tmp_path, told, said):
         lab_toml.load(folder)
     assert str(error.value).startswith(f"{folder / 'lab.toml'}: ") and said in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("addition", "place", "refused"),
+    [
+        ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt", True),
+        ("ca-certificates", "/etc/ssl/certs/own.crt", False),
+        ("init", "/pages/tini", True),
+        ("tzdata", "/usr/share/zoneinfo/UTC", True),
+        ("tzdata", "/usr/share", True),
+        ("tmp", "/tmp", True),
+        ("tmp", "/tmp/a", False),
+    ],
+)
+def test_an_addition_does_not_replace_a_file_of_the_app(tmp_path, addition, place, refused):
+    app = load(tmp_path, {"page": "a"}, files={"page": place})
+    cell = matrix.cell("scratch", "baseline", "system", additions=(addition,))
+    if not refused:
+        return lab_toml.refuse(app, [cell])
+    with pytest.raises(LabError, match=f"--with {addition}: it makes .* and the app has {place}: leave it out"):
+        lab_toml.refuse(app, [cell])
+
+
+def test_a_program_that_is_called_as_the_init_is_not_replaced_by_it(tmp_path):
+    app = lab_toml.load(crate(tmp_path, name="tini"))
+    with pytest.raises(LabError, match="--with init: it makes /tini/tini, and the app has /tini/tini"):
+        lab_toml.refuse(app, [matrix.cell("scratch", "baseline", "system", additions=("init",))])
 
 
 def test_what_dockerignore_takes_back_is_there(tmp_path):
