@@ -20,9 +20,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
     known = list(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    return LabError(
-        f"unknown {kind} '{name}': {hint}" + (f"known are {', '.join(known)}" if known else "there is none")
-    )
+    there = f"known are {', '.join(known)}" if known else "there is none"
+    return LabError(f"unknown {kind} '{name}': {hint}{there}")
 
 
 def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], where: str) -> None:

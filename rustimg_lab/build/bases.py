@@ -131,7 +131,8 @@ def parse_named(options: list[str]) -> dict[str, str]:
             raise LabError(f"--base {name}=...: {name} is empty and has no image")
         if archives.detect(source) and not real(source, where=f"--base {option}: ").is_file():
             raise LabError(f"--base {option}: there is no file {source}")
-        named[name] = source
+        if named.setdefault(name, source) != source:
+            raise LabError(f"--base {option}: {name} is {named[name]} already; name one of the two")
     return named
 
 

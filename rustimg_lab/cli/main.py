@@ -74,13 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if _is_not_ours(error):
-            where = f"runs and reports are kept below {ROOT}"
-            remedy = f"call the lab in a folder of yours, or name one with {HOME}"
-            return _refused(f"cannot read or write {error.filename} ({error.strerror}): {where}; {remedy}")
-        if not files.is_full(error):
+        if not (told := _in_words(error)):
             raise
-        return _refused(str(files.DiskFull("nothing more can be written", [ROOT], files.GRID_BYTES)))
+        return _refused(told)
     except KeyboardInterrupt:
         print("lab: interrupted; run the same command to resume", file=sys.stderr)
         return 130
@@ -95,10 +91,18 @@ def _call(arguments: list[str]) -> int:
         return shown.exit_code
 
 
-def _is_not_ours(error: OSError) -> bool:
-    """Whether a file could not be written since the folder of runs is another user's, or on a read-only disk."""
-    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-    return refused and bool(error.filename) and Path(error.filename).is_relative_to(ROOT)
+def _in_words(error: OSError) -> str:
+    """What the system refused, with the file; "" for what is of no file, which is a fault of the lab's own."""
+    if files.is_full(error):
+        return str(files.DiskFull("nothing more can be written", [ROOT], files.GRID_BYTES))
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return ""
+    name = os.fsdecode(error.filename)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and Path(name).is_relative_to(ROOT):
+        where = f"runs and reports are kept below {ROOT}"
+        remedy = f"call the lab in a folder of yours, or name one with {HOME}"
+        return f"cannot read or write {name} ({error.strerror}): {where}; {remedy}"
+    return f"{name}: {error.strerror}"
 
 
 def _refused(text: str) -> int:

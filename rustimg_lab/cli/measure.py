@@ -95,8 +95,6 @@ def measure(options: SimpleNamespace) -> int:
     from rustimg_lab.pipeline import planner, studies
 
     kind, app = KINDS[options.study], selection.load_app(options)
-    if options.push_to and not options.scheduler:
-        raise LabError("--push-to: images go to other machines with --scheduler alone; leave it out")
     if options.study in ("memory", REST) and "init" in options.additions:
         raise LabError("--with init: memory is that of process 1, which is then the init: leave it out")
     options.run = options.run or (app.package if options.app else STUDIES_RUN)

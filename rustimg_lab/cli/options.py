@@ -12,17 +12,48 @@ from rustimg_lab.model import bases, extras, factorial, matrix
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.profiles import PUBLISHED, everything
 
+# By the name of an option, the one without which it has no effect, and the one beside which it has none; in a command
+# that has both.
+_NEEDS = {"insecure": "scheduler", "push_to": "scheduler", "across_machines": "against", "debian": "before",
+          "fraction": "knobs"}  # fmt: skip
+_EXCLUDES = {"grid": "knobs", "profiles": "knobs"}
 REST = {"ignore_unknown_options": True}  # for a command that passes what it does not know to another program
 
 
 class _Command(click.Command):
     """Its function gets the values of all parameters as one namespace, since most commands have more than six."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed, _, order = ({}, [], []) if ctx.resilient_parsing else self.make_parser(ctx).parse_args(list(args))
+        rest = super().parse_args(ctx, args)
+        if refusal := _refusal(self, ctx, typed, order):
+            raise click.UsageError(refusal, ctx)
+        return rest
+
     def invoke(self, ctx: click.Context) -> int:
         return self.callback(SimpleNamespace(**ctx.params))
 
     def get_help(self, ctx: click.Context) -> str:
         return as_called(super().get_help(ctx))
+
+
+def _refusal(of: click.Command, ctx: click.Context, typed: dict[str, object], order: list[click.Parameter]) -> str:
+    """Why what was typed would count for nothing: an option that a later one replaces, an empty value, an option that
+    has an effect beside another alone; "" where all of it counts."""
+    there = {each.name: each for each in of.params}
+    for each in dict.fromkeys(order):
+        name, value = each.get_error_hint(ctx).strip("[']"), typed.get(each.name)
+        is_one = isinstance(each, click.Option) and not each.multiple and not each.is_flag
+        if is_one and order.count(each) > 1:
+            commas = ", with commas between the values" if "[,...]" in each.make_metavar(ctx) else ""
+            return f"{name} is given twice, and the last would count alone: give it once{commas}"
+        if value == "" or (isinstance(each, click.Option) and each.multiple and "" in value):
+            return f"{name}: the value is empty: give one, or leave it out"
+        if (needed := there.get(_NEEDS.get(each.name))) and needed.name not in typed:
+            return f"{name} applies with {needed.opts[0]} alone: name that too, or leave {name} out"
+        if (other := there.get(_EXCLUDES.get(each.name))) and other.name in typed:
+            return f"{name} has no effect beside {other.opts[0]}: leave it out"
+    return ""
 
 
 def command(*parameters: click.Parameter, **settings: object) -> Callable[[Callable], click.Command]:
@@ -38,7 +69,9 @@ def option(name: str, text: str, kind: object = None, default: object = None, **
         text += f" (default: {shown})"
     if isinstance(kind, click.IntRange):
         more["metavar"] = "N"
-    return click.Option(name.split(), type=kind, default=False if "is_flag" in more else default, help=text, **more)
+    if "is_flag" in more or default is not None:  # an option with a default, be it None, is never missing
+        more["default"] = default or False if "is_flag" in more else default
+    return click.Option(name.split(), type=kind, help=text, **more)
 
 
 def run_options(run: str, of_app: str = "the name of its package") -> list[click.Option]:

@@ -40,10 +40,6 @@ def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind |
     with --only those that match. Raises LabError when names, options or the app do not allow them."""
     grid = chosen_grid(options, app, usual or matrix.usual(options.grid, options.debian))
     knobs, fraction = getattr(options, "knobs", None), getattr(options, "fraction", None)  # probe has neither
-    if knobs and options.profiles:
-        raise LabError("--knobs sets the profiles: leave --profiles out")
-    if fraction is not None and not knobs:
-        raise LabError("--fraction applies to the cells of --knobs: name that too")
     if knobs:
         known = grid[2] if options.app else factorial.ALLOCATORS
         names = options.allocators or [each for each in (matrix.OWN, *factorial.ALLOCATORS) if each in known]

@@ -29,10 +29,12 @@ def init(options: SimpleNamespace) -> int:
     from rustimg_lab.engine import client, doctor
     from rustimg_lab.host import machine
 
+    sources = selection.image_sources(options)  # what is wrong there is told also where no builder is needed
+
     def builder() -> str:
         client.connect()
         doctor.prepare(output.say)
-        return bases.resolve(BUILDER, selection.image_sources(options), output.say, machine.ca_bundle()).image
+        return bases.resolve(BUILDER, sources, output.say, machine.ca_bundle()).image
 
     with client.readable_errors():
         path, notes = proposal.init(real(options.path), options.binary, builder)

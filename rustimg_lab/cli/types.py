@@ -127,5 +127,7 @@ def _by_name(text: str, known: Iterable[str], unit: str, what: str) -> dict[str,
         name, _, number = each.partition("=")
         if name not in known or not re.fullmatch(rf"\d+(\.\d+)?{unit}", number) or not (unit or float(number)):
             raise click.BadParameter(f"'{each}' is no {what}; known are {', '.join(known)}")
+        if name in found:
+            raise click.BadParameter(f"'{name}' is there twice: give it once")
         found[name] = float(number.removesuffix(unit))
     return found

@@ -37,8 +37,30 @@ RECORDED = [
         (("run", "--base", "alpine"), "lab: --base alpine: give it as NAME=SOURCE"),
         (("run", "--knobs", "lto"), "lab: unknown profile 'lto': did you mean 'lto-fat'?"),
         (("measure", "--knobs", "strip", "--allocators", "article"), "lab: 'article' is another allocator on each"),
-        (("run", "--knobs", "strip", "--profiles", "upx"), "lab: --knobs sets the profiles: leave --profiles out"),
-        (("run", "--fraction", "3"), "lab: --fraction applies to the cells of --knobs: name that too"),
+        (("run", "--knobs", "strip", "--profiles", "upx"), "lab: --profiles has no effect beside --knobs: leave"),
+        (("cells", "--knobs", "strip", "--grid", "ladder"), "lab: --grid has no effect beside --knobs: leave it out"),
+        (("run", "--fraction", "3"), "lab: --fraction applies with --knobs alone: name that too, or leave"),
+        (("run", "--insecure"), "lab: --insecure applies with --scheduler alone: name that too, or leave"),
+        (("measure", "--push-to", "a.b/lab"), "lab: --push-to applies with --scheduler alone: name that too"),
+        (("check", "--across-machines"), "lab: --across-machines applies with --against alone: name that too"),
+        (("check", "--debian", "bookworm"), "lab: --debian applies with --before alone: name that too"),
+        (("dockerfile", "--arch", "amd64,arm64"), "lab: --arch: a Dockerfile is checked for one architecture; name"),
+        (("init", "examples/myip", "--base", "nope"), "lab: --base nope: give it as NAME=SOURCE"),
+        (("worker",), "lab: Missing option '--scheduler' (see ./lab worker --help)"),
+        (("dockerfile", "--with", "tmp", "--with", "tzdata"), "lab: --with is given twice, and the last would count"),
+        (("check", "--run", "a", "--run", "b"), "lab: --run is given twice, and the last would count alone: give it"),
+        (("run", "--base", "alpine=a", "--base", "alpine=b"), "lab: --base alpine=b: alpine is a already; name one"),
+        (("choose", "--weights", "transfer=1,transfer=5"), "lab: Invalid value for '--weights': 'transfer' is there"),
+        (("run", "--scheduler", ""), "lab: --scheduler: the value is empty: give one, or leave it out (see ./lab run"),
+        (("check", "--run", "recorded", "--before="), "lab: --before: the value is empty: give one, or leave it out"),
+        (("cells", "--app", ""), "lab: --app: the value is empty: give one, or leave it out"),
+        (("compare", "", "recorded"), "lab: BEFORE: the value is empty: give one, or leave it out"),
+        (("notebook", "--copy-to", "/proc/nope"), "lab: /proc/nope: No such file or directory"),
+        (("cells", "--app", 300 * "x"), f"lab: {ROOT}/{300 * 'x'}"),
+        (
+            ("choose", "--run", "recorded/fd", "--workload", "batch", "--max-transfer", "3MB"),
+            "lab: unknown workload of run 'recorded/fd' 'batch': there is none",
+        ),
         (("measure", "--study", "build", "--workers", "2"), "lab: --workers does not apply to --study build"),
         (
             ("measure", "--study", "startup", "--connections", "2"),
@@ -151,7 +173,7 @@ def test_the_help_of_every_command_says_the_defaults():
     for name in main.MODULES:
         command = main.lab.get_command(context, name)
         for option in (each for each in command.params if isinstance(each, click.Option) and not each.is_flag):
-            if default := option.get_default(context):
+            if isinstance(default := option.get_default(context), str | int) and default:
                 assert re.search(rf"\(default: .*\b{default}\b.*\)$", option.help), (name, option.opts)
                 count += 1
     assert count > 12
