@@ -20,7 +20,7 @@ from rustimg_lab.build.bases import Provenance
 from rustimg_lab.engine import client, podman
 from rustimg_lab.engine.images import find_image
 from rustimg_lab.host import process, proxy, tools
-from rustimg_lab.host.files import GRID_BYTES, DiskFull, is_full, write_whole
+from rustimg_lab.host.files import GRID_BYTES, DiskFull, image_part, is_full, write_whole
 from rustimg_lab.model.app import App
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.matrix import Binary, Cell
@@ -163,7 +163,7 @@ def official_file(cells: list[Cell], app: App) -> dict:
         cell.slug: {
             "context": str(app.directory),
             "dockerfile-inline": dockerfile.render(cell, app),
-            "tags": [f"{app.name.lower()}:{cell.slug}"],
+            "tags": [f"{image_part(app.name)}:{cell.slug}"],
             "platforms": [f"linux/{cell.architecture.debian}"],
             "output": ["type=docker"],
             **inputs.mounted(app),

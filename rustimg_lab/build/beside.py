@@ -2,7 +2,6 @@
 
 import json
 import os
-import posixpath
 import re
 import shlex
 from pathlib import Path
@@ -10,8 +9,11 @@ from typing import Any
 
 import yaml
 
+from rustimg_lab.build import inputs
+from rustimg_lab.build.dockerfile import secret_file
 from rustimg_lab.build.sources import IGNORED
 from rustimg_lab.errors import LabError
+from rustimg_lab.host import files
 from rustimg_lab.model.app import App, Serve, Service
 
 PORT = 8080  # of a server that listens where it is told to
@@ -30,29 +32,35 @@ def write(app: App, dockerfile: str) -> list[Path]:
         raise LabError(f"{app.directory} has {', '.join(there)} already: nothing was written; move it away first")
     if not os.path.lexists(app.directory / IGNORED):
         texts[IGNORED] = ignored(app)
+    elif sent := inputs.sent(app):
+        raise LabError(f"{app.directory / app.at}: {inputs.would_be_sent(*sent[0])}: nothing was written")
     written: list[Path] = []
     try:
         for name, text in texts.items():
             with (app.directory / name).open("x", encoding="utf-8") as file:
                 written.append(app.directory / name)
                 file.write(text)
-    except OSError as error:
+    except BaseException as error:
         for path in written:
             path.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise LabError(f"{error.filename or app.directory}: {error.strerror}; nothing was written") from None
     return written
 
 
 def ignored(app: App) -> str:
-    """Return the .dockerignore: what the lab's builds do not get either, and what no build reads."""
+    """Return the .dockerignore: what the lab's builds do not get either, what no build reads, and secrets."""
     made = ["/target", *([f"/{app.at}/target"] if app.at else []), *([] if app.git else ["/.git"])]
+    secrets = [path.relative_to(app.directory).as_posix() for _, path in inputs.sent(app)]
+    made += [re.sub(r"[][*?\\]", "?", f"/{each}") for each in dict.fromkeys(secrets)]  # no letter of a pattern's
     return "\n".join([*made, "/Dockerfile", f"/{IGNORED}", "/compose.yaml", ""])
 
 
 def compose(app: App) -> str:
     """Return the compose.yaml (https://github.com/compose-spec/compose-spec): the image, the services beside it, and
     for a server its port and its health. Raises LabError as `write` does."""
-    name, services = app.name.lower(), {each.name: _service(each) for each in app.services}
+    name, services = files.image_part(app.name), {each.name: _service(each) for each in app.services}
     program: dict[str, Any] = {"build": _build(app)}
     after = {key: {"condition": f"service_{'healthy' if 'healthcheck' in of else 'started'}"}
              for key, of in services.items()}  # fmt: skip
@@ -71,7 +79,10 @@ def compose(app: App) -> str:
     own[name] = {key: value for key, value in (program | {"depends_on": after}).items() if value}
     if taken := own.keys() & services.keys():
         raise LabError(f"compose.yaml: [[services]] has {min(taken)}, a name that the program's own containers get")
-    secrets = {key: {"environment": key} if of == "env" else {"file": _file(app, of)} for key, of in app.secrets}
+    secrets = {
+        key: {"environment": key} if of == "env" else {"file": secret_file(app, of, "${HOME}")}
+        for key, of in app.secrets
+    }
     body = {"services": services | own} | ({"secrets": secrets} if secrets else {})
     body = json.loads(json.dumps(body))  # what stands twice is written twice, and not as an alias
     how = "up --build --wait" if app.serve else f"run --build --rm {name}"
@@ -133,8 +144,3 @@ def _health(serve: Serve, name: str, port: int) -> dict[str, Any]:
         "depends_on": [name],
         "healthcheck": {"test": test, **_REPEATED, "start_period": f"{serve.start_timeout_s}s"},
     }
-
-
-def _file(app: App, source: str) -> str:
-    """The file of a secret, as seen from the folder of the compose.yaml."""
-    return source.replace("~", "${HOME}", 1) if source.startswith("~/") else posixpath.join(app.at, source)

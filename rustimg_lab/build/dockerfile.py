@@ -1,11 +1,14 @@
 """Cell -> Dockerfile text. Pure: no file but the template is read, nothing is run."""
 
 import hashlib
+import posixpath
 import re
 import shlex
+from dataclasses import replace
 
 from rustimg_lab.build import cargo_config, contents
 from rustimg_lab.build.known import TEMPLATES
+from rustimg_lab.host import files
 from rustimg_lab.model.app import App
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.bases import BUILDER, RUST_VERSION
@@ -22,22 +25,25 @@ FACTS = "facts.j2"
 _KEPT_LINK = "-- -Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--reproduce=/link.tar"
 
 
-def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfile.j2") -> str:
+def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfile.j2", file: str = "") -> str:
     """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte; or `FACTS`.
 
-    `toolchain` names a builder other than the default, whose compiled crates must not be mixed with the default's.
+    `toolchain` names a builder other than the default, whose compiled crates must not be mixed with the default's;
+    `file` is the text's own name in its head (default: Dockerfile.BASE).
     """
     additions = [ADDITIONS[name] for name in cell.additions]
     return TEMPLATES.get_template(template).render(
         cell=cell,
-        app=app,
+        app=_with_files(app),
+        tag=f"{files.image_part(app.name)}:{cell.base.name}",
+        file=file or f"Dockerfile.{cell.base.name}",
         rust_reference=reference(BUILDER, cell.debian),
         base_reference=reference(cell.base.name, cell.debian),
         cache_id=cache_id(cell, app, toolchain),
         lacks=[what for what, _, needed in _lacks(cell) if needed],
         packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
         cargo=_cargo(cell, app),
-        architectures=Architecture,
+        architectures=_architectures(cell, app),
         exports=" ".join(_exports(cell, app)),
         commands=map(shlex.quote, app.build_commands),
         folder=shlex.quote(app.at),
@@ -56,7 +62,25 @@ def cold_stage(cell: Cell, app: App) -> str:
     folder = shlex.quote(f"./{app.at}")
     exported = f"CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}"
     script = f"cd {folder}; . /target.sh; export {exported}; exec {_cargo(cell, app)}"
+    app = _with_files(app)
     return TEMPLATES.get_template("cold.j2").render(cell=cell, app=app, exports=exports, folder=folder, script=script)
+
+
+def _with_files(app: App) -> App:
+    """The app with the files of its secrets as they are called in the folder that builds get."""
+    return replace(app, secrets=tuple((name, of if of == "env" else secret_file(app, of)) for name, of in app.secrets))
+
+
+def secret_file(app: App, source: str, home: str = "$HOME") -> str:
+    """The file of a secret, as seen from the folder that builds get."""
+    return source.replace("~", home, 1) if source.startswith("~/") else posixpath.join(app.at, source)
+
+
+def _architectures(cell: Cell, app: App) -> list[Architecture]:
+    """The architectures that the text is for: the cell's alone where the project has other flags for another one."""
+    own = _rustflags(cell, app)
+    alike = [each for each in Architecture if _rustflags(replace(cell, architecture=each), app) == own]
+    return alike if cell.profile != PUBLISHED else list(Architecture)  # whose flags are left to cargo
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:

@@ -31,8 +31,8 @@ def _refusal(app: App) -> str:
             proxy.hide(os.environ[name])
         elif not (path.is_file() and os.access(path, os.R_OK) and 0 < path.stat().st_size <= 500 << 10):
             return f"secret {name}: {path} is no file that can be read, or is empty, or has more than 500 KiB"
-        elif path.is_relative_to(app.directory) and not sources.why_missing(app.directory, path):
-            return f"secret {name}: {path} would be sent with the sources: name it in {sources.IGNORED}"
+        elif (name, path) in sent(app):
+            return would_be_sent(name, path)
         elif name != "known_hosts":  # which names servers, and no secret
             proxy.hide(path.read_text("utf-8", "replace"))
     if app.ssh and not Path(os.environ.get("SSH_AUTH_SOCK", "")).is_socket():
@@ -46,6 +46,17 @@ def _refusal(app: App) -> str:
         if _LOGIN.search(path.read_text("utf-8", "replace")):
             return f"'git': {path} has a login in it, which a layer of the builder would keep: take it out"
     return sources.why_missing(app.directory, repository) if app.git else ""
+
+
+def sent(app: App) -> list[tuple[str, Path]]:
+    """Return the secrets whose files builds would get with the sources, there yet or not: name and file."""
+    paths = [(name, _path(app, name, of)) for name, of in app.secrets if of != "env"]
+    return [each for each in paths if sources.is_sent(app.directory, each[1])]
+
+
+def would_be_sent(name: str, path: Path) -> str:
+    """Say what to do where `sent` has a secret."""
+    return f"secret {name}: {path} would be sent with the sources: name it in {sources.IGNORED}"
 
 
 def _path(app: App, name: str, source: str) -> Path:

@@ -93,6 +93,13 @@ def why_missing(context: Path, path: Path) -> str:
     return ""
 
 
+def is_sent(context: Path, path: Path) -> bool:
+    """Whether a path (absolute) is in the folder, and `.dockerignore` does not leave it out."""
+    if not path.is_relative_to(context):
+        return False
+    return not _is_left_out(str(path.relative_to(context)), _parsed(_lines(context)))
+
+
 def hidden(context: Path, at: str, said: str) -> str:
     """Why builds, made in a folder of the context, do not get a file that an error names; "" where none is hidden."""
     for name in re.findall(r"`([^`\s]*[./][^`\s]*)`", said):

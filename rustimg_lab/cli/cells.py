@@ -49,17 +49,18 @@ def dockerfile(options: SimpleNamespace) -> int:
 
     if options.write and not options.app:
         raise LabError("--write puts files beside a crate of yours: name it with --app PATH")
+    if len(options.architectures or []) > 1:
+        raise LabError("--arch: a Dockerfile is checked for one architecture; name one, or call it for each")
     app = selection.load_app(options)
     profile = options.profile or (PUBLISHED.name if options.app and not options.allocator else "optimized")
     usual = lab_toml.allocators(app)[0] if options.app and profile != PUBLISHED.name else matrix.ARTICLE
     cell = matrix.cell(options.base, profile, options.allocator or usual, options.debian, options.additions)
     cell = replace(cell, architecture=(options.architectures or [NATIVE])[0])
     lab_toml.refuse(app, [cell])
-    text = dockerfile.render(cell, app)
     if not options.write:
-        print(text, end="")
+        print(dockerfile.render(cell, app), end="")
         return 0
-    paths = beside.write(app, text)
+    paths = beside.write(app, dockerfile.render(cell, app, file="Dockerfile"))
     output.say(f"wrote {', '.join(path.name for path in paths)} in {app.directory}, for {cell}")
     return 0
 

@@ -1,10 +1,8 @@
 """The Docker engine: its address, its name for what is ours, its errors as one line, and what it says of itself."""
 
 import fcntl
-import hashlib
 import os
 import platform
-import re
 import shutil
 import tempfile
 import uuid
@@ -31,8 +29,6 @@ MADE_OF_LABEL = "io.rustimg-lab.made-of"  # on an image that no build makes twic
 PID_LABEL = "io.rustimg-lab.pid"  # the lab's process that a container belongs to, as `process_name` calls it
 
 TIMEOUT_S = 600
-# A part of an image's name (github.com/distribution/reference, `path-component`).
-_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 
 
 @cache
@@ -50,10 +46,7 @@ def lab_id() -> str:
 def repository(name: str) -> str:
     """The name of an image of ours, without its tag: never one that an official image has. It ends with `name`, or for
     one that is no part of an image's name (cargo allows `_app_`) with a digest of it; "" gives what all begin with."""
-    part = name.lower()
-    if name and not _COMPONENT.fullmatch(part):
-        part = f"program-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
-    return f"rustimg-lab-{lab_id()}/{part}"
+    return f"rustimg-lab-{lab_id()}/{files.image_part(name) if name else ''}"
 
 
 def engine_address() -> str:

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import io
+import re
 import shutil
 import tarfile
 import threading
@@ -15,6 +16,8 @@ from typing import IO
 from rustimg_lab.errors import LabError
 
 GRID_BYTES = 10 << 30  # what builder, images and build cache of a grid take, about
+# A part of an image's name (github.com/distribution/reference, `path-component`).
+_COMPONENT = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*")
 LONGEST_NAME = 200  # of a file, in letters: file systems allow 255 bytes
 
 
@@ -103,3 +106,11 @@ def short_name(name: str) -> str:
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name[:LONGEST_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def image_part(name: str) -> str:
+    """Return a program's name as an image can have it; for one that is no part of such a name (cargo allows `_app_`) a
+    digest of it."""
+    if _COMPONENT.fullmatch(name.lower()):
+        return name.lower()
+    return f"program-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -1,5 +1,6 @@
 """What `./lab dockerfile --app PATH --write` puts beside a crate."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -8,13 +9,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.crates import crate as support_crate
 from support.lab import TINY, answering
 
-from rustimg_lab.build import beside, lab_toml, sources
+from rustimg_lab.build import bake, beside, lab_toml, sources
 from rustimg_lab.errors import LabError
+from rustimg_lab.model import matrix
 from rustimg_lab.model.app import Image, Serve, Service
 
 SERVER = TINY.parent / "server"
+CELL = matrix.cell("scratch", "baseline", "system")
 NAMES = {"Dockerfile", ".dockerignore", "compose.yaml"}
 
 
@@ -38,7 +42,8 @@ def test_three_files_are_written_and_the_lab_builds_from_the_same_sources_as_bef
     assert {path.name for path in crate.iterdir()} >= NAMES
     assert set(sources.walk(crate)) - {Path(".dockerignore")} == before
     printed = lab("dockerfile", "--app", str(crate), "--profile", "optimized").stdout
-    assert (crate / "Dockerfile").read_text() == printed
+    assert "answers:scratch --file Dockerfile.scratch ." in printed
+    assert (crate / "Dockerfile").read_text() == printed.replace("--file Dockerfile.scratch .", "--file Dockerfile .")
     server = services((crate / "compose.yaml").read_text())["answers"]
     assert server["environment"] == {"ANSWERS_ON": "0.0.0.0:8080"} and server["ports"] == ["8080:8080"]
 
@@ -56,6 +61,38 @@ def test_a_dockerignore_that_is_there_stays(crate):
     (crate / ".dockerignore").write_text("mine\n")
     assert {path.name for path in beside.write(lab_toml.load(crate), "FROM scratch\n")} == NAMES - {".dockerignore"}
     assert (crate / ".dockerignore").read_text() == "mine\n"
+
+
+@pytest.mark.parametrize("name", ["key.txt", "a[b]*.txt"])
+def test_a_secret_beside_the_sources_is_in_no_build(crate, name):
+    (crate / "lab.toml").write_text(f'{(crate / "lab.toml").read_text()}\n[secrets]\nKEY = "{name}"\n')
+    (crate / name).write_text("secret")
+    app = lab_toml.load(crate)
+    (crate / ".dockerignore").write_text("/target\n")
+    before = set(crate.iterdir())
+    with pytest.raises(LabError, match=r"sent with the sources: name it in \.dockerignore: nothing was written"):
+        beside.write(app, "FROM scratch\n")
+    assert set(crate.iterdir()) == before
+    (crate / ".dockerignore").unlink()
+    beside.write(app, "FROM scratch\n")
+    assert Path("Cargo.toml") in sources.walk(crate) and Path(name) not in sources.walk(crate)
+
+
+def test_a_text_that_cannot_be_written_leaves_nothing(crate):
+    before = set(crate.iterdir())
+    with pytest.raises(UnicodeEncodeError):
+        beside.write(lab_toml.load(crate), "FROM \udcff\n")
+    assert set(crate.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["_tiny", "tiny_", "x-"])
+def test_a_name_that_no_image_has_is_a_digest_of_it_wherever_an_image_is_named(tmp_path, name):
+    app = lab_toml.load(support_crate(tmp_path, {"lab.toml": "[serve]\narguments = ['{port}']\n"}, name))
+    (target,) = bake.official_file([CELL], app)["target"].values()
+    (tag,) = target["tags"]
+    assert re.fullmatch(r"program-[0-9a-f]{12}:scratch-baseline-system", tag)
+    assert f"--tag {tag.partition('-baseline')[0]} " in target["dockerfile-inline"]
+    assert tag.partition(":")[0] in services(beside.compose(app))
 
 
 def test_without_an_app_one_line_says_where_the_files_would_go(lab):

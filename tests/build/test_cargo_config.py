@@ -292,3 +292,22 @@ def test_what_the_build_finds_in_its_environment_is_in_the_dockerfile(tmp_path):
         write(folder, {"lab.toml": f"[build_environment]\n{wrong}\n"})
         with pytest.raises(LabError, match=r"lab\.toml: '.*' is no variable"):
             lab_toml.load(folder)
+
+
+def test_a_text_with_flags_of_one_architecture_is_for_that_one_alone(tmp_path):
+    both = text(crate(tmp_path / "a", {CONFIG: '[build]\nrustflags = ["--cfg", "a"]\n'}), "relr", "scratch")
+    assert "--platform linux/amd64,linux/arm64" in both and "amd64) " in both and "arm64) " in both
+    own = crate(tmp_path / "b", {CONFIG: f'[target.{MUSL}]\nrustflags = ["-Ctarget-cpu=znver3"]\n'})
+    for profile, is_left_to_cargo in (("relr", False), ("opt-s", True), ("published", True)):
+        found = text(own, profile, "scratch", "own" if profile == "published" else "system")
+        assert ("--platform linux/amd64,linux/arm64" in found) == is_left_to_cargo
+        assert ("        arm64) machine=" in found) == is_left_to_cargo and "        amd64) machine=" in found
+        assert ("znver3" in found) != is_left_to_cargo
+
+
+@pytest.mark.parametrize("name", ["a\nb", os.fsdecode(b"a\xff")])
+def test_a_folder_that_no_dockerfile_can_name_is_refused(tmp_path, name):
+    root = crate(tmp_path, {"Cargo.toml": '[workspace]\nmembers = ["*"]\n'})
+    with pytest.raises(LabError, match=r"no Dockerfile can name its folder .*: rename it") as error:
+        lab_toml.load(crate(root / name))
+    assert len(str(error.value).splitlines()) == 1

@@ -64,6 +64,14 @@ def test_only_the_step_that_calls_cargo_gets_what_is_given_and_no_value_is_in_th
         assert f"#   --{option}\n" in header and f"'error: give --{option}'" in cargo
 
 
+def test_the_file_of_a_secret_is_named_as_seen_from_the_folder_that_builds_get(tmp_path):
+    root = crate(tmp_path, {"Cargo.toml": '[workspace]\nmembers = ["web"]\n'})
+    told = 'secrets = { KEY = "a~b.txt", HOME_KEY = "~/c~d", TOKEN = "env" }\n'
+    text = dockerfile.render(CELL, lab_toml.load(crate(root / "web", {"lab.toml": told})))
+    for option in ('"id=KEY,src=web/a~b.txt"', '"id=HOME_KEY,src=$HOME/c~d"', "id=TOKEN,env=TOKEN"):
+        assert f"#   --secret {option}\n" in text and f"'error: give --secret {option}'" in text
+
+
 def test_the_bake_files_have_where_a_secret_is_and_no_value(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBER", "${17}")
     monkeypatch.setenv("TOKEN", CANARY)
