@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from rustimg_lab.errors import LabError, check_keys, kind_of
 
 Entry = TypeVar("Entry")
-CONTROL = r"\0-\x08\n-\x1f\x7f\x85\u2028\u2029"  # what no line of a Dockerfile can hold, as a part of a pattern
+# What no line of a Dockerfile can hold, as a part of a pattern; the last is what is not in UTF-8.
+CONTROL = r"\0-\x08\n-\x1f\x7f\x85\u2028\u2029\ud800-\udfff"
 _FORMS = {tuple[str, ...]: list, tuple[tuple[str, str], ...]: dict}  # a field's type -> that of its value in TOML
 
 
