@@ -32,10 +32,12 @@ DEATHS = 2  # of workers, after which what they were doing is not tried again
 
 @dataclass(frozen=True)
 class Unit:
-    """What a worker does in one piece: the arguments of a command, and the machine that it is for, "" for any."""
+    """What a worker does in one piece: the arguments of a command, the machine that it is for, "" for any, and the
+    cells that are as that machine has them from then on."""
 
     arguments: tuple[str, ...]
     machine: str = ""
+    cells: tuple[str, ...] = ()
 
 
 def check_address(address: str, insecure: bool) -> None:
@@ -108,7 +110,8 @@ def perform_all(
 
     `sent` gets the unit and the machine, and returns what `work` gets in its worker; `done` gets the unit, the machine
     and what `work` returned, and returns why the machine gets no more, "" where it goes on. A unit for any machine then
-    goes to the others. Returns a line on what could not be done. Raises LabError when the scheduler is lost.
+    goes to the others, and the machine's name leaves `names`. Returns a line on what could not be done. Raises LabError
+    when the scheduler is lost.
     """
     state = _Queue(units, names)
     with _scheduler_errors(client):
@@ -171,7 +174,7 @@ class _Queue:
 
     def put_aside(self, name: str, unit: Unit, reason: str) -> None:
         """A machine that cannot go on gets nothing more."""
-        self.names = self.names - {name}
+        self.names.discard(name)  # of the caller's own set: it has no more work for the machine either
         self.failures.append(f"{name}: {reason}")
         if not unit.machine:
             self.waiting[""].appendleft(unit)

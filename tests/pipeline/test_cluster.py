@@ -71,6 +71,17 @@ def test_a_machine_that_cannot_go_on_gets_nothing_more_and_the_others_do_what_is
     assert failures[0] == "alpha: its disk is full" and "units of work left: 1" in failures[1]
 
 
+def test_a_machine_that_is_put_aside_is_out_of_the_set_that_later_work_goes_by(two, tmp_path):
+    names, units = {"alpha", "beta"}, [Unit(("a",), name) for name in ("alpha", "beta")]
+    for each in ("first", "second"):
+        cluster.perform_all(
+            two, [unit for unit in units if unit.machine in names], dask.told,
+            lambda unit, name, each=each: (str(tmp_path / f"{each}-{name}"), "0"),
+            lambda unit, name, outcome: "its disk is full" if name == "alpha" else "", names,
+        )  # fmt: skip
+    assert names == {"beta"} and not (tmp_path / "second-alpha").exists() and (tmp_path / "second-beta").exists()
+
+
 def test_a_worker_that_is_killed_takes_its_unit_alone_and_its_nannys_next_does_it_again(two, tmp_path):
     path = tmp_path / "told"
 
