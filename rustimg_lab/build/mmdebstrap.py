@@ -14,7 +14,7 @@ from rustimg_lab.build.origins import Origin, Wanted
 from rustimg_lab.engine import client, images, podman
 from rustimg_lab.engine.emulation import emulates
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import machine, process, proxy
+from rustimg_lab.host import files, machine, process, proxy
 from rustimg_lab.host.tools import KEYRING, REMEDIES, buildx_command, install, user_namespace_refusal
 from rustimg_lab.model import matrix, names
 from rustimg_lab.model.architecture import NATIVE, Architecture
@@ -217,4 +217,6 @@ def build_folder(
 
 
 def _sources(folder: Path) -> str:
-    return "".join(path.read_text() for path in sorted(folder.iterdir()) if path.is_file())
+    """The texts in a folder of the lab's own; what no text is counts too, and what an editor leaves there does not."""
+    own = [path for path in sorted(folder.iterdir()) if path.is_file() and not files.is_beside(path.name)]
+    return "".join(path.read_text(encoding="utf-8", errors="backslashreplace") for path in own)

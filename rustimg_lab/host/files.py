@@ -114,3 +114,8 @@ def image_part(name: str) -> str:
     if _COMPONENT.fullmatch(name.lower()):
         return name.lower()
     return f"program-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+def is_beside(name: str) -> bool:
+    """Whether a file of that name is an editor's or a file manager's, and none of the sources that it lies beside."""
+    return name.startswith(".") or name.endswith("~")

@@ -31,3 +31,13 @@ def test_only_what_is_unpacked_gets_a_database_and_the_setup_comes_behind_it():
     recipe = Recipe("mine", "extract", setup="ln -s a b")
     assert hook(recipe).index("status.d") < hook(recipe).index("done\nln -s a b\nrm -f")
     assert hook(Recipe("mine", "minbase")) == 'rm -f "$1/etc/hostname" "$1/etc/resolv.conf" "$1/etc/fstab"'
+
+
+def test_what_an_editor_leaves_beside_the_sources_of_an_image_changes_nothing_and_what_no_text_is_counts(tmp_path):
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    before = mmdebstrap._sources(tmp_path)
+    for name in (".DS_Store", ".Dockerfile.swp", "Dockerfile~"):
+        (tmp_path / name).write_bytes(b"\xff\xfe")
+    assert mmdebstrap._sources(tmp_path) == before == "FROM scratch\n"
+    (tmp_path / "more").write_bytes(b"\xff")
+    assert mmdebstrap._sources(tmp_path) not in (before, "")
