@@ -1,10 +1,14 @@
-"""One row of a run: one value of one cell, or the reason why there is none; read and checked line by line."""
+"""One row of a run: one value of one cell, or the reason why there is none; read, checked and appended by lines."""
 
+import errno
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
+from rustimg_lab.host.files import DiskFull, is_full
 from rustimg_lab.model import metrics
 from rustimg_lab.model.architecture import Architecture
 
@@ -107,3 +111,40 @@ def parse_json(text: str) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no value")
+
+
+def append_rows(path: Path, text: bytes) -> None:
+    """Append lines to the rows of the run in a folder, in one write that is on disk when this returns. Raises DiskFull
+    when the disk is that; what was there stays valid."""
+    with (path / "rows.jsonl").open("ab", buffering=0) as file:
+        start = file.tell()
+        try:
+            if file.write(text) != len(text):  # what a disk does that is full before the end
+                raise OSError(errno.ENOSPC, "the disk took only a part")
+            os.fsync(file.fileno())
+        except BaseException as error:
+            file.truncate(start)
+            if isinstance(error, OSError) and is_full(error):
+                raise DiskFull("rows could not be written", [path], len(text)) from error
+            raise
+
+
+def end_last_line(path: Path) -> None:
+    """A lab that was killed in mid-write may have left half a line; what comes next must not be joined to it."""
+    if path.exists() and path.stat().st_size:
+        with path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+
+
+def cut_last_line(path: Path) -> None:
+    """Cut off the last line of rows that came from elsewhere where it is half a line, or no row: it comes again."""
+    rows = path.read_bytes()
+    whole = rows[: rows.rfind(b"\n", 0, -1) + 1]  # without the last line
+    try:
+        if not rows.endswith(b"\n"):
+            raise ValueError("half a line")
+        read_row(rows[len(whole) :].decode())
+    except ValueError:
+        os.truncate(path, len(whole))

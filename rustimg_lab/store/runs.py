@@ -5,16 +5,16 @@ data/runs/RUN/environment.json   the machine, the tools, the app, and every base
 data/runs/RUN/dockerfiles/       the text that each cell was built from
 data/runs/RUN/logs/              each cell's build log
 data/runs/RUN/machines/NAME/     in place of all these, where Dask workers did the work: a run of each machine
+data/runs/RUN/spread.json        beside those: see `store/spread_record.py`
 
 Rows with a `study` are trials of that study (see `measure/trials.py`), whose plan is in the environment's `studies`;
 rows without one are what a cell's image is.
 """
 
-import errno
 import fcntl
 import json
-import os
 import re
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,14 +25,15 @@ from typing import Any
 import pandas as pd
 
 from rustimg_lab.errors import LabError, unknown
-from rustimg_lab.host.files import DiskFull, is_full, write_whole
+from rustimg_lab.host.files import write_whole
 from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.names import additions_of
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
+from rustimg_lab.store import spread_record
 from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine, typed
-from rustimg_lab.store.rows import COLUMNS, Observation, read_lines, read_row
+from rustimg_lab.store.rows import COLUMNS, Observation, append_rows, cut_last_line, end_last_line, read_lines, read_row
 
 AT = "@"  # in the name that a run is read by, before an architecture or a machine
 MACHINES = "machines"  # the folder of a run whose work is spread over machines
@@ -73,22 +74,6 @@ class Run:
             write_whole(path, text)
 
 
-def append_rows(path: Path, text: bytes) -> None:
-    """Append lines to the rows of the run in a folder, in one write that is on disk when this returns. Raises DiskFull
-    when the disk is that; what was there stays valid."""
-    with (path / "rows.jsonl").open("ab", buffering=0) as file:
-        start = file.tell()
-        try:
-            if file.write(text) != len(text):  # what a disk does that is full before the end
-                raise OSError(errno.ENOSPC, "the disk took only a part")
-            os.fsync(file.fileno())
-        except BaseException as error:
-            file.truncate(start)
-            if isinstance(error, OSError) and is_full(error):
-                raise DiskFull("rows could not be written", [path], len(text)) from error
-            raise
-
-
 @dataclass(frozen=True)
 class RunData:
     """A run that was read. `rows`: one per observation, with the columns of `COLUMNS`, in the order in which they were
@@ -119,7 +104,7 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
         refuse_other_machine(name, environment.get("machine", machine), machine)
         run = Run(name, path, {"run": name, "images": {}} | environment)
         run.save_environment(machine=machine, schema=SCHEMA)
-        _end_last_line(path / "rows.jsonl")
+        end_last_line(path / "rows.jsonl")
         yield run
 
 
@@ -133,7 +118,9 @@ def open_spread(name: str) -> Iterator[Path]:
     (path / MACHINES).mkdir(parents=True, exist_ok=True)
     with _locked(path):
         for rows in (path / MACHINES).glob("*/rows.jsonl"):
-            _end_last_line(rows)
+            cut_last_line(rows)
+        if not (record := spread_record.read(path)).id:
+            spread_record.write(path, replace(record, id=uuid.uuid4().hex))
         yield path / MACHINES
 
 
@@ -168,7 +155,7 @@ def load(name: str, whole: bool = False) -> RunData:
     """
     path = run_path(name)
     if spread := _machines(path):
-        return _together(name, [load(f"{name}{AT}{each}", whole) for each in spread])
+        return _together(name, path, {each: load(f"{name}{AT}{each}", whole) for each in spread})
     if (path / MACHINES).is_dir():
         raise LabError(f"run '{name}' has no rows yet: no machine has sent any; the same command resumes it")
     stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
@@ -199,16 +186,19 @@ def _machines(path: Path) -> list[str]:
     return sorted(found.parent.name for found in (path / MACHINES).glob("*/environment.json"))
 
 
-def _together(name: str, found: list[RunData]) -> RunData:
-    """What the cells of a run of several machines are. What was measured in studies is of one machine, and left out."""
-    rows = pd.concat([each.rows for each in found], ignore_index=True)
+def _together(name: str, path: Path, found: dict[str, RunData]) -> RunData:
+    """What the cells of a run of several machines are, each as the machine has it that built it last; of a cell of
+    which that is not recorded, what all have. What was measured in studies is of one machine, and left out."""
+    last = {cell: of for cell, of in spread_record.read(path).cells.items() if of in found}
+    kept = [each.rows.loc[[last.get(cell, own) == own for cell in each.rows["cell"]]] for own, each in found.items()]
+    rows = pd.concat(kept, ignore_index=True)
     rows = rows[(rows["study"] == "") & ~rows["metric"].isin(OF_MACHINE)]
-    of_all = [each.environment for each in found]
+    of_all = [each.environment for each in found.values()]
     images = {digest: image for each in of_all for digest, image in each.images.items()}
     bases = {base: digest for each in of_all for base, digest in each.bases.items()}
     commands = list(dict.fromkeys(command for each in of_all for command in each.commands))
     merged = replace(of_all[0], run=name, images=images, bases=bases, commands=commands, studies={})
-    return RunData(rows, merged, tuple(line for each in found for line in each.broken))
+    return RunData(rows, merged, tuple(line for each in found.values() for line in each.broken))
 
 
 def _architectures(run: RunData) -> list[Architecture]:
@@ -262,8 +252,11 @@ def refuse_mixed(run: Run, cells: list[Cell]) -> None:
 
 def files(name: str) -> list[Path]:
     """What a run's rows are read from. Raises LabError as `load` does."""
-    spread = machines(name)
-    return [file for each in spread for file in files(f"{name}{AT}{each}")] if spread else _files(run_path(name))
+    path, spread = run_path(name), machines(name)
+    if not spread:
+        return _files(path)
+    record = [path / spread_record.FILE] if (path / spread_record.FILE).exists() else []
+    return [*record, *(file for each in spread for file in files(f"{name}{AT}{each}"))]
 
 
 def _files(path: Path) -> list[Path]:
@@ -271,8 +264,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def dockerfile(name: str, cell: str) -> str:
-    """The text that a cell of a run was built from. Raises LabError when the run has none."""
-    folders = [run_path(name), *(run_path(f"{name}{AT}{each}") for each in machines(name))]
+    """The text that a cell of a run was built from, last where machines differ. Raises LabError when there is none."""
+    last = spread_record.read(run_path(name)).cells.get(cell)
+    spread = sorted(machines(name), key=lambda each: each != last)
+    folders = [run_path(name), *(run_path(f"{name}{AT}{each}") for each in spread)]
     for path in (folder / "dockerfiles" / f"Dockerfile.{cell}" for folder in folders):
         with suppress(OSError, ValueError):
             if "/" not in cell:
@@ -331,12 +326,3 @@ def runs() -> dict[str, Path]:
     """The folders of all runs, by name: the user's own, then the recorded ones."""
     known = {path.name: path for path in sorted(RUNS.glob("*")) if path.is_dir()}
     return known | {f"{RECORDED_RUN}/{path.name}": path for path in sorted(RECORDED.glob("*")) if path.is_dir()}
-
-
-def _end_last_line(path: Path) -> None:
-    """A lab that was killed in mid-write may have left half a line; what comes next must not be joined to it."""
-    if path.exists() and path.stat().st_size:
-        with path.open("rb+") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")

@@ -9,6 +9,7 @@ from rustimg_lab.model import matrix, metrics, probes
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.paths import CHOICE_RUN, RECORDED_RUN
 from rustimg_lab.store import runs as store_runs
+from rustimg_lab.store import spread_record
 from rustimg_lab.store.environment import SCHEMA
 from rustimg_lab.store.rows import COLUMNS, Observation
 
@@ -241,7 +242,7 @@ def test_a_run_of_several_machines_is_what_its_cells_are_and_a_run_of_each(runs)
     alone = store_runs.load("a@beta")
     assert alone.name == "a@beta" and alone.environment.machine["cpu_model"] == "beta" and len(alone.rows) == 3
     assert store_runs.dockerfile("a", str(other)) == "beta" == store_runs.dockerfile("a@beta", str(other))
-    assert len(store_runs.files("a")) == 4 and len(store_runs.files("a@beta")) == 2
+    assert len(store_runs.files("a")) == 5 and len(store_runs.files("a@beta")) == 2
     for name, said in (
         ("a@gamma", "unknown machine of run 'a' 'gamma': known are alpha, beta"),
         ("b@alpha", "unknown run"),
@@ -264,3 +265,63 @@ def test_a_run_of_one_machine_and_one_of_several_are_not_mixed():
     second = store_runs.open_spread("several")
     with store_runs.open_spread("several"), pytest.raises(LabError, match="being written by another lab"), second:
         pass
+
+
+@pytest.fixture
+def both(runs):
+    """A run of two machines that have one cell each from other sources: what beta has of it, and what alpha has."""
+
+    def make(alpha: Observation, beta: Observation) -> None:
+        with store_runs.open_spread("a") as folder:
+            for name, own in (("alpha", alpha), ("beta", beta)):
+                with store_runs.open_run(f"a-{name}", MACHINE) as run:
+                    run.append(CELL, f"sha256:{name}" if own.ok else "", [own])
+                (runs / f"a-{name}" / "dockerfiles" / f"Dockerfile.{CELL}").write_text(name)
+                (runs / f"a-{name}").rename(folder / name)
+
+    return make
+
+
+WORKS, FAILS = Observation(metrics.RUNS, True), Observation(metrics.BUILT, False, ok=False, reason="error: no")
+
+
+@pytest.mark.parametrize("alpha, beta", [(WORKS, WORKS), (WORKS, FAILS), (FAILS, WORKS)])
+def test_of_a_cell_that_several_machines_built_the_last_one_counts_whatever_its_name(runs, both, alpha, beta):
+    both(alpha, beta)
+    assert len(store_runs.load("a").rows) == 2  # as older labs wrote it, who built a cell last was not recorded
+    for last, own in (("alpha", alpha), ("beta", beta), ("alpha", alpha)):
+        before = [path.read_bytes() for path in store_runs.files("a")]
+        spread_record.note(runs / "a", last, [CELL.slug], {})
+        (row,) = store_runs.current(store_runs.load("a")).itertuples()
+        assert (row.metric, row.ok) == (own.metric, own.ok) and row.image in ("", f"sha256:{last}")
+        assert store_runs.dockerfile("a", CELL.slug) == last
+        assert [path.read_bytes() for path in store_runs.files("a")] != before  # so that reports are made anew
+
+
+def test_a_record_of_a_spread_run_that_cannot_be_read_is_refused_in_one_line(runs, both):
+    both(WORKS, WORKS)
+    for text in ("half", "[]", '{"cells": []}', '{"cells": {"a": 1}}', '{"sources": {"a": "b"}}', '{"more": 1}'):
+        (runs / "a" / spread_record.FILE).write_text(text)
+        with pytest.raises(
+            LabError, match=r"^a/spread.json cannot be read \([^\n]+\); restore it, or use another run$"
+        ):
+            store_runs.load("a")
+
+
+def test_half_a_line_of_a_spread_run_is_cut_off_also_where_an_older_lab_has_ended_it(runs, both):
+    both(WORKS, WORKS)
+    rows = runs / "a" / "machines" / "alpha" / "rows.jsonl"
+    whole = rows.read_bytes()
+    for text, left in ((whole, whole), (whole + whole[:9], whole), (whole + b'{"run_id"\n', whole), (whole[:9], b"")):
+        rows.write_bytes(text)
+        with store_runs.open_spread("a"):
+            assert rows.read_bytes() == left
+    assert store_runs.load("a").broken == ()
+
+
+def test_a_spread_run_keeps_the_id_that_it_was_begun_with(runs):
+    found = set()
+    for _ in range(2):
+        with store_runs.open_spread("a"):
+            found.add(spread_record.read(runs / "a").id)
+    assert len(found) == 1 and len(found.pop()) == 32
