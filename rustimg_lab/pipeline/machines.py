@@ -17,7 +17,7 @@ from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.matrix import Cell
-from rustimg_lab.pipeline import cluster, progress, session, worker
+from rustimg_lab.pipeline import cluster, progress, resumed, session, worker
 from rustimg_lab.pipeline.cluster import Unit
 from rustimg_lab.store import runs
 from rustimg_lab.store.environment import parse_environment
@@ -80,7 +80,7 @@ def run_blocks(spread: Spread, moved: Moved, blocks: int) -> list[str]:
         for name in sorted(opened.names):
             images = ",".join(f"{cell}={image}" for cell, image in brought.get(name, {}).items())
             more = ("--brought", images) if images else ()
-            begun = min(_blocks_done(spread.run, name), blocks)
+            begun = min(resumed.blocks_done(spread.run, name, spread.arguments), blocks)
             units += [Unit(("--blocks", str(n), *more), name) for n in range(max(begun, 1), blocks + 1)]
         _perform(spread, opened, units)
     return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
@@ -132,15 +132,6 @@ def _by_binary(cells: list[Cell]) -> list[Unit]:
     for cell in cells:
         together.setdefault(cell.binary, []).append(cell.slug)
     return [Unit(("--only", ",".join(slugs))) for slugs in together.values()]
-
-
-def _blocks_done(run: str, name: str) -> int:
-    """How many blocks a machine's part of a run has of each study, at least; the last may lack trials."""
-    if name not in runs.machines(run):
-        return 0
-    rows = runs.load(f"{run}{runs.AT}{name}").rows
-    trials = rows[rows["metric"] == metrics.TRIAL]
-    return int(trials.groupby("study")["block"].max().min()) + 1 if len(trials) else 0
 
 
 @dataclass(frozen=True)
