@@ -1,5 +1,6 @@
 """What this machine is: its CPUs, memory, architecture and certificate authorities."""
 
+import hashlib
 import os
 import re
 import socket
@@ -8,10 +9,11 @@ from importlib import metadata
 from pathlib import Path
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import process
-from rustimg_lab.paths import INSTALLED, ROOT
+from rustimg_lab.host import files, process
+from rustimg_lab.paths import INSTALLED, MYIP, PACKAGE, ROOT, SHARE
 
 MEMORY_PER_BUILD_BYTES = 2 << 30
+_MADE = {"__pycache__", "_share", "target"}  # folders that are not of the lab, or are looked through by themselves
 
 
 def as_root() -> str:
@@ -98,3 +100,21 @@ def lab() -> str:
     except LabError:
         return version
     return f"{version}, commit {said.strip()}"
+
+
+def lab_files() -> str:
+    """Return the SHA-256 of a lab: of its version, and of the names and bytes of the files that builds and measurements
+    depend on. It is one in a checkout and a wheel, whatever git tells of the one."""
+    digest = hashlib.sha256(metadata.version("rustimg_lab").encode())
+    beside = [*(SHARE / "data").glob("*.toml"), *MYIP.rglob("*")]
+    for root, paths in ((PACKAGE, PACKAGE.rglob("*")), (SHARE, beside)):
+        for place in sorted(path.relative_to(root) for path in paths if path.is_file()):
+            if not _MADE & set(place.parts) and not any(files.is_beside(part) for part in place.parts):
+                content = (root / place).read_bytes()
+                digest.update(f"\0{place.as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def identity() -> tuple[str, str]:
+    """Return which lab this is: as a reader sees it (`lab`), and as two of them are compared (`lab_files`)."""
+    return lab(), lab_files()

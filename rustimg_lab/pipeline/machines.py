@@ -1,12 +1,13 @@
 """A command of the lab's on every machine of a Dask cluster: what each worker gets, and the rows that come back."""
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -19,9 +20,9 @@ from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.pipeline import cluster, progress, resumed, session, worker
 from rustimg_lab.pipeline.cluster import Unit
-from rustimg_lab.store import runs
+from rustimg_lab.store import runs, spread_record
 from rustimg_lab.store.environment import parse_environment
-from rustimg_lab.store.rows import read_row
+from rustimg_lab.store.rows import append_rows, read_row
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -68,7 +69,8 @@ def run_cells(spread: Spread, cells: list[Cell]) -> list[str]:
     failed. Raises LabError as `cluster.connected` does, and when no worker can be used."""
     with _opened(spread) as opened:
         # Without the short study: a worker has some of the cells alone.
-        _perform(spread, opened, [Unit(("--blocks", "0", *unit.arguments)) for unit in _by_binary(cells)])
+        units = [Unit(("--blocks", "0", *unit.arguments), cells=unit.cells) for unit in _by_binary(cells)]
+        _perform(spread, opened, units)
     return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
 
 
@@ -94,7 +96,7 @@ def _brought(moved: Moved, opened: "_Opened") -> dict[str, dict[str, str]]:
     """
     names = sorted(opened.names)
     units = [
-        replace(unit, arguments=("--images-only", *unit.arguments), machine=names[place % len(names)])
+        Unit(("--images-only", *unit.arguments), names[place % len(names)])
         for place, unit in enumerate(_by_binary(moved.cells))
     ]
     found: dict[str, dict[str, str]] = {name: {} for name in names}
@@ -131,16 +133,17 @@ def _by_binary(cells: list[Cell]) -> list[Unit]:
     together: dict[object, list[str]] = {}
     for cell in cells:
         together.setdefault(cell.binary, []).append(cell.slug)
-    return [Unit(("--only", ",".join(slugs))) for slugs in together.values()]
+    return [Unit(("--only", ",".join(slugs)), cells=tuple(slugs)) for slugs in together.values()]
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """A cluster that works on a run: its client, the folder of the machines' runs, the names of the machines, what
-    shows what a machine does, and a line on all that failed."""
+    """A cluster that works on a run: its client, the folder of the machines' runs, a digest of what images are built
+    of, the names of the machines, what shows what a machine does, and a line on all that failed."""
 
     client: "Client"
     folder: Path
+    built_of: str
     names: set[str]
     show: Callable[[str, str], None]
     failures: list[str]
@@ -150,9 +153,11 @@ class _Opened:
 def _opened(spread: Spread) -> Iterator[_Opened]:
     failures: list[str] = []
     with cluster.connected(spread.scheduler, spread.insecure) as client, runs.open_spread(spread.run) as folder:
-        names = _prepared(spread, client, folder, failures)
+        archive = _archive(spread.app) if spread.app else b""
+        built_of = repr((machine.lab_files(), spread.arguments)).encode() + archive
+        names = _prepared(spread, client, folder, archive, failures)
         with _progress(spread, client, sorted(names)) as show:
-            yield _Opened(client, folder, names, show, failures)
+            yield _Opened(client, folder, hashlib.sha256(built_of).hexdigest(), names, show, failures)
 
 
 def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> list[Unit]:
@@ -168,7 +173,7 @@ def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> list[Unit]:
         return replace(call, app=True, at=app.at, origin=f"{app.date},{session.folder_digest(app)}")
 
     def done(unit: Unit, name: str, outcome: worker.Outcome) -> str:
-        reason = _written(spread, opened.folder / name, outcome)
+        reason = _written(spread, opened.folder / name, outcome, unit.cells, opened.built_of)
         opened.failures.extend(f"{name}: {line}" for line in outcome.failures if outcome.code == 1)
         opened.show(name, reason or outcome.said)
         whole.extend([] if reason or outcome.code else [unit])
@@ -179,13 +184,12 @@ def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> list[Unit]:
     return whole
 
 
-def _prepared(spread: Spread, client: "Client", folder: Path, failures: list[str]) -> set[str]:
+def _prepared(spread: Spread, client: "Client", folder: Path, archive: bytes, failures: list[str]) -> set[str]:
     """The names of the machines whose workers can be used, each with the app's sources and the run so far."""
-    names, archive = set(), _archive(spread.app) if spread.app else b""
-    if (scheduler := _lab_of_scheduler(client)) != machine.lab():
+    names, spread_id = set(), spread_record.read(folder.parent).id
+    if differs := _other_lab(_lab_of_scheduler(client)):
         raise LabError(
-            f"the scheduler at {spread.scheduler} has {scheduler}, this is {machine.lab()}: start `dask scheduler` "
-            "where this lab is installed"
+            f"the scheduler at {spread.scheduler} {differs}: start `dask scheduler` where this lab is installed"
         )
     of_first = ""  # the architecture of the first machine
     for name, address in sorted(cluster.workers(client).items()):
@@ -196,7 +200,7 @@ def _prepared(spread: Spread, client: "Client", folder: Path, failures: list[str
             reason = reason or _refusal(name, lab, architecture, of_first or architecture)
             if not reason:
                 of_first = architecture
-                sent = spread.run_of(name), archive, *held
+                sent = spread.run_of(name), archive, *held, spread_id
                 reason = client.run(worker.prepare, *sent, workers=[address])[address]
         except (AttributeError, ImportError, OSError, TypeError, ValueError, LabError) as error:
             reason = f"its lab is not this one, or the worker is gone ({str(error).strip() or type(error).__name__})"
@@ -213,10 +217,17 @@ def _prepared(spread: Spread, client: "Client", folder: Path, failures: list[str
     return names
 
 
-def _refusal(name: str, lab: str, architecture: str, of_first: str) -> str:
+def _other_lab(lab: tuple[str, str] | str) -> str:
+    """In words that another lab than this one is there; "" where it is this one, as its files tell."""
+    lab, own = (lab, "") if isinstance(lab, str) else lab, machine.identity()  # an older one tells no files
+    there, here = (f"{told} (files {digest[:12] or 'unknown'})" for told, digest in (lab, own))
+    return f"has {there}, this is {here}" if lab[1] != own[1] else ""
+
+
+def _refusal(name: str, lab: tuple[str, str], architecture: str, of_first: str) -> str:
     """Why a worker cannot be used, "" where it can."""
-    if lab != machine.lab():
-        return f"it has {lab}, this is {machine.lab()}: install one on both"
+    if differs := _other_lab(lab):
+        return f"it {differs}: install one on both"
     if name in {each.debian for each in Architecture} or not name:
         return "no machine can have this name: start the worker with --name"
     if architecture != of_first:
@@ -224,12 +235,12 @@ def _refusal(name: str, lab: str, architecture: str, of_first: str) -> str:
     return ""
 
 
-def _lab_of_scheduler(client: "Client") -> str:
+def _lab_of_scheduler(client: "Client") -> tuple[str, str]:
     """Which lab a scheduler has, which reads what it passes on."""
     try:
-        return client.run_on_scheduler(machine.lab)
+        return client.run_on_scheduler(machine.identity)
     except (AttributeError, ImportError):
-        return "no rustimg_lab"
+        return "no rustimg_lab, or an older one", ""
 
 
 def _archive(app: App) -> bytes:
@@ -263,11 +274,15 @@ def _progress(spread: Spread, client: "Client", names: list[str]) -> Iterator[Ca
         client.unsubscribe_topic(worker.PROGRESS)
 
 
-def _written(spread: Spread, folder: Path, outcome: worker.Outcome) -> str:
-    """Write what a worker sent to its machine's folder. Returns why the machine gets no more work, "" where it does."""
+def _written(
+    spread: Spread, folder: Path, outcome: worker.Outcome, cells: tuple[str, ...] = (), built_of: str = ""
+) -> str:
+    """Write what a worker sent to its machine's folder, and record the cells that it was to build, and the sources of
+    its binaries. Returns why the machine gets no more work, "" where it does."""
     try:
-        for line in outcome.rows.decode().splitlines():
-            if (run := read_row(line)["run_id"]) != spread.run_of(folder.name):
+        before, now = _read(outcome.rows[: outcome.earlier]), _read(outcome.rows[outcome.earlier :])
+        for row in filter(None, before + now):
+            if (run := row["run_id"]) != spread.run_of(folder.name):
                 return f"it sent rows of run '{run}', which is not '{spread.run_of(folder.name)}'; they are left out"
         if outcome.environment:
             parse_environment(outcome.environment, folder.name)
@@ -278,20 +293,45 @@ def _written(spread: Spread, folder: Path, outcome: worker.Outcome) -> str:
     for name, text in outcome.dockerfiles.items():
         (folder / "dockerfiles" / name).parent.mkdir(exist_ok=True)
         files.write_whole(folder / "dockerfiles" / name, text)
+    if unreadable := (before + now).count(None):
+        spread.say(f"note: {folder.name} sent rows that cannot be read: {unreadable}; reports leave them out")
     if outcome.rows:
-        runs.append_rows(folder, outcome.rows)
-    return "" if outcome.code in (0, 1) else outcome.said
+        append_rows(folder, outcome.rows)
+    is_done = outcome.code in (0, 1)
+    binaries = dict.fromkeys(_binaries(before), "") | dict.fromkeys(_binaries(now), built_of)
+    spread_record.note(folder.parent.parent, folder.name, cells if is_done else (), binaries)
+    return "" if is_done else outcome.said
+
+
+def _read(text: bytes) -> list[dict[str, Any] | None]:
+    """The rows that a worker sent; None for a line that is none, as of a lab that was killed in the middle of it. Such
+    a line is kept, so that the worker's rows begin with those that are here. Raises ValueError where it is no text."""
+    found = []
+    for line in filter(None, text.decode().split("\n")):
+        try:
+            found.append(read_row(line))
+        except ValueError:
+            found.append(None)
+    return found
+
+
+def _binaries(rows: list[dict[str, Any] | None]) -> list[str]:
+    """What the record calls the binaries that rows are of."""
+    own = [row for row in filter(None, rows) if row["metric"] == metrics.BINARY_SHA256]
+    return [spread_record.binary(row["study"], row["cell"]) for row in own]
 
 
 def _other_binaries(run: str) -> list[str]:
-    """A line on each cell of which two machines built two binaries of one program."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    """A line on each cell of which two machines built two binaries of one program, of the same sources."""
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    record = spread_record.read(runs.run_path(run))
     for name in runs.machines(run):
-        rows = runs.load(f"{run}{runs.AT}{name}", whole=True).rows
+        rows, built_of = runs.load(f"{run}{runs.AT}{name}", whole=True).rows, record.sources.get(name, {})
         for row in rows[rows["metric"] == metrics.BINARY_SHA256].itertuples():
-            found.setdefault((row.study, row.cell), {})[name] = row.value  # `study` names the program
+            if sources := built_of.get(spread_record.binary(row.study, row.cell)):  # `study` names the program
+                found.setdefault((row.study, row.cell, sources), {})[name] = row.value
     return [
         f"{cell}: the machines built different binaries ({', '.join(f'{n} {v[:12]}' for n, v in by.items())})"
-        for (_, cell), by in found.items()
+        for (_, cell, _), by in found.items()
         if len(set(by.values())) > 1
     ]

@@ -10,6 +10,7 @@ import sys
 import tarfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from shutil import rmtree
 
 from rustimg_lab.build import bake
@@ -18,6 +19,7 @@ from rustimg_lab.errors import FAILED, LabError
 from rustimg_lab.host import files, machine, process
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.paths import APPS, ORIGIN, RUNS, WORKER
+from rustimg_lab.store import spread_record
 
 PROGRESS = "rustimg-lab"  # the topic of Dask's events by which lines of progress come to the client
 QUIET_S = 1.0  # at most one line in this time
@@ -42,7 +44,8 @@ class Call:
 @dataclass(frozen=True)
 class Outcome:
     """What came of a call. `code`: the exit code; `said`: the last line; `failures`: a line on each cell and trial that
-    failed; `rows`: what was added to the run's rows, `environment` and `dockerfiles` (by name) as they are now."""
+    failed; `rows`: what was added to the run's rows, the first `earlier` bytes of it by calls before this one;
+    `environment` and `dockerfiles` (by name) as they are now."""
 
     code: int
     said: str
@@ -50,38 +53,53 @@ class Outcome:
     rows: bytes = b""
     environment: str = ""
     dockerfiles: dict[str, str] = field(default_factory=dict)
+    earlier: int = 0
 
 
-def about() -> tuple[str, str, str, float]:
-    """Return the lab of this worker, why no engine answers here ("" where one does), the architecture, and the load on
-    each CPU."""
+def about() -> tuple[tuple[str, str], str, str, float]:
+    """Return the lab of this worker (`machine.identity`), why no engine answers here ("" where one does), the
+    architecture, and the load on each CPU."""
     try:
         client.connect.cache_clear()  # an engine that was down may be up
         client.connect()
         reason = ""
     except LabError as error:
         reason = str(error)
-    return machine.lab(), reason, NATIVE.debian, machine.load_per_cpu()
+    return machine.identity(), reason, NATIVE.debian, machine.load_per_cpu()
 
 
-def prepare(run: str, sources: bytes, known: str, environment: str) -> str:
+def prepare(run: str, sources: bytes, known: str, environment: str, spread: str) -> str:
     """Bring an app's sources (a tar archive) to this worker, and the run, as far as the client has it, where it is not
-    here. Returns why this worker cannot go on with the run; "" where it can."""
+    here. `spread` is the id of the client's run. Returns why this worker cannot go on with the run; "" where it can."""
     path, rows = RUNS / run, known.encode()
     try:
+        if reason := _refusal(path, rows, spread):
+            return reason
         if sources:
             rmtree(APPS / run, ignore_errors=True)
             with tarfile.open(fileobj=io.BytesIO(sources)) as archive:
                 archive.extractall(APPS / run, filter="tar")
+        path.mkdir(parents=True, exist_ok=True)
         if rows and not (path / "rows.jsonl").exists():
-            path.mkdir(parents=True, exist_ok=True)
             files.write_whole(path / "environment.json", environment)
             files.write_whole(path / "rows.jsonl", known)
+        spread_record.write(path, spread_record.SpreadRecord(spread))
     except (OSError, tarfile.TarError, LabError) as error:
         return f"it cannot keep the run or its sources ({error})"
-    here = (path / "rows.jsonl").read_bytes() if rows else b""
-    if here[: len(rows)] != rows:
-        return f"its run '{run}' does not begin with the rows that are here; choose another with --run NAME"
+    return ""
+
+
+def _refusal(path: Path, rows: bytes, spread: str) -> str:
+    """Why the run in a folder is not the part of the client's run that has that id and those rows; "" where it is."""
+    here = (path / "rows.jsonl").read_bytes() if (path / "rows.jsonl").exists() else None
+    own = spread_record.read(path).id or (spread if rows or not here else "")  # older labs recorded none
+    if own != spread:
+        return (
+            f"its run '{path.name}' is of another run of that name: remove data/runs/{path.name} there, or choose "
+            "another with --run NAME"
+        )
+    if here is not None and not here.startswith(rows):
+        return f"its run '{path.name}' does not begin with the rows that are here; choose another with --run NAME"
     return ""
 
 
@@ -103,8 +121,8 @@ def perform(call: Call) -> Outcome:
 
     path = RUNS / call.run
     _wait_for_lock(call.run)
-    sent = path / "rows.jsonl"
-    if sent.exists() and sent.stat().st_size > call.known:  # a client that was killed may lack texts of before, too
+    before = (path / "rows.jsonl").stat().st_size if (path / "rows.jsonl").exists() else 0
+    if before > call.known:  # a client that was killed may lack texts of before, too
         begun = 0
     app = ["--app", str(APPS / call.run / call.at)] if call.app else []
     command = [sys.executable, "-m", "rustimg_lab", *call.arguments, *app, "--run", call.run]
@@ -115,10 +133,11 @@ def perform(call: Call) -> Outcome:
     with (path / "rows.jsonl").open("rb") as file:
         file.seek(call.known)
         rows = file.read()
+    rows = rows[: rows.rfind(b"\n") + 1]  # half a line, of a lab that was killed, is ended by the next one
     new = [each for each in (path / "dockerfiles").rglob("Dockerfile.*") if each.stat().st_mtime >= begun - 1]
     texts = {str(each.relative_to(path / "dockerfiles")): each.read_text(encoding="utf-8") for each in new}
     environment = (path / "environment.json").read_text(encoding="utf-8")
-    return Outcome(code, said, tuple(failures), rows, environment, texts)
+    return Outcome(code, said, tuple(failures), rows, environment, texts, max(before - call.known, 0))
 
 
 def find(image: str) -> str:

@@ -52,3 +52,26 @@ def test_threads_of_a_core_are_together_and_slow_cores_come_first(tmp_path):
         told(f"system/cpu/cpu{cpu}/cpu_capacity", str(capacity))
     assert [core.cpus for core in machine.cores([0, 1, 2, 3, 4, 5], str(tmp_path))] == [(0, 2), (4,), (5,), (1, 3)]
     assert [core.cpus for core in machine.cores([7, 8], str(tmp_path / "none"))] == [(7,), (8,)]
+
+
+def test_a_lab_is_told_by_its_files_and_not_by_what_git_or_an_editor_leaves_beside_them(tmp_path, monkeypatch):
+    for name, folder in (("PACKAGE", "rustimg_lab"), ("SHARE", "."), ("MYIP", "examples/myip")):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(machine, name, tmp_path / folder)
+    found = []
+
+    def write(name: str, text: str) -> bool:
+        """Whether the lab is another one with that file."""
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        found.append(machine.lab_files())
+        return found[-1] not in found[:-1]
+
+    for name in ("rustimg_lab/a.py", "rustimg_lab/build/b.j2", "data/bases.toml", "examples/myip/src/main.rs"):
+        assert write(name, "one") and write(name, "two") and not write(name, "one")
+    (tmp_path / "rustimg_lab" / "a.py").rename(tmp_path / "rustimg_lab" / "c.py")
+    assert machine.lab_files() not in found
+    write("rustimg_lab/c.py", "one")
+    for beside in ("__pycache__/a.pyc", ".a.py.swp", ".DS_Store", "a.py~", ".cache/x", "_share/data/bases.toml"):
+        assert not write(f"rustimg_lab/{beside}", "one"), beside
+    assert not write("examples/myip/target/release/myip", "one") and not write("data/runs/a/rows.jsonl", "one")

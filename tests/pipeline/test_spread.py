@@ -21,7 +21,7 @@ from rustimg_lab.host import files, machine
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import MYIP, RUNS
 from rustimg_lab.pipeline import machines, session, worker
-from rustimg_lab.store import runs
+from rustimg_lab.store import runs, spread_record
 from rustimg_lab.store.rows import Observation
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def made(run, tmp_path):
 
 
 def spread(run: str) -> machines.Spread:
-    return machines.Spread(run, (), "./lab run", None, "", False, None)
+    return machines.Spread(run, (), "./lab run", None, "", False, output.console)
 
 
 @pytest.fixture
@@ -83,20 +83,54 @@ def test_binaries_of_two_machines_are_compared_program_by_program(sent, tmp_path
             with runs.open_run(f"a-{name}", {"kernel": "6.1"}) as run:
                 run.append(CELL, "", [Observation(metrics.BINARY_SHA256, client_)], study="client" * (name == "beta"))
                 run.append(CELL, "", [Observation(metrics.BINARY_SHA256, server)], study="server")
-            assert machines._written(spread("a"), folder / name, sent(f"a-{name}")) == ""
-    assert machines._other_binaries("a") == []  # the client of one machine and the grid's of the other are two programs
-    with runs.open_run("a-beta", {"kernel": "6.1"}) as run:
-        run.append(CELL, "", [Observation(metrics.BINARY_SHA256, "4" * 64)], study="server")
-    text = (tmp_path / "a-beta" / "rows.jsonl").read_text()
-    (tmp_path / "a" / "machines" / "beta" / "rows.jsonl").write_text(text)
-    said = "scratch-baseline-system: the machines built different binaries (alpha 333333333333, beta 444444444444)"
-    assert machines._other_binaries("a") == [said]
+            assert machines._written(spread("a"), folder / name, sent(f"a-{name}"), (), "one") == ""
+        # The client of one machine and the grid's of the other are two programs.
+        assert machines._other_binaries("a") == []
+        said = "scratch-baseline-system: the machines built different binaries (alpha 333333333333, beta {})"
+        for number, built_of, differs in (("4", "two", []), ("5", "one", [said.format("5" * 12)]), ("6", "two", [])):
+            text = binary("a-beta", number)
+            machines._written(spread("a"), folder / "beta", worker.Outcome(0, "done", (), text), (), built_of)
+            assert machines._other_binaries("a") == differs
+        # What a call before this one built, whose rows were not sent then, is of sources that are not known.
+        outcome = worker.Outcome(0, "done", (), text := binary("a-beta", "7"), earlier=len(text))
+        machines._written(spread("a"), folder / "beta", outcome, (), "one")
+        assert machines._other_binaries("a") == []
+
+
+def binary(name: str, digit: str) -> bytes:
+    """The row of another binary of a run's server."""
+    before = (runs.RUNS / name / "rows.jsonl").stat().st_size
+    with runs.open_run(name, {"kernel": "6.1"}) as run:
+        run.append(CELL, "", [Observation(metrics.BINARY_SHA256, digit * 64)], study="server")
+    return (runs.RUNS / name / "rows.jsonl").read_bytes()[before:]
+
+
+def test_a_cell_is_of_the_machine_that_was_the_last_to_build_it(sent, tmp_path):
+    with runs.open_spread("a") as folder:
+        for name, code in (("beta", 0), ("alpha", 1), ("beta", 2)):  # the last could not go on
+            outcome = worker.Outcome(**vars(sent(f"a-{name}")) | {"code": code, "said": "no engine"})
+            machines._written(spread("a"), folder / name, outcome, (CELL.slug,))
+            assert spread_record.read(tmp_path / "a").cells == {CELL.slug: "alpha" if code else "beta"}
+        # Its image is the one that it had before, of which nothing is sent again.
+        machines._written(spread("a"), folder / "beta", worker.Outcome(0, "done"), (CELL.slug,))
+        assert spread_record.read(tmp_path / "a").cells == {CELL.slug: "beta"}
+
+
+def test_rows_that_cannot_be_read_are_kept_with_a_note_and_the_others_count(sent, capsys):
+    outcome = sent("a-alpha")
+    rows = outcome.rows[:-37] + b"\n" + outcome.rows  # a worker's lab was killed, and the next one ended its line
+    with runs.open_spread("a") as folder:
+        assert machines._written(spread("a"), folder / "alpha", worker.Outcome(**vars(outcome) | {"rows": rows})) == ""
+        assert (folder / "alpha" / "rows.jsonl").read_bytes() == rows  # which the next rows are behind
+    assert "note: alpha sent rows that cannot be read: 1; reports leave them out" in capsys.readouterr().out
+    data = runs.load("a@alpha")
+    assert len(data.rows) == 1 and len(data.broken) == 1
 
 
 @pytest.mark.parametrize(
     "change, said",
     [
-        ({"rows": b'{"run_id": "b"'}, "it sent what is no run"),
+        ({"rows": b"\xff"}, "it sent what is no run"),
         ({"environment": "{}"}, "it sent what is no run"),
         ({"environment": "half"}, "it sent what is no run"),
         ({"code": 2, "said": "no Docker engine answers"}, "no Docker engine answers"),
@@ -112,14 +146,18 @@ def test_what_is_no_run_is_left_out_in_one_line(sent, change, said):
 
 
 def test_workers_that_cannot_be_used_are_told_why():
-    assert machines._refusal("alpha", machine.lab(), "amd64", "amd64") == ""
-    for name, own, architecture, said in (
-        ("alpha", "rustimg_lab 9", "amd64", "it has rustimg_lab 9"),
-        ("arm64", machine.lab(), "amd64", "no machine can have this name"),
-        ("", machine.lab(), "amd64", "no machine can have this name"),
-        ("beta", machine.lab(), "arm64", "it is arm64, and others are amd64"),
-    ):
-        assert machines._refusal(name, own, architecture, "amd64").startswith(said)
+    own = machine.identity()
+    both = f"it has {own[0]} (files 999999999999), this is {own[0]} (files {own[1][:12]})"
+    assert machines._refusal("alpha", own, "amd64", "amd64") == ""
+    for name, lab, architecture, said in (
+        ("alpha", "rustimg_lab 9", "amd64", "it has rustimg_lab 9 (files unknown), this is rustimg_lab"),
+        ("alpha", (own[0], "9" * 64), "amd64", both),
+        ("arm64", own, "amd64", "no machine can have this name"),
+        ("", own, "amd64", "no machine can have this name"),
+        ("beta", own, "arm64", "it is arm64, and others are amd64"),
+    ):  # fmt: skip
+        assert machines._refusal(name, lab, architecture, "amd64").startswith(said)
+    assert machines._refusal("alpha", ("rustimg_lab, of a folder without git", own[1]), "amd64", "amd64") == ""
 
 
 def test_rows_of_another_run_are_refused(sent):
@@ -131,11 +169,61 @@ def test_rows_of_another_run_are_refused(sent):
 
 def test_a_workers_run_that_does_not_begin_as_the_clients_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(worker, "RUNS", tmp_path)
-    assert worker.prepare("a", b"", "one\n", "{}") == ""  # a worker that has lost its folder gets the rows back
+    assert worker.prepare("a", b"", "one\n", "{}", "id") == ""  # a worker that has lost its folder gets the rows back
     assert (tmp_path / "a" / "rows.jsonl").read_bytes() == b"one\n"
-    assert worker.prepare("a", b"", "", "") == ""  # the client has lost them, and gets them all
+    assert worker.prepare("a", b"", "", "", "id") == ""  # the client has lost them, and gets them all
     for rows in ("other\n", "one\ntwo\n"):
-        assert "does not begin with the rows that are here" in worker.prepare("a", b"", rows, "{}")
+        assert "does not begin with the rows that are here" in worker.prepare("a", b"", rows, "{}", "id")
+
+
+def test_a_run_that_a_worker_has_of_another_of_the_clients_runs_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(worker, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(worker, "APPS", tmp_path / "apps")
+    said = "its run 'a' is of another run of that name: remove data/runs/a there, or choose another with --run NAME"
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    rows = tmp_path / "runs" / "a" / "rows.jsonl"
+    rows.write_text("one\ntwo\n")  # as a lab wrote it that recorded no id, or as its user did
+    assert worker.prepare("a", b"", "", "", "id") == said and not (tmp_path / "apps").exists()
+    assert worker.prepare("a", b"", "one\n", "{}", "id") == ""  # the client has its first rows
+    for known in ("", "one\n"):
+        assert worker.prepare("a", b"", known, "{}", "id") == ""
+        assert worker.prepare("a", b"", known, "{}", "another") == said
+    rows.unlink()
+    assert worker.prepare("a", b"", "", "", "another") == said  # begun, and ended before its first row
+
+
+def test_a_client_that_was_killed_in_a_write_goes_on(monkeypatch, sent, tmp_path):
+    monkeypatch.setattr(worker, "RUNS", tmp_path)
+    rows = sent("a-alpha").rows
+    with runs.open_spread("a") as folder:
+        machines._written(spread("a"), folder / "alpha", sent("a-alpha"))
+    here = folder / "alpha" / "rows.jsonl"
+    here.write_bytes(rows + rows[:-37])
+    (tmp_path / "a-alpha" / "rows.jsonl").write_bytes(2 * rows)
+    with runs.open_spread("a"):
+        environment = (folder / "alpha" / "environment.json").read_text()
+        assert (
+            worker.prepare("a-alpha", b"", here.read_text(), environment, spread_record.read(tmp_path / "a").id) == ""
+        )
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_worker_sends_whole_lines_and_says_which_a_call_before_wrote(monkeypatch, tmp_path, whole):
+    monkeypatch.setattr(worker, "RUNS", tmp_path)
+    monkeypatch.setattr("distributed.get_worker", lambda: None)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "environment.json").write_text("{}")
+    rows = tmp_path / "a" / "rows.jsonl"
+    rows.write_bytes(b"known\nearlier\n")
+
+    def call(*_):
+        rows.write_bytes(rows.read_bytes() + (b"now\n" if whole else b"now"))
+        return 0
+
+    monkeypatch.setattr(worker.process, "stream", call)
+    outcome = worker.perform(worker.Call((), "a", len(b"known\n"), ""))
+    assert outcome.rows == b"earlier\n" + b"now\n" * whole
+    assert outcome.rows[: outcome.earlier] == b"earlier\n"
 
 
 @as_root
@@ -145,9 +233,9 @@ def test_a_worker_whose_disk_is_full_is_left_out_in_one_line(monkeypatch, tmpfs,
     monkeypatch.setattr(worker, "RUNS", disk / "runs")
     (app / "large").write_bytes(bytes(2_000_000))
     archive = machines._archive(lab_toml.load(app))
-    said = worker.prepare("a", archive, "", "")
+    said = worker.prepare("a", archive, "", "", "id")
     assert said == "it cannot keep the run or its sources ([Errno 28] No space left on device)"
-    said = worker.prepare("a", b"", "x" * 2_000_000, "{}")
+    said = worker.prepare("a", b"", "x" * 2_000_000, "{}", "id")
     assert "the disk that holds" in said and "\n" not in said and not (disk / "runs" / "a" / "rows.jsonl").exists()
 
 
