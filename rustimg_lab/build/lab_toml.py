@@ -91,7 +91,7 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
     )  # fmt: skip
     for text in _texts((placed.at, placed.manifest, astuple(placed.configuration))):
         if not is_line(text):
-            raise LabError(f"{directory}: {text!r}, of its manifests or a folder's name, cannot be in a Dockerfile")
+            raise LabError(f"{context}: {text!r}, of its manifests or a folder's name, cannot be in a Dockerfile")
     return placed
 
 

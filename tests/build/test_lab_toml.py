@@ -372,8 +372,9 @@ image = "../redis.tar.gz"
 def proposed(features: dict[str, list[str]], *dependencies: str, named: str = "") -> dict:
     """What init writes for a package with these features and optional dependencies."""
     described = [{"name": each, "kind": None, "rename": None} for each in dependencies]
-    package = {"features": features, "dependencies": described}
-    return tomllib.loads(proposal.proposal(proposal.Crate(package, {"name": "a"}, TINY, TINY, {}), named)[0])
+    package = {"features": features, "dependencies": described, "manifest_path": str(TINY / "Cargo.toml")}
+    target = {"name": "a", "src_path": str(TINY / "src/main.rs")}
+    return tomllib.loads(proposal.proposal(proposal.Crate(package, target, TINY, TINY, {}), named)[0])
 
 
 def test_what_init_writes_has_an_allocator_that_is_on_by_default_in_its_own_cells_only():
