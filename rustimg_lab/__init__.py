@@ -39,9 +39,10 @@ def cells(
     """Return every combination of base images, build profiles and allocators: a tuple of cells.
 
     Names are a list, or text with commas. Raises LabError, with the nearest name, on a name that is not known."""
+    from rustimg_lab.model.names import listed
     from rustimg_lab.widgets.results import Cells
 
-    factors = (each.split(",") if isinstance(each, str) else list(each) for each in (bases, profiles, allocators))
+    factors = (listed(each) if isinstance(each, str) else list(each) for each in (bases, profiles, allocators))
     return Cells(*factors, debian)
 
 
@@ -68,10 +69,12 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
     `app` is the folder of a crate with a `lab.toml` (default: the article's `myip`). What the run has already is not
     built again. Raises LabError when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
+    from rustimg_lab.errors import TEXT, check_values
     from rustimg_lab.host.files import real
     from rustimg_lab.paths import MYIP
     from rustimg_lab.pipeline import grid, session
 
+    check_values(TEXT, run=run)
     crate = lab_toml.load(real(app or MYIP))
     lab_toml.refuse(crate, cells := list(cells))
     command = f"# in Python, lab.build: {', '.join(map(str, cells))}"
@@ -87,13 +90,14 @@ def measure(
     `study` is throughput, memory, rest, latency, startup, deploy, or build. `app` as in `build`; of myip the server is
     measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
-    from rustimg_lab.errors import unknown
+    from rustimg_lab.errors import TEXT, check_values, unknown
     from rustimg_lab.host.files import real
     from rustimg_lab.measure.plan import Plan
     from rustimg_lab.model.studies import KINDS
     from rustimg_lab.paths import MYIP
     from rustimg_lab.pipeline import planner, session, studies
 
+    check_values(TEXT, run=run, study=study)
     if study not in KINDS:
         raise unknown("study", study, KINDS)
     crate, kind = lab_toml.load(real(app or MYIP)), KINDS[study]
@@ -110,9 +114,11 @@ def measure(
 
 def load(run: str) -> "Run":
     """Return a run by its name: `recorded/NAME`, or one of your own. Raises LabError when there is no such run."""
+    from rustimg_lab.errors import TEXT, check_values
     from rustimg_lab.store import runs as store_runs
     from rustimg_lab.widgets.run import Run
 
+    check_values(TEXT, run=run)
     return Run(run, store_runs.load(run))
 
 
@@ -127,9 +133,11 @@ def runs() -> "Result":
 def compare(before: str, after: str) -> "Change":
     """Return what changed in size and speed from one run to another. Raises LabError when the runs are of two apps or
     of two machines."""
+    from rustimg_lab.analysis import regression
     from rustimg_lab.widgets.run import Change
 
-    return Change(load(before), load(after))
+    one, other = load(before), load(after)
+    return Change(one, other, regression.sizes(one.data, other.data), regression.speeds(one.data, other.data))
 
 
 def recommend(
@@ -139,10 +147,10 @@ def recommend(
 
     Limits are `max_transfer_mb`, `max_memory_mb` and `max_startup_ms`; 0 is none. `min_throughput` is a fraction
     of the best cell's. `shell` requires one in the image, `stable` rules out unstable compiler flags. `workload` is of
-    the studies (default: the first). Without any of these constraints, the goal is the one that the report of the run
+    the studies (default: the first). With the defaults of all of these, the goal is the one that the report of the run
     begins with. Raises LabError when a limit is unknown, or on something that the run did not measure."""
     from rustimg_lab.analysis.recommendation import Wishes
-    from rustimg_lab.errors import unknown
+    from rustimg_lab.errors import FRACTION, NUMBER, TEXT, TRUTH, check_values, unknown
     from rustimg_lab.model.metrics import CRITERIA
     from rustimg_lab.report import summary
     from rustimg_lab.widgets.run import Recommendation
@@ -150,6 +158,10 @@ def recommend(
     names = {"max_transfer_mb": "transfer", "max_memory_mb": "memory", "max_startup_ms": "startup"}
     for name in most.keys() - names:
         raise unknown("limit", name, names)
+    check_values(NUMBER, **most)
+    check_values(FRACTION, min_throughput=min_throughput)
+    check_values(TRUTH, shell=shell, stable=stable)
+    check_values(TEXT, run=run, workload=workload)
     limits = {names[name]: limit * CRITERIA[names[name]].divisor for name, limit in most.items() if limit}
     found, wishes = load(run), Wishes(limits, min_throughput, shell, stable)
     if wishes == Wishes(stable=True):
@@ -160,8 +172,10 @@ def recommend(
 def report(run: str, form: str = "html") -> Path:
     """Write the page of a run, or of several with commas between, as html, pdf or md; return its path. Raises LabError
     when a run is unknown, or has nothing to show."""
+    from rustimg_lab.errors import TEXT, check_values
     from rustimg_lab.report import publish
 
+    check_values(TEXT, run=run, form=form)
     return publish.whole(run, form, print)
 
 

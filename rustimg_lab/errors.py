@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from math import inf
+from numbers import Real
 from typing import Any
 
 KINDS = {
@@ -13,6 +15,10 @@ FAILED = "lab: failed: "  # begins the line of a cell or a trial that failed, by
 
 class LabError(Exception):
     """Shown as `lab: <text>` with exit code 2, never with a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows in a notebook: the same line."""
+        return [f"lab: {self}"]
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
@@ -39,6 +45,22 @@ def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], wher
 def kind_of(value: Any) -> str:
     """Return what a value of TOML is, in words."""
     return KINDS.get(type(value), "a date or a time")
+
+
+TEXT, TRUTH = "text", "True or False"
+NUMBER, FRACTION = "a finite number at or above 0", "a fraction from 0 to 1"
+
+
+def check_values(kind: str, **values: object) -> None:
+    """Raises LabError for a value, by its name, that is not what `kind` says: one of these four."""
+    for name, value in values.items():
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        fits = {
+            TEXT: isinstance(value, str), TRUTH: isinstance(value, bool),
+            NUMBER: is_number and 0 <= value < inf, FRACTION: is_number and 0 <= value <= 1,
+        }  # fmt: skip
+        if not fits[kind]:
+            raise LabError(f"{name} is {value!r}: it must be {kind}")
 
 
 def or_why_not(make: Callable[..., str], *arguments: str) -> str:

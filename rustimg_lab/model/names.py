@@ -19,6 +19,11 @@ def of_image(name: str) -> tuple[str, Architecture]:
     return base, Architecture.named(mark) if mark else NATIVE
 
 
+def listed(text: str) -> list[str]:
+    """Return what is between the commas of a text, without the blanks around each."""
+    return [each.strip() for each in text.split(",")]
+
+
 def additions_of(cell: str) -> tuple[str, ...]:
     """Return the names of what a cell's image has beside the program, as its name says; empty where it has nothing."""
     return tuple(filter(None, cell.partition(MARK)[0].partition(WITH)[2].split("_")))

@@ -10,9 +10,10 @@ import pandas as pd
 from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.analysis import comparison, deploy, factorials, pareto, profile_effects, recommendation, regression
-from rustimg_lab.errors import or_why_not
+from rustimg_lab.analysis import comparison, deploy, factorials, pareto, profile_effects, recommendation
+from rustimg_lab.errors import NUMBER, TEXT, check_values, or_why_not
 from rustimg_lab.model import cargo_profile, metrics
+from rustimg_lab.model.names import listed
 from rustimg_lab.report import plots, views
 from rustimg_lab.report.format import SENTINEL
 from rustimg_lab.store import runs
@@ -69,6 +70,7 @@ class Run:
     def study(self, study: str, baseline: str = "", **parameters: Any) -> Study:
         """Return a study by its name, or the first of that kind with these parameters (default: compared with its own
         baseline). Raises LabError, with those that there are, when the run has none."""
+        check_values(TEXT, study=study, baseline=baseline)
         name = study if study in self.studies else comparison.find_study(self.data, study, **parameters)
         return Study(self.data, name, baseline)
 
@@ -82,18 +84,22 @@ class Run:
 
     def deploys(self, baseline: str = "", against: str = "", held_out: int = deploy.HELD_OUT_MBIT) -> Deploys:
         """Return the deploys to machines that lack the image; `held_out` is the bandwidth in Mbit/s that the model is
-        not fitted to (default cells: the studies' baseline, and the one that pulls the most)."""
+        not fitted to (default cells: the studies' baseline, and the one of the others that pulls the most)."""
+        check_values(TEXT, baseline=baseline, against=against)
+        check_values(NUMBER, held_out=held_out)
         return Deploys(self.data, baseline, against, held_out)
 
     def machines(self, others: str = "", **load: Any) -> Machines:
         """Return the throughput study of that load as several machines have measured it: of this run, and of the
         others, with commas between. Raises LabError when this run has no such study, or there is no such other run."""
-        every = {name: runs.load(name) for name in others.split(",") if name}
+        check_values(TEXT, others=others)
+        every = {name: runs.load(name) for name in listed(others) if name}
         return Machines({self.name: self.data} | every, self.study("throughput", **load).name)
 
     def attribution(self, workload: str = "", start: str = "", target: str = "") -> Several:
         """Return the contribution of each factor between two cells, for every quantity (default: from the largest plain
         image to the cell with the least). Where there is none it is shown as the reason."""
+        check_values(TEXT, workload=workload, start=start, target=target)
         found, reasons = factorials.everything(self.data, start, workload)
         return Several((Attribution(each, target) for each in found), reasons.get(metrics.IMAGE, ""))
 
@@ -136,6 +142,7 @@ class Recommendation:
     def break_even(self, bandwidth_mbit: float = 100) -> Several:
         """Return the map of the cell with the fewest seconds per day, by deploys and requests, for a link of so many
         Mbit/s. Raises LabError for a bandwidth that is not above 0."""
+        check_values(NUMBER, bandwidth_mbit=bandwidth_mbit)
         table = self.choice.table
         deploy_s = recommendation.deploy_seconds(self.run.data, table, bandwidth_mbit)
         nothing = "The map needs the CPU time per request of at least two cells. This run did not measure it."
@@ -179,14 +186,8 @@ class Change:
 
     before: Run
     after: Run
-
-    @cached_property
-    def sizes(self) -> pd.DataFrame:
-        return regression.sizes(self.before.data, self.after.data)
-
-    @cached_property
-    def speeds(self) -> pd.DataFrame:
-        return regression.speeds(self.before.data, self.after.data)
+    sizes: pd.DataFrame = field(repr=False)
+    speeds: pd.DataFrame = field(repr=False)
 
     def _repr_html_(self) -> str:
         tables: list[Styler] = [views.style.style(views.regression.changed_sizes(self.sizes))]

@@ -6,9 +6,9 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison, deploy, layouts, scaling
-from rustimg_lab.errors import unknown
+from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics, names
-from rustimg_lab.model.studies import EMPTY
+from rustimg_lab.model.studies import EMPTY, LAYOUTS
 from rustimg_lab.report import plots, views
 from rustimg_lab.store.runs import RunData
 from rustimg_lab.widgets.results import Result, Several, Words
@@ -43,7 +43,7 @@ class Study:
         about = self._metric(metric)
         title = f"{'left' if about.lower_is_better else 'right'} is {about.words[0]}"
         table = comparison.of_study(self.run, self.name, about, self._baseline)
-        draw = partial(plots.studies.ratios, label=about.title, title=title)
+        draw = partial(plots.studies.ratios, label=about.phrase or about, title=title)
         tell = partial(views.verdicts.ratios, label=about.noun if about.shown else about.title)
         return Result(table, views.studies.ratios, draw, tell)
 
@@ -79,18 +79,21 @@ class Study:
     @property
     def layouts(self) -> tuple[Result, Result]:
         """Return the deviations between and within layouts, and the differences that remain, of a study of layouts."""
+        self._only_of(LAYOUTS)
         cells, differences = layouts.of_study(self.run, self.name)
         return Result(cells, views.layouts.components), Result(differences, views.layouts.differences)
 
     @property
     def percentiles(self) -> Result:
         """Return the percentiles of the latency in ms at the rate of the study."""
+        self._only_of("latency")
         return Result.of(views.studies.latency(self.run, self.name))
 
     @property
     def speed_up(self) -> Result:
         """Return what each step to more worker threads gains under this load: a row per cell with interval and verdict
         (see `scaling.speed_up`)."""
+        self._only_of("throughput")
         load = (self.plan.parameters[key] for key in ("workload", "connections"))
         nothing = "This run has one number of worker threads under this load."
         table = scaling.speed_up(self.run, *load)
@@ -99,6 +102,7 @@ class Study:
     @property
     def connections(self) -> Result:
         """Return what idle connections take: medians, in MB for all and in bytes for each."""
+        self._only_of("memory", "connections")
         return Result.of(views.studies.connections(self.run, self.name))
 
     def check(self) -> None:
@@ -129,6 +133,11 @@ class Study:
         trials = {heading: self._samples(about) for heading, about in found.items()}
         scaled = {name: each.assign(value=each["value"] / found[name].divisor) for name, each in trials.items()}
         return views.studies.summary({name: comparison.summarize(each) for name, each in scaled.items()})
+
+    def _only_of(self, kind: str, of: str = "") -> None:
+        """Raise LabError when this is a study of another kind, or of something else."""
+        if self.plan.kind != kind or of not in ("", self.plan.parameters.get("of")):
+            raise LabError(f"study '{self.name}' has none of this: it is of a {kind} study{of and f' of {of}'}")
 
     def _samples(self, metric: str = "") -> pd.DataFrame:
         return comparison.samples(self.run, self.name, metric or self.plan.metric)

@@ -37,7 +37,8 @@ def forest(found: pd.DataFrame, cell: str) -> Plot:
             axes.scatter([each.ratio], [row], 44, color=colour, marker=marker, edgecolor="white", zorder=5)
         text = ends if each.level == ANOTHER else f"{each.ratio:.2f}  ({ends})"
         axes.annotate(text, (1.04, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
-    label = f"{found.attrs['metric'].title}, as a ratio to {found.attrs['baseline']}"
+    about = found.attrs["metric"]
+    label = f"{about.phrase or about}, as a ratio to {found.attrs['baseline']}"
     axes.set(xscale="log", xlim=(low, high), xlabel=label)
     ratio_ticks(axes)
     title = f"{cell_in_words(cell, found.attrs)} on several machines"
