@@ -4,12 +4,17 @@ import re
 import subprocess
 import sys
 
+import nbformat
+import papermill
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from papermill.exceptions import PapermillExecutionError
 from support.lab import TINY, forget
 
 import rustimg_lab as lab
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT
+from rustimg_lab.report import sections
 from rustimg_lab.report.notebooks import SENTINEL
 
 pytestmark = pytest.mark.slow
@@ -44,7 +49,7 @@ def test_a_recorded_run_has_its_tables_its_studies_and_ratios_with_a_plot():
     ratios = run.ratios("throughput-batch-1w-16c")
     (one,) = ratios.table.query("cell == 'scratch-optimized-jemalloc'")["ratio"]
     assert 0.3 < one < 0.4  # the README's
-    assert "server CPU per request, µs" in ratios.plot().axes[0].get_xlabel()
+    assert "CPU per request, as a ratio to" in ratios.plot().axes[0].get_xlabel()
     assert "scratch-optimized-jemalloc" in ratios._repr_html_() and "trials" in run._repr_html_()
     assert "MB" in lab.load("recorded/service")._repr_html_()
     with pytest.raises(LabError, match="no memory study"):
@@ -86,6 +91,60 @@ def test_what_a_run_leads_to_is_shown_as_a_table_and_has_a_plot_and_words_or_say
         with pytest.raises(LabError, match=r"unknown metric of .* 'exec_to_first_byte': did you mean"):
             wrong("exec_to_first_byte")
     assert "fd" in lab.load("recorded/fd").attribution()._nothing
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: lab.load(["recorded/service"]),
+        lambda: lab.load(None),
+        lambda: lab.load(ROOT),
+        lambda: lab.report(None),
+        lambda: lab.load("recorded/deploy").deploys(held_out="100"),
+        lambda: lab.recommend("recorded/service", max_transfer_mb=float("nan")),
+        lambda: lab.recommend("recorded/service", max_transfer_mb="2"),
+        lambda: lab.recommend("recorded/service", max_transfer_mb=-1),
+        lambda: lab.recommend("recorded/service", min_throughput=95),
+        lambda: lab.recommend("recorded/service", stable="false"),
+        lambda: lab.recommend("recorded/service").break_even("100Mbit"),
+        lambda: lab.load("recorded/allocators").machines(["recorded/allocators-intel"]),
+    ],
+)
+def test_a_value_of_a_wrong_type_or_out_of_its_range_is_told_with_what_it_must_be(call):
+    with pytest.raises(
+        LabError, match=r" is .*: it must be (text|a finite number|a fraction from 0 to 1|True or False)"
+    ):
+        call()
+
+
+def test_blanks_after_commas_are_no_part_of_a_name():
+    assert lab.cells("scratch, debian") == lab.cells("scratch,debian")
+    assert sections.names("recorded/fd, recorded/bat") == ["recorded/fd", "recorded/bat"]
+    machines = lab.load("recorded/allocators").machines("recorded/allocators-intel, ", workload="batch", workers=1)
+    assert set(machines.sessions.table["run"]) == {"recorded/allocators", "recorded/allocators-intel"}
+
+
+def test_what_a_study_of_another_kind_has_is_told_and_runs_of_two_apps_are_refused_at_once():
+    study = lab.load("recorded/startup").study("startup-server")
+    for name in ("layouts", "percentiles", "speed_up", "connections"):
+        with pytest.raises(LabError, match="study 'startup-server' has none of this: it is of a "):
+            getattr(study, name)
+    with pytest.raises(LabError, match="one run is of bat, the other of myip"):
+        lab.compare("recorded/bat", "recorded/ladder")
+
+
+def test_an_error_in_a_notebook_is_one_line_and_the_notebook_has_failed(tmp_path, capsys):
+    code = "import rustimg_lab as lab\nlab.load('recorded/none')"
+    shell = InteractiveShell()
+    assert not shell.run_cell(code).success
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("lab: unknown run 'recorded/none'")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbformat.write(notebook, tmp_path / "in.ipynb")
+    with pytest.raises(PapermillExecutionError, match="unknown run"):
+        papermill.execute_notebook(
+            tmp_path / "in.ipynb", tmp_path / "out.ipynb", kernel_name="python3", language="python", progress_bar=False
+        )
 
 
 def test_a_check_fails_where_the_rows_do_not_hold():

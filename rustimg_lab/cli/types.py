@@ -9,6 +9,7 @@ from click.shell_completion import CompletionItem
 from rustimg_lab.errors import unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.architecture import Architecture
+from rustimg_lab.model.names import listed
 from rustimg_lab.model.settings import Setting, parse
 
 
@@ -80,7 +81,7 @@ PERCENT = Quantity("percentage", "5% or 2.5%", {"%": 1})
 
 def names(text: str) -> list[str]:
     """Return what is between commas."""
-    if not (found := [name for name in text.split(",") if name]):
+    if not (found := [name for name in listed(text) if name]):
         raise click.BadParameter(f"'{text}' names nothing")
     return found
 

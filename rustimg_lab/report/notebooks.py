@@ -19,6 +19,7 @@ from traitlets.config import Config
 
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import files, machine, process
+from rustimg_lab.model.names import listed
 from rustimg_lab.model.studies import SIZES
 from rustimg_lab.paths import ARTICLE, BASES, NOTEBOOKS, PACKAGE, PROBES_FILE, PROFILES, PUBLISHED, REPORTS
 from rustimg_lab.report import page
@@ -164,10 +165,11 @@ def without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:
 def _made_of(run: str, notebook: str, parameters: dict | None) -> str:
     """The SHA-256 of all that the outputs of a notebook depend on, in hex."""
     texts = sorted((runs.run_path(run) / "dockerfiles").rglob("Dockerfile.*"))
-    others = [path for other in (parameters or {}).get("others", "").split(",") if other for path in runs.files(other)]
+    others = filter(None, listed((parameters or {}).get("others", "")))
+    of_others = [path for other in others for path in runs.files(other)]
     digest = hashlib.sha256(json.dumps({"run_name": run, **(parameters or {})}, sort_keys=True).encode())
     own = sorted(path for pattern in READERS for path in PACKAGE.glob(pattern))
     source = NOTEBOOKS / f"{notebook}.ipynb"
-    for path in [source, *runs.files(run), *others, *texts, *own, ARTICLE, BASES, PROBES_FILE, PROFILES, PUBLISHED]:
+    for path in [source, *runs.files(run), *of_others, *texts, *own, ARTICLE, BASES, PROBES_FILE, PROFILES, PUBLISHED]:
         digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from rustimg_lab.host import process, tools
 from rustimg_lab.host.files import add_file, write_whole
 from rustimg_lab.host.machine import lab
 from rustimg_lab.model import cargo_profile
+from rustimg_lab.model.names import listed
 from rustimg_lab.report import kept, notebooks, page, sections, summary
 from rustimg_lab.store import runs as store_runs
 from rustimg_lab.store.runs import RunData
@@ -72,7 +73,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
 def _facts(run: str, data: RunData, parameters: dict[str, Any]) -> dict[str, Any]:
     """What tells a part of the page from others of its notebook."""
     if "others" in parameters:
-        named = ", ".join(filter(None, [run, *parameters["others"].split(",")]))
+        named = ", ".join(filter(None, [run, *listed(parameters["others"])]))
         return {"runs": named} | {key: each for key, each in parameters.items() if key != "others"}
     return {"run": run, "CPU": data.environment.machine.get("cpu_model", "not recorded"), **parameters}
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, machines, robustness
 from rustimg_lab.model import metrics
+from rustimg_lab.model.names import listed
 from rustimg_lab.model.studies import BUILD, LAYOUT, LAYOUTS, MACHINES, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN
 from rustimg_lab.report import short
@@ -76,7 +77,7 @@ def names(name: str) -> list[str]:
     """The runs of a page that is requested as that, each by architecture and machine (`runs.parts`)."""
     if name == RECORDED_RUN:
         return _recorded()
-    return [part for each in dict.fromkeys(name.split(",")) for part in runs.parts(each)]
+    return [part for each in dict.fromkeys(listed(name)) for part in runs.parts(each)]
 
 
 def parts(run: RunData) -> list[tuple[str, dict]]:
