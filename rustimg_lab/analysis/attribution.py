@@ -44,11 +44,11 @@ def shares(found: Factorial, target: str = "") -> pd.DataFrame:
     Unless a target is named, it is the cell with the least; of what has noise, the one whose knobs each lessen the
     metric in every fourth block, and what they add is of the others: the least of noisy means is too low by its noise.
 
-    `attrs` has both cells, their values, the warning, and the blocks: those that are in the numbers, and those that the
-    target was chosen on. Raises LabError for a target that there is no value of.
+    `attrs` has both cells, whether the target was named, their values, the warning, and the blocks: those that are in
+    the numbers, and those that the target was chosen on. Raises LabError for a target that there is no value of.
     """
     values, turned = _whole(found)
-    chosen_on = 0
+    chosen_on, is_named = 0, bool(target)
     if found.quantity.study and not target:
         target, chosen_on = _least(values.iloc[:, ::_CHOOSE], turned), len(values.columns[::_CHOOSE])
         values = values.drop(columns=values.columns[::_CHOOSE])
@@ -74,7 +74,7 @@ def shares(found: Factorial, target: str = "") -> pd.DataFrame:
     table.attrs = {
         "start": found.start, "target": target, "from": means[found.start], "to": means[target], "whole": whole,
         "warning": found.warning, "stand_ins": found.stand_ins, "quantity": found.quantity, "blocks": values.shape[1],
-        "chosen_on": chosen_on,
+        "chosen_on": chosen_on, "is_named": is_named,
     }  # fmt: skip
     return table
 

@@ -55,13 +55,14 @@ def find_studies(run: RunData, kind: str, **parameters: Any) -> list[str]:
 
 
 def find_study(run: RunData, kind: str, **parameters: Any) -> str:
-    """The name of the run's study of that kind with those parameters. Raises LabError when there is none."""
+    """The name of the run's study of that kind with those parameters, the first whose baseline has a number. Raises
+    LabError when there is none."""
     fit = _planned(run, kind, parameters)
     if not fit:
         asked = ", ".join(f"{key} {value}" for key, value in parameters.items())
         known = ", ".join(run.environment.studies) or "none"
-        raise LabError(f"run '{run.name}' has no {kind} study with {asked}; it has {known}")
-    return fit[0]
+        raise LabError(f"run '{run.name}' has no {kind} study{asked and f' with {asked}'}; it has {known}")
+    return next((name for name in fit if has_baseline(run, name)), fit[0])
 
 
 def _planned(run: RunData, kind: str, parameters: dict[str, Any]) -> list[str]:
@@ -87,7 +88,8 @@ def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> 
     try:
         return compare(trials, baseline or plan.baseline, cells=plan.cells, about=metrics.find(metric))
     except LabError as error:
-        raise LabError(f"run '{run.name}', study '{study}', {metrics.find(metric).phrase}: {error}") from None
+        what = metrics.find(metric).phrase or metric
+        raise LabError(f"run '{run.name}', study '{study}', {what}: {error}") from None
 
 
 def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
@@ -162,7 +164,8 @@ def compare(
     Columns: cell, is_twin, pairs, freedom (degrees of freedom of the intervals), ratio (geometric mean), low and high
     (95% interval of this ratio), low_all and high_all (95% for all comparisons at once: Bonferroni), detectable (the
     minimum detectable effect: the ratio above 1 that such a study finds with a probability of 0.8), verdict. `attrs`
-    has the baseline, what that of `samples` has, control (the farthest end of the control's interval, as a ratio above
+    has the baseline, what that of `samples` has, notes (what the warning is made of, but for that of a short study),
+    control (the farthest end of the control's interval, as a ratio above
     1), floor (the ratio that a claim must be beyond: 1, or `control` where the control differs from its image, or
     infinite without one); the warning says what is wrong with a study.
     With fewer than two pairs there is no ratio and no interval (NaN), and the verdict is "too noisy"; so it is for
@@ -191,10 +194,18 @@ def compare(
             row |= _within_reach(row, resolution, cell in at_least, against in at_least)
         rows.append(row)
     found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", "freedom", *NUMBERS, "verdict"])
-    told = [samples.attrs.get("warning"), _alarm_in_words(alarm), _short(found)]
+    notes = [*filter(None, [samples.attrs.get("warning"), _alarm_in_words(alarm)])]
     attrs = {"floor": float(np.exp(alarm)), "control": float(np.exp(control_end(control))), "baseline": baseline}
-    found.attrs = {**attrs, **samples.attrs, "warning": "; ".join(filter(None, told))}
+    found.attrs = {**attrs, **samples.attrs, "notes": notes}
+    found.attrs["warning"] = note_on(found)
     return found
+
+
+def note_on(found: pd.DataFrame, cell: str = "") -> str:
+    """What a reader must know of all ratios of `compare`, or of that of one cell: where a study is short, its minimum
+    detectable effect is then this cell's own."""
+    short = _short(found[found["cell"] == cell] if cell else found)
+    return "; ".join(filter(None, [*found.attrs["notes"], short]))
 
 
 def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[list[variances.Estimates], np.ndarray]:
@@ -312,7 +323,7 @@ def _short(found: pd.DataFrame) -> str:
         return ""
     told = "it tells no difference"
     if detectable <= HUGE_RATIO:
-        told = f"its minimum detectable effect is {detectable - 1:.0%}"
+        told = f"its minimum detectable effect is {'up to ' * (len(cells) > 1)}{detectable - 1:.0%}"
     return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {told}"
 
 

@@ -150,12 +150,14 @@ def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
 
 def against(run: RunData, baseline: str, cell: str) -> pd.DataFrame:
     """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, seconds and
-    baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. Where one is "" it is the one that
-    pulls the most, or the studies' baseline. `attrs` has the stand-ins and the warnings. Raises LabError for
+    baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. Where one is "" it is the one of the
+    others that pulls the most, or the studies' baseline. `attrs` has the stand-ins and the warnings. Raises LabError for
     a cell that was not measured."""
     cold = times(run).query("has == @studies.EMPTY")
     baseline = baseline or run.environment.studies[cold["study"].iloc[0]].baseline
-    cell = cell or cold.loc[cold[metrics.PULLED_BYTES].idxmax(), "cell"]
+    if not cell:
+        others = cold[cold["cell"] != baseline.removesuffix(names.TWIN)]
+        cell = others.loc[others[metrics.PULLED_BYTES].idxmax(), "cell"] if len(others) else baseline
     for name in (baseline, cell):
         if name.removesuffix(names.TWIN) not in set(cold["cell"]):
             raise unknown("cell that was deployed", name, cold["cell"].unique())
@@ -168,10 +170,11 @@ def against(run: RunData, baseline: str, cell: str) -> pd.DataFrame:
         ratios = comparison.of_study(run, name, metrics.FIRST_RESPONSE_S, baseline)
         own = ratios[ratios["cell"] == cell].assign(seconds=means.get(cell), baseline_s=means[baseline])
         found.append(own.assign(bandwidth_mbit=plan.parameters["bandwidth_mbit"]))
-        warnings.append(ratios.attrs["warning"])
+        if note := comparison.note_on(ratios, cell):
+            warnings.append(f"{name}: {note}")
     result = pd.concat(found, ignore_index=True).sort_values("bandwidth_mbit", ignore_index=True)
     result.attrs = {
         "stand_ins": run.environment.stand_ins, "baseline": baseline, "cell": cell,
-        "warning": "; ".join(dict.fromkeys(filter(None, warnings))),
+        "warning": "; ".join(warnings),
     }  # fmt: skip
     return result
