@@ -14,6 +14,8 @@ def in_words(found: pd.DataFrame) -> str:
     """The contributions as a sentence, Markdown, with every number from `shares`."""
     about, of_all = found.attrs["quantity"], found.attrs
     start, target = (escape(names.cell_in_words(of_all[name], of_all)) for name in ("start", "target"))
+    if found.empty and of_all["is_named"]:
+        return f"**{about.phrase}**: start and target are the same cell, {start}, {about.in_words(of_all['from'])}."
     if found.empty:
         return f"**{about.phrase}**: none is below that of {start}, {about.in_words(of_all['from'])}."
     told = "; ".join(

@@ -18,12 +18,14 @@ def survival(run: RunData) -> str:
     counts, asked = failed.sum()[outcomes.ne("").any()], len(outcomes)
     if counts.empty:
         return "No probe of any image came to an outcome."
-    best = counts.index[counts == counts.min()]
-    said = [
-        f"Of {asked} probes {' and '.join(f'**{names[cell]}**' for cell in best)} "
-        f"{'fails' if len(best) == 1 else 'fail'} **{counts.min()}**, the fewest; "
-        f"**{names[counts.idxmax()]}** fails **{counts.max()}**, the most."
-    ]
+
+    def fail(count: int) -> str:
+        cells = [f"**{names[cell]}**" for cell in counts.index[counts == count]]
+        return f"{' and '.join(cells)} {'fails' if len(cells) == 1 else 'fail'} **{count}**"
+
+    said = [f"Of {asked} probes {fail(counts.min())}, the fewest; {fail(counts.max())}, the most."]
+    if counts.min() == counts.max():
+        said = [f"Of {asked} probes {fail(counts.min())}."]
     if len(everywhere := outcomes.index[failed[counts.index].all(axis=1)]):
         said.append(f"No image of this run passes {', '.join(everywhere)}.")
     for one in robustness.costs(run).itertuples():

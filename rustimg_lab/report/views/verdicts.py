@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.analysis.cells import app_name, bases_in_words
+from rustimg_lab.analysis.cells import app_name, bases_in_words, working_cells
 from rustimg_lab.model import matrix, metrics, names
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report import format
@@ -70,7 +70,7 @@ def _jemalloc_against_musl(run: RunData, study: str, metric: str, sentence: Call
         base += f", profile **{profile}**" if len({other for _, other, _, _ in pairs}) > 1 else ""
         where = f"{base}, workload **{about['workload']}**{workers}, over {one['pairs']} blocks"
         too_few = f"On {base} musl malloc and jemalloc share too few blocks to say anything."
-        said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found)))
+        said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found, jemalloc)))
     return "\n\n".join(said) or f"Study **{study}** does not compare musl malloc with jemalloc."
 
 
@@ -89,8 +89,10 @@ def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str, s
             yield base + mark, profile, cells["system"], cells["jemalloc"]
 
 
-def _note(found: pd.DataFrame) -> str:
-    return f" (Note: {found.attrs['warning']}.)" if found.attrs["warning"] else ""
+def _note(found: pd.DataFrame, cell: str = "") -> str:
+    """What a reader must know of a comparison, or of that of one cell, after a space; "" for nothing."""
+    note = comparison.note_on(found, cell) if cell else found.attrs["warning"]
+    return f" (Note: {note}.)" if note else ""
 
 
 def startup_verdict(run: RunData, baseline: str = "") -> str:
@@ -104,20 +106,31 @@ def startup_verdict(run: RunData, baseline: str = "") -> str:
         f"Over all cells, the server answers {means[0]:.2f} ms after its exec inside its image; in a container it "
         f"takes {means[1]:.0f} ms, of which the program is {means[0] / means[1]:.1%}."
     )
-    others = process[~process["is_twin"] & process["pairs"].gt(1)].sort_values("ratio")
+    others = process[~process["is_twin"] & process["pairs"].gt(1)]
     if others.empty:
         return said + _note(process)
-    far = others.iloc[-1]
+    far = others.loc[np.log(others["ratio"]).abs().idxmax()]
     same = container.set_index("cell").loc[far["cell"]]
     against, name = (names.cell_in_words(cell, process.attrs) for cell in (process.attrs["baseline"], far["cell"]))
-    engine = "The difference is seen through the engine's own work too."
-    if same["verdict"] in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY):
-        engine = "The engine's own work, which is many times as long, hides what the image changes."
     return (
         f"{said} The farthest from {against} is **{name}**: {far['ratio']:.2f} times as long inside the image "
         f"({far['low']:.2f} to {far['high']:.2f}, **{far['verdict']}**), and {same['ratio']:.2f} times with the engine "
-        f"({same['low']:.2f} to {same['high']:.2f}, **{same['verdict']}**). {engine}{_note(process)}"
+        f"({same['low']:.2f} to {same['high']:.2f}, **{same['verdict']}**)."
+        f"{_through_the_engine(far, container)}{_note(process, far['cell'])}"
     )
+
+
+def _through_the_engine(far: pd.Series, container: pd.DataFrame) -> str:
+    """Whether the difference of a process is seen in the start of its container too, in a sentence after a space; ""
+    where there is none, or the container differs the other way."""
+    alike = (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY)
+    verdicts = container[~container["is_twin"]].set_index("cell")["verdict"]
+    if far["verdict"] in alike or verdicts[far["cell"]] not in (*alike, far["verdict"]):
+        return ""
+    if verdicts[far["cell"]] == far["verdict"]:
+        return " The difference is seen through the engine's own work too."
+    hidden = "what the image changes" if verdicts.isin(alike).all() else "this difference"
+    return f" The engine's own work, which is many times as long, hides {hidden}."
 
 
 def _mean_of_cells(samples: pd.DataFrame) -> float:
@@ -173,7 +186,10 @@ def _percent(ratio: float) -> str:
 
 
 def size_verdict(table: pd.DataFrame, data: RunData) -> str:
-    """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a substitute."""
+    """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a substitute. Raises
+    LabError, with what makes them, where a run has no sizes."""
+    if table.empty:
+        working_cells(data, "show")  # which raises
     works = table[table["ok"]]
     run, of = escape(data.name), escape(app_name(data))
     said = [f"Run **{run}**, of {of}: {len(works)} of {len(table)} cells built, started and measured."]
@@ -207,7 +223,7 @@ def size_findings(table: pd.DataFrame) -> str:
                 f"{format.mb(before)} MB, {1 - after / before:.0%} of the image (in the article {then:.0%}); "
                 f"the base is {share[base, 'optimized']:.0%} of what is left."
             )
-    for profile in size:
+    for profile in size.columns[size.count() > 1]:
         largest, smallest = size[profile].idxmax(), size[profile].idxmin()
         said.append(
             f"Profile **{profile}**: {largest} is {size[profile].max() / size[profile].min():.1f} times as large as "
@@ -215,7 +231,8 @@ def size_findings(table: pd.DataFrame) -> str:
         )
     if not len(table):
         return ""
-    return "\n".join(f"- {sentence}" for sentence in said) or "- No cell of the article's grid works in this run."
+    nothing = "One base of the article's grid" if len(works) else "No cell of the article's grid"
+    return "\n".join(f"- {sentence}" for sentence in said) or f"- {nothing} works in this run."
 
 
 def ladder_findings(found: pd.DataFrame) -> str:
