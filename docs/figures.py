@@ -78,7 +78,8 @@ def answer() -> None:
     none = 1 - sum(found.sureness.values())
     startup = metrics.CRITERIA["startup"].in_words(SHIPPED.limits["startup"])
     print(
-        f"Ship **`{base}` with profile `{profile}` and {allocator}**: {facts}.\n\n"
+        f"Ship **`{base}` with profile `{profile}` and {allocator}**: {facts}. "
+        f"{views.recommendation.of_two_programs(found)}\n\n"
         f"It is the smallest image with at least {SHIPPED.min_throughput:.0%} of the best throughput, a first byte "
         f"within {startup} and stable compiler flags. With values drawn from the measured intervals, this image is "
         f"selected in **{found.sureness[found.picked]:.0%}** of the draws{rest}; no image meets the limits in "
@@ -124,7 +125,7 @@ def _ratios(
     for study in comparison.find_studies(run, kind, **parameters):
         if {*pair} <= {*comparison.samples(run, study, metric)["cell"]}:
             found = comparison.of_study(run, study, metric, baseline=pair[1])
-            yield found.assign(warning=found.attrs["warning"]).set_index("cell").loc[pair[0]]
+            yield found.assign(warning=comparison.note_on(found, pair[0])).set_index("cell").loc[pair[0]]
 
 
 def _ratio_in_words(one: pd.Series, notes: dict[str, str]) -> str:

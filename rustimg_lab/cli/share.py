@@ -25,7 +25,8 @@ def demo(options: SimpleNamespace) -> int:
     run = output.load(CHOICE_RUN)
     found = recommendation.choose(run, wishes)
     say(f"Recorded on {run.environment.machine['cpu_model']}: run {CHOICE_RUN}. Goal: {goal}.")
-    say(f"Ship {found.name(found.picked)}: {views.recommendation.facts(found)}. {views.recommendation.sure(found)}")
+    told = (views.recommendation.of_two_programs(found), views.recommendation.sure(found))
+    say(f"Ship {found.name(found.picked)}: {views.recommendation.facts(found)}. {' '.join(filter(None, told))}")
     output.console.print(terminal.summary(f"{RECORDED_RUN}/{DEFAULT_RUN}"))
     compared = summary.allocators({name: output.load(name) for name in ALLOCATOR_RUNS})
     for each in compared[compared["allocator"] == "jemalloc"].to_dict("records"):

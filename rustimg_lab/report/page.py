@@ -203,7 +203,8 @@ def markdown(title: str, about: str, parts: list[Part], lead: Lead, folder: str)
     if lead.best:
         first = lead.best[0]
         said += [f"## {plain(first.heading)}"]
-        said += [plain(each) for each in (f"{first.goal}: {first.facts}.", first.sure, first.decides, first.missed)]
+        facts = f"{first.goal}: {first.facts}. {first.note}"
+        said += [plain(each) for each in (facts, first.sure, first.decides, first.missed)]
     said += ["## The allocator", ALLOCATORS, _pipes(lead.allocators)] if len(lead.allocators) else []
     then_and_now = article(lead.article)
     if len(then_and_now):

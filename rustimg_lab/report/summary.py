@@ -39,7 +39,8 @@ FIRST = 3  # of a list in a sentence
 class Answer:
     """The cell to ship for a goal. `run` and `cell` lead to its Dockerfile. `name`: the cell in words, with what
     substitutes for another. `facts`: all that was measured of it; `measured`: the same, a text by quantity. `ties`: the
-    cells, in words, that tie with it. `sure`, `decides`, `missed`: a sentence each, or ""."""
+    cells, in words, that tie with it. `sure`, `decides`, `missed`, `note` (on the facts): a sentence or two each, or
+    ""."""
 
     goal: str
     run: str
@@ -51,6 +52,7 @@ class Answer:
     sure: str
     decides: str
     missed: str
+    note: str
 
     @property
     def heading(self) -> str:
@@ -90,9 +92,9 @@ def first_goal(run: RunData, workload: str) -> Wishes:
 
 def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
     """What each allocator changes against malloc of the C library, as text: a row per CPU, workload, number of worker
-    threads, C library and allocator, with a column per metric; empty where no run compares any. Of several studies of
-    the same, that with the most blocks counts; of memory, one under the load of the throughput. A substitute base
-    counts where no real one was measured."""
+    threads, C library, profile and allocator, with a column per metric; empty where no run compares any. Of several
+    studies of the same, that with the most blocks counts; of memory, one under the load of the throughput. A substitute
+    base counts where no real one was measured. The profile has a column where there is more than one."""
     rows, loads = {}, {}
     for metric, of in ((metrics.CPU_US_PER_REQUEST, {}), (metrics.STEADY_RSS_BYTES, {"of": "load"})):
         studies = [(run, name) for run in runs.values() for name in comparison.find_studies(run, metric.study, **of)]
@@ -109,26 +111,29 @@ def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
         {
             "CPU": cpu,
             "load": f"{workload}, {workers} worker thread{'s' * (workers > 1)}, {loads[row]} connections",
+            "profile": profile,
             "allocator": name,
             "instead of": malloc,
         }
         | own
         for row, own in rows.items()
-        for cpu, workload, workers, malloc, name in [row]
+        for cpu, workload, workers, profile, malloc, name in [row]
     ]
-    return pd.DataFrame(shown).fillna("not measured")
+    found = pd.DataFrame(shown).fillna("not measured")
+    return found if found.empty or found["profile"].nunique() > 1 else found.drop(columns="profile")
 
 
-def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, tuple[str, str], str, str]]:
+def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, tuple[str, str, str], str, str]]:
     """Per base and profile that has malloc of the C library and another allocator: whether the base is a substitute,
-    that malloc and the allocator in words, the cell, and the one with malloc."""
+    the profile, that malloc and the allocator in words, the cell, and the one with malloc."""
     found, samples = [], comparison.samples(run, study, metric)
     works = samples[~samples["cell"].str.contains(MARK)].drop_duplicates("cell")  # neither a control nor with a setting
     for (base, profile), group in works.groupby(["base", "profile"], sort=False):
         own = group.set_index("allocator")["cell"]
         if "system" in own and (malloc := _malloc(base, profile)):
             stands_in = base in run.environment.stand_ins
-            found += [(stands_in, (malloc, name), cell, own["system"]) for name, cell in own.drop("system").items()]
+            others = own.drop("system").items()
+            found += [(stands_in, (profile, malloc, name), cell, own["system"]) for name, cell in others]
     return found
 
 
@@ -219,9 +224,10 @@ def _answer(goal: str, run: str, data: RunData, found: recommendation.Choice) ->
         views.recommendation.facts(found),
         {about.phrase: about.in_words(one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])},
         list(map(found.name, ties)),
-        _sure(found, ties),
+        _sure(found, ties) + views.recommendation.unmeasured(found),
         _decides(found),
         _missed(data, found),
+        views.recommendation.of_two_programs(found),
     )
 
 

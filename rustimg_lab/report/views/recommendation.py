@@ -25,8 +25,9 @@ def evidence(found: recommendation.Choice) -> list[str]:
     said += [f"Note: {note}." for note in found.notes]
     if not found.picked:
         table = found.table.assign(failed=found.table["reason"].str.count(";")).sort_values(["failed", "transfer"])
-        return [*said, f"No cell meets all constraints. {table.index[0]} fails the fewest: {table['reason'].iloc[0]}."]
-    return [*said, f"Selected: {found.picked}: {facts(found)}.", sure(found)]
+        first = f"{found.name(table.index[0])} fails the fewest: {table['reason'].iloc[0]}"
+        return [*said, f"No cell meets all constraints. {first}."]
+    return [*said, f"Selected: {found.name(found.picked)}: {facts(found)}.", sure(found)]
 
 
 def facts(found: recommendation.Choice) -> str:
@@ -47,15 +48,25 @@ def sure(found: recommendation.Choice) -> str:
         return "How sure that is cannot be computed: a study that it depends on has too few blocks, or is missing."
     share = found.sureness.get(found.picked, 0.0)
     seldom = {cell: own for cell, own in found.sureness.items() if cell != found.picked and own > 0.005}
-    others = ", ".join(f"{cell} in {own:.0%}" for cell, own in seldom.items())
+    others = ", ".join(f"{found.name(cell)} in {own:.0%}" for cell, own in seldom.items())
     none = 1 - sum(found.sureness.values())
     rest = "; ".join(filter(None, [others, f"none meets it in {none:.0%}" if none > 0.005 else ""]))
     word = "Sure" if share >= recommendation.SURE else "Not sure"
     picked = f"{share:.0%}{f' ({rest})' if rest else ''}"
-    return f"{word}: with values drawn from the measured intervals it is selected in {picked}.{_unmeasured(found)}"
+    return f"{word}: with values drawn from the measured intervals it is selected in {picked}.{unmeasured(found)}"
 
 
-def _unmeasured(found: recommendation.Choice) -> str:
+def of_two_programs(found: recommendation.Choice) -> str:
+    """What a reader must know of facts that are of two programs, in a sentence; "" where all are of one."""
+    if not any(note.startswith("sizes are of") for note in found.notes):
+        return ""
+    return (
+        "Sizes are those of the program's image; speeds and memory are those of its server, in another image of the "
+        "same base, profile and allocator."
+    )
+
+
+def unmeasured(found: recommendation.Choice) -> str:
     """Which cells might have been selected, had they been measured, in a sentence after a space; "" for none."""
     named = [found.name(cell) for cell in found.unmeasured]
     if not named:
