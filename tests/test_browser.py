@@ -250,6 +250,9 @@ def test_the_trade_off_answers_pointing_and_constraints(browser, written, width)
         expect(status).not_to_contain_text("upx")
         section.get_by_label("with a shell").check()
         expect(status).to_contain_text(": debian-")
+        among = int(re.search(r"Of the (\d+) measured in both, lowest", status.text_content())[1])
+        assert among == section.locator("circle:not(.out)").count() > 0
+        assert 2 < section.locator("text[text-anchor=end]").count() <= 9
         section.get_by_label("compressed (pull) size, at most").fill("1")
         expect(status).to_have_text(f"0 of {every} cells are within the constraints. Relax a constraint.")
         section.get_by_role("combobox").nth(1).select_option("resident memory under load")

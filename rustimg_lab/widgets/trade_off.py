@@ -31,15 +31,17 @@ def trade_off(run: RunData, workload: str = "") -> widgets.Widget:
 
     def draw(base: tuple[str, ...], profile: tuple[str, ...], allocator: tuple[str, ...], across: str, up: str) -> None:
         kept = recommendation.narrow(found, base, profile, allocator)
-        if kept.table[[across, up]].dropna().empty or across == up:
+        both = kept.table.dropna(subset=[across, up])
+        if both.empty or across == up:
             print("Nothing was measured in both of these; choose others.")
             return
-        least = kept.table.dropna(subset=[across, up])[across].idxmin()
+        least = both[across].idxmin()
         kept = replace(kept, picked=least)
         display(plots.recommendation.front(kept, across, up))
         one = kept.table.loc[least]
         facts = (f"{each.phrase} {each.in_words(one[name])}" for name, each in metrics.CRITERIA.items())
-        print(f"Lowest {metrics.CRITERIA[across].phrase} (ringed): {least}: {', '.join(facts)}.")
+        phrase, of = metrics.CRITERIA[across].phrase, f"Of the {len(both)} of {len(kept.table)} cells measured in both"
+        print(f"{of}, lowest {phrase} (ringed): {kept.name(least)}: {', '.join(facts)}.")
 
     drawn = widgets.interactive_output(draw, {**factors, "across": across, "up": up})
     return widgets.VBox([widgets.HBox([*factors.values(), widgets.VBox([across, up])]), drawn])

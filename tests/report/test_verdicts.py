@@ -1,19 +1,22 @@
 """From a study's rows to what a reader sees: sentences, tables, plots; here of studies that are made up."""
 
 import random
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from rustimg_lab.analysis import comparison
+import rustimg_lab as lab
+from rustimg_lab.analysis import attribution, comparison, deploy, factorials, recommendation
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Lost, Study, Treatment
 from rustimg_lab.model import matrix
 from rustimg_lab.model.names import TWIN
-from rustimg_lab.report import plots, sections, terminal, views
+from rustimg_lab.report import plots, sections, summary, terminal, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
+from rustimg_lab.widgets.images import Sizes
 
 CPU = "cpu_us_per_request"
 CELLS = matrix.grid(["scratch"], ["optimized"], ["system", "jemalloc", "mimalloc"])
@@ -122,8 +125,103 @@ def test_a_study_that_is_not_there_is_told_with_those_that_are(study):
     run, _ = study()
     with pytest.raises(LabError, match=r"no throughput study with workload large; it has s"):
         comparison.find_study(run, "throughput", workload="large")
+    with pytest.raises(LabError, match=r"has no memory study; it has s"):
+        comparison.find_study(run, "memory")
+
+
+def test_of_studies_of_a_kind_one_with_its_baseline_comes_first_and_a_metric_without_a_phrase_has_its_name():
+    run = runs.load("recorded/knobs")
+    assert not comparison.has_baseline(run, "memory-connections-batch-1w")
+    assert comparison.find_study(run, "memory").startswith("memory-load-")
+    with pytest.raises(LabError, match=r"'memory-connections-batch-1w', idle_rss_bytes: the baseline"):
+        comparison.of_study(run, "memory-connections-batch-1w", "idle_rss_bytes")
 
 
 def test_published_measurements_have_their_sources():
     html = views.studies.published().to_html()
     assert html.count("https://github.com/") == 6
+
+
+def test_the_farthest_from_a_baseline_may_be_the_fastest_and_what_hides_a_difference_is_named():
+    run = runs.load("recorded/startup")
+    said = views.verdicts.startup_verdict(run, "debian-optimized-system")
+    assert "**scratch-optimized-jemalloc**: 0.50 times" in said and "seen through the engine's own work too" in said
+    container = comparison.of_study(run, "startup-container", "host_first_byte_s")
+    assert "slower" in set(container["verdict"]) and "hides this difference" in views.verdicts.startup_verdict(run)
+    far = pd.Series({"cell": container["cell"][0], "verdict": "faster"})
+    alike = container.assign(verdict="no difference detectable")
+    assert "hides what the image changes" in views.verdicts._through_the_engine(far, alike)
+    assert views.verdicts._through_the_engine(pd.Series({**far, "verdict": "too noisy"}), alike) == ""
+
+
+def test_of_several_images_that_fail_most_probes_each_is_named():
+    first = views.robustness.survival(runs.load("recorded/survival")).partition("\n")[0]
+    most = first.partition("the fewest; ")[2]
+    assert most.count("**") == 8 and most.endswith("fail **7**, the most.")
+
+
+def test_one_base_is_not_compared_with_itself_and_a_run_without_sizes_says_what_makes_them():
+    assert Sizes(runs.load("recorded/factorial")).article.words == "- One base of the article's grid works in this run."
+    none = Sizes(runs.load("recorded/allocators"))
+    with pytest.raises(LabError, match=r"has no sizes and checks of cells: nothing to show; `./lab run --run"):
+        assert none.words
+    assert "no sizes" in none._repr_html_() and "no sizes" in none.binaries._repr_html_()
+
+
+def test_a_plot_of_sizes_says_which_cells_of_the_run_are_in_it():
+    assert Sizes(runs.load("recorded/factorial")).plot()[1] == "Drawn: the 1 of 64 cells that the article has."
+    assert isinstance(Sizes(runs.load("recorded/article")).plot(), plots.style.Plot)
+
+
+def test_a_target_that_is_the_start_is_told_as_that():
+    quantity = factorials.everything(runs.load("recorded/factorial"))[0][0]
+    said = views.attribution.in_words(attribution.shares(quantity, quantity.start))
+    assert "start and target are the same cell" in said and "none is below" not in said
+
+
+def test_a_deploy_is_compared_with_the_largest_of_the_others_and_differs_where_it_does():
+    found = deploy.against(runs.load("recorded/deploy"), "debian-optimized-system")
+    assert found.attrs["cell"] == "distroless-optimized-system"
+    assert "every bandwidth" in views.deploy.in_words(found)
+    found.loc[1, "verdict"] = "no difference detectable"
+    said = views.deploy.in_words(found)
+    assert "every bandwidth" not in said and "They differ at 10, 100, 1,000 Mbit/s" in said
+
+
+def test_a_short_study_is_told_with_the_cells_own_effect_or_as_up_to_the_worst():
+    found = deploy.against(runs.load("recorded/deploy"))
+    for study, own in zip(("10mbit", "30mbit", "100mbit", "1000mbit"), found["detectable"], strict=True):
+        assert (
+            f"deploy-cold-{study}: a short study (8 blocks): its minimum detectable effect is {own - 1:.0%}"
+            in (found.attrs["warning"])
+        )
+    whole = comparison.of_study(runs.load("recorded/deploy"), "deploy-cold-1000mbit")
+    assert whole.attrs["warning"].endswith(f"is up to {whole['detectable'].max() - 1:.0%}")
+
+
+def test_the_answer_names_two_programs_what_was_not_measured_and_a_substitute():
+    run = runs.load("recorded/service")
+    found = recommendation.choose(run, next(iter(summary.GOALS.values())))
+    (first, *_) = summary.best({"recorded/service": run})
+    assert first.note == views.recommendation.of_two_programs(found) != ""
+    assert views.recommendation.of_two_programs(replace(found, notes=[])) == ""
+    lacking = replace(found, unmeasured=["alpine-optimized-system"])
+    assert "Not measured in all of this, so not among them: alpine-" in summary._answer("", "", run, lacking).sure
+    marked = replace(found, table=found.table.assign(stand_in=True))
+    assert "Selected: scratch (substitute)-optimized-jemalloc" in "".join(views.recommendation.evidence(marked))
+    none = replace(marked, picked="")
+    assert "(substitute)-" in views.recommendation.evidence(none)[-1]
+
+
+def test_of_several_profiles_each_has_its_ratios_of_allocators():
+    table = summary.allocators({"recorded/knobs": runs.load("recorded/knobs")})
+    assert table["profile"].nunique() == 4 and not table.duplicated(["profile", "instead of"]).any()
+    assert "profile" not in summary.allocators({"recorded/allocators": runs.load("recorded/allocators")})
+
+
+def test_axes_of_ratios_name_no_unit():
+    run = lab.load("recorded/allocators")
+    (axes,) = run.ratios("throughput-batch-1w-16c").plot().axes
+    assert axes.get_xlabel() == "CPU per request, as a ratio to scratch-optimized-system"
+    several = run.machines("recorded/allocators-intel, recorded/threads", workload="batch", workers=1, connections=16)
+    assert "µs" not in several.ratios.plot()[0].axes[0].get_xlabel()

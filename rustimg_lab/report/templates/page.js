@@ -126,9 +126,10 @@ function draw(parent, name, attributes, text = "") {
 
 const isBetter = (a, b) => a.every((each, i) => each <= b[i]) && a.some((each, i) => each < b[i]);
 
-// From a value to its place on the axis, and the values between the ends that are 1, 2 and 5 times a power of ten, or
-// where those are fewer than three, more of them.
-const DIGITS = [[1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8], Array.from({ length: 90 }, (_, i) => 1 + i / 10)];
+// From a value to its place on the axis, and the values between the ends that are powers of ten, or where those are fewer
+// than three, round multiples of them: the fewest digits of these that give three, and never more than about eight.
+const steps = (count) => Array.from({ length: count * 9 }, (_, i) => 1 + i / count);
+const DIGITS = [[1], [1, 2, 5], [1, 1.5, 2, 3, 4, 5, 6, 8], steps(2), steps(5), steps(10)];
 function logarithmic(values, from, to) {
   const [low, high] = [Math.log10(Math.min(...values) * 0.8), Math.log10(Math.max(...values) * 1.25)];
   let ticks = [];
@@ -197,9 +198,11 @@ function drawTradeOff(section, { criteria, cells }) {
     const front = new Set(whole.filter((cell) => !whole.some((other) => isBetter(other.values, cell.values))));
     const least = kept.reduce((a, b) => (a && a.values[x] <= b.values[x] ? a : b), null);
     const facts = least && criteria.map((each, i) => `${each.label} ${least.texts[i]}`).join(", ");
-    const said = least ? ` Lowest ${criteria[x].label} (ringed in orange): ${least.name}: ${facts}.` : " Relax a constraint.";
+    const within = cells.filter(fits).length;
+    const nothing = within ? " None of them was measured in both." : " Relax a constraint.";
+    const of = `Of the ${kept.length} measured in both, lowest ${criteria[x].label} (ringed in orange)`;
     section.querySelector("[role=status]").textContent =
-      `${cells.filter(fits).length} of ${cells.length} cells are within the constraints.${said}`;
+      `${within} of ${cells.length} cells are within the constraints.${least ? ` ${of}: ${least.name}: ${facts}.` : nothing}`;
     plot(section, shown, { criteria, x, y, kept, front, least });
   };
   form.addEventListener("input", redraw);
