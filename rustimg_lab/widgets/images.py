@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import cells, robustness
 from rustimg_lab.model import metrics, probes
@@ -22,21 +21,20 @@ class Sizes(Result):
 
     def __init__(self, run: RunData) -> None:
         table, grid = cells.cell_table(run), cells.article_grid(run)
-        drawn, self._run, side_by_side = cells.drawn(table, grid), run, plots.sizes.by_profile
-        draw = partial(_with_what_is_drawn, drawn, len(table), bool(len(grid)))
+        self._grid, self._run, side_by_side = grid, run, plots.sizes.by_profile
         nothing = "This run has no sizes."
         verdict = lambda _: views.verdicts.size_verdict(table, run)  # noqa: E731
-        super().__init__(table, views.sizes.breakdown, lambda _: draw(plots.sizes.transfer), verdict, nothing)
+        super().__init__(table, views.sizes.breakdown, lambda _: self._drawn(plots.sizes.transfer), verdict, nothing)
         article = partial(side_by_side, plots.sizes.then_and_now)
         shown = views.sizes.then_and_now, article, views.verdicts.size_findings
         self.article = Result(grid, *shown, "The article has no figures of this run's app and cells.")
-        shown = views.sizes.breakdown, lambda _: draw(plots.sizes.shares)
+        shown = views.sizes.breakdown, lambda _: self._drawn(plots.sizes.shares)
         self.contributions = Result(table, *shown, nothing=nothing)
         self.binaries = Result(table, views.sizes.binaries, nothing=nothing)
         shown = views.sizes.ladder, _ladder, views.verdicts.ladder_findings
         no_ladder = "This run has no base with `baseline` and two more: `./lab run --grid ladder --run ladder` has."
         self.ladder = Result(cells.ladder(table), *shown, no_ladder)
-        self.layers = Result(cells.layer_table(run), views.sizes.layers, nothing="This run has no layers.")
+        self.layers = Result(cells.layer_table(run), views.sizes.layers)
 
     def parts(self, cell: str = "") -> Result:
         """Return what takes up the space in an image, by package and crate (default: the smallest image). Raises
@@ -50,6 +48,14 @@ class Sizes(Result):
         found = cells.parts(self._run, metrics.SECTION_BYTES)
         return Result(found[found["cell"] == (cell or cells.smallest(self.table))], views.sizes.sections)
 
+    def _drawn(self, draw: Callable[..., Plot]) -> Plot | Several:
+        """Return the plot of the cells of `cells.drawn`; where the run has more, also a line on which these are."""
+        drawn, every = cells.drawn(self.table, self._grid), len(self.table)
+        plot = plots.sizes.by_profile(draw, drawn)
+        which = "that the article has" if len(self._grid) else "of two profiles, with one allocator on each base"
+        told = Words(f"Drawn: the {len(drawn)} of {every} cells {which}.")
+        return plot if len(drawn) == every else Several([plot, told])
+
     def check(self) -> None:
         """Raise AssertionError when parts do not sum up to the whole, or a binary is not what it should be."""
         works, layers = self.table[self.table["ok"]], self.layers.table
@@ -60,17 +66,6 @@ class Sizes(Result):
         assert layers.groupby("cell")["file_bytes"].sum().eq(works.set_index("cell")[metrics.UNPACKED_BYTES]).all()
         shared = works.groupby(["linkage", "profile", "allocator"])[metrics.BINARY_SHA256].nunique()
         assert (shared == 1).all(), "two bases were given different binaries"
-
-
-def _with_what_is_drawn(
-    drawn: pd.DataFrame, every: int, has_figures: bool, draw: Callable[[pd.DataFrame, Axes, str], Plot]
-) -> Plot | Several:
-    """The plot of the cells of `cells.drawn`; where the run has more, also a line that says which these are."""
-    plot = plots.sizes.by_profile(draw, drawn)
-    if len(drawn) == every:
-        return plot
-    which = "that the article has" if has_figures else "of the first two profiles, with one allocator on each base"
-    return Several([plot, Words(f"Drawn: the {len(drawn)} of {every} cells {which}.")])
 
 
 def _ladder(found: pd.DataFrame) -> Several:

@@ -137,7 +137,8 @@ class Study:
     def _only_of(self, kind: str, of: str = "") -> None:
         """Raise LabError when this is a study of another kind, or of something else."""
         if self.plan.kind != kind or of not in ("", self.plan.parameters.get("of")):
-            raise LabError(f"study '{self.name}' has none of this: it is of a {kind} study{of and f' of {of}'}")
+            asked = f"'{kind}'{of and f', of={of!r}'}"
+            raise LabError(f"study '{self.name}' is of another kind: `run.find({asked})` returns those that have this")
 
     def _samples(self, metric: str = "") -> pd.DataFrame:
         return comparison.samples(self.run, self.name, metric or self.plan.metric)

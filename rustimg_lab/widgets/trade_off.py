@@ -40,8 +40,9 @@ def trade_off(run: RunData, workload: str = "") -> widgets.Widget:
         display(plots.recommendation.front(kept, across, up))
         one = kept.table.loc[least]
         facts = (f"{each.phrase} {each.in_words(one[name])}" for name, each in metrics.CRITERIA.items())
-        phrase, of = metrics.CRITERIA[across].phrase, f"Of the {len(both)} of {len(kept.table)} cells measured in both"
-        print(f"{of}, lowest {phrase} (ringed): {kept.name(least)}: {', '.join(facts)}.")
+        of = f"Of the {len(both)} cells (of {len(kept.table)}) measured in both"
+        lowest = f"lowest {metrics.CRITERIA[across].phrase} (ringed): {kept.name(least)}"
+        print(f"{of}, {lowest}: {', '.join(facts)}.")
 
     drawn = widgets.interactive_output(draw, {**factors, "across": across, "up": up})
     return widgets.VBox([widgets.HBox([*factors.values(), widgets.VBox([across, up])]), drawn])

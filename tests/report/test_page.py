@@ -68,14 +68,14 @@ def recorded(lab) -> BeautifulSoup:
 def test_the_first_screen_names_the_image_to_ship_and_leads_to_its_dockerfile(recorded):
     first = recorded.select_one("#answers .card.first")
     picked = summary.best({name: runs.load(name) for name in sections.names("recorded")})[0]
-    for said in (picked.name, picked.goal, picked.sure, picked.decides, picked.missed):
+    for said in (picked.name, picked.goal, picked.sure, picked.decides, picked.missed, picked.note):
         assert said and said in first.text
     assert views.recommendation.facts(_chosen(picked)) in first.text
     target = recorded.select_one(first.select_one("a")["href"])
     block = target.find_next("pre").text
     assert block == runs.dockerfile(picked.run, picked.cell)
     allocators, article = recorded.select("#answers .card")[1:]
-    assert len(allocators.select("tbody tr")) == 15  # four of them with two worker threads
+    assert len(allocators.select("tbody tr")) == 26  # four of them with two worker threads, eleven of other profiles
     assert [cell.text for cell in article.select_one("tbody tr")("td")] == ["scratch", "15.9", "5.50", "4.20", "3.46"]
 
 

@@ -78,3 +78,9 @@ def test_a_cell_is_shown_with_what_it_is_made_of():
         "none: scratch is empty"
     ]
     assert "recorded/article" in views.provenance.runs().data["run"].tolist()
+
+
+def test_the_trade_off_counts_the_cells_that_were_measured_in_both_criteria(capsys):
+    trade_off.trade_off(runs.load("recorded/miniserve"))
+    said = capsys.readouterr().out
+    assert "Of the 3 cells (of 8) measured in both, lowest compressed (pull) size (ringed): scratch-opt" in said

@@ -34,12 +34,12 @@ def in_words(found: pd.DataFrame) -> str:
     alike, noisy = (found["verdict"].eq(verdict) for verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY))
     apart = found.loc[~alike & ~noisy, "bandwidth_mbit"]
     rest = found[found["bandwidth_mbit"] > (apart.max() if len(apart) else 0)]
-    if rest.empty and len(apart) < len(found):
-        verdict = f"They differ at {', '.join(f'{each:,}' for each in apart)} Mbit/s, the highest that was measured: "
-        verdict += "there is none yet from which on there would be **no difference detectable**."
-    elif rest.empty:
-        verdict = f"They differ at every bandwidth that was measured, up to {apart.max():,} Mbit/s: "
-        verdict += "there is none yet from which on there would be **no difference detectable**."
+    if rest.empty:
+        where = f"every bandwidth that was measured, up to {apart.max():,} Mbit/s"
+        if len(apart) < len(found):
+            where = f"{', '.join(f'{each:,}' for each in apart)} Mbit/s, with the highest that was measured"
+        verdict = f"They differ at {where}: there is none yet from which on there would be "
+        verdict += "**no difference detectable**."
     elif noisy[rest.index].any():
         verdict = f"From {rest['bandwidth_mbit'].min():,} Mbit/s on it was **too noisy** to tell."
     else:
