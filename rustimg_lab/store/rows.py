@@ -93,7 +93,8 @@ def read_row(line: str) -> dict[str, Any]:
             raise ValueError(f"'{column}' is a number out of range")
     value, metric = row["value"], metrics.find(row["metric"])
     is_amount = (type(value) in (int, float) and value >= 0) or (value is None and metric == metrics.PUSHED_BYTES)
-    if row["ok"] and metric.unit and not is_amount:  # without a registry nothing is pushed
+    has_amount = metric.unit or metric in metrics.COMPARED
+    if row["ok"] and has_amount and not is_amount:  # without a registry nothing is pushed
         raise ValueError(f"{row['metric']} is {str(value)[:20]!r}, and no amount")
     return row
 

@@ -49,14 +49,15 @@ def test_a_broken_line_is_named_and_the_rest_loads(runs):
     assert [line.split(": ")[0] for line in data.broken] == [f"a/rows.jsonl:{n}" for n in (2, 3, 4, 5, 6)]
 
 
+@pytest.mark.parametrize("metric", ["unpacked_bytes", "instructions_per_request"])  # with a unit, and without
 @pytest.mark.parametrize("value", [None, "many", True, -1])
-def test_an_amount_that_is_none_is_named_and_left_out(runs, value):
+def test_an_amount_that_is_none_is_named_and_left_out(runs, value, metric):
     with store_runs.open_run("a", MACHINE) as run:
-        run.append(CELL, "", [Observation("unpacked_bytes", value, "B"), Observation("unpacked_bytes", 0, "B")])
-        run.append(CELL, "", [Observation("unpacked_bytes", None, "B", ok=False, reason="no image")])
+        run.append(CELL, "", [Observation(metric, value), Observation(metric, 0)])
+        run.append(CELL, "", [Observation(metric, None, ok=False, reason="no image")])
     data = store_runs.load("a")
     assert data.rows["value"].isna().tolist() == [False, True]
-    assert data.broken == (f"a/rows.jsonl:1: unpacked_bytes is {str(value)!r}, and no amount; left out",)
+    assert data.broken == (f"a/rows.jsonl:1: {metric} is {str(value)!r}, and no amount; left out",)
 
 
 def test_a_size_that_was_not_pushed_is_whole(runs):
