@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rustimg_lab.analysis import comparison, random_effects
+from rustimg_lab.analysis import cells, comparison, random_effects
 from rustimg_lab.analysis.regression import BESIDE
 from rustimg_lab.analysis.variances import quantile
 from rustimg_lab.model import metrics
@@ -75,6 +75,8 @@ def sessions(runs: dict[str, RunData], study: str) -> pd.DataFrame:
     table.attrs = {"metric": metrics.find(usual.metric), "baseline": usual.baseline, "stand_ins": sorted(stand_ins)}
     locks = {runs[name].environment.app.get("lockfile_sha256", "") for name in table["run"].unique()}
     notes += ["the runs are of several Cargo.lock files, so their programs may differ"] if len(locks) > 1 else []
+    apps = {cells.app_name(runs[name]) for name in table["run"].unique()}
+    notes += [f"the runs are of several apps: {', '.join(sorted(apps))}"] if len(apps) > 1 else []
     table.attrs["warning"] = "; ".join(dict.fromkeys(notes))
     return table
 

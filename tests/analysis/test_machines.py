@@ -107,7 +107,10 @@ def test_a_run_that_measured_otherwise_or_names_no_machine_is_left_out_and_told(
     assert "Cargo.lock" not in found.attrs["warning"]
     other = replace(made["b"].environment, app={"name": "myip", "lockfile_sha256": "1"})
     found = machines.sessions(made | {"b": replace(made["b"], environment=other)}, STUDY)
-    assert "several Cargo.lock files" in found.attrs["warning"]
+    assert "several Cargo.lock files" in found.attrs["warning"] and "several apps" not in found.attrs["warning"]
+    other = replace(made["b"].environment, app={"name": "fd"})
+    found = machines.sessions(made | {"b": replace(made["b"], environment=other)}, STUDY)
+    assert "the runs are of several apps: fd, myip" in found.attrs["warning"]
 
 
 def test_three_machines_tell_what_another_one_may_have(write):
