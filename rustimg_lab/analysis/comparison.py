@@ -23,17 +23,24 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN, cell_in_words
+from rustimg_lab.model.studies import USUAL_LOAD
 from rustimg_lab.store.runs import RunData
 
 
-def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
-    """The run's study of the metric's kind that has it of the most cells (a run may have a short one of a few too), of
-    that workload where one is named; "" for none."""
+def studies_of(run: RunData, metric: metrics.Metric, workload: str = "") -> list[str]:
+    """The run's studies of the metric's kind that have it of the most cells (a run may have a short one of a few too),
+    of that workload where one is named; the one under the usual load first."""
     plans = run.environment.studies
     measured = run.rows[(run.rows["metric"] == metric) & run.rows["ok"]].groupby("study")["cell"].nunique()
     names = [name for name in _planned(run, metric.study, {}) if has_baseline(run, name, metric)]
     fit = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
-    return max(fit, key=lambda name: measured[name], default="")
+    most = [name for name in fit if measured[name] == measured[fit].max()]
+    return sorted(most, key=lambda name: sum(plans[name].parameters.get(key) != of for key, of in USUAL_LOAD.items()))
+
+
+def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
+    """The first of `studies_of`; "" for none."""
+    return next(iter(studies_of(run, metric, workload)), "")
 
 
 NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
@@ -182,20 +189,20 @@ def compare(
     resolution = samples.attrs.get("resolution", 0.0)
     at_least = samples.attrs.get("at_least", ())
     estimates, control = _estimates(logarithms(samples), baseline, order)
-    alarm = _alarm(control, len(order), resolution)
+    apart = alarm(control, len(order), resolution)
     rows = []
     for cell, own in zip(order, estimates, strict=True):
         is_twin = cell.endswith(TWIN)
         row = {"cell": cell, "is_twin": is_twin, "pairs": int(own.pairs), "freedom": own.freedom, **NOTHING}
         if own.pairs > 1:
-            floor = max(resolution, 0.0 if is_twin else alarm)
+            floor = max(resolution, 0.0 if is_twin else apart)
             row |= judged(own.mean, own.error, own.freedom, len(order), floor, about)
             against = cell.removesuffix(TWIN) if is_twin else baseline
             row |= _within_reach(row, resolution, cell in at_least, against in at_least)
         rows.append(row)
     found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", "freedom", *NUMBERS, "verdict"])
-    notes = [*filter(None, [samples.attrs.get("warning"), _alarm_in_words(alarm)])]
-    attrs = {"floor": float(np.exp(alarm)), "control": float(np.exp(control_end(control))), "baseline": baseline}
+    notes = [*filter(None, [samples.attrs.get("warning"), alarm_in_words(apart)])]
+    attrs = {"floor": float(np.exp(apart)), "control": float(np.exp(control_end(control))), "baseline": baseline}
     found.attrs = {**attrs, **samples.attrs, "notes": notes}
     found.attrs["warning"] = note_on(found)
     return found
@@ -224,7 +231,7 @@ def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[li
     return [found[cell] for cell in order], next(iter(controls.values()), np.array([]))
 
 
-def _alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:
+def alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:
     """What a difference must be beyond to be claimed, as a logarithm: 0, unless the control differs from its image
     beyond chance; infinite without a control."""
     if len(control) < 2:
@@ -233,12 +240,13 @@ def _alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:
     return control_end(control) if is_apart else 0.0
 
 
-def _alarm_in_words(alarm: float) -> str:
-    if alarm in (0, inf):
-        return "" if not alarm else "without trials of the A/A control no difference is claimed"
+def alarm_in_words(apart: float) -> str:
+    """What a reader must know of an `alarm`; "" where there is none."""
+    if apart in (0, inf):
+        return "" if not apart else "without trials of the A/A control no difference is claimed"
     return (
         "the A/A control differs from its own image, so something else than the image was measured: no difference of "
-        f"{np.exp(alarm) - 1:.1%} or less is claimed"
+        f"{np.exp(apart) - 1:.1%} or less is claimed"
     )
 
 

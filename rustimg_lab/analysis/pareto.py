@@ -18,13 +18,16 @@ def front(table: pd.DataFrame) -> np.ndarray:
 
 
 def share(table: pd.DataFrame, paired: dict[str, np.ndarray]) -> np.ndarray:
-    """Return in which share of draws each cell is on the front; NaN where a criterion has no interval. `paired`: draws
-    of the criteria that were measured, (draws, cells)."""
+    """Return in which share of draws each cell is on the front; NaN for a cell that lacks a criterion. Where any other
+    has no interval, and so may beat all, it is NaN for all. `paired`: draws of the criteria that were measured, (draws,
+    cells)."""
     names = [name for name in metrics.CRITERIA if table[name].notna().any()]
     drawn = [paired.get(name, table[name].to_numpy(float)[None])[:DRAWS] for name in names]
     values = np.stack(np.broadcast_arrays(*drawn), axis=-1)
-    beaten = _beaten(values, values)
-    return np.where(np.isnan(values).any(axis=(0, 2)), np.nan, 1 - beaten.mean(axis=0))
+    unknown = np.isnan(values).any(axis=(0, 2))
+    if (unknown & table[names].notna().all(axis=1).to_numpy()).any():
+        return np.full(len(table), np.nan)
+    return np.where(unknown, np.nan, 1 - _beaten(values, values).mean(axis=0))
 
 
 def _beaten(values: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -14,14 +14,14 @@ import pandas as pd
 
 from rustimg_lab.analysis import closed_loop, comparison, deploy, pareto
 from rustimg_lab.analysis.cells import working_cells
+from rustimg_lab.analysis.draws import DRAWS, Draws, Values, measured
 from rustimg_lab.analysis.variances import drawn
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
-from rustimg_lab.model.names import TWIN, additions_of, cell_in_words
+from rustimg_lab.model.names import additions_of, cell_in_words
 from rustimg_lab.store.rows import ESTIMATE
 from rustimg_lab.store.runs import RunData
 
-DRAWS = 4000
 FEW_DRAWS = 400  # of a map, which takes them at many points
 SURE = 0.95
 
@@ -62,17 +62,6 @@ class Wishes:
         ]
 
 
-Values = dict[str, np.ndarray]  # by what was measured, arrays (draws, cells)
-
-
-@dataclass(frozen=True)
-class Draws:
-    """`DRAWS` draws of each cell: about the own means, and by the ratios to a baseline."""
-
-    own: Values = field(default_factory=dict)
-    paired: Values = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Choice:
     """`table`: a row per cell, as `candidates` has it, with meets, score, on_front, and reason (why it lost; "" for the
@@ -96,8 +85,8 @@ class Choice:
 def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
     """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
     where the run does not tell), unstable, stable (neither where the run does not tell), unpacked_bytes, and a column
-    per criterion and for the throughput (means of `_measured`), NaN where not measured; draws of those; and notes that
-    a reader must see.
+    per criterion and for the throughput (means of `draws.measured`), NaN where not measured; draws of those; and notes
+    that a reader must see.
 
     Raises LabError when no cell works.
     """
@@ -116,13 +105,15 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
     draws, generator, asked = Draws(), np.random.default_rng(0), {}
     for name, metric in {**metrics.MEASURED, metrics.REQUESTS_PER_S: metrics.REQUESTS_PER_S}.items():
         found[name] = np.nan
-        if study := comparison.study_of(run, metric, workload):
-            mean, own, paired, warning = _measured(run, study, metric, found.index, generator)
+        if fit := comparison.studies_of(run, metric, workload):
+            study, others = fit[0], ", ".join(fit[1:])
+            notes += [f"{name.replace('_', ' ')} is of {study}; the run also has {others}"] if others else []
+            mean, own, paired, warning = measured(run, study, metric, found.index, generator)
             found[name], draws.own[name], draws.paired[name] = mean, own, paired
             notes += [f"{study}: {warning}"] if warning else []
             asked[study] = run.environment.studies[study].parameters.get("workload", "")
-            measured = run.rows[(run.rows["study"] == study) & run.rows["cell"].isin(found.index)]
-            if (measured["image"] != measured["cell"].map(table["image"])).any():
+            rows = run.rows[(run.rows["study"] == study) & run.rows["cell"].isin(found.index)]
+            if (rows["image"] != rows["cell"].map(table["image"])).any():
                 notes.append("sizes are of the grid's images, speeds and memory of the same cells' servers")
     if len({*asked.values()} - {""}) > 1:
         notes.append(
@@ -175,8 +166,9 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
     sureness = {}
     if picked:
         named = [*wishes.needed, *([metrics.DAY] if metrics.DAY in wishes.weights else [])]
-        of_picked = [each[name][:, table.index.get_loc(picked)] for each in (own, paired) for name in named]
-        if not np.isnan(np.concatenate([[], *of_picked])).any():
+        rivals = table[wishes.needed].notna().all(axis=1) & ~_fails(table, wishes, exact=True)
+        of_rivals = [each[name][:, rivals] for each in (own, paired) for name in named]
+        if not any(np.isnan(each).any() for each in of_rivals):  # an unknown one may be the best
             sureness = _sureness(table, own, paired, wishes)
     return Choice(table, wishes, picked, sureness, notes, _unmeasured(table, wishes), draws.paired)
 
@@ -252,28 +244,6 @@ def _day(run: RunData, table: pd.DataFrame, draws: Draws, day: Day) -> tuple[pd.
     return seconds, seconds_drawn, note
 
 
-def _measured(
-    run: RunData, study: str, metric: str, cells: pd.Index, generator: np.random.Generator
-) -> tuple[pd.Series, np.ndarray, np.ndarray, str]:
-    """Per cell the metric's mean, its draws about that, those by the ratio to the baseline, and the study's warning.
-
-    The mean is the baseline's times the ratio to it, over the blocks that have both: of cells that lost other blocks
-    the plain means would be of other conditions of the machine. Where there is no ratio it is the plain mean.
-    """
-    everything = comparison.summarize(comparison.samples(run, study, metric)).set_index("cell")
-    ratios = comparison.of_study(run, study, metric)
-    baseline, warning = ratios.attrs["baseline"], ratios.attrs["warning"]
-    own = everything.reindex(cells)
-    mean = np.exp(np.log(everything["mean"].reindex([baseline, baseline + TWIN])).mean())  # of the image's two names
-    ratios = ratios[~ratios["is_twin"]].set_index("cell").reindex(cells)
-    paired = mean * drawn(ratios.rename(columns={"ratio": "mean", "pairs": "trials"}), DRAWS, generator)
-    value = (mean * ratios["ratio"]).fillna(own["mean"])
-    if baseline in cells:
-        paired[:, cells.get_loc(baseline)] = value[baseline] = mean
-    about_own = drawn(own.assign(mean=value), DRAWS, generator)
-    return value, about_own, paired, warning
-
-
 def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> tuple[np.ndarray, np.ndarray]:
     """Whether each cell meets the wishes, and its weighted sum, by draw and cell."""
     meets = np.ones((1, len(table)), bool)
@@ -291,15 +261,20 @@ def _judge(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> 
     return meets & ~np.isnan(score), score
 
 
+def _fails(table: pd.DataFrame, wishes: Wishes, exact: bool = False) -> np.ndarray:
+    """Whether each cell fails in something that is known of it; of what has no noise alone where `exact`."""
+    fails = table["shell"].eq("") & wishes.needs_shell | table["unstable"] & wishes.stable
+    fails |= np.array([bool(wishes.lacks(cell)) for cell in table.index])
+    for name, limit in wishes.limits.items():
+        if not (exact and name in metrics.MEASURED):
+            fails |= table[name] > limit
+    rate = table[metrics.REQUESTS_PER_S]
+    return (fails | (rate < (0 if exact else wishes.min_throughput) * rate.max())).to_numpy()
+
+
 def _unmeasured(table: pd.DataFrame, wishes: Wishes) -> list[str]:
     """The cells that lack a value that is needed, and fail in nothing that is known of them."""
-    fails = table["shell"].eq("") & wishes.needs_shell | table["unstable"] & wishes.stable
-    for name, limit in wishes.limits.items():
-        fails |= table[name] > limit
-    rate = table[metrics.REQUESTS_PER_S]
-    fails |= rate < wishes.min_throughput * rate.max()
-    lacking = table[wishes.needed].isna().any(axis=1) & ~fails
-    return [cell for cell in table.index[lacking] if not wishes.lacks(cell)]
+    return list(table.index[table[wishes.needed].isna().any(axis=1) & ~_fails(table, wishes)])
 
 
 def _sureness(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> dict[str, float]:

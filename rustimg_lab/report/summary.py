@@ -239,7 +239,9 @@ def _sure(found: recommendation.Choice, ties: list[str]) -> str:
             return "Certain only as far as the sizes are, which are estimates."
         return "Certain: sizes are exact."
     if not found.sureness:
-        return "How sure this is cannot be computed: a study has too few blocks, or is missing."
+        return (
+            "How sure this is cannot be computed: a study has too few blocks of a cell, no A/A control, or is missing."
+        )
     said = [f"{found.name(cell)} in {found.sureness[cell]:.0%}" for cell in ties]
     tied = f"; {', '.join(said)}: the measurements do not separate them" if said else ""
     none = 1 - sum(found.sureness.values())

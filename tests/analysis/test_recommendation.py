@@ -290,6 +290,39 @@ def test_with_one_block_nothing_is_said_of_how_sure(service):
     assert "cannot be computed" in views.recommendation.evidence(found)[-1]
 
 
+def test_a_rival_that_was_measured_once_leaves_the_choice_and_the_front_unsure(service):
+    run, wishes = service(), Wishes(weights={"cpu": 1.0}, stable=True)
+    once = without(run, "study == 'throughput' and cell == @LARGE and block > 0")
+    found = recommendation.choose(once, wishes)
+    assert found.picked == FAST and found.sureness == {} and found.table["front_share"].isna().all()
+    assert recommendation.choose(once, Wishes({"transfer": 3e6}, weights={"cpu": 1.0})).sureness[FAST] > 0.99
+    never = recommendation.choose(without(run, "study == 'throughput' and cell == @LARGE"), wishes)
+    assert never.sureness[FAST] > 0.99 and never.unmeasured == [LARGE]
+
+
+def test_a_choice_is_no_surer_than_the_control_of_its_study(service):
+    run, wishes = service(), Wishes(weights={"cpu": 1.0}, stable=True)
+    assert recommendation.choose(run, wishes).sureness[FAST] > 0.99
+    twin = run.rows["cell"].eq(FAST + names.TWIN) & run.rows["metric"].eq("cpu_us_per_request")
+    values = [1.3 * value if own else value for value, own in zip(run.rows["value"], twin, strict=True)]
+    apart = recommendation.choose(replace(run, rows=run.rows.assign(value=values)), wishes)
+    assert 0.3 < apart.sureness[apart.picked] < 0.9 and any("A/A control differs" in note for note in apart.notes)
+    alone = recommendation.choose(replace(run, rows=run.rows[~twin]), wishes)
+    assert alone.picked == FAST and alone.sureness == {} and alone.table["front_share"].isna().all()
+
+
+def test_of_several_loads_the_usual_one_counts_and_the_others_are_told(service):
+    run = service()
+    studies = run.environment.studies
+    more = run.rows[run.rows["study"] == "memory"].assign(study="crowded")
+    crowded = replace(studies["memory"], parameters=studies["memory"].parameters | {"connections": 1000})
+    environment = replace(run.environment, studies={"crowded": crowded, **studies})
+    both = replace(run, rows=pd.concat([more, run.rows], ignore_index=True), environment=environment)
+    notes = recommendation.candidates(both)[2]
+    assert "memory is of memory; the run also has crowded" in notes
+    assert not any("also has" in note for note in recommendation.candidates(run)[2])
+
+
 def test_what_a_run_does_not_tell_is_not_taken_for_absent(service):
     run = service()
     told_less = replace(run, rows=run.rows[run.rows["metric"] != "shell"])

@@ -45,7 +45,10 @@ def sure(found: recommendation.Choice) -> str:
         exact = not any("estimates" in note for note in found.notes)
         return f"Sure: it depends on sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
     if not found.sureness:
-        return "How sure that is cannot be computed: a study that it depends on has too few blocks, or is missing."
+        return (
+            "How sure that is cannot be computed: a study that it depends on has too few blocks of a cell, no A/A "
+            "control, or is missing."
+        )
     share = found.sureness.get(found.picked, 0.0)
     seldom = {cell: own for cell, own in found.sureness.items() if cell != found.picked and own > 0.005}
     others = ", ".join(f"{found.name(cell)} in {own:.0%}" for cell, own in seldom.items())
