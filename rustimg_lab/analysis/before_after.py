@@ -18,25 +18,28 @@ def between(
     that have both, and the twin is a second measurement of its cell before. Otherwise they share no block, and the
     interval is Welch's for the difference of the mean logarithms: it has the noise within each
     study, and no shift of the machine between the two. Columns: cell, trials (of the two together), blocks (of the one
-    that has fewer), error (standard error of the ratio's logarithm) with its degrees of freedom, and what `compare`
-    returns of a ratio. `attrs` has the floor, the larger of those of the two twins, or none for pairs. Raises LabError
-    when a value is not above 0.
+    that has fewer), error (standard error of the ratio's logarithm) with its degrees of freedom, alarm (of the A/A
+    control, of two the larger: `comparison.alarm`), and what `compare` returns of a ratio. `attrs` has the floor that
+    a claim must be beyond (of two studies the farther end of their controls), and a warning about the alarm. Raises
+    LabError when a value is not above 0.
     """
     tables = [comparison.logarithms(each) for each in (before, after)]
-    floor = 0.0 if paired else max(map(_floor_of, tables))
+    alarm, floor = _noise_of(*tables, paired, before.attrs.get("resolution", 0.0))
     cells = [cell for cell in before["cell"].unique() if cell in tables[1] and not cell.endswith(TWIN)]
     rows = []
     for cell in cells:
         trials = [table[cell].count() for table in tables]
         mean, error, freedom, blocks = (_of_pairs if paired else _of_two)(cell, *tables)
         row = {"cell": cell, "trials": sum(trials), "blocks": blocks, "error": error, "freedom": freedom}
+        row["alarm"] = alarm
         row |= comparison.NOTHING
         if blocks > 1:
             row |= comparison.judged(mean, error, freedom, len(cells), floor, about)
         rows.append(row)
-    columns = ["cell", "trials", "blocks", "error", "freedom", *comparison.NUMBERS, "verdict"]
+    columns = ["cell", "trials", "blocks", "error", "freedom", "alarm", *comparison.NUMBERS, "verdict"]
     table = pd.DataFrame(rows, columns=columns)
-    table.attrs = {"floor": float(np.exp(floor))}
+    warning = comparison.alarm_in_words(alarm) if table["blocks"].gt(1).any() else ""
+    table.attrs = {"floor": float(np.exp(floor)), "warning": warning}
     return table
 
 
@@ -54,7 +57,16 @@ def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float
     return (*welch(*both), fewest) if fewest > 1 else (np.nan, np.nan, np.nan, fewest)
 
 
-def _floor_of(table: pd.DataFrame) -> float:
-    """The noise floor of a study, of `comparison.logarithms`, as a logarithm; infinite without a control."""
+def _noise_of(before: pd.DataFrame, after: pd.DataFrame, paired: bool, resolution: float) -> tuple[float, float]:
+    """The alarm of the A/A control and what a claim must be beyond, as logarithms: of one study, or the larger of two.
+    The tables are `comparison.logarithms`."""
+    names = [before.shape[1] + after.shape[1]] if paired else [before.shape[1], after.shape[1]]
+    controls = [_control(table) for table, _ in zip((before, after), names, strict=False)]
+    alarm = max(comparison.alarm(own, count - 1, resolution) for own, count in zip(controls, names, strict=True))
+    return alarm, alarm if paired else max(map(comparison.control_end, controls))
+
+
+def _control(table: pd.DataFrame) -> np.ndarray:
+    """What the control of a study differs by from its image in each block; nothing where it has none."""
     twin = next((cell for cell in table if cell.endswith(TWIN) and cell.removesuffix(TWIN) in table), "")
-    return comparison.control_end(comparison.control_differences(table, twin)) if twin else np.inf
+    return comparison.control_differences(table, twin) if twin else np.array([])

@@ -2,18 +2,18 @@
 
 Sizes are exact. What was measured in blocks is compared with the version before in the same blocks where the run has
 that, or else with the other run's study of the same name and parameters, on the same machine unless requested otherwise
-(`comparison.between`). A limit on it is kept by two one-sided tests (Schuirmann, J. Pharmacokin. Biopharm. 15, 1987).
+(`before_after.between`). Whether that keeps a limit is in `limits`.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtri, stdtrit
 
 from rustimg_lab.analysis import before_after, cells, comparison
-from rustimg_lab.analysis.variances import CONFIDENCE, POWER
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.analysis.limits import Checked, Finding, Limits, answer, more
+from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import BEFORE, TWIN
@@ -22,50 +22,6 @@ from rustimg_lab.store.runs import RunData
 
 # What of a study's parameters its numbers do not depend on, or is told beside them.
 BESIDE = ("warning", "server_cpus", "generator_cpus")
-FEWEST_BLOCKS = 3  # of fewer, a standard error is too uncertain for any answer
-_MOST_BLOCKS = 10_000  # a need of more is not worth its digits
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What every cell of a run must keep: bytes in transfer, and by name of `GUARDED` the share by which each may grow
-    over another run's. Raises LabError for an unknown name, and for a share of 0 of what has noise."""
-
-    max_transfer: float = 0
-    max_regression: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, share in self.max_regression.items():
-            if name not in metrics.GUARDED:
-                raise unknown("limit", name, metrics.GUARDED)
-            if metrics.GUARDED[name].study and not share:
-                raise LabError(f"limit '{name}=0%': what has noise is never sure to have grown by nothing; allow more")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check finds of a cell: `verdict` is FAIL, CANNOT_TELL or, of what has noise, PASS."""
-
-    cell: str
-    what: str
-    verdict: Verdict = Verdict.FAIL
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What a check finds of a run, and what a reader must know of its numbers."""
-
-    findings: list[Finding]
-    notes: list[str] = field(default_factory=list)
-
-    def of(self, verdict: Verdict) -> list[Finding]:
-        """Return the findings with that verdict."""
-        return [each for each in self.findings if each.verdict == verdict]
-
-    @property
-    def verdict(self) -> Verdict:
-        """Return FAIL where one limit is broken, else CANNOT_TELL where one is uncertain, else PASS."""
-        return next((each for each in (Verdict.FAIL, Verdict.CANNOT_TELL) if self.of(each)), Verdict.PASS)
 
 
 def sizes(before: RunData, after: RunData) -> pd.DataFrame:
@@ -123,11 +79,10 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
         for metric in metrics.COMPARED:
             one, other = (comparison.samples(run, study, metric) for run in (before, after))
             if len(one) and len(other):
-                each = before_after.between(one, other, metric)
-                found.append(each.assign(study=study, metric=metric, what=metric.title))
-                notes += [f"{study}: {trials.attrs['warning']}" for trials in (one, other) if trials.attrs["warning"]]
+                each, told = _between(study, metric, one, other)
+                found, notes = found + each, notes + told
                 stand_ins |= {*one.attrs["stand_ins"], *other.attrs["stand_ins"]}
-                if metric in metrics.MEASURED.values():
+                if each and metric in metrics.MEASURED.values():
                     notes.append(f"{study}: {_drift(one, other)}")
     return _joined(found, notes, stand_ins)
 
@@ -148,15 +103,26 @@ def paired(before: RunData, after: RunData) -> pd.DataFrame:
             was = trials["cell"].str.contains(BEFORE)
             if was.any():
                 one = trials[was].assign(cell=trials["cell"].str.replace(BEFORE, "", regex=False))
-                each = before_after.between(one, trials[~was], metric, paired=True)
-                found.append(each.assign(study=study, metric=metric, what=metric.title))
-                notes += [f"{study}: {trials.attrs['warning']}"] if trials.attrs["warning"] else []
+                each, told = _between(study, metric, one, trials[~was], paired=True)
+                found, notes = found + each, notes + told
     return _joined(found, notes, set())
+
+
+def _between(
+    study: str, metric: metrics.Metric, before: pd.DataFrame, after: pd.DataFrame, paired: bool = False
+) -> tuple[list[pd.DataFrame], list[str]]:
+    """`before_after.between` as a list of one, and what a reader must know; no table where a value has no ratio."""
+    try:
+        found = before_after.between(before, after, metric, paired)
+    except LabError as error:
+        return [], [f"{study}: {metric.phrase}: {error}"]
+    notes = [f"{study}: {each.attrs['warning']}" for each in (before, after, found) if each.attrs["warning"]]
+    return [found.assign(study=study, metric=metric, what=metric.title)], notes
 
 
 def _joined(found: list[pd.DataFrame], notes: list[str], stand_ins: set[str]) -> pd.DataFrame:
     columns = ["study", "metric", "what", "cell", "trials", "blocks", "ratio", "low", "high", "error", "freedom",
-               "detectable", "verdict"]  # fmt: skip
+               "alarm", "detectable", "verdict"]  # fmt: skip
     table = pd.concat(found)[columns].reset_index(drop=True) if found else pd.DataFrame(columns=columns)
     table.attrs = {"notes": list(dict.fromkeys(notes)), "stand_ins": sorted(stand_ins)}
     return table
@@ -197,9 +163,11 @@ def inputs(before: RunData, after: RunData) -> list[str]:
 
 def check(after: RunData, limits: Limits, before: RunData | None = None, across_machines: bool = False) -> Checked:
     """Check a run: a finding for each cell that does not work, is above a limit, is gone, has grown by more than it
-    may, or is not known to have not; and one for each cell and limit on what has noise.
+    may, or is not known to have not; one for each cell and limit on what has noise; and one for rows that could not be
+    read.
 
-    Raises LabError on a run without cells, and on another run with which nothing of it can be compared.
+    Raises LabError on a run without cells, on a limit that the other run has measured nothing of, and on limits of
+    growth where no cell works in both.
     """
     table = cells.cell_table(after)
     if table.empty:
@@ -211,52 +179,81 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
                 size = f"{metrics.COMPRESSED_BYTES.phrase} {about_in_words(each)}{_mb(each.compressed_bytes)}"
                 found.append(Finding(each.cell, f"{size}, more than {_mb(limits.max_transfer)}"))
     if before is None:
-        return Checked(found)
-    exact = sizes(before, after)
-    had = cells.cell_table(before).query("ok")["cell"]
-    if not table["cell"].isin(had).any():
-        raise LabError(
-            f"run '{after.name}' has no cell that run '{before.name}' has a size of: nothing is compared; "
-            "name another run with --against"
-        )
-    gone = exact.loc[~exact["cell"].isin(table["cell"]), "cell"]
-    found += [Finding(cell, "gone: it is in the other run") for cell in gone]
-    noisy = {name: share for name, share in limits.max_regression.items() if metrics.GUARDED[name].study}
+        return Checked(found + list(_unreadable(after)))
+    exact, was = sizes(before, after), cells.cell_table(before)
+    if limits.max_regression and not found:
+        _refuse_nothing(before, after)
+    found += [Finding(cell, "gone: it is in the other run") for cell in was["cell"] if cell not in set(table["cell"])]
+    again = set(was.loc[~was["ok"], "cell"]) & set(table.loc[table["ok"], "cell"])
     for name, share in limits.max_regression.items():
-        if name not in noisy:
+        not_compared = f"{metrics.GUARDED[name].phrase}: not compared: it did not work in the other run"
+        found += [Finding(cell, not_compared, Verdict.CANNOT_TELL) for cell in sorted(again)]
+        if name not in limits.noisy:
             found += _grown(exact[exact["metric"] == metrics.GUARDED[name]], share, before, after)
-    return _with_noise(found, noisy, before, after, across_machines)
+    noise = check_noise(after, limits, before, across_machines)
+    return Checked(found + noise.findings + list(_unreadable(before, after)), noise.notes)
 
 
-def _with_noise(
-    found: list[Finding], limits: dict[str, float], before: RunData, after: RunData, across_machines: bool
-) -> Checked:
-    """The findings, and those of limits on what was measured in blocks. What is one image in both runs has not
+def _unreadable(*runs: RunData) -> Iterator[Finding]:
+    for run in runs:
+        if count := len(run.broken):
+            told = f"{count} row{'s' * (count != 1)} could not be read"
+            yield Finding(f"run {run.name}", told, Verdict.CANNOT_TELL)
+
+
+def _refuse_nothing(before: RunData, after: RunData) -> None:
+    """Raise LabError where no cell works in both runs."""
+    one, other = (cells.cell_table(run).set_index("cell") for run in (before, after))
+    both = [cell for cell in other.index if cell in one.index]
+    if any(one.loc[cell, "ok"] and other.loc[cell, "ok"] for cell in both):
+        return
+    why = f"run '{after.name}' has no cell that run '{before.name}' has"
+    if one.empty:
+        why = f"run '{before.name}' has no cell with a size"
+    elif both:
+        why = f"no cell of run '{after.name}' works in run '{before.name}' ({both[0]}: {one.loc[both[0], 'reason']})"
+    raise LabError(f"{why}: nothing is compared")
+
+
+def with_cells(part: RunData, whole: RunData) -> RunData:
+    """Return what a machine measured in studies, with what the cells of a run are that is spread over machines."""
+    rows = [whole.rows[whole.rows["study"].eq("")], part.rows[part.rows["study"].ne("")]]
+    return replace(part, rows=pd.concat(rows, ignore_index=True))
+
+
+def check_noise(after: RunData, limits: Limits, before: RunData, across_machines: bool = False) -> Checked:
+    """Return the findings of limits on what was measured in blocks. What is one image in both runs has not
     changed, so none of that is measured. A study may be of another image than the sizes: a server beside a client."""
     tables = [cells.cell_table(run).query("ok").set_index("cell") for run in (before, after)]
     both = [cell for cell in tables[1].index if cell in tables[0].index]
     studied = [run.rows[run.rows["study"].ne("")].groupby("cell")["image"].agg(frozenset) for run in (before, after)]
     other = {cell for cell in both if len({of[cell] for of in studied if cell in of}) > 1}
-    was, now = (table["image"] for table in tables)
-    equal = [cell for cell in both if was[cell] == now[cell] and cell not in other]
-    rest = [cell for cell in both if cell not in equal]
-    for name in limits:
+    equal = [
+        cell for cell in both if tables[0].loc[cell, "image"] == tables[1].loc[cell, "image"] and cell not in other
+    ]
+    rest, found = [cell for cell in both if cell not in equal], []
+    for name in limits.noisy:
         for cell in equal:
             same = f"one image before and after, its binary of SHA-256 {tables[1].loc[cell, metrics.BINARY_SHA256]}"
             found.append(Finding(cell, f"{metrics.GUARDED[name].phrase}: {same}", Verdict.PASS))
-    if not limits or not rest:
+    if limits.noisy and not both:
+        found.append(Finding(f"run {after.name}", "no cell works in both runs: not compared", Verdict.CANNOT_TELL))
+    if not limits.noisy or not rest:
         return Checked(found)
     measured = paired(before, after)
     is_paired = not measured.empty
     measured = measured if is_paired else speeds(before, after, across_machines)
-    for name, share in limits.items():
+    for name, share in limits.noisy.items():
         about = metrics.GUARDED[name]
         own = measured[measured["metric"].eq(about) & measured["cell"].isin(rest)]
-        has = [(about.study if is_paired else each.study, each.cell) for each in own.itertuples()]
-        had = [(about.study, cell) for cell in rest] if is_paired else _had(before, rest, name)
-        lost = [each for each in had if each not in has]
-        found += [Finding(cell, f"{study}: {about.title}: not measured in both runs alike") for study, cell in lost]
-        found += [_answer(each, share, len(own)) for each in own.itertuples()]
+        has = {(about.study if is_paired else each.study, each.cell) for each in own.itertuples()}
+        lost = [(about.study, cell) for cell in rest] if is_paired else _measured(before, rest, name)
+        unsure = [] if is_paired else _planned(before, after, rest, about)
+        for study, cell in dict.fromkeys([*lost, *unsure]):
+            if (study, cell) not in has:
+                verdict = Verdict.FAIL if (study, cell) in lost else Verdict.CANNOT_TELL
+                found.append(Finding(cell, f"{study}: {about.title}: not measured in both runs alike", verdict))
+        found += [answer(each, share, len(own)) for each in own.itertuples()]
     return Checked(found, measured.attrs["notes"])
 
 
@@ -266,7 +263,7 @@ def _grown(own: pd.DataFrame, share: float, before: RunData, after: RunData) -> 
     return unsure + [
         Finding(
             each.cell,
-            f"{each.what} {_mb(each.before)} -> {_mb(each.after)}: {_more(each.ratio, share)}"
+            f"{each.what} {_mb(each.before)} -> {_mb(each.after)}: {more(each.ratio, share)}"
             f"{_where(before, after, each.cell)}",
         )
         for each in own[own["ratio"] > 1 + share].itertuples()
@@ -288,7 +285,7 @@ def _where(before: RunData, after: RunData, cell: str) -> str:
     return f"; {', '.join(told) or 'not in the binary: the base image or other files grew'}"
 
 
-def _had(before: RunData, works: list[str], name: str) -> list[tuple[str, str]]:
+def _measured(before: RunData, works: list[str], name: str) -> list[tuple[str, str]]:
     """The studies and cells that the other run has measured a limit's metric of, of those that work in both. Raises
     LabError when there is none."""
     rows = before.rows
@@ -298,47 +295,24 @@ def _had(before: RunData, works: list[str], name: str) -> list[tuple[str, str]]:
     return list(found[["study", "cell"]].drop_duplicates().itertuples(index=False, name=None))
 
 
-def _answer(own: tuple, share: float, comparisons: int) -> Finding:
-    """Whether a cell keeps a limit on the ratio of one of its metrics, a row of `paired` or `speeds`.
-
-    PASS when the upper one-sided 95% bound is below the limit. FAIL when the ratio is above the limit, and the lower
-    bound, which holds for all `comparisons` at once (Bonferroni), above 1. Else CANNOT_TELL.
-    """
-    about = f"{own.study}: {own.what}: "
-    if own.blocks < FEWEST_BLOCKS:
-        few = f"{own.blocks} block{'s' * (own.blocks != 1)}, too few for an answer"
-        need = _blocks_needed(own, share) if own.blocks > 1 else f"at least {FEWEST_BLOCKS} blocks"
-        return Finding(own.cell, f"{about}{few}: {need} needed", Verdict.CANNOT_TELL)
-    lower = 1 - (1 - CONFIDENCE) / comparisons
-    low = own.ratio * np.exp(-stdtrit(own.freedom, lower) * own.error)
-    high = own.ratio * np.exp(stdtrit(own.freedom, CONFIDENCE) * own.error)
-    told = f" (at least {low - 1:+.2%}, at most {high - 1:+.2%}, {own.blocks} blocks)"
-    if high < 1 + share:
-        return Finding(own.cell, f"{about}{own.ratio - 1:+.2%}{told}", Verdict.PASS)
-    if own.ratio > 1 + share and low > 1:
-        return Finding(own.cell, f"{about}{_more(own.ratio, share)}{told}")
-    unsure = f"{own.ratio - 1:+.2%}{told}, more than +{100 * share:g}% or not"
-    return Finding(own.cell, f"{about}{unsure}: {_blocks_needed(own, share)} needed", Verdict.CANNOT_TELL)
-
-
-def _blocks_needed(own: tuple, share: float) -> str:
-    """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit. By the standard error of
-    those that there are, at the upper 80% limit of it, since that of few blocks may be far too small by chance (Browne,
-    Statistics in Medicine 14, 1995)."""
-    error = own.error * np.sqrt(own.freedom / chdtri(own.freedom, POWER))
-    counts = np.arange(FEWEST_BLOCKS, _MOST_BLOCKS + 1)
-    quantiles = stdtrit(counts - 1, CONFIDENCE) + stdtrit(counts - 1, POWER)
-    enough = counts[quantiles * error * np.sqrt(own.blocks / counts) < np.log1p(share)]
-    return f"about {enough[0]} blocks" if len(enough) else f"more than {_MOST_BLOCKS:,} blocks"
+def _planned(before: RunData, after: RunData, works: list[str], metric: metrics.Metric) -> list[tuple[str, str]]:
+    """The studies and cells that one of two runs at least has planned to measure a metric of, or has measured; of a
+    study that is in one run alone, the cells that are in no other."""
+    found: dict[str, set[str]] = {}
+    runs = [run.rows[(run.rows["metric"] == metric) & run.rows["ok"]] for run in (before, after)]
+    for run, rows in zip((before, after), runs, strict=True):
+        for study, own in rows.groupby("study")["cell"]:
+            plan = run.environment.studies.get(study)
+            found.setdefault(study, set()).update(own, plan.cells if plan else [])
+    shared = [study for study in found if all(rows["study"].eq(study).any() for rows in runs)]
+    elsewhere = set().union(*(found[study] for study in shared))
+    pairs = ((study, found[study] - (set() if study in shared else elsewhere)) for study in found)
+    return [(study, cell) for study, own in pairs for cell in works if cell in own]
 
 
 def about_in_words(cell: tuple) -> str:
     """Of a row of `cells.cell_table`: what stands before its compressed size."""
     return "about " if cell.compressed_with == ESTIMATE else ""
-
-
-def _more(ratio: float, share: float) -> str:
-    return f"{ratio - 1:+.2%}, more than +{100 * share:g}%"
 
 
 def _mb(size_bytes: float) -> str:

@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -14,8 +15,15 @@ from rustimg_lab.cli.options import ACROSS, ADDITIONS, APP, BUILDER, CELLS, SOUR
 from rustimg_lab.errors import LabError, or_why_not
 from rustimg_lab.measure.workloads import OWN, WORKLOADS
 from rustimg_lab.model import matrix, metrics
+from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.studies import KINDS
 from rustimg_lab.paths import CHOICE_RUN, DEFAULT_RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rustimg_lab.analysis.limits import Checked, Finding, Limits
+    from rustimg_lab.store.runs import RunData
 
 _CRITERIA = ", ".join(metrics.CRITERIA)
 _WEIGHTS = f"weights of the objective, as transfer=1,cpu=2; of {_CRITERIA}; with --deploys also {metrics.DAY}"
@@ -128,21 +136,12 @@ def check(options: SimpleNamespace) -> int:
     """Exit with 1 when a run breaks a limit, with 3 when noise hides whether it does. The output is a summary in
     Markdown. Needs no engine, but for --before, which builds and measures two versions in the same blocks."""
     from rustimg_lab.analysis import regression
-    from rustimg_lab.model.metrics import Verdict
     from rustimg_lab.report import views
-    from rustimg_lab.store import runs
 
     limits = regression.Limits(options.max_transfer or 0, options.max_regression or {})
     failures = _measure_both(options) if options.before else _refuse_stray(options)
     told: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.CANNOT_TELL: []}
-    parts = [options.run] if options.before else runs.parts(options.run)  # of each architecture, and machine
-    compared = {part: _part_of(options.against, part, options.run) for part in parts}
-    if options.against and not any(compared.values()):
-        raise LabError(f"run '{options.against}' has no part that run '{options.run}' has: nothing is compared")
-    for part, against in compared.items():
-        after = output.load(part)
-        before = output.load(against) if against else None
-        checked = regression.check(after, limits, before, options.across_machines)
+    for part, after, before, checked in _checked(options, limits):
         print(views.regression.markdown(part, after, checked, before), end="")
         for verdict, lines in told.items():
             lines += [f"{each.cell}: {' '.join(each.what.split())}" for each in checked.of(verdict)]
@@ -152,6 +151,58 @@ def check(options: SimpleNamespace) -> int:
     return output.exit_code([*dict.fromkeys([*failures, *broken])]) or (3 if unsure else 0)
 
 
+def _checked(options: SimpleNamespace, limits: "Limits") -> "Iterator[tuple[str, RunData, RunData | None, Checked]]":
+    """Check each architecture of a run; yield its name, it, what it is compared with, and what was found. Of a run of
+    several machines the cells of all together are checked, since any machine may have built each, and what has noise by
+    machine."""
+    from rustimg_lab.analysis import regression
+    from rustimg_lab.analysis.limits import Checked, Finding
+
+    parts, studied = _parts(options, limits)
+    gone = [] if options.before else _gone(options, parts)
+    for part in parts:
+        against = _part_of(options.against, part, options.run)
+        after, before = output.load(part), output.load(against) if against else None
+        lacks, notes = [], []
+        if options.against and not against:
+            notes = [f"not compared: there is no {options.against}{part.removeprefix(options.run)}"]
+            if limits.max_regression:
+                lacks, notes = [Finding(f"run {part}", notes[0], Verdict.CANNOT_TELL)], []
+        found = Checked([])
+        if part not in studied:
+            found = regression.check(after, limits.exact if studied else limits, before, options.across_machines)
+        elif before:
+            wholes = (output.load(name) for name in (options.run, options.against))
+            after, before = map(regression.with_cells, (after, before), wholes)
+            found = regression.check_noise(after, limits, before, options.across_machines)
+        yield part, after, before, Checked(gone + found.findings + lacks, found.notes + notes)
+        gone = []
+
+
+def _parts(options: SimpleNamespace, limits: "Limits") -> tuple[list[str], list[str]]:
+    """The parts of a run to check, and those of them that are of one machine of several: the ones with studies, where
+    what has noise is limited."""
+    from rustimg_lab.store import runs
+
+    parts = [options.run] if options.before else runs.parts(options.run)
+    if options.before or options.run not in parts or not runs.machines(options.run):
+        return parts, []
+    machines = [each for each in parts[1:] if limits.noisy and runs.load(each).rows["study"].ne("").any()]
+    return [options.run, *machines], machines
+
+
+def _gone(options: SimpleNamespace, parts: list[str]) -> "list[Finding]":
+    """The architectures of the other run that a run has nothing for."""
+    from rustimg_lab.analysis.limits import Finding
+    from rustimg_lab.store import runs
+
+    if not options.against or runs.AT in options.run or runs.machines(options.run) or runs.machines(options.against):
+        return []
+    marks = [part.removeprefix(options.against) for part in runs.parts(options.against)]
+    lost = [mark for mark in marks if mark and f"{options.run}{mark}" not in parts]
+    return [Finding(f"run {options.run}{mark}", f"gone: there is {options.against}{mark}") for mark in lost]
+
+
 def _part_of(against: str, part: str, run: str) -> str:
     """The part of the run that another is compared with that is as a part of that other one; "" where it has none."""
     from rustimg_lab.store import runs
@@ -159,10 +210,7 @@ def _part_of(against: str, part: str, run: str) -> str:
     if part == run or not against:
         return against or ""
     same = f"{against}{part.removeprefix(run)}"
-    if same in runs.parts(against):
-        return same
-    print(f"lab: note: {part} is not compared: there is no {same}", file=sys.stderr)
-    return ""
+    return same if same in runs.parts(against) else ""
 
 
 def _refuse_stray(options: SimpleNamespace) -> list[str]:

@@ -15,7 +15,7 @@ import yaml
 from support.lab import TINY, forget
 
 from rustimg_lab.analysis import before_after, comparison, regression
-from rustimg_lab.analysis.regression import Limits
+from rustimg_lab.analysis.limits import Limits, answer, blocks_needed
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import main
 from rustimg_lab.engine import client
@@ -23,6 +23,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study, Treatment
 from rustimg_lab.model import matrix
+from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import BEFORE as BEFORE_MARK
 from rustimg_lab.model.names import TWIN
@@ -216,7 +217,8 @@ def test_a_version_in_the_same_blocks_passes_fails_or_cannot_be_told(make, ratio
     add_pairs("b", ratio, blocks)
     (one,) = (checked := regression.check(runs.load("b"), limits, before)).findings
     assert (one.cell, one.verdict) == (ONE.slug, verdict) and re.search(said, one.what), one
-    assert checked.notes == []  # nothing drifts between what shares its blocks
+    told = ["A/A control" in note for note in checked.notes]  # nothing drifts between what shares its blocks
+    assert told == [] or (told == [True] and blocks == 2)  # of two, this seed's control is apart by chance
     assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "cpu=5%"]) == {
         Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.CANNOT_TELL: 3
     }[verdict]  # fmt: skip
@@ -247,6 +249,126 @@ def test_a_study_of_another_image_than_the_sizes_is_compared_where_that_has_chan
         each.rows.loc[each.rows["study"].eq(""), "image"] = "sha256:0"
     checked = regression.check(slower, Limits(max_regression={"cpu": 0.05}), run)
     assert checked.verdict is Verdict.FAIL and "one image" not in str(checked.findings)
+
+
+CPU_LIMIT = Limits(max_regression={"cpu": 0.05})
+
+
+def test_limits_with_nothing_to_compare_are_no_pass(make):
+    after = make("b", {ONE: BEFORE[ONE]}, blocks=1)
+    with runs.open_run("a", MACHINE) as opened:
+        opened.append(ONE, "", [Observation("built", False, ok=False, reason="error")])
+    failed = runs.load("a")
+    gone = replace(failed, rows=failed.rows.assign(cell=OTHER.slug))
+    for before, said in (
+        (failed, rf"no cell of run 'b' works in run 'a' \({ONE.slug}: error"),
+        (replace(after, rows=after.rows[after.rows["study"].ne("")]), "run 'b' has no cell with a size"),
+        (replace(after, rows=after.rows[after.rows["cell"].eq("")]), "run 'b' has no cell with a size"),
+        (gone, "run 'b' has no cell that run 'a' has"),
+    ):
+        with pytest.raises(LabError, match=f"(?s){said}.*: nothing is compared$"):
+            regression.check(after, Limits(max_regression={"size": 0.01}), before)
+        assert regression.check(after, Limits(), before).of(Verdict.CANNOT_TELL) == []
+
+
+def test_a_cell_that_works_again_escapes_no_limit(make):
+    limits = Limits(max_regression={"size": 0.01, "cpu": 0.05})
+    checked = regression.check(make("b", BEFORE, seed=2), limits, make("a", BEFORE | {OTHER: None}))
+    assert [(each.cell, each.what) for each in checked.of(Verdict.CANNOT_TELL)] == [
+        (OTHER.slug, f"{what}: not compared: it did not work in the other run")
+        for what in ("the image's bytes on disk", "CPU per request")
+    ]
+
+
+def test_a_cell_that_the_other_run_has_no_trials_of_cannot_be_told(make):
+    before, after = make("a", BEFORE), make("b", {**BEFORE, OTHER: (3_000_000, 400.0)}, seed=2)
+    lost = replace(before, rows=before.rows[before.rows["cell"].ne(OTHER.slug) | before.rows["study"].eq("")])
+    (one,) = regression.check(after, CPU_LIMIT, lost).of(Verdict.CANNOT_TELL)
+    assert (one.cell, one.what.endswith("not measured in both runs alike")) == (OTHER.slug, True)
+
+
+def slower(rows: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
+    """Rows with values that are a fifth higher in some of them."""
+    return rows.assign(value=[value * 1.2 if own else value for value, own in zip(rows["value"], where, strict=True)])
+
+
+@pytest.mark.parametrize("ratio", [1.0, 1.08, 1.5])
+def test_what_an_apart_control_hides_is_no_answer(make, ratio):
+    before = make("a", {ONE: BEFORE[ONE]}, blocks=1)
+    make("b", {ONE: BEFORE[ONE]}, blocks=1)
+    add_pairs("b", ratio)
+    rows = (run := runs.load("b")).rows
+    twin = rows["cell"].str.endswith(BEFORE_MARK + TWIN) & rows["metric"].eq(CPU)
+    apart = replace(run, rows=slower(rows, twin))
+    checked = regression.check(apart, CPU_LIMIT, before)
+    # 1.5 times is 1.37 times the mean of the two names, which is beyond what the control is apart by
+    assert checked.verdict is (Verdict.FAIL if ratio > 1.2 else Verdict.CANNOT_TELL)
+    assert "the A/A control differs from its own image" in checked.notes[0]
+    lost = regression.check(replace(run, rows=rows[~twin]), CPU_LIMIT, before)
+    assert lost.verdict is Verdict.CANNOT_TELL and "the A/A control has no trials" in lost.findings[0].what
+
+
+def test_two_studies_with_an_apart_control_are_told_apart_no_finer_than_that(make):
+    before, after = make("a", BEFORE), make("b", {**BEFORE, OTHER: (3_000_000, 40.0 * 1.08)}, seed=2)
+    assert regression.check(after, CPU_LIMIT, before).verdict is Verdict.FAIL
+    twin = after.rows["cell"].str.endswith(TWIN) & after.rows["metric"].eq(CPU)
+    checked = regression.check(replace(after, rows=slower(after.rows, twin)), CPU_LIMIT, before)
+    assert {each.verdict for each in checked.findings} == {Verdict.CANNOT_TELL}
+    assert "the A/A control differs from its own image" in checked.notes[0]
+
+
+def test_a_value_without_a_ratio_leaves_the_other_metrics(make):
+    before, after = make("a", BEFORE), make("b", BEFORE, seed=2)
+    more = after.rows[after.rows["metric"].eq(CPU)].assign(metric="requests_per_s")
+    both = [replace(each, rows=pd.concat([each.rows, more.assign(value=0)])) for each in (before, after)]
+    found = regression.speeds(*both)
+    assert set(found["metric"]) == {CPU}
+    assert "throughput-a: requests per second, closed loop: a value of 0 or below" in found.attrs["notes"][-1]
+
+
+def test_rows_that_could_not_be_read_are_no_pass(make, capsys):
+    make("a", BEFORE)
+    with (runs.RUNS / "a" / "rows.jsonl").open("a") as file:
+        file.write("{\n{\n")
+    assert main.main(["check", "--run", "a"]) == 3
+    assert f"- **run a**: {Verdict.CANNOT_TELL}: 2 rows could not be read" in capsys.readouterr().out
+
+
+def test_an_architecture_that_is_gone_or_new_is_told(make, capsys):
+    sizes = [
+        Observation(key, value) for key, value in {"unpacked_bytes": 5, "compressed_bytes": 3, "runs": True}.items()
+    ]
+    machine = MACHINE | {"architecture": "x86_64"}
+    for name in ("a", "b"):
+        make(name, BEFORE, machine)
+    with runs.open_run("b", machine) as opened:
+        opened.append(replace(ONE, architecture=Architecture.AARCH64), "sha256:arm64", sizes)
+    assert main.main(["check", "--run", "a", "--against", "b"]) == 1
+    assert "1 check failed\n\n- **run a@arm64**: fail: gone: there is b@arm64" in capsys.readouterr().out
+    assert main.main(["check", "--run", "b", "--against", "a"]) == 0
+    assert "- note: not compared: there is no a@arm64" in capsys.readouterr().out
+    assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "size=1%"]) == 3
+    assert "- **run b@arm64**: cannot tell: not compared: there is no a@arm64" in capsys.readouterr().out
+
+
+def test_which_machine_of_several_built_a_cell_is_no_matter(make, capsys):
+    """One has the study in both runs, and built the second cell in the one alone."""
+    for name, cpu, lent in (("a", 40.0, False), ("b", 60.0, True)):
+        whole = make(f"{name}-one", {**BEFORE, OTHER: (3_000_000, cpu)}, seed=len(name) + lent)
+        for machine in ("m1", "m2", "m3"):
+            folder = runs.RUNS / name / runs.MACHINES / machine
+            shutil.copytree(runs.RUNS / f"{name}-one", folder)
+            is_here = whole.rows["study"].ne("") if machine == "m1" else whole.rows["cell"].eq("")
+            if machine != "m3":
+                own = [ONE.slug] * (machine == "m1") + [OTHER.slug] * ((machine == "m2") == lent)
+                is_here |= whole.rows["study"].eq("") & whole.rows["cell"].isin(own)
+            lines = (folder / "rows.jsonl").read_text().splitlines(keepends=True)
+            (folder / "rows.jsonl").write_text("".join(line for line, kept in zip(lines, is_here, strict=True) if kept))
+    assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "size=1%"]) == 0
+    assert capsys.readouterr().out.startswith("### Run b: all checks passed")
+    assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "cpu=5%,size=1%"]) == 1
+    (failed,) = [line for line in capsys.readouterr().out.splitlines() if ": fail: " in line]
+    assert failed.startswith(f"- **{OTHER.slug}**: fail: throughput-a")
 
 
 def test_a_limit_that_noise_never_keeps_is_refused():
@@ -290,12 +412,14 @@ def answers(noise: str, blocks: int, ratio: float, machine: tuple = (), paired: 
     """The share of each answer in 400 checks of one cell with a limit of 5%. `machine`: how much slower it is in each
     block before, and in each block after."""
     generator, names = np.random.default_rng(20261127), [f"c{number}" for number in range(400)]
-    before = trials_of(generator, noise, blocks, [*names, *(name + TWIN for name in names)])
-    after = trials_of(generator, noise, blocks, names, ratio)
+    twins = [name + TWIN for name in names]
+    before = trials_of(generator, noise, blocks, [*names, *twins])
+    after = trials_of(generator, noise, blocks, names if paired else [*names, *twins], ratio)
     for trials_, slower in zip((before, after), machine, strict=False):
         trials_["value"] *= np.asarray(slower)[trials_["block"]]
-    found = before_after.between(before, after, paired=paired).assign(study="s", what="w")
-    told = pd.Series([regression._answer(each, 0.05, 1).verdict for each in found.itertuples()])
+    of_cell = [dict(iter(each.groupby(each["cell"].str.removesuffix(TWIN)))) for each in (before, after)]
+    found = (before_after.between(*(each[name] for each in of_cell), paired=paired) for name in names)
+    told = pd.Series([answer(next(each.assign(study="s", what="w").itertuples()), 0.05, 1).verdict for each in found])
     return told.value_counts(normalize=True).reindex([Verdict.PASS, Verdict.FAIL, Verdict.CANNOT_TELL], fill_value=0)
 
 
@@ -325,12 +449,12 @@ def test_a_check_of_2_blocks_cannot_tell(noise):
 
 def test_as_many_blocks_as_a_check_needs_are_enough_four_times_in_five():
     one = SimpleNamespace(error=0.10 * np.sqrt(1.5 / 400), blocks=400, freedom=399)  # one of a pair has a twin
-    (needed,) = map(int, re.findall(r"\d+", regression._blocks_needed(one, 0.05)))
+    (needed,) = map(int, re.findall(r"\d+", blocks_needed(one, 0.05)))
     assert 30 < needed < 60 and 0.75 <= answers("service", needed, 1.0)[Verdict.PASS] <= 0.88
     few = SimpleNamespace(error=0.10 * np.sqrt(1.5 / 2), blocks=2, freedom=1)  # so few are trusted less
-    assert int(re.search(r"\d+", regression._blocks_needed(few, 0.05))[0]) > 5 * needed
+    assert int(re.search(r"\d+", blocks_needed(few, 0.05))[0]) > 5 * needed
     far = SimpleNamespace(error=9.0, blocks=5, freedom=4)
-    assert regression._blocks_needed(far, 0.05) == "more than 10,000 blocks"
+    assert blocks_needed(far, 0.05) == "more than 10,000 blocks"
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.05, 0.2])
