@@ -13,8 +13,8 @@ from math import factorial as permutations
 import numpy as np
 import pandas as pd
 
-from rustimg_lab.analysis import comparison
 from rustimg_lab.analysis.factorials import DRAWS, Factorial
+from rustimg_lab.analysis.variances import half_interval
 from rustimg_lab.errors import unknown
 from rustimg_lab.model.metrics import Verdict
 
@@ -124,8 +124,8 @@ def _interval(found: Factorial, each: np.ndarray, comparisons: int, floor: float
     from 0, for so many comparisons at once, and beyond the floor."""
     mean = float(each.mean())
     if found.quantity.study:
-        half = comparison.half_interval(each)
-        apart = abs(mean) > max(comparison.half_interval(each, comparisons), floor)
+        half = half_interval(each)
+        apart = abs(mean) > max(half_interval(each, comparisons), floor)
         verdict = Verdict.LESS if mean < 0 else Verdict.MORE
         return mean - half, mean + half, verdict if apart else Verdict.NO_DIFFERENCE
     if np.ptp(each) <= 1e-12 * abs(mean):

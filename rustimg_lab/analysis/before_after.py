@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.analysis.variances import welch
+from rustimg_lab.analysis.variances import standard_error, welch
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import TWIN
 
@@ -47,7 +47,7 @@ def _of_pairs(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[flo
     """The mean logarithm of a cell's ratio over the blocks, its standard error, degrees of freedom, and the blocks."""
     same_image = [each for each in (cell, cell + TWIN) if each in before]
     logs = (after[cell] - before[same_image].mean(axis=1)).dropna().to_numpy()
-    return logs.mean() if len(logs) else np.nan, comparison.standard_error(logs), len(logs) - 1, len(logs)
+    return logs.mean() if len(logs) else np.nan, standard_error(logs), len(logs) - 1, len(logs)
 
 
 def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:

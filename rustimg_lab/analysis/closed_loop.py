@@ -19,9 +19,15 @@ def busy(run: RunData, workload: str) -> pd.Series:
     study = comparison.study_of(run, metrics.REQUESTS_PER_S, workload)
     if not study or comparison.study_of(run, metrics.CPU_US_PER_REQUEST, workload) != study:
         return pd.Series(dtype=float)
+    return busy_in(run, study)
+
+
+def busy_in(run: RunData, study: str) -> pd.Series:
+    """Return by cell the share of its CPUs that the server used in a study, as `busy` has it; empty where the study
+    lacks one of the two."""
     both = (metrics.CPU_US_PER_REQUEST, metrics.REQUESTS_PER_S)
     cpu_us, rate = (comparison.samples(run, study, each).groupby("cell")["value"].median() for each in both)
-    return cpu_us * rate / 1e6 / run.environment.studies[study].parameters.get("workers", 1)
+    return (cpu_us * rate / 1e6 / run.environment.studies[study].parameters.get("workers", 1)).dropna()
 
 
 def is_one_quantity(used: pd.Series) -> bool:

@@ -18,30 +18,13 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import variances
-from rustimg_lab.analysis.variances import quantile
+from rustimg_lab.analysis.variances import half_interval, quantile
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN, cell_in_words
 from rustimg_lab.model.studies import USUAL_LOAD
 from rustimg_lab.store.runs import RunData
-
-
-def studies_of(run: RunData, metric: metrics.Metric, workload: str = "") -> list[str]:
-    """The run's studies of the metric's kind that have it of the most cells (a run may have a short one of a few too),
-    of that workload where one is named; the one under the usual load first."""
-    plans = run.environment.studies
-    measured = run.rows[(run.rows["metric"] == metric) & run.rows["ok"]].groupby("study")["cell"].nunique()
-    names = [name for name in _planned(run, metric.study, {}) if has_baseline(run, name, metric)]
-    fit = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
-    most = [name for name in fit if measured[name] == measured[fit].max()]
-    return sorted(most, key=lambda name: sum(plans[name].parameters.get(key) != of for key, of in USUAL_LOAD.items()))
-
-
-def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
-    """The first of `studies_of`; "" for none."""
-    return next(iter(studies_of(run, metric, workload)), "")
-
 
 NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
 SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not have seen this much is called short
@@ -51,7 +34,6 @@ FAILURES_APART = 0.05  # a share of failed trials by which two cells may differ 
 
 NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
 NOTHING = dict.fromkeys(NUMBERS, np.nan) | {"verdict": Verdict.TOO_NOISY}
-
 
 TIME = metrics.Metric("time")
 
@@ -70,6 +52,22 @@ def find_study(run: RunData, kind: str, **parameters: Any) -> str:
         known = ", ".join(run.environment.studies) or "none"
         raise LabError(f"run '{run.name}' has no {kind} study{asked and f' with {asked}'}; it has {known}")
     return next((name for name in fit if has_baseline(run, name)), fit[0])
+
+
+def studies_of(run: RunData, metric: metrics.Metric, workload: str = "") -> list[str]:
+    """The run's studies of the metric's kind that have it of the most cells (a run may have a short one of a few too),
+    of that workload where one is named; the one under the usual load first."""
+    plans = run.environment.studies
+    measured = run.rows[(run.rows["metric"] == metric) & run.rows["ok"]].groupby("study")["cell"].nunique()
+    names = [name for name in _planned(run, metric.study, {}) if has_baseline(run, name, metric)]
+    fit = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
+    most = [name for name in fit if measured[name] == measured[fit].max()]
+    return sorted(most, key=lambda name: sum(plans[name].parameters.get(key) != of for key, of in USUAL_LOAD.items()))
+
+
+def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
+    """The first of `studies_of`; "" for none."""
+    return next(iter(studies_of(run, metric, workload)), "")
 
 
 def _planned(run: RunData, kind: str, parameters: dict[str, Any]) -> list[str]:
@@ -345,12 +343,3 @@ def control_end(twin: np.ndarray) -> float:
     if len(twin) < 2:
         return np.inf
     return abs(twin.mean()) + half_interval(twin)
-
-
-def half_interval(values: np.ndarray, comparisons: int = 1) -> float:
-    """Half of the 95% interval of a mean, by Student's t, that holds for so many comparisons at once (Bonferroni)."""
-    return quantile(len(values) - 1, comparisons) * standard_error(values)
-
-
-def standard_error(logs: np.ndarray) -> float:
-    return logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan

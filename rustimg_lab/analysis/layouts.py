@@ -10,7 +10,7 @@ import pandas as pd
 from scipy.special import chdtri, fdtri
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.analysis.variances import CONFIDENCE, quantile, welch
+from rustimg_lab.analysis.variances import CONFIDENCE, quantile, standard_error, welch
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
@@ -87,7 +87,7 @@ def differences(logs: dict[str, np.ndarray], baseline: str, about: metrics.Metri
         mean, error, freedom = welch(one, other)
         row = {"cell": cell, "ratio": np.exp(mean)}
         paired = logs[cell].mean(axis=1) - base.mean(axis=1)
-        fixed = comparison.standard_error(paired), len(paired) - 1
+        fixed = standard_error(paired), len(paired) - 1
         for kind, (own_error, degrees) in {"": (error, freedom), "fixed_": fixed}.items():
             half = quantile(degrees, len(others)) * own_error
             row |= {f"{kind}low": np.exp(mean - half), f"{kind}high": np.exp(mean + half)}

@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from rustimg_lab.analysis import comparison
+from rustimg_lab.analysis import closed_loop, comparison
+from rustimg_lab.analysis.variances import half_interval
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.store.runs import RunData
@@ -33,11 +34,22 @@ def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
         rows += [(cell, *step, own.dropna(), costs[cell]) for cell, own in logs.items()]
         first, last = (run.rows.index[run.rows["study"] == name] for name in (one, other))
         apart = _APART if first.max() < last.min() or last.max() < first.min() else ""
-        warnings += [apart, about[other]["warning"]]
+        warnings += [apart, about[other]["warning"] or _limited(run, other)]
     judged = [(*row[:3], *_judged(row[3], len(rows)), *row[4:]) for row in rows]
     table = pd.DataFrame(judged, columns=[*COLUMNS[:-2], "verdict", "cpu"])[COLUMNS]
     table.attrs = {"warning": "; ".join(dict.fromkeys(filter(None, warnings))), "stand_ins": run.environment.stand_ins}
     return table
+
+
+def _limited(run: RunData, study: str) -> str:
+    """A warning where servers with CPUs of their own do not use them: what is measured is the load then."""
+    used, about = closed_loop.busy_in(run, study), run.environment.studies[study].parameters
+    if used.empty or used.min() >= closed_loop.BUSY:
+        return ""
+    return (
+        f"with {about['workers']} workers a server used {used.min():.0%} of its CPUs, so the load limits the gain: "
+        f"take more --connections than {about['connections']}"
+    )
 
 
 def _ratios(run: RunData, one: str, other: str, metric: str) -> pd.DataFrame:
@@ -52,7 +64,7 @@ def _ratios(run: RunData, one: str, other: str, metric: str) -> pd.DataFrame:
 
 def _judged(logs: pd.Series, comparisons: int) -> tuple:
     """Pairs, ratio, intervals and verdict of a cell."""
-    mean, alone, together = logs.mean(), comparison.half_interval(logs), comparison.half_interval(logs, comparisons)
+    mean, alone, together = logs.mean(), half_interval(logs), half_interval(logs, comparisons)
     ends = np.exp([mean, mean - alone, mean + alone, mean - together, mean + together])
     if abs(mean) > together:
         return len(logs), *ends, metrics.SPEED_UP.verdict_on(mean)

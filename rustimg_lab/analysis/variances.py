@@ -142,3 +142,13 @@ def drawn(found: pd.DataFrame, draws: int, generator: np.random.Generator) -> np
     noise = generator.standard_t(freedom, (draws, len(found)))
     # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
     return found["mean"].to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
+
+
+def half_interval(values: np.ndarray, comparisons: int = 1) -> float:
+    """Half of the 95% interval of a mean, by Student's t, that holds for so many comparisons at once (Bonferroni)."""
+    return quantile(len(values) - 1, comparisons) * standard_error(values)
+
+
+def standard_error(logs: np.ndarray) -> float:
+    """The standard error of a mean; NaN for fewer than two values."""
+    return logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan

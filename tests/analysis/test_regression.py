@@ -502,7 +502,7 @@ def test_the_interval_between_two_studies_covers_the_truth(count):
         (("check", "--run", "recorded", "--max-transfer", "2"), "'2' is no size"),
         (
             ("check", "--run", "recorded", "--against", "recorded/allocators", "--max-regression", "size=0%,cpu=1%"),
-            "run 'recorded' has no cell that run 'recorded/allocators' has a size of: nothing is compared",
+            "run 'recorded/allocators' has no cell with a size: nothing is compared",
         ),
     ],
 )
