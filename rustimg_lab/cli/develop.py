@@ -22,7 +22,7 @@ def test(options: SimpleNamespace) -> int:
     """Run ruff, import-linter and pytest, notebooks included.
 
     Other options go to pytest. --quick: fast tests alone, without an engine; --faults: all tests of faults; --engines:
-    the tests on every engine of docs/engines.md (root, 40 minutes)."""
+    the tests on every engine of docs/engines.md (root, an hour)."""
     from rustimg_lab.engine import doctor
 
     _refuse_installed()

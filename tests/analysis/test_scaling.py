@@ -55,7 +55,7 @@ def measured(tmp_path, monkeypatch):
 
 def test_a_load_that_does_not_keep_the_servers_busy_is_told(measured):
     warning = scaling.speed_up(measured((2, 4)), "batch", 16).attrs["warning"]
-    assert "with 4 workers a server used 2% of its CPUs, so the load limits the gain: take more --connections" in warning
+    assert "with 4 workers a server used 2% of its CPUs, so the load limits the gain: take more --conn" in warning
 
 
 def test_each_cell_has_its_speed_up_with_an_interval_and_a_verdict(measured):

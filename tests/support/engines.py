@@ -26,6 +26,7 @@ from rustimg_lab.paths import STATE
 
 KEPT = STATE / "engines"
 NEEDED = ("apt-get", "dpkg-deb", "ip", "pivot_root", "runc", "setpriv", "unshare")
+BUILT = "29.7"  # no Debian suite has it: CONTRIBUTING.md says how its programs are made
 PACKAGES = ("docker.io", "docker-cli", "docker-buildx", "containerd", "tini")
 ROOTLESS_PACKAGES = ("docker.io", "docker-cli", "rootlesskit", "uidmap", "slirp4netns", "tini", "iproute2", "iptables",
                      "fuse-overlayfs", "ca-certificates", "procps", "kmod")  # fmt: skip
@@ -198,6 +199,8 @@ ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
     "28.5 classic": lambda: dockerd("sid"),
     "28.5 containerd": lambda: dockerd("sid", containerd_store=True),
     "28.5 rootless": lambda: rootless("sid"),
+    "29.7 classic": lambda: dockerd(BUILT),
+    "29.7 containerd": lambda: dockerd(BUILT, containerd_store=True),
     "Podman 5": lambda: podman("trixie"),
 }
 
@@ -278,6 +281,8 @@ def _packages(suite: str) -> Path:
     target = KEPT / suite
     if target.exists():
         return target
+    if suite == BUILT:
+        raise LabError(f"Docker Engine {BUILT} has to be built first, into {target}: see CONTRIBUTING.md")
     part = _fresh(KEPT / f".{suite}.part")
     for name in ("apt/lists/partial", "apt/archives/partial", "root"):
         (part / name).mkdir(parents=True)
