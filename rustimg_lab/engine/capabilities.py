@@ -101,7 +101,7 @@ def _detect(client: docker.DockerClient, image: str) -> Capabilities:
 
 
 def _try(image: str, about: inspection.EngineInfo) -> Capabilities:
-    cpu = str(engine_client.engine_cpus()[-1])
+    cpu = str(engine_client.engine_cpus()[0])
     token, published = uuid.uuid4().hex, {"network_mode": "default", "ports": {"8080/tcp": ("127.0.0.1",)}}
     with ExitStack() as stack, socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]  # the first uses a second of CPU time; the others end meanwhile

@@ -92,38 +92,42 @@ def first_goal(run: RunData, workload: str) -> Wishes:
 
 def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
     """What each allocator changes against malloc of the C library, as text: a row per CPU, workload, number of worker
-    threads, C library, profile and allocator, with a column per metric; empty where no run compares any. Of several
-    studies of the same, that with the most blocks counts; of memory, one under the load of the throughput. A substitute
-    base counts where no real one was measured. The profile has a column where there is more than one."""
-    rows, loads = {}, {}
+    threads, C library and allocator, with a column per metric; empty where no run compares any. Of several studies of
+    the same, that with the most blocks counts, and of its profiles the first; of memory, one under the load of the
+    throughput. A substitute base counts where no real one was measured. The profile has a column where runs have more
+    than one."""
+    rows, chosen, profiles = {}, {}, set()
     for metric, of in ((metrics.CPU_US_PER_REQUEST, {}), (metrics.STEADY_RSS_BYTES, {"of": "load"})):
         studies = [(run, name) for run in runs.values() for name in comparison.find_studies(run, metric.study, **of)]
         pairs = [(run, name, *pair) for run, name in studies for pair in _against_malloc(run, name, metric)]
         # Real bases come first, and of those the study with the most blocks.
-        for run, name, _, key, cell, baseline in sorted(pairs, key=lambda each: (each[2], -_blocks(*each[:2]))):
+        for run, name, _, profile, key, cell, baseline in sorted(
+            pairs, key=lambda each: (each[2], -_blocks(*each[:2]))
+        ):
             load = run.environment.studies[name].parameters
+            profiles.add(profile)
             row = (run.environment.machine.get("cpu_model", "not recorded"), load["workload"], load["workers"], *key)
-            same = load["connections"]
-            if metric.noun not in rows.get(row, {}) and loads.setdefault(row, same) == same:
+            same = load["connections"], profile
+            if metric.noun not in rows.get(row, {}) and chosen.setdefault(row, same) == same:
                 found = comparison.of_study(run, name, metric, baseline).set_index("cell").loc[cell]
                 rows.setdefault(row, {})[metric.noun] = _ratio_in_words(found)
     shown = [
         {
             "CPU": cpu,
-            "load": f"{workload}, {workers} worker thread{'s' * (workers > 1)}, {loads[row]} connections",
-            "profile": profile,
+            "load": f"{workload}, {workers} worker thread{'s' * (workers > 1)}, {chosen[row][0]} connections",
+            "profile": chosen[row][1],
             "allocator": name,
             "instead of": malloc,
         }
         | own
         for row, own in rows.items()
-        for cpu, workload, workers, profile, malloc, name in [row]
+        for cpu, workload, workers, malloc, name in [row]
     ]
     found = pd.DataFrame(shown).fillna("not measured")
-    return found if found.empty or found["profile"].nunique() > 1 else found.drop(columns="profile")
+    return found if found.empty or len(profiles) > 1 else found.drop(columns="profile")
 
 
-def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, tuple[str, str, str], str, str]]:
+def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, str, tuple[str, str], str, str]]:
     """Per base and profile that has malloc of the C library and another allocator: whether the base is a substitute,
     the profile, that malloc and the allocator in words, the cell, and the one with malloc."""
     found, samples = [], comparison.samples(run, study, metric)
@@ -133,7 +137,7 @@ def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, t
         if "system" in own and (malloc := _malloc(base, profile)):
             stands_in = base in run.environment.stand_ins
             others = own.drop("system").items()
-            found += [(stands_in, (profile, malloc, name), cell, own["system"]) for name, cell in others]
+            found += [(stands_in, profile, (malloc, name), cell, own["system"]) for name, cell in others]
     return found
 
 

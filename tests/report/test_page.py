@@ -75,7 +75,7 @@ def test_the_first_screen_names_the_image_to_ship_and_leads_to_its_dockerfile(re
     block = target.find_next("pre").text
     assert block == runs.dockerfile(picked.run, picked.cell)
     allocators, article = recorded.select("#answers .card")[1:]
-    assert len(allocators.select("tbody tr")) == 26  # four of them with two worker threads, eleven of other profiles
+    assert len(allocators.select("tbody tr")) == 15  # four of them with two worker threads
     assert [cell.text for cell in article.select_one("tbody tr")("td")] == ["scratch", "15.9", "5.50", "4.20", "3.46"]
 
 
