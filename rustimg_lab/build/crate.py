@@ -41,7 +41,7 @@ class Crate:
     linked: list[dict[str, Any]] = field(default_factory=list)
     texts: dict[Path, str] = field(default_factory=dict)
     scripts: frozenset[Path] = frozenset()
-    locked: frozenset[str] = frozenset()
+    locked: dict[str, set[str]] = field(default_factory=dict)
 
     def found(self, pattern: re.Pattern, in_build: bool = False) -> list[str]:
         """Return what a pattern finds in the program's sources, and `in_build` in build scripts too, each once."""
@@ -128,8 +128,8 @@ def _of_tests(texts: dict[Path, str]) -> set[Path]:
     return found
 
 
-def _locked(crate: Crate) -> frozenset[str]:
-    """The crates of the lockfile that the program or its build script depends on."""
+def _locked(crate: Crate) -> dict[str, set[str]]:
+    """The crates of the lockfile that the program or its build script depends on, each with what it depends on."""
     path = crate.root / "Cargo.lock"
     depended: dict[str, set[str]] = {}
     for each in cargo_config.parsed(path).get("package", []) if path.is_file() else []:
@@ -141,7 +141,7 @@ def _locked(crate: Crate) -> frozenset[str]:
     while waiting:
         found.add(name := waiting.pop())
         waiting |= (depended[name] & depended.keys()) - found
-    return frozenset(found)
+    return {name: depended[name] for name in sorted(found)}
 
 
 def _is_apart(path: Path, package: dict[str, Any], others: list[Path]) -> bool:

@@ -256,15 +256,18 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     packages |= {KNOWN["libraries"][name] for name in map(str.lower, linked) if name in KNOWN["libraries"]}
     of_build = {each["name"] for each in crate.dependencies("build")}
     packages |= {package for name, package in (("cmake", "cmake"), ("bindgen", "libclang-dev")) if name in of_build}
-    locked = crate.locked
-    needing = {name for name in locked & set(KNOWN["build_crates"]) if not locked & set(KNOWN["brought"].get(name, ()))}
+    brought, locked = KNOWN["brought"], crate.locked
+    needing = [
+        name for name in locked if name in KNOWN["build_crates"] and not locked.keys() & {*brought.get(name, ())}
+    ]
+    needing = [name for name in needing if KNOWN["bundles"].get(name) not in locked[name]]
     return sorted(packages.union(*(KNOWN["build_crates"][name] for name in needing)))
 
 
 def _looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
     """What to know of a program that looks for something in its image, and whether it holds."""
     calls, program = crate.called_in_use(), crate.target["name"]
-    may_ask = sorted(crate.locked & set(KNOWN["system_roots"]["names"]))
+    may_ask = sorted(crate.locked.keys() & set(KNOWN["system_roots"]["names"]))
     brings_roots = "webpki-roots" in crate.locked and not may_ask
     asks_tls = bool(crate.uses() & set(KNOWN["tls_client_crates"]["names"])) and not brings_roots
     return {

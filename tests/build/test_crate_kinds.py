@@ -210,3 +210,10 @@ def test_a_member_that_cargo_treats_otherwise_in_its_own_folder_is_told(tmp_path
     assert f"cargo reads svc/rust-toolchain.toml only where it is called there: `./lab init {folder}/svc`" in str(
         init(folder)[1]
     )
+
+
+def test_a_library_that_its_crate_compiles_itself_is_no_package(tmp_path):
+    names = (("libsqlite3-sys", '\ndependencies = ["cc"]'), ("cc", ""))
+    lock = LOCK.format("a") + "".join(f'\n[[package]]\nname = "{n}"\nversion = "1.0.0"{more}\n' for n, more in names)
+    needed = MANIFEST.format("a") + '[dependencies]\nlibsqlite3-sys = "*"\n'
+    assert init(crate(tmp_path, {"Cargo.toml": needed, "Cargo.lock": lock}))[0]["packages"] == []

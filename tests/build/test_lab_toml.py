@@ -421,7 +421,7 @@ class TestInit:
         assert lab_toml.load(folder).name == "other"
 
     def test_what_cargo_cannot_read_is_told_in_its_words(self, tmp_path, builder):
-        folder = crate(tmp_path / "a", Cargo_toml="[package]\nname = \"a\"\nedition = \"1999\"\n")
+        folder = crate(tmp_path / "a", Cargo_toml='[package]\nname = "a"\nedition = "1999"\n')
         with pytest.raises(LabError, match="cargo cannot read it: error"):
             proposal.init(folder, "", lambda: builder)
 

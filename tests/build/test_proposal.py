@@ -402,6 +402,7 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
         (["openssl", "openssl-sys"], ["libssl-dev", "pkg-config"]),
         (["openssl-sys", "openssl-src"], []),
         (["alsa-sys", "pq-sys", "pq-src"], ["libasound2-dev", "pkg-config"]),
+        (["libsqlite3-sys"], ["libsqlite3-dev", "pkg-config"]),
     ],
 )
 def test_what_locked_crates_call_or_link_in_a_build_is_in_the_packages(tmp_path, crates, packages):
