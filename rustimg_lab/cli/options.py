@@ -38,15 +38,15 @@ class _Command(click.Command):
 
 
 def _refusal(of: click.Command, ctx: click.Context, typed: dict[str, object], order: list[click.Parameter]) -> str:
-    """Why what was typed would count for nothing: an option that a later one replaces, an empty value, an option that
+    """Why what was typed would count for nothing: a list that a later one replaces, an empty value, an option that
     has an effect beside another alone; "" where all of it counts."""
     there = {each.name: each for each in of.params}
     for each in dict.fromkeys(order):
         name, value = each.get_error_hint(ctx).strip("[']"), typed.get(each.name)
-        is_one = isinstance(each, click.Option) and not each.multiple and not each.is_flag
-        if is_one and order.count(each) > 1:
-            commas = ", with commas between the values" if "[,...]" in each.make_metavar(ctx) else ""
-            return f"{name} is given twice, and the last would count alone: give it once{commas}"
+        if order.count(each) > 1 and "[,...]" in each.make_metavar(ctx):  # of others the last counts, as everywhere
+            return (
+                f"{name} is given twice, and the last would count alone: give it once, with commas between the values"
+            )
         if value == "" or (isinstance(each, click.Option) and each.multiple and "" in value):
             return f"{name}: the value is empty: give one, or leave it out"
         if (needed := there.get(_NEEDS.get(each.name))) and needed.name not in typed:

@@ -48,7 +48,10 @@ RECORDED = [
         (("init", "examples/myip", "--base", "nope"), "lab: --base nope: give it as NAME=SOURCE"),
         (("worker",), "lab: Missing option '--scheduler' (see ./lab worker --help)"),
         (("dockerfile", "--with", "tmp", "--with", "tzdata"), "lab: --with is given twice, and the last would count"),
-        (("check", "--run", "a", "--run", "b"), "lab: --run is given twice, and the last would count alone: give it"),
+        (
+            ("cells", "--bases", "scratch", "--bases", "debian"),
+            "lab: --bases is given twice, and the last would count alone",
+        ),
         (("run", "--base", "alpine=a", "--base", "alpine=b"), "lab: --base alpine=b: alpine is a already; name one"),
         (("choose", "--weights", "transfer=1,transfer=5"), "lab: Invalid value for '--weights': 'transfer' is there"),
         (("run", "--scheduler", ""), "lab: --scheduler: the value is empty: give one, or leave it out (see ./lab run"),
