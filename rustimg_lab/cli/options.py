@@ -43,10 +43,9 @@ def _refusal(of: click.Command, ctx: click.Context, typed: dict[str, object], or
     there = {each.name: each for each in of.params}
     for each in dict.fromkeys(order):
         name, value = each.get_error_hint(ctx).strip("[']"), typed.get(each.name)
-        if order.count(each) > 1 and "[,...]" in each.make_metavar(ctx):  # of others the last counts, as everywhere
-            return (
-                f"{name} is given twice, and the last would count alone: give it once, with commas between the values"
-            )
+        is_list = isinstance(each, click.Option) and isinstance(ctx.params.get(each.name), list | tuple | dict)
+        if is_list and not each.multiple and order.count(each) > 1:  # of others the last counts, as elsewhere
+            return f"{name} is given twice, and the last would count: give it once, with commas between the values"
         if value == "" or (isinstance(each, click.Option) and each.multiple and "" in value):
             return f"{name}: the value is empty: give one, or leave it out"
         if (needed := there.get(_NEEDS.get(each.name))) and needed.name not in typed:

@@ -48,10 +48,7 @@ RECORDED = [
         (("init", "examples/myip", "--base", "nope"), "lab: --base nope: give it as NAME=SOURCE"),
         (("worker",), "lab: Missing option '--scheduler' (see ./lab worker --help)"),
         (("dockerfile", "--with", "tmp", "--with", "tzdata"), "lab: --with is given twice, and the last would count"),
-        (
-            ("cells", "--bases", "scratch", "--bases", "debian"),
-            "lab: --bases is given twice, and the last would count alone",
-        ),
+        (("cells", "--bases", "scratch", "--bases", "debian"), "lab: --bases is given twice, and the last would count"),
         (("run", "--base", "alpine=a", "--base", "alpine=b"), "lab: --base alpine=b: alpine is a already; name one"),
         (("choose", "--weights", "transfer=1,transfer=5"), "lab: Invalid value for '--weights': 'transfer' is there"),
         (("run", "--scheduler", ""), "lab: --scheduler: the value is empty: give one, or leave it out (see ./lab run"),
