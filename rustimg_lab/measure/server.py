@@ -199,7 +199,13 @@ def hold(server: Server, workload: Workload, held: int, count: int, seconds: int
     """Open connections beside those that are `held`, until there are `count`: each has one answer, and stays open for
     `seconds`, or as long as the client's container is there. Raises Lost when one fails, or the server closes one."""
     more = {"held": held, "count": count - held, "answer_bytes": server.answer_bytes}
-    told = ask(server.client, "hold", workload, seconds=seconds, **more)
+    asked = request(workload, seconds=seconds, **more)
+    _, output = run_in(server.client, "the load generator is gone", [*CLIENT, "hold", asked], stream=True)
+    said = b""
+    while b"\n" not in said and (more := next(output, b"")):
+        said += more
+    last = said.decode(errors="replace").strip()
+    told = json.loads(last) if last.startswith("{") else {"failed": last[:200]}
     if "held" not in told:
         raise Lost(told.get("failed") or told.get("wrong") or "the load generator held no connection")
 

@@ -5,8 +5,6 @@ import re
 import shutil
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -163,24 +161,6 @@ def test_connections_that_the_server_has_closed_are_not_counted_as_held(answers,
     told = client._hold(asked)["failed"]  # the last one may stand a moment longer
     assert re.fullmatch("the server closed [45] connections meanwhile, as by its keep-alive time-out", told)
     assert not capsys.readouterr().out
-
-
-def test_connections_stay_when_what_opened_them_has_ended(served):
-    said, kept = response(ROOT.answer), []
-
-    def serve(listener: socket.socket) -> None:
-        for _ in range(2):
-            kept.append(listener.accept()[0])
-            kept[-1].recv(1 << 16)
-            kept[-1].sendall(said)
-
-    port = served(serve)
-    asked = request(port) | {"count": 2, "held": 0, "answer_bytes": len(said), "seconds": 4}
-    done = subprocess.run([sys.executable, client.__file__, "hold", json.dumps(asked)], capture_output=True, text=True)
-    assert json.loads(done.stdout) == {"held": 2}
-    assert client._standing(port) == 2
-    kept[0].settimeout(10)
-    assert kept[0].recv(1) == b""  # in the end they close
 
 
 @needs_curl

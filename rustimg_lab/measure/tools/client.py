@@ -4,7 +4,7 @@ the standard library, and curl for what is asked. It prints one JSON object as i
     client.py ask REQUEST      one request, as soon as a server answers, for at most `seconds`
     client.py repeat REQUEST   `count` requests on one connection
     client.py hold REQUEST     opens `count` connections over plain HTTP/1.1, each with one answer of `answer_bytes`,
-                               beside `held` others; a process that stays holds them for `seconds`
+                               and holds them until it is ended, beside `held` others
     client.py https ANSWER     serves `body` over HTTPS on `port`, with the certificate and the key beside this file
 
 A REQUEST is a JSON object: `port` on 127.0.0.1, `method`, `path`, `body`, `sha256`, of the right answer's body (null:
@@ -14,7 +14,6 @@ any will do), and `tls`, `http`, `grpc`, `status` and `keep_alive` as in lab.tom
 import hashlib
 import io
 import json
-import os
 import re
 import socket
 import ssl
@@ -167,12 +166,9 @@ def _hold(request: dict[str, Any]) -> dict[str, Any]:
             return {"failed": f"connection {number + 1} of {request['count']} more: another answer ({got[:40]!r}...)"}
     if (closed := request["held"] + len(held) - _standing(request["port"])) > 0:
         return {"failed": f"the server closed {closed} connections meanwhile, as by its keep-alive time-out"}
-    if os.fork() == 0:  # the connections stay with a process of their own, so that whoever asks has the end of this one
-        os.dup2(os.open(os.devnull, os.O_RDWR), 1)
-        os.dup2(1, 2)
-        time.sleep(request["seconds"])
-        os._exit(0)
-    return {"held": len(held)}
+    _tell({"held": len(held)})
+    time.sleep(request["seconds"])
+    return {}
 
 
 def _standing(port: int) -> int:
