@@ -10,7 +10,7 @@ from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.report import views
-from rustimg_lab.store import runs
+from rustimg_lab.store import rows, runs
 from rustimg_lab.store.rows import Observation
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def measured(tmp_path, monkeypatch):
     """Makes a run with a simulated study: noise of blocks and trials, and what `carried` adds to the trial after
     `DIRTY`, on the logarithmic scale."""
     monkeypatch.setattr(runs, "RUNS", tmp_path)
-    monkeypatch.setattr(runs.os, "fsync", lambda descriptor: None)  # these runs need not outlive a crash
+    monkeypatch.setattr(rows.os, "fsync", lambda descriptor: None)  # these runs need not outlive a crash
 
     def make(seed: int, blocks: int, carried: float, design: str = WILLIAMS):
         generator, before, name = np.random.default_rng(seed), "", f"s{seed}-{design}"
