@@ -60,10 +60,12 @@ def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float
 def _noise_of(before: pd.DataFrame, after: pd.DataFrame, paired: bool, resolution: float) -> tuple[float, float]:
     """The alarm of the A/A control and what a claim must be beyond, as logarithms: of one study, or the larger of two.
     The tables are `comparison.logarithms`."""
-    names = [before.shape[1] + after.shape[1]] if paired else [before.shape[1], after.shape[1]]
-    controls = [_control(table) for table, _ in zip((before, after), names, strict=False)]
-    alarm = max(comparison.alarm(own, count - 1, resolution) for own, count in zip(controls, names, strict=True))
-    return alarm, alarm if paired else max(map(comparison.control_end, controls))
+    if paired:
+        alarm = comparison.alarm(_control(before), before.shape[1] + after.shape[1] - 1, resolution)
+        return alarm, alarm
+    controls = [(_control(table), table.shape[1] - 1) for table in (before, after)]
+    alarm = max(comparison.alarm(control, comparisons, resolution) for control, comparisons in controls)
+    return alarm, max(comparison.control_end(control) for control, _ in controls)
 
 
 def _control(table: pd.DataFrame) -> np.ndarray:

@@ -151,7 +151,7 @@ def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
 def against(run: RunData, baseline: str = "", cell: str = "") -> pd.DataFrame:
     """Of a machine that had nothing, `cell` against `baseline` at each bandwidth: columns bandwidth_mbit, seconds and
     baseline_s (geometric means), and what `comparison.compare` tells, by bandwidth. Where one is "" it is the one of
-    the others that pulls the most, or the studies' baseline. `attrs` has the stand-ins and the warnings. Raises
+    the others that pulls the most, or the studies' baseline. `attrs` has the substitutes and the warnings. Raises
     LabError for a cell that was not measured."""
     cold = times(run).query("has == @studies.EMPTY")
     baseline = baseline or run.environment.studies[cold["study"].iloc[0]].baseline

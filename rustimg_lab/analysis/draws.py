@@ -1,7 +1,7 @@
 """What a study has measured of each cell, and draws of what that may be by its noise.
 
-About each cell's own mean where a limit is held against it, and about its ratio to the study's baseline, paired by
-block, where cells are held against each other.
+About each cell's own mean where it is checked against a limit, and about its ratio to the study's baseline, paired by
+block, where cells are compared.
 """
 
 from dataclasses import dataclass, field

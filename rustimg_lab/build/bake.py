@@ -123,14 +123,14 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
     app, images = context.app, context.images
     shared = {"context": str(copied)} | inputs.mounted(app)
     shared["secret"] += [f"id=ca,src={context.ca}"] if context.ca else []
-    cells = list(texts)
+    cells, network = list(texts), proxy.variables(client.machine_in_builds())
     if context.cold:
         texts = {cell: text + dockerfile.cold_stage(cell, app) for cell, text in texts.items()}
     targets = {
         cell.slug: shared
         | {
             "dockerfile-inline": texts[cell],
-            "args": {"RUST_IMAGE": images[cell.images[1]].image, **proxy.variables(client.machine_in_builds())}
+            "args": {"RUST_IMAGE": images[cell.images[1]].image, **network}
             | {name: os.environ[name] for name in app.arguments}
             | ({"BASE_IMAGE": images[cell.images[0]].image} if cell.base.image else {}),
             "tags": [image_tag(cell, app, context.cold)],

@@ -7,7 +7,7 @@ there is none.
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -251,12 +251,17 @@ def without(features: dict[str, list[str]], names: list[str], left_out: set[str]
 
 def toolchain(folders: list[Path]) -> str:
     """Return the channel that the first of these folders with a toolchain file asks rustup for; "" where none has."""
-    for path in (folder / name for folder in folders for name in ("rust-toolchain", "rust-toolchain.toml")):
-        if path.is_file():
-            text = path.read_text(encoding="utf-8-sig", errors="replace").strip()
-            is_plain = path.suffix == "" and len(text.splitlines()) == 1 and "=" not in text
-            return text if is_plain else parsed(path).get("toolchain", {}).get("channel", "")
+    for path in toolchain_files(folders):
+        text = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+        is_plain = path.suffix == "" and len(text.splitlines()) == 1 and "=" not in text
+        return text if is_plain else parsed(path).get("toolchain", {}).get("channel", "")
     return ""
+
+
+def toolchain_files(folders: Iterable[Path]) -> list[Path]:
+    """Return the toolchain files in these folders; rustup reads the first."""
+    names = ("rust-toolchain", "rust-toolchain.toml")
+    return [path for folder in folders for name in names if (path := folder / name).is_file()]
 
 
 def options(flags: tuple[str, ...]) -> dict[str, str]:

@@ -70,7 +70,9 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
         for name in [each for each in missing if not {*map(str, Path(each).parents)} & {*missing}][:_SHOWN]
     ]
     kept = {path: at for path, at in there.items() if not reasons[path] and path not in ignored}
-    left_out += [line for path in kept if path.is_dir() for line in _below(crate.root, path)]
+    folders = [path for path in kept if path.is_dir()]
+    sent = {crate.root / each for each in sources.walk(crate.root)} if folders else set()
+    left_out += [line for path in folders for line in _below(crate.root, path, sent)]
     return {each: kept[path] for path, each in sorted((p, os.path.relpath(p, crate.directory)) for p in kept)}, left_out
 
 
@@ -128,10 +130,11 @@ def _ignored_by_git(root: Path, paths: list[Path]) -> list[Path]:
     return [path for path in paths if str(path) in _git(root, ["check-ignore", *map(str, paths)])] if paths else []
 
 
-def _below(root: Path, folder: Path) -> list[str]:
-    """A line on what git ignores below a folder that is placed, and one on what builds do not get of it."""
+def _below(root: Path, folder: Path, sent: set[Path]) -> list[str]:
+    """A line on what git ignores below a folder that is placed, and one on what of it builds do not get: `sent` is what
+    they get."""
     asked = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--", str(folder)]
-    ignored, sent = _git(root, asked), {root / each for each in sources.walk(root)}
+    ignored = _git(root, asked)
     lost = [each for each in sorted(folder.rglob("*")) if each.is_file() and each not in sent]
     name = os.path.relpath(folder, root)
     told = [

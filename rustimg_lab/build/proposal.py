@@ -82,8 +82,8 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
 def _in_member(directory: Path, folder: Path) -> list[str]:
     """A line on what cargo reads below a folder only where it is called there, in which a package is."""
     inner = [each for each in (folder, *folder.parents) if each != directory and each.is_relative_to(directory)]
-    names = (".cargo/config.toml", ".cargo/config", "rust-toolchain.toml", "rust-toolchain")
-    found = [str((each / name).relative_to(directory)) for each in inner for name in names if (each / name).is_file()]
+    own = [path for path in cargo_config.files(folder) if path.parent.parent in inner]
+    found = [str(path.relative_to(directory)) for path in [*own, *cargo_config.toolchain_files(inner)]]
     read = f"cargo reads {', '.join(found)} only where it is called there: `./lab init {folder}` does that"
     return [read] if found else []
 
@@ -199,9 +199,9 @@ def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object
     """What to know of a build that works on some machines only, and whether it holds."""
     nightly = [*(["[unstable] of its cargo configuration"] if "unstable" in configuration else [])]
     nightly += [f"#![feature({name})]" for name in crate.found(_UNSTABLE)]
-    above = next((each for folder in crate.root.parents for each in _toolchain_files(folder)), None)
-    within = [crate.directory, *crate.directory.parents]
-    own = [each for folder in within if folder.is_relative_to(crate.root) for each in _toolchain_files(folder)]
+    above = next(iter(cargo_config.toolchain_files(crate.root.parents)), None)
+    within = [each for each in (crate.directory, *crate.directory.parents) if each.is_relative_to(crate.root)]
+    own = cargo_config.toolchain_files(within)
     others = crate.other_mains()
     asks_database = "sqlx" in crate.uses() and crate.found(_QUERY)
     return {
@@ -214,10 +214,6 @@ def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object
         "its sources ask a database when they are compiled (sqlx): commit the folder .sqlx that `cargo sqlx prepare` "
         "writes": asks_database and not _has_queries(crate),
     }
-
-
-def _toolchain_files(folder: Path) -> list[Path]:
-    return [path for name in ("rust-toolchain", "rust-toolchain.toml") if (path := folder / name).is_file()]
 
 
 def _starts(crate: Crate) -> str:

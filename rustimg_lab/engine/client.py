@@ -149,14 +149,13 @@ def is_podman() -> bool:
 
 def engine_cpus() -> list[int]:
     """The numbers of the CPUs that containers may be kept to: the lab's own, or all of another machine's."""
-    about = engine_info()
-    return sorted(os.sched_getaffinity(0)) if _is_here(about) else list(range(about.cpus))
+    return sorted(cpu for core in engine_cores() for cpu in core.cpus)
 
 
 def engine_cores() -> list[Core]:
     """The cores of `engine_cpus`, as `machine.cores` has them; of another machine each CPU counts as one."""
     about = engine_info()
-    return cores(engine_cpus()) if _is_here(about) else [Core((cpu,)) for cpu in range(about.cpus)]
+    return cores(sorted(os.sched_getaffinity(0))) if _is_here(about) else [Core((cpu,)) for cpu in range(about.cpus)]
 
 
 def _is_here(about: inspection.EngineInfo) -> bool:

@@ -19,8 +19,9 @@ def page(name: str) -> Path | None:
     written = folder(name) / "report.html"
     if not written.exists():
         return None
-    texts = [path for each in sections.names(name) for path in (runs.run_path(each) / "dockerfiles").rglob("*")]
-    of_runs = [path for each in sections.names(name) for path in runs.files(each)]
+    names = sections.names(name)
+    texts = [path for each in names for path in (runs.run_path(each) / "dockerfiles").rglob("*")]
+    of_runs = [path for each in names for path in runs.files(each)]
     own = [path for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts]
     every = [*of_runs, *texts, *own, *NOTEBOOKS.glob("*.ipynb"), *PROFILES.parent.glob("*.*")]
     newest = max(path.stat().st_mtime_ns for path in every)

@@ -1,4 +1,4 @@
-"""Files of `data/`: a fault in one is told with the file and the name of its table."""
+"""Files of `data/`: a fault in one is reported with the file and the name of its table."""
 
 import pytest
 
