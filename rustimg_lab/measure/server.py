@@ -23,6 +23,7 @@ from rustimg_lab.engine import images, inspection
 from rustimg_lab.engine.containers import is_running, last_words
 from rustimg_lab.measure import services
 from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure.services import started
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model.metrics import Metric
 from rustimg_lab.store.rows import Observation
@@ -103,16 +104,6 @@ def serving(
         except Lost as lost:
             raise (lost if is_running(server) else _ended(server)) from None
         yield Server(server, asking, *first_answer(server, asking, workload))
-
-
-@contextmanager
-def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
-    """A container of the image for as long as the block lasts, started with `files` (a tar archive) in it.
-
-    Raises Lost, naming `what` it is, when the engine makes or starts none.
-    """
-    with ExitStack() as stack:
-        yield services.start(stack, what, image, files, **options)
 
 
 def wait_for(word: bytes, container: Container, what: str, timeout_s: float) -> None:

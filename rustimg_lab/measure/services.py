@@ -72,7 +72,7 @@ def beside(services: tuple[Service, ...], cpus: str = "") -> Iterator[dict[str, 
             options = options | {"environment": dict(each.environment), "cpuset_cpus": cpus}
             about = images.inspect(image := obtain(each).digest)
             options |= {"command": [*about.entrypoint, *each.command] if each.command else about.command}
-            running.append(start(stack, f"service {each.name}", image, **options))
+            running.append(stack.enter_context(started(f"service {each.name}", image, **options)))
             network = {"network_mode": f"container:{running[0].id}"}
             _wait_until_ready(each, running[-1])
         yield network
@@ -104,19 +104,20 @@ def run_before(image: str, serve: Serve, **options: Any) -> None:
     end with 0."""
     for arguments in serve.before:
         what = f"call `{' '.join(arguments)}` before the server"
-        with ExitStack() as stack:
-            container = start(stack, what, image, **options | {"command": [*images.command(image), *arguments]})
+        with started(what, image, **options | {"command": [*images.command(image), *arguments]}) as container:
             if (code := exit_code(container, CALL_TIMEOUT_S)) != 0:
                 ended = f"did not end within {CALL_TIMEOUT_S} s" if code is None else f"ended with exit code {code}"
                 raise Lost(f"the {what} {ended}{last_words(container)}")
 
 
-def start(stack: ExitStack, what: str, image: str, files: bytes = b"", **options: Any) -> Container:
-    """Start a container of the image, with `files` (a tar archive for /) in it, until `stack` ends. Raises Lost, naming
-    `what` it is, when the engine makes or starts none."""
-    try:
-        container = stack.enter_context(created(image, files, **options))
-        container.start()
-    except APIError as error:
-        raise Lost(f"the {what} does not start: {client.explained(error)}") from None
-    return container
+@contextmanager
+def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
+    """A container of the image for as long as the block lasts, started with `files` (a tar archive for /) in it. Raises
+    Lost, naming `what` it is, when the engine makes or starts none."""
+    with ExitStack() as stack:
+        try:
+            container = stack.enter_context(created(image, files, **options))
+            container.start()
+        except APIError as error:
+            raise Lost(f"the {what} does not start: {client.explained(error)}") from None
+        yield container

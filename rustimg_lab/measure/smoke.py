@@ -21,7 +21,7 @@ from rustimg_lab.engine.emulation import NO_EMULATOR
 from rustimg_lab.host.files import add_file
 from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.plan import Lost
-from rustimg_lab.measure.server import CLIENT, serving, started, wait_for
+from rustimg_lab.measure.server import CLIENT, serving, wait_for
 from rustimg_lab.measure.workloads import PORT
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App, Check
@@ -79,7 +79,7 @@ def address_server(tools: str) -> Iterator[AddressServer]:
     key = certificate.private_key_pem.bytes()
     files = archive({"client/certificate.pem": chain.decode(), "client/key.pem": key.decode()})
     command = [*CLIENT, "https", json.dumps(answer)]
-    with started("HTTPS server", tools, files, command=command, network_mode="none") as container:
+    with services.started("HTTPS server", tools, files, command=command, network_mode="none") as container:
         wait_for(b"ready\n", container, "HTTPS server", START_TIMEOUT_S)
         url = f"https://127.0.0.1:{PORT}/"
         yield AddressServer(url, authority.cert_pem.bytes().decode(), address, container)

@@ -21,7 +21,7 @@ from rustimg_lab.engine import client, containers
 from rustimg_lab.engine import images as engine_images
 from rustimg_lab.host import machine
 from rustimg_lab.measure import server as measure_server
-from rustimg_lab.measure import workloads
+from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.load import Load, serve
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.studies import instructions, latency, throughput
@@ -270,12 +270,12 @@ while True:
     with listener.accept()[0] as client:
         client.recv(1000)
         client.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n")"""
-    with measure_server.started("other", tools, command=["python3", "-c", listen], network_mode="none") as other:
+    with services.started("other", tools, command=["python3", "-c", listen], network_mode="none") as other:
         time.sleep(1)
         arguments, environment = BATCH.serve.told(host="127.0.0.1", port=workloads.PORT, workers=1, deadline_s=60)
         where = {"network_mode": f"container:{other.id}", "environment": environment}
         with (
-            measure_server.started(
+            services.started(
                 "server", server.image, command=[*engine_images.command(server.image), *arguments], **where
             ) as late,
             pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{workloads.PORT}: Address.* in use"),
@@ -304,7 +304,7 @@ def _kill_the_server() -> None:
 
 
 def test_a_load_generator_that_is_missing(server, tools, images):
-    with measure_server.started("tools", tools, command=["rm", "/usr/bin/wrk"]) as without:
+    with services.started("tools", tools, command=["rm", "/usr/bin/wrk"]) as without:
         without.wait()
         image = without.commit(client.repository("test-without-wrk"), "test").id
     try:

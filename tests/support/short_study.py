@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rustimg_lab.engine import client, containers
 from rustimg_lab.errors import LabError
-from rustimg_lab.measure import server, trials
+from rustimg_lab.measure import services, trials
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Plan, Treatment
 from rustimg_lab.model import matrix
@@ -20,7 +20,7 @@ METRIC = "exit_code"
 
 
 def measure(treatment: Treatment) -> list[Observation]:
-    with server.started(
+    with services.started(
         "program", treatment.image, command=["/bin/sh", "-c", "exit 0"], network_mode="none"
     ) as container:
         return [Observation(METRIC, container.wait(timeout=60)["StatusCode"])]

@@ -26,7 +26,8 @@ from rustimg_lab.measure import smoke, workloads
 from rustimg_lab.measure.image import measure_image
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.measure.probes import inventory
-from rustimg_lab.measure.server import serving, started, wait_for
+from rustimg_lab.measure.server import serving, wait_for
+from rustimg_lab.measure.services import started
 from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.app import App
 from rustimg_lab.model.architecture import NATIVE, Architecture

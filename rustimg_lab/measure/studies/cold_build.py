@@ -11,7 +11,7 @@ from functools import partial
 from rustimg_lab.build import diagnosis
 from rustimg_lab.engine import client, images
 from rustimg_lab.host import files
-from rustimg_lab.measure import server
+from rustimg_lab.measure import server, services
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.plan import Lost, Studies, Treatment
 from rustimg_lab.model import metrics
@@ -39,7 +39,7 @@ def measure(treatment: Treatment, counts_cpu: bool = True) -> list[Observation]:
     """
     own_cpus, command = ",".join(map(str, client.engine_cpus())), images.command(treatment.image)
     options = {"command": ["sleep", str(DEADLINE_S)], "network_mode": "none", "cpuset_cpus": own_cpus}
-    with server.started("builder", treatment.image, **options) as container:
+    with services.started("builder", treatment.image, **options) as container:
         before, begun = server.cpu_ns(container), time.monotonic()
         code, said = server.run_in(container, "cargo cannot be called", command)
         took = time.monotonic() - begun
