@@ -12,7 +12,7 @@ from rustimg_lab.measure import load, workloads
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Plan, PlanError, Studies, Treatment
-from rustimg_lab.measure.studies import cold_build, deploy, latency, layouts, memory, startup, throughput
+from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, startup, throughput
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model import studies as kinds
 from rustimg_lab.model.app import App
@@ -33,7 +33,7 @@ PLANS: dict[str, Callable[[StudyContext], Studies]] = {
     kinds.REST: memory.plan_rest,
     kinds.DEPLOY: deploy.plan,
     kinds.COLD_BUILD: cold_build.plan,
-    kinds.LAYOUTS: layouts.plan,
+    kinds.LAYOUTS: throughput.plan_layouts,
 }
 OF_CAPACITY = 0.5  # the rate of latency, as a part of what the slowest cell answers in a closed loop
 # What a server is put under unless it is told otherwise; the short study of a grid can so be made longer.

@@ -1,4 +1,4 @@
-"""Throughput in a closed loop: requests per second and CPU time per request."""
+"""Throughput in a closed loop: requests per second and CPU time per request; also by the layout of the code."""
 
 from dataclasses import replace
 from functools import partial
@@ -6,10 +6,11 @@ from itertools import groupby
 
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
-from rustimg_lab.measure.plan import Studies, Treatment
+from rustimg_lab.measure.plan import Measure, Studies, Study, Treatment
 from rustimg_lab.measure.server import cpu_ns, cpu_row, settled_cpu_ns
 from rustimg_lab.measure.studies import instructions
 from rustimg_lab.model import metrics
+from rustimg_lab.model.studies import LAYOUTS
 from rustimg_lab.store.rows import Observation
 
 COUNTS = 2  # of instructions, per cell: the second shows that they repeat
@@ -19,14 +20,11 @@ def plan(context: StudyContext) -> Studies:
     """The studies of each workload, each with how a trial of it is measured: under wrk, those of each number of workers
     in turns; and instructions per request, which an allocator's settings would not change as they change the time.
     Raises PlanError when this machine has too few CPUs for the load, or the plan does not fit the cells or the run."""
-    counts_cpu = context.holds("counts_cpu")
-    metric = metrics.CPU_US_PER_REQUEST if counts_cpu else metrics.REQUESTS_PER_S
     plain = [each for each in context.built[0] if not each.setting]
     for workload, group in groupby(context.loads, key=lambda load: load.workload):
         loads = list(group)
         for load in loads:
-            study = context.study(f"throughput-{load.name}", "throughput", metric, load.parameters(context.run))
-            timed = partial(measure, load=load, tools=context.tools, counts_cpu=counts_cpu)
+            study, timed = _of_load(context, "throughput", load)
             yield replace(study, continues=load is not loads[-1]), timed
 
         name = workload.name
@@ -34,6 +32,24 @@ def plan(context: StudyContext) -> Studies:
         about = f"instructions-{name}", "instructions", metrics.INSTRUCTIONS_PER_REQUEST, parameters
         asked = {"workload": workload, "tools": context.tools}
         yield context.study(*about, plain, blocks=COUNTS), partial(instructions.measure, **asked)
+
+
+def plan_layouts(context: StudyContext) -> Studies:
+    """Plan a study of each load whose blocks hold each cell in several orders of its functions, with how a trial of it
+    is measured. The baseline is a cell; its first layout is the one that the A/A control repeats. Raises PlanError as
+    `plan` does."""
+    own = context.plan.baseline
+    first = (each.name for each in context.built[0] if replace(each.cell, layout=0).slug == own)
+    context = replace(context, plan=replace(context.plan, baseline=next(first, own)))
+    for load in context.loads:
+        yield _of_load(context, LAYOUTS, load)
+
+
+def _of_load(context: StudyContext, kind: str, load: Load) -> tuple[Study, Measure]:
+    counts_cpu = context.holds("counts_cpu")
+    metric = metrics.CPU_US_PER_REQUEST if counts_cpu else metrics.REQUESTS_PER_S
+    study = context.study(f"{kind}-{load.name}", kind, metric, load.parameters(context.run))
+    return study, partial(measure, load=load, tools=context.tools, counts_cpu=counts_cpu)
 
 
 def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = True) -> list[Observation]:
