@@ -15,8 +15,7 @@ from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
 
 from rustimg_lab.build.bases import Provenance
 from rustimg_lab.engine import images
-from rustimg_lab.measure.binary import glibc_version
-from rustimg_lab.measure.image import dynamic_tags, needed_versions
+from rustimg_lab.measure.binary import dynamic_tags, glibc_version, needed_versions
 from rustimg_lab.model import metrics
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.store.rows import Observation

@@ -1,14 +1,15 @@
 """What a binary is: its size, how it is linked, what it needs, which allocator it holds."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.gnuversions import GNUVerNeedSection
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files
-from rustimg_lab.measure import image
 from rustimg_lab.model import metrics
 from rustimg_lab.model.matrix import OWN
 from rustimg_lab.store.rows import NOTE, Observation
@@ -61,14 +62,14 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
     """
     with path.open("rb") as file:
         elf = _elf(file, path)
-        flags = next((tag["d_val"] for tag in image.dynamic_tags(elf, "DT_FLAGS_1")), 0)
+        flags = next((tag["d_val"] for tag in dynamic_tags(elf, "DT_FLAGS_1")), 0)
         interpreted = any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
-        versions = [version.name for _, version in image.needed_versions(elf) if version.name.startswith("GLIBC_2")]
+        versions = [version.name for _, version in needed_versions(elf) if version.name.startswith("GLIBC_2")]
         return {
             "linkage": "dynamic" if interpreted else "static",
             "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & 0x08000000)),  # DF_1_PIE
             "stripped": elf.get_section_by_name(".symtab") is None,
-            metrics.NEEDED_LIBRARIES: " ".join(tag.needed for tag in image.dynamic_tags(elf, "DT_NEEDED")),
+            metrics.NEEDED_LIBRARIES: " ".join(tag.needed for tag in dynamic_tags(elf, "DT_NEEDED")),
             metrics.GLIBC_NEEDED: max(versions, key=glibc_version, default=""),
             "rustc": _comment(elf, "rustc version "),
         }
@@ -106,6 +107,20 @@ def not_as_asked(found: str, asked: str) -> str:
         return ""
     own = "; the crate sets it itself: own_allocator = true in lab.toml" if asked == "system" else ""
     return f"requested {asked}, the linker kept {found}{own}"
+
+
+def dynamic_tags(elf: ELFFile, name: str) -> list[Any]:
+    """The entries of that name in an object's dynamic section; none where it has no such section."""
+    dynamic = elf.get_section_by_name(".dynamic")
+    return list(dynamic.iter_tags(name)) if dynamic else []
+
+
+def needed_versions(elf: ELFFile) -> Iterator[tuple[str, Any]]:
+    """The versions that an object needs of libraries, each with the library's name."""
+    for section in elf.iter_sections():
+        if isinstance(section, GNUVerNeedSection):
+            for library, versions in section.iter_versions():
+                yield from ((library.name, version) for version in versions)
 
 
 def _elf(file: IO[bytes], path: Path) -> ELFFile:

@@ -13,11 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
-from typing import IO, Any
+from typing import IO
 
 import cramjam
-from elftools.elf.elffile import ELFFile
-from elftools.elf.gnuversions import GNUVerNeedSection
 
 from rustimg_lab.engine import client, images
 from rustimg_lab.engine.local_registry import Registry
@@ -100,20 +98,6 @@ def read_layers(image: str) -> list[Layer]:
             file_bytes, shell = files_of_layer(archive)
             found.append(Layer(instruction, file_bytes, *_compressed(diff_id, archive), shell))
         return found
-
-
-def dynamic_tags(elf: ELFFile, name: str) -> list[Any]:
-    """The entries of that name in an object's dynamic section; none where it has no such section."""
-    dynamic = elf.get_section_by_name(".dynamic")
-    return list(dynamic.iter_tags(name)) if dynamic else []
-
-
-def needed_versions(elf: ELFFile) -> Iterator[tuple[str, Any]]:
-    """The versions that an object needs of libraries, each with the library's name."""
-    for section in elf.iter_sections():
-        if isinstance(section, GNUVerNeedSection):
-            for library, versions in section.iter_versions():
-                yield from ((library.name, version) for version in versions)
 
 
 def files_of_layer(layer: IO[bytes]) -> tuple[int, str]:
