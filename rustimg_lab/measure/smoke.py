@@ -5,7 +5,6 @@ import ipaddress
 import json
 import re
 import secrets
-import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from typing import Any
 import trustme
 from docker.errors import APIError
 from docker.models.containers import Container
+from docker.utils import create_archive
 from requests.exceptions import RequestException
 
 from rustimg_lab.engine import client, containers, images
 from rustimg_lab.engine.emulation import NO_EMULATOR
-from rustimg_lab.host.files import add_file
 from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.plan import Lost
 from rustimg_lab.measure.server import CLIENT, serving, wait_for
@@ -87,11 +86,7 @@ def address_server(tools: str) -> Iterator[AddressServer]:
 
 def archive(texts: dict[str, str]) -> bytes:
     """A tar archive for /, of these files by name."""
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as files:
-        for name, text in texts.items():
-            add_file(files, name, io.BytesIO(text.encode()))
-    return held.getvalue()
+    return create_archive("", [], io.BytesIO(), extra_files=list(texts.items())).getvalue()
 
 
 def needs_tools(app: App) -> bool:

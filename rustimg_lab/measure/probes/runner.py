@@ -17,6 +17,7 @@ from typing import Any
 
 from docker.errors import APIError
 from docker.types import Ulimit
+from docker.utils import create_archive
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import client, containers, emulation, images, inspection
@@ -255,21 +256,14 @@ def _pages(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         emulator = emulation.program(subject.architecture.value, print)
         command = images.command_under(subject.image, [f"/{emulator.name}", "-p", str(kib << 10)])
         command += subject.app.check.arguments if subject.app.check else []
-        ended = call(subject.image, files=_program(emulator), command=command, timeout_s=START_S)
+        program = create_archive(str(emulator.parent), [emulator.name], io.BytesIO()).getvalue()
+        ended = call(subject.image, files=program, command=command, timeout_s=START_S)
         said = [line.strip() for line in ended.errors.splitlines() if "page size" in line]
         if any(line.startswith("qemu") for line in said):
             raise LabError(f"{said[0]}: this QEMU does not vary the size of pages")
         told = "it still runs" if ended.code is None else f"exit code {ended.code}"
         # As process 1 a program may loop in place of its abort.
         yield name, _outcome(not said and (ended.code or 0) <= 128, "; ".join([told, *said[:1]]))
-
-
-def _program(path: Path) -> bytes:
-    """A program of this machine as a tar archive for /."""
-    held = io.BytesIO()
-    with tarfile.open(fileobj=held, mode="w") as archive:
-        archive.add(path, path.name)
-    return held.getvalue()
 
 
 GROUPS = {
