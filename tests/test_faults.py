@@ -197,6 +197,6 @@ def test_a_clock_that_jumps_back_in_the_middle_of_a_study_makes_no_time_negative
     monkeypatch.setattr(engine_images, "contents_digest", lambda image: image)
     with runs.open_run("short", {}) as run:
         plan = StudyContext([treatments], Plan(3), run).study("short", "startup", "x", {"warning": ""})
-        trials.run_study(plan, run, lambda treatment: [Observation("x", 1)])
+        trials.run_in_turns([(plan, lambda treatment: [Observation("x", 1)])], run)
     took = runs.load("short").rows.query("metric == 'trial_s'")
     assert len(took) == 9 and (took["value"] >= 0).all() and (took["value"] < 60).all()

@@ -6,8 +6,10 @@ run that goes on is the one that it began with. A trial that is lost is repeated
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from rustimg_lab.engine import capabilities
@@ -18,11 +20,6 @@ from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
 
 ATTEMPTS = 2
-
-
-def run_study(study: plan.Study, run: Run, measure: plan.Measure, *more: Callable, **named: Callable) -> list[str]:
-    """Run one study as `run_in_turns` does several, with the same further arguments."""
-    return run_in_turns([(study, measure)], run, *more, **named)
 
 
 def run_in_turns(
@@ -42,31 +39,29 @@ def run_in_turns(
     for study, _ in studies:
         plan.going_on(study, run)
     here = capabilities.holds(run.environment, "same_kernel")
-    given_up: dict[tuple[str, str, str], list[str]] = {}
-    attempts = {study.name: _attempts(study, run) for study, _ in studies}
-    todo: dict[tuple[int, str], list[tuple[int, plan.Treatment]]] = {}
+    attempts, given_up = _attempts(run), defaultdict(list)
+    done, planned, ended = 0, 0, set()
     for study, _ in studies:
-        for block in range(study.blocks):
-            turns, own = enumerate(study.order(block)), attempts[study.name]
-            todo[block, study.name] = [each for each in turns if not _is_over(own.get((block, each[1].name), []))]
-    done, planned, ended = 0, sum(map(len, todo.values())), set()
+        for block, treatment in product(range(study.blocks), study.treatments):
+            planned += not _is_over(attempts[study.name, block, treatment.name])
     for block in range(max(study.blocks for study, _ in studies)):
         for study, measure in studies:
             if block >= study.blocks or study.name in ended or is_enough(study, run, block):
                 ended.add(study.name)
                 continue
-            for order, treatment in todo[block, study.name]:
+            for order, treatment in enumerate(study.order(block)):
+                if _is_over(tried := attempts[study.name, block, treatment.name]):
+                    continue
                 on_trial(done, planned, f"block {block + 1} of {study.blocks}, {treatment.name}")
-                tried = attempts[study.name].get((block, treatment.name), [])
                 while not _is_over(tried):
                     found = [replace(each, block=block, order=order) for each in _trial(measure, treatment, here)]
                     run.append(
                         treatment.cell, treatment.image, found, study=study.name, name=treatment.name,
                         setting=str(treatment.setting or ""),
                     )  # fmt: skip
-                    tried = [*tried, found[-1].ok]
+                    tried.append(found[-1].ok)
                 if not tried[-1]:
-                    given_up.setdefault((study.name, treatment.name, found[-1].reason), []).append(str(block + 1))
+                    given_up[study.name, treatment.name, found[-1].reason].append(str(block + 1))
                 done += 1
     on_trial(done, planned, "done")
     return _in_words(given_up)
@@ -105,12 +100,11 @@ def _trial(measure: plan.Measure, treatment: plan.Treatment, here: bool) -> list
     return [*found, Observation(metrics.TRIAL_S, took), ending]
 
 
-def _attempts(study: plan.Study, run: Run) -> dict[tuple[int, str], list[bool]]:
-    """By block and treatment, how the attempts that are in the run came out."""
-    data = runs.load(run.name)
-    found: dict[tuple[int, str], list[bool]] = {}
-    for row in data.rows[(data.rows["study"] == study.name) & (data.rows["metric"] == metrics.TRIAL)].itertuples():
-        found.setdefault((row.block, row.cell), []).append(row.ok)
+def _attempts(run: Run) -> defaultdict[tuple[str, int, str], list[bool]]:
+    """By study, block and treatment, how the attempts that are in the run came out."""
+    found, rows = defaultdict(list), runs.load(run.name).rows
+    for row in rows[rows["metric"] == metrics.TRIAL].itertuples():
+        found[row.study, row.block, row.cell].append(row.ok)
     return found
 
 

@@ -92,7 +92,7 @@ def made_up(cells, monkeypatch, path, study: bool = False, third: float = 0.0, f
             names = [each.name for each in treatments]
             plan = Study("throughput-batch", "throughput", load, tuple(treatments), cells[0].slug,
                          "cpu_us_per_request", 12, 1, contents=dict.fromkeys(names, "0"))  # fmt: skip
-            trials.run_study(plan, run, observe)
+            trials.run_in_turns([(plan, observe)], run)
     return runs.load("f")
 
 

@@ -44,7 +44,7 @@ def measured(tmp_path, monkeypatch):
             return [Observation(ABOUT, float(np.exp(log)))]
 
         with runs.open_run(name, {}) as run:
-            trials.run_study(planned, run, measure)
+            trials.run_in_turns([(planned, measure)], run)
         return runs.load(name), name
 
     return make

@@ -44,7 +44,7 @@ def recorded(tmp_path, monkeypatch):
             load = {"workload": "batch", "workers": 1, "connections": 16, "of": "load", "warning": ""}
             plan = Study(kind, kind, load, tuple(treatments), baseline.name, metric, 12,
                          1, contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
-            trials.run_study(plan, run, observe)
+            trials.run_in_turns([(plan, observe)], run)
     return runs.load("a")
 
 

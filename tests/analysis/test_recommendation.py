@@ -76,7 +76,7 @@ def service(tmp_path, monkeypatch):
                 load = {"workload": "batch", "workers": 1, "connections": 16, "of": "load"}
                 parameters = {"warning": ""} | (load if kind != "startup" else {})
                 plan = Study(kind, kind, parameters, tuple(treatments), FAST, main[kind], 10, 1, contents=contents)
-                trials.run_study(plan, run, observe)
+                trials.run_in_turns([(plan, observe)], run)
         folder = tmp_path / "service" / "dockerfiles"
         folder.mkdir(exist_ok=True)
         (folder / f"Dockerfile.{FAST}").write_text("FROM scratch\n")

@@ -66,7 +66,7 @@ def make(tmp_path, monkeypatch):
             load = {"workload": "batch", "workers": 1, "connections": 16, "warning": ""}
             plan = Study("throughput-a", "throughput", load, tuple(treatments), ONE.slug, CPU, blocks, 1,
                          contents=dict.fromkeys((each.name for each in treatments), "0"))  # fmt: skip
-            trials.run_study(plan, opened, observe)
+            trials.run_in_turns([(plan, observe)], opened)
         return runs.load(name)
 
     return run
@@ -193,7 +193,7 @@ def add_pairs(name: str, ratio: float, blocks: int = 20, before: str = "a") -> N
         return [Observation(CPU, 50 * own * float(np.exp(0.02 * generator.standard_normal())))]
 
     with runs.open_run(name, MACHINE) as opened:
-        trials.run_study(plan, opened, observe)
+        trials.run_in_turns([(plan, observe)], opened)
 
 
 @pytest.mark.parametrize(

@@ -429,7 +429,7 @@ def recorded(tmp_path, monkeypatch):
                 names = dict.fromkeys((each.name for each in treatments), "0")
                 of = (name, studies.DEPLOY, about, tuple(treatments), treatments[0].name, metrics.FIRST_RESPONSE_S)
                 plan = Study(*of, blocks=10, seed=1, contents=names)
-                trials.run_study(plan, run, observe)
+                trials.run_in_turns([(plan, observe)], run)
     return runs.load("d")
 
 

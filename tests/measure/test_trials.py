@@ -92,14 +92,14 @@ def test_a_study_that_was_begun_by_an_older_lab_keeps_its_order(run, monkeypatch
         return begun.study("s", "throughput", "cpu_us_per_request", LOAD)
 
     assert planned().design == plan.WILLIAMS
-    trials.run_study(study(design=plan.SHUFFLED), run, good)
+    trials.run_in_turns([(study(design=plan.SHUFFLED), good)], run)
     del run.environment["studies"]["s"]["design"]  # as labs recorded it that had one design
     resumed = planned()
     assert resumed.as_dict()["design"] == plan.SHUFFLED
     for block in range(9):
         expected = random.Random(f"7:{block}").sample(resumed.treatments, len(resumed.treatments))
         assert resumed.order(block) == expected
-    assert trials.run_study(resumed, run, good) == [] and len(trial_rows()) == 15
+    assert trials.run_in_turns([(resumed, good)], run) == [] and len(trial_rows()) == 15
     assert environment.typed(run.environment).studies["s"].design == plan.SHUFFLED
 
 
@@ -121,7 +121,7 @@ def test_studies_that_take_turns_run_a_block_of_each_and_refuse_before_the_first
 
 
 def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_stolen(run):
-    assert trials.run_study(study(), run, good) == []
+    assert trials.run_in_turns([(study(), good)], run) == []
     data = runs.load("a")
     assert data.rows["study"].eq("s").all() and data.rows["ok"].all()
     for metric in ("load_average", "steal_s", "trial_s", metrics.TRIAL):
@@ -133,7 +133,7 @@ def test_a_trial_is_stored_with_its_place_its_load_and_the_cpu_time_that_was_sto
 
 
 def test_a_warm_up_is_in_no_sample_and_a_study_in_no_table_of_cells(run):
-    trials.run_study(study(), run, good)
+    trials.run_in_turns([(study(), good)], run)
     data = runs.load("a")
     assert comparison.samples(data, "s", "cpu_us_per_request")["value"].eq(5.0).all()
     assert runs.current(data).empty
@@ -150,7 +150,7 @@ def test_a_lost_trial_is_repeated_once_and_never_averaged_in(run):
             raise Lost("wrong body")
         return good(treatment)
 
-    given_up = trials.run_study(study(), run, measure)
+    given_up = trials.run_in_turns([(study(), measure)], run)
     assert calls == {
         BASELINE: 4,
         TREATMENTS[1].name: 6,
@@ -164,7 +164,7 @@ def test_a_lost_trial_is_repeated_once_and_never_averaged_in(run):
     found = comparison.samples(runs.load("a"), "s", "cpu_us_per_request")
     assert Counter(found["cell"]) == {name: 3 for name in calls if name != TREATMENTS[1].name}
     # Given up is given up: the same call does not try again, and says nothing twice.
-    assert trials.run_study(study(), run, measure) == []
+    assert trials.run_in_turns([(study(), measure)], run) == []
     assert sum(calls.values()) == 19
 
 
@@ -178,9 +178,9 @@ def test_a_study_that_was_interrupted_goes_on_where_it_was_and_can_be_made_longe
         return good(treatment)
 
     with pytest.raises(KeyboardInterrupt):
-        trials.run_study(study(), run, measure)
+        trials.run_in_turns([(study(), measure)], run)
     progress = []
-    trials.run_study(study(blocks=4), run, measure, lambda done, planned, what: progress.append((done, planned)))
+    trials.run_in_turns([(study(blocks=4), measure)], run, lambda done, planned, what: progress.append((done, planned)))
     assert len(seen) == 21  # 4 blocks of 5, and the one that was in flight once more
     assert trial_rows().groupby(["block", "cell"]).size().eq(1).all() and len(trial_rows()) == 20
     assert progress[0] == (0, 14) and progress[-1] == (14, 14)
@@ -197,9 +197,9 @@ def test_a_study_that_was_interrupted_goes_on_where_it_was_and_can_be_made_longe
     ],
 )
 def test_trials_of_two_plans_are_not_mixed(run, changes, said):
-    trials.run_study(study(), run, good)
+    trials.run_in_turns([(study(), good)], run)
     with pytest.raises(LabError, match="--run NAME") as error:
-        trials.run_study(study(**changes), run, good)
+        trials.run_in_turns([(study(**changes), good)], run)
     assert said in str(error.value)
     assert len(trial_rows()) == 15
 
@@ -211,7 +211,7 @@ def test_a_study_ends_when_its_intervals_are_narrow_or_at_its_cap(run, width, bl
     def measure(treatment: Treatment) -> list[Observation]:
         return [Observation("cpu_us_per_request", random_.uniform(5.0, 5.1), "us")]
 
-    trials.run_study(study(blocks=9, width=width), run, measure, is_enough=studies.is_narrow)
+    trials.run_in_turns([(study(blocks=9, width=width), measure)], run, is_enough=studies.is_narrow)
     assert trial_rows()["block"].nunique() == blocks
     assert run.environment["studies"]["s"]["stopping"] == {"width": width, "at_most": 9}
 
@@ -228,7 +228,7 @@ def measure(treatment):
     return test_trials.good(treatment)
 
 with runs.open_run("a", {}) as run:
-    test_trials.trials.run_study(test_trials.study(blocks=40), run, measure)
+    test_trials.trials.run_in_turns([(test_trials.study(blocks=40), measure)], run)
 """
 
 

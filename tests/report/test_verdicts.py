@@ -46,7 +46,7 @@ def study(tmp_path, monkeypatch):
             return [Observation(CPU, COST[treatment.cell.allocator] * noise, "us"), Observation("requests_per_s", 1e4)]
 
         with runs.open_run("a", {}) as run:
-            trials.run_study(plan, run, measure)
+            trials.run_in_turns([(plan, measure)], run)
         return runs.load("a"), comparison.of_study(runs.load("a"), "s", CPU)
 
     return make

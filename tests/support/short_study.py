@@ -34,7 +34,7 @@ def main(folder: str, image: str, blocks: str) -> None:
         try:
             plan = Plan(int(blocks), seed=7)
             study = StudyContext([treatments], plan, run).study("short", "startup", METRIC, {"warning": ""})
-            trials.run_study(study, run, measure)
+            trials.run_in_turns([(study, measure)], run)
         finally:
             containers.remove_containers()
 
