@@ -132,8 +132,8 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
     # By itself it takes an answer for an error that comes after 2 s. It keeps 8 MB for each second of the timeout.
     command += [f"--timeout={min(seconds + 1, SPARE_S)}s"]
     command += [] if serve.keep_alive else ["--header=Connection: close"]
-    command += ["--script=/report.lua", _url(workload), "--", workload.method]
-    told = call(server, [*command, workload.body] if workload.body else command)
+    command += ["--script=/report.lua", _url(workload), "--", serve.method]
+    told = call(server, [*command, serve.body] if serve.body else command)
     errors = told["status_errors"]  # as wrk has it, all codes of 400 and more
     if bad := told["socket_errors"] + (errors if serve.status < 400 else told["requests"] - errors):
         hint = "" if serve.keep_alive else ": without keep-alive wrk needs a Content-Length and `Connection: close`"
@@ -159,9 +159,9 @@ def oha(server: Server, load: Load, *options: str) -> dict[str, Any]:
     wrong size."""
     workload, serve = load.workload, load.workload.serve
     command = ["oha", *options, "-c", str(load.connections), "--no-tui", "--output-format", "json", "--redirect", "0"]
-    command += ["-m", workload.method, "-T", "application/json", "--insecure"]
+    command += ["-m", serve.method, "-T", "application/json", "--insecure"]
     command += ["--disable-compression"]  # curl, by which the right answer is known, does not ask for it either
-    command += ["-d", workload.body] if workload.body else []
+    command += ["-d", serve.body] if serve.body else []
     command += ["--http2"] * (serve.http == 2) + ["--disable-keepalive"] * (not serve.keep_alive)
     told = call(server, [*command, _url(workload)])
     codes, told_bytes = told["statusCodeDistribution"], told["summary"]["totalData"]
@@ -174,7 +174,7 @@ def oha(server: Server, load: Load, *options: str) -> dict[str, Any]:
 
 
 def _url(workload: Workload) -> str:
-    return f"http{'s' if workload.serve.tls else ''}://127.0.0.1:{workload.port}{workload.path}"
+    return f"http{'s' if workload.serve.tls else ''}://127.0.0.1:{workload.port}{workload.serve.path}"
 
 
 def call(server: Server, command: list[str]) -> dict[str, Any]:

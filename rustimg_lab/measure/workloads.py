@@ -13,21 +13,19 @@ BATCH = 64  # addresses in one batch
 LARGE_BYTES = 256 << 10
 PORT = 20_080  # of every server that is told one, in the network that it has alone
 _ALWAYS, _USUAL = ("arguments", "environment", "method", "path", "body"), asdict(Serve())
+_ASKED = ("method", "path", "body", "tls", "http", "grpc", "status", "keep_alive")  # of Serve, that the client takes
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One kind of request, the body of its answer (None where any of the same size will do), and how a server that is
-    asked so is started, beside which services. `fixed_port` is the one that it listens on whatever it is told; 0 where
-    it is told one."""
+    """One kind of request: how a server is started and what it is asked, the body of its answer (None where any of the
+    same size will do), and beside which services. `fixed_port` is the one that it listens on whatever it is told; 0
+    where it is told one."""
 
     name: str
     summary: str
-    method: str
-    path: str
-    body: str
-    answer: bytes | None
     serve: Serve
+    answer: bytes | None = None
     services: tuple[Service, ...] = ()
     fixed_port: int = 0
 
@@ -39,8 +37,7 @@ class Workload:
     def request(self) -> dict[str, str | int | None]:
         """What is asked, as `tools/client.py` takes it."""
         right = None if self.answer is None else hashlib.sha256(self.answer).hexdigest()
-        asked = {"port": self.port, "method": self.method, "path": self.path, "body": self.body, "sha256": right}
-        return asked | {name: getattr(self.serve, name) for name in ("tls", "http", "grpc", "status", "keep_alive")}
+        return {"port": self.port, "sha256": right} | {name: getattr(self.serve, name) for name in _ASKED}
 
     def parameters(self) -> dict[str, str]:
         """For a study's plan: what `lab.toml` says of an own workload; nothing of myip's, which their names tell."""
@@ -64,7 +61,7 @@ def own(app: App) -> Workload:
     """The question that an app's `lab.toml` names."""
     asked = f"{app.serve.method} {app.serve.path}"
     port = 0 if app.serve.takes_port else app.image.ports[0]
-    return Workload(OWN, asked, app.serve.method, app.serve.path, app.serve.body, None, app.serve, app.services, port)
+    return Workload(OWN, asked, app.serve, services=app.services, fixed_port=port)
 
 
 def once(workload: Workload) -> Workload:
@@ -104,16 +101,17 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload(
-            "root", "GET /, the article's JSON, next to no allocation", "GET", "/", "",
-            b'{"ip":"127.0.0.1","country":"Unknown","cc":"XX"}', _MYIP,
+            "root", "GET /, the article's JSON, next to no allocation", _MYIP,
+            b'{"ip":"127.0.0.1","country":"Unknown","cc":"XX"}',
         ),
         Workload(
-            "batch", f"POST /batch, {BATCH} addresses looked up, many small allocations", "POST", "/batch",
-            _json(_addresses()), _json([_look_up(text) for text in _addresses()]).encode(), _MYIP,
+            "batch", f"POST /batch, {BATCH} addresses looked up, many small allocations",
+            replace(_MYIP, method="POST", path="/batch", body=_json(_addresses())),
+            _json([_look_up(text) for text in _addresses()]).encode(),
         ),
         Workload(
-            "large", f"GET /large, {LARGE_BYTES >> 10} KiB of text that grows, large allocations", "GET", "/large", "",
-            _lines(), _MYIP,
+            "large", f"GET /large, {LARGE_BYTES >> 10} KiB of text that grows, large allocations",
+            replace(_MYIP, path="/large"), _lines(),
         ),
     )
 }  # fmt: skip

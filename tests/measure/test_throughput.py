@@ -195,7 +195,7 @@ def test_a_rate_that_is_not_kept_and_a_wrong_answer_are_lost(server, oha):
         longer = replace(found, body_bytes=found.body_bytes + 1)  # as if the first answer had been another
         with pytest.raises(Lost, match="some were wrong"):
             latency._ask(longer, load, 100, 1)
-        other = replace(load, workload=replace(BATCH, body="no JSON"))
+        other = replace(load, workload=replace(BATCH, serve=replace(BATCH.serve, body="no JSON")))
         with pytest.raises(Lost, match=r"requests failed .*'400': 100"):
             latency._ask(found, other, 100, 1)
         found.container.kill()

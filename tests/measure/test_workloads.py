@@ -233,7 +233,7 @@ def test_the_health_of_a_grpc_server_is_asked(served, status, health, said):
 
 def test_a_batch_asks_for_addresses_of_both_kinds_no_two_alike():
     batch = workloads.find("batch")
-    asked, answer = json.loads(batch.body), json.loads(batch.answer)
+    asked, answer = json.loads(batch.serve.body), json.loads(batch.answer)
     assert len(set(asked)) == workloads.BATCH == len(answer)
     assert {each["family"] for each in answer} == {"IPv4", "IPv6"}
 

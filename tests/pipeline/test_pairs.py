@@ -34,8 +34,8 @@ def service(tmp_path_factory) -> Path:
     """myip's server as an app of its own, in a repository; the files of now are slower than its commit, and larger."""
     folder = tmp_path_factory.mktemp("pairs") / "service"
     shutil.copytree(MYIP, folder)
-    batch = workloads.find("batch")
-    environment = ", ".join(f"{key} = {json.dumps(text)}" for key, text in batch.serve.environment)
+    batch = workloads.find("batch").serve
+    environment = ", ".join(f"{key} = {json.dumps(text)}" for key, text in batch.environment)
     (folder / "lab.toml").write_text(
         f'binary = "myip-server"\nfeatures = ["server"]\n[allocators]\nsystem = "system"\n[serve]\n'
         f"environment = {{ {environment} }}\nmethod = {json.dumps(batch.method)}\npath = {json.dumps(batch.path)}\n"

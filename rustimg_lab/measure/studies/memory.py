@@ -104,8 +104,8 @@ def measure_load(treatment: Treatment, load: Load, tools: str, rest_s: int = 0) 
     """One trial: resident before the load, while it lasts (the median of all looks), and the peak; and `rest_s` seconds
     after it, where that is not 0, with all connections closed. Raises Lost."""
     rested = []
+    user = images.inspect(treatment.image).user
     with serve(treatment, load, tools, rest_s, shares_processes=True) as server, ThreadPoolExecutor(1) as pool:
-        user = _user(treatment.image)
         idle = _resident(server.client, user)
         ask(server, load, load.warmup_s)
         asked = pool.submit(ask, server, load, load.seconds)
@@ -129,8 +129,8 @@ def measure_load(treatment: Treatment, load: Load, tools: str, rest_s: int = 0) 
 def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
     """One trial: resident with no connection, and with so many open that have each had one answer. Raises Lost."""
     client = {"ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)]}
+    user = images.inspect(treatment.image).user
     with serve(treatment, load, tools, shares_processes=True, client=client) as server:
-        user = _user(treatment.image)
         found = [_observation(metrics.rss_at(0), none := _resident(server.client, user).get("Rss:"))]
         held = 0
         for count in CONNECTIONS:
@@ -183,14 +183,10 @@ def _rate(treatment: Treatment, load: Load, tools: str, memory_bytes: int, neede
     return per_s
 
 
-def _user(image: str) -> str:
-    """As whom the image's server runs: a process may see another's page tables when it runs as the same user."""
-    return images.inspect(image).user
-
-
 def _resident(beside: Container, user: str) -> dict[str, int]:
     """Bytes by the lines of `_LINES`, of the server in whose PID namespace the container `beside` is: sums over its
-    processes, without those that the kernel does not tell of one. Raises Lost when the server is gone."""
+    processes, without those that the kernel does not tell of one. `user` is the server's, since a process may see the
+    page tables of another only when it runs as the same user. Raises Lost when the server is gone."""
     for _ in range(READS):
         _, said = run_in(beside, "the server is gone", ["sh", "-c", _FIND], user=user)
         if said:
