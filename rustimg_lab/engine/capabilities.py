@@ -49,10 +49,6 @@ class Capabilities:
     limits_swap: bool
     counts_cpu: bool  # the engine reports the CPU time of a container within CPU_TOLERANCE
 
-    def as_dict(self) -> dict[str, str | int | bool]:
-        """Return the fields by name, as they are recorded with a run."""
-        return asdict(self)
-
 
 @engine_client.readable_errors()
 def detect(image: str) -> Capabilities:
@@ -96,7 +92,7 @@ def _detect(client: docker.DockerClient, image: str) -> Capabilities:
         entries = dict(json.loads(path.read_text()))
         return Capabilities(**entries[key])
     found = _try(image, about)
-    files.write_whole(path, json.dumps(entries | {key: found.as_dict()}, indent=1))
+    files.write_whole(path, json.dumps(entries | {key: asdict(found)}, indent=1))
     return found
 
 

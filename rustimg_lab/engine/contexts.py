@@ -51,7 +51,6 @@ def current() -> Context:
 
 
 def _tls(folder: Path, is_unverified: bool) -> TLSConfig | None:
-    """The certificates of a context."""
     authority, certificate, key = (str(path) if (path := folder / f"{name}.pem").is_file() else None
                                    for name in ("ca", "cert", "key"))  # fmt: skip
     if not (authority or certificate or is_unverified):

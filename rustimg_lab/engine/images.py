@@ -318,7 +318,6 @@ def plain_name(tag: str) -> str:
 
 
 def _is_ours(tag: str) -> bool:
-    """Whether this clone gave an image that name."""
     return plain_name(tag).startswith(client.repository(""))
 
 

@@ -51,15 +51,14 @@ def measure_image(image: str, base: str | None, registry: Registry | None) -> li
     """
     layers = read_layers(image)
     of_base = len(images.inspect(base).layers) if base else 0
+    app = layers[of_base:]
     gzip_with, zstd_with = f"gzip -{GZIP_LEVEL}, {COMPRESSOR}", f"zstd -{ZSTD_LEVEL}, {COMPRESSOR}"
     rows = [
         Observation(metrics.UNPACKED_BYTES, sum(layer.file_bytes for layer in layers)),
         Observation(metrics.BASE_BYTES, sum(layer.file_bytes for layer in layers[:of_base])),
-        Observation(metrics.APP_BYTES, sum(layer.file_bytes for layer in layers[of_base:])),
+        Observation(metrics.APP_BYTES, sum(layer.file_bytes for layer in app)),
         Observation(metrics.COMPRESSED_BYTES, sum(layer.gzip_bytes for layer in layers), detail=gzip_with),
-        Observation(
-            metrics.COMPRESSED_APP_BYTES, sum(layer.gzip_bytes for layer in layers[of_base:]), detail=gzip_with
-        ),
+        Observation(metrics.COMPRESSED_APP_BYTES, sum(layer.gzip_bytes for layer in app), detail=gzip_with),
         Observation(metrics.COMPRESSED_ZSTD_BYTES, sum(layer.zstd_bytes for layer in layers), detail=zstd_with),
         _pushed(image, registry),
         Observation(metrics.SHELL, next((layer.shell for layer in layers if layer.shell), "")),

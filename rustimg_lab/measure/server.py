@@ -31,7 +31,6 @@ from rustimg_lab.store.rows import Observation
 CLIENT = ("python3", "/client/client.py")
 NO_CPU_TIME = "the engine does not tell the CPU time of a container from its cgroup, or wrongly (see ./lab doctor)"
 DOCKERS_NAMES = "127.0.0.11"  # where Docker's own name server listens in a container
-CLOSES = "the server closes its connection after each answer: set keep_alive = false in [serve]"
 SETTLE_S, LOOK_AT_CPU_S, IDLE_NS = 3.0, 0.05, 1e6  # a server that uses less CPU time between two looks is idle
 LOOK_S = 0.5  # how often a server that does not answer is looked at; how long an end is waited for
 
@@ -129,7 +128,7 @@ def first_answer(server: Container, client: Container, workload: Workload) -> tu
             if reason := not_reached(told["sockets"], workload.port):
                 raise Lost(reason)
             if told["closes"] and workload.serve.keep_alive:
-                raise Lost(CLOSES)
+                raise Lost("the server closes its connection after each answer: set keep_alive = false in [serve]")
             return told["answer_bytes"], told["body_bytes"]
         if wrong := told.get("wrong") or told.get("failed"):
             with suppress(RequestException):
@@ -159,9 +158,8 @@ def unasked(sockets: str, port: int) -> str:
         return ""
     named = [f"{address} port {at}" for address, at in found]
     named += [f"the Unix socket {path}" for path in re.findall(r" 00010000 \w+ \w+ +\d+ (\S+)", sockets)]
-    return (
-        f"; it listens on {', '.join(named) or 'no port'}, and must on 0.0.0.0 port {port}, which [serve] passes to it"
-    )
+    where = ", ".join(named) or "no port"
+    return f"; it listens on {where}, and must on 0.0.0.0 port {port}, which [serve] passes to it"
 
 
 def _listening(sockets: str) -> list[tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]]:
@@ -179,7 +177,7 @@ def _ended(server: Container) -> Lost:
 
 def ask(client: Container, mode: str, workload: Workload, **more: Any) -> dict[str, Any]:
     """Run `client.py` (see there) in the client's container; what it told. Raises Lost when it told nothing."""
-    code, said = run_in(client, "the load generator is gone", [*CLIENT, mode, request(workload, **more)])
+    code, said = run_in(client, "the load generator is gone", [*CLIENT, mode, json.dumps(workload.request() | more)])
     last = said.decode(errors="replace").strip().rpartition("\n")[2]
     if code or not last.startswith("{"):
         raise Lost(f"the load generator failed with exit code {code}: {last[:200]}")
@@ -189,12 +187,12 @@ def ask(client: Container, mode: str, workload: Workload, **more: Any) -> dict[s
 def hold(server: Server, workload: Workload, held: int, count: int, seconds: int) -> None:
     """Open connections beside those that are `held`, until there are `count`: each has one answer, and stays open for
     `seconds`, or as long as the client's container is there. Raises Lost when one fails, or the server closes one."""
-    more = {"held": held, "count": count - held, "answer_bytes": server.answer_bytes}
-    asked = request(workload, seconds=seconds, **more)
-    _, output = run_in(server.client, "the load generator is gone", [*CLIENT, "hold", asked], stream=True)
+    more = {"held": held, "count": count - held, "answer_bytes": server.answer_bytes, "seconds": seconds}
+    command = [*CLIENT, "hold", json.dumps(workload.request() | more)]
+    _, output = run_in(server.client, "the load generator is gone", command, stream=True)
     said = b""
-    while b"\n" not in said and (more := next(output, b"")):
-        said += more
+    while b"\n" not in said and (piece := next(output, b"")):
+        said += piece
     last = said.decode(errors="replace").strip()
     told = json.loads(last) if last.startswith("{") else {"failed": last[:200]}
     if "held" not in told:
@@ -208,11 +206,6 @@ def run_in(container: Container, gone: str, command: list[str], **options: Any) 
         return container.exec_run(command, **options)
     except APIError as error:
         raise Lost(f"{gone}: {error.explanation}") from None
-
-
-def request(workload: Workload, **more: Any) -> str:
-    """What `client.py` is to ask, as it takes it."""
-    return json.dumps(workload.request() | more)
 
 
 def cpu_ns(container: Container) -> int | None:

@@ -32,12 +32,11 @@ START_TIMEOUT_S = 30  # of the HTTPS server that a program fetches from
 USER = "10001:10001"  # as the Dockerfiles have it
 FILES = "in lab.toml, `files` puts what a program reads into the image, and `writable` makes folders that it writes to"
 LISTENS = "its container has no such address, as ::1 or that of a host: a server must listen on 0.0.0.0"
-TEMPORARY = "`--with tmp` makes a folder /tmp"
 CALLED = "[check] in lab.toml says how the program is called, and with which exit code it ends"
 # What may help, by what a program says when it ends.
 _HELP = {
     r"No such file or directory|Permission denied|os error (2|13)\b": FILES,
-    r"/tmp\b.*No such file or directory": TEMPORARY,
+    r"/tmp\b.*No such file or directory": "`--with tmp` makes a folder /tmp",
     r"(?i)^exit code .*; usage\b": CALLED,
     r"^printed more than": CALLED,
     r"AddrNotAvailable|[Aa]ddress not available|assign requested address|os error 99\b": LISTENS,

@@ -91,11 +91,8 @@ def _trial(measure: plan.Measure, treatment: plan.Treatment, here: bool) -> list
         found, reason = [], str(lost)
     took = time.monotonic() - before
     if here:
-        found = [
-            *found,
-            Observation(metrics.LOAD_AVERAGE, load),
-            Observation(metrics.STEAL_S, max(_steal_s() - stolen, 0.0)),
-        ]
+        stolen = max(_steal_s() - stolen, 0.0)
+        found = [*found, Observation(metrics.LOAD_AVERAGE, load), Observation(metrics.STEAL_S, stolen)]
     ending = Observation(metrics.TRIAL, not reason, ok=not reason, reason=reason)
     return [*found, Observation(metrics.TRIAL_S, took), ending]
 

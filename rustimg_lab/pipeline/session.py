@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def _try_engine(session: Session) -> None:
             "limits of CPUs and memory, containers' starts"
         )
         return
-    session.run.save_environment(capabilities=found.as_dict())
+    session.run.save_environment(capabilities=asdict(found))
     for name, seen, loss in capabilities.lost(found):
         if loss:
             session.say(f"note: {name}: {seen}; {loss}")

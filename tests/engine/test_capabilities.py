@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -197,7 +197,7 @@ import json, sys
 from pathlib import Path
 from rustimg_lab.engine import capabilities
 capabilities.STATE = Path(sys.argv[1])
-print(json.dumps(capabilities.detect(sys.argv[2]).as_dict()))
+print(json.dumps(vars(capabilities.detect(sys.argv[2]))))
 """
 
 
@@ -206,9 +206,9 @@ def test_a_loopback_that_is_not_the_engines_is_seen(here, image, tmp_path):
     """The lab in a network namespace of its own, which reaches the engine through its socket alone."""
     command = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-c", SCRIPT]
     outside = json.loads(process.run([*command, str(tmp_path), image], cwd=ROOT))
-    assert outside == replace(here, host_network=False, publishes_here=False).as_dict()
+    assert outside == asdict(replace(here, host_network=False, publishes_here=False))
     inside = json.loads(process.run([sys.executable, "-c", SCRIPT, str(tmp_path), image], cwd=ROOT))
-    assert inside == here.as_dict(), "what one namespace has found is not for another"
+    assert inside == asdict(here), "what one namespace has found is not for another"
 
 
 def test_a_second_call_makes_no_container_and_another_engine_is_tried_itself(here, between, own_state, image):
@@ -237,7 +237,7 @@ def test_a_cache_that_cannot_be_read_is_made_anew(here, own_state, image, monkey
     (own_state / "capabilities.json").write_text(text, encoding="latin-1")
     assert capabilities.detect(image) == here
     capabilities._detect.cache_clear()
-    assert [*json.loads((own_state / "capabilities.json").read_text()).values()] == [here.as_dict()]
+    assert [*json.loads((own_state / "capabilities.json").read_text()).values()] == [asdict(here)]
 
 
 def test_an_older_labs_cache_lacks_a_field_and_is_not_used(here, between, own_state, image):
@@ -318,7 +318,7 @@ def test_the_cpu_is_described_without_linux(monkeypatch):
 def test_capabilities_stand_in_the_environment_of_a_run(here, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     with runs.open_run("a", {"kernel": "6"}) as run:
-        run.save_environment(images={}, capabilities=here.as_dict())
+        run.save_environment(images={}, capabilities=asdict(here))
     assert Capabilities(**runs.load("a").environment.capabilities) == here
     path = tmp_path / "a" / "environment.json"
     path.write_text(path.read_text().replace('"counts_cpu": true', '"counts_cpu": []'))

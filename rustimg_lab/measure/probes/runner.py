@@ -51,14 +51,12 @@ DOMAIN, MANY, TOO_MANY = "lab.test", 25, 100  # of 16 bytes each: what UDP's 512
 START_S = 5  # until a program is taken for started: it dies at its first allocation, or lives
 PAGES_KIB = {"pages_4k": 4, "pages_16k": 16, "pages_64k": 64}
 WRITABLE = ("/tmp", "/var/tmp", "/var/lock", "/run/lock", "/run/shm")
-SHELLS = (
-    "sh", "bash", "dash", "ash", "busybox", "toybox", "zsh", "ksh", "mksh", "csh", "tcsh", "fish", "nu",
-)  # fmt: skip
+SHELLS = ("sh", "bash", "dash", "ash", "busybox", "toybox", "zsh", "ksh", "mksh", "csh", "tcsh", "fish", "nu")
 MANAGERS = ("apk", "apt", "apt-get", "dpkg", "dnf", "microdnf", "rpm", "yum", "pip", "cargo")
 ENGINES_OWN = (".dockerenv", "dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/mtab")
 
 
-Outcome = tuple[str, str]  # one of survival.OUTCOMES, and the evidence
+Outcome = tuple[str, str]  # one of `probes.OUTCOMES`, and the evidence
 Outcomes = Iterator[tuple[str, Outcome]]
 
 
@@ -328,5 +326,4 @@ def files_of(image: str) -> list[tarfile.TarInfo]:
 
 
 def _is_below(path: str, folders: tuple[str, ...]) -> bool:
-    """Whether a path is one of the folders, or in one."""
     return path in folders or path.startswith(tuple(f"{folder}/" for folder in folders))
