@@ -10,7 +10,7 @@ import ipaddress
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -36,15 +36,6 @@ LOOK_S = 0.5  # how often a server that does not answer is looked at; how long a
 
 
 @dataclass(frozen=True)
-class Tool:
-    """A program that a server is run under: its files (a tar archive for /), how it is called, its environment."""
-
-    files: bytes
-    command: list[str]
-    environment: dict[str, str]
-
-
-@dataclass(frozen=True)
 class Server:
     """A server that answers, and the container of the benchmark tools in its network. `answer_bytes` is what it sends
     for one request, with headers; `body_bytes` without."""
@@ -66,7 +57,7 @@ def serving(
     cpus: str = "",
     service_cpus: str = "",
     memory_bytes: int = 0,
-    under: Tool | None = None,
+    under: Sequence[str] = (),
     files: bytes = b"",
     client: dict[str, Any] | None = None,
     settings: dict[str, str] | None = None,
@@ -77,18 +68,15 @@ def serving(
 
     `tools` is the image of the benchmark tools. After `deadline_s` a server that knows of it ends by itself, whatever
     became of the lab; the next call of the lab removes others. `memory_bytes` is its limit, without swap; 0 for none.
-    `under` runs it under a tool; `files` (a tar archive for /) are there beside it; `settings` are its allocator's
-    variables, `options` the container's, `client` those of the one that asks, which is in the server's PID namespace
-    too where it `shares_processes`. Raises Lost, with the container's last log lines, when it does not start, or does
-    not give the one right answer.
+    `under` is the command of a tool that runs it; `files` (a tar archive for /) are there beside it; `settings` are
+    variables for its allocator or that tool, `options` the container's, `client` those of the one that asks, which is
+    in the server's PID namespace too where it `shares_processes`. Raises Lost, with the container's last log lines,
+    when it does not start, or does not give the one right answer.
     """
     told = {"host": "0.0.0.0", "port": workload.port, "workers": workers, "deadline_s": deadline_s}
     arguments, environment = workload.serve.told(**told)
     environment |= settings or {}
-    command = [*images.command_under(image, under.command if under else []), *arguments]
-    if under:
-        environment |= under.environment
-        files = under.files
+    command = [*images.command_under(image, under), *arguments]
     options |= {"network_mode": "none", "environment": environment, "cpuset_cpus": cpus}
     limit = {"mem_limit": memory_bytes, "memswap_limit": memory_bytes} if memory_bytes else {}
     with ExitStack() as containers:

@@ -59,10 +59,6 @@ class AddressServer:
         """The mode by which a container gets into the server's network."""
         return f"container:{self.container.id}"
 
-    def requests(self) -> int:
-        """How many requests were answered."""
-        return self.container.logs().count(b"request\n")
-
 
 @contextmanager
 def address_server(tools: str) -> Iterator[AddressServer]:
@@ -149,7 +145,7 @@ def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:
         environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
         where = {"network_mode": server.network, "environment": environment}
         said, reason = _ended(image, check, stderr=False, **where, **options)
-        requests_made = server.requests()
+        requests_made = server.container.logs().count(b"request\n")
     if reason:
         return reason
     if said.strip() != server.address:

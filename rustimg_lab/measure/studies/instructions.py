@@ -11,7 +11,7 @@ from requests.exceptions import RequestException
 
 from rustimg_lab.engine import containers, images
 from rustimg_lab.measure.plan import Lost, Treatment
-from rustimg_lab.measure.server import Tool, ask, serving
+from rustimg_lab.measure.server import ask, serving
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model import metrics
 from rustimg_lab.model.architecture import NATIVE
@@ -45,10 +45,9 @@ def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observ
 
 def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
     """The instructions that a server executes from its start to its end, with `count` requests in between."""
-    tool = Tool(images.archive(tools, FOLDER), COMMAND, ENVIRONMENT)
-    with serving(
-        image, workload, tools, workers=1, deadline_s=DEADLINE_S + workload.serve.start_timeout_s, under=tool
-    ) as server:
+    tool = {"under": COMMAND, "files": images.archive(tools, FOLDER), "settings": ENVIRONMENT}
+    deadline_s = DEADLINE_S + workload.serve.start_timeout_s
+    with serving(image, workload, tools, workers=1, deadline_s=deadline_s, **tool) as server:
         told = ask(server.client, "repeat", workload, count=count)
         reason = told.get("failed") or told.get("wrong")
         try:
