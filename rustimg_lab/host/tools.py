@@ -111,7 +111,6 @@ def _fetch_package(name: str, say: Callable[[str], None], suite: str) -> None:
     archive = next(part.glob("*.deb"))
     process.run(["dpkg-deb", "--extract", str(archive), str(part)])
     archive.unlink()
-    shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
 
 

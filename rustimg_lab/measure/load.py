@@ -114,7 +114,8 @@ def serve(
     client = options.pop("client", {}) | {"cpuset_cpus": client_cpus}
     options |= {"workers": load.workers, "deadline_s": load.deadline_s + rest_s, "cpus": server_cpus, "client": client}
     options["service_cpus"] = service_cpus(load.workers) if load.workload.services else ""
-    return serving(treatment.image, load.workload, tools, settings=treatment.environment, **options)
+    settings = treatment.setting.environment if treatment.setting else None
+    return serving(treatment.image, load.workload, tools, settings=settings, **options)
 
 
 def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:

@@ -37,11 +37,6 @@ class Treatment:
     name: str
     setting: Setting | None = None  # of its allocator, when it is started
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Return the variables that its setting is."""
-        return self.setting.environment if self.setting else {}
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -28,7 +28,7 @@ def test_a_setting_that_the_app_sets_itself_is_refused_and_others_are_cells_besi
     found = planner._with_settings([Treatment(cell, "", cell.slug) for cell in cells], (one, many))
     assert [each.name for each in found] == [*(names := [cell.slug for cell in cells]),
                                              f"{names[1]}~narenas=1", f"{names[1]}~narenas=4"]  # fmt: skip
-    assert [each.environment for each in found] == [{}, {}, one.environment, many.environment]
+    assert [each.setting for each in found] == [None, None, one, many]
 
 
 def test_a_server_that_takes_no_number_of_workers_is_measured_once(monkeypatch):
