@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from elftools.common.exceptions import ELFError
+from elftools.elf.constants import VER_FLAGS
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerDefSection, GNUVerSymSection
 
@@ -20,7 +21,6 @@ from rustimg_lab.model import metrics
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.store.rows import Observation
 
-_WEAK = 0x2  # VER_FLG_WEAK
 # Where glibc's loader looks without being told: its own folders and, on Debian, those of the architecture.
 _FOLDERS = {
     f"{root}{folder}{architecture}"
@@ -64,7 +64,7 @@ def read_needs(path: Path) -> Needs:
         users = _symbols_by_version(elf)
         versions: dict[str, dict[str, tuple[str, ...]]] = {}
         for library, version in needed_versions(elf):
-            if not version["vna_flags"] & _WEAK:
+            if not version["vna_flags"] & VER_FLAGS.VER_FLG_WEAK:
                 versions.setdefault(library, {})[version.name] = tuple(users.get(version["vna_other"], ()))
         return Needs(tuple(dict.fromkeys(libraries)), versions, elf["e_machine"])
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.enums import ENUM_DT_FLAGS_1
 from elftools.elf.gnuversions import GNUVerNeedSection
 
 from rustimg_lab.errors import LabError
@@ -67,7 +68,7 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
         versions = [version.name for _, version in needed_versions(elf) if version.name.startswith("GLIBC_2")]
         return {
             "linkage": "dynamic" if interpreted else "static",
-            "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & 0x08000000)),  # DF_1_PIE
+            "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & ENUM_DT_FLAGS_1["DF_1_PIE"])),
             "stripped": elf.get_section_by_name(".symtab") is None,
             metrics.NEEDED_LIBRARIES: " ".join(tag.needed for tag in dynamic_tags(elf, "DT_NEEDED")),
             metrics.GLIBC_NEEDED: max(versions, key=glibc_version, default=""),

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from elftools.elf.constants import SH_FLAGS
 from elftools.elf.elffile import ELFFile
 
 from rustimg_lab.model import metrics
@@ -47,9 +48,8 @@ def sections(path: Path) -> dict[str, int]:
 def loaded_bytes(path: Path) -> int:
     """The bytes of all sections that are in the file and in memory: those that stripping leaves."""
     with path.open("rb") as file:
-        return sum(
-            s["sh_size"] for s in ELFFile(file).iter_sections() if s["sh_type"] != "SHT_NOBITS" and s["sh_flags"] & 0x2
-        )  # SHF_ALLOC
+        in_file = [s for s in ELFFile(file).iter_sections() if s["sh_type"] != "SHT_NOBITS"]
+        return sum(s["sh_size"] for s in in_file if s["sh_flags"] & SH_FLAGS.SHF_ALLOC)
 
 
 def crates(symbols: str, of_bytes: int) -> dict[str, int]:
