@@ -142,3 +142,14 @@ def test_where_the_folder_cannot_be_written_to_one_line_says_so(command, tmpfs, 
 def test_commands_on_the_lab_itself_are_refused_in_one_line(command):
     done = command("test")
     assert done.returncode == 2 and done.stderr.startswith("lab: test and docs work on a checkout")
+
+
+def test_the_launcher_empties_no_environment_that_another_clone_has_made(tmp_path):
+    shutil.copy(ROOT / "lab", tmp_path / "lab")
+    shutil.copy(ROOT / "requirements.txt", tmp_path / "requirements.txt")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/kept").touch()
+    (tmp_path / ".venv").symlink_to("other")
+    done = subprocess.run([tmp_path / "lab", "doctor"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "is a link to what another clone made" in done.stderr
+    assert (tmp_path / "other/kept").exists()

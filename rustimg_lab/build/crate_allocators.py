@@ -1,17 +1,27 @@
 """A crate -> the allocators that it brings: by features, and of its own."""
 
 import re
-from typing import Any
+from pathlib import Path
 
 from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.build.crate import Crate
 from rustimg_lab.build.known import KNOWN
+from rustimg_lab.model.architecture import Architecture
 
 # Up to the item's end, with the attributes before it; a module in a file of its own, with what it asks.
 _SETS = re.compile(r"#\[(?:cfg_attr\([^\]]*,\s*)?global_allocator\s*\)?\][^;]*;")
-_MODULE = re.compile(r"#\[(cfg\([^\]]*)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?mod\s+(\w+)\s*;")
+_MODULE = re.compile(r"(#\[cfg\([^\]]*\])\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?mod\s+(\w+)\s*;")
 _NAMED = re.compile(r'feature\s*=\s*"([\w-]+)"')
-_ASKS = re.compile(r"\bfeature\b|cfg\((?:all\()?test\b")  # a feature, or the crate's own tests
+# Conditions, https://doc.rust-lang.org/reference/conditional-compilation.html, and what holds of a release build here.
+_CONDITION = re.compile(r"#\[cfg(?:\(([^\]]*)|_attr\(([^\]]*),\s*global_allocator\s*)\)\s*\]")
+_FACT = re.compile(r'\b(?!(?:all|any|not)\b)(\w+)(?:\s*=\s*"([^"]*)")?')
+_JOINED = re.compile(r"\b(all|any|not)\s*\(([01,\s]*)\)")
+_LINUX = {"true", "unix", "target_os=linux", "target_family=unix", "target_pointer_width=64", "target_endian=little"}
+_TARGETS = [
+    _LINUX | {f"target_env={libc}", f"target_arch={architecture.value}"}
+    for libc in ("gnu", "musl")
+    for architecture in Architecture
+]
 
 
 def by_feature(crate: Crate) -> dict[str, str]:
@@ -33,16 +43,24 @@ def by_feature(crate: Crate) -> dict[str, str]:
     return found
 
 
-def has_own(crate: Crate) -> bool:
-    """Return whether the sources set an allocator without asking a feature, also where they do for its module."""
-    asked = set()
-    for path, text in crate.texts.items():
+def has_own(crate: Crate, on: set[str]) -> bool:
+    """Return whether the sources set an allocator while these features of the crate are on, and those of a library that
+    its default turns on; where they do in a module, its condition counts too."""
+
+    def holds(condition: str, path: Path) -> bool:
         package = crate.package_of(path)
-        asked |= {name for condition, name in _MODULE.findall(text) if _asks(condition, package, crate)}
-    return any(
-        not _asks(condition, crate.package_of(path), crate)
+        return _holds(condition, on if package is crate.package else brings(package["features"], "default"))
+
+    left_out = {
+        name
         for path, text in crate.texts.items()
-        if not asked & {path.stem, path.parent.name}
+        for condition, name in _MODULE.findall(text)
+        if not holds(condition, path)
+    }
+    return any(
+        holds(condition, path)
+        for path, text in crate.texts.items()
+        if not left_out & {path.stem, path.parent.name}
         for condition in _conditions(text)
     )
 
@@ -64,12 +82,18 @@ def _conditions(text: str) -> list[str]:
     return found
 
 
-def _asks(condition: str, package: dict[str, Any], crate: Crate) -> bool:
-    """Whether a condition asks for a feature. That one which is off by default is off asks for nothing; nor does a
-    feature that a library turns on by itself."""
-    features = package["features"]
-    on = {*features.get("default", [])}.union(*(brings(features, each) for each in features.get("default", [])))
-    left = re.sub(r'not\(\s*feature\s*=\s*"([\w-]+)"\s*\)', lambda m: m.group() if m.group(1) in on else "", condition)
-    if package is not crate.package:
-        left = _NAMED.sub(lambda match: "" if match.group(1) in on else match.group(), left)
-    return bool(_ASKS.search(left))
+def _holds(text: str, features: set[str]) -> bool:
+    """Whether all conditions in a text's attributes hold for one of the targets, with those features."""
+    conditions = ["".join(each) for each in _CONDITION.findall(text)]
+    facts = {f"feature={each}" for each in features}
+    return any(all(_is_true(each, facts | target) for each in conditions) for target in _TARGETS)
+
+
+def _is_true(condition: str, facts: set[str]) -> bool:
+    """Whether a condition is true; one that cannot be read, as in a macro, counts as true."""
+    text = _FACT.sub(lambda fact: str(int((f"{fact[1]}={fact[2]}" if fact[2] else fact[1]) in facts)), condition)
+    while joined := _JOINED.search(text):
+        told = joined[2]
+        value = {"all": "0" not in told, "any": "1" in told, "not": "1" not in told}[joined[1]]
+        text = text[: joined.start()] + str(int(value)) + text[joined.end() :]
+    return text.strip() != "0"

@@ -136,7 +136,9 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "is_offline": _has_queries(crate),
         "profiles": sorted(manifest.get("profile", {}).keys() - lab_toml.CARGOS_PROFILES),
         "variables": _variables(crate, configuration),
-        "own_allocator": crate_allocators.has_own(crate),
+        "own_allocator": crate_allocators.has_own(
+            crate, set().union(*(brings(features, each) for each in (*kept, *needed)))
+        ),
         "allocators": found,
         "services": _services(crate),
         "files": placed,

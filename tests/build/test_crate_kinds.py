@@ -98,6 +98,11 @@ def test_the_folders_that_a_program_writes_to_are_writable(tmp_path, body, writa
          + SETS.replace("fn main", "}\nfn main"), False),
         (HEAP, "mod alloc {\nuse x::T;\n" + SETS.replace("fn main", "}\nfn main"), True),
         (HEAP, '#[cfg(target_env = "musl")]\n' + SETS, True),
+        (HEAP, '#[cfg(not(any(feature = "heap", target_os = "illumos")))]\n' + SETS, True),
+        (HEAP, '#[cfg(all(not(feature = "heap"), any(target_os = "linux", windows), not(miri)))]\n' + SETS, True),
+        (HEAP.replace("heap = []", 'default = ["heap"]\nheap = []'), f'#[cfg(feature = "heap")]\n{SETS}', True),
+        (HEAP, "#[cfg(not(all(unix)))]\n" + SETS, False),
+        (HEAP, "#[cfg(debug_assertions)]\n" + SETS, False),
     ],
 )  # fmt: skip
 def test_an_allocator_is_the_crates_own_where_no_feature_turns_it_on(tmp_path, manifest, main, own):
