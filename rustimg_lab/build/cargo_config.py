@@ -207,16 +207,19 @@ def entry_files(folder: Path) -> Iterator[Path]:
 
 
 def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
-    """Yield the dependencies by path of the crates in these folders, and of those in turn: the manifest that names it,
-    its name, and its folder (absolute)."""
-    waiting, seen = [*folders], set()
+    """Yield the dependencies by path of the crates in these folders, and of those in turn, and what cargo's
+    configuration puts in the place of one: the file that names it, its name, and its folder (absolute)."""
+    configurations = {path for folder in folders for path in files(folder)}
+    waiting, seen = [*configurations, *(folder / "Cargo.toml" for folder in folders)], set()
     while waiting:
-        manifest = waiting.pop() / "Cargo.toml"
-        if manifest not in seen and manifest.is_file():
-            seen.add(manifest)
-            for name, path in _paths(parsed(manifest)):
-                waiting.append(Path(os.path.normpath(manifest.parent / path)))
-                yield manifest, name, waiting[-1]
+        file = waiting.pop()
+        if file not in seen and file.is_file():
+            seen.add(file)
+            base = file.parent.parent if file in configurations else file.parent
+            for name, path in _paths(parsed(file)):
+                folder = Path(os.path.normpath(base / path))
+                waiting.append(folder / "Cargo.toml")
+                yield file, name, folder
 
 
 def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tuple[str, str]]:

@@ -94,7 +94,12 @@ def _first_error(said: str) -> str:
             if line.endswith(":") and not causes:
                 return f"{line} {place}"
             if place.startswith("--> "):
-                return f"{line} ({place.removeprefix('--> ')})"
+                wanted = [
+                    each.strip().removeprefix("= ")
+                    for each in lines[number:]
+                    if "[E0583]" in line and "= help: to create" in each
+                ]
+                return " ".join([f"{line} ({place.removeprefix('--> ')})", *wanted[:1]])
             return " ".join([line, *causes])[:MOST]
     return lines[-1].strip() if lines else ""
 

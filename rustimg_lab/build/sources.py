@@ -83,6 +83,8 @@ def why_missing(context: Path, path: Path) -> str:
     name = path.relative_to(context)
     for part in [*reversed(name.parents), name]:
         if leads_out(context, part):
+            if real(context / part).is_relative_to(real(context)):
+                return f"{part} is a link to {(context / part).readlink()}, a place that no build has: make it relative"
             near = real(context / part).is_relative_to(real(context).parent)
             way = WIDER if near else f"put a copy of it in the link's place, or name the link in {IGNORED}"
             return f"{part} is a link that leads out of {context}, to {(context / part).readlink()}; {way}"
@@ -102,7 +104,7 @@ def is_sent(context: Path, path: Path) -> bool:
 
 def hidden(context: Path, at: str, said: str) -> str:
     """Why builds, made in a folder of the context, do not get a file that an error names; "" where none is hidden."""
-    for name in re.findall(r"`([^`\s]*[./][^`\s]*)`", said):
+    for name in re.findall(r"[`\"]([^`\"\s]*[./][^`\"\s]*)[`\"]", said):
         below = Path(name.removeprefix("/src/"))
         for folder in dict.fromkeys([context / at, context] if not below.is_absolute() else []):
             if reason := why_missing(context, folder / below):
@@ -114,8 +116,10 @@ WIDER = 'context = ".." in lab.toml sends what is above to builds too'
 
 
 def leads_out(context: Path, path: Path) -> bool:
-    """Whether a path (relative to the folder) is a link to something outside of it."""
-    return (context / path).is_symlink() and not real(context / path).is_relative_to(real(context))
+    """Whether a path (relative to the folder) is a link to something outside of it, or by a whole path, which is
+    outside of a build's copy."""
+    link = context / path
+    return link.is_symlink() and (link.readlink().is_absolute() or not real(link).is_relative_to(real(context)))
 
 
 def real(path: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.crates import MANIFEST, crate, write
 
-from rustimg_lab.build import cargo_config, lab_toml, sources
+from rustimg_lab.build import cargo_config, diagnosis, lab_toml, sources
 from rustimg_lab.errors import LabError
 
 
@@ -105,6 +105,8 @@ def test_a_link_that_leads_out_of_the_folder_is_named(tmp_path):
     assert sources.why_missing(folder, Path("inside/main.rs")) == sources.why_missing(folder, Path("nowhere")) == ""
     (folder / "far").symlink_to("/etc/hostname")
     assert sources.why_missing(folder, Path("far")).endswith("in the link's place, or name the link in .dockerignore")
+    (folder / "whole").symlink_to(folder / "src")
+    assert sources.why_missing(folder, Path("whole")).endswith("/svc/src, a place that no build has: make it relative")
     write(folder, {"lab.toml": 'context = ".."\n'})
     app = lab_toml.load(folder)
     assert (app.directory, app.at) == (tmp_path, "svc") and sources.why_missing(tmp_path, Path("svc/schemas")) == ""
@@ -143,8 +145,23 @@ def test_a_path_dependency_outside_of_the_folder_is_named_and_the_context_widene
         lab_toml.load(folder)
 
 
+def test_what_cargos_configuration_puts_in_a_dependencys_place_is_named_too(tmp_path):
+    folder = crate(tmp_path / "a", {".cargo/config.toml": '[patch.crates-io]\nitoa = { path = "../forks/itoa" }\n'})
+    write(tmp_path / "forks/itoa", {"Cargo.toml": MANIFEST.format("itoa")})
+    with pytest.raises(
+        LabError, match=rf"config\.toml depends on itoa: .*itoa/Cargo\.toml is outside of {folder}; cont"
+    ):
+        lab_toml.load(folder)
+
+
 def test_a_file_that_an_error_names_and_builds_do_not_get_is_explained(tmp_path):
-    folder = crate(tmp_path / "svc", {".dockerignore": "**/*.sql\n", "db/a.sql": "", "db/b.txt": ""})
+    folder = crate(
+        tmp_path / "svc", {".dockerignore": "**/*.sql\ngen\n", "db/a.sql": "", "db/b.txt": "", "gen/mod.rs": ""}
+    )
+    lacks = "error[E0583]: file not found for module `gen`\n --> src/main.rs:1:1\n  |\n1 | mod gen;\n  |\n  = help: "
+    reason = diagnosis.first_error([lacks + 'to create the module `gen`, create file "gen.rs" or "gen/mod.rs"\n'])
+    assert reason.startswith("error[E0583]: file not found for module `gen` (src/main.rs:1:1) help: to create")
+    assert "leaves gen/mod.rs out, by its line 'gen'" in sources.hidden(folder, "", reason)
     (folder / "schemas").symlink_to("../shared")
     said = "error: couldn't read `{}`: No such file or directory (os error 2)"
     assert "leaves db/a.sql out, by its line '**/*.sql'" in sources.hidden(folder, "", said.format("src/../db/a.sql"))
