@@ -1,5 +1,3 @@
 """Plots, by subject."""
 
 from rustimg_lab.report.plots import attribution, deploy, machines, recommendation, robustness, sizes, studies, style
-
-__all__ = ["attribution", "deploy", "machines", "recommendation", "robustness", "sizes", "studies", "style"]

@@ -15,19 +15,3 @@ from rustimg_lab.report.views import (
     style,
     verdicts,
 )
-
-__all__ = [
-    "attribution",
-    "deploy",
-    "layouts",
-    "machines",
-    "profile_effects",
-    "provenance",
-    "recommendation",
-    "regression",
-    "robustness",
-    "sizes",
-    "studies",
-    "style",
-    "verdicts",
-]
