@@ -20,9 +20,8 @@ from rustimg_lab.store import runs
 from rustimg_lab.store.runs import RunData
 from rustimg_lab.widgets.attribution import Attribution
 from rustimg_lab.widgets.images import Probes, Sizes
-from rustimg_lab.widgets.machines import Machines
 from rustimg_lab.widgets.results import Result, Several, Words
-from rustimg_lab.widgets.studies import Deploys, Study
+from rustimg_lab.widgets.studies import Deploys, Machines, Study
 
 if TYPE_CHECKING:
     from ipywidgets import Widget

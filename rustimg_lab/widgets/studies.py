@@ -1,11 +1,11 @@
-"""Studies of a run as a notebook reads them: trials, ratios, means, verdicts and checks."""
+"""Studies as a notebook reads them: trials, ratios, means, verdicts and checks; of one run, and of several machines."""
 
 from functools import partial
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rustimg_lab.analysis import comparison, deploy, layouts, scaling
+from rustimg_lab.analysis import comparison, deploy, layouts, machines, scaling
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.studies import EMPTY, LAYOUTS
@@ -186,3 +186,25 @@ class Deploys:
         assert (times[metrics.PULLED_BYTES] <= times[metrics.MANIFEST_BYTES]).all(), "more was pulled than there is"
         fastest = deploy.on_line_s(times[metrics.PULLED_BYTES], times["bandwidth_mbit"])
         assert (times[metrics.PULL_S] >= fastest * 0.95).all(), "faster than the link"
+
+
+class Machines:
+    """A study of several machines. `sessions`: the ratios that each machine has measured in each run, see
+    `machines.sessions`; `ratios`: what the machines have in common, see `machines.combine`, with a forest plot of each
+    cell."""
+
+    def __init__(self, runs: dict[str, RunData], study: str) -> None:
+        found = machines.sessions(runs, study)
+        nothing = "No cell is measured on two machines: `./lab report RUN,RUN` takes runs of one study on several."
+        self.sessions = Result(found, views.machines.sessions)
+        shown = views.machines.ratios, self._forests, views.machines.in_words
+        self.ratios = Result(machines.combine(found), *shown, nothing)
+
+    def _forests(self, table: pd.DataFrame) -> Several:
+        return Several(map(partial(plots.machines.forest, table), table["cell"].unique()))
+
+    def check(self) -> None:
+        """Raise AssertionError when a session counts twice, or an interval does not contain its ratio."""
+        assert not self.sessions.table.duplicated(["machine", "run", "cell"]).any(), "a session counts twice"
+        for table in (self.sessions.table, self.ratios.table):
+            assert table["ratio"].between(table["low"], table["high"]).all(), "a ratio is outside its interval"
