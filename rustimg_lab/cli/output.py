@@ -40,13 +40,13 @@ def exit_code(failures: list[str]) -> int:
 
 def make_report(names: str, form: str = "html") -> None:
     """Print the short tables of each run, write the page of all (html, pdf or md) and print where it is."""
-    from rustimg_lab.report import kept, sections, terminal
+    from rustimg_lab.report import sections, terminal
 
     for run in sections.names(names):
         for notebook, parameters in sections.parts(load(run)):
             if sections.SECTIONS[notebook].summary:
                 console.print(terminal.summary(run, notebook, parameters))
-    written = kept.page(names) if form == "html" else None
+    written = sections.kept_page(names) if form == "html" else None
     if not written:
         from rustimg_lab.report import publish  # half a second
 

@@ -16,7 +16,7 @@ from rustimg_lab.host.files import add_file, write_whole
 from rustimg_lab.host.machine import lab
 from rustimg_lab.model import cargo_profile
 from rustimg_lab.model.names import listed
-from rustimg_lab.report import kept, notebooks, page, sections, summary
+from rustimg_lab.report import notebooks, page, sections, summary
 from rustimg_lab.store import runs as store_runs
 from rustimg_lab.store.runs import RunData
 
@@ -50,7 +50,7 @@ def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda
         facts = _facts(run, runs[run], parameters)
         made.append(page.Part(notebooks.without_sentinel(document), facts, sections.SECTIONS[notebook].label))
 
-    folder = kept.folder(name)
+    folder = sections.folder(name)
     folder.mkdir(parents=True, exist_ok=True)
     title = f"{next(iter(apps.values()))}: which image to ship, and what each choice costs"
     listed = f"{len(runs)} runs, listed at the end" if len(runs) > MANY_RUNS else f"Runs {', '.join(runs)}"

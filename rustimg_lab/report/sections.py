@@ -1,14 +1,17 @@
-"""Which notebooks a run has data for: the sections of its page. A new study needs one entry in `SECTIONS`."""
+"""The page of a run: which notebooks the run has data for, and where the page is. A new study needs one entry in
+`SECTIONS`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, machines, robustness
+from rustimg_lab.host.files import short_name
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import listed
 from rustimg_lab.model.studies import BUILD, LAYOUT, LAYOUTS, MACHINES, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
-from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN
+from rustimg_lab.paths import DEFAULT_RUN, NOTEBOOKS, PACKAGE, PROFILES, RECORDED, RECORDED_RUN, REPORTS
 from rustimg_lab.report import short
 from rustimg_lab.store import runs
 from rustimg_lab.store.runs import RunData
@@ -116,3 +119,23 @@ def _recorded() -> list[str]:
     found = [name for name, path in runs.runs().items() if path.is_relative_to(RECORDED)]
     found = [name for name in found if cells.app_name(runs.load(name)) == cells.ARTICLES_APP]
     return [runs.parts(name)[-1] for name in sorted(found, key=lambda name: (name != first, name))]
+
+
+def folder(name: str) -> Path:
+    """Return the folder of the page of a run, or of several with commas between them."""
+    return REPORTS / (name if "," not in name else short_name("+".join(names(name)).replace("/", "-")))
+
+
+def kept_page(name: str) -> Path | None:
+    """Return the page that was made before, where it is newer than the runs, their Dockerfiles, the notebooks, `data/`
+    and the package; else None. Raises LabError when a run is unknown."""
+    page = folder(name) / "report.html"
+    if not page.exists():
+        return None
+    of_page = names(name)
+    texts = [path for each in of_page for path in (runs.run_path(each) / "dockerfiles").rglob("*")]
+    of_runs = [path for each in of_page for path in runs.files(each)]
+    own = [path for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts]
+    every = [*of_runs, *texts, *own, *NOTEBOOKS.glob("*.ipynb"), *PROFILES.parent.glob("*.*")]
+    newest = max(path.stat().st_mtime_ns for path in every)
+    return page if page.stat().st_mtime_ns > newest else None
