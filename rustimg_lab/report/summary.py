@@ -96,48 +96,38 @@ def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
     the same, that with the most blocks counts, and of its profiles the first; of memory, one under the load of the
     throughput. A substitute base counts where no real one was measured. The profile has a column where runs have more
     than one."""
-    rows, chosen, profiles = {}, {}, set()
+    rows, profiles = {}, set()
     for metric, of in ((metrics.CPU_US_PER_REQUEST, {}), (metrics.STEADY_RSS_BYTES, {"of": "load"})):
         studies = [(run, name) for run in runs.values() for name in comparison.find_studies(run, metric.study, **of)]
         pairs = [(run, name, *pair) for run, name in studies for pair in _against_malloc(run, name, metric)]
         # Real bases come first, and of those the study with the most blocks.
-        for run, name, _, profile, key, cell, baseline in sorted(
-            pairs, key=lambda each: (each[2], -_blocks(*each[:2]))
-        ):
+        pairs.sort(key=lambda each: (each[2], -_blocks(*each[:2])))
+        for run, name, _, of_pair, cell, baseline in pairs:
+            cpu = run.environment.machine.get("cpu_model", "not recorded")
             load = run.environment.studies[name].parameters
-            profiles.add(profile)
-            row = (run.environment.machine.get("cpu_model", "not recorded"), load["workload"], load["workers"], *key)
-            same = load["connections"], profile
-            if metric.noun not in rows.get(row, {}) and chosen.setdefault(row, same) == same:
+            told = f"{load['workload']}, {load['workers']} worker thread{'s' * (load['workers'] > 1)}"
+            same = {"CPU": cpu, "load": f"{told}, {load['connections']} connections", **of_pair}
+            profiles.add(same["profile"])
+            row = rows.setdefault((cpu, told, same["allocator"], same["instead of"]), dict(same))
+            if metric.noun not in row and same.items() <= row.items():
                 found = comparison.of_study(run, name, metric, baseline).set_index("cell").loc[cell]
-                rows.setdefault(row, {})[metric.noun] = _ratio_in_words(found)
-    shown = [
-        {
-            "CPU": cpu,
-            "load": f"{workload}, {workers} worker thread{'s' * (workers > 1)}, {chosen[row][0]} connections",
-            "profile": chosen[row][1],
-            "allocator": name,
-            "instead of": malloc,
-        }
-        | own
-        for row, own in rows.items()
-        for cpu, workload, workers, malloc, name in [row]
-    ]
-    found = pd.DataFrame(shown).fillna("not measured")
+                row[metric.noun] = _ratio_in_words(found)
+    found = pd.DataFrame(list(rows.values())).fillna("not measured")
     return found if found.empty or len(profiles) > 1 else found.drop(columns="profile")
 
 
-def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, str, tuple[str, str], str, str]]:
+def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, dict[str, str], str, str]]:
     """Per base and profile that has malloc of the C library and another allocator: whether the base is a substitute,
-    the profile, that malloc and the allocator in words, the cell, and the one with malloc."""
+    what is compared, as the columns of `allocators`, the cell, and the one with malloc."""
     found, samples = [], comparison.samples(run, study, metric)
     works = samples[~samples["cell"].str.contains(MARK)].drop_duplicates("cell")  # neither a control nor with a setting
     for (base, profile), group in works.groupby(["base", "profile"], sort=False):
         own = group.set_index("allocator")["cell"]
         if "system" in own and (malloc := _malloc(base, profile)):
             stands_in = base in run.environment.stand_ins
-            others = own.drop("system").items()
-            found += [(stands_in, profile, (malloc, name), cell, own["system"]) for name, cell in others]
+            for allocator, cell in own.drop("system").items():
+                told = {"profile": profile, "allocator": allocator, "instead of": malloc}
+                found.append((stands_in, told, cell, own["system"]))
     return found
 
 
