@@ -6,6 +6,7 @@ CPU time per request.
 """
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,14 +30,13 @@ def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
     about, rows, warnings = {name: run.environment.studies[name].parameters for name in found}, [], []
     for one, other in pairwise(sorted(found, key=lambda name: about[name]["workers"])):
         logs, cpu = (_ratios(run, one, other, each) for each in (metrics.REQUESTS_PER_S, metrics.CPU_US_PER_REQUEST))
-        step = about[one]["workers"], about[other]["workers"]
+        step = {"fewer": about[one]["workers"], "workers": about[other]["workers"]}
         costs = np.exp(cpu.mean()).reindex(logs.columns)  # NaN where the engine does not tell CPU time
-        rows += [(cell, *step, own.dropna(), costs[cell]) for cell, own in logs.items()]
+        rows += [{**step, "cell": cell, "logs": own.dropna(), "cpu": costs[cell]} for cell, own in logs.items()]
         first, last = (run.rows.index[run.rows["study"] == name] for name in (one, other))
         apart = _APART if first.max() < last.min() or last.max() < first.min() else ""
         warnings += [apart, about[other]["warning"] or _limited(run, other)]
-    judged = [(*row[:3], *_judged(row[3], len(rows)), *row[4:]) for row in rows]
-    table = pd.DataFrame(judged, columns=[*COLUMNS[:-2], "verdict", "cpu"])[COLUMNS]
+    table = pd.DataFrame([row | _judged(row["logs"], len(rows)) for row in rows], columns=COLUMNS)
     table.attrs = {"warning": "; ".join(dict.fromkeys(filter(None, warnings))), "stand_ins": run.environment.stand_ins}
     return table
 
@@ -62,11 +62,10 @@ def _ratios(run: RunData, one: str, other: str, metric: str) -> pd.DataFrame:
     return logs.reindex(columns=[cell for cell in run.environment.studies[one].cells if cell in logs])
 
 
-def _judged(logs: pd.Series, comparisons: int) -> tuple:
+def _judged(logs: pd.Series, comparisons: int) -> dict[str, Any]:
     """Pairs, ratio, intervals and verdict of a cell."""
     mean, alone, together = logs.mean(), half_interval(logs), half_interval(logs, comparisons)
     ends = np.exp([mean, mean - alone, mean + alone, mean - together, mean + together])
-    if abs(mean) > together:
-        return len(logs), *ends, metrics.SPEED_UP.verdict_on(mean)
-    is_narrow = together <= np.log(comparison.NOISY_RATIO)
-    return len(logs), *ends, Verdict.NO_DIFFERENCE if is_narrow else Verdict.TOO_NOISY
+    verdict = Verdict.NO_DIFFERENCE if together <= np.log(comparison.NOISY_RATIO) else Verdict.TOO_NOISY
+    verdict = metrics.SPEED_UP.verdict_on(mean) if abs(mean) > together else verdict
+    return {"pairs": len(logs), "verdict": verdict} | dict(zip(comparison.NUMBERS[:5], ends, strict=True))
