@@ -34,17 +34,15 @@ def working_cells(run: RunData, purpose: str) -> pd.DataFrame:
     """Return the rows of `cell_table` for the cells that work, by cell. Raises LabError, with what was to be done with
     them ("choose from"), when none does."""
     table = cell_table(run)
-    works = table.query("ok").set_index("cell")
-    if not table.empty and works.empty:
-        first = table.iloc[0]
-        raise LabError(
-            f"run '{run.name}' has no cell that works: nothing to {purpose}; {first['cell']}: {first['reason']}"
-        )
-    if works.empty:
+    if table.empty:
         raise LabError(
             f"run '{run.name}' has no sizes and checks of cells: nothing to {purpose}; `./lab run --run {run.name}` "
             "makes them, with the run's --bases, --profiles and --allocators, and --app if it is of an own one"
         )
+    works = table.query("ok").set_index("cell")
+    if works.empty:
+        cell, reason = table[["cell", "reason"]].iloc[0]
+        raise LabError(f"run '{run.name}' has no cell that works: nothing to {purpose}; {cell}: {reason}")
     return works
 
 

@@ -182,10 +182,9 @@ def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame,
 
 
 def _start(factors: pd.DataFrame, sizes: pd.Series) -> str:
-    own = factors.assign(size=sizes)
-    parts = own["profile"].map(lambda name: 0 if name == factorial.PLAIN else len(name.split("+")))
-    order = own.assign(parts=parts, system=own["allocator"].ne("system"), size=-own["size"])
-    return order.sort_values(["parts", "system", "size"], kind="stable").index[0] if len(own) else ""
+    parts = factors["profile"].map(lambda name: 0 if name == factorial.PLAIN else len(name.split("+")))
+    order = pd.DataFrame({"parts": parts, "other": factors["allocator"].ne("system"), "size": -sizes})
+    return order.sort_values(list(order), kind="stable").index[0] if len(order) else ""
 
 
 def _knobs(factors: pd.DataFrame, start: str, run: str) -> tuple[dict[str, tuple[str, str]], pd.DataFrame]:

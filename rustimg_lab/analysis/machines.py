@@ -22,7 +22,7 @@ KIND = "throughput"  # of the studies that are combined
 FACTS = ("cpus", "memory_gib", "architecture")  # with the CPU model, what two sessions of one machine have in common
 MACHINE, ALL, ANOTHER = "machine", "all machines", "another machine"  # what a row of `combine` is of
 _LEAST_ERROR = 1e-9  # of a logarithm, for trials without any noise: a weight needs one above 0
-_NUMBERS = ("log", "error", "ratio", "low", "high")
+_RATIO = ("ratio", "low", "high")
 
 
 def name_of(run: str, machine: dict[str, Any]) -> str:
@@ -68,7 +68,7 @@ def sessions(runs: dict[str, RunData], study: str) -> pd.DataFrame:
         found.append(_with_errors(ratios).assign(machine=of, cpu=machine["cpu_model"], run=name))
         stand_ins |= set(ratios.attrs["stand_ins"])
         notes += [f"run {name}: {ratios.attrs['warning']}"] if ratios.attrs["warning"] else []
-    columns = ["machine", "cpu", "run", "cell", "pairs", *_NUMBERS]
+    columns = ["machine", "cpu", "run", "cell", "pairs", "log", "error", *_RATIO]
     table = pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame(columns=columns)
     notes += [f"run {each.run}: {each.cell} has no ratio" for each in table[table["error"].isna()].itertuples()]
     table = table.dropna(subset="error").reset_index(drop=True)
@@ -112,20 +112,8 @@ def combine(found: pd.DataFrame) -> pd.DataFrame:
     counts = found.groupby("cell", sort=False)["machine"].nunique()
     both = counts.index[counts > 1]
     rows = [{"cell": cell} | row for cell in both for row in _of_cell(found[found["cell"] == cell])]
-    columns = [
-        "cell",
-        "level",
-        "machine",
-        "machines",
-        "models",
-        "sessions",
-        "ratio",
-        "low",
-        "high",
-        "tau",
-        "session_sd",
-    ]
-    table = pd.DataFrame(rows, columns=[*columns, "i_squared"])
+    counted, spread = ("machine", "machines", "models", "sessions"), ("tau", "session_sd", "i_squared")
+    table = pd.DataFrame(rows, columns=["cell", "level", *counted, *_RATIO, *spread])
     alone = len(counts) - len(both)
     told = [found.attrs["warning"], f"cells measured on one machine alone, left out: {alone}" if alone else ""]
     table.attrs = found.attrs | {"warning": "; ".join(filter(None, told))}
@@ -155,4 +143,4 @@ def _of_cell(own: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _interval(mean: float, half: float) -> dict[str, float]:
-    return dict(zip(("ratio", "low", "high"), np.exp([mean, mean - half, mean + half]), strict=True))
+    return dict(zip(_RATIO, np.exp([mean, mean - half, mean + half]), strict=True))
