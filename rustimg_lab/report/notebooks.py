@@ -110,7 +110,7 @@ def _run(source: Path, parameters: dict, failed: Path) -> nbformat.NotebookNode:
                 config=Config({"KernelManager": kernel, "NotebookClient": QUIET}),
             )  # fmt: skip
             document = nbformat.read(part, as_version=4)
-            if _is_complete(document):
+            if SENTINEL in "".join(output.get("text", "") for output in document.cells[-1].get("outputs", [])):
                 return document
             why = "did not run to its end; call again, or open it in JupyterLab"
         except PapermillExecutionError as error:
@@ -146,10 +146,6 @@ def _executed(run: str, notebook: str, parameters: dict | None) -> Path:
     told = (f"{key}-{value}" for key, value in (parameters or {}).items())
     name = re.sub(r"[^\w.~-]", "", "_".join([notebook, *told]))
     return REPORTS / run / f"{files.short_name(name)}.ipynb"
-
-
-def _is_complete(document: nbformat.NotebookNode) -> bool:
-    return SENTINEL in "".join(output.get("text", "") for output in document.cells[-1].get("outputs", []))
 
 
 def without_sentinel(document: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -46,8 +46,8 @@ def _text(said: str) -> str:
 def _with_change(size_bytes: float, ratio: float | None, about: str = "") -> str:
     if pd.isna(size_bytes):
         return ""
-    changed = ratio is not None and not pd.isna(ratio) and ratio != 1
-    return f"{about}{size_bytes / 1e6:.3f}" + (f" ({ratio - 1:+.2%})" if changed else "")
+    change = f" ({ratio - 1:+.2%})" if pd.notna(ratio) and ratio != 1 else ""
+    return f"{about}{size_bytes / 1e6:.3f}{change}"
 
 
 def changed_sizes(found: pd.DataFrame) -> pd.DataFrame:

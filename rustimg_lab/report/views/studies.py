@@ -67,8 +67,9 @@ def latency(run: RunData, study: str) -> Styler:
     found = {}
     for metric in own["metric"].unique():
         each = comparison.samples(run, study, metric)
-        found[f"{metric.split('_')[1]}, ms"] = comparison.summarize(each.assign(value=each["value"] * 1e3))
-    return summary({name.replace("p999", "p99.9"): each for name, each in found.items()})
+        percentile = metric.split("_")[1].replace("p999", "p99.9")
+        found[f"{percentile}, ms"] = comparison.summarize(each.assign(value=each["value"] * 1e3))
+    return summary(found)
 
 
 def connections(run: RunData, study: str) -> Styler:
