@@ -7,16 +7,15 @@ from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.studies import REST
 from rustimg_lab.report import format, views
 from rustimg_lab.report.views.style import EFFECT, SIMULTANEOUS
-from rustimg_lab.store import runs
 from rustimg_lab.store.rows import ESTIMATE, NOT_STARTED
+from rustimg_lab.store.runs import RunData
 
 STARTS = {"program": "startup-server", "container": "startup-container"}
 Short = tuple[str, list[list[str]], range]  # title, lines with the header first, and the columns with numbers
 
 
-def of_load(run: str, **parameters: str | int) -> Short:
+def of_load(data: RunData, **parameters: str | int) -> Short:
     """CPU time per request against the baseline; latency, and memory after the load, where they are."""
-    data = runs.load(run)
     under_load = comparison.find_study(data, "throughput", **parameters)
     found = {metrics.CPU_US_PER_REQUEST.phrase: comparison.of_study(data, under_load)}
     for study in comparison.find_studies(data, "latency", **parameters):
@@ -24,35 +23,33 @@ def of_load(run: str, **parameters: str | int) -> Short:
         found[f"latency, {percentile}"] = comparison.of_study(data, study)
     for study in comparison.find_studies(data, REST, **parameters):
         found[metrics.RESTED_RSS_BYTES.phrase] = comparison.of_study(data, study)
-    return _of_parts(f"run {run}, under load, {_about(parameters)}", found)
+    return _of_parts(f"run {data.name}, under load, {_about(parameters)}", found)
 
 
-def of_memory(run: str, **parameters: str | int) -> Short:
+def of_memory(data: RunData, **parameters: str | int) -> Short:
     """Memory that is resident under load, and the smallest limit, where the engine can limit it."""
-    data, found = runs.load(run), {}
+    found = {}
     for what, of in (("under load", "load"), ("smallest limit", "limit")):
         for study in comparison.find_studies(data, "memory", of=of, **parameters):
             found[what] = comparison.of_study(data, study)
-    return _of_parts(f"run {run}, memory, {_about(parameters)}", found)
+    return _of_parts(f"run {data.name}, memory, {_about(parameters)}", found)
 
 
-def of_startup(run: str) -> Short:
+def of_startup(data: RunData) -> Short:
     """Starts of the server's process and of its container."""
-    data = runs.load(run)
     there = comparison.find_studies(data, "startup")
     found = {what: comparison.of_study(data, study) for what, study in STARTS.items() if study in there}
-    return _of_parts(f"run {run}: start to first byte", found)
+    return _of_parts(f"run {data.name}: start to first byte", found)
 
 
-def of_build(run: str) -> Short:
+def of_build(data: RunData) -> Short:
     """Cold builds: their CPU time, and from start to end."""
-    data = runs.load(run)
     study = comparison.find_study(data, "build")
     found = {
         "CPU time": comparison.of_study(data, study),
         "time": comparison.of_study(data, study, metrics.COLD_BUILD_S),
     }
-    return _of_parts(f"run {run}: cold builds", found)
+    return _of_parts(f"run {data.name}: cold builds", found)
 
 
 def _of_parts(of: str, found: dict[str, pd.DataFrame]) -> Short:
@@ -68,9 +65,8 @@ def _about(parameters: dict[str, str | int]) -> str:
     return ", ".join(f"{key} {value}" for key, value in parameters.items())
 
 
-def of_sizes(run: str) -> Short:
+def of_sizes(data: RunData) -> Short:
     """Sizes: a row per cell, and the article's figure beside ours where it has one."""
-    data = runs.load(run)
     table = cells.cell_table(data)
     has_figure = table["cell"].isin(cells.article_grid(data)["cell"])  # of the article, which had one allocator on each
     shown = pd.DataFrame({"base": cells.bases_in_words(table)}).join(table[["profile", "allocator"]])
@@ -85,19 +81,18 @@ def of_sizes(run: str) -> Short:
     shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], works)
     header = list(shown)
     lines = [header, *shown.to_numpy().tolist()]
-    return f"run {run}: sizes in MB (1e6 bytes)", lines, range(3, header.index("base from"))
+    return f"run {data.name}: sizes in MB (1e6 bytes)", lines, range(3, header.index("base from"))
 
 
-def of_survival(run: str) -> Short:
+def of_survival(data: RunData) -> Short:
     """Probes: per cell how many it passed, and which it failed."""
-    data = runs.load(run)
     outcomes, facts, names = robustness.matrix(data), robustness.facts(data), robustness.names(data)
     lines = [["cell", "passed", "failed", "MB", "fails"]]
     for cell, own in facts.iterrows():
         failed = ", ".join(outcomes.index[outcomes[cell] == probes.FAILED])
         counts = [f"{own[count]:.0f}" for count in ("passed", "failed")]
         lines.append([names[cell], *counts, format.megabytes(own[metrics.UNPACKED_BYTES]), failed])
-    return f"run {run}: {len(outcomes)} probes of each image", lines, range(1, 4)
+    return f"run {data.name}: {len(outcomes)} probes of each image", lines, range(1, 4)
 
 
 def compressed(cell: dict) -> str:

@@ -11,13 +11,14 @@ from rich.table import Table
 from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import studies
 from rustimg_lab.report import format, sections, views
+from rustimg_lab.store import runs
 
 _HEADING = 15  # characters in a line of a heading over numbers that stay whole; a long one takes the room of the cell
 
 
 def summary(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> Table:
     """The table in a terminal that says in short what a notebook says."""
-    title, (header, *lines), numbers = sections.SECTIONS[notebook].summary(run, **(parameters or {}))
+    title, (header, *lines), numbers = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
     return _terminal(title, header, lines, numbers, no_wrap=True)
 
 
@@ -58,5 +59,5 @@ def _terminal(
 
 def markdown(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> str:
     """The same table in Markdown."""
-    _, lines, numbers = sections.SECTIONS[notebook].summary(run, **(parameters or {}))
+    _, lines, numbers = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
     return format.in_markdown(lines[0], lines[1:], numbers)
