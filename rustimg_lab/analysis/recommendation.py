@@ -170,7 +170,8 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
         of_rivals = [each[name][:, rivals] for each in (own, paired) for name in named]
         if not any(np.isnan(each).any() for each in of_rivals):  # an unknown one may be the best
             sureness = _sureness(table, own, paired, wishes)
-    return Choice(table, wishes, picked, sureness, notes, _unmeasured(table, wishes), draws.paired)
+    unmeasured = table.index[table[wishes.needed].isna().any(axis=1) & ~_fails(table, wishes)]
+    return Choice(table, wishes, picked, sureness, notes, list(unmeasured), draws.paired)
 
 
 def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> Choice:
@@ -270,11 +271,6 @@ def _fails(table: pd.DataFrame, wishes: Wishes, exact: bool = False) -> np.ndarr
             fails |= table[name] > limit
     rate = table[metrics.REQUESTS_PER_S]
     return (fails | (rate < (0 if exact else wishes.min_throughput) * rate.max())).to_numpy()
-
-
-def _unmeasured(table: pd.DataFrame, wishes: Wishes) -> list[str]:
-    """The cells that lack a value that is needed, and fail in nothing that is known of them."""
-    return list(table.index[table[wishes.needed].isna().any(axis=1) & ~_fails(table, wishes)])
 
 
 def _sureness(table: pd.DataFrame, own: Values, paired: Values, wishes: Wishes) -> dict[str, float]:

@@ -92,7 +92,7 @@ def write_names(axes: Axes, names: list[str], points: np.ndarray) -> None:
         axes.annotate(name, point, place, textcoords="offset points", fontsize=7, arrowprops=line).set_in_layout(False)
 
 
-def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> Plot:
+def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> None:
     """Which column of `cost` is the least at each point, both axes logarithmic; columns are cells as a reader sees
     them."""
     cheapest = cost.to_numpy().argmin(axis=1).reshape(x.shape)
@@ -109,7 +109,6 @@ def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title
     what = f"percent of the map by {axes.get_xlabel()} and {axes.get_ylabel()}, both logarithmic"
     tell(axes, title, what, names, shares)
     legend_below(axes)
-    return axes.figure
 
 
 def cells_below(axes: Axes, found: pd.DataFrame, title: str) -> Plot:
