@@ -57,11 +57,7 @@ def shares(found: Factorial, target: str = "") -> pd.DataFrame:
     if target not in values.index:
         raise unknown("cell with a value", target, values.index)
     wanted = [knob for knob in found.knobs if turned.loc[target, knob]]
-    by_set = {}
-    for cell, switches in turned.iterrows():
-        on = frozenset(switches.index[switches])
-        if on <= set(wanted):
-            by_set[on] = values.loc[cell].to_numpy()
+    by_set = {frozenset(on.index[on]): values.loc[cell].to_numpy() for cell, on in turned.iterrows()}
     lines = []
     for knob, each in shapley(by_set, wanted).items():
         share = float(np.mean(each))

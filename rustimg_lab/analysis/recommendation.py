@@ -54,12 +54,9 @@ class Wishes:
     @property
     def needed(self) -> list[str]:
         """What must be measured of a cell for them: criteria, and the throughput."""
-        busy = metrics.DAY in self.weights and self.day and self.day.requests
-        names = {**self.limits, **self.weights} | ({"cpu": 0} if busy else {})
-        return [
-            *(name for name in names if name != metrics.DAY),
-            *([metrics.REQUESTS_PER_S] if self.min_throughput else []),
-        ]
+        of_day = ["cpu"] if metrics.DAY in self.weights and self.day and self.day.requests else []
+        rate = [metrics.REQUESTS_PER_S] if self.min_throughput else []
+        return [name for name in dict.fromkeys([*self.limits, *self.weights, *of_day, *rate]) if name != metrics.DAY]
 
 
 @dataclass(frozen=True)

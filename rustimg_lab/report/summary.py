@@ -166,11 +166,11 @@ def trade_off(runs: dict[str, RunData]) -> dict[str, Any]:
 
 
 def _point(chosen: recommendation.Choice, cell: str, row: dict[str, Any], known: dict[str, metrics.Metric]) -> dict:
-    values = {key: None if pd.isna(row[key]) else row[key] / each.divisor for key, each in known.items()}
+    values = [None if pd.isna(row[key]) else row[key] / each.divisor for key, each in known.items()]
     texts = [each.in_words(row[key]) for key, each in known.items()]
     shell = isinstance(row["shell"], str) and row["shell"] != ""
-    facts = {"shell": shell, "stable": not row["unstable"]}
-    return {"name": chosen.name(cell), "values": list(values.values()), "texts": texts, **facts}
+    stable = not row["unstable"]
+    return {"name": chosen.name(cell), "values": values, "texts": texts, "shell": shell, "stable": stable}
 
 
 def article(runs: dict[str, RunData]) -> pd.DataFrame:

@@ -100,8 +100,7 @@ def startup_verdict(run: RunData, baseline: str = "") -> str:
     own = metrics.find(run.environment.studies["startup-container"].metric)  # not every server is on the host's network
     studies = {"startup-server": metrics.EXEC_TO_FIRST_BYTE_S, "startup-container": own}.items()
     process, container = (comparison.of_study(run, study, metric, baseline) for study, metric in studies)
-    trials = [comparison.samples(run, study, metric) for study, metric in studies]
-    means = [_mean_of_cells(each) * 1e3 for each in trials]
+    means = [_mean_of_cells(comparison.samples(run, study, metric)) * 1e3 for study, metric in studies]
     said = (
         f"Over all cells, the server answers {means[0]:.2f} ms after its exec inside its image; in a container it "
         f"takes {means[1]:.0f} ms, of which the program is {means[0] / means[1]:.1%}."
