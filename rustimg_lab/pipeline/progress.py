@@ -41,7 +41,8 @@ def rows(what: str, names: list[str], console: Console) -> Iterator[Callable[[in
     """A table with a row for each of the names, and the time since it began. Yields the function that gets the place of
     a row, what it is doing, and whether that is all; it may be called from any thread."""
     if not _is_live(console):
-        yield _lines(names, console)
+        line = _now_and_then(console, QUIET_S)
+        yield lambda place, text, done: line(place, f"{names[place]}: {text}", done)
         return
     name = TextColumn("{task.description}", markup=False, table_column=Column(max_width=console.width // 2))
     rest = TextColumn("{task.fields[doing]}", markup=False, table_column=Column(ratio=1, no_wrap=True))
@@ -66,7 +67,7 @@ def rows(what: str, names: list[str], console: Console) -> Iterator[Callable[[in
 @contextmanager
 def trials(console: Console) -> Iterator[Callable[[int, int, str], None]]:
     """Yields the function that is told how many trials of how many are done, and which is next; it shows time left."""
-    begun = last = time.monotonic()
+    begun = time.monotonic()
 
     def text(done: int, planned: int, what: str) -> str:
         left = (time.monotonic() - begun) / done * (planned - done) if done else None
@@ -74,14 +75,8 @@ def trials(console: Console) -> Iterator[Callable[[int, int, str], None]]:
         return f"trial {done + (done < planned)} of {planned}{told}: {what}"
 
     if not _is_live(console):
-
-        def line(done: int, planned: int, what: str) -> None:
-            nonlocal last
-            if done in (0, planned) or time.monotonic() - last > QUIET_TRIALS_S:
-                last = time.monotonic()
-                console.print(f"  {text(done, planned, what)}", markup=False, highlight=False, soft_wrap=True)
-
-        yield line
+        line = _now_and_then(console, QUIET_TRIALS_S)
+        yield lambda done, planned, what: line(0, text(done, planned, what), done in (0, planned))
         return
     columns = SpinnerColumn(finished_text="."), BarColumn(30), TextColumn("{task.description}")
     with Progress(*columns, console=console) as bar:
@@ -100,13 +95,14 @@ def _in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
 
 
-def _lines(names: list[str], console: Console) -> Callable[[int, str, bool], None]:
+def _now_and_then(console: Console, every_s: float) -> Callable[[int, str, bool], None]:
+    """What prints a line for a place at most so often, unless it has to be printed."""
     last: dict[int, float] = {}
 
-    def show(place: int, text: str, done: bool) -> None:
+    def line(place: int, text: str, always: bool) -> None:
         now = time.monotonic()
-        if done or now - last.get(place, -QUIET_S) >= QUIET_S:
+        if always or now - last.get(place, -every_s) >= every_s:
             last[place] = now
-            console.print(f"  {names[place]}: {text}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {text}", markup=False, highlight=False, soft_wrap=True)
 
-    return show
+    return line
