@@ -19,15 +19,14 @@ from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import files
 from rustimg_lab.paths import HOME, ROOT
 
-GROUPS = {
-    "share": ("demo", "export"),
-    "measure": ("run", "measure", "probe"),
-    "results": ("report", "choose", "compare", "check", "batch"),
-    "cells": ("cells", "dockerfile", "bake"),
-    "setup": ("init", "doctor", "worker", "notebook", "clean"),
-    "develop": ("test", "docs"),
+MODULES = {  # by command, in the order of the help
+    **dict.fromkeys(("demo", "export"), "results"),
+    **dict.fromkeys(("run", "measure", "probe"), "measure"),
+    **dict.fromkeys(("report", "choose", "compare", "check", "batch"), "results"),
+    **dict.fromkeys(("cells", "dockerfile", "bake"), "cells"),
+    **dict.fromkeys(("init", "doctor", "worker", "notebook", "clean"), "setup"),
+    **dict.fromkeys(("test", "docs"), "develop"),
 }
-MODULES = {command: module for module, commands in GROUPS.items() for command in commands}
 COMPLETE = "_LAB_COMPLETE"  # what a shell asks for completions by
 
 

@@ -12,11 +12,6 @@ from rustimg_lab.model import bases, extras, factorial, matrix
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.profiles import PUBLISHED, everything
 
-# By the name of an option, the one without which it has no effect, and the one beside which it has none; in a command
-# that has both.
-_NEEDS = {"insecure": "scheduler", "push_to": "scheduler", "across_machines": "against", "debian": "before",
-          "fraction": "knobs"}  # fmt: skip
-_EXCLUDES = {"grid": "knobs", "profiles": "knobs"}
 REST = {"ignore_unknown_options": True}  # for a command that passes what it does not know to another program
 
 
@@ -91,7 +86,7 @@ ACROSS = option("--across-machines", "compare speeds of two machines too", is_fl
 APP = option("--app", "a crate of your own, in which `./lab init` was called", click.Path(path_type=Path))
 ARCH = option(
     "--arch architectures", f"architectures, with commas between: {', '.join(each.debian for each in Architecture)}",
-    types.Architectures(), shown="this machine's",
+    types.architectures, shown="this machine's", metavar="ARCHITECTURE[,...]",
 )  # fmt: skip
 BUILDER = option("--builder", "buildx builder, passed through", metavar="NAME")
 DEBIAN = option("--debian", "Debian release:", Names("Debian release", bases.RELEASES), matrix.DEBIAN)
@@ -121,3 +116,11 @@ SOURCES = [
     option("--registry", "where to get the official images, and nowhere else", metavar="HOST[:PORT][/PREFIX]"),
     DEBIAN,
 ]
+
+# By the name of an option, the one without which it has no effect, and the one beside which it has none; in a command
+# that has both.
+_NEEDS = {
+    "insecure": "scheduler", "push_to": "scheduler", "across_machines": "against", "fraction": "knobs",
+    **dict.fromkeys(["blocks", *(each.name for each in (APP, *CELLS, *SOURCES, BUILDER))], "before"),
+}  # fmt: skip
+_EXCLUDES = {"grid": "knobs", "profiles": "knobs"}

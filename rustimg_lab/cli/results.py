@@ -1,4 +1,7 @@
-"""Commands that read runs: report, choose, compare, check, batch. None needs an engine but a check of two versions."""
+"""Commands that read runs: demo, export, report, choose, compare, check, batch.
+
+None needs an engine but a check of two versions.
+"""
 
 import sys
 from dataclasses import replace
@@ -17,7 +20,7 @@ from rustimg_lab.measure.workloads import OWN, WORKLOADS
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.studies import KINDS
-from rustimg_lab.paths import CHOICE_RUN, DEFAULT_RUN
+from rustimg_lab.paths import ALLOCATOR_RUNS, CHOICE_RUN, COMMAND, DEFAULT_RUN, RECORDED_RUN, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +31,46 @@ if TYPE_CHECKING:
 _CRITERIA = ", ".join(metrics.CRITERIA)
 _WEIGHTS = f"weights of the objective, as transfer=1,cpu=2; of {_CRITERIA}; with --deploys also {metrics.DAY}"
 _REGRESSION = f"by how much each of {', '.join(metrics.GUARDED)} may grow, as size=1%,cpu=5%"
+_BEFORE_RUN = f"{DEFAULT_RUN}; with --before one of these two versions"
+
+
+@command()
+def demo(options: SimpleNamespace) -> int:
+    """Show what was recorded: the image to ship, sizes, allocators. Needs no engine."""
+    from rustimg_lab.analysis import recommendation
+    from rustimg_lab.report import summary, terminal, views
+    from rustimg_lab.store import runs
+
+    def say(text: str) -> None:
+        output.console.print(escape(text.replace("**", "")), highlight=False, soft_wrap=True)
+
+    goal, wishes = next(iter(summary.GOALS.items()))
+    run = output.load(CHOICE_RUN)
+    found = recommendation.choose(run, wishes)
+    say(f"Recorded on {run.environment.machine['cpu_model']}: run {CHOICE_RUN}. Goal: {goal}.")
+    told = (views.recommendation.of_two_programs(found), views.recommendation.sure(found))
+    say(f"Ship {found.name(found.picked)}: {views.recommendation.facts(found)}. {' '.join(filter(None, told))}")
+    output.console.print(terminal.summary(f"{RECORDED_RUN}/{DEFAULT_RUN}"))
+    compared = summary.allocators({name: output.load(name) for name in ALLOCATOR_RUNS})
+    for each in compared[compared["allocator"] == "jemalloc"].to_dict("records"):
+        ratio = each[metrics.CPU_US_PER_REQUEST.noun]
+        say(f"jemalloc in place of {each['instead of']}, {each['CPU']}, {each['load']}: CPU time per request {ratio}.")
+    path = runs.run_path(CHOICE_RUN) / "dockerfiles" / f"Dockerfile.{found.picked}"
+    say(f"The Dockerfile: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
+    print(f"Next: `{COMMAND} report recorded` makes the whole report; for your own crate, `{COMMAND} init PATH`")
+    return 0
+
+
+@command(
+    click.Argument(["run"], type=types.RUN),
+    option("--license", "SPDX expression", metavar="SPDX", shown="that of the lab, for a recorded run"),
+)
+def export(options: SimpleNamespace) -> int:
+    """Write a run as an RO-Crate, an archive that others can read and cite. Needs no engine."""
+    from rustimg_lab.store import export
+
+    print(f"RO-Crate: {export.export(options.run, options.license or '').relative_to(ROOT)}")
+    return 0
 
 
 @command(
@@ -118,11 +161,6 @@ def compare(options: SimpleNamespace) -> int:
     return 0
 
 
-_BEFORE_RUN = f"{DEFAULT_RUN}; with --before one of these two versions"
-_BLOCKS = option("--blocks", "randomized blocks of both versions", types.COUNT, shown=20)
-_OF_TWO = [APP, *CELLS, *SOURCES, BUILDER, _BLOCKS]
-
-
 @command(
     option("--run", "run to check, or with --before to write to or resume", types.RUN, shown=_BEFORE_RUN),
     option("--against", "run that it may not grow over", types.RUN),
@@ -130,7 +168,8 @@ _OF_TWO = [APP, *CELLS, *SOURCES, BUILDER, _BLOCKS]
     option("--max-transfer", "compressed (pull) size of every cell at most, as 2MB", types.SIZE),
     option("--max-regression", _REGRESSION, types.regressions),
     ACROSS,
-    *_OF_TWO,
+    *(APP, *CELLS, *SOURCES, BUILDER),
+    option("--blocks", "randomized blocks of both versions", types.COUNT, shown=20),
 )
 def check(options: SimpleNamespace) -> int:
     """Exit with 1 when a run breaks a limit, with 3 when noise hides whether it does. The output is a summary in
@@ -139,7 +178,10 @@ def check(options: SimpleNamespace) -> int:
     from rustimg_lab.report import views
 
     limits = regression.Limits(options.max_transfer or 0, options.max_regression or {})
-    failures = _measure_both(options) if options.before else _refuse_stray(options)
+    if options.max_regression and not (options.against or options.before):
+        raise LabError("--max-regression: over which run? name it with --against NAME, or a version with --before")
+    failures = _measure_both(options) if options.before else []
+    options.run = options.run or DEFAULT_RUN
     told: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.CANNOT_TELL: []}
     for part, after, before, checked in _checked(options, limits):
         print(views.regression.markdown(part, after, checked, before), end="")
@@ -211,17 +253,6 @@ def _part_of(against: str, part: str, run: str) -> str:
         return against or ""
     same = f"{against}{part.removeprefix(run)}"
     return same if same in runs.parts(against) else ""
-
-
-def _refuse_stray(options: SimpleNamespace) -> list[str]:
-    """Complete the options of a check of runs. Raises LabError for one that has no effect on it."""
-    for each in _OF_TWO:
-        if each.name != "debian" and getattr(options, each.name):
-            raise LabError(f"{each.opts[0]} goes with --before REVISION|FOLDER alone: name that too, or leave it out")
-    if options.max_regression and not options.against:
-        raise LabError("--max-regression: over which run? name it with --against NAME, or a version with --before")
-    options.run = options.run or DEFAULT_RUN
-    return []
 
 
 def _measure_both(options: SimpleNamespace) -> list[str]:

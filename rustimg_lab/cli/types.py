@@ -61,16 +61,6 @@ class Quantity(click.ParamType):
         return float(found[1]) * self.units[found[2]]
 
 
-class Architectures(click.ParamType):
-    """Architectures, by the kernel's or Debian's names, with commas between."""
-
-    name = "architecture[,...]"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> list[Architecture]:
-        """Return each once. Raises LabError, with the nearest name, when one is unknown."""
-        return list(dict.fromkeys(map(Architecture.named, names(value))))
-
-
 RUN, COUNT, COUNT_OR_ZERO = RunName(), click.IntRange(min=1), click.IntRange(min=0)
 BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 SIZE = Quantity("size", "3MB or 512KiB", BYTES)
@@ -84,6 +74,11 @@ def names(text: str) -> list[str]:
     if not (found := [name for name in listed(text) if name]):
         raise click.BadParameter(f"'{text}' names nothing")
     return found
+
+
+def architectures(text: str) -> list[Architecture]:
+    """Return architectures, each once, by the kernel's or Debian's names. Raises LabError on one that is not known."""
+    return list(dict.fromkeys(map(Architecture.named, names(text))))
 
 
 def counts(text: str) -> list[int]:
