@@ -90,7 +90,7 @@ def measure(
     `study` is throughput, memory, rest, latency, startup, deploy, or build. `app` as in `build`; of myip the server is
     measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
-    from rustimg_lab.errors import TEXT, check_values, unknown
+    from rustimg_lab.errors import TEXT, check_known, check_values
     from rustimg_lab.host.files import real
     from rustimg_lab.measure.plan import Plan
     from rustimg_lab.model.studies import KINDS
@@ -98,8 +98,7 @@ def measure(
     from rustimg_lab.pipeline import planner, session, studies
 
     check_values(TEXT, run=run, study=study)
-    if study not in KINDS:
-        raise unknown("study", study, KINDS)
+    check_known("study", study, KINDS)
     crate, kind = lab_toml.load(real(app or MYIP)), KINDS[study]
     programs = planner.programs(crate, kind, Path(app) if app else None)
     lab_toml.refuse(crate, cells := list(cells))
@@ -150,14 +149,14 @@ def recommend(
     the studies (default: the first). With the defaults of all of these, the goal is the one that the report of the run
     begins with. Raises LabError when a limit is unknown, or on something that the run did not measure."""
     from rustimg_lab.analysis.recommendation import Wishes
-    from rustimg_lab.errors import FRACTION, NUMBER, TEXT, TRUTH, check_values, unknown
+    from rustimg_lab.errors import FRACTION, NUMBER, TEXT, TRUTH, check_known, check_values
     from rustimg_lab.model.metrics import CRITERIA
     from rustimg_lab.report import summary
     from rustimg_lab.widgets.run import Recommendation
 
     names = {"max_transfer_mb": "transfer", "max_memory_mb": "memory", "max_startup_ms": "startup"}
-    for name in most.keys() - names:
-        raise unknown("limit", name, names)
+    for name in most:
+        check_known("limit", name, names)
     check_values(NUMBER, **most)
     check_values(FRACTION, min_throughput=min_throughput)
     check_values(TRUTH, shell=shell, stable=stable)

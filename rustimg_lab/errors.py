@@ -1,6 +1,6 @@
 """The one exception that a user sees: what is wrong, where, and what to do next, in one line."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from math import inf
 from numbers import Real
@@ -30,12 +30,17 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
     return LabError(f"unknown {kind} '{name}': {hint}{there}")
 
 
+def check_known(kind: str, name: str, known: Collection[str]) -> None:
+    """Raises LabError, with the nearest name that is known, for one that is not."""
+    if name not in known:
+        raise unknown(kind, name, known)
+
+
 def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], where: str) -> None:
     """Raises LabError for a key that is not known, with the nearest one that is, and for a value of the wrong type;
     `known` has the types by key, `where` stands before what is said."""
     for key, value in entries.items():
-        if key not in known:
-            raise unknown(f"{where}key", key, known)
+        check_known(f"{where}key", key, known)
         if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
             raise LabError(
                 f"{where}'{key}' is {kind_of(value)}, {' or '.join(KINDS[each] for each in known[key])} is needed"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem
 
-from rustimg_lab.errors import unknown
+from rustimg_lab.errors import check_known
 from rustimg_lab.model import metrics
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.names import listed
@@ -24,8 +24,7 @@ class Names(click.ParamType):
         """Return the name or the list of names. Raises LabError, with the nearest name, when one is unknown."""
         found = names(value) if self.several else [value]
         for each in "+".join(found).split("+") if self.joined else found:
-            if each not in self.known:
-                raise unknown(self.kind, each, self.known)
+            check_known(self.kind, each, self.known)
         return found if self.several else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

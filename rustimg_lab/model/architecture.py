@@ -4,7 +4,7 @@ import platform
 from enum import Enum
 from typing import Self
 
-from rustimg_lab.errors import unknown
+from rustimg_lab.errors import check_known
 
 
 class Architecture(Enum):
@@ -17,8 +17,7 @@ class Architecture(Enum):
     def named(cls, name: str) -> Self:
         """Return the architecture by the kernel's or Debian's name. Raises LabError, with the nearest name."""
         known = {text: each for each in cls for text in (each.debian, each.value)}
-        if name not in known:
-            raise unknown("architecture", name, known)
+        check_known("architecture", name, known)
         return known[name]
 
     @property

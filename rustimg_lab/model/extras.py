@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rustimg_lab.errors import unknown
+from rustimg_lab.errors import check_known
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,5 @@ def parse(names: Iterable[str]) -> tuple[str, ...]:
     """The names, each once and in order. Raises LabError, with the nearest name, on one that is unknown."""
     found = tuple(sorted(set(names)))
     for name in found:
-        if name not in ADDITIONS:
-            raise unknown("addition", name, ADDITIONS)
+        check_known("addition", name, ADDITIONS)
     return found

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.model import bases
 from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.bases import BUILDER, DEBIAN, RELEASES, Base
@@ -143,13 +143,14 @@ def reference(name: str, debian: str = DEBIAN) -> str | None:
 
 def base(name: str) -> Base:
     """The base of that name. Raises LabError, with the nearest name, when there is none."""
-    known = bases.everything()
-    return known[_known("base", name, known)]
+    check_known("base", name, known := bases.everything())
+    return known[name]
 
 
 def release(debian: str) -> dict[str, str]:
     """Return what a Debian release puts into names. Raises LabError, with the nearest name, when there is none such."""
-    return RELEASES[_known("Debian release", debian, RELEASES)]
+    check_known("Debian release", debian, RELEASES)
+    return RELEASES[debian]
 
 
 def cell(
@@ -159,7 +160,7 @@ def cell(
     has. Raises LabError."""
     chosen, compiled = base(base_name), find(profile_name)
     upx = release(debian)["upx"]
-    _known("allocator", allocator, (*ALLOCATORS, ARTICLE, OWN))
+    check_known("allocator", allocator, (*ALLOCATORS, ARTICLE, OWN))
     if compiled.upx and not upx:
         raise LabError(f"profile '{profile_name}': Debian {debian} has no package of UPX; take --debian trixie")
     if compiled == PUBLISHED:
@@ -186,9 +187,3 @@ def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str
     of = {PUBLISHED.name: [OWN]}
     cells = (cell(b, p, a, debian) for p in profiles for a in of.get(p, allocators) for b in bases)
     return list(dict.fromkeys(cells))
-
-
-def _known(kind: str, name: str, names: Iterable[str]) -> str:
-    if name not in names:
-        raise unknown(kind, name, names)
-    return name

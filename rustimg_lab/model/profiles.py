@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache, reduce
 from typing import Any
 
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known, unknown
 from rustimg_lab.model import toml
 from rustimg_lab.paths import PROFILES
 
@@ -93,8 +93,8 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
         raise LabError(f"a name has letters, digits and dashes, and is not {PUBLISHED.name}, which the lab has itself")
     own = toml.make(Profile, entry, name=name)
     own = replace(own, settings=tuple((key, _as_cargo_says(value)) for key, value in own.settings))
-    if wrong := [key for key, _ in own.settings if key not in _SETTINGS]:
-        raise unknown("setting", wrong[0], _SETTINGS)
+    for key, _ in own.settings:
+        check_known("setting", key, _SETTINGS)
     # These become lines and words of a Dockerfile.
     words = [*own.rustflags, *own.cargo, *own.of, *(word for setting in own.settings for word in setting)]
     if wrong := [word for word in words if not isinstance(word, str) or not _WORD.fullmatch(word)]:
@@ -102,8 +102,7 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
     if not toml.is_line(own.summary):
         raise LabError(f"its summary, {own.summary!r}, is no text of one line")
     for part in own.of:
-        if part not in known:
-            raise unknown("profile before it", part, known)
+        check_known("profile before it", part, known)
     return reduce(_combined, (known[part] for part in own.of), own)
 
 

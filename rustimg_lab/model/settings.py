@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known
 
 # By name: whose setting it is, as jemalloc(3) and mimalloc's readme describe it.
 KNOWN = {"purge_delay": "mimalloc", "dirty_decay_ms": "jemalloc", "narenas": "jemalloc"}
@@ -25,8 +25,7 @@ class Setting:
 def parse(text: str) -> Setting:
     """Return the setting that a text as `narenas=1` names. Raises LabError, with the nearest name, on another."""
     name, _, value = text.partition("=")
-    if name not in KNOWN:
-        raise unknown("setting", name, KNOWN)
+    check_known("setting", name, KNOWN)
     if not re.fullmatch(r"-?\d{1,9}", value):
         raise LabError(f"setting '{text}': after '{name}=' comes a whole number, as in {name}=1")
     environment = {"MIMALLOC_PURGE_DELAY": value}
