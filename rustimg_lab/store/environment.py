@@ -69,11 +69,8 @@ def _known(kind: type[Typed], found: dict[str, Any]) -> Typed:
 
 def read_environment(path: Path) -> dict[str, Any]:
     """Return the environment.json in a run's folder. Raises LabError as `parse_environment` does."""
-    file = path / "environment.json"
     try:
-        if file.stat().st_size > rows.ENVIRONMENT_LIMIT:
-            raise ValueError(f"longer than {rows.ENVIRONMENT_LIMIT:,} bytes")
-        text = file.read_text(encoding="utf-8")
+        text = rows.read_text(path / "environment.json")
     except (OSError, ValueError) as error:
         raise LabError(f"{path.name}/environment.json cannot be read ({error}); the run has no environment") from None
     return parse_environment(text, path.name)

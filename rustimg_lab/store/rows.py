@@ -99,6 +99,13 @@ def read_row(line: str) -> dict[str, Any]:
     return row
 
 
+def read_text(path: Path) -> str:
+    """The text of a file beside the rows. Raises OSError, and ValueError where it is too long or no text."""
+    if path.stat().st_size > ENVIRONMENT_LIMIT:
+        raise ValueError(f"longer than {ENVIRONMENT_LIMIT:,} bytes")
+    return path.read_text(encoding="utf-8")
+
+
 def parse_json(text: str) -> Any:
     """What a text in JSON says. Raises ValueError where it is none, or has a number or a letter that is none."""
     try:

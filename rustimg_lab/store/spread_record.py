@@ -37,9 +37,7 @@ def read(path: Path) -> SpreadRecord:
     if not file.exists():
         return SpreadRecord()
     try:
-        if file.stat().st_size > rows.ENVIRONMENT_LIMIT:
-            raise ValueError(f"longer than {rows.ENVIRONMENT_LIMIT:,} bytes")
-        found = SpreadRecord(**rows.parse_json(file.read_text(encoding="utf-8")))
+        found = SpreadRecord(**rows.parse_json(rows.read_text(file)))
         told = [found.id, *found.cells.values(), *(each for of in found.sources.values() for each in of.values())]
         if not all(isinstance(each, str) for each in told):
             raise ValueError("not of that form")
