@@ -35,7 +35,7 @@ def load_app(options: SimpleNamespace) -> App:
     return lab_toml.load(real(options.app or MYIP))
 
 
-def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind | None = None) -> list[matrix.Cell]:
+def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | None = None) -> list[matrix.Cell]:
     """Return the cells of `usual` (default: of --grid) or of those that are named, or with --knobs of their factorial;
     with --only those that match. Raises LabError when names, options or the app do not allow them."""
     grid = chosen_grid(options, app, usual or matrix.usual(options.grid, options.debian))
@@ -80,7 +80,7 @@ def matching(cells: list[matrix.Cell], patterns: list[str] | None) -> list[matri
     return found
 
 
-def chosen_grid(options: SimpleNamespace, app: App, usual: matrix.Grid | Kind) -> list[Sequence[str]]:
+def chosen_grid(options: SimpleNamespace, app: App, usual: matrix.Grid) -> list[Sequence[str]]:
     """Return the bases, profiles and allocators that were named, else the usual; of an own app `published` is first."""
     allocators = options.allocators or (lab_toml.allocators(app) if options.app else usual.allocators)
     profiles = [PUBLISHED.name, *usual.profiles] if options.app else usual.profiles

@@ -92,7 +92,8 @@ def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
     if not all(letter.isalnum() or letter == "-" for letter in name) or name == PUBLISHED.name:
         raise LabError(f"a name has letters, digits and dashes, and is not {PUBLISHED.name}, which the lab has itself")
     own = toml.make(Profile, entry, name=name)
-    own = replace(own, settings=tuple((key, _as_cargo_says(value)) for key, value in own.settings))
+    said = ((key, str(value).lower() if isinstance(value, bool) else str(value)) for key, value in own.settings)
+    own = replace(own, settings=tuple(said))  # as cargo says them
     for key, _ in own.settings:
         check_known("setting", key, _SETTINGS)
     # These become lines and words of a Dockerfile.
@@ -127,7 +128,3 @@ def _both(one: Profile, other: Profile, kind: str) -> tuple[str, ...]:
         if option not in linker and (before := options.setdefault(option.partition("=")[0], option)) != option:
             raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {before}, {option}")
     return (*sorted(options.values()), *linker)
-
-
-def _as_cargo_says(value: str | int | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -22,12 +22,9 @@ LOAD_OPTIONS = ("workload", "workers", "connections", "seconds", "warmup", "sett
 
 
 @dataclass(frozen=True)
-class Kind:
+class Kind(matrix.Grid):
     """What a study takes unless it is told otherwise."""
 
-    bases: tuple[str, ...]
-    profiles: tuple[str, ...]
-    allocators: tuple[str, ...]
     of_clients: bool = False  # whether the client is measured beside the server
     of_builds: bool = False  # whether it is the build that is measured
     tools: str = "tools"  # the image that it measures with, if any

@@ -27,9 +27,8 @@ class StudyPlan:
     cells: list[str]  # by name, in the order of tables; the baseline's twin is one of them
     parameters: dict[str, Any]  # of the load, the CPUs, the seconds of a trial, by kind; `warning` is always there
     seed: int  # of the order of the trials in each block
-    stopping: dict[
-        str, float
-    ]  # after how many `blocks`, or at which relative `width` of the intervals, `at_most` blocks
+    # After how many `blocks`, or at which relative `width` of the intervals, `at_most` blocks.
+    stopping: dict[str, float]
     contents: dict[str, str]  # by cell: a SHA-256 of what its image holds
     design: str = "shuffled"  # how the order of each block was drawn; "Williams": each cell follows each equally often
 
