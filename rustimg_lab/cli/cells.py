@@ -7,19 +7,7 @@ from types import SimpleNamespace
 import click
 
 from rustimg_lab.cli import output, selection
-from rustimg_lab.cli.options import (
-    ADDITIONS,
-    ALLOCATORS,
-    APP,
-    ARCH,
-    CELLS,
-    DEBIAN,
-    GRID,
-    KNOBS,
-    PROFILES,
-    command,
-    option,
-)
+from rustimg_lab.cli.options import ADDITIONS, ALLOCATORS, APP, ARCH, DEBIAN, PROFILES, SELECTION, command, option
 from rustimg_lab.cli.types import Names
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import bases, matrix
@@ -27,7 +15,7 @@ from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.profiles import PUBLISHED
 
 
-@command(GRID, APP, *CELLS, *KNOBS, DEBIAN)
+@command(*SELECTION)
 def cells(options: SimpleNamespace) -> int:
     """List the cells that the options select."""
     print(*selection.chosen_cells(options, selection.load_app(options)), sep="\n")
@@ -65,7 +53,7 @@ def dockerfile(options: SimpleNamespace) -> int:
     return 0
 
 
-@command(GRID, APP, *CELLS, *KNOBS, DEBIAN)
+@command(*SELECTION)
 def bake(options: SimpleNamespace) -> int:
     """Print the file for `docker buildx bake` that builds the cells.
 

@@ -111,6 +111,7 @@ SCHEDULER = [
     INSECURE,
 ]
 GRID = option("--grid", "the cells, unless some are named:", Names("grid", matrix.GRIDS), "article")
+SELECTION = [GRID, APP, *CELLS, *KNOBS, DEBIAN]
 SOURCES = [
     option("--base", "image, archive or `packages` for a base, or for rust", metavar="NAME=SOURCE", multiple=True),
     option("--registry", "where to get the official images, and nowhere else", metavar="HOST[:PORT][/PREFIX]"),
