@@ -113,7 +113,10 @@ def measure(options: SimpleNamespace) -> int:
         of_builds = selection.spread(options, app, {"--only", "--settings"})
         moved = [] if is_long or kind.of_clients else cells  # others are built where they are measured
         moved = machines.Moved(of_builds, programs[0].name, moved, options.push_to or "")
-        return output.ended(options.run, machines.run_blocks(spread, moved, options.blocks))
+        asked = {"connections": [options.connections or USUAL_LOAD["connections"]]}
+        asked["workload"] = options.workload or [USUAL_LOAD["workload"]]
+        asked |= {"workers": options.workers} if options.workers else {}
+        return output.ended(options.run, machines.run_blocks(spread, moved, options.blocks, options.study, asked))
     width = options.width and options.width / 100
     plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)
     made = planner.planner(options.study, selection.chosen_loads(options, kind, app), plan, programs[0])

@@ -17,16 +17,7 @@ from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.pipeline import studies
 from rustimg_lab.pipeline.planner import Planner
-from rustimg_lab.pipeline.session import (
-    Batch,
-    Request,
-    Session,
-    building,
-    images_of,
-    keep_dockerfile,
-    make_tools,
-    open_session,
-)
+from rustimg_lab.pipeline.session import Batch, Request, Session, building, keep_dockerfile, make_tools, open_session
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
@@ -40,8 +31,7 @@ def run_grid(request: Request, cells: list[Cell], study: tuple[list[Cell], Plann
     machine or the input does not allow a start; Ctrl-C leaves no container and a run that the same call continues.
     """
     app, (studied, plan) = request.app, study or ([], None)
-    with_tools = studied or (cells if smoke.needs_tools(app) else [])
-    with open_session(request, images_of(cells, with_tools)) as session:
+    with open_session(request, [*cells, *studied], bool(studied) or smoke.needs_tools(app)) as session:
         runs.refuse_mixed(session.run, cells)
         failures = _build_and_measure(Batch(cells, app), session)
         if plan and app.serve:  # what is measured is the program that was checked

@@ -18,7 +18,7 @@ from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.matrix import Cell
-from rustimg_lab.pipeline import cluster, progress, resumed, session, worker
+from rustimg_lab.pipeline import cluster, progress, session, studies, worker
 from rustimg_lab.pipeline.cluster import Unit
 from rustimg_lab.store import runs, spread_record
 from rustimg_lab.store.environment import parse_environment
@@ -74,15 +74,16 @@ def run_cells(spread: Spread, cells: list[Cell]) -> list[str]:
     return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
 
 
-def run_blocks(spread: Spread, moved: Moved, blocks: int) -> list[str]:
-    """Measure a study of so many blocks on each machine, block by block. Returns and raises as `run_cells` does."""
+def run_blocks(spread: Spread, moved: Moved, blocks: int, kind: str, asked: dict[str, list[Any]]) -> list[str]:
+    """Measure a study of that kind and so many blocks on each machine, block by block; `asked` as
+    `studies.blocks_done` has it. Returns and raises as `run_cells` does."""
     with _opened(spread) as opened:
         brought = _brought(moved, opened) if len(opened.names) > 1 else {}
         units = []
         for name in sorted(opened.names):
             images = ",".join(f"{cell}={image}" for cell, image in brought.get(name, {}).items())
             more = ("--brought", images) if images else ()
-            begun = min(resumed.blocks_done(spread.run, name, spread.arguments), blocks)
+            begun = min(studies.blocks_done(spread.run, name, kind, asked), blocks)
             units += [Unit(("--blocks", str(n), *more), name) for n in range(max(begun, 1), blocks + 1)]
         _perform(spread, opened, units)
     return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]

@@ -14,7 +14,7 @@ from rustimg_lab.model.names import BEFORE
 from rustimg_lab.model.studies import Kind
 from rustimg_lab.pipeline import grid, studies
 from rustimg_lab.pipeline.planner import Planner, refuse_foreign
-from rustimg_lab.pipeline.session import Request, images_of, open_session
+from rustimg_lab.pipeline.session import Request, open_session
 from rustimg_lab.store import runs
 
 
@@ -44,7 +44,7 @@ def run_pairs(request: Request, before: App, cells: list[Cell], plans: list[tupl
     failures = [f"before: {line}" for line in grid.run_grid(earlier, cells)] + grid.run_grid(request, cells)
     if plans and (treatments := _differing(request, cells)):
         lost: list[str] = []  # no failures of a cell: the blocks that are whole give the answer
-        with open_session(request, images_of([], cells)) as session:
+        with open_session(request, cells, with_tools=True) as session:
             for kind, plan in plans:
                 studies.run_built([treatments], request.app, session, plan, lost, kind.tools)
             for line in lost:

@@ -13,7 +13,7 @@ from rustimg_lab.measure.probes import runner
 from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import Cell
-from rustimg_lab.pipeline.session import Batch, Request, build_treatments, images_of, make_tools, open_session
+from rustimg_lab.pipeline.session import Batch, Request, build_treatments, make_tools, open_session
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
@@ -27,7 +27,7 @@ def run_probes(request: Request, cells: list[Cell], server: App | None) -> list[
     What was probed before in the same images is not probed again. Raises LabError as `run_grid` does.
     """
     app, programs, failures = request.app, [request.app, *([server] if server else []), runner.load_app()], []
-    with open_session(request, images_of([], cells)) as session:
+    with open_session(request, cells, with_tools=True) as session:
         tools = make_tools("tools", session)
         made: list[dict[Cell, str]] = []
         for each in programs:

@@ -48,21 +48,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Session:
-    """What a call works with: a run that is open, the images that cells stand on by name (`Cell.images`), how to build,
-    and whom to tell. `lost`: by name, why there is no such image for another architecture than this machine's.
-    `brought` as a `Request` has it."""
+    """What a call works with: what it asks for, a run that is open, this machine's certificate authorities, and the
+    images that cells stand on by name (`Cell.images`). `lost`: by name, why there is no such image for another
+    architecture than this machine's."""
 
+    request: Request
     run: Run
-    images: dict[str, bases.Provenance]
-    builder: str | None
     ca: Path | None
-    console: Console
+    images: dict[str, bases.Provenance] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
-    brought: dict[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> None:
         """Prints a line of the lab's own."""
-        progress.say(self.console, text)
+        progress.say(self.request.console, text)
 
 
 @dataclass(frozen=True)
@@ -83,20 +81,21 @@ def make_tools(name: str, session: Session) -> str:
 
 
 @contextmanager
-def open_session(request: Request, names: list[str]) -> Iterator[Session]:
-    """The run, open for writing, with the images of those names (`images_of`) and the builder; no container of ours is
-    left afterwards."""
+def open_session(request: Request, cells: list[Cell], with_tools: bool) -> Iterator[Session]:
+    """The run, open for writing, with the images that the cells stand on, the builder, and the base of the benchmark
+    tools image where that is needed; no container of ours is left afterwards."""
     client.connect()
     inputs.check(request.app)
     with client.readable_errors(), runs.open_run(request.run_name, client.machine()) as run:
         sources = _going_on(request.sources, run)
-        session = Session(run, {}, request.builder, machine.ca_bundle(), request.console, brought=request.brought)
+        session = Session(request, run, machine.ca_bundle())
         doctor.prepare(session.say)
         containers.remove_containers()  # what a lab that was killed has left
         try:
             _obtain(BUILDER, sources, session)
             _try_engine(session)
-            for name in names:
+            names = [name for cell in cells for name in reversed(cell.images) if name != BUILDER]
+            for name in dict.fromkeys([*names, TOOLS_BASE] if with_tools else names):
                 try:
                     _obtain(name, sources, session)
                 except LabError as error:
@@ -107,7 +106,7 @@ def open_session(request: Request, names: list[str]) -> Iterator[Session]:
             services.described(request.app)  # refuses what cannot be had, or run together
             for service in request.app.services:
                 session.say(f"service {services.obtain(service)}")
-            _remember(session, request)
+            _remember(session)
             yield session
         finally:
             containers.remove_containers()
@@ -144,17 +143,10 @@ def _try_engine(session: Session) -> None:
             session.say(f"note: {name}: {seen}; {loss}")
 
 
-def images_of(cells: list[Cell], studied: list[Cell]) -> list[str]:
-    """The names of the images that are needed beside this machine's builder: builders for other architectures, bases,
-    and the base of the benchmark tools image."""
-    names = [name for cell in (*cells, *studied) for name in reversed(cell.images) if name != BUILDER]
-    return list(dict.fromkeys([*names, TOOLS_BASE] if studied else names))
-
-
 def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[plan.Treatment], list[str]]:
     """The images of a batch as treatments, in the order of its cells, and a line on each that there is none of, which
     is a row of `study` too."""
-    brought = {cell: image for cell in batch.cells if (image := session.brought.get(cell.slug))}
+    brought = {cell: image for cell in batch.cells if (image := session.request.brought.get(cell.slug))}
     made = {cell: plan.Treatment(cell, image, cell.slug) for cell, image in brought.items() if find_image(image)}
     layouts, failures = {}, []
     rows = runs.load(session.run.name).rows
@@ -180,14 +172,14 @@ def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[p
 @contextmanager
 def building(batch: Batch, session: Session) -> Iterator[Iterator[Built]]:
     """The cells of a batch as they are built."""
-    logs, images, builder = session.run.path / "logs" / batch.folder, session.images, session.builder
+    logs, images, builder = session.run.path / "logs" / batch.folder, session.images, session.request.builder
     logs.mkdir(exist_ok=True)
     if not tools.sees_engine(builder):
         images = {name: image.for_builder(builder) for name, image in images.items()}
     lost = {cell: name for cell in batch.cells for name in cell.images if name in session.lost}
     cells = [cell for cell in batch.cells if cell not in lost]
     binaries = list(dict.fromkeys(cell.binary for cell in cells))
-    with process.work_folder() as work, progress.building(binaries, session.console) as on_step:
+    with process.work_folder() as work, progress.building(binaries, session.request.console) as on_step:
         context = bake.BuildContext(batch.app, images, logs, work, builder, session.ca, batch.cold, on_step)
         with closing(bake.build(cells, context)) as outcomes:
             yield chain((Built(cell, "", reason=session.lost[name]) for cell, name in lost.items()), outcomes)
@@ -244,9 +236,9 @@ def _going_on(sources: bases.Sources, run: Run) -> bases.Sources:
     return replace(sources, recorded=known)
 
 
-def _remember(session: Session, request: Request) -> None:
+def _remember(session: Session) -> None:
     """Records what the run is of, and what it was called with. Raises LabError when it was begun with another app."""
-    run, images, app, command = session.run, session.images, request.app, request.command
+    run, images, app, command = session.run, session.images, session.request.app, session.request.command
     before = run.environment.get("app", {})
     identity = identify(app, run.name, before) | ({"note": before["note"]} if "note" in before else {})
     if overrides := sorted({f"{name}.{key}" for name, key in app.configuration.overrides}):
@@ -263,7 +255,7 @@ def _remember(session: Session, request: Request) -> None:
         commands=[*commands, command] if command and command not in commands else commands,
         images=known,
         bases=now,
-        debian=request.sources.debian,
+        debian=session.request.sources.debian,
         app=identity,
         tools={"buildx": tools.buildx_version(), "lab": "; ".join(labs)},
     )

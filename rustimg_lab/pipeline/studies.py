@@ -1,18 +1,21 @@
 """Studies of a run: the images of their cells are built, then each study is run to its end."""
 
 from contextlib import closing
+from itertools import product
+from typing import Any
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials, workloads
 from rustimg_lab.measure.load import by_oha
 from rustimg_lab.measure.plan import Study, Treatment
+from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.studies import Kind
 from rustimg_lab.pipeline import progress
 from rustimg_lab.pipeline.planner import Planner, refuse_foreign
-from rustimg_lab.pipeline.session import Batch, Request, Session, build_treatments, images_of, make_tools, open_session
+from rustimg_lab.pipeline.session import Batch, Request, Session, build_treatments, make_tools, open_session
 from rustimg_lab.store import runs
 from rustimg_lab.store.runs import Run
 
@@ -30,7 +33,7 @@ def run_studies(request: Request, cells: list[Cell], apps: list[App], plan: Plan
     """
     failures: list[str] = []
     refuse_foreign(cells)
-    with open_session(request, images_of([], cells) if kind.tools else images_of(cells, [])) as session:
+    with open_session(request, cells, bool(kind.tools)) as session:
         runs.refuse_mixed(session.run, cells)
         batches = [Batch(cells, app, app.name, kind.of_builds) for app in apps]
         run_planned(batches, session, plan, failures, kind.tools)
@@ -72,7 +75,7 @@ def run_built(
                 session.say(f"note: {warning}")
             in_turns.append((study, measure))
             if not study.continues:
-                with progress.trials(session.console) as on_trial:
+                with progress.trials(session.request.console) as on_trial:
                     failures += trials.run_in_turns(in_turns, session.run, on_trial, is_narrow)
                 in_turns = []
 
@@ -84,3 +87,27 @@ def is_narrow(study: Study, run: Run, blocks: int) -> bool:
     samples = comparison.samples(runs.load(run.name), study.name, study.metric)
     found = comparison.compare(samples, study.baseline)
     return bool((found["high"] / found["low"] - 1 < study.width).all())
+
+
+def blocks_done(run: str, machine: str, kind: str, asked: dict[str, list[Any]]) -> int:
+    """Return how many blocks a machine's part of a run has, at least, of each study of that kind under the loads that
+    are asked for; the last may lack trials. `asked` has the values of each parameter of a load; of one that it lacks,
+    the machine takes its own. Studies with a number of blocks of their own do not count."""
+    if machine not in runs.machines(run):
+        return 0
+    data = runs.load(f"{run}{runs.AT}{machine}")
+    trials = data.rows[data.rows["metric"] == metrics.TRIAL]
+    done = trials.groupby("study")["block"].max() + 1
+    plans = {
+        name: plan.parameters
+        for name, plan in data.environment.studies.items()
+        if plan.kind == kind and plan.metric != metrics.SMALLEST_LIMIT_BYTES
+    }
+    loads = [dict(zip(asked, load, strict=True)) for load in product(*asked.values())]
+    counts = [[done.get(name, 0) for name, plan in plans.items() if _is_under(load, plan)] for load in loads]
+    return int(min(min(count, default=0) for count in counts))
+
+
+def _is_under(load: dict[str, Any], plan: dict[str, Any]) -> bool:
+    """Whether a study is under a load, as far as its plan tells: an app's own requests are all that it has."""
+    return all(plan.get(key, value) in (value, workloads.OWN) for key, value in load.items())

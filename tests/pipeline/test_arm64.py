@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from rich.console import Console
 from support.lab import TINY
 
 from rustimg_lab.build import bake, bases, dockerfile, lab_toml, mmdebstrap
@@ -85,8 +84,9 @@ def test_a_base_that_cannot_be_had_for_arm64_fails_its_cells_alone(tmp_path, mon
     (tmp_path / "logs").mkdir()
     monkeypatch.setattr(bake, "build", lambda chosen, context: (Built(each, "text", "sha256:1") for each in chosen))
     chosen, lost = cells("debian", "baseline", "system"), {"debian-arm64": "why"}
-    opened = session.Session(SimpleNamespace(path=tmp_path), {}, None, None, Console(), lost)
-    with session.building(session.Batch(chosen, lab_toml.load(MYIP)), opened) as built:
+    request = session.Request(lab_toml.load(MYIP), "a")
+    opened = session.Session(request, SimpleNamespace(path=tmp_path), None, lost=lost)
+    with session.building(session.Batch(chosen, request.app), opened) as built:
         found = {each.cell.slug: (each.image, each.reason) for each in built}
     assert found == {"debian-baseline-system-arm64": ("", "why"), "debian-baseline-system": ("sha256:1", "")}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from rustimg_lab.model import matrix, metrics
-from rustimg_lab.pipeline import resumed
+from rustimg_lab.pipeline import studies as pipeline
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 
@@ -29,7 +29,7 @@ def done(monkeypatch, tmp_path):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     plan = {"baseline": "a", "cells": [], "seed": 1, "stopping": {"blocks": 20}, "contents": {}}
 
-    def count(studies, typed: str) -> int:
+    def count(studies, kind: str, **asked) -> int:
         with runs.open_run("alpha", {"kernel": "6.1"}) as run:
             for number, (_, _, _, blocks) in enumerate(studies):
                 trials = [Observation(metrics.TRIAL, True, block=block) for block in range(blocks)]
@@ -41,34 +41,35 @@ def done(monkeypatch, tmp_path):
             run.save_environment(studies=plans)
         with runs.open_spread("a") as folder:
             (tmp_path / "alpha").rename(folder / "alpha")
-        assert resumed.blocks_done("a", "beta", tuple(typed.split())) == 0
-        return resumed.blocks_done("a", "alpha", tuple(typed.split()))
+        asked = {"workload": ["batch"], "connections": [16]} | asked
+        assert pipeline.blocks_done("a", "beta", kind, asked) == 0
+        return pipeline.blocks_done("a", "alpha", kind, asked)
 
     return count
 
 
 @pytest.mark.parametrize(
-    "typed, blocks",
+    "kind, asked, blocks",
     [
-        ("measure", 19),  # throughput is the study unless another is named
-        ("--study throughput --workers 1", 20),
-        ("--study=throughput --workers=1,2", 19),
-        ("--study throughput --workers 1,4", 0),
-        ("--study throughput --workload root", 0),
-        ("--study throughput --workload batch,root", 0),
-        ("--study throughput --connections 100", 0),
-        ("--study memory", 7),
-        ("--study startup", 2),
-        ("--study latency", 0),
+        ("throughput", {}, 19),
+        ("throughput", {"workers": [1]}, 20),
+        ("throughput", {"workers": [1, 2]}, 19),
+        ("throughput", {"workers": [1, 4]}, 0),
+        ("throughput", {"workload": ["root"]}, 0),
+        ("throughput", {"workload": ["batch", "root"]}, 0),
+        ("throughput", {"connections": [100]}, 0),
+        ("memory", {}, 7),
+        ("startup", {}, 2),
+        ("latency", {}, 0),
     ],
 )
-def test_blocks_are_counted_in_the_studies_that_are_asked_for(done, typed, blocks):
-    assert done(STUDIES, typed) == blocks
+def test_blocks_are_counted_in_the_studies_that_are_asked_for(done, kind, asked, blocks):
+    assert done(STUDIES, kind, **asked) == blocks
 
 
 def test_the_studies_of_an_own_app_are_of_its_own_requests(done):
-    assert done([("throughput", CPU, OWN, 4)], "--study throughput") == 4
+    assert done([("throughput", CPU, OWN, 4)], "throughput") == 4
 
 
 def test_a_study_that_has_a_plan_and_no_trial_is_begun_anew(done):
-    assert done([("throughput", CPU, LOAD, 0)], "--study throughput") == 0
+    assert done([("throughput", CPU, LOAD, 0)], "throughput") == 0

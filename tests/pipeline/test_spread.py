@@ -299,9 +299,9 @@ def test_an_image_of_another_machine_is_measured_without_a_build_and_clean_knows
     assert images.contents_digest(brought) == images.contents_digest(made.id)
     assert any(tag.startswith(client.repository(run)) for tag in client.connect().images.get(brought).tags)
     with runs.open_run(run, client.machine()) as opened:
-        here = session.Session(opened, {}, None, None, output.console, brought={CELL.slug: brought})
-        batch = session.Batch([CELL], lab_toml.load(MYIP))
-        treatments, failures = session.build_treatments(batch, here, "myip")
+        request = session.Request(lab_toml.load(MYIP), run, console=output.console, brought={CELL.slug: brought})
+        batch = session.Batch([CELL], request.app)
+        treatments, failures = session.build_treatments(batch, session.Session(request, opened, None), "myip")
     assert [each.image for each in treatments] == [brought] and failures == []
     for name in {*made.tags, *client.connect().images.get(brought).tags}:
         client.connect().images.remove(name)
