@@ -8,10 +8,11 @@ import click
 
 from rustimg_lab.build import lab_toml_values
 from rustimg_lab.cli.main import MODULES, lab
+from rustimg_lab.model import toml
 from rustimg_lab.model.app import Check, Serve, Service
 
 TEXTS = Path(__file__).with_name("lab_toml_keys.toml")
-TYPES = {"str": "text", "list": "list", "bool": "true or false", "dict": "table", "int": "number", "tuple": "list"}
+TYPES = {str: "text", list: "list", bool: "true or false", dict: "table", int: "number"}
 REQUIRED = "required"
 
 
@@ -37,8 +38,7 @@ def keys() -> None:
 
     Raises ValueError when lab_toml_keys.toml describes other keys than the lab reads."""
     texts = tomllib.loads(TEXTS.read_text())
-    of_services = {field.name: (_kind(field.type),) for field in dataclasses.fields(Service)}
-    tables = {name or "top": of for name, of in lab_toml_values.KEYS.items()} | {"services": of_services}
+    tables = {name or "top": of for name, of in lab_toml_values.KEYS.items()} | {"services": toml.types(Service)}
     defaults = {"check": _defaults(Check), "serve": _defaults(Serve), "services": _defaults(Service)}
     for table, of in tables.items():
         if differs := set(of) ^ set(texts[table]):
@@ -46,15 +46,10 @@ def keys() -> None:
         title = {"top": "At the top of the file", "services": "`[[services]]`"}.get(table, f"`[{table}]`")
         print(f"### {title}\n\n| key | value | default | what it does |\n| --- | --- | --- | --- |")
         for key, kinds in of.items():
-            kind = " or ".join(TYPES[each if isinstance(each, str) else each.__name__] for each in kinds)
+            kind = " or ".join(TYPES[each] for each in kinds)
             default = texts[table][key].get("default", defaults.get(table, {}).get(key, ""))
             print(f"| `{key}` | {kind} | {default} | {_escaped(texts[table][key]['text'])} |")
         print()
-
-
-def _kind(annotation: type) -> str:
-    """The type of a field as `TYPES` has it: pairs are a table in `lab.toml`."""
-    return "dict" if "tuple[tuple" in str(annotation) else annotation.__name__
 
 
 def _defaults(kind: type) -> dict[str, str]:

@@ -14,10 +14,7 @@ from rustimg_lab.model import toml
 from rustimg_lab.model.app import Image
 from rustimg_lab.model.extras import ADDITIONS
 
-KEYS: dict[str, tuple[type, ...]] = {
-    "files": (dict,), "workdir": (str,), "environment": (dict,), "writable": (list,), "ports": (list,),
-    "volumes": (list,), "healthcheck": (list,), "labels": (dict,),
-}  # fmt: skip
+KEYS = {key: known for key, known in toml.types(Image).items() if key != "places"}
 # Links in Debian and in what is made of it, one of which BuildKit cannot write a folder over; on others a folder too.
 _LINKS = {
     "bin": "/usr/bin", "sbin": "/usr/sbin", "lib": "/usr/lib", "lib64": "/usr/lib64", "var/run": "/run",

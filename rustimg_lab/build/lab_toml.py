@@ -13,13 +13,15 @@ from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import process
 from rustimg_lab.host.files import real, sha256
-from rustimg_lab.model.app import App, Configuration
+from rustimg_lab.model import toml
+from rustimg_lab.model.app import App, Check, Configuration
 from rustimg_lab.model.architecture import TARGETS, Architecture
 from rustimg_lab.model.matrix import OWN, Cell
-from rustimg_lab.model.toml import is_line
 from rustimg_lab.paths import APPS, ORIGIN, SHARE
 
 FILE = "lab.toml"
+_FIELDS = {"binary": "name", "packages": "system_packages", "from_environment": "arguments"}  # of App, by their keys
+_OF_FOLDER = {"context", *contents.KEYS}  # keys that mean nothing without the app's folder
 _CRT_STATIC = "-Ctarget-feature=crt-static"
 _NOT_LLD = ("mold", "wild", "ld.gold", "ld.bfd")  # linkers by the names of `Configuration.tools`
 CARGOS_PROFILES = {"release", "dev", "test", "bench"}  # of which images are built with release alone
@@ -40,17 +42,11 @@ def load(directory: Path) -> App:
         services = lab_toml_values.services(told["services"], directory) if "services" in told else ()
     package = told["package"] if "package" in told else _package(directory)
     trusted = {"known_hosts": "~/.ssh/known_hosts"} if told.get("ssh") else {}
-    app = App(
-        told.get("binary", package), directory, "", package,
-        features=tuple(told.get("features", [])), default_features=told.get("default_features", True),
-        allocators=tuple(told.get("allocators", {}).items()), own_allocator=told.get("own_allocator", False),
-        system_packages=tuple(told.get("packages", [])), profile=told.get("profile", "release"),
-        build_environment=tuple(told.get("build_environment", {}).items()), serve=serve,
-        check=None if serve and "check" not in told else lab_toml_values.check_of(told.get("check", {})),
-        services=services,
-        arguments=tuple(told.get("from_environment", [])), build_commands=tuple(told.get("build_commands", [])),
-        secrets=tuple((trusted | told.get("secrets", {})).items()), ssh=bool(trusted), git=told.get("git", False),
-    )  # fmt: skip
+    check = None if serve and "check" not in told else toml.make(Check, told.get("check", {}))
+    given = {_FIELDS.get(key, key): value for key, value in toml.tuples(told).items() if key not in _OF_FOLDER}
+    given |= {"package": package, "serve": serve, "check": check, "services": services}
+    given |= {"secrets": tuple((trusted | told.get("secrets", {})).items())}
+    app = App(**{"name": package, "directory": directory, "lock_sha256": ""} | given)
     return _placed(app, directory, told)
 
 
@@ -90,7 +86,7 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
         manifest="" if manifest.parent == directory else os.path.relpath(manifest, directory),
     )  # fmt: skip
     for text in _texts((placed.at, placed.manifest, astuple(placed.configuration))):
-        if not is_line(text):
+        if not toml.is_line(text):
             raise LabError(f"{context}: {text!r}, of its manifests or a folder's name, cannot be in a Dockerfile")
     return placed
 

@@ -20,10 +20,8 @@ KEYS: dict[str, dict[str, tuple[type, ...]]] = {
          "from_environment": (list,), "secrets": (dict,), "ssh": (bool,), "git": (bool,), "build_commands": (list,),
          "allocators": (dict,), "check": (dict,), "serve": (dict,), "services": (list,), **contents.KEYS},
     "allocators": dict.fromkeys(ALLOCATORS, (str,)),
-    "check": {"arguments": (list,), "prints": (str,), "exit_code": (int,), "https_url": (str,), "https_ca": (str,)},
-    "serve": {"arguments": (list,), "environment": (dict,), "method": (str,), "path": (str,), "body": (str,),
-              "before": (list,), "tls": (bool,), "http": (int,), "grpc": (str,), "status": (int,),
-              "keep_alive": (bool,), "start_timeout_s": (int,)},
+    "check": toml.types(Check),
+    "serve": toml.types(Serve),
 }  # fmt: skip
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 _FEATURE, _VARIABLE = r"[A-Za-z0-9_][A-Za-z0-9_./:+?-]*", r"[A-Za-z_][A-Za-z0-9_]*"
@@ -114,11 +112,6 @@ def _check_variables(told: dict[str, Any]) -> None:
             raise LabError(f"[secrets] '{name}': '{value}' is neither \"env\" nor a path without quotes and commas")
 
 
-def check_of(told: dict[str, Any]) -> Check:
-    """Return what `[check]` says."""
-    return Check(**told | {"arguments": tuple(told.get("arguments", []))})
-
-
 def serve(told: dict[str, Any], ports: list[int]) -> Serve:
     """Return what `[serve]` says. Raises LabError on what no start of a server can have."""
     environment = told.get("environment", {})
@@ -129,8 +122,8 @@ def serve(told: dict[str, Any], ports: list[int]) -> Serve:
     for place in re.findall(r"\{(\w+)\}", " ".join([*told.get("arguments", []), *environment.values()])):
         if place not in _PLACES and get_close_matches(place.lower(), _PLACES, cutoff=0.75):  # others are the program's
             raise unknown("[serve] placeholder", f"{{{place}}}", [f"{{{each}}}" for each in _PLACES])
-    told |= {"arguments": tuple(told.get("arguments", [])), "before": tuple(map(tuple, calls))}
-    made = Serve(**told | {"environment": tuple(sorted(environment.items()))})
+    nested = {"environment": tuple(sorted(environment.items())), "before": tuple(map(tuple, calls))}
+    made = Serve(**toml.tuples(told) | nested)
     if not made.takes_port and not ports:
         raise LabError(
             "[serve] has no {port} in its arguments or environment: the port is another at each start; of a server "

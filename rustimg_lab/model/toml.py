@@ -12,7 +12,11 @@ from rustimg_lab.errors import LabError, check_keys, kind_of
 Entry = TypeVar("Entry")
 # What no line of a Dockerfile can hold, as a part of a pattern; the last is what is not in UTF-8.
 CONTROL = r"\0-\x08\n-\x1f\x7f\x85\u2028\u2029\ud800-\udfff"
-_FORMS = {tuple[str, ...]: list, tuple[tuple[str, str], ...]: dict}  # a field's type -> that of its value in TOML
+# A field's type -> that of its value in TOML.
+_FORMS = {
+    tuple[str, ...]: list, tuple[int, ...]: list, tuple[tuple[str, ...], ...]: list,
+    tuple[tuple[str, str], ...]: dict, str | None: str,
+}  # fmt: skip
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -40,15 +44,24 @@ def is_line(value: Any) -> bool:
     return isinstance(value, str) and not re.search(f"[{CONTROL}]", value)
 
 
+def types(kind: type) -> dict[str, tuple[type, ...]]:
+    """Return the keys of a table that becomes a dataclass, each with the types that its value may have."""
+    return {field.name: (_FORMS.get(field.type, field.type),) for field in fields(kind)}
+
+
+def tuples(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with tuples for its lists and tables, as a frozen dataclass has them."""
+    forms = {list: tuple, dict: lambda value: tuple(value.items())}
+    return {key: forms.get(type(value), lambda kept: kept)(value) for key, value in table.items()}
+
+
 def make(kind: type[Entry], table: Any, where: str = "", **others: Any) -> Entry:
     """Make a frozen dataclass of a table, whose lists and tables become tuples, and of `others`. Raises LabError, with
     `where` before it, on a key that is missing or unknown, and on a value of a wrong type."""
-    own = [field for field in fields(kind) if field.name not in others]
     if not isinstance(table, dict):
         raise LabError(f"{where}is {kind_of(table)}, a table is needed")
-    check_keys(table, {field.name: (_FORMS.get(field.type, field.type),) for field in own}, where)
-    for field in own:
-        if field.default is MISSING and field.name not in table:
+    check_keys(table, {key: known for key, known in types(kind).items() if key not in others}, where)
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in (*table, *others):
             raise LabError(f"{where}has no {field.name}")
-    tuples = {list: tuple, dict: lambda value: tuple(value.items())}
-    return kind(**{key: tuples.get(type(value), lambda kept: kept)(value) for key, value in table.items()}, **others)
+    return kind(**tuples(table), **others)
