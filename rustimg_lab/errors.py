@@ -1,9 +1,11 @@
 """The one exception that a user sees: what is wrong, where, and what to do next, in one line."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from math import inf
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
 KINDS = {
@@ -19,6 +21,15 @@ class LabError(Exception):
     def _render_traceback_(self) -> list[str]:
         """Return what IPython shows in a notebook: the same line."""
         return [f"lab: {self}"]
+
+
+@contextmanager
+def located(where: str | Path) -> Iterator[None]:
+    """Put `where` before what a LabError says in the block."""
+    try:
+        yield
+    except LabError as error:
+        raise LabError(f"{where}: {error}") from None
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:

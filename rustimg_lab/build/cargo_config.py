@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab.errors import LabError
+from rustimg_lab.errors import LabError, located
 from rustimg_lab.host.files import real
 from rustimg_lab.model.app import Configuration
 from rustimg_lab.model.architecture import TARGETS
@@ -127,10 +127,8 @@ def read(paths: list[Path], by: tuple[Path, ...] = ()) -> dict[str, Any]:
                 raise LabError(f"{path}: include: {name!r} is no other file")
             told = merged(told, read([other], (*by, path)) if other.is_file() else {})
         told = merged(told, own)
-        try:
+        with located(path):
             rustflags(own, TARGETS[0])  # which reads each `cfg(...)`
-        except LabError as error:
-            raise LabError(f"{path}: {error}") from None
     return told
 
 

@@ -3,14 +3,13 @@
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
 from rustimg_lab.build import cargo_config, contents, lab_toml_values, manifests, sources
 from rustimg_lab.build.cargo_config import brings
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, located, unknown
 from rustimg_lab.host import process
 from rustimg_lab.host.files import real, sha256
 from rustimg_lab.model import toml
@@ -36,7 +35,7 @@ def load(directory: Path) -> App:
     if not path.is_file():
         raise LabError(f"{directory}: no {FILE} there; `./lab init {directory}` writes one")
     told = cargo_config.toml(path)
-    with _told_of(path):
+    with located(path):
         lab_toml_values.check(told)
         serve = lab_toml_values.serve(told["serve"], told.get("ports", [])) if "serve" in told else None
         services = lab_toml_values.services(told["services"], directory) if "services" in told else ()
@@ -48,15 +47,6 @@ def load(directory: Path) -> App:
     given |= {"secrets": tuple((trusted | told.get("secrets", {})).items())}
     app = App(**{"name": package, "directory": directory, "lock_sha256": ""} | given)
     return _placed(app, directory, told)
-
-
-@contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """Put a file's path before what is said of what is in it."""
-    try:
-        yield
-    except LabError as error:
-        raise LabError(f"{path}: {error}") from None
 
 
 def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
@@ -72,10 +62,10 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
         raise LabError(f"{file}: 'context': {context} does not hold {root}")
     if not (root / "Cargo.lock").is_file():
         raise LabError(f"{root}: no Cargo.lock there; make one with `cargo generate-lockfile` and commit it")
-    with _told_of(file):
+    with located(file):
         manifest = manifests.of_package(app.package, root, directory)
     _refuse_lacking(context, root, directory, manifest.parent)
-    with _told_of(file):
+    with located(file):
         manifests.check(app, manifest)
         image = contents.read(told, context, directory, app.name)
     placed = replace(

@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rustimg_lab.errors import LabError, check_keys, kind_of
+from rustimg_lab.errors import LabError, check_keys, kind_of, located
 
 Entry = TypeVar("Entry")
 # What no line of a Dockerfile can hold, as a part of a pattern; the last is what is not in UTF-8.
@@ -32,10 +32,8 @@ def entries(path: Path, kind: str, made: Callable[[str, Any, dict[str, Entry]], 
     LabError, with the file and the name, where one cannot be made."""
     known: dict[str, Entry] = {}
     for name, table in read(path).items():
-        try:
+        with located(f"{path.name}, {kind} '{name}'"):
             known[name] = made(name, table, known)
-        except LabError as error:
-            raise LabError(f"{path.name}, {kind} '{name}': {error}") from None
     return known
 
 

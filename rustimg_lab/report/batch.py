@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, located, unknown
 from rustimg_lab.host import process
 from rustimg_lab.paths import NOTEBOOKS
 from rustimg_lab.report import notebooks
@@ -65,10 +65,8 @@ def read(path: Path) -> list[Page]:
         raise LabError(f"{path} is no list of entries with `notebook`, `run_name` and parameters")
     pages = []
     for number, entry in enumerate(entries, 1):
-        try:
+        with located(f"{path}, entry {number}"):
             pages += _pages(entry)
-        except LabError as error:
-            raise LabError(f"{path}, entry {number}: {error}") from None
     return pages
 
 
