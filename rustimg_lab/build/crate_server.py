@@ -4,9 +4,8 @@ import re
 from typing import Any
 
 from rustimg_lab.build.crate import Crate
-from rustimg_lab.build.known import KNOWN
+from rustimg_lab.build.known import KNOWN, SOURCES
 
-_SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
 _SERVER = re.compile(
     r"TcpListener|TcpSocket|\bHttpServer\b|axum::|\bserve\(|\bserve_connection\w*\(|hyper\w*::server\b"
 )
@@ -28,18 +27,18 @@ def serve(crate: Crate) -> dict[str, Any]:
     always has, and what it is asked; empty for no server, and when they name none."""
     if not is_server(crate):
         return {}
-    uses, flags = crate.uses(), crate.found(_SOURCES["flag"])
-    flags += [named or field.replace("_", "-") for named, field in crate.found(_SOURCES["field"])]
-    ports = {int(port) for groups in crate.found(_SOURCES["bound"]) for port in groups if port}
+    uses, flags = crate.uses(), crate.found(SOURCES["flag"])
+    flags += [named or field.replace("_", "-") for named, field in crate.found(SOURCES["field"])]
+    ports = {int(port) for groups in crate.found(SOURCES["bound"]) for port in groups if port}
     environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
     environment = _told(crate, crate.found(_VARIABLE), ports) or environment
     arguments = {} if environment else _told(crate, flags, ports)
     if not environment and not arguments and len(ports) != 1:
         return {}
-    asked = {"path": paths[0]} if (paths := crate.found(_SOURCES["path"])) else {}
+    asked = {"path": paths[0]} if (paths := crate.found(SOURCES["path"])) else {}
     if "tonic" in uses:
         asked = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
-    if crate.found(_SOURCES["closes"]):
+    if crate.found(SOURCES["closes"]):
         asked["keep_alive"] = False
     passed = [text for flag, value in arguments.items() for text in (f"--{flag}", value)]
     fixed = [] if environment or arguments else sorted(ports)
@@ -58,7 +57,7 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         "its sources name no HTTP: if it speaks something else, take a [check] in place of [serve]": found
         and not speaks_http,
         "its sources bind 127.0.0.1, which nothing outside its container reaches: let a variable or a flag name the "
-        "address": crate.found(_SOURCES["loopback"]) and not is_told,
+        "address": crate.found(SOURCES["loopback"]) and not is_told,
         "it has no crate tonic-health: that it answers is checked, and not its health": found.get("http") == 2,
         "its flags may be of a subcommand: that stands first in `arguments` of [serve]": found.get("arguments")
         and crate.found(_SUBCOMMAND),
@@ -75,8 +74,8 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
         [
             name
             for name in (own if len(ports) == 1 else names)
-            if _SOURCES[part].search(name)
-            and not _SOURCES["others"].search(re.sub("(?i)grpc", "", name) if of_grpc else name)
+            if SOURCES[part].search(name)
+            and not SOURCES["others"].search(re.sub("(?i)grpc", "", name) if of_grpc else name)
         ]
         for part in ("port", "address", "host")
     )

@@ -21,7 +21,7 @@ from rustimg_lab.build import (
 from rustimg_lab.build import crate as crates
 from rustimg_lab.build.cargo_config import brings, without
 from rustimg_lab.build.crate import Crate
-from rustimg_lab.build.known import KNOWN, TEMPLATES
+from rustimg_lab.build.known import KNOWN, SOURCES, TEMPLATES
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host.files import write_whole
 from rustimg_lab.model.architecture import TARGETS
@@ -47,7 +47,6 @@ _LOCAL_TIME = re.compile(
 _ARGUMENTS = re.compile(r"\benv::args(?:_os)?\b")
 _LINKED = re.compile(r'\bprobe(?:_library)?\(\s*"([\w.+-]+)"|rustc-link-lib=(?:dylib=)?(\w+)')
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
-_SOURCES = {name: re.compile(pattern) for name, pattern in KNOWN["sources"].items()}
 
 
 def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path, list[str]]:
@@ -163,7 +162,7 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     return {
         f"it seems to use {services}: see [[services]] there": services,
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
-        _in_build_folder(crate): _reads_in_build_folder(crate, told["files"]),
+        **_in_build_folder(crate, told["files"]),
         **crate_server.notes(crate, told["serve"]),
         "it reads arguments, and seems not to know --version: its check there takes a call that it knows": is_tool
         and not _starts(crate)
@@ -183,18 +182,16 @@ def _has_queries(crate: Crate) -> bool:
     return any((folder / name).exists() for folder in folders for name in (".sqlx", "sqlx-data.json"))
 
 
-def _in_build_folder(crate: Crate) -> str:
+def _in_build_folder(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
+    """What to know of a program that reads in the folder of its build, and whether it holds."""
     at = f"{crate_files.IN_IMAGE}{crate_files.place_of(crate)}"
-    return (
+    note = (
         f'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = {{ "assets" = '
         f'"{at}assets" }}` there places what the program reads in it'
     )
-
-
-def _reads_in_build_folder(crate: Crate, placed: dict[str, str]) -> bool:
-    if any(place.startswith(crate_files.IN_IMAGE) for place in placed.values()):
-        return False
-    return any(_BUILD_FOLDER.search(crate_files.INCLUDED.sub("", text)) for text in crate.program())
+    is_placed = any(place.startswith(crate_files.IN_IMAGE) for place in placed.values())
+    named = any(_BUILD_FOLDER.search(crate_files.INCLUDED.sub("", text)) for text in crate.program())
+    return {note: named and not is_placed}
 
 
 def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object]:
@@ -220,7 +217,7 @@ def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object
 
 def _starts(crate: Crate) -> str:
     """The argument with which a tool ends at once; "" where its sources tell none."""
-    if crate.found(_SOURCES["version"]):
+    if crate.found(SOURCES["version"]):
         return "--version"
     return "--help" if crate.uses() & set(KNOWN["parser_crates"]["names"]) else ""
 
@@ -284,11 +281,11 @@ def _looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
 
 def _asks_git(crate: Crate) -> bool:
     """Whether the build asks git for a revision, which is "unknown" in most programs where there is no repository."""
-    of_build = crate.dependencies("build")
-    for each in [*of_build, *crate.dependencies()]:
-        by_feature = each["name"] in KNOWN["git_crates"]["by_feature"] and re.search(r"git|gix", str(each["features"]))
-        if by_feature or each["name"] in KNOWN["git_crates"]["names"]:
-            return True
-    if {each["name"] for each in of_build} & {"git2", "gix"}:
-        return True
-    return "git" in crate.called_in_build() or bool(crate.found(_OF_GIT, True))
+    known, of_build = KNOWN["git_crates"], crate.dependencies("build")
+    asks = any(
+        each["name"] in known["names"]
+        or (each["name"] in known["by_feature"] and re.search(r"git|gix", str(each["features"])))
+        for each in [*of_build, *crate.dependencies()]
+    )
+    reads = {each["name"] for each in of_build} & {"git2", "gix"}
+    return bool(asks or reads or "git" in crate.called_in_build() or crate.found(_OF_GIT, True))
