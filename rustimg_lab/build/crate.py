@@ -1,7 +1,8 @@
 """A crate as `init` reads it: its packages, as cargo describes them, and the texts of its sources."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,8 @@ _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", 
 @dataclass(frozen=True)
 class Crate:
     """What a proposal is made of: the package and its binary as cargo describes them, the crate's folder and that of
-    its workspace, the packages that it is linked with by their paths, by path the texts of its sources, of which
-    `scripts` are those of build scripts, and the crates of its lockfile that are used."""
+    its workspace, the packages that it is linked with by their paths, and by path the texts of its sources, of which
+    `scripts` are those of build scripts."""
 
     package: dict[str, Any]
     target: dict[str, Any]
@@ -41,7 +42,23 @@ class Crate:
     linked: list[dict[str, Any]] = field(default_factory=list)
     texts: dict[Path, str] = field(default_factory=dict)
     scripts: frozenset[Path] = frozenset()
-    locked: dict[str, set[str]] = field(default_factory=dict)
+
+    @cached_property
+    def locked(self) -> dict[str, set[str]]:
+        """Return the crates of the lockfile that the program or its build script depends on, each with what it depends
+        on. Raises LabError on a lockfile that cargo has not written."""
+        path = self.root / "Cargo.lock"
+        depended: dict[str, set[str]] = {}
+        for each in cargo_config.parsed(path).get("package", []) if path.is_file() else []:
+            if "name" not in each:
+                raise LabError(f"{path}: a package there has no name; `cargo generate-lockfile` writes the file anew")
+            depended.setdefault(each["name"], set()).update(name.split()[0] for name in each.get("dependencies", []))
+        waiting = {each["name"] for kind in (None, "build") for each in self.dependencies(kind)} & depended.keys()
+        found: set[str] = set()
+        while waiting:
+            found.add(name := waiting.pop())
+            waiting |= (depended[name] & depended.keys()) - found
+        return {name: depended[name] for name in sorted(found)}
 
     def found(self, pattern: re.Pattern, in_build: bool = False) -> list[str]:
         """Return what a pattern finds in the program's sources, and `in_build` in build scripts too, each once."""
@@ -100,13 +117,12 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
     linked = [each for each in packages if folders.get(Path(each["manifest_path"]).parent) is False]
     walked = sorted(root / each for each in sources.walk(root))
     crates = {path.parent for path in walked if path.name == "Cargo.toml"} | {folder}
-    others = _other_binaries(package, target)
     texts, scripts = {}, set()
     for path in (path for path in walked if path.suffix == ".rs" and path.is_file()):
         own = next((each for each in path.parents if each in crates), root)
         is_script = bool(folders.get(own)) or any(belongs(path, each, {"custom-build"}) for each in (package, *linked))
         is_library = own in folders and path.is_relative_to(own / "src")
-        if (own == folder and not _is_apart(path, package, others)) or (own in folders and (is_library or is_script)):
+        if (own == folder and not _is_apart(path, package, target)) or (own in folders and (is_library or is_script)):
             texts[path] = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
             scripts |= {path} if is_script else set()
     first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
@@ -114,8 +130,7 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
     texts = {path: texts[path] for path in sorted(texts, key=lambda path: path != first) if path not in of_tests}
     behind = {*_MAIN_BEHIND.findall(texts.get(first, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(first, "")))
     target = target | {"required-features": sorted({*target.get("required-features", []), *behind})}
-    found = Crate(package, target, directory, root, linked, texts, frozenset(scripts))
-    return replace(found, locked=_locked(found))
+    return Crate(package, target, directory, root, linked, texts, frozenset(scripts))
 
 
 def _of_tests(texts: dict[Path, str]) -> set[Path]:
@@ -128,31 +143,13 @@ def _of_tests(texts: dict[Path, str]) -> set[Path]:
     return found
 
 
-def _locked(crate: Crate) -> dict[str, set[str]]:
-    """The crates of the lockfile that the program or its build script depends on, each with what it depends on."""
-    path = crate.root / "Cargo.lock"
-    depended: dict[str, set[str]] = {}
-    for each in cargo_config.parsed(path).get("package", []) if path.is_file() else []:
-        if "name" not in each:
-            raise LabError(f"{path}: a package there has no name; `cargo generate-lockfile` writes the file anew")
-        depended.setdefault(each["name"], set()).update(name.split()[0] for name in each.get("dependencies", []))
-    waiting = {each["name"] for kind in (None, "build") for each in crate.dependencies(kind)} & depended.keys()
-    found: set[str] = set()
-    while waiting:
-        found.add(name := waiting.pop())
-        waiting |= (depended[name] & depended.keys()) - found
-    return {name: depended[name] for name in sorted(found)}
-
-
-def _is_apart(path: Path, package: dict[str, Any], others: list[Path]) -> bool:
+def _is_apart(path: Path, package: dict[str, Any], target: dict[str, Any]) -> bool:
+    """Whether a source is of another binary than the target, or of tests, benches or examples."""
+    binaries = [each for each in package["targets"] if "bin" in each["kind"] and each["name"] != target["name"]]
+    others = [Path(each["src_path"]) for each in binaries]
     folders = [each.parent for each in others if each.name == "main.rs" and each.parent.parent.name == "bin"]
     is_other = path in others or any(map(path.is_relative_to, folders))
     return is_other or belongs(path, package, {"test", "bench", "example"})
-
-
-def _other_binaries(package: dict[str, Any], target: dict[str, Any]) -> list[Path]:
-    targets = [each for each in package["targets"] if "bin" in each["kind"] and each["name"] != target["name"]]
-    return [Path(each["src_path"]) for each in targets]
 
 
 def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Path, bool]:
