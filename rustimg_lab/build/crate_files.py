@@ -59,17 +59,19 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
     there = {path: at for path, at in there.items() if not any(each in there for each in path.parents)}
     reasons = {path: sources.why_missing(crate.root, path) for path in there}
     left_out = [f"its sources name {there[path]}: {reason}" for path, reason in reasons.items() if reason]
-    ignored = _ignored_by_git(crate.root, [path for path, reason in reasons.items() if not reason])
+    # Files of whoever works on the crate, keys and databases among them.
+    ignored = _git(crate.root, ["check-ignore", *(str(path) for path, reason in reasons.items() if not reason)])
     left_out += [
-        f"its sources name {there[path]}, which git ignores: `files` there takes it if each image is to have it"
-        for path in ignored
+        f"its sources name {at}, which git ignores: `files` there takes it if each image is to have it"
+        for path, at in there.items()
+        if str(path) in ignored
     ]
     left_out += [
         f"its sources name {name}, which is not there: `build_commands` makes what is built before, `writable` a "
         "folder that the program fills"
         for name in [each for each in missing if not {*map(str, Path(each).parents)} & {*missing}][:_SHOWN]
     ]
-    kept = {path: at for path, at in there.items() if not reasons[path] and path not in ignored}
+    kept = {path: at for path, at in there.items() if not reasons[path] and str(path) not in ignored}
     folders = [path for path in kept if path.is_dir()]
     sent = {crate.root / each for each in sources.walk(crate.root)} if folders else set()
     left_out += [line for path in folders for line in _below(crate.root, path, sent)]
@@ -123,11 +125,6 @@ def _places(crate: Crate, name: str) -> list[Path]:
 
 def _is_crate(folder: Path) -> bool:
     return bool({*folder.glob("Cargo.toml"), *folder.glob("*/Cargo.toml")})
-
-
-def _ignored_by_git(root: Path, paths: list[Path]) -> list[Path]:
-    """Which of these git ignores: files of whoever works on the crate, keys and databases among them."""
-    return [path for path in paths if str(path) in _git(root, ["check-ignore", *map(str, paths)])] if paths else []
 
 
 def _below(root: Path, folder: Path, sent: set[Path]) -> list[str]:
