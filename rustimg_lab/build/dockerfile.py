@@ -127,7 +127,6 @@ def _cargo(cell: Cell, app: App) -> str:
         "--locked --release" if app.profile == "release" else f"--locked --profile {app.profile}",
         *([f"--manifest-path {shlex.quote(app.manifest)}"] if app.manifest else []),
         *_by_option(cell, app),
-        *_of_packages(cell, app),
         *cell.profile.cargo,
         "--target $RUST_TARGET",
         *([f"--package {app.package}"] if app.member else []),
@@ -148,18 +147,13 @@ def _settings(cell: Cell, app: App) -> list[tuple[str, str]]:
 
 def _by_option(cell: Cell, app: App) -> list[str]:
     """The settings of a profile of the crate's own, as options: cargo takes the variable that `release-lto` or
-    `release_lto` has for its settings for one that sets `lto` of `release`."""
+    `release_lto` has for its settings for one that sets `lto` of `release`. Of any profile, those of the lab's for the
+    packages that the crate's own has other ones for."""
     told = _settings(cell, app) if app.profile != "release" else []
-    return [f"--config {shlex.quote(f'profile.{app.profile}.{key}={toml_value(value)}')}" for key, value in told]
-
-
-def _of_packages(cell: Cell, app: App) -> list[str]:
-    """Options by which a setting of the lab's profile holds for the packages too that the crate's own profile has
-    another one for."""
     settings = dict(cell.profile.settings)
-    chosen = [(name, key) for name, key in dict.fromkeys(app.configuration.overrides) if key in settings]
-    told = [f'profile.{app.profile}.package."{name}".{key}={toml_value(settings[key])}' for name, key in chosen]
-    return [f"--config {shlex.quote(each)}" for each in told]
+    overrides = [(name, key) for name, key in dict.fromkeys(app.configuration.overrides) if key in settings]
+    told += [(f'package."{name}".{key}', settings[key]) for name, key in overrides]
+    return [f"--config {shlex.quote(f'profile.{app.profile}.{key}={toml_value(value)}')}" for key, value in told]
 
 
 def _exports(cell: Cell, app: App) -> list[str]:
