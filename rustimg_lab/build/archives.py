@@ -64,21 +64,18 @@ def load(path: Path, name: str, tag: str, architecture: Architecture = NATIVE) -
 
 def _check_machine(archive: tarfile.TarFile, path: Path, architecture: Architecture) -> None:
     """Refuses programs of another architecture, by the first one: an import would not notice."""
-    programs = 0
-    for member in archive:
-        if member.isfile() and member.mode & 0o100:
-            programs += 1
-            head = archive.extractfile(member).read(20)  # no more: a hole in it may be a terabyte
-            if head[:4] != ELF_MAGIC:
-                continue  # a script
+    programs = [member for member in archive if member.isfile() and member.mode & 0o100]
+    if not programs:
+        raise LabError(f"{path}: holds no program; is it the archive of a root file system?")
+    for member in programs:
+        head = archive.extractfile(member).read(20)  # no more: a hole in it may be a terabyte
+        if head[:4] == ELF_MAGIC:  # else it is a script
             machine = int.from_bytes(head[18:20], "little" if head[5:6] == b"\1" else "big")
             if machine != ENUM_E_MACHINE[architecture.elf]:
                 known = {number: name for name, number in ENUM_E_MACHINE.items()}
                 told = known.get(machine, f"machine {machine}").removeprefix("EM_")
                 raise LabError(f"{path}: {member.name} is for {told}, this base is for {architecture.value}")
             return
-    if not programs:
-        raise LabError(f"{path}: holds no program; is it the archive of a root file system?")
 
 
 def _load_saved(archive: tarfile.TarFile, path: Path, name: str, tag: str) -> Image:

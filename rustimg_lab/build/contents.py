@@ -68,8 +68,8 @@ def read(told: dict[str, Any], context: Path, directory: Path, program: str) -> 
             if (context / each).is_file() and taken.setdefault(at, source) != source:
                 raise LabError(f"'files': {source}: {taken[at]} is at {at} already: name another place")
         files.append((str(name), place("files", target, workdir)))
-    texts = {key: tuple(told.get(key, ())) for key in ("ports", "healthcheck")}
-    texts |= {key: tuple(told.get(key, {}).items()) for key in ("environment", "labels")}
+    literal = ("ports", "healthcheck", "environment", "labels")
+    texts = toml.tuples({key: told[key] for key in literal if key in told})
     texts |= {key: tuple(place(key, each, workdir) for each in told.get(key, ())) for key in ("writable", "volumes")}
     folders = [workdir, *texts["writable"], *texts["volumes"], *map(posixpath.dirname, (*lab_own, *taken))]
     for at in taken:

@@ -49,8 +49,9 @@ MERGED_USR = {"bookworm": ("--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-
 def obtain(wanted: Wanted) -> Origin:
     """Make an image of packages, when the engine has none. Raises LabError as `make` does."""
     debian = wanted.sources.debian
+    base, _ = names.of_image(wanted.name)
     made = make(wanted.name, debian, wanted.say, wanted.ca)
-    return wanted.obtained(made, source=SOURCE, reference=matrix.reference(wanted.base, debian))
+    return wanted.obtained(made, source=SOURCE, reference=matrix.reference(base, debian))
 
 
 def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) -> str:

@@ -50,11 +50,6 @@ class Wanted:
     ca: Path | None
 
     @property
-    def base(self) -> str:
-        """Return the name of the base, or of the builder."""
-        return names.of_image(self.name)[0]
-
-    @property
     def architecture(self) -> Architecture:
         """Return the architecture that the image must be of."""
         return names.of_image(self.name)[1]

@@ -189,7 +189,4 @@ def _no_source(path: Path, git: bool) -> bool:
 
 
 def _is_utf8(name: str) -> bool:
-    try:
-        return bool(name.encode())
-    except UnicodeEncodeError:
-        return False
+    return name.encode(errors="ignore").decode() == name
