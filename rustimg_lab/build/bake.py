@@ -26,7 +26,6 @@ from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.matrix import Binary, Cell
 from rustimg_lab.paths import ROOT
 
-METADATA = "metadata.json"
 _IMAGE_LOST = "the image was built, but the engine has it no longer: something removed it; call again"
 FACTS = "facts"  # the bake target that brings the builder's results out, beside the cells'
 
@@ -182,7 +181,7 @@ def _bake_command(files: Path, definition: dict, builder: str | None) -> list[st
     bake = files / "bake.json"
     bake.write_text(json.dumps(definition))
     command = [*tools.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
-    command += ["--metadata-file", str(files / METADATA), f"--builder={builder or client.own_builder()}"]
+    command += ["--metadata-file", str(files / podman.METADATA), f"--builder={builder or client.own_builder()}"]
     if any(target["ssh"] for target in definition["target"].values()) and tools.buildx_asks_for_entitlements():
         command.append("--allow=ssh")
     if proxy.on_this_machine() and not client.machine_in_builds():
@@ -251,7 +250,7 @@ def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, copie
         reason = f"the program has the secret {held[0]} in it, for all who have the image"
         return failed + [Built(cell, text, reason=reason) for cell, text in texts.items()]
     cpu_s = cpu_seconds((facts / "out" / "times").read_text())
-    told = json.loads((files / METADATA).read_text())
+    told = json.loads((files / podman.METADATA).read_text())
     made = {"linked": linked, "symbols": facts / "symbols", "shipped": shipped, "cpu_s": cpu_s}
     found = {cell: _image_id(told, cell, image_tag(cell, app, context.cold)) for cell in texts}
     return failed + [

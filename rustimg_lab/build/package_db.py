@@ -8,7 +8,7 @@ import posixpath
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from typing import IO
 
 from docker.errors import NotFound
 from docker.models.containers import Container
@@ -55,7 +55,7 @@ def package_bytes(image: str) -> dict[str, int]:
                         links[path] = member.linkname
                     elif member.isfile():
                         sizes[path] = member.size
-                        owners |= _listed(path, lambda member=member: files.extractfile(member).read())
+                        owners |= _listed(path, files.extractfile(member))
     owners = {_resolved(path, links): package for path, package in owners.items()}
     found = Counter()
     for path, size in sizes.items():
@@ -64,12 +64,12 @@ def package_bytes(image: str) -> dict[str, int]:
     return dict(found.most_common()) | {UNPACKAGED: unpackaged}
 
 
-def _listed(path: str, read: Callable[[], bytes]) -> dict[str, str]:
-    """The packages by path that a file names, where it is a list of a package's files."""
+def _listed(path: str, file: IO[bytes]) -> dict[str, str]:
+    """The packages by path that a file names, where it is a list of a package's files; others are not read."""
     if found := _LISTS.fullmatch(path):
-        lines = read().decode(errors="replace").splitlines()
+        lines = file.read().decode(errors="replace").splitlines()
         return dict.fromkeys((line.split("  ", 1)[-1].lstrip("/") for line in lines), found[1] or found[2])
-    return _of_apk(read().decode(errors="replace")) if path.endswith("lib/apk/db/installed") else {}
+    return _of_apk(file.read().decode(errors="replace")) if path.endswith("lib/apk/db/installed") else {}
 
 
 def _of_apk(database: str) -> dict[str, str]:
