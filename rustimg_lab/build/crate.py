@@ -161,10 +161,11 @@ def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Pat
         one, of_script = waiting.pop()
         for each in (each for each in one["dependencies"] if each.get("path") and each.get("kind") != "dev"):
             folder, only = Path(each["path"]), of_script or each.get("kind") == "build"
-            if found.get(folder, True) > only or folder not in found:
+            if folder not in found or found[folder] > only:
                 found[folder] = only
-                waiting += [(known[folder], only)] if folder in known else []
-                if folder not in known:  # in no workspace of this
+                if folder in known:
+                    waiting.append((known[folder], only))
+                else:  # in no workspace of this
                     found = {path: only for _, _, path in cargo_config.path_dependencies([folder])} | found
     return found
 

@@ -116,7 +116,6 @@ def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
 
 
 def _cargo(cell: Cell, app: App) -> str:
-    """The call that builds the program."""
     of_allocator = [feature for name, feature in app.allocators if name == cell.allocator]
     features = [*app.features, *(app.moved if cell.allocator == OWN else of_allocator)]
     with_defaults, features = app.default_features or "default" in features, [f for f in features if f != "default"]

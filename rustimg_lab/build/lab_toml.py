@@ -82,7 +82,6 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts of nested tuples."""
     for each in value if isinstance(value, tuple) else ():
         yield from [each] if isinstance(each, str) else _texts(each)
 

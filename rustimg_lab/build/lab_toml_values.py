@@ -31,16 +31,14 @@ _REFERENCE = re.compile(r"[\w./:@-]+", re.ASCII)
 _FILE = re.compile(r"[^'\"`$\\,\n]+")  # as the shell and BuildKit's options take it
 # The form of texts, by table and key, and what is said of another.
 _FORMS = {
-    "binary": (NAME, "cannot be the name of a package or a binary"),
-    "package": (NAME, "cannot be the name of a package or a binary"),
+    **dict.fromkeys(("binary", "package"), (NAME, "cannot be the name of a package or a binary")),
     "profile": (r"[A-Za-z0-9_-]+", "cannot be the name of a profile: cargo takes letters, digits, - and _"),
     "features": (_FEATURE, "cannot be such a name"),
     "packages": (r"[a-z0-9][a-z0-9+.-]+", "cannot be such a name"),
     "from_environment": (_VARIABLE, "cannot be such a name"),
     "build_commands": (rf"[^{toml.CONTROL}]*[^\s{toml.CONTROL}][^{toml.CONTROL}]*", "cannot be a command of one line"),
     **{f"[allocators] {name}": (_FEATURE, "cannot be the name of a feature") for name in ALLOCATORS},
-    "[check] https_url": (_VARIABLE, "cannot be the name of a variable"),
-    "[check] https_ca": (_VARIABLE, "cannot be the name of a variable"),
+    **dict.fromkeys(("[check] https_url", "[check] https_ca"), (_VARIABLE, "cannot be the name of a variable")),
     "[serve] method": ("GET|POST|PUT", "is not one of GET, POST, PUT"),
     "[serve] path": ("/[!-~]*", "cannot be a path: it begins with /, and a space is %20 in it, another letter %C3%A9"),
 }

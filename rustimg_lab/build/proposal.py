@@ -97,8 +97,7 @@ def _chosen(
     if not binary:
         found = [each for each in found if each[0] in usual] or found
     names = dict.fromkeys(target["name"] for _, target in found)
-    packages = [package for package, _ in found]
-    defaults = {package["default_run"] for package in packages if package.get("default_run")}
+    defaults = {package["default_run"] for package, _ in found if package.get("default_run")}
     chosen = binary or (next(iter(names)) if len(names) == 1 else next(iter(defaults)) if len(defaults) == 1 else "")
     if not chosen:
         raise LabError(f"{directory}: several binaries, choose one with --binary NAME: {', '.join(names)}")
@@ -196,7 +195,7 @@ def _in_build_folder(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
 
 def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object]:
     """What to know of a build that works on some machines only, and whether it holds."""
-    nightly = [*(["[unstable] of its cargo configuration"] if "unstable" in configuration else [])]
+    nightly = ["[unstable] of its cargo configuration"] if "unstable" in configuration else []
     nightly += [f"#![feature({name})]" for name in crate.found(_UNSTABLE)]
     above = next(iter(cargo_config.toolchain_files(crate.root.parents)), None)
     within = [each for each in (crate.directory, *crate.directory.parents) if each.is_relative_to(crate.root)]
