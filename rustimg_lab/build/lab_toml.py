@@ -20,7 +20,7 @@ from rustimg_lab.paths import APPS, ORIGIN, SHARE
 
 FILE = "lab.toml"
 _FIELDS = {"binary": "name", "packages": "system_packages", "from_environment": "arguments"}  # of App, by their keys
-_OF_FOLDER = {"context", *contents.KEYS}  # keys that mean nothing without the app's folder
+_OF_FOLDER = {"context", *contents.KEYS}  # keys that `_placed` reads, or `contents.read`
 _CRT_STATIC = "-Ctarget-feature=crt-static"
 _NOT_LLD = ("mold", "wild", "ld.gold", "ld.bfd")  # linkers by the names of `Configuration.tools`
 CARGOS_PROFILES = {"release", "dev", "test", "bench"}  # of which images are built with release alone
