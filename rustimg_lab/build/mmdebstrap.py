@@ -69,7 +69,7 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
     recipe = _without_programs(recipe) if architecture is not NATIVE and not emulates(architecture.value) else recipe
     debian = DEBIAN if recipe.stand_in else debian
     packages = [package for text in recipe.names if (package := on_release(text, debian))]
-    options = _options(recipe, debian, architecture)
+    options = [*_options(recipe, debian), *_of_foreign(architecture)]
     changes = [PATH, *(f"ENV {key}={value}" for key, value in recipe.environment)]
     if recipe.stand_in:  # wherever the image goes, this goes with it
         changes.append(f'LABEL {client.STAND_IN_LABEL}="{recipe.label}"')
@@ -127,6 +127,10 @@ def make_cross(name: str, builder: str, say: Callable[[str], None], ca: Path | N
     return build_folder(BUILDER_FOLDER, finished, arguments, ca, file="Dockerfile.cross")
 
 
+def _of_foreign(architecture: Architecture) -> list[str]:
+    return [] if architecture is NATIVE else [f"--architectures={architecture.debian}", "--skip=check/qemu"]
+
+
 def _without_programs(recipe: Recipe) -> Recipe:
     """The recipe for an architecture whose programs do not start here: packages are unpacked, and not set up."""
     if recipe.variant == "extract":
@@ -136,13 +140,12 @@ def _without_programs(recipe: Recipe) -> Recipe:
     return replace(recipe, label=label, variant="extract", names=packages, stand_in=True)
 
 
-def _options(recipe: Recipe, debian: str, architecture: Architecture) -> list[str]:
+def _options(recipe: Recipe, debian: str) -> list[str]:
     """The options of mmdebstrap for a recipe, beside its variant and packages."""
     hook = TEMPLATES.get_template("hook.sh.j2").render(recipe=recipe).rstrip()
-    foreign = [] if architecture is NATIVE else [f"--architectures={architecture.debian}", "--skip=check/qemu"]
     if recipe.variant == "extract":
-        return [f"--extract-hook={hook}", *(SLIM if recipe.stand_in and not recipe.setup else ()), *foreign]
-    return [*SLIM, f"--customize-hook={hook}", *MERGED_USR.get(debian, ()), *foreign]
+        return [f"--extract-hook={hook}", *(SLIM if recipe.stand_in and not recipe.setup else ())]
+    return [*SLIM, f"--customize-hook={hook}", *MERGED_USR.get(debian, ())]
 
 
 def _mmdebstrap(name: str, arguments: list[str], folder: Path) -> None:
