@@ -36,7 +36,8 @@ class Built:
     is none.
 
     `linked` is the binary as the linker left it, `symbols` what nm says of it, `shipped` as the image has it; `cpu_s`
-    the CPU seconds of cargo when that binary was built, be it now or in an earlier call.
+    the CPU seconds of cargo when that binary was built, be it now or in an earlier call. `made_of` is a digest of all
+    that the image is built of; an image that was not built again has no binaries here.
     """
 
     cell: Cell
@@ -47,6 +48,7 @@ class Built:
     symbols: Path | None = None
     shipped: Path | None = None
     cpu_s: float = 0.0
+    made_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class BuildContext:
     """What all builds of a call have in common. `images` are the base images by name, the builder's among them; `logs`
     receives a log per cell, `work` the binaries; `builder` names a buildx builder other than the engine's own; `ca` is
     a CA bundle. With `cold`, a cell's image is the one that its binary is built in, with nothing compiled
-    (`dockerfile.cold_stage`). `on_step` hears what each binary's build is doing."""
+    (`dockerfile.cold_stage`). `on_step` hears what each binary's build is doing. `kept` are images of earlier calls by
+    cell and `Built.made_of`, which are not built again while the engine has them by their names."""
 
     app: App
     images: dict[str, Provenance]
@@ -64,6 +67,7 @@ class BuildContext:
     ca: Path | None = None
     cold: bool = False
     on_step: Callable[[Binary, str], None] = lambda binary, text: None
+    kept: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,29 +80,20 @@ class Step:
     output: list[str] = field(default_factory=list)
 
 
-def cache_size() -> str:
-    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it.
-
-    It is not asked for where the storage driver can tell a layer's size only by comparing it with those below: there
-    the engine compares all layers of the cache at once, for a quarter of an hour and in ten gigabytes of memory.
-    """
-    if client.is_podman():
-        return "what `podman system df` shows as images without containers"
-    about = client.engine_info()
-    if about.driver_status.get("Native Overlay Diff") != "true" and not about.keeps_in_containerd:
-        return f"what only a long comparison tells with storage driver {about.driver}: `docker buildx du`, when idle"
-    said = process.run([*tools.buildx_command(), "du", f"--builder={client.own_builder()}"])
-    return said.rsplit("Total:", 1)[-1].strip()
-
-
 def build(cells: list[Cell], context: BuildContext) -> Iterator[Built]:
     """Build the cells and yield each as it is done, failures included. On Ctrl-C all builds are stopped before the
     interrupt goes on."""
     inputs.check(context.app)
     copied = sources.copy(context.app.directory, context.work, context.app.git)
-    groups: dict[Binary, list[Cell]] = {}
+    groups: dict[Binary, dict[Cell, str]] = {}
     for cell in cells:
-        groups.setdefault(cell.binary, []).append(cell)
+        text = dockerfile.render(cell, context.app, context.images[cell.images[1]].toolchain(cell.debian))
+        made_of = _made_of(cell, text, context, copied)
+        image = context.kept.get((cell.slug, made_of))
+        if image and (there := find_image(image_tag(cell, context.app, context.cold))) and there.id == image:
+            yield Built(cell, text, image, made_of=made_of)
+        else:
+            groups.setdefault(cell.binary, {})[cell] = text
 
     calls = [(binary, groups[binary], context, copied) for binary in _in_turn(groups, context.app)]
     with closing(process.side_by_side(_build_group, calls, client.parallel_builds())) as outcomes:
@@ -144,9 +139,9 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
     }
     if context.cold:
         for cell, text in texts.items():
-            told = f"{text}\0{images[cell.images[1]].digest}\0{copied.name}{inputs.in_words(app)}"
-            made_of, own = hashlib.sha256(told.encode()).hexdigest(), targets[cell.slug]
-            own |= {"target": "cold", "labels": own["labels"] | {client.MADE_OF_LABEL: made_of}}
+            own = targets[cell.slug]
+            label = {client.MADE_OF_LABEL: _made_of(cell, text, context, copied)}
+            own |= {"target": "cold", "labels": own["labels"] | label}
     first = targets[cells[0].slug]
     toolchain = images[cells[0].images[1]].toolchain(cells[0].debian)
     text = first["dockerfile-inline"] + dockerfile.render(cells[0], app, toolchain, dockerfile.FACTS)
@@ -221,11 +216,10 @@ def cpu_seconds(times: str) -> float:
     return sum(60 * int(minutes) + float(seconds) for minutes, seconds in re.findall(r"(\d+)m([\d.]+)s", times))
 
 
-def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, copied: Path) -> list[Built]:
-    """Builds the cells of one binary; called again without those that failed by themselves, until none does."""
+def _build_group(binary: Binary, texts: dict[Cell, str], context: BuildContext, copied: Path) -> list[Built]:
+    """Builds the cells of one binary, each of its Dockerfile; called again without those that failed by themselves,
+    until none does."""
     failed: list[Built] = []
-    toolchain = context.images[cells[0].images[1]].toolchain(binary.debian)
-    texts = {cell: dockerfile.render(cell, context.app, toolchain) for cell in cells}
     app, facts, files = context.app, context.work / binary.slug, context.work / f"{binary.slug}.bake"
     build_command = podman.build_command if client.is_podman() else _bake_command
     while texts:
@@ -254,9 +248,18 @@ def _build_group(binary: Binary, cells: list[Cell], context: BuildContext, copie
     made = {"linked": linked, "symbols": facts / "symbols", "shipped": shipped, "cpu_s": cpu_s}
     found = {cell: _image_id(told, cell, image_tag(cell, app, context.cold)) for cell in texts}
     return failed + [
-        Built(cell, texts[cell], image, **made) if image else Built(cell, texts[cell], reason=_IMAGE_LOST)
+        Built(cell, texts[cell], image, made_of=_made_of(cell, texts[cell], context, copied), **made)
+        if image
+        else Built(cell, texts[cell], reason=_IMAGE_LOST)
         for cell, image in found.items()
     ]
+
+
+def _made_of(cell: Cell, text: str, context: BuildContext, copied: Path) -> str:
+    """A digest of what a cell's image is made of: its Dockerfile, the images that it stands on, sources, input."""
+    images = [context.images[name].digest for name in cell.images if name in context.images]
+    told = "\0".join([text, *images, copied.name, inputs.in_words(context.app)])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _image_id(metadata: dict, cell: Cell, tag: str) -> str:
@@ -325,12 +328,12 @@ def _keep_log(steps: dict[str, Step], said: list[str], paths: list[Path]) -> Non
         write_whole(path, text + "".join(f"{line}\n" for line in said))
 
 
-def _in_turn(groups: dict[Binary, list[Cell]], app: App) -> list[Binary]:
+def _in_turn(groups: dict[Binary, dict[Cell, str]], app: App) -> list[Binary]:
     """The binaries, those first that wait for no other: a target directory is locked by whoever builds in it."""
     seen: Counter[str] = Counter()
     turn = {}
     for binary, cells in groups.items():
-        directory = dockerfile.cache_id(cells[0], app)
+        directory = dockerfile.cache_id(next(iter(cells)), app)
         turn[binary] = seen[directory]
         seen[directory] += 1
     return sorted(groups, key=turn.__getitem__)

@@ -62,8 +62,7 @@ def doctor(options: SimpleNamespace) -> int:
 @command()
 def clean(options: SimpleNamespace) -> int:
     """Remove this clone's containers, images and emulators, and nothing else."""
-    from rustimg_lab.build import bake
-    from rustimg_lab.engine import client, cold_engine, containers, emulation, images
+    from rustimg_lab.engine import client, cold_engine, containers, doctor, emulation, images
 
     with client.readable_errors():
         removed = containers.remove_containers(all_of_ours=True)
@@ -74,7 +73,7 @@ def clean(options: SimpleNamespace) -> int:
         print(f"removed {entries} emulators of this lab from binfmt_misc")
     for line in kept:
         print(f"kept {line}")
-    print(f"left: the engine's build cache, which is not the lab's alone; it holds {bake.cache_size()}")
+    print(f"left: the engine's build cache, which is not the lab's alone; it holds {doctor.cache_size()}")
     return 0
 
 

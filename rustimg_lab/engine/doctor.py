@@ -11,7 +11,7 @@ from pathlib import Path
 from rustimg_lab.engine import capabilities, client, inspection
 from rustimg_lab.engine.images import plain_name
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import files, machine, system, tools
+from rustimg_lab.host import files, machine, process, system, tools
 from rustimg_lab.paths import ROOT
 
 
@@ -164,3 +164,18 @@ def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
     line = system.install_line(package)
     remedy = f"install it: {line}" if line else tools.REMEDIES[package]  # what it is called on other systems
     return Finding(package, said, bool(found) or by_itself, remedy, required=not optional)
+
+
+def cache_size() -> str:
+    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it.
+
+    It is not asked for where the storage driver can tell a layer's size only by comparing it with those below: there
+    the engine compares all layers of the cache at once, for a quarter of an hour and in ten gigabytes of memory.
+    """
+    if client.is_podman():
+        return "what `podman system df` shows as images without containers"
+    about = client.engine_info()
+    if about.driver_status.get("Native Overlay Diff") != "true" and not about.keeps_in_containerd:
+        return f"what only a long comparison tells with storage driver {about.driver}: `docker buildx du`, when idle"
+    said = process.run([*tools.buildx_command(), "du", f"--builder={client.own_builder()}"])
+    return said.rsplit("Total:", 1)[-1].strip()

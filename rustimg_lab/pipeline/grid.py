@@ -17,7 +17,16 @@ from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.pipeline import studies
 from rustimg_lab.pipeline.planner import Planner
-from rustimg_lab.pipeline.session import Batch, Request, Session, building, keep_dockerfile, make_tools, open_session
+from rustimg_lab.pipeline.session import (
+    Batch,
+    Request,
+    Session,
+    building,
+    keep_dockerfile,
+    kept_images,
+    make_tools,
+    open_session,
+)
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
@@ -56,7 +65,7 @@ def _build_and_measure(batch: Batch, session: Session) -> list[str]:
     tools = make_tools("tools", session) if smoke.needs_tools(app) else ""
     with (
         local_registry.serve() if registry_command() else nullcontext() as own_registry,
-        building(batch, session) as outcomes,
+        building(batch, session, kept_images(runs.load(session.run.name, whole=True).rows, measured)) as outcomes,
     ):
         for built in outcomes:
             if built.image and (built.cell.slug, built.image) in measured:
@@ -95,6 +104,7 @@ def _observe(
     if built.reason:
         return [*rows, Observation(metrics.BUILT, False, ok=False, reason=built.reason)]
     rows += [
+        Observation(metrics.MADE_OF, built.made_of),
         Observation(metrics.BINARY_SHA256, files.sha256(built.shipped)),
         Observation(metrics.BUILD_CPU_S, built.cpu_s),
         Observation(metrics.UNSTABLE, built.cell.profile.unstable),

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 
 from rustimg_lab.build import bake, bases, inputs, lab_toml, mmdebstrap
@@ -150,9 +151,11 @@ def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[p
     made = {cell: plan.Treatment(cell, image, cell.slug) for cell, image in brought.items() if find_image(image)}
     layouts, failures = {}, []
     rows = runs.load(session.run.name).rows
-    rows = rows[(rows["metric"] == metrics.BINARY_SHA256) & (rows["study"] == study)]
-    known = set(zip(rows["cell"], rows["image"], strict=True))  # what was looked at in an earlier call
-    with building(replace(batch, cells=[cell for cell in batch.cells if cell not in made]), session) as outcomes:
+    rows = rows[rows["study"] == study]
+    seen = rows[rows["metric"] == metrics.BINARY_SHA256]
+    known = set(zip(seen["cell"], seen["image"], strict=True))  # what was looked at in an earlier call
+    kept = kept_images(rows[~rows["cell"].isin([cell.slug for cell in batch.cells if cell.layout])], known)
+    with building(replace(batch, cells=[cell for cell in batch.cells if cell not in made]), session, kept) as outcomes:
         for built in outcomes:
             keep_dockerfile(built, batch, session)
             is_known = (built.cell.slug, built.image) in known
@@ -165,13 +168,21 @@ def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[p
                 made[built.cell] = plan.Treatment(built.cell, built.image, built.cell.slug)
                 if not is_known:
                     plain = [Observation(metrics.BINARY_SHA256, files.sha256(built.shipped))]
-                    session.run.append(built.cell, built.image, layouts.get(built.cell, plain), study=study)
+                    own = [Observation(metrics.MADE_OF, built.made_of), *layouts.get(built.cell, plain)]
+                    session.run.append(built.cell, built.image, own, study=study)
     return [made[cell] for cell in batch.cells if cell in made], failures
 
 
+def kept_images(rows: pd.DataFrame, known: set[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """The images that were looked at in an earlier call, `known` by cell and image, as `bake.BuildContext.kept`."""
+    made = rows[rows["metric"] == metrics.MADE_OF]
+    found = zip(made["cell"], made["value"], made["image"], strict=True)
+    return {(cell, made_of): image for cell, made_of, image in found if (cell, image) in known}
+
+
 @contextmanager
-def building(batch: Batch, session: Session) -> Iterator[Iterator[Built]]:
-    """The cells of a batch as they are built."""
+def building(batch: Batch, session: Session, kept: dict[tuple[str, str], str]) -> Iterator[Iterator[Built]]:
+    """The cells of a batch as they are built, but those that are `kept` (`bake.BuildContext`)."""
     logs, images, builder = session.run.path / "logs" / batch.folder, session.images, session.request.builder
     logs.mkdir(exist_ok=True)
     if not tools.sees_engine(builder):
@@ -180,7 +191,7 @@ def building(batch: Batch, session: Session) -> Iterator[Iterator[Built]]:
     cells = [cell for cell in batch.cells if cell not in lost]
     binaries = list(dict.fromkeys(cell.binary for cell in cells))
     with process.work_folder() as work, progress.building(binaries, session.request.console) as on_step:
-        context = bake.BuildContext(batch.app, images, logs, work, builder, session.ca, batch.cold, on_step)
+        context = bake.BuildContext(batch.app, images, logs, work, builder, session.ca, batch.cold, on_step, kept)
         with closing(bake.build(cells, context)) as outcomes:
             yield chain((Built(cell, "", reason=session.lost[name]) for cell, name in lost.items()), outcomes)
 

@@ -20,6 +20,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, machine, process, proxy, tools
 from rustimg_lab.measure.binary import elf_facts, linked_allocator
 from rustimg_lab.model import matrix
+from rustimg_lab.model.app import App
 from rustimg_lab.paths import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.builds]
@@ -52,6 +53,28 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
     again = builds(cells, tiny)
     assert {b.cell: b.image for b in again} == {b.cell: b.image for b in built}
     assert {path: path.read_text() for path in (tmp_path / "logs").iterdir()} == before  # nothing ran
+
+
+def test_an_image_of_an_earlier_call_is_taken_until_something_that_it_is_made_of_changes(tiny, builds, images):
+    cell = matrix.cell("scratch", "baseline", "system")
+    (first,) = builds([cell], tiny)
+    kept = {(cell.slug, first.made_of): first.image}
+
+    def is_built(app: App = tiny, **options: object) -> bool:
+        (built,) = builds([cell], app, kept=kept, **options)
+        assert built.image, built.reason
+        return built.linked is not None
+
+    assert not is_built()
+    assert is_built(replace(tiny, build_environment=(("TINY", "1"),)))
+    main = tiny.directory / "src" / "main.rs"
+    text = main.read_text()
+    main.write_text(text.replace("42", "43"))
+    assert is_built()  # and its image has the name now
+    main.write_text(text)
+    assert is_built(), "the image that was kept has lost its name"
+    assert not is_built()
+    assert is_built(images=images | {"rust": replace(images["rust"], digest="sha256:" + "0" * 64)})
 
 
 def test_a_context_is_named_by_what_is_in_it(tiny, tmp_path):

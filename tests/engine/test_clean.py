@@ -13,8 +13,7 @@ import docker
 import pytest
 from support.lab import as_root
 
-from rustimg_lab.build import bake
-from rustimg_lab.engine import client, images
+from rustimg_lab.engine import client, doctor, images
 from rustimg_lab.engine.containers import create_container, remove_container, remove_containers
 from rustimg_lab.host import process as host_process
 from rustimg_lab.paths import ROOT, STATE
@@ -168,7 +167,7 @@ def test_an_engine_that_would_have_to_compare_all_layers_is_not_asked_to(monkeyp
     if client.connect().info()["Driver"] != "fuse-overlayfs":
         pytest.skip("this machine's engine has another storage driver")
     monkeypatch.setattr(host_process, "run", lambda *arguments: pytest.fail("it was asked"))
-    assert "storage driver fuse-overlayfs: `docker buildx du`" in bake.cache_size()
+    assert "storage driver fuse-overlayfs: `docker buildx du`" in doctor.cache_size()
     monkeypatch.undo()
     assert "it holds what only a long comparison tells" in clean()
 
