@@ -103,11 +103,16 @@ def is_sent(context: Path, path: Path) -> bool:
 
 
 def hidden(context: Path, at: str, said: str) -> str:
-    """Why builds, made in a folder of the context, do not get a file that an error names; "" where none is hidden."""
-    for name in re.findall(r"[`\"]([^`\"\s]*[./][^`\"\s]*)[`\"]", said):
+    """Why builds, made in a folder of the context, do not get a file that an error names; "" where none is hidden.
+    Words without quotes may look like a path and be none: only a path that is there counts."""
+    quoted = re.findall(r"[`\"]([^`\"\s]*[./][^`\"\s]*)[`\"]", said)
+    plain = [name.rstrip(":.") for name in re.findall(r"[^\s`\"'()\[\],;=]+/[^\s`\"'()\[\],;]+", said)]
+    for name in [*quoted, *plain]:
         below = Path(name.removeprefix("/src/"))
         for folder in dict.fromkeys([context / at, context] if not below.is_absolute() else []):
-            if reason := why_missing(context, folder / below):
+            path = Path(os.path.normpath(folder / below))
+            is_there = path.is_relative_to(context) and os.path.lexists(path)
+            if (is_there or name in quoted) and (reason := why_missing(context, path)):
                 return f"; {reason}"
     return ""
 

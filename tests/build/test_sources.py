@@ -173,6 +173,32 @@ def test_a_file_that_an_error_names_and_builds_do_not_get_is_explained(tmp_path)
         assert sources.hidden(folder, "", said.format(other)) == ""
 
 
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ("error: #[derive(RustEmbed)] folder '/src/ui/dist' does not exist. cwd: '/src'", "ui/dist"),
+        (
+            "error: error canonicalizing migration directory /src/db/migrations: No such file or directory",
+            "db/migrations",
+        ),
+        ('error: template "index.html" not found in directories ["/src/templates"]', "templates"),
+        (
+            "thread 'main' panicked at build.rs:3:5: cannot read db/migrations/1.sql: No such file",
+            "db/migrations/1.sql",
+        ),
+        ("could not open '/src/db/migrations/2.sql'", ""),
+        ("error: expected `;` (src/main.rs:5:1); see ../README.md or https://docs.rs/ui/dist", ""),
+        ("cc failed in /target/release/build/x/out with -I/usr/include/ui/dist", ""),
+    ],
+)
+def test_a_hidden_path_is_named_however_an_error_writes_it_and_nothing_else(tmp_path, said, named):
+    hidden = {"ui/dist/index.html": "", "db/migrations/1.sql": "", "templates/index.html": ""}
+    folder = crate(tmp_path / "a", {".dockerignore": "db\nui\ntemplates\n", **hidden})
+    write(tmp_path, {"README.md": ""})
+    reason = sources.hidden(folder, "", said)
+    assert reason.startswith(f"; .dockerignore leaves {named} out, by its line") if named else reason == ""
+
+
 def test_a_byte_order_mark_and_carriage_returns_are_read_as_cargo_reads_them(tmp_path):
     folder = crate(
         tmp_path,
