@@ -6,6 +6,7 @@ from rustimg_lab.build import lab_toml
 from rustimg_lab.build.known import KNOWN
 
 LAST = 4  # lines of what a build script printed
+BEFORE = 150  # characters of what was printed last before its panic, such as a shell's `not found`
 MOST = 600  # characters of cargo's own words
 # How build scripts and linkers say that a system library is not there.
 _LIBRARY_LACKS = (
@@ -17,21 +18,26 @@ _LIBRARY_LACKS = (
     r"ERROR: Dependency \"([\w.+-]+)\" not found",  # Meson
 )
 _HEADER = re.compile(r"fatal error: '?(?:([\w.+-]+)/)?(?:[\w.+-]+/)*([\w.+-]+)'?(?:: No such| file not found)")
-# How the tools that a build script calls tell an error: compilers of C and C++, Meson, configure, and CMake, which says
-# what is wrong in the line below.
+# How the tools that a build script calls tell an error: compilers, Meson, configure, Perl, and CMake, which says what
+# is wrong in the line below.
 _TOOL = re.compile(
-    r"(?:cargo::?warning=)?(\S+?:\d+:\d+: (?:error|ERROR): .+|\S+: fatal error: .+|configure: error: .+|CMake Error.+)"
+    r"(?:cargo::?warning=)?(\S+?:\d+:\d+: (?:error|ERROR): .+|\S+: fatal error: .+|configure: error: .+|CMake Error.+|"
+    r"error\[E\d+\]: .+|Can't locate \S+\.pm\b)"
 )
 # How build scripts, shells and cargo say that a program is not there.
 _PROGRAM_LACKS = re.compile(
     r"not found|NotFound|No such file or directory|os error 2\b|not installed|(?i:could not find)|[Uu]nable to find|"
-    r"[Ff]ailed to (find|execute|run|spawn)|which the builder lacks|is (missing|needed|required)"
+    r"[Ff]ailed to (find|execute|run|spawn)|which the builder lacks|invalid linker name|is (missing|needed|required)"
 )
 _PROGRAM = (
-    "([`'\"]|\\b((?i:find)|execute|spawn|run|missing|dependency:|program|linker|Is) ){0}(?![\\w/+-])|"
+    "([`'\"]|-fuse-ld=|\\b((?i:find)|execute|spawn|run|missing|dependency:|program|linker|Is) ){0}(?![\\w/+-])|"
     "(?<![\\w./+-]){0}: (command )?not found"
 )
-_LINKER = re.compile(r"\b(ld|lld)(\.\w+)?: |terminated with signal")  # before what a linker prints
+# Before what a linker prints, or the compiler that calls it; that one's last word is only that the linker failed.
+_LINKER = re.compile(
+    r"\b(ld|lld|mold|wild)(\.\w+)?: |terminated with signal|"
+    r"\b(collect2|clang|g?cc)(-\d+)?: (fatal )?error: (?!ld returned|linker command failed)"
+)
 _ENDED = re.compile(r"process didn't exit successfully: `(?:\S*/)?(\S+?)[ `].*\((signal: [^)]*)\)")
 _FRAME = re.compile(r"\d+: |at /|note: ")  # of a backtrace
 _NOISE = re.compile(
@@ -129,7 +135,8 @@ def _causes(lines: list[str]) -> list[str]:
         told = [tool]
     elif printed:
         panic = next((place for place, line in enumerate(told) if "panicked at" in line), len(told) - LAST)
-        told = [line for line in told[max(panic, 0) :] if not _FRAME.match(line)][:LAST]
+        before = [line[:BEFORE] for line in told[:panic][-1:] if "panicked at" in told[panic]]
+        told = before + [line for line in told[max(panic, 0) :] if not _FRAME.match(line)][:LAST]
     return [f"caused by: {line}" if not printed else line for line in told]
 
 

@@ -45,12 +45,20 @@ def test_the_reason_is_the_compilers_first_error_with_its_place():
          "/usr/bin/ld: x.o: in function `main': x.c:(.text+0x5): undefined reference to `foo'"),
         ("rust-lld: error: undefined symbol: foo", "rust-lld: error: undefined symbol: foo"),
         ("collect2: fatal error", ""),
+        ("collect2: fatal error: cannot find 'ld'\n  compilation terminated.",
+         "collect2: fatal error: cannot find 'ld'; it lacks the linker"),
+        ("clang: error: invalid linker name in argument '-fuse-ld=mold'",
+         "clang: error: invalid linker name in argument '-fuse-ld=mold'; it lacks the program mold: packages"),
+        ("x.c:(.text+0x5): undefined reference to `foo'\ncollect2: error: ld returned 1 exit status", ""),
+        ("mold: error: undefined symbol: foo\nclang: error: linker command failed with exit code 1 (use -v to see)",
+         "mold: error: undefined symbol: foo"),
     ],
 )  # fmt: skip
 def test_of_a_failed_link_the_linkers_first_error_is_told(said, told):
     lines = f'error: linking with `cc` failed: exit status: 1\n  |\n  = note:  "cc" "-m64"\n  = note: {said}\n'
     reason = diagnosis.first_error([lines, 'error: could not compile `x` (bin "x")\n'])
     assert reason.startswith(f"error: linking with `cc` failed: exit status: 1 {told}".rstrip())
+    assert "ld returned" not in reason
 
 
 SCRIPT = """   Compiling rpcd v0.3.1 (/src)
@@ -108,6 +116,24 @@ Caused by:
          'build_environment = { NAME = "VALUE" }'),
         ("error: cannot update the lock file /src/Cargo.lock because --locked was passed to prevent this\n", "",
          "`cargo update --workspace` renews it"),
+        ("error: failed to parse lock file at: /src/Cargo.lock\n\nCaused by:\n  lock file version `4` was found, but "
+         "this version of Cargo does not understand this lock file, perhaps Cargo needs to be updated?\n",
+         "version `4`", "asks for a newer compiler"),
+        ("error: the lock file /src/Cargo.lock needs to be updated but --locked was passed to prevent this\n", "",
+         "`cargo update --workspace` renews it"),
+        ("error: failed to parse manifest at `/src/Cargo.toml`\n\nCaused by:\n  feature `edition2024` is required\n\n"
+         "  The feature is not stabilized in this version of Cargo (1.84.0).\n", "`edition2024`",
+         "asks for a newer compiler"),
+        ("error[E0658]: use of unstable library feature `async_closure`\n --> src/main.rs:5:1\n", "(src/main.rs:5:1)",
+         "asks for a newer compiler"),
+        ("error: error communicating with database: Connection refused\n --> src/main.rs:5:1\n", "(src/main.rs:5:1)",
+         "commit the folder .sqlx"),
+        (SCRIPT.format("  sh: 1: wasm-pack: not found" + PANIC.format("build failed")),
+         "sh: 1: wasm-pack: not found thread 'main' (7) panicked at build.rs:5:10: build failed", ""),
+        (SCRIPT.format("  error[E0463]: can't find crate for `core`\n    |" + PANIC.format("build failed")),
+         "error[E0463]: can't find crate for `core`", ""),
+        (SCRIPT.format("  Can't locate FindBin.pm in @INC (you may need it)" + PANIC.format("Error configuring")),
+         "Can't locate FindBin.pm", 'packages = ["perl"]'),
         (SCRIPT.format(PANIC.format("cannot make sense, please go on, no such luck")), "cannot make sense", ""),
     ],
 )  # fmt: skip
