@@ -403,6 +403,8 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
         (["openssl-sys", "openssl-src"], []),
         (["alsa-sys", "pq-sys", "pq-src"], ["libasound2-dev", "pkg-config"]),
         (["libsqlite3-sys"], ["libsqlite3-dev", "pkg-config"]),
+        (["hidapi", "libdbus-sys"], ["libdbus-1-dev", "libudev-dev", "pkg-config"]),
+        (["librocksdb-sys", "yeslogic-fontconfig-sys"], ["libclang-dev", "libfontconfig-dev", "pkg-config"]),
     ],
 )
 def test_what_locked_crates_call_or_link_in_a_build_is_in_the_packages(tmp_path, crates, packages):
