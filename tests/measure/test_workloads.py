@@ -117,7 +117,14 @@ def test_the_right_answer_has_its_bytes_counted(answers, said, serve, body_bytes
     ("said", "reason"),
     [
         (response(b'{"ip":"10.0.0.1","country":"Unknown","cc":"XX"}'), "wrong body"),
-        (response(b"no page\nat all", "500 Error"), "'HTTP/1.1 500 Error': no page$"),
+        (
+            response(b"no page\nat all", "500 Error"),
+            "'HTTP/1.1 500 Error': no page; in \\[serve\\], set another path, or ",
+        ),
+        (
+            response(b"", "307 Temporary Redirect"),
+            r"'HTTP/1.1 307 Temporary Redirect'; in \[serve\], .* status = 307 if ",
+        ),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "'Received HTTP/0.9"),
     ],
 )

@@ -101,7 +101,10 @@ def checked(request: dict[str, Any], told: dict[str, Any], line: str, body: byte
         is_other = status in (0, 400) or told["http_version"][:1] != str(request["http"])
         if status in NOT_YET and not is_other:
             raise NotYet(f"{asked} was answered with {said}")
-        raise WrongAnswer(f"{asked} was answered with {said}{_spoken(request) if is_other else ''}")
+        remedy = _spoken(request) if is_other else ""
+        if not remedy and status not in (0, request["status"]) and request["grpc"] is None:
+            remedy = f"; in [serve], set another path, or status = {status} if that is right"
+        raise WrongAnswer(f"{asked} was answered with {said}{remedy}")
     if request["sha256"] not in (None, hashlib.sha256(body).hexdigest()):
         raise WrongAnswer(f"{asked} was answered with the wrong body ({body[:40]!r}...)")
 
