@@ -33,6 +33,7 @@ USER = "10001:10001"  # as the Dockerfiles have it
 FILES = "in lab.toml, `files` puts what a program reads into the image, and `writable` makes folders that it writes to"
 LISTENS = "its container has no such address, as ::1 or that of a host: a server must listen on 0.0.0.0"
 CALLED = "[check] in lab.toml says how the program is called, and with which exit code it ends"
+NEVER_ENDS = "`prints` in [check] is for a program that never ends, as a bot: it passes once it has printed that"
 # What may help, by what a program says when it ends.
 _HELP = {
     r"No such file or directory|Permission denied|os error (2|13)\b": FILES,
@@ -165,15 +166,21 @@ def _prints(image: str, check: Check, **options: Any) -> str:
 
 def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[str, str]:
     """What the image's program printed, called as the check says, to stderr too where that counts, and why it did not
-    end with the check's code; `options` are the container's."""
+    end with the check's code, or run on after it had printed the check's words; `options` are the container's."""
     with containers.created(image, command=[*images.command(image), *check.arguments], **options) as container:
         try:
             container.start()
-            code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
         except APIError as error:
             return "", f"does not start: {client.explained(error)}"
+        code, late = check.exit_code, ""
+        try:
+            code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
+        except APIError as error:
+            return "", f"its container is gone: {client.explained(error)}"
         except RequestException:
-            return "", f"did not end within {TIMEOUT_S} s{containers.last_words(container)}"
+            late = f"did not end within {TIMEOUT_S} s{containers.last_words(container)}"
+            if check.https_url or check.exit_code:
+                return "", late
         if code != check.exit_code:
             return "", f"exit code {code}{containers.last_words(container)}"
         said = bytearray()
@@ -183,4 +190,5 @@ def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[s
                 said += chunk
                 if len(said) > OUTPUT_BYTES:
                     return "", f"printed more than {OUTPUT_BYTES >> 20} MiB"
-        return said.decode(errors="replace"), ""
+        text = said.decode(errors="replace")
+        return text, f"{late}; {NEVER_ENDS}" if late and not (check.prints and check.prints in text) else ""

@@ -1,9 +1,12 @@
 """What a check shows, without an engine: that a program starts is not that it works."""
 
 import socket
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from docker.errors import APIError
+from requests.exceptions import ReadTimeout
 
 from rustimg_lab.measure import server, smoke
 from rustimg_lab.model.app import App, Check
@@ -19,6 +22,46 @@ from rustimg_lab.model.app import App, Check
 def test_a_check_by_version_alone_says_that_the_program_starts(check, starts):
     words = smoke.in_words(App("a", Path(), "", "a", check=check))
     assert words.startswith("note: only its start was checked; CMD ") == starts
+
+
+class Bot:
+    """A container whose program prints its name, and does not end where `ending` is none of its exit codes."""
+
+    def __init__(self, ending):
+        self.ending = ending
+
+    def start(self) -> None: ...
+
+    def wait(self, timeout: float) -> dict:
+        if isinstance(self.ending, Exception):
+            raise self.ending
+        return {"StatusCode": self.ending}
+
+    def logs(self, stream: bool = False, **_: object):
+        return (piece for piece in (b"bot ", b"is on")) if stream else b"bot is on"
+
+
+LATE, GONE = ReadTimeout("timed out"), APIError("no", explanation="No such container: 1")
+ENDLESS = f"did not end within {smoke.TIMEOUT_S} s; bot is on"
+
+
+@pytest.mark.parametrize(
+    ("ending", "check", "reason"),
+    [
+        (0, Check(prints="is on"), ""),
+        (0, Check(prints="is off"), "did not print 'is off': bot is on"),
+        (LATE, Check(prints="bot is on"), ""),
+        (LATE, Check(prints="is off"), f"{ENDLESS}; {smoke.NEVER_ENDS}"),
+        (LATE, Check(), f"{ENDLESS}; {smoke.NEVER_ENDS}"),
+        (LATE, Check(prints="is on", exit_code=1), ENDLESS),  # it must end
+        (GONE, Check(prints="is on"), "its container is gone: No such container: 1"),
+    ],
+)
+def test_a_program_that_never_ends_passes_only_by_what_it_prints(ending, check, reason, monkeypatch):
+    monkeypatch.setattr(smoke.images, "command", lambda _: ["/bot"])
+    monkeypatch.setattr(smoke.containers, "created", lambda *_, **options: nullcontext(Bot(ending)))
+    monkeypatch.setattr(smoke.client, "explained", lambda error: error.explanation)
+    assert smoke.why_not("image", App("a", Path(), "", "a", check=check)) == reason
 
 
 def tables() -> str:

@@ -12,7 +12,7 @@ from rustimg_lab.engine import client
 from rustimg_lab.measure import load, server, smoke, workloads
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.model import matrix
-from rustimg_lab.model.app import App, Serve
+from rustimg_lab.model.app import App, Check, Serve
 from rustimg_lab.paths import MYIP
 
 SERVERS = Path(__file__).parent.parent / "support"
@@ -65,6 +65,21 @@ def test_a_program_that_never_ends_is_ended(script, monkeypatch, app, tools):
     monkeypatch.setattr(smoke, "TIMEOUT_S", 2)
     row = smoke.measure_runs(script("echo waiting; exec busybox sleep 60"), app, tools)
     assert row.reason == "did not end within 2 s; waiting"
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (Check(prints="waiting"), ""),
+        (Check(prints="done"), f"did not end within 2 s; waiting; {smoke.NEVER_ENDS}"),
+        (Check(), f"did not end within 2 s; waiting; {smoke.NEVER_ENDS}"),
+        (Check(prints="waiting", exit_code=1), "did not end within 2 s; waiting"),
+    ],
+)
+def test_a_program_that_never_ends_passes_by_what_it_prints(check, said, script, monkeypatch):
+    monkeypatch.setattr(smoke, "TIMEOUT_S", 2)
+    image = script("echo waiting; exec busybox sleep 60")
+    assert smoke.why_not(image, App("a", Path(), "", "a", check=check)) == said
 
 
 def test_a_program_that_is_not_there_is_told(images, app, tools):
