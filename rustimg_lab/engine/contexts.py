@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from docker.errors import TLSParameterError
 from docker.tls import TLSConfig
 from docker.utils import kwargs_from_env
 
@@ -30,9 +31,16 @@ class Context:
 
 def current() -> Context:
     """Return the engine of DOCKER_HOST, else of DOCKER_CONTEXT, else of the context that is in use. Raises LabError
-    when there is no context of that name."""
+    when there is no context of that name, or the certificates for it are missing."""
     if address := os.environ.get("DOCKER_HOST"):
-        return Context("default", address, kwargs_from_env().get("tls"))
+        try:
+            return Context("default", address, kwargs_from_env().get("tls"))
+        except TLSParameterError:
+            place = os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker"
+            raise LabError(
+                f"DOCKER_TLS_VERIFY or DOCKER_CERT_PATH is set, and {place} lacks one of ca.pem, cert.pem and key.pem: "
+                "name the folder that has them, or unset both"
+            ) from None
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     asked, used = os.environ.get("DOCKER_CONTEXT"), ""
     with suppress(OSError, ValueError, AttributeError):  # none, or one that the client does not read either

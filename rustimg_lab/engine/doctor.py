@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,7 +119,9 @@ def _engine() -> list[Finding]:
         with client.readable_errors():
             about = client.engine_info()
     except LabError as error:
-        line = system.engine_line(client.engine_address())
+        line = ""
+        with suppress(LabError):  # there is no such context
+            line = system.engine_line(client.engine_address())
         return [Finding("engine", "none", False, remedy=f"{error}{line and f'; here: {line}'}")]
     product = system.engine_product(client.engine_address(), about.system)
     named = f"{product}'s virtual machine: " if product else ""

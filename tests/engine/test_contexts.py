@@ -1,6 +1,7 @@
 """Which engine is called, beside a docker client that is asked too where there is one; and one behind TLS."""
 
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -10,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import trustme
 
-from rustimg_lab.engine import client, contexts
+from rustimg_lab.engine import client, contexts, doctor
 from rustimg_lab.errors import LabError
 
 
@@ -51,6 +52,25 @@ def test_the_configuration_of_another_folder_does_not_count(monkeypatch, tmp_pat
     monkeypatch.delenv("DOCKER_CONFIG")
     with pytest.raises(LabError, match=r"no context 'far', which its config\.json names; see `docker context ls`"):
         contexts.current()
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        (
+            {"DOCKER_HOST": "tcp://h:1", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/none"},
+            "/none lacks one of ca.pem",
+        ),
+        ({"DOCKER_CONTEXT": "none"}, "no context 'none' (DOCKER_CONTEXT)"),
+    ],
+)
+def test_the_doctor_has_all_its_findings_where_no_engine_can_be_named(variables, said, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LabError, match=re.escape(said)):
+        client.connect()
+    found = {each.name: each for each in doctor.findings()}
+    assert not found["engine"].ok and said in found["engine"].remedy and {"cpu", "memory", "disk"} <= found.keys()
 
 
 @pytest.fixture
