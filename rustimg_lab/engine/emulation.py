@@ -37,6 +37,8 @@ def program(architecture: str, say: Callable[[str], None]) -> Path:
     own = tools.unpacked(PACKAGE) / f"usr/bin/qemu-{architecture}-static"
     if not own.exists():
         tools.fetch_package(PACKAGE, say, SUITE)
+    if not own.exists():  # the package was there, of another version, say
+        raise LabError(f"{tools.unpacked(PACKAGE)} lacks {own.name}: remove that folder, and call again")
     return own
 
 

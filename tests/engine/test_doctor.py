@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from rustimg_lab.engine import client, doctor
+from rustimg_lab.engine import client, doctor, emulation
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process, system, tools
 
@@ -40,6 +40,12 @@ def test_a_package_that_no_key_of_debian_has_signed_is_refused(state, monkeypatc
     with pytest.raises(LabError):
         tools.fetch_package("docker-buildx", lambda text: None)
     assert not (state / "packages" / "docker-buildx").exists()
+
+
+def test_an_emulator_that_its_package_lacks_is_told(state):
+    (state / "packages" / emulation.PACKAGE).mkdir(parents=True)
+    with pytest.raises(LabError, match=r"lacks qemu-aarch64-static: remove that folder|qemu-user-static is missing"):
+        emulation.program("aarch64", pytest.fail)
 
 
 def test_without_buildx_and_without_apt_one_line_says_what_to_install(state, monkeypatch):
