@@ -127,8 +127,9 @@ def going_on(study: Study, run: Run) -> None:
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What of a plan may not change while a study goes on, and has."""
-    one, other = (plan["parameters"] | {key: plan[key] for key in ("baseline", "seed")} for plan in (before, now))
+    """What of a plan may not change while a study goes on, and has. A warning may: a newer lab knows of more."""
+    kept = ("baseline", "seed")
+    one, other = (plan["parameters"] | {key: plan[key] for key in kept} | {"warning": ""} for plan in (before, now))
     differs = [f"{key} {one.get(key)}, now {other.get(key)}" for key in one | other if one.get(key) != other.get(key)]
     if set(before["cells"]) != set(now["cells"]):
         return [*differs, f"cells {', '.join(before['cells'])}, now {', '.join(now['cells'])}"]

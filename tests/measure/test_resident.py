@@ -1,9 +1,31 @@
 """Reading a server's memory where the engine loses the output of a command, as Podman does now and then."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure import workloads
+from rustimg_lab.measure.load import Load
+from rustimg_lab.measure.plan import Lost, Plan
 from rustimg_lab.measure.studies import memory
+
+
+@pytest.mark.parametrize(("claimed", "kept", "warns"), [(True, True, False), (True, False, True), (False, True, True)])
+def test_a_limit_of_swap_that_the_engine_only_claims_is_a_warning(claimed, kept, warns, monkeypatch):
+    """No engine here claims what it does not do: its answer, and what was tried, are replaced."""
+    monkeypatch.setattr(memory, "engine_info", lambda: SimpleNamespace(limits_memory=True, limits_swap=claimed))
+    cpus = dict.fromkeys(("workload", "workers", "server_cpus", "generator_cpus", "network"), "")
+    monkeypatch.setattr(Load, "parameters", lambda *_: cpus | {"warning": ""})
+    context = SimpleNamespace(
+        loads=(Load(workloads.find("batch"), 1, 16, 1, 1),),
+        plan=Plan(1),
+        run=None,
+        tools="",
+        holds=lambda name: kept or name != "limits_swap",
+        study=lambda name, kind, metric, parameters, **_: parameters,
+    )
+    planned = {parameters["of"]: parameters["warning"] for parameters, _ in memory.plan(context)}
+    assert planned == {"load": "", "connections": "", "limit": "the engine cannot keep it from swap" * warns}
 
 
 def told(process: int, parent: int, **lines: int) -> bytes:

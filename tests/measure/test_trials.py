@@ -103,6 +103,13 @@ def test_a_study_that_was_begun_by_an_older_lab_keeps_its_order(run, monkeypatch
     assert environment.typed(run.environment).studies["s"].design == plan.SHUFFLED
 
 
+def test_a_study_resumes_where_the_lab_warns_of_more_than_when_it_began(run):
+    trials.run_in_turns([(study(blocks=1), good)], run)
+    warned = study(blocks=2, parameters=LOAD | {"warning": "the engine cannot keep it from swap"})
+    assert trials.run_in_turns([(warned, good)], run) == [] and len(trial_rows()) == 10
+    assert run.environment["studies"]["s"]["parameters"]["warning"] == warned.parameters["warning"]
+
+
 def test_studies_that_take_turns_run_a_block_of_each_and_refuse_before_the_first_trial(run):
     seen, one, other = [], study(name="one", blocks=2), study(name="other", blocks=3)
 

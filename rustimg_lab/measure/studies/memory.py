@@ -88,7 +88,7 @@ def _of_load(context: StudyContext, load: Load) -> Studies:
     if not limits_memory:
         return
 
-    if not about.limits_swap:
+    if not (about.limits_swap and context.holds("limits_swap")):
         _warn(parameters, "the engine cannot keep it from swap")
     bisected = {"of": "limit", **parameters, "step": STEP, "kept": KEPT}
     fewer = min(context.plan.blocks, LIMITS)
