@@ -24,6 +24,7 @@ from rustimg_lab.store.runs import RunData
 
 FEW_DRAWS = 400  # of a map, which takes them at many points
 SURE = 0.95
+TWO_PROGRAMS = "sizes are of the grid's images, speeds and memory of the same cells' servers"  # a note of a choice
 
 
 @dataclass(frozen=True)
@@ -81,23 +82,23 @@ class Choice:
 
 def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
     """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
-    where the run does not tell), unstable, stable (neither where the run does not tell), unpacked_bytes, and a column
-    per criterion and for the throughput (means of `draws.measured`), NaN where not measured; draws of those; and notes
-    that a reader must see.
-
-    Raises LabError when no cell works.
+    where the run does not tell), unstable, stable (neither where the run does not tell), estimated (whether sizes are),
+    unpacked_bytes, and a column per criterion and for the throughput (means of `draws.measured`), NaN where not
+    measured; draws of those; and notes that a reader must see. Raises LabError when no cell works.
     """
     table = working_cells(run, "choose from")
     known = {plan.parameters.get("workload", "") for plan in run.environment.studies.values()} - {""}
     if workload and workload not in known:
         raise unknown(f"workload of run '{run.name}'", workload, sorted(known))
+    ways = sorted(set(table["compressed_with"]) - {""})
     found = table[["architecture", "base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
         unstable=table["unstable"].eq(True),
         stable=table["unstable"].eq(False),
+        estimated=len(ways) > 1 or ESTIMATE in ways,
         transfer=table[metrics.COMPRESSED_BYTES],
     )
     notes = list(filter(None, [run.environment.app.get("note")]))
-    if len(ways := sorted(set(table["compressed_with"]) - {""})) > 1 or ESTIMATE in ways:
+    if found["estimated"].any():
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator, asked = Draws(), np.random.default_rng(0), {}
     for name, metric in {**metrics.MEASURED, metrics.REQUESTS_PER_S: metrics.REQUESTS_PER_S}.items():
@@ -111,11 +112,10 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
             asked[study] = run.environment.studies[study].parameters.get("workload", "")
             rows = run.rows[(run.rows["study"] == study) & run.rows["cell"].isin(found.index)]
             if (rows["image"] != rows["cell"].map(table["image"])).any():
-                notes.append("sizes are of the grid's images, speeds and memory of the same cells' servers")
+                notes.append(TWO_PROGRAMS)
     if len({*asked.values()} - {""}) > 1:
-        notes.append(
-            f"of several workloads: {', '.join(name for name, of in asked.items() if of)}; --workload names one"
-        )
+        several = ", ".join(name for name, of in asked.items() if of)
+        notes.append(f"of several workloads: {several}; --workload names one")
     used = closed_loop.busy(run, workload)
     if idle := closed_loop.idle(used):
         found[metrics.REQUESTS_PER_S] = np.nan

@@ -229,7 +229,7 @@ def _sure(found: recommendation.Choice, ties: list[str]) -> str:
     """How sure it is that no other cell is better, in a sentence, as `views.recommendation` says it too."""
     by = {*found.wishes.limits, *found.wishes.weights}
     if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
-        if any("estimates" in note for note in found.notes):
+        if found.table["estimated"].any():
             return "Certain only as far as the sizes are, which are estimates."
         return "Certain: sizes are exact."
     if not found.sureness:

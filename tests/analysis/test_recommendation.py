@@ -13,7 +13,7 @@ from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study, Treatment
 from rustimg_lab.model import cargo_profile, matrix, metrics, names
 from rustimg_lab.model.metrics import CRITERIA
-from rustimg_lab.report import plots, terminal, views
+from rustimg_lab.report import plots, summary, terminal, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import ESTIMATE, Observation
 
@@ -336,6 +336,17 @@ def test_an_estimate_stands_in_only_where_nothing_exact_is(service):
     run.rows.loc[slow, "detail"] = ESTIMATE
     table, _, notes = recommendation.candidates(run)
     assert table["transfer"].notna().all() and "estimates" in notes[0]
+    found = recommendation.choose(run, Wishes())
+    assert views.recommendation.sure(found) == "Sure: it depends on sizes alone, as estimated."
+    assert "estimates" in summary._sure(found, [])
+
+
+def test_a_note_of_an_app_changes_nothing_of_how_sure_a_choice_is_whatever_its_words(service):
+    run = service()
+    noted = replace(run, environment=replace(run.environment, app={"note": "sizes are of a program that estimates pi"}))
+    found = recommendation.choose(noted, Wishes())
+    assert views.recommendation.sure(found).endswith("in which nothing is noise.")
+    assert summary._sure(found, []) == "Certain: sizes are exact." and not views.recommendation.of_two_programs(found)
 
 
 def test_a_wish_for_what_was_not_measured_is_told_with_what_measures_it(service):

@@ -42,8 +42,8 @@ def sure(found: recommendation.Choice) -> str:
     """How sure it is that the selected cell is the best one, in a sentence."""
     by = {*found.wishes.limits, *found.wishes.weights}
     if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
-        exact = not any("estimates" in note for note in found.notes)
-        return f"Sure: it depends on sizes alone{', in which nothing is noise' if exact else ', as estimated'}."
+        kind = ", as estimated" if found.table["estimated"].any() else ", in which nothing is noise"
+        return f"Sure: it depends on sizes alone{kind}."
     if not found.sureness:
         return (
             "How sure that is cannot be computed: a study that it depends on has too few blocks of a cell, no A/A "
@@ -61,7 +61,7 @@ def sure(found: recommendation.Choice) -> str:
 
 def of_two_programs(found: recommendation.Choice) -> str:
     """What a reader must know of facts that are of two programs, in a sentence; "" where all are of one."""
-    if not any(note.startswith("sizes are of") for note in found.notes):
+    if recommendation.TWO_PROGRAMS not in found.notes:
         return ""
     return (
         "Sizes are those of the program's image; speeds and memory are those of its server, in another image of the "
