@@ -226,7 +226,8 @@ def _parts(options: SimpleNamespace, limits: "Limits") -> tuple[list[str], list[
     what has noise is limited."""
     from rustimg_lab.store import runs
 
-    parts = [options.run] if options.before else runs.parts(options.run)
+    # What has noise was measured now for this machine's architecture alone, and sizes for each that was asked for.
+    parts = [options.run] if options.before and limits.noisy else runs.parts(options.run)
     if options.before or options.run not in parts or not runs.machines(options.run):
         return parts, []
     machines = [each for each in parts[1:] if limits.noisy and runs.load(each).rows["study"].ne("").any()]

@@ -17,7 +17,7 @@ from support.lab import TINY, forget
 from rustimg_lab.analysis import before_after, comparison, regression
 from rustimg_lab.analysis.limits import Limits, answer, blocks_needed
 from rustimg_lab.build import lab_toml
-from rustimg_lab.cli import main
+from rustimg_lab.cli import main, results
 from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
@@ -349,6 +349,28 @@ def test_an_architecture_that_is_gone_or_new_is_told(make, capsys):
     assert "- note: not compared: there is no a@arm64" in capsys.readouterr().out
     assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "size=1%"]) == 3
     assert "- **run b@arm64**: cannot tell: not compared: there is no a@arm64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("grown", "code"), [(6, 1), (5, 0)])
+def test_a_version_before_is_compared_on_every_architecture_that_was_built(make, monkeypatch, capsys, grown, code):
+    """Nothing is built here: the two runs are there already."""
+    machine = MACHINE | {"architecture": "x86_64"}
+    for name, size in (("a", grown), ("a-before", 5)):
+        make(name, BEFORE, machine)
+        found = {"unpacked_bytes": size, "compressed_bytes": 3, "runs": True}
+        with runs.open_run(name, machine) as opened:
+            arm64 = replace(ONE, architecture=Architecture.AARCH64)
+            opened.append(arm64, f"sha256:{size}", [Observation(key, value) for key, value in found.items()])
+
+    def measured(options: SimpleNamespace) -> list[str]:
+        options.run, options.against = "a", "a-before"
+        return []
+
+    monkeypatch.setattr(results, "_measure_both", measured)
+    asked = ("--before", "HEAD", "--app", "tests/crates/tiny", "--arch", "amd64,arm64", "--max-regression", "size=1%")
+    assert main.main(["check", *asked]) == code
+    said = capsys.readouterr().out
+    assert "Run a@arm64: " in said and (code == 0) == (": fail: " not in said)
 
 
 def test_which_machine_of_several_built_a_cell_is_no_matter(make, capsys):
