@@ -3,6 +3,7 @@ them."""
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,7 @@ _FILES = re.compile(
 )
 _CONSTANT = re.compile(r'\b(?:const|static)\s+([A-Z_]{2,})\s*:\s*&(?:\'static )?str\s*=\s*"(?:\./)?([\w/][\w./-]*)"')
 _NOT_OWN = re.compile(r"/(?:$|(?:tmp|dev|proc|sys|run|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")
+_NO_REPOSITORY = 128  # git's exit code, also for that of another user
 _SHOWN = 3  # of names that are not there
 
 
@@ -144,11 +146,19 @@ def _below(root: Path, folder: Path, sent: set[Path]) -> list[str]:
 
 
 def _git(root: Path, arguments: list[str]) -> list[str]:
-    """What git says, by line; nothing where there is no git, or no repository."""
-    try:
-        return process.run(["git", *arguments], cwd=root).splitlines()
-    except LabError:
-        return []
+    """What git says, by line: of the folder's repository, or by its .gitignore alone where it has none that git reads;
+    nothing where there is no git."""
+    with tempfile.TemporaryDirectory() as empty:
+        for options in ([], [f"--git-dir={empty}", f"--work-tree={root}"]):
+            try:
+                return process.run(["git", *options, *arguments], cwd=root).splitlines()
+            except process.CommandError as error:
+                if error.code != _NO_REPOSITORY:
+                    return []
+                process.run(["git", "init", "--quiet", "--bare", empty])
+            except LabError:
+                return []
+    return []
 
 
 def writable(crate: Crate) -> list[str]:

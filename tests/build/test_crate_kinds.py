@@ -67,6 +67,20 @@ def test_what_of_a_placed_folder_an_image_has_unasked_or_lacks_is_told(tmp_path,
     assert [note.startswith(noted) for note in notes] == [True]
 
 
+def test_what_gitignore_names_is_told_where_git_reads_no_repository(tmp_path, monkeypatch):
+    more = {".gitignore": "web/.env\n/keys\n", "web/.env": "KEY=1", "web/a.html": "", "keys/a": ""}
+    folder = crate(tmp_path, program('ServeDir::new("web"); read("keys/a")') | more)
+    told, unpacked = init(folder)
+    assert told["files"] == {"web": "web"}
+    assert [note.split(":")[0] for note in unpacked] == [
+        "its sources name keys, which git ignores", "`files` takes what git ignores in web too (web/.env)",
+    ]  # fmt: skip
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    told, notes = init(folder)
+    assert told["files"] == {"web": "web"} and [each for each in notes if "safe.directory" not in each] == unpacked
+
+
 @pytest.mark.parametrize(
     ("body", "writable"),
     [

@@ -310,6 +310,14 @@ def test_the_date_that_a_program_tells_is_that_of_its_sources(tmp_path):
     assert lab_toml.load(MYIP).date == 0  # its Dockerfiles are committed
 
 
+def test_a_repository_that_git_does_not_trust_is_no_folder_without_one(tmp_path, monkeypatch):
+    folder = crate(tmp_path / "a", lab_toml="")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(LabError, match=f"another user; `git config --global --add safe.directory {folder}` makes"):
+        lab_toml.load(folder)
+
+
 def test_a_workspace_member_is_built_in_its_workspace(tmp_path):
     root = crate(tmp_path / "root", lab_toml="", Cargo_toml=f'{MANIFEST}\n[workspace]\nmembers = ["crates/*"]\n')
     shutil.copytree(root, root / "crates" / "inner", ignore=shutil.ignore_patterns("Cargo.lock", "crates"))
