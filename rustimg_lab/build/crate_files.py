@@ -18,19 +18,19 @@ IN_IMAGE = "/src/"  # where builds have the sources: what is named by the folder
 INCLUDED = re.compile(r"\binclude\w*!\s*\(\s*concat!\s*\((?:[^()]|\([^()]*\))*\)")
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
 _TEXT = r'(?:r#*)?"(?:\./)?'
-_NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:]|\|\w*\|)\s*{_TEXT}(\w[^"\\\s]*)"')
+_NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\s]*)"')
 _OPENED = re.compile(
-    r"(?:(?:dir|open|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\("
+    r"(?:(?:dir|directory|open|read_to_string|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\([&\[]*"
     rf'\s*(?:"[^"]*",\s*|\|\w*\|\s*)?|default_value\s*=\s*|&(?:\'static )?str\s*=\s*){_TEXT}(\w[\w-]*)"'
 )
 _FOLDER = re.compile(r'"(\w[\w-]*)"\s*\.(?:into|to_string|to_owned)\(\)')
 _JOINED = re.compile(
     r'format!\(\s*"\{\}/([\w./-]+)[^"]*",\s*env!\(\s*"CARGO_MANIFEST_DIR"\s*\)'
-    r'|env!\(\s*"CARGO_MANIFEST_DIR"\s*,?\s*\)\s*(?:\)\s*\.join\(|,)\s*"/?([\w./-]+)"'
+    r'|env!\(\s*"CARGO_MANIFEST_DIR"\s*,?\s*\)\s*(?:\)\s*\.join\(|,)\s*"/?([\w./-]+?)(?:/[^"/]*[*{][^"]*)?"'
     r'|\brelative!\(\s*"/?([\w./-]+)"'  # Rocket's
 )
 _PART = re.compile(r"[\w.@+ -]+")
-_NOT_READ = re.compile(r"src|docs?|target|tests|benches|examples|Cargo.*|[A-Z_-]+(?:\.\w+)?")
+_NOT_READ = re.compile(r"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|[A-Z_-]+(?:\.\w+)?)(?:/.*)?")
 _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
 # A folder that is made, and a file, by a text or a constant.
 _MADE = r'\(\s*(?:"(?:\./)?([\w/][\w./-]*)"|&?([A-Z_]{2,})\b)'
@@ -101,12 +101,12 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
     made = [path for path, _ in _made(crate) if not path.startswith("/")]
     for name in sorted(named):
         is_made = any(f"{name}/".startswith(f"{each}/") for each in made)
-        if not is_made and not _NOT_READ.fullmatch(name.split("/")[0]):
+        if not is_made and not _NOT_READ.fullmatch(name):
             yield name, name
 
 
-# What a crate reads by itself, as its documentation has it (rocket.rs/guide).
-_BY_CRATE = {"rocket": ("Rocket.toml",), "rocket_dyn_templates": ("templates",)}
+# What a crate reads by itself, as its documentation has it (rocket.rs/guide, loco.rs/docs).
+_BY_CRATE = {"loco-rs": ("config",), "rocket": ("Rocket.toml",), "rocket_dyn_templates": ("templates",)}
 
 
 def place_of(crate: Crate) -> str:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from support.crates import LOCK, MANIFEST, crate, init
+from support.crates import LOCK, MANIFEST, crate, dependencies, init
 
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
 SETS = "#[global_allocator]\nstatic A: T = T;\nfn main() {}\n"
@@ -32,6 +32,14 @@ def program(body: str) -> dict[str, str]:
         ('concat!(env!("CARGO_MANIFEST_DIR"), "/public")', ["public/a"], {"public": "/src/public"}),
         ('format!("{}/tpl/a.html", env!("CARGO_MANIFEST_DIR"))', ["tpl/a.html"], {"tpl": "/src/tpl"}),
         ('Path::new(env!("CARGO_MANIFEST_DIR")).join("assets")', ["assets/a"], {"assets": "/src/assets"}),
+        ('Tera::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tpl/**/*"))', ["tpl/a.html"], {"tpl": "/src/tpl"}),
+        ('read(at()); fn at() -> &str { "conf/a.toml" }', ["conf/a.toml"], {"conf": "conf"}),
+        ('read(if d { "conf/a.toml" } else { "live/b.toml" })', ["live/b.toml"], {"live": "live"}),
+        ('read_to_string("words")', ["words"], {"words": "words"}),
+        ('h.register_templates_directory("tpl", o)', ["tpl/a.hbs"], {"tpl": "tpl"}),
+        ('StaticDir::new(["public"])', ["public/a"], {"public": "public"}),
+        ('read("docs/api.yaml"); x.join("doc")', ["docs/api.yaml", "doc/a"], {"docs": "docs"}),
+        ('read("src/a.sql")', ["src/a.sql"], None),
         ('include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/a"))', ["sql/a"], None),
         ('embed_migrations!("sql/up")', ["sql/up/a"], None),
     ],
@@ -42,10 +50,17 @@ def test_what_the_sources_name_is_placed_where_they_look_for_it(tmp_path, body, 
     assert not any("CARGO_MANIFEST_DIR" in note for note in notes)
 
 
-def test_what_rocket_reads_by_itself_is_placed(tmp_path):
-    needed = MANIFEST.format("a") + '[dependencies]\nrocket = "*"\nrocket_dyn_templates = "*"\n'
-    told, _ = init(crate(tmp_path, {"Cargo.toml": needed, "Rocket.toml": "", "templates/a.tera": ""}))
-    assert told["files"] == {"Rocket.toml": "Rocket.toml", "templates": "templates"}
+@pytest.mark.parametrize(
+    ("crates", "files"),
+    [
+        (["rocket", "rocket_dyn_templates"], {"Rocket.toml": "Rocket.toml", "templates": "templates"}),
+        (["loco-rs"], {"config": "config"}),
+    ],
+)
+def test_what_a_crate_reads_by_itself_is_placed(tmp_path, crates, files):
+    there = {"Cargo.toml": dependencies(*crates), "Rocket.toml": "", "templates/a.tera": "", "config/live.yaml": ""}
+    told, _ = init(crate(tmp_path, there))
+    assert told["files"] == files
 
 
 @pytest.mark.parametrize(
