@@ -32,12 +32,18 @@ _JOINED = re.compile(
 _PART = re.compile(r"[\w.@+ -]+")
 _NOT_READ = re.compile(r"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|[A-Z_-]+(?:\.\w+)?)(?:/.*)?")
 _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
-# A folder that is made, and a file, by a text or a constant.
-_MADE = r'\(\s*(?:"(?:\./)?([\w/][\w./-]*)"|&?([A-Z_]{2,})\b)'
-_FOLDERS = re.compile(r"(?:\bcreate_dir(?:_all)?|\brolling::\w+|\bsled::open)" + _MADE)
+# A folder that is made, and a file, by a text, its begin, or a constant.
+_MADE = (
+    r'\(\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*)?(?:(?:format!\(\s*)?"(?:\./)?([\w/][\w./-]*(?:\{|(?=")))'
+    r"|(?:\w+::)*([A-Z_]{2,})\b)"
+)
+_CALLS = r"\(\)(?:\s*\.\w+\([^()]*\)){1,5}?\s*\."
+_FOLDERS = re.compile(
+    rf"(?:\bcreate_dir(?:_all)?|\brolling::\w+|\bsled::open|\bDB::open_default|\bDirBuilder::new{_CALLS}create){_MADE}"
+)
 _FILES = re.compile(
-    r"(?:\bFile::create(?:_new)?|\bfs::write|\bUnixListener::bind|\bConnection::open"
-    r"|\bOpenOptions::new\(\)(?:\s*\.\w+\([^()]*\)){1,5}?\s*\.open)" + _MADE + r'|"sqlite:(?://)?([\w/][\w./-]*)()'
+    r"(?:\bFile::create(?:_new)?|\bfs::write|\bUnixListener::bind|\bConnection::open|\bDatabase::create"
+    rf"|\b(?:OpenOptions::new|File::options){_CALLS}open){_MADE}" + r'|"sqlite:(?://)?([\w/][\w./-]*)()'
 )
 _CONSTANT = re.compile(r'\b(?:const|static)\s+([A-Z_]{2,})\s*:\s*&(?:\'static )?str\s*=\s*"(?:\./)?([\w/][\w./-]*)"')
 _NOT_OWN = re.compile(r"/(?:$|(?:tmp|dev|proc|sys|run|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")
@@ -170,9 +176,12 @@ def writable(crate: Crate) -> list[str]:
 
 def _made(crate: Crate) -> Iterator[tuple[str, bool]]:
     """The paths that the sources make, and whether each is of a folder."""
+    constants = dict(crate.found(_CONSTANT))
     for text in crate.program():
-        constants = dict(_CONSTANT.findall(text))
         for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):
             for own, constant, *other in pattern.findall(text):
-                if path := own or constants.get(constant, "") or "".join(other):
+                path = own or constants.get(constant, "") or "".join(other)
+                if path.endswith("{"):
+                    yield str(Path(path).parent), True
+                elif path:
                     yield path.rstrip("/") or "/", is_folder
