@@ -96,7 +96,8 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
         for groups in _JOINED.findall(told):
             name = next(filter(None, groups)).strip("/")
             yield name, f"{IN_IMAGE}{at}{name}"
-        told = _COMPILED.sub("", _JOINED.sub("", told))
+        for pattern in (_JOINED, _COMPILED, _FOLDERS, _FILES):
+            told = pattern.sub("", told)
         named |= {*_OPENED.findall(told)}
         named |= {name for name in _FOLDER.findall(told) if any(each.is_dir() for each in _places(crate, name))}
         for whole in _NAMED.findall(told):
@@ -107,7 +108,8 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
     made = [path for path, _ in _made(crate) if not path.startswith("/")]
     for name in sorted(named):
         is_made = any(f"{name}/".startswith(f"{each}/") for each in made)
-        if not is_made and not _NOT_READ.fullmatch(name):
+        # What is there although the program makes it is a default, or what it begins with.
+        if (not is_made or _places(crate, name)) and not _NOT_READ.fullmatch(name):
             yield name, name
 
 

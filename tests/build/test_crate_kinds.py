@@ -29,6 +29,8 @@ def program(body: str) -> dict[str, str]:
         ('path.push("words")', ["words/a"], {"words": "words"}),
         ('let d: String = "public".into()', ["public/a"], {"public": "public"}),
         ('fs::write("report.html", r); read("input.txt")', ["report.html", "input.txt"], {"input.txt": "input.txt"}),
+        ('create_dir_all("data"); read("data/a.json")', ["data/a.json"], {"data": "data"}),
+        ('if !exists("a.toml") { fs::write("a.toml", b) } read("a.toml")', ["a.toml"], {"a.toml": "a.toml"}),
         ('concat!(env!("CARGO_MANIFEST_DIR"), "/public")', ["public/a"], {"public": "/src/public"}),
         ('format!("{}/tpl/a.html", env!("CARGO_MANIFEST_DIR"))', ["tpl/a.html"], {"tpl": "/src/tpl"}),
         ('Path::new(env!("CARGO_MANIFEST_DIR")).join("assets")', ["assets/a"], {"assets": "/src/assets"}),
