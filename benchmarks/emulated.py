@@ -1,9 +1,9 @@
 """What compiling under emulation costs: CPU time of cargo for one small crate, compiled in three ways on one machine.
 
-    .venv/bin/python benchmarks/emulated.py     # half an hour, as root on x86_64; leave the machine alone
+    .venv/bin/python benchmarks/emulated.py     # some minutes, as root on x86_64; leave the machine alone
 
-The crate is hexyl (github.com/sharkdp/hexyl) at the version below, with its lockfile, its dependencies fetched before
-(`cargo vendor`) and cargo's release profile. All three compilers are of one release of Debian. Each way compiles from
+The crate is shellharden (github.com/anordal/shellharden) at the version below, which depends on no other, with cargo's
+release profile. All three compilers are of one release of Debian. Each way compiles from
 cold, `ROUNDS` times, in alternating order: for amd64; for arm64 with the lab's cross compiler; and for arm64 with
 compilers for arm64, which QEMU runs. CPU is user and system time of cargo and all that it started (the shell's
 `times`). Writes emulated.json.
@@ -27,7 +27,7 @@ from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.bases import BUILDER, DEBIAN
 
 RESULTS = Path(__file__).with_name("emulated.json")
-CRATE, VERSION = "hexyl", "0.16.0"
+CRATE, VERSION = "shellharden", "4.3.2"
 ROUNDS = 3
 TIMEOUT_S = 3600
 CROSS = next(each for each in Architecture if each is not NATIVE)
@@ -66,13 +66,8 @@ def _sources(folder: Path) -> bytes:
     manifest = f'[package]\nname = "fetch"\nversion = "0.0.0"\n[dependencies]\n{CRATE} = "={VERSION}"\n'
     (folder / "fetch/Cargo.toml").write_text(manifest)
     subprocess.run(["cargo", "vendor", "--quiet", folder / "vendor"], cwd=folder / "fetch", check=True)
-    crate = folder / "vendor" / CRATE  # with the lockfile that its author published
-    subprocess.run(["cargo", "vendor", "--quiet", "--locked", folder / "src/vendor"], cwd=crate, check=True)
-    crate.rename(folder / "src/crate")
-    (folder / "src/.cargo").mkdir()
-    (folder / "src/.cargo/config.toml").write_text(
-        '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "/src/vendor"\n'
-    )
+    (folder / "src").mkdir()
+    (folder / "vendor" / CRATE).rename(folder / "src/crate")
     with tarfile.open(folder / "src.tar", "w") as archive:
         archive.add(folder / "src", "src")
     return (folder / "src.tar").read_bytes()
