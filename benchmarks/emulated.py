@@ -2,11 +2,10 @@
 
     .venv/bin/python benchmarks/emulated.py     # some minutes, as root on x86_64; leave the machine alone
 
-The crate is shellharden (github.com/anordal/shellharden) at the version below, which depends on no other, with cargo's
-release profile. All three compilers are of one release of Debian. Each way compiles from
-cold, `ROUNDS` times, in alternating order: for amd64; for arm64 with the lab's cross compiler; and for arm64 with
-compilers for arm64, which QEMU runs. CPU is user and system time of cargo and all that it started (the shell's
-`times`). Writes emulated.json.
+The crate is shellharden (github.com/anordal/shellharden) at the version below, which depends on no other crate, with
+cargo's release profile. All three compilers are of one release of Debian. Each way compiles from cold, `ROUNDS` times,
+in alternating order: for amd64; for arm64 with the lab's cross compiler; and for arm64 with compilers for arm64, which
+QEMU runs. CPU is user and system time of cargo and all that it started (the shell's `times`). Writes emulated.json.
 """
 
 import json
@@ -60,7 +59,7 @@ def main() -> int:
 
 
 def _sources(folder: Path) -> bytes:
-    """The crate with its dependencies, as an archive for /."""
+    """The crate, as an archive for /."""
     (folder / "fetch/src").mkdir(parents=True)
     (folder / "fetch/src/lib.rs").touch()
     manifest = f'[package]\nname = "fetch"\nversion = "0.0.0"\n[dependencies]\n{CRATE} = "={VERSION}"\n'
@@ -93,7 +92,7 @@ def table(results: dict) -> str:
     """A row for each way: the median of its CPU seconds, and its ratio to that for amd64."""
     cpu_s = {way: statistics.median(found) for way, found in results["cpu_s"].items()}
     lines = [f"| {results['crate']} | CPU s, median of {ROUNDS} | / amd64 |", "| --- | ---: | ---: |"]
-    lines += [f"| {way} | {seconds:.0f} | {seconds / cpu_s[AMD64]:.1f}x |" for way, seconds in cpu_s.items()]
+    lines += [f"| {way} | {seconds:.3g} | {seconds / cpu_s[AMD64]:.2g}x |" for way, seconds in cpu_s.items()]
     return "\n".join(lines)
 
 

@@ -48,7 +48,7 @@ def main() -> int:
             tools = client.connect().images.list(name=client.repository("tools"))[0].id
             study, measure = next(throughput.plan(StudyContext([treatments], PLAN, run, tools, (LOAD,))))
             begun = time.monotonic()
-            lost = trials.run_study(study, run, measure)
+            lost = trials.run_in_turns([(study, measure)], run)
             wall = time.monotonic() - begun
     finally:
         _forget()
