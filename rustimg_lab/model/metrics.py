@@ -116,7 +116,7 @@ OF_CELLS = [each for each in globals().values() if isinstance(each, Metric) and 
 BUILT = Metric("built")
 CODE_SHA256 = Metric("code_sha256")  # of a layout: of its sections of code, their order left out
 LINKER = Metric("linker")  # of a layout
-MADE_OF = Metric("made_of")  # SHA-256 of what the image was built of: Dockerfile, base images, sources, input
+MADE_OF = Metric("made_of_sha256")  # what the image was built of: Dockerfile, base images, sources, input
 BUILD_INPUT = Metric("build_input")  # what the build got beside its sources; of secrets the names
 # Of these a cell has many rows, each with what it is of as its `detail`.
 LAYER_BYTES = _bytes("layer_bytes")

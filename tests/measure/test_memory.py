@@ -146,7 +146,7 @@ def test_a_server_that_is_gone_takes_its_generator_along_and_is_lost(server, too
         found.container.kill()
         found.container.wait()
         with pytest.raises(Lost, match="the server is gone"):
-            memory._resident(found.client, memory._user(server.image))
+            memory._resident(found.client, images.inspect(server.image).user)
         with pytest.raises(Lost, match=r"the load generator (is gone|failed)"):
             load.ask(found, LARGE, 1)
 

@@ -86,7 +86,7 @@ def test_a_base_that_cannot_be_had_for_arm64_fails_its_cells_alone(tmp_path, mon
     chosen, lost = cells("debian", "baseline", "system"), {"debian-arm64": "why"}
     request = session.Request(lab_toml.load(MYIP), "a")
     opened = session.Session(request, SimpleNamespace(path=tmp_path), None, lost=lost)
-    with session.building(session.Batch(chosen, request.app), opened) as built:
+    with session.building(session.Batch(chosen, request.app), opened, {}) as built:
         found = {each.cell.slug: (each.image, each.reason) for each in built}
     assert found == {"debian-baseline-system-arm64": ("", "why"), "debian-baseline-system": ("sha256:1", "")}
 
