@@ -15,7 +15,7 @@ import pandas as pd
 
 from rustimg_lab.analysis.factorials import DRAWS, Factorial
 from rustimg_lab.analysis.variances import half_interval
-from rustimg_lab.errors import unknown
+from rustimg_lab.errors import check_known
 from rustimg_lab.model.metrics import Verdict
 
 _CHOOSE = 4  # of so many blocks one chooses the target
@@ -54,8 +54,7 @@ def shares(found: Factorial, target: str = "") -> pd.DataFrame:
         values = values.drop(columns=values.columns[::_CHOOSE])
     means = values.mean(axis=1)
     target = target or means.idxmin()
-    if target not in values.index:
-        raise unknown("cell with a value", target, values.index)
+    check_known("cell with a value", target, values.index)
     wanted = [knob for knob in found.knobs if turned.loc[target, knob]]
     by_set = {frozenset(on.index[on]): values.loc[cell].to_numpy() for cell, on in turned.iterrows()}
     lines = []

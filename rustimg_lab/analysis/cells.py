@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.model import metrics
 from rustimg_lab.model.bases import everything
 from rustimg_lab.model.names import SUBSTITUTE, additions_of
@@ -124,8 +124,7 @@ def composition(run: RunData, cell: str) -> pd.DataFrame:
     crate), size_bytes; they sum up to the image's. Where the run does not tell the packages, the base is one part; so
     is a binary that UPX packed. Raises LabError when no cell of that name works."""
     works = cell_table(run).query("ok").set_index("cell")
-    if cell not in works.index:
-        raise unknown("cell that works", cell, works.index)
+    check_known("cell that works", cell, works.index)
     one = works.loc[cell]
     packages = run.environment.package_bytes.get(one[metrics.BASE_DIGEST], {})
     crates = parts(run, metrics.CRATE_BYTES).query("cell == @cell").set_index("name")["size_bytes"]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from rustimg_lab.analysis import comparison, variances
 from rustimg_lab.analysis.cells import cell_table
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known, unknown
 from rustimg_lab.model import factorial, metrics
 from rustimg_lab.model.matrix import WITH
 from rustimg_lab.model.metrics import Metric
@@ -99,8 +99,7 @@ def of(
     the run is of no factorial: fewer than two knobs, more than two bases or allocators, cells of which two have the
     same knobs turned, or cells that are missing and cannot be predicted.
     """
-    if quantity not in metrics.QUANTITIES:
-        raise unknown("quantity", quantity, metrics.QUANTITIES)
+    check_known("quantity", quantity, metrics.QUANTITIES)
     table = _works(run) if table is None else table
     about = metrics.QUANTITIES[quantity]
     base_bytes, floor, warning = {}, 1.0, ""

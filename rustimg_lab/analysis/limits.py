@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import chdtri, stdtrit
 
 from rustimg_lab.analysis.variances import CONFIDENCE, POWER
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 
@@ -28,8 +28,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name, share in self.max_regression.items():
-            if name not in metrics.GUARDED:
-                raise unknown("limit", name, metrics.GUARDED)
+            check_known("limit", name, metrics.GUARDED)
             if metrics.GUARDED[name].study and not share:
                 raise LabError(f"limit '{name}=0%': what has noise is never sure to have grown by nothing; allow more")
 

@@ -13,7 +13,7 @@ from rustimg_lab.build import archives, mmdebstrap, package_db, registry
 from rustimg_lab.build.origins import Origin, Sources, Wanted
 from rustimg_lab.engine import client, images
 from rustimg_lab.engine.images import RegistryError
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.host.files import real
 from rustimg_lab.model import matrix, names
 from rustimg_lab.model.architecture import NATIVE, Architecture
@@ -125,8 +125,7 @@ def parse_named(options: list[str]) -> dict[str, str]:
                 "--base alpine=alpine:3.24"
             )
         base, _ = names.of_image(name)
-        if base not in with_builder():
-            raise unknown("base", base, with_builder())
+        check_known("base", base, with_builder())
         if not with_builder()[base].image:
             raise LabError(f"--base {name}=...: {name} is empty and has no image")
         if archives.detect(source) and not real(source, where=f"--base {option}: ").is_file():

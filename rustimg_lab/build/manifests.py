@@ -8,7 +8,7 @@ from typing import Any
 
 from rustimg_lab.build import sources
 from rustimg_lab.build.cargo_config import parsed
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known, unknown
 from rustimg_lab.model.app import App
 
 
@@ -25,8 +25,7 @@ def of_package(package: str, root: Path, directory: Path) -> Path:
         return own  # members may be anywhere
     members = [root / "Cargo.toml", *(path for each in patterns for path in root.glob(f"{each}/Cargo.toml"))]
     known = {name: path for path in members if (name := _name(path))}
-    if package not in known:
-        raise unknown("package", package, known)
+    check_known("package", package, known)
     return known[package]  # one that builds do not get
 
 

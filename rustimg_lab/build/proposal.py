@@ -22,7 +22,7 @@ from rustimg_lab.build import crate as crates
 from rustimg_lab.build.cargo_config import brings, without
 from rustimg_lab.build.crate import Crate
 from rustimg_lab.build.known import KNOWN, SOURCES, TEMPLATES
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.host.files import write_whole
 from rustimg_lab.model.architecture import TARGETS
 
@@ -101,8 +101,7 @@ def _chosen(
     chosen = binary or (next(iter(names)) if len(names) == 1 else next(iter(defaults)) if len(defaults) == 1 else "")
     if not chosen:
         raise LabError(f"{directory}: several binaries, choose one with --binary NAME: {', '.join(names)}")
-    if chosen not in names:
-        raise unknown("binary", chosen, names)
+    check_known("binary", chosen, names)
     fitting = [(package, target) for package, target in found if target["name"] == chosen]
     if len(fitting) > 1:
         folders = ", ".join(str(Path(package["manifest_path"]).parent) for package, _ in fitting)

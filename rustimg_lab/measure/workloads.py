@@ -5,7 +5,7 @@ import ipaddress
 import json
 from dataclasses import asdict, dataclass, replace
 
-from rustimg_lab.errors import unknown
+from rustimg_lab.errors import check_known
 from rustimg_lab.model.app import App, Serve, Service
 
 OWN = "own"  # the name of an own app's workload
@@ -52,8 +52,7 @@ class Workload:
 
 def find(name: str) -> Workload:
     """The workload of that name. Raises LabError, with the nearest name, when there is none."""
-    if name not in WORKLOADS:
-        raise unknown("workload", name, WORKLOADS)
+    check_known("workload", name, WORKLOADS)
     return WORKLOADS[name]
 
 

@@ -17,7 +17,7 @@ from nbclient.exceptions import CellTimeoutError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.host import files, machine, process
 from rustimg_lab.model.names import listed
 from rustimg_lab.model.studies import SIZES
@@ -77,8 +77,7 @@ def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` resumes it")
     known = parameters_of(notebook)
     for parameter in ("run_name", *(parameters or {})):
-        if parameter not in known:
-            raise unknown("parameter", parameter, known)
+        check_known("parameter", parameter, known)
     made_of, executed = _made_of(run, notebook, parameters), _executed(run, notebook, parameters)
     if (document := _kept(executed, made_of)) is None:
         executed.parent.mkdir(parents=True, exist_ok=True)
