@@ -118,12 +118,10 @@ def bake_file(texts: dict[Cell, str], context: BuildContext, copied: Path) -> di
     shared = {"context": str(copied)} | inputs.mounted(app)
     shared["secret"] += [f"id=ca,src={context.ca}"] if context.ca else []
     cells, network = list(texts), proxy.variables(client.machine_in_builds())
-    if context.cold:
-        texts = {cell: text + dockerfile.cold_stage(cell, app) for cell, text in texts.items()}
     targets = {
         cell.slug: shared
         | {
-            "dockerfile-inline": texts[cell],
+            "dockerfile-inline": _whole_text(cell, texts[cell], context),
             "args": {"RUST_IMAGE": images[cell.images[1]].image, **network}
             | {name: os.environ[name] for name in app.arguments}
             | ({"BASE_IMAGE": images[cell.images[0]].image} if cell.base.image else {}),
@@ -255,10 +253,15 @@ def _build_group(binary: Binary, texts: dict[Cell, str], context: BuildContext, 
     ]
 
 
+def _whole_text(cell: Cell, text: str, context: BuildContext) -> str:
+    """A cell's Dockerfile, with the stage that a cold build ends with."""
+    return text + (dockerfile.cold_stage(cell, context.app) if context.cold else "")
+
+
 def _made_of(cell: Cell, text: str, context: BuildContext, copied: Path) -> str:
     """A digest of what a cell's image is made of: its Dockerfile, the images that it stands on, sources, input."""
     images = [context.images[name].digest for name in cell.images if name in context.images]
-    told = "\0".join([text, *images, copied.name, inputs.in_words(context.app)])
+    told = "\0".join([_whole_text(cell, text, context), *images, copied.name, inputs.in_words(context.app)])
     return hashlib.sha256(told.encode()).hexdigest()
 
 

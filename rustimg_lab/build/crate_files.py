@@ -68,7 +68,8 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
     reasons = {path: sources.why_missing(crate.root, path) for path in there}
     left_out = [f"its sources name {there[path]}: {reason}" for path, reason in reasons.items() if reason]
     # Files of whoever works on the crate, keys and databases among them.
-    ignored = _git(crate.root, ["check-ignore", *(str(path) for path, reason in reasons.items() if not reason)])
+    named = [str(path) for path, reason in reasons.items() if not reason]
+    ignored = _git(crate.root, ["check-ignore", *named]) if named else []
     left_out += [
         f"its sources name {at}, which git ignores: `files` there takes it if each image is to have it"
         for path, at in there.items()
@@ -156,17 +157,22 @@ def _below(root: Path, folder: Path, sent: set[Path]) -> list[str]:
 def _git(root: Path, arguments: list[str]) -> list[str]:
     """What git says, by line: of the folder's repository, or by its .gitignore alone where it has none that git reads;
     nothing where there is no git."""
-    with tempfile.TemporaryDirectory() as empty:
-        for options in ([], [f"--git-dir={empty}", f"--work-tree={root}"]):
-            try:
-                return process.run(["git", *options, *arguments], cwd=root).splitlines()
-            except process.CommandError as error:
-                if error.code != _NO_REPOSITORY:
-                    return []
-                process.run(["git", "init", "--quiet", "--bare", empty])
-            except LabError:
-                return []
-    return []
+    said = _of_repository(root, arguments)
+    if said is None:
+        with tempfile.TemporaryDirectory() as empty:
+            process.run(["git", "init", "--quiet", "--bare", empty])
+            said = _of_repository(root, [f"--git-dir={empty}", f"--work-tree={root}", *arguments])
+    return said or []
+
+
+def _of_repository(root: Path, arguments: list[str]) -> list[str] | None:
+    """What git says, by line; None where it reads no repository."""
+    try:
+        return process.run(["git", *arguments], cwd=root).splitlines()
+    except process.CommandError as error:
+        return None if error.code == _NO_REPOSITORY else []
+    except LabError:
+        return []
 
 
 def writable(crate: Crate) -> list[str]:

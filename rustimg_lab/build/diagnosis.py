@@ -100,12 +100,9 @@ def _first_error(said: str) -> str:
             if line.endswith(":") and not causes:
                 return f"{line} {place}"
             if place.startswith("--> "):
-                wanted = [
-                    each.strip().removeprefix("= ")
-                    for each in lines[number:]
-                    if "[E0583]" in line and "= help: to create" in each
-                ]
-                return " ".join([f"{line} ({place.removeprefix('--> ')})", *wanted[:1]])
+                told = f"{line} ({place.removeprefix('--> ')})"
+                wanted = (each.strip().removeprefix("= ") for each in lines[number:] if "= help: to create" in each)
+                return f"{told} {next(wanted, '')}".rstrip() if "[E0583]" in line else told
             return " ".join([line, *causes])[:MOST]
     return lines[-1].strip() if lines else ""
 
