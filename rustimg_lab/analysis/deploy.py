@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import nnls
+import scipy
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError, unknown
@@ -79,7 +79,9 @@ def _fit(size_bytes: float, bandwidth_mbit: pd.Series, seconds: pd.Series) -> tu
     """The seconds that do not hang on the line, and the factor of those that do."""
     measured = seconds.to_numpy(float)
     on_line = on_line_s(size_bytes, bandwidth_mbit.to_numpy(float))
-    (fixed, factor), _ = nnls(np.column_stack([1 / measured, on_line / measured]), np.ones(len(measured)))
+    (fixed, factor), _ = scipy.optimize.nnls(
+        np.column_stack([1 / measured, on_line / measured]), np.ones(len(measured))
+    )
     return fixed, factor
 
 

@@ -7,7 +7,7 @@ layout is a random effect: those measured are a sample. A difference that holds 
 
 import numpy as np
 import pandas as pd
-from scipy.special import chdtri, fdtri
+import scipy
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.analysis.variances import CONFIDENCE, quantile, standard_error, welch
@@ -65,9 +65,9 @@ def components(logs: np.ndarray) -> dict[str, float]:
     between, within = blocks * means.var(ddof=1), (residuals**2).sum() / many
     variances = {"between": (between - within) / blocks, "within": within}
     for end, tail in (("low", _TAIL), ("high", 1 - _TAIL)):  # chdtri takes the upper tail
-        excess = between - within * fdtri(few, many, 1 - tail)
-        variances[f"between_{end}"] = few * excess / (blocks * chdtri(few, tail))
-        variances[f"within_{end}"] = many * within / chdtri(many, tail)
+        excess = between - within * scipy.special.fdtri(few, many, 1 - tail)
+        variances[f"between_{end}"] = few * excess / (blocks * scipy.special.chdtri(few, tail))
+        variances[f"within_{end}"] = many * within / scipy.special.chdtri(many, tail)
     return {"layouts": layouts, "blocks": blocks} | {key: max(each, 0.0) ** 0.5 for key, each in variances.items()}
 
 

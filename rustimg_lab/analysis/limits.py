@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 
 import numpy as np
-from scipy.special import chdtri, stdtrit
+import scipy
 
 from rustimg_lab.analysis.variances import CONFIDENCE, POWER
 from rustimg_lab.errors import LabError, check_known
@@ -86,8 +86,8 @@ def answer(own: tuple, share: float, comparisons: int) -> Finding:
         unknown_noise = f"{own.ratio - 1:+.2%}, {own.blocks} blocks, but the A/A control has no trials to compare"
         return Finding(own.cell, f"{about}{unknown_noise}", Verdict.CANNOT_TELL)
     lower = 1 - (1 - CONFIDENCE) / comparisons
-    low = own.ratio * np.exp(-stdtrit(own.freedom, lower) * own.error - own.alarm)
-    high = own.ratio * np.exp(stdtrit(own.freedom, CONFIDENCE) * own.error + own.alarm)
+    low = own.ratio * np.exp(-scipy.special.stdtrit(own.freedom, lower) * own.error - own.alarm)
+    high = own.ratio * np.exp(scipy.special.stdtrit(own.freedom, CONFIDENCE) * own.error + own.alarm)
     told = f" (at least {low - 1:+.2%}, at most {high - 1:+.2%}, {own.blocks} blocks)"
     if high < 1 + share:
         return Finding(own.cell, f"{about}{own.ratio - 1:+.2%}{told}", Verdict.PASS)
@@ -104,9 +104,9 @@ def blocks_needed(own: tuple, share: float) -> str:
     """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit. By the standard error of
     those that there are, at the upper 80% limit of it, since that of few blocks may be far too small by chance (Browne,
     Statistics in Medicine 14, 1995)."""
-    error = own.error * np.sqrt(own.freedom / chdtri(own.freedom, POWER))
+    error = own.error * np.sqrt(own.freedom / scipy.special.chdtri(own.freedom, POWER))
     counts = np.arange(FEWEST_BLOCKS, _MOST_BLOCKS + 1)
-    quantiles = stdtrit(counts - 1, CONFIDENCE) + stdtrit(counts - 1, POWER)
+    quantiles = scipy.special.stdtrit(counts - 1, CONFIDENCE) + scipy.special.stdtrit(counts - 1, POWER)
     enough = counts[quantiles * error * np.sqrt(own.blocks / counts) < np.log1p(share)]
     return f"about {enough[0]} blocks" if len(enough) else f"more than {_MOST_BLOCKS:,} blocks"
 

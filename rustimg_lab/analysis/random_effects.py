@@ -17,7 +17,7 @@ estimates without an error it is Student's t-interval. In simulations it covers 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import chdtri, ndtr
+import scipy
 
 from rustimg_lab.analysis.variances import CONFIDENCE, quantile
 
@@ -94,7 +94,7 @@ def predict(estimates: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.n
         low, high = least, most
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            is_below = ndtr((middle[..., None] - means) / deviations).mean(-1) < tail
+            is_below = scipy.special.ndtr((middle[..., None] - means) / deviations).mean(-1) < tail
             low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
         return (low + high) / 2
 
@@ -108,7 +108,7 @@ def _confidence(estimates: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, 
     deviations, (..., `_DRAWS`). Each is of a variance for which Q is a quantile of its chi-squared distribution, found
     by Newton's method on 1 / Q, which is linear for equal errors."""
     estimates, known = estimates[..., None, :], errors[..., None, :] ** 2
-    wanted = chdtri(estimates.shape[-1] - 1, (np.arange(_DRAWS) + 0.5) / _DRAWS)
+    wanted = scipy.special.chdtri(estimates.shape[-1] - 1, (np.arange(_DRAWS) + 0.5) / _DRAWS)
     one_group = np.ones((estimates.shape[-1], 1))
     variance = np.zeros((*estimates.shape[:-2], _DRAWS))
     for _ in range(_NEWTONS):

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import trustme
 from docker.errors import APIError
 from docker.models.containers import Container
 from docker.utils import create_archive
@@ -65,6 +64,8 @@ class AddressServer:
 def address_server(tools: str) -> Iterator[AddressServer]:
     """Serve for as long as the block lasts; a certificate authority made for it signs its certificate. `tools` is the
     image of the benchmark tools. Raises Lost when it does not start."""
+    import trustme  # which only a check by the program's own request takes
+
     authority = trustme.CA()
     certificate = authority.create_child_ca().issue_cert("127.0.0.1", "localhost")
     chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
