@@ -66,7 +66,8 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
 
 def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
     """What a server's variables or flags are set to: one for its port and those for its host, or one for both. Beside
-    one port that the sources name, only those that are a server's by their names."""
+    one port that the sources name, only those that are a server's by their names. A name of another program counts for
+    nothing, unless this one has it."""
     of_grpc = crate.uses() & set(KNOWN["server_crates"]["names"]) == {"tonic"}
     begin = f"{crate.target['name']}_".replace("-", "_")
     own = [name for name in names if _OWN.search(name) or name.replace("-", "_").lower().startswith(begin)]
@@ -76,6 +77,7 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
             for name in (own if len(ports) == 1 else names)
             if SOURCES[part].search(name)
             and not SOURCES["others"].search(re.sub("(?i)grpc", "", name) if of_grpc else name)
+            and not SOURCES["services"].search(re.sub(f"(?i)^{begin}", "", name))
         ]
         for part in ("port", "address", "host")
     )

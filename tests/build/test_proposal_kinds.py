@@ -147,12 +147,22 @@ def test_a_tool_that_could_be_a_server_elsewhere_is_a_tool(tmp_path, manifest, s
         ('var("ALLOWED_HOSTS"); var("MQTT_PORT"); var("HTTP_PORT")', {"HTTP_PORT": "{port}"}, []),
         ('var("TLS_PORT"); var("APP_PORT"); var("APP_HOST")', {"APP_PORT": "{port}", "APP_HOST": "{host}"}, []),
         ('var("ADMIN_PORT"); var("MY_SERVICE_PORT"); var("PORT")', {"PORT": "{port}"}, []),
+        ('var("RABBITMQ_PORT"); var("MY_SERVICE_PORT")', {"MY_SERVICE_PORT": "{port}"}, []),
+        ('var("S3_HOST"); var("APP_S3_PORT"); var("APP_PORT")', {"APP_PORT": "{port}"}, []),
+        ('"--etcd-port"; "--syslog-addr"; "--port"', {}, ["--port", "{port}"]),
         ('"--hostname"; "--port"; "--bind"', {}, ["--port", "{port}", "--bind", "{host}"]),
     ],
 )
 def test_an_address_is_the_servers_own(tmp_path, sources, environment, arguments):
     serve = init(crate(tmp_path, {"src/main.rs": LISTENS, "src/options.rs": f"fn f() {{ {sources} }}\n"}))[0]["serve"]
     assert (serve["environment"], serve["arguments"]) == (environment, arguments)
+
+
+def test_a_name_of_a_service_is_the_servers_own_where_it_is_that_service(tmp_path):
+    sources = {"src/main.rs": f'{LISTENS}fn f() {{ var("VAULT_PORT"); var("ETCD_PORT"); }}\n'}
+    for name, served in (("vault", {"VAULT_PORT": "{port}"}), ("vault-client", None)):
+        told, _ = init(crate(tmp_path / name, sources, name))
+        assert told.get("serve", {}).get("environment") == served
 
 
 @pytest.mark.parametrize(
