@@ -31,7 +31,8 @@ def serve(crate: Crate) -> dict[str, Any]:
     flags += [named or field.replace("_", "-") for named, field in crate.found(SOURCES["field"])]
     ports = {int(port) for groups in crate.found(SOURCES["bound"]) for port in groups if port}
     environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
-    environment = _told(crate, crate.found(_VARIABLE), ports) or environment
+    if not environment or not crate.found(SOURCES["by_itself"]) or crate.found(SOURCES["set_otherwise"]):
+        environment = _told(crate, crate.found(_VARIABLE), ports) or environment
     arguments = {} if environment else _told(crate, flags, ports)
     if not environment and not arguments and len(ports) != 1:
         return {}

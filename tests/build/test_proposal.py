@@ -223,9 +223,26 @@ def test_what_a_server_is_asked_is_what_tells_its_health(tmp_path, names, source
     assert lab_toml.load(folder).serve.grpc == asked.get("grpc")
 
 
-def test_a_server_whose_crate_reads_variables_of_its_own_is_passed_those(tmp_path):
-    told, notes = init(crate(tmp_path, {"Cargo.toml": dependencies("rocket")}))
-    assert told["serve"]["environment"] == {"ROCKET_ADDRESS": "{host}", "ROCKET_PORT": "{port}"} and not notes
+ROCKET = {"ROCKET_ADDRESS": "{host}", "ROCKET_PORT": "{port}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "sources", "environment"),
+    [
+        ("rocket", "", ROCKET),
+        ("rocket", 'rocket::build().mount("/", r); var("BACKEND_PORT")', ROCKET),
+        ("rocket", 'rocket::custom(figment.merge(("port", var("PORT"))))', {"PORT": "{port}"}),
+        ("rocket", 'rocket::build().configure(c(var("PORT")))', {"PORT": "{port}"}),
+        ("rocket", 'set_var("ROCKET_PORT", var("PORT")); rocket::build()', {"PORT": "{port}"}),
+        ("leptos_axum", 'bind(o.site_addr); var("BACKEND_PORT")', {"LEPTOS_SITE_ADDR": "{host}:{port}"}),
+        ("leptos_axum", 'bind(([0, 0, 0, 0], var("PORT")))', {"PORT": "{port}"}),
+    ],
+)
+def test_a_server_whose_crate_reads_variables_of_its_own_is_passed_those(tmp_path, name, sources, environment):
+    crates = [name] + (["axum"] if name != "rocket" else [])
+    main = f"fn main() {{ {sources}; }}\n"
+    told, notes = init(crate(tmp_path, {"Cargo.toml": dependencies(*crates), "src/main.rs": main}))
+    assert told["serve"]["environment"] == environment and not notes
 
 
 @pytest.mark.parametrize(
