@@ -27,13 +27,12 @@ def serve(crate: Crate) -> dict[str, Any]:
     always has, and what it is asked; empty for no server, and when they name none."""
     if not is_server(crate):
         return {}
-    uses, flags = crate.uses(), crate.found(SOURCES["flag"])
-    flags += [named or field.replace("_", "-") for named, field in crate.found(SOURCES["field"])]
+    uses, flags = crate.uses(), _flags(crate)
     ports = {int(port) for groups in crate.found(SOURCES["bound"]) for port in groups if port}
     environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
     if not environment or not crate.found(SOURCES["by_itself"]) or crate.found(SOURCES["set_otherwise"]):
         environment = _told(crate, crate.found(_VARIABLE), ports) or environment
-    arguments = {} if environment else _told(crate, flags, ports)
+    arguments = {} if environment else _told(crate, list(flags), ports)
     if not environment and not arguments and len(ports) != 1:
         return {}
     asked = {"path": paths[0]} if (paths := crate.found(SOURCES["path"])) else {}
@@ -41,7 +40,7 @@ def serve(crate: Crate) -> dict[str, Any]:
         asked = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
     if crate.found(SOURCES["closes"]):
         asked["keep_alive"] = False
-    passed = [text for flag, value in arguments.items() for text in (f"--{flag}", value)]
+    passed = [text for flag, value in arguments.items() for text in (flags[flag], value)]
     fixed = [] if environment or arguments else sorted(ports)
     return {"environment": environment, "arguments": passed, "ports": fixed, **asked}
 
@@ -63,6 +62,14 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         "its flags may be of a subcommand: that stands first in `arguments` of [serve]": found.get("arguments")
         and crate.found(_SUBCOMMAND),
     }
+
+
+def _flags(crate: Crate) -> dict[str, str]:
+    """The flags that the sources name, as they are called; by a letter where they have no other name."""
+    names = crate.found(SOURCES["flag"])
+    names += [named or field.replace("_", "-") for named, field in crate.found(SOURCES["field"])]
+    letters = crate.found(SOURCES["short"]) + crate.found(SOURCES["short_by_call"])
+    return {name: f"-{letter or name[0]}" for letter, name in letters} | {name: f"--{name}" for name in names}
 
 
 def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
