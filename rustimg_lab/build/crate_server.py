@@ -1,6 +1,7 @@
 """A crate -> how its server gets its address, and which requests it answers, as its sources name them."""
 
 import re
+from collections import Counter
 from typing import Any
 
 from rustimg_lab.build.crate import Crate
@@ -14,6 +15,13 @@ _HTTP = re.compile(r"\bhyper\b|axum::|\bserve\(|(?i:\bhttps?\b|\bhttpserver\b)")
 _VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
 _BINDS = re.compile("(?i)bind|listen")
 _OWN = re.compile("(?i)^(?:port|host|addr|address)$|listen|bind|server|http|app|web|api")
+# Where a name is set to an address or a port; where it is set to anything, or is a parameter; and where it is read.
+_IS = re.compile(
+    r"\b(?:const|static|let)\s+(\w+)\s*(?::[^=]{1,40}?)?=\s*&?"
+    r'(\d[\d_]{1,5}|\[[\d, ]+\]|"[\w.:\[\]]+"|\(\s*(?:\[[\d, ]+\]|"[\w.:]+")\s*,\s*\d{2,5}\s*\))(?:_?u16)?\s*;'
+)
+_SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
+_READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
 _SUBCOMMAND = re.compile(r"\bSubcommand\b|\.subcommands?\(")
 
 
@@ -28,7 +36,8 @@ def serve(crate: Crate) -> dict[str, Any]:
     if not is_server(crate):
         return {}
     uses, flags = crate.uses(), _flags(crate)
-    ports = {int(port) for groups in crate.found(SOURCES["bound"]) for port in groups if port}
+    bound = [port for text in _addresses(crate) for found in SOURCES["bound"].findall(text) for port in found]
+    ports = {int(port) for port in bound if port}
     environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
     if not environment or not crate.found(SOURCES["by_itself"]) or crate.found(SOURCES["set_otherwise"]):
         environment = _told(crate, crate.found(_VARIABLE), ports) or environment
@@ -57,11 +66,31 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         "its sources name no HTTP: if it speaks something else, take a [check] in place of [serve]": found
         and not speaks_http,
         "its sources bind 127.0.0.1, which nothing outside its container reaches: let a variable or a flag name the "
-        "address": crate.found(SOURCES["loopback"]) and not is_told,
+        "address": any(map(SOURCES["loopback"].search, _addresses(crate))) and not is_told,
         "it has no crate tonic-health: that it answers is checked, and not its health": found.get("http") == 2,
         "its flags may be of a subcommand: that stands first in `arguments` of [serve]": found.get("arguments")
         and crate.found(_SUBCOMMAND),
     }
+
+
+def _addresses(crate: Crate) -> list[str]:
+    """The sources with their addresses in one form, and the values of constants in the place of their names; but for
+    those of defaults and of other programs."""
+    texts = [_in_one_form(text) for text in crate.program()]
+    often = Counter(name for text in texts for name in _SET.findall(text))
+    values = {
+        name: value.replace("_", "")
+        for text in texts
+        for name, value in _IS.findall(text)
+        if often[name] == 1 and not any(SOURCES[each].search(name) for each in ("others", "services", "default"))
+    }
+    return [_in_one_form(_READ.sub(lambda read: values.get(read[1], read[0]), text)) for text in texts]
+
+
+def _in_one_form(text: str) -> str:
+    for form, plain in KNOWN["addresses"].items():
+        text = re.sub(form, plain, text)
+    return text
 
 
 def _flags(crate: Crate) -> dict[str, str]:

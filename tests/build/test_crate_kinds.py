@@ -192,6 +192,8 @@ def test_a_variable_of_something_else_is_not_the_servers(tmp_path, sources, envi
         (program('TcpListener::bind("0.0.0.0:6379")'), "its sources name no HTTP"),
         (program("UdpSocket::bind(a)"), "it listens, and not by TCP"),
         (program('serve(r).run(([127, 0, 0, 1], 3030))'), "its sources bind 127.0.0.1"),
+        (program('const ADDR: &str = "127.0.0.1:3000"; serve(TcpListener::bind(ADDR))'), "its sources bind 127.0.0.1"),
+        (program("serve(TcpListener::bind((Ipv4Addr::LOCALHOST, 3000)))"), "its sources bind 127.0.0.1"),
         (program('serve(TcpListener::bind(format!("127.0.0.1:{p}")), var("PORT"))'), "its sources bind 127.0.0.1"),
         ({".cargo/config.toml": "[unstable]\nbuild-std = ['std']\n"}, "it needs a nightly compiler ([unstable]"),
         ({"src/main.rs": "#![feature(let_chains)]\nfn main() {}\n"},

@@ -170,12 +170,33 @@ def test_a_name_of_a_service_is_the_servers_own_where_it_is_that_service(tmp_pat
     [
         ('fn main() { let x = 1; // was var("OLD_PORT")\n TcpListener::bind("0.0.0.0:3000"); }', [3000]),
         ('fn main() { send(var("EMAIL_ADDRESS")); TcpListener::bind("0.0.0.0:3000"); }', [3000]),
+        ('const ADDR: &\'static str = "0.0.0.0:3000"; fn main() { TcpListener::bind(ADDR); }', [3000]),
+        ('fn main() { TcpListener::bind(("0.0.0.0", conf::PORT)); } mod conf { pub const PORT: u16 = 3_000; }', [3000]),
+        ("const AT: ([u8; 4], u16) = ([0, 0, 0, 0], 3000); fn main() { TcpListener::bind(AT); }", [3000]),
+        ('const H: &str = "0.0.0.0"; const P: u16 = 3000; fn main() { TcpListener::bind(format!("{H}:{P}")) }', [3000]),
+        ('fn main() { let port = 3000; TcpListener::bind(&format!("0.0.0.0:{}", port)); }', [3000]),
+        ('fn main() { let bind_addr = "0.0.0.0:3000"; TcpListener::bind(bind_addr.parse()); }', [3000]),
+        ("fn main() { TcpListener::bind((net::Ipv4Addr::UNSPECIFIED, 3000)); }", [3000]),
+        ("fn main() { TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(0, 0, 0, 0)), 3000)); }", [3000]),
+        ('fn main() { TcpListener::bind(SocketAddr::new("0.0.0.0".parse().unwrap(), 3000)); }', [3000]),
+        ("fn main() { let addr = ([0, 0, 0, 0], 3000); TcpListener::bind(addr); }", [3000]),
+        (
+            "const DB_PORT: u16 = 1111; fn main() { SocketAddr::from(([0, 0, 0, 0], DB_PORT)); TcpListener::bind(x); }",
+            None,
+        ),
+        (
+            "const DEFAULT: u16 = 80; fn main() { SocketAddr::from(([0, 0, 0, 0], DEFAULT)); TcpListener::bind(a) }",
+            None,
+        ),
+        ('fn main() { let port = 3000; let port = a.unwrap_or(port); TcpListener::bind(("0.0.0.0", port)); }', None),
+        ('fn main() { let port = 5432; } fn f(port: u16) { TcpListener::bind(("0.0.0.0", port)); }', None),
+        ('fn main() { let port = 5432; TcpListener::bind(("0.0.0.0", config.port)); }', None),
         ("fn main() { warp::serve(routes).run(([0, 0, 0, 0], 3030)); }", [3030]),
         ('fn main() { salvo::Server::new(TcpListener::new("0.0.0.0:5800").bind()); }', [5800]),
     ],
 )
 def test_a_port_that_the_sources_name_is_the_servers(tmp_path, sources, ports):
-    assert init(crate(tmp_path, {"src/main.rs": f"{sources}\n"}))[0]["ports"] == ports
+    assert init(crate(tmp_path, {"src/main.rs": f"{sources}\n"}))[0].get("ports") == ports
 
 
 def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file(tmp_path):
