@@ -24,6 +24,11 @@ _MAIN = r"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?(?:async\s+)?fn\s+main\b"
 _MAIN_BEHIND = re.compile(r'#\[cfg\(feature\s*=\s*"([\w-]+)"\)' + _MAIN)
 _MAIN_WITHOUT = re.compile(r'#\[cfg\(not\(feature\s*=\s*"([\w-]+)"\)\)' + _MAIN + r"\s*\(\)[^{;]*\{\s*[^\s}]")
 _CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
+# How build scripts call a program else: by a function, a macro of duct, xshell or cmd_lib, or the shell.
+_CALLED_ELSE = re.compile(
+    r'(?:\b(?:run|exec|execute|spawn|output|sh|cmd)(?:_(?:cmd|command|output))?!?\(\s*(?:\w+,\s*)?|"-c"(?:\s*,|\)\s*\.arg\()\s*)'
+    r'"([\w.+-]+)[ "]|\brun_(?:cmd|fun)!\s*[({]\s*([\w.+-]+)'
+)
 # A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand.
 _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
 _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open", "dscl", "osascript", "reg"}
@@ -102,7 +107,9 @@ class Crate:
 
     def called_in_build(self) -> set[str]:
         """Return the programs that build scripts call by their names."""
-        return {name for text in self.script() for name in _CALLED.findall(text)}
+        found = [name for text in self.script() for name in _CALLED.findall(text)]
+        found += [name for text in self.script() for names in _CALLED_ELSE.findall(text) for name in names if name]
+        return {*found}
 
     def called_in_use(self) -> list[str]:
         """Return the programs that the program calls by their names when it runs."""
