@@ -91,14 +91,16 @@ class Crate:
     def dependencies(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the dependencies of the package and of those that it is linked with, as cargo describes them: of a
         kind ("build", or None for those of the program), without those of other systems, and those that no feature
-        turns on which is on by default or that the binary requires."""
+        turns on which is on by default or that the binary requires; with the features of theirs that such a one turns
+        on."""
         needed = self.target.get("required-features", [])
         own = [(self.package, needed), *((each, []) for each in self.linked)]
+        turned_on = [(package, _turned_on(package, features)) for package, features in own]
         return [
-            each
-            for package, features in own
+            each | {"features": [*each.get("features", []), *_features(each, on)]}
+            for package, on in turned_on
             for each in package["dependencies"]
-            if each.get("kind") == kind and _is_used(package, each, features)
+            if each.get("kind") == kind and _is_used(each, on)
         ]
 
     def uses(self) -> set[str]:
@@ -177,8 +179,21 @@ def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Pat
     return found
 
 
-def _is_used(package: dict[str, Any], dependency: dict[str, Any], features: list[str]) -> bool:
-    """Whether a dependency is in a build for one of the lab's targets, by default or with these features."""
+def _turned_on(package: dict[str, Any], features: list[str]) -> set[str]:
+    """All that a package's default and these features turn on."""
+    known = package.get("features", {})
+    return set().union(*(brings(known, each) for each in (*known.get("default", []), *features)))
+
+
+def _features(dependency: dict[str, Any], on: set[str]) -> list[str]:
+    """The features of a dependency that those of its package turn on (`NAME/FEATURE`)."""
+    name = dependency.get("rename") or dependency["name"]
+    split = sorted(each.partition("/") for each in on)
+    return [feature for of, _, feature in split if feature and of.rstrip("?") == name]
+
+
+def _is_used(dependency: dict[str, Any], on: set[str]) -> bool:
+    """Whether a dependency is in a build for one of the lab's targets, with what features have turned on."""
     if of_target := dependency.get("target"):
         try:
             fits = [cargo_config.holds(of_target, each) if "(" in of_target else of_target == each for each in TARGETS]
@@ -186,6 +201,4 @@ def _is_used(package: dict[str, Any], dependency: dict[str, Any], features: list
             fits = [True]
         if not any(fits):
             return False
-    name, known = dependency.get("rename") or dependency["name"], package.get("features", {})
-    on = [*known.get("default", []), *features]
-    return not dependency.get("optional") or any(f"dep:{name}" in brings(known, each) for each in on)
+    return not dependency.get("optional") or f"dep:{dependency.get('rename') or dependency['name']}" in on

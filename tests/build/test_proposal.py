@@ -316,6 +316,9 @@ def test_variables_that_sources_read_when_compiled_are_named(tmp_path):
 SQLX = 'sqlx = { version = "0.8", default-features = false, features = ["postgres"] }\n'
 
 
+OPTIONAL = '[dependencies]\nsqlx = { version = "0.8", default-features = false, optional = true }\n'
+
+
 @pytest.mark.parametrize(
     ("dependencies", "services"),
     [
@@ -323,6 +326,9 @@ SQLX = 'sqlx = { version = "0.8", default-features = false, features = ["postgre
         ('[dependencies]\ndeadpool-redis = "0.20"\ntokio-postgres = "0.7"\n', ["postgres", "redis"]),
         ('[dependencies]\nsqlx = { version = "0.8", features = ["sqlite"] }\n', []),
         (f"[dev-dependencies]\n{SQLX}", []),
+        (f'[features]\ndefault = ["pg"]\npg = ["dep:sqlx", "sqlx/postgres"]\n{OPTIONAL}', ["postgres"]),
+        (f'[features]\ndefault = ["pg"]\npg = ["dep:sqlx", "sqlx?/postgres"]\n{OPTIONAL}', ["postgres"]),
+        (f'[features]\npg = ["dep:sqlx", "sqlx/postgres"]\n{OPTIONAL}', []),
     ],
 )
 def test_a_service_that_a_crate_talks_to_is_proposed(tmp_path, dependencies, services):
