@@ -175,7 +175,10 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
     found = [Finding(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
     if limits.max_transfer:
         for each in table[table["ok"]].itertuples():
-            if not each.compressed_bytes <= limits.max_transfer:
+            if pd.isna(each.compressed_bytes):
+                missing = f"{metrics.COMPRESSED_BYTES.phrase} not known"
+                found.append(Finding(each.cell, missing, Verdict.CANNOT_TELL))
+            elif each.compressed_bytes > limits.max_transfer:
                 size = f"{metrics.COMPRESSED_BYTES.phrase} {about_in_words(each)}{_mb(each.compressed_bytes)}"
                 found.append(Finding(each.cell, f"{size}, more than {_mb(limits.max_transfer)}"))
     if before is None:

@@ -5,6 +5,7 @@ called: Jupyter's packages take two seconds, and most commands need none.
 """
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -54,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. 0: all is well; 1: a cell or a test failed; 2: it could not be done; 3: a check
     cannot tell; 130: interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as with Ctrl-C
+    _make_printable()
     try:
         if instruction := os.environ.get(COMPLETE):
             return shell_complete(lab, {}, "lab", COMPLETE, instruction)
@@ -79,6 +81,15 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lab: interrupted; run the same command to resume", file=sys.stderr)
         return 130
+
+
+def _make_printable() -> None:
+    """Makes of what is closed a stream that takes all, and of a character that a stream's encoding lacks, a "?"."""
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _call(arguments: list[str]) -> int:

@@ -257,6 +257,17 @@ def test_who_reads_may_have_enough(arguments):
     assert process.stderr.read() == "" and process.wait() == 1
 
 
+@pytest.mark.parametrize("arguments", [["cells"], ["choose", "--run", "recorded/service"]])
+def test_a_stream_may_be_closed_or_take_few_characters(arguments):
+    call = [sys.executable, "-m", "rustimg_lab", *arguments]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    ascii = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ascii.returncode, ascii.stderr) == (0, "") and ascii.stdout
+    script = ["sh", "-c", '"$@" >&-', "sh", *call]
+    closed = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("name", ["allocators", "allocators-intel"])
 def test_the_readme_compares_the_allocators_on_both_kinds_of_machine(name):
     other = comparison.of_study(runs.load(f"recorded/{name}"), "throughput-batch-1w-16c", "cpu_us_per_request")
