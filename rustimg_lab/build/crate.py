@@ -23,6 +23,8 @@ _TEST_MODULE = re.compile(rf"(?m)^\s*{_OF_TESTS}(\w+)\s*;")
 _MAIN = r"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?(?:async\s+)?fn\s+main\b"
 _MAIN_BEHIND = re.compile(r'#\[cfg\(feature\s*=\s*"([\w-]+)"\)' + _MAIN)
 _MAIN_WITHOUT = re.compile(r'#\[cfg\(not\(feature\s*=\s*"([\w-]+)"\)\)' + _MAIN + r"\s*\(\)[^{;]*\{\s*[^\s}]")
+# A function that reads a variable, by its name: `env_or`, `get_env`, `var_or_default`.
+READER = r"(?!set_|remove_|env_remove|var_remove)(?:\w+_)?(?:get)?(?:env|var)(?:_\w+)?"
 _CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
 # How build scripts call a program else: by a function, a macro of duct, xshell or cmd_lib, or the shell.
 _CALLED_ELSE = re.compile(

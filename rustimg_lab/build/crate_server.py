@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from rustimg_lab.build.crate import Crate
+from rustimg_lab.build.crate import READER, Crate
 from rustimg_lab.build.known import KNOWN, SOURCES
 
 _SERVER = re.compile(
@@ -12,7 +12,10 @@ _SERVER = re.compile(
 )
 _OTHER = re.compile(r"\bUdpSocket\b|\bUnixListener\b")
 _HTTP = re.compile(r"\bhyper\b|axum::|\bserve\(|(?i:\bhttps?\b|\bhttpserver\b)")
-_VARIABLE = re.compile(r'\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*"(\w+)"')
+_VARIABLE = re.compile(
+    r'(?:\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*|#\[envconfig\([^\]]*?\bfrom\s*=\s*)"(\w+)"'
+    rf'|(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?"([A-Z]\w*)"'
+)
 _BINDS = re.compile("(?i)bind|listen")
 _OWN = re.compile("(?i)^(?:port|host|addr|address)$|listen|bind|server|http|app|web|api")
 # Where a name is set to an address or a port; where it is set to anything, or is a parameter; and where it is read.
@@ -40,7 +43,7 @@ def serve(crate: Crate) -> dict[str, Any]:
     ports = {int(port) for port in bound if port}
     environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
     if not environment or not crate.found(SOURCES["by_itself"]) or crate.found(SOURCES["set_otherwise"]):
-        environment = _told(crate, crate.found(_VARIABLE), ports) or environment
+        environment = _told(crate, ["".join(names) for names in crate.found(_VARIABLE)], ports) or environment
     arguments = {} if environment else _told(crate, list(flags), ports)
     if not environment and not arguments and len(ports) != 1:
         return {}

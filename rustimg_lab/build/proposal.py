@@ -20,7 +20,7 @@ from rustimg_lab.build import (
 )
 from rustimg_lab.build import crate as crates
 from rustimg_lab.build.cargo_config import brings, without
-from rustimg_lab.build.crate import Crate
+from rustimg_lab.build.crate import READER, Crate
 from rustimg_lab.build.known import KNOWN, SOURCES, TEMPLATES
 from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.host.files import write_whole
@@ -31,8 +31,8 @@ _VARIABLE_NAME = (
     r"(?!(?:CARGO|RUST|DEP|VERGEN|SOURCE_DATE_EPOCH|OUT_DIR|TARGET|HOST|PROFILE|OPT_LEVEL|NUM_JOBS|DEBUG|DOCS_RS|PATH|HOME|"
     r"CC|CFLAGS|AR)\b|CARGO_|RUSTC|RUSTDOC|DEP_|VERGEN_)(\w+)"
 )
-_BUILD_VARIABLE = re.compile(r'(?:\b(?:option_)?env!\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME)
-_READ_BY_SCRIPT = re.compile(r'\bvar(?:_os)?\(\s*"' + _VARIABLE_NAME)
+_BUILD_VARIABLE = re.compile(r'(?:\b(?:option_|dot)?env!\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME)
+_READ_BY_SCRIPT = re.compile(rf'(?<!\.)\b{READER}\(\s*"' + _VARIABLE_NAME)
 _BUILD_FOLDER = re.compile(r'env!\(\s*"CARGO_MANIFEST_DIR"|\brelative!\(')
 _UNSTABLE = re.compile(r"(?m)^#!\[feature\(([\w, ]+)\)")
 _QUERY = re.compile(r"\bquery(?:_as|_scalar)?!\(")

@@ -159,10 +159,11 @@ def test_the_sources_of_a_binary_are_its_packages_and_of_what_it_depends_on_by_p
 
 def test_a_variable_that_the_build_script_reads_is_named(tmp_path):
     script = (
-        'fn main() { let id = std::env::var("BUILD_ID"); std::env::var("OUT_DIR"); std::env::var_os("DEP_Z_ROOT"); }\n'
+        'fn main() { let id = std::env::var("BUILD_ID"); std::env::var("OUT_DIR"); std::env::var_os("DEP_Z_ROOT");\n'
+        'let at = env_or("BUILD_AT", ""); command.env("GIVEN", id); }\n'
     )
     _, notes = init(crate(tmp_path, {"build.rs": script}))
-    assert notes == ["its sources read BUILD_ID when they are compiled: see `build_environment` there"]
+    assert notes == ["its sources read BUILD_ID, BUILD_AT when they are compiled: see `build_environment` there"]
 
 
 def test_a_manifest_for_a_nightly_compiler_is_read(tmp_path):
@@ -302,15 +303,15 @@ def test_what_a_program_looks_for_in_its_image_is_told(tmp_path, sources, noted)
 
 
 def test_variables_that_sources_read_when_compiled_are_named(tmp_path):
-    names = 'option_env!("RELEASE_ID"), env!("SET"), env!("CARGO_PKG_NAME"), env!("GIVEN")'
+    names = 'option_env!("RELEASE_ID"), dotenv!("API_URL"), env!("SET"), env!("CARGO_PKG_NAME"), env!("GIVEN")'
     text = f'fn main() {{ println!("{{:?}}", ({names})); }}'
     folder = crate(tmp_path, {
         "src/main.rs": text, "build.rs": 'fn main() { println!("cargo:rustc-env=SET=1"); }',
         ".cargo/config.toml": '[env]\nGIVEN = "1"\n',
     })  # fmt: skip
     _, notes = init(folder)
-    assert notes == ["its sources read RELEASE_ID when they are compiled: see `build_environment` there"]
-    assert '\n# build_environment = { RELEASE_ID = "" }  # what' in (folder / "lab.toml").read_text()
+    assert notes == ["its sources read RELEASE_ID, API_URL when they are compiled: see `build_environment` there"]
+    assert '\n# build_environment = { RELEASE_ID = "", API_URL = "" }  # what' in (folder / "lab.toml").read_text()
 
 
 SQLX = 'sqlx = { version = "0.8", default-features = false, features = ["postgres"] }\n'

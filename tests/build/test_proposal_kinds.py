@@ -150,6 +150,11 @@ def test_a_tool_that_could_be_a_server_elsewhere_is_a_tool(tmp_path, manifest, s
         ('var("RABBITMQ_PORT"); var("MY_SERVICE_PORT")', {"MY_SERVICE_PORT": "{port}"}, []),
         ('var("S3_HOST"); var("APP_S3_PORT"); var("APP_PORT")', {"APP_PORT": "{port}"}, []),
         ('"--etcd-port"; "--syslog-addr"; "--port"', {}, ["--port", "{port}"]),
+        ('env_or("PORT", "80"); set_env_var("A_PORT", b)', {"PORT": "{port}"}, []),
+        ('get_env::<u16>("APP_PORT"); getenv("APP_HOST")', {"APP_PORT": "{port}", "APP_HOST": "{host}"}, []),
+        ('config::var_or_default("PORT")', {"PORT": "{port}"}, []),
+        ('#[envconfig(default = "80", from = "PORT")]', {"PORT": "{port}"}, []),
+        ('set_var("APP_PORT", a); remove_var("A_PORT"); cmd.env_remove("B_PORT"); "--port"', {}, ["--port", "{port}"]),
         ('"--hostname"; "--port"; "--bind"', {}, ["--port", "{port}", "--bind", "{host}"]),
     ],
 )
