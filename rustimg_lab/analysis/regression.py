@@ -176,8 +176,7 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
     if limits.max_transfer:
         for each in table[table["ok"]].itertuples():
             if pd.isna(each.compressed_bytes):
-                missing = f"{metrics.COMPRESSED_BYTES.phrase} not known"
-                found.append(Finding(each.cell, missing, Verdict.CANNOT_TELL))
+                found.append(Finding(each.cell, f"{metrics.COMPRESSED_BYTES.phrase} not known"))
             elif each.compressed_bytes > limits.max_transfer:
                 size = f"{metrics.COMPRESSED_BYTES.phrase} {about_in_words(each)}{_mb(each.compressed_bytes)}"
                 found.append(Finding(each.cell, f"{size}, more than {_mb(limits.max_transfer)}"))

@@ -150,7 +150,7 @@ def test_a_cell_that_is_not_known_to_have_kept_a_limit_has_not(make):
     (gone, unknown) = regression.check(unsized, Limits(max_regression={"transfer": 0.01}), before).findings
     assert gone.what.startswith("gone") and unknown.what == "compressed not known after"
     (unknown,) = regression.check(unsized, Limits(max_transfer=1)).findings
-    assert unknown.what == "compressed (pull) size not known" and unknown.verdict == Verdict.CANNOT_TELL
+    assert unknown.what == "compressed (pull) size not known" and unknown.verdict == Verdict.FAIL
     with pytest.raises(LabError, match="run 'a' has no cell with a size"):
         regression.check(replace(before, rows=before.rows[before.rows["study"] != ""]), limits)
 
