@@ -111,9 +111,8 @@ class Crate:
 
     def called_in_build(self) -> set[str]:
         """Return the programs that build scripts call by their names."""
-        found = [name for text in self.script() for name in _CALLED.findall(text)]
-        found += [name for text in self.script() for names in _CALLED_ELSE.findall(text) for name in names if name]
-        return {*found}
+        text = "\n".join(self.script())
+        return {*_CALLED.findall(text), *(name for names in _CALLED_ELSE.findall(text) for name in names if name)}
 
     def called_in_use(self) -> list[str]:
         """Return the programs that the program calls by their names when it runs."""

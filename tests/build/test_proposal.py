@@ -315,8 +315,6 @@ def test_variables_that_sources_read_when_compiled_are_named(tmp_path):
 
 
 SQLX = 'sqlx = { version = "0.8", default-features = false, features = ["postgres"] }\n'
-
-
 OPTIONAL = '[dependencies]\nsqlx = { version = "0.8", default-features = false, optional = true }\n'
 
 

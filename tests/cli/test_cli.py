@@ -261,8 +261,8 @@ def test_who_reads_may_have_enough(arguments):
 def test_a_stream_may_be_closed_or_take_few_characters(arguments):
     call = [sys.executable, "-m", "rustimg_lab", *arguments]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    ascii = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert (ascii.returncode, ascii.stderr) == (0, "") and ascii.stdout
+    plain = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (plain.returncode, plain.stderr) == (0, "") and plain.stdout
     script = ["sh", "-c", '"$@" >&-', "sh", *call]
     closed = subprocess.run(script, cwd=ROOT, capture_output=True, text=True)
     assert (closed.returncode, closed.stderr) == (0, "")
