@@ -9,7 +9,6 @@ that cells are compared with the mean of the two. It is also the alarm: where th
 something else than the image is measured. The study says so, and claims no difference that is not beyond that one.
 """
 
-import json
 from collections.abc import Iterable
 from math import ceil, inf, log, log2
 from typing import Any
@@ -99,7 +98,7 @@ def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> 
 
 def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     """The trials of a study that have that metric, warm-ups and lost trials left out, as `compare` takes them: of a
-    trial that has several values of it, the median.
+    trial that has several values of it, the median. Of values that have ratios one of 0 is left out, with a warning.
 
     `run` is what `runs.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell;
     `attrs` has a warning, which a reader of any number of this study must see ("" for none), the bases that are
@@ -117,6 +116,11 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     found = found.agg({**dict.fromkeys(columns, "last"), "value": "median"})[[*columns, "value"]]
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
     notes = [plan.parameters["warning"], run.environment.app.get("note"), _failures(run, study), _few(run, study)]
+    is_zero = found["value"] == 0
+    if metric in metrics.COMPARED and is_zero.any() and not is_zero.all():
+        less = "less than could be measured, and is left out"
+        notes += [f"in {is_zero.sum()} of {len(found)} trials the {metrics.find(metric).phrase} was 0: {less}"]
+        found = found[~is_zero].reset_index(drop=True)
     at_least = found.loc[found["value"] <= metrics.find(metric).least, "cell"]
     found.attrs = {
         "warning": "; ".join(filter(None, notes)), "stand_ins": run.environment.stand_ins,
@@ -148,7 +152,7 @@ def _few(run: RunData, study: str) -> str:
     those that it had begun when the load ended is in that of the answered ones. "" for none."""
     rows = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.REQUESTS) & run.rows["ok"]]
     plan = run.environment.studies[study].parameters
-    if rows.empty or json.loads(plan.get("asked", "{}")).get("http") == 2:  # oha waits for what is unanswered
+    if rows.empty or '"http": 2' in plan.get("asked", ""):  # oha waits for what is unanswered
         return ""
     least = pd.to_numeric(rows["value"], errors="coerce").groupby(rows["cell"]).median().min()
     if not least < FEW_REQUESTS * (connections := plan["connections"]):
@@ -309,13 +313,15 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
 def judged(mean: float, error: float, freedom: float, comparisons: int, floor: float, about: metrics.Metric) -> dict:
     """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
     alone, together = quantile(freedom), quantile(freedom, comparisons)
-    detectable = np.exp(variances.minimum_effect(error, freedom, comparisons, floor))
+    with np.errstate(over="ignore"):  # an interval may have no end
+        detectable = np.exp(variances.minimum_effect(error, freedom, comparisons, floor))
     if abs(mean) > max(together * error, floor):
         verdict = about.verdict_on(mean)
     else:
         verdict = Verdict.NO_DIFFERENCE if detectable <= NOISY_RATIO else Verdict.TOO_NOISY
     ends = [-alone * error, alone * error, -together * error, together * error]
-    ratios = np.exp([mean, *(mean + end for end in ends)])
+    with np.errstate(over="ignore"):
+        ratios = np.exp([mean, *(mean + end for end in ends)])
     return dict(zip(NUMBERS, [*ratios, detectable], strict=True)) | {"verdict": verdict}
 
 

@@ -37,7 +37,8 @@ def sizes(before: RunData, after: RunData) -> pd.DataFrame:
     rows = []
     for cell in dict.fromkeys([*other.index, *one.index]):
         if cell not in one.index or cell not in other.index:
-            rows.append((cell, "", "", None, None, "new" if cell in other.index else "gone"))
+            told, lacks = ("new", before) if cell in other.index else ("gone", after)
+            rows.append((cell, "", "", None, None, told + _or_not_read(lacks)))
         elif not other.loc[cell, "ok"]:
             rows.append((cell, "", "", None, None, f"does not work: {other.loc[cell, 'reason']}"))
         elif not one.loc[cell, "ok"]:
@@ -185,7 +186,8 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
     exact, was = sizes(before, after), cells.cell_table(before)
     if limits.max_regression and not found:
         _refuse_nothing(before, after)
-    found += [Finding(cell, "gone: it is in the other run") for cell in was["cell"] if cell not in set(table["cell"])]
+    gone = f"gone: it is in the other run{_or_not_read(after)}"
+    found += [Finding(cell, gone) for cell in was["cell"] if cell not in set(table["cell"])]
     again = set(was.loc[~was["ok"], "cell"]) & set(table.loc[table["ok"], "cell"])
     for name, share in limits.max_regression.items():
         not_compared = f"{metrics.GUARDED[name].phrase}: not compared: it did not work in the other run"
@@ -194,6 +196,11 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
             found += _grown(exact[exact["metric"] == metrics.GUARDED[name]], share, before, after)
     noise = check_noise(after, limits, before, across_machines)
     return Checked(found + noise.findings + list(_unreadable(before, after)), noise.notes)
+
+
+def _or_not_read(lacks: RunData) -> str:
+    """What is said of a cell that a run lacks, where some of its rows could not be read."""
+    return ", or among the rows that could not be read" if lacks.broken else ""
 
 
 def _unreadable(*runs: RunData) -> Iterator[Finding]:

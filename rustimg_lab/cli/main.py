@@ -103,6 +103,8 @@ def _call(arguments: list[str]) -> int:
 
 def _in_words(error: OSError) -> str:
     """What the system refused, with the file; "" for what is of no file, which is a fault of the lab's own."""
+    if files.is_full(error) and not error.filename:  # of what is open: a file, or the output
+        return f"nothing more can be written ({error.strerror}), to a file below {ROOT} or to where the output goes"
     if files.is_full(error):
         return str(files.DiskFull("nothing more can be written", [ROOT], files.GRID_BYTES))
     if not isinstance(error.filename, str | bytes | os.PathLike):

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from rustimg_lab.cli import as_called
-from rustimg_lab.errors import FAILED
+from rustimg_lab.errors import FAILED, LabError
 from rustimg_lab.paths import ROOT, WORKER
 
 if TYPE_CHECKING:
     from rustimg_lab.store.runs import RunData
 
+SHOWN_BROKEN = 10  # rows that cannot be read, and are told one by one
 console = Console(width=None if sys.stdout.isatty() else 120)
 
 
@@ -22,11 +23,16 @@ def say(text: str) -> None:
 
 
 def load(run: str) -> "RunData":
-    """Return a run; print a line for each row that cannot be read."""
+    """Return a run; print a line for each of the first rows that cannot be read. Raises LabError as `runs.load` does,
+    and where no row can be read."""
     from rustimg_lab.store import runs
 
     data = runs.load(run)
-    for line in data.broken:
+    if data.broken and data.rows.empty:
+        raise LabError(f"no row of run '{run}' can be read: {data.broken[0].removesuffix('; left out')}")
+    more = len(data.broken) - SHOWN_BROKEN
+    rest = [f"{more:,} more rows of run '{run}' cannot be read; left out"] if more > 0 else []
+    for line in (*data.broken[:SHOWN_BROKEN], *rest):
         print(f"lab: {line}", file=sys.stderr)
     return data
 

@@ -10,6 +10,7 @@ from math import isnan
 
 from rustimg_lab.model import studies
 
+AMOUNT = (int, float)  # the types of a value that is one
 IN_WORDS = {"s": "s", "us": "µs", "B": "bytes"}  # units as rows have them, and as a reader sees them
 
 
@@ -53,6 +54,7 @@ class Metric(str):
     divisor: float = 1
     lower_is_better: bool = True
     least: float = 0  # a value that is not above it is "at most" this: less cannot be measured
+    holds: tuple[type, ...] = AMOUNT  # what a value is where there is one; an amount is not negative
 
     def __new__(cls, name: str, *_: object, **__: object) -> "Metric":
         return super().__new__(cls, name)
@@ -86,6 +88,7 @@ class Metric(str):
 
 _bytes = partial(Metric, unit="B", divisor=1e6, words=LESS, shown="{:.2f} MB")
 _seconds = partial(Metric, unit="s")
+_text, _truth = partial(Metric, holds=(str,)), partial(Metric, holds=(bool,))
 
 # Of a cell's image, exact.
 UNPACKED_BYTES = _bytes("unpacked_bytes", "unpacked", phrase="the image's bytes on disk")
@@ -93,45 +96,45 @@ APP_BYTES = _bytes("app_bytes", "app layer", phrase="the app's bytes on disk", s
 COMPRESSED_BYTES = _bytes("compressed_bytes", "compressed", phrase="compressed (pull) size")
 COMPRESSED_APP_BYTES = _bytes("compressed_app_bytes", phrase="the app's compressed bytes")
 COMPRESSED_ZSTD_BYTES = _bytes("compressed_zstd_bytes")
-PUSHED_BYTES = _bytes("pushed_bytes")
+PUSHED_BYTES = _bytes("pushed_bytes", holds=(*AMOUNT, type(None)))  # without a registry nothing is pushed
 BASE_BYTES = _bytes("base_bytes")
 BINARY_BYTES = _bytes("binary_bytes")
 BUILD_CPU_S = _seconds("build_cpu_s")
-BASE_DIGEST = Metric("base_digest")
-BUILDER_DIGEST = Metric("builder_digest")
-BINARY_SHA256 = Metric("binary_sha256")
-LINKAGE = Metric("linkage")
-PIE = Metric("pie")
-STRIPPED = Metric("stripped")
-NEEDED_LIBRARIES = Metric("needed_libraries")
-GLIBC_NEEDED = Metric("glibc_needed")
-RUSTC = Metric("rustc")
-LINKED_ALLOCATOR = Metric("linked_allocator")
-BASE_SATISFIES = Metric("base_satisfies")
-SHELL = Metric("shell")
-UNSTABLE = Metric("unstable")
-RUNS = Metric("runs")
+BASE_DIGEST = _text("base_digest")
+BUILDER_DIGEST = _text("builder_digest")
+BINARY_SHA256 = _text("binary_sha256")
+LINKAGE = _text("linkage")
+PIE = _truth("pie")
+STRIPPED = _truth("stripped")
+NEEDED_LIBRARIES = _text("needed_libraries")
+GLIBC_NEEDED = _text("glibc_needed")
+RUSTC = _text("rustc")
+LINKED_ALLOCATOR = _text("linked_allocator")
+BASE_SATISFIES = _truth("base_satisfies")
+SHELL = _text("shell")
+UNSTABLE = _truth("unstable")
+RUNS = Metric("runs", holds=(bool, str))  # a text where the image could not be started here
 # What every cell that works has.
 OF_CELLS = [each for each in globals().values() if isinstance(each, Metric) and each is not BUILDER_DIGEST]
-BUILT = Metric("built")
-CODE_SHA256 = Metric("code_sha256")  # of a layout: of its sections of code, their order left out
-LINKER = Metric("linker")  # of a layout
-MADE_OF = Metric("made_of_sha256")  # what the image was built of: Dockerfile, base images, sources, input
-BUILD_INPUT = Metric("build_input")  # what the build got beside its sources; of secrets the names
+BUILT = _truth("built")
+CODE_SHA256 = _text("code_sha256")  # of a layout: of its sections of code, their order left out
+LINKER = _text("linker")  # of a layout
+MADE_OF = _text("made_of_sha256")  # what the image was built of: Dockerfile, base images, sources, input
+BUILD_INPUT = _text("build_input")  # what the build got beside its sources; of secrets the names
 # Of these a cell has many rows, each with what it is of as its `detail`.
 LAYER_BYTES = _bytes("layer_bytes")
 SECTION_BYTES = _bytes("section_bytes")
 CRATE_BYTES = _bytes("crate_bytes")
 PARTS = (LAYER_BYTES, SECTION_BYTES, CRATE_BYTES)
 # Of an image that is probed, beside the outcomes of `model.probes`.
-PROBED_WITH = Metric("probed_with")  # the images that a probed cell was tried with
+PROBED_WITH = _text("probed_with")  # the images that a probed cell was tried with
 FILES = Metric("files")
 EXECUTABLES = Metric("executables")
 PACKAGES = Metric("packages")
 CRATES_SEEN = Metric("crates_seen")
 
 # Of a trial of any study.
-TRIAL = Metric("trial")  # the row that ends a trial: there, and ok, when the trial has its numbers
+TRIAL = _truth("trial")  # the row that ends a trial: there, and ok, when the trial has its numbers
 TRIAL_S = _seconds("trial_s")
 LOAD_AVERAGE = Metric("load_average")
 STEAL_S = _seconds("steal_s")

@@ -14,6 +14,7 @@ from rustimg_lab.model.architecture import Architecture
 
 # A row has some hundred letters, an environment some ten thousand; a run may come from a stranger.
 LINE_LIMIT, NUMBER_LIMIT = 1 << 20, 1 << 63
+LEAST_NUMBER = 1e-30  # of an amount above 0: the ratio of two is a number then
 ENVIRONMENT_LIMIT = 64 << 20
 ESTIMATE = "gzip -6 by zlib, an estimate"  # how compressed bytes came about where no registry could be used
 
@@ -91,12 +92,23 @@ def read_row(line: str) -> dict[str, Any]:
             raise ValueError(f"'{row[column][:20]}' is no architecture that the lab builds for")
         if isinstance(row[column], int | float) and not abs(row[column]) < NUMBER_LIMIT:
             raise ValueError(f"'{column}' is a number out of range")
-    value, metric = row["value"], metrics.find(row["metric"])
-    is_amount = (type(value) in (int, float) and value >= 0) or (value is None and metric == metrics.PUSHED_BYTES)
-    has_amount = metric.unit or metric in metrics.COMPARED
-    if row["ok"] and has_amount and not is_amount:  # without a registry nothing is pushed
-        raise ValueError(f"{row['metric']} is {str(value)[:20]!r}, and no amount")
+    if row["ok"]:
+        _check_value(row)
     return row
+
+
+def _check_value(row: dict[str, Any]) -> None:
+    """Raise ValueError where the value of a row is none that its metric may have. One of another lab, or one of many
+    alike, is known by its unit alone."""
+    value, name = row["value"], row["metric"]
+    known = metrics.METRICS.get(name)
+    if not known and not row["unit"]:
+        return
+    holds = known.holds if known else metrics.AMOUNT
+    is_amount = type(value) in metrics.AMOUNT
+    if type(value) not in holds or (is_amount and not (value == 0 or value > LEAST_NUMBER)):
+        kind = "amount" if int in holds else "text" if str in holds else "true or false"
+        raise ValueError(f"{name} is {str(value)[:20]!r}, and no {kind}")
 
 
 def read_text(path: Path) -> str:

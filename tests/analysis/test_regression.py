@@ -328,12 +328,35 @@ def test_a_value_without_a_ratio_leaves_the_other_metrics(make):
     assert "throughput-a: requests per second, closed loop: a value of 0 or below" in found.attrs["notes"][-1]
 
 
+def test_a_trial_whose_value_was_too_small_to_measure_is_left_out_with_a_warning(make):
+    run = make("a", BEFORE)
+    (whole, *_), rows = comparison.find_studies(run, "throughput"), run.rows
+    lost = rows.index[rows["metric"].eq(CPU) & rows["cell"].eq(OTHER.slug)][0]
+    part = replace(run, rows=rows.assign(value=rows["value"].mask(rows.index == lost, 0.0)))
+    before, after = (comparison.of_study(each, whole).set_index("cell").loc[OTHER.slug] for each in (run, part))
+    assert after["pairs"] == before["pairs"] - 1
+    warning = comparison.of_study(part, whole).attrs["warning"]
+    assert re.search(r"in 1 of \d+ trials the CPU per request was 0: less than could be measured", warning)
+
+
 def test_rows_that_could_not_be_read_are_no_pass(make, capsys):
     make("a", BEFORE)
-    with (runs.RUNS / "a" / "rows.jsonl").open("a") as file:
-        file.write("{\n{\n")
+    make("b", BEFORE)
+    rows = runs.RUNS / "a" / "rows.jsonl"
+    lines = rows.read_text().splitlines(keepends=True)
+    rows.write_text("".join("{\n" if f'"{OTHER.slug}"' in line and "app_bytes" in line else line for line in lines))
+    with rows.open("a") as file:
+        file.write("{\n" * 20)
     assert main.main(["check", "--run", "a"]) == 3
-    assert f"- **run a**: {Verdict.CANNOT_TELL}: 2 rows could not be read" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"- **run a**: {Verdict.CANNOT_TELL}: 21 rows could not be read" in said.out
+    assert said.err.count("not JSON; left out") == 10 and "11 more rows of run 'a' cannot be read" in said.err
+    rows.write_text("".join(line for line in lines if OTHER.slug not in line) + "{\n")
+    assert main.main(["compare", "b", "a"]) == 0
+    assert "gone, or among the rows that could not be read" in " ".join(capsys.readouterr().out.split())
+    rows.write_text("{\n")
+    assert main.main(["compare", "b", "a"]) == 2
+    assert "no row of run 'a' can be read: a/rows.jsonl:1: not JSON" in capsys.readouterr().err
 
 
 def test_an_architecture_that_is_gone_or_new_is_told(make, capsys):

@@ -3,6 +3,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from rustimg_lab.analysis import cells
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import image
 from rustimg_lab.model import matrix, metrics, probes
@@ -50,7 +51,7 @@ def test_a_broken_line_is_named_and_the_rest_loads(runs):
 
 
 @pytest.mark.parametrize("metric", ["unpacked_bytes", "instructions_per_request"])  # with a unit, and without
-@pytest.mark.parametrize("value", [None, "many", True, -1])
+@pytest.mark.parametrize("value", [None, "many", True, -1, 5e-324])
 def test_an_amount_that_is_none_is_named_and_left_out(runs, value, metric):
     with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "", [Observation(metric, value), Observation(metric, 0)])
@@ -58,6 +59,24 @@ def test_an_amount_that_is_none_is_named_and_left_out(runs, value, metric):
     data = store_runs.load("a")
     assert data.rows["value"].isna().tolist() == [False, True]
     assert data.broken == (f"a/rows.jsonl:1: {metric} is {str(value)!r}, and no amount; left out",)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "kind"),
+    [("rustc", 5, "text"), ("pie", "yes", "true or false"), ("rss_at_7_bytes", "", "amount"), ("shell", None, "text")],
+)
+def test_a_fact_of_another_kind_is_named_and_left_out(runs, metric, value, kind):
+    with store_runs.open_run("a", MACHINE) as run:
+        run.append(CELL, "", [Observation(metric, value, "B" if metric.endswith("_bytes") else "")])
+    assert store_runs.load("a").broken == (f"a/rows.jsonl:1: {metric} is {str(value)!r}, and no {kind}; left out",)
+
+
+@pytest.mark.parametrize("metric", ["base", "image", "cell", "note"])
+def test_a_metric_of_another_lab_is_no_column_of_ours(runs, metric):
+    with store_runs.open_run("a", MACHINE) as run:
+        run.append(CELL, "sha256:1", [Observation(metric, "x"), Observation("runs", True)])
+    (one,) = cells.cell_table(store_runs.load("a")).to_dict("records")
+    assert (one["base"], one["image"], one["cell"], one["note"]) == ("scratch", "sha256:1", CELL.slug, "")
 
 
 def test_a_size_that_was_not_pushed_is_whole(runs):
