@@ -71,7 +71,7 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         "its sources bind 127.0.0.1, which nothing outside its container reaches: let a variable or a flag name the "
         "address": not is_told and any(map(SOURCES["loopback"].search, _addresses(crate))),
         "it has no crate tonic-health: that it answers is checked, and not its health": found.get("http") == 2,
-        "its flags may be of a subcommand: that stands first in `arguments` of [serve]": found.get("arguments")
+        "it has subcommands: where one of them serves, that one stands first in `arguments` of [serve]": found
         and crate.found(_SUBCOMMAND),
     }
 

@@ -1,6 +1,6 @@
 """Cells -> a run: builds, sizes, and whether each image passes its check."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.build import bases, inputs, package_db
@@ -63,13 +63,14 @@ def _build_and_measure(batch: Batch, session: Session) -> list[str]:
     app, failures = batch.app, []
     measured = _measured(session.run, app)
     tools = make_tools("tools", session) if smoke.needs_tools(app) else ""
-    with (
-        local_registry.serve() if registry_command() else nullcontext() as own_registry,
-        building(batch, session, kept_images(runs.load(session.run.name, whole=True).rows, measured)) as outcomes,
-    ):
+    kept = kept_images(runs.load(session.run.name, whole=True).rows, measured)
+    own_registry = None
+    with ExitStack() as started, building(batch, session, kept) as outcomes:
         for built in outcomes:
             if built.image and (built.cell.slug, built.image) in measured:
                 continue
+            if not own_registry and registry_command():  # not before: where nothing is new, nothing is pushed
+                own_registry = started.enter_context(local_registry.serve())
             keep_dockerfile(built, batch, session)
             _weigh(session.images.get(built.cell.images[0]), session.run)
             observations = _observe(built, app, session.images, own_registry, tools)

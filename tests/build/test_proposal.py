@@ -211,6 +211,9 @@ CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.
         ('fn listen() { var("DB_PORT"); var("HTTP_PORT"); var("REDIS_ADDR"); var("BIND_ADDR"); var("LISTEN_FD"); }\n',
          {"HTTP_PORT": "{port}", "BIND_ADDR": "{host}"}, []),
         ('fn listen() { "--console-address"; "--prometheus-port"; "--port"; }\n', {}, ["--port", "{port}"]),
+        ('fn listen() { "--allow-hosts"; "--known-hosts"; "--port"; "--host"; }\n', {},
+         ["--port", "{port}", "--host", "{host}"]),
+        ('fn listen() { var("PORT"); var("TOOLS_WASM_BINDGEN"); var("BINDINGS_DIR"); }\n', {"PORT": "{port}"}, []),
     ],
 )  # fmt: skip
 def test_variables_or_flags_of_a_servers_address_are_proposed(tmp_path, sources, environment, arguments):
@@ -388,7 +391,7 @@ def test_a_source_that_dockerignore_hides_is_a_note_and_builds_are_refused(tmp_p
 
 
 def test_variables_that_a_build_script_reads_are_told(tmp_path):
-    lines = "".join(f'println!("cargo:rerun-if-env-changed={name}"); ' for name in ("APP_VERSION", "CC"))
+    lines = "".join(f'println!("cargo:rerun-if-env-changed={name}"); ' for name in ("APP_VERSION", "CC", "src/x"))
     script = f"fn main() {{ {lines}}}\n"
     assert init(crate(tmp_path, {"build.rs": script}))[1] == [
         "its sources read APP_VERSION when they are compiled: see `build_environment` there"
