@@ -56,9 +56,8 @@ def cell_table(run: RunData) -> pd.DataFrame:
     """
     newest = current(run)
     factors = newest[_FACTORS].drop_duplicates("cell").set_index("cell")
-    single = newest[~newest["metric"].isin(metrics.PARTS)].drop_duplicates(["cell", "metric"], keep="last")
-    known = single[single["ok"] & single["metric"].isin(metrics.METRICS)]  # another lab may have more
-    wide = known.pivot(index="cell", columns="metric", values="value")
+    single = newest[newest["metric"].isin(metrics.SINGLE)].drop_duplicates(["cell", "metric"], keep="last")
+    wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value")
     wide = wide.reindex(index=factors.index, columns=wide.columns.union(metrics.OF_CELLS))
     reasons = newest[~newest["ok"]].groupby("cell")["reason"].agg("; ".join)
 

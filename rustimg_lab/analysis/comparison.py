@@ -313,15 +313,14 @@ def summarize(samples: pd.DataFrame) -> pd.DataFrame:
 def judged(mean: float, error: float, freedom: float, comparisons: int, floor: float, about: metrics.Metric) -> dict:
     """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
     alone, together = quantile(freedom), quantile(freedom, comparisons)
+    detectable = variances.minimum_effect(error, freedom, comparisons, floor)
+    ends = [0.0, -alone * error, alone * error, -together * error, together * error]
     with np.errstate(over="ignore"):  # an interval may have no end
-        detectable = np.exp(variances.minimum_effect(error, freedom, comparisons, floor))
+        *ratios, detectable = np.exp([*(mean + end for end in ends), detectable])
     if abs(mean) > max(together * error, floor):
         verdict = about.verdict_on(mean)
     else:
         verdict = Verdict.NO_DIFFERENCE if detectable <= NOISY_RATIO else Verdict.TOO_NOISY
-    ends = [-alone * error, alone * error, -together * error, together * error]
-    with np.errstate(over="ignore"):
-        ratios = np.exp([mean, *(mean + end for end in ends)])
     return dict(zip(NUMBERS, [*ratios, detectable], strict=True)) | {"verdict": verdict}
 
 

@@ -102,9 +102,9 @@ def of(
     check_known("quantity", quantity, metrics.QUANTITIES)
     table = _works(run) if table is None else table
     about = metrics.QUANTITIES[quantity]
-    base_bytes, floor, warning = {}, 1.0, ""
+    base_bytes, study = {}, ""
     if about.study:
-        values, factors, floor, warning = _of_study(run, about, workload)
+        values, factors, study = _of_study(run, about, workload)
     else:
         values = table[[about]].dropna().astype(float).set_axis([0], axis=1)
         factors = table.loc[values.index, ["base", "profile", "allocator"]]
@@ -119,9 +119,10 @@ def of(
     if turned.duplicated().any():
         again = turned.index[turned.duplicated(keep=False)][:2]
         raise LabError(f"run '{run.name}' is no factorial: {' and '.join(again)} have the same levels of all factors")
+    told = comparison.of_study(run, study, about).attrs if study else {"floor": 1.0, "warning": ""}
     found = Factorial(
-        run.name, about, start, tuple(factors.loc[start]), knobs, turned, values, base_bytes, floor, warning,
-        tuple(run.environment.stand_ins),
+        run.name, about, start, tuple(factors.loc[start]), knobs, turned, values, base_bytes, told["floor"],
+        told["warning"], tuple(run.environment.stand_ins),
     )  # fmt: skip
     return _filled(found) if found.missing else found
 
@@ -164,8 +165,8 @@ def _works(run: RunData) -> pd.DataFrame:
     return table[~table.index.str.contains(WITH) & table["profile"].ne(PUBLISHED.name)]
 
 
-def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, float, str]:
-    """Values by cell and complete block, the cells' factors, what a claim must be beyond, and the study's warning."""
+def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Values by cell and complete block, the cells' factors, and the study's name."""
     study = comparison.study_of(run, about, workload)
     if not study:
         raise LabError(f"run '{run.name}' has no {about.study} study{f' of {workload}' if workload else ''}")
@@ -174,10 +175,9 @@ def _of_study(run: RunData, about: Metric, workload: str) -> tuple[pd.DataFrame,
     wide = samples.pivot(index="cell", columns="block", values="value").dropna(axis=1)
     if wide.shape[1] < 3:  # one chooses a target, two have an interval
         raise LabError(f"{study} of run '{run.name}' has fewer than three blocks in which every cell has a value")
-    told = comparison.of_study(run, study, about).attrs
     own = wide[~wide.index.str.contains(MARK)]  # neither the twin nor cells with a setting of their allocator
     factors = samples.drop_duplicates("cell").set_index("cell").loc[own.index, ["base", "profile", "allocator"]]
-    return own, factors, told["floor"], told["warning"]
+    return own, factors, study
 
 
 def _start(factors: pd.DataFrame, sizes: pd.Series) -> str:

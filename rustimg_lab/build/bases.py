@@ -77,7 +77,7 @@ def resolve(name: str, sources: Sources, say: Callable[[str], None], ca: Path | 
     obtain, origin = decide(name, official, sources)
     if named(name, sources):  # and not what a mirror calls so
         sources = replace(sources, registry="")
-    return describe(name, obtain(Wanted(name, origin, sources, say, ca)))
+    return describe(name, obtain(Wanted(name, origin, sources, say, ca)), sources.recorded.get(name))
 
 
 def named(name: str, sources: Sources) -> str:
@@ -135,8 +135,9 @@ def parse_named(options: list[str]) -> dict[str, str]:
     return named
 
 
-def describe(name: str, origin: Origin) -> Provenance:
-    """Say what an image is and holds. Raises LabError when it is of another architecture."""
+def describe(name: str, origin: Origin, recorded: dict | None = None) -> Provenance:
+    """Say what an image is and holds, which is known of one that a run has `recorded`. Raises LabError when it is of
+    another architecture."""
     about = images.inspect(origin.image)
     base, architecture = names.of_image(name)
     if not _is_for(about.architecture, architecture):
@@ -144,7 +145,10 @@ def describe(name: str, origin: Origin) -> Provenance:
             f"{name}: {origin.reference} is for {about.architecture}, not for {architecture.debian}; name one that is: "
             f"--base {base}-{architecture.debian}=SOURCE"
         )
-    installed, release = package_db.read_packages(about.id)
+    if recorded and recorded["digest"] == about.id:
+        installed, release = recorded["packages"], recorded["release"].removesuffix(UNKNOWN)
+    else:
+        installed, release = package_db.read_packages(about.id)
     stand_in = about.labels.get(client.STAND_IN_LABEL, "")
     if stand_in:
         label = stand_in

@@ -229,6 +229,7 @@ STORED_BYTES = _bytes_of_deploy("stored_bytes")
 BASE_STORED_BYTES = _bytes_of_deploy("base_stored_bytes")
 
 METRICS = {each: each for each in [*globals().values(), *LATENCIES.values()] if isinstance(each, Metric)}
+SINGLE = METRICS.keys() - PARTS  # of which a cell has one value
 COMPARED = [each for each in METRICS.values() if each.study and each.label]  # what cells of a study are compared by
 
 

@@ -132,6 +132,16 @@ def test_what_is_made_of_packages_says_so(images):
 
 
 @pytest.mark.engine
+def test_an_image_that_a_run_has_recorded_is_not_read_again(images, monkeypatch):
+    known = images["debian"]
+    monkeypatch.setattr(bases.package_db, "read_packages", lambda image: ({"another": "1"}, "another"))
+    again = bases.resolve("debian", Sources(recorded={"debian": known.as_dict()}), print)
+    assert (again.digest, again.packages, again.label) == (known.digest, known.packages, known.label)
+    other = Sources(recorded={"debian": known.as_dict() | {"digest": "sha256:0"}})
+    assert bases.resolve("debian", other, print).packages == {"another": "1"}
+
+
+@pytest.mark.engine
 def test_an_image_of_the_engine_is_a_base_with_its_own_provenance(images):
     """Not made of packages by the lab in this call, but found under the user's own name."""
     name = "rustimg-lab-test-of-the-users:1"
