@@ -138,6 +138,8 @@ def compare(options: SimpleNamespace) -> int:
     from rustimg_lab.report import terminal
     from rustimg_lab.store import runs
 
+    if options.before == options.after:
+        raise LabError(f"compare: {options.before} is named twice; name two runs")
     before, after = (output.load(name) for name in (options.before, options.after))
     names = f"{options.before} -> {options.after}"
     sizes, differs = regression.sizes(before, after), regression.other_machine(before, after)

@@ -535,6 +535,7 @@ def test_the_interval_between_two_studies_covers_the_truth(count):
     ("arguments", "said"),
     [
         (("compare", "recorded", "recoded"), "unknown run 'recoded'"),
+        (("compare", "recorded", "recorded"), "compare: recorded is named twice; name two runs"),
         (("compare", "recorded", "recorded/allocators"), ""),
         (("check", "--run", "recorded", "--max-regression", "size=1%"), "over which run? name it with --against"),
         (("check", "--run", "recorded", "--blocks", "9"), "--blocks applies with --before alone: name that too"),

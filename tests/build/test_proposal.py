@@ -211,7 +211,7 @@ CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.
         ('fn listen() { var("DB_PORT"); var("HTTP_PORT"); var("REDIS_ADDR"); var("BIND_ADDR"); var("LISTEN_FD"); }\n',
          {"HTTP_PORT": "{port}", "BIND_ADDR": "{host}"}, []),
         ('fn listen() { "--console-address"; "--prometheus-port"; "--port"; }\n', {}, ["--port", "{port}"]),
-        ('fn listen() { "--allow-hosts"; "--known-hosts"; "--port"; "--host"; }\n', {},
+        ('fn listen() { "--allow-hosts"; "--no-bind"; "--sni-binding"; "--port"; "--host"; }\n', {},
          ["--port", "{port}", "--host", "{host}"]),
         ('fn listen() { var("PORT"); var("TOOLS_WASM_BINDGEN"); var("BINDINGS_DIR"); }\n', {"PORT": "{port}"}, []),
     ],
