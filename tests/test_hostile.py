@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
-from rustimg_lab.analysis import cells, factorials, robustness
+from rustimg_lab.analysis import cells, factorials, regression, robustness
 from rustimg_lab.build import archives, lab_toml
 from rustimg_lab.engine import images
 from rustimg_lab.errors import LabError
@@ -89,7 +89,8 @@ def refused(call, *arguments) -> None:
         assert str(error).strip()
 
 
-METRICS = st.sampled_from(["runs", "unpacked_bytes", "layer_bytes", "base_digest", "files", "tmp", "built", *NAMES])
+OWN_METRICS = ["runs", "unpacked_bytes", "layer_bytes", "base_digest", "files", "tmp", "built", "rustc", "base", "note"]
+METRICS = st.sampled_from([*OWN_METRICS, *NAMES])
 CHANGES = st.one_of(
     st.tuples(st.sampled_from([*COLUMNS, "more"]), VALUES),
     st.tuples(st.just("metric"), METRICS),
@@ -103,12 +104,16 @@ def test_rows_that_a_stranger_has_changed(runs, inputs):
     @inputs
     @given(st.lists(CHANGES, max_size=4), st.binary(max_size=60))
     @example([("study", probes.STUDY), ("metric", "tmp")], b"")
+    @example([("metric", "base")], b"")
+    @example([("metric", "rustc"), ("value", 5)], b"")
     def changed(changes, junk):
         row = json.loads(good[0]) | dict(changes)
         (runs / "rows.jsonl").write_bytes("\n".join([json.dumps(row), *good]).encode() + b"\n" + junk)
         run = store_runs.load("a")
         assert len(run.rows) >= 2
         refused(cells.cell_table, run)
+        refused(regression.inputs, run, run)
+        refused(regression.sizes, run, run)
         refused(factorials.everything, run)
         refused(terminal.markdown, "a")
         refused(views.robustness.survival, run)

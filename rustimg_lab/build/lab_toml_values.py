@@ -31,7 +31,10 @@ _REFERENCE = re.compile(r"[\w./:@-]+", re.ASCII)
 _FILE = re.compile(r"[^'\"`$\\,\n]+")  # as the shell and BuildKit's options take it
 # The form of texts, by table and key, and what is said of another.
 _FORMS = {
-    **dict.fromkeys(("binary", "package"), (NAME, "cannot be the name of a package or a binary")),
+    **dict.fromkeys(
+        ("binary", "package"),
+        (NAME, "cannot be the name of a package or a binary here: take ASCII letters, digits, - and _"),
+    ),
     "profile": (r"[A-Za-z0-9_-]+", "cannot be the name of a profile: cargo takes letters, digits, - and _"),
     "features": (_FEATURE, "cannot be such a name"),
     "packages": (r"[a-z0-9][a-z0-9+.-]+", "cannot be such a name"),
