@@ -26,6 +26,11 @@ pytestmark = pytest.mark.slow
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 
 
+def test_a_process_that_makes_a_page_makes_no_grammar_of_what_no_notebook_has():
+    told = "import sys, rustimg_lab.report.batch; sys.exit('lark' in sys.modules)"
+    subprocess.run([sys.executable, "-c", told], check=True)
+
+
 def test_the_example_makes_every_combination_and_nothing_twice(lab):
     shutil.rmtree(REPORTS / "recorded" / "allocators", ignore_errors=True)
     done = lab("batch", "notebooks/batch.yaml", **NO_ENGINE)
