@@ -85,14 +85,16 @@ def named(name: str, sources: Sources) -> str:
     return sources.named.get(name) or sources.named.get(names.of_image(name)[0], "")
 
 
-def cross(builder: Provenance, name: str, say: Callable[[str], None], ca: Path | None) -> Provenance:
+def cross(
+    builder: Provenance, name: str, say: Callable[[str], None], ca: Path | None, recorded: dict | None = None
+) -> Provenance:
     """Return the Rust builder as `name` (`names.of_image`), with what it takes to compile for that architecture. One
-    that is not of Debian packages gets that by a step of the Dockerfile. Raises LabError when packages cannot be had.
-    """
+    that is not of Debian packages gets that by a step of the Dockerfile; what is in the other is known where a run has
+    `recorded` it. Raises LabError when packages cannot be had."""
     if builder.source != mmdebstrap.SOURCE:
         return replace(builder, name=name)
     made = mmdebstrap.make_cross(name, builder.image, say, ca)
-    packages, _ = package_db.read_packages(made.id)
+    packages, _ = _packages(made.id, recorded)
     return replace(builder, name=name, image=made.tags[0], digest=made.id, packages=packages)
 
 
@@ -145,10 +147,7 @@ def describe(name: str, origin: Origin, recorded: dict | None = None) -> Provena
             f"{name}: {origin.reference} is for {about.architecture}, not for {architecture.debian}; name one that is: "
             f"--base {base}-{architecture.debian}=SOURCE"
         )
-    if recorded and recorded["digest"] == about.id:
-        installed, release = recorded["packages"], recorded["release"].removesuffix(UNKNOWN)
-    else:
-        installed, release = package_db.read_packages(about.id)
+    installed, release = _packages(about.id, recorded)
     stand_in = about.labels.get(client.STAND_IN_LABEL, "")
     if stand_in:
         label = stand_in
@@ -158,6 +157,13 @@ def describe(name: str, origin: Origin, recorded: dict | None = None) -> Provena
         label = release if origin.source.startswith("archive ") and release else origin.reference.partition("@")[0]
     found = {"label": label, "release": release or UNKNOWN, "stand_in": bool(stand_in), "packages": installed}
     return Provenance(name=name, digest=about.id, **vars(origin), **found)
+
+
+def _packages(digest: str, recorded: dict | None) -> tuple[dict[str, str], str]:
+    """`package_db.read_packages` of an image, without a container where a run has recorded this very image."""
+    if not recorded or recorded["digest"] != digest:
+        return package_db.read_packages(digest)
+    return recorded["packages"], "" if recorded["release"] == UNKNOWN else recorded["release"]
 
 
 def _is_for(told: str, architecture: Architecture) -> bool:

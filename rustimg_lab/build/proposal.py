@@ -31,7 +31,9 @@ _VARIABLE_NAME = (
     r"(?!(?:CARGO|RUST|DEP|VERGEN|SOURCE_DATE_EPOCH|OUT_DIR|TARGET|HOST|PROFILE|OPT_LEVEL|NUM_JOBS|DEBUG|DOCS_RS|PATH|HOME|"
     r"CC|CFLAGS|AR)\b|CARGO_|RUSTC|RUSTDOC|DEP_|VERGEN_)(\w+)"
 )
-_BUILD_VARIABLE = re.compile(r'(?:\b(?:option_|dot)?env!\(\s*"|env-changed=)' + _VARIABLE_NAME + r"\b(?![./-])")
+_BUILD_VARIABLE = re.compile(
+    r'(?:\b(?:option_|dot)?env!\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME + r"\b(?![./-])"  # and no path
+)
 _READ_BY_SCRIPT = re.compile(rf'(?<!\.)\b{READER}\(\s*"' + _VARIABLE_NAME)
 _BUILD_FOLDER = re.compile(r'env!\(\s*"CARGO_MANIFEST_DIR"|\brelative!\(')
 _UNSTABLE = re.compile(r"(?m)^#!\[feature\(([\w, ]+)\)")

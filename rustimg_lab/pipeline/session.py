@@ -119,7 +119,7 @@ def _obtain(name: str, sources: bases.Sources, session: Session) -> None:
     if architecture is not NATIVE and base == BUILDER:
         same_kernel = capabilities.holds(session.run.environment, "same_kernel")
         emulation.prepare(architecture.value, same_kernel, session.say)
-        found = bases.cross(session.images[BUILDER], name, session.say, session.ca)
+        found = bases.cross(session.images[BUILDER], name, session.say, session.ca, sources.recorded.get(name))
     else:
         found = bases.resolve(name, sources, session.say, session.ca)
     if found:

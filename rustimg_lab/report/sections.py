@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, machines, robustness
-from rustimg_lab.errors import LabError
 from rustimg_lab.host.files import short_name
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import listed
@@ -81,8 +80,6 @@ def names(name: str) -> list[str]:
     """The runs of a page that is requested as that, each by architecture and machine (`runs.parts`)."""
     if name == RECORDED_RUN:
         return _recorded()
-    if not listed(name):
-        raise LabError(f"'{name}' names no run")
     return [part for each in dict.fromkeys(listed(name)) for part in runs.parts(each)]
 
 
