@@ -80,7 +80,10 @@ class Choice:
         return cell_in_words(cell, {"stand_ins": set(self.table.loc[self.table["stand_in"], "base"])})
 
 
-def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, list[str]]:
+Candidates = tuple[pd.DataFrame, Draws, list[str]]
+
+
+def candidates(run: RunData, workload: str = "") -> Candidates:
     """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
     where the run does not tell), unstable, stable (neither where the run does not tell), estimated (whether sizes are),
     unpacked_bytes, and a column per criterion and for the throughput (means of `draws.measured`), NaN where not
@@ -126,18 +129,19 @@ def candidates(run: RunData, workload: str = "") -> tuple[pd.DataFrame, Draws, l
     return found, draws, list(dict.fromkeys(notes))
 
 
-def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
-    """The cell that meets the wishes at the least weighted sum. Raises LabError when a wish is about what the run has
-    not measured, and as `candidates` does."""
-    table, draws, notes = candidates(run, workload)
-    used = closed_loop.busy(run, workload)
+def choose(run: RunData, wishes: Wishes, workload: str = "", known: Candidates | None = None) -> Choice:
+    """The cell that meets the wishes at the least weighted sum. `known`: what `candidates` returned of that run and
+    workload, for a caller with several wishes. Raises LabError when a wish is about what the run has not measured, and
+    as `candidates` does."""
+    table, draws, notes = known or candidates(run, workload)
+    table, notes = table.copy(), [*notes]
     if metrics.DAY in wishes.weights and not wishes.day:
         raise LabError(f"the weight '{metrics.DAY}' is of deploys a day, and none are named")
     for name in wishes.needed:
         if name not in (*metrics.CRITERIA, metrics.REQUESTS_PER_S):
             raise unknown("criterion", name, metrics.CRITERIA)
         if table[name].isna().all():
-            if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle(used)):
+            if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle(closed_loop.busy(run, workload))):
                 raise LabError(f"run '{run.name}': {idle}; leave that constraint out")
             kind = metrics.CRITERIA.get(name, metrics.REQUESTS_PER_S).study
             raise LabError(
@@ -149,8 +153,9 @@ def choose(run: RunData, wishes: Wishes, workload: str = "") -> Choice:
         table[metrics.DAY], of_day, note = _day(run, table, draws, wishes.day)
         draws = replace(draws, paired=draws.paired | {metrics.DAY: of_day})
         notes.append(note)
-    if wishes.min_throughput and "cpu" in wishes.needed and closed_loop.is_one_quantity(used):
-        notes.append(closed_loop.in_words(used))
+    if wishes.min_throughput and "cpu" in wishes.needed:
+        used = closed_loop.busy(run, workload)
+        notes += [closed_loop.in_words(used)] if closed_loop.is_one_quantity(used) else []
     names = (*metrics.CRITERIA, metrics.REQUESTS_PER_S, *([metrics.DAY] if wishes.day else []))
     values = {name: table[name].to_numpy(float)[None, :] for name in names}
     meets, score = _judge(table, values, values, wishes)

@@ -241,7 +241,7 @@ def _build_group(binary: Binary, texts: dict[Cell, str], context: BuildContext, 
     if held := [name for name in secrets if os.environ[name].encode() in linked.read_bytes()]:
         reason = f"the program has the secret {held[0]} in it, for all who have the image"
         return failed + [Built(cell, text, reason=reason) for cell, text in texts.items()]
-    cpu_s = cpu_seconds((facts / "out" / "times").read_text())
+    cpu_s = cpu_seconds((facts / "times").read_text())
     told = json.loads((files / podman.METADATA).read_text())
     made = {"linked": linked, "symbols": facts / "symbols", "shipped": shipped, "cpu_s": cpu_s}
     found = {cell: _image_id(told, cell, image_tag(cell, app, context.cold)) for cell in texts}

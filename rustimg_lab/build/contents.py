@@ -104,11 +104,12 @@ def refuse(image: Image, program: str, additions: tuple[str, ...]) -> None:
 
 
 def commands(image: Image) -> list[str]:
-    """Return the shell commands of the builder stage that lay these out in /rootfs, from the sources in /src. All may
-    read the files; what the program writes to is its user's. Links are followed: what they lead to may be elsewhere."""
+    """Return the shell commands of the builder stage that lay these out in /build/rootfs, from the sources in /src. All
+    may read the files; what the program writes to is its user's. Links are followed: what they lead to may be
+    elsewhere."""
 
     def quoted(*places: str) -> str:
-        return shlex.join(f"/rootfs{each}" for each in places)
+        return shlex.join(f"/build/rootfs{each}" for each in places)
 
     made = [f"mkdir -p {quoted(image.workdir)}"] if image.workdir.strip("/") else []
     for source, place in image.files:

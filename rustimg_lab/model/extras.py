@@ -8,10 +8,10 @@ from rustimg_lab.errors import check_known
 
 @dataclass(frozen=True)
 class Addition:
-    """`packages` are Debian's, from which it is copied; `commands` make it part of the image's tree at /rootfs, with
-    `{app}` for the program's folder; `places` are what they write, with a / behind a folder of which they write all.
-    `entrypoint` is put before the program. One that changes the program instead has a `build_environment`: variables
-    for cargo and build scripts."""
+    """`packages` are Debian's, from which it is copied; `commands` make it part of the image's tree at /build/rootfs,
+    with `{app}` for the program's folder; `places` are what they write, with a / behind a folder of which they write
+    all. `entrypoint` is put before the program. One that changes the program instead has a `build_environment`:
+    variables for cargo and build scripts."""
 
     summary: str
     packages: tuple[str, ...] = ()
@@ -25,13 +25,13 @@ ADDITIONS = {
     "ca-certificates": Addition(
         "the public certificate authorities, where programs look for them",
         ("ca-certificates",),
-        ("mkdir -p /rootfs/etc/ssl/certs", "cp /etc/ssl/certs/ca-certificates.crt /rootfs/etc/ssl/certs/"),
+        ("mkdir -p /build/rootfs/etc/ssl/certs", "cp /etc/ssl/certs/ca-certificates.crt /build/rootfs/etc/ssl/certs/"),
         ("/etc/ssl/certs/ca-certificates.crt",),
     ),
     "init": Addition(
         "tini as process 1: it passes signals on, and takes up what has lost its parent",
         ("tini:$TARGETARCH",),
-        ("cp /usr/bin/tini-static /rootfs/{app}/tini",),
+        ("cp /usr/bin/tini-static /build/rootfs/{app}/tini",),
         ("/{app}/tini",),
         ("/{app}/tini", "--"),
     ),
@@ -39,15 +39,17 @@ ADDITIONS = {
         "jemalloc for kernels with pages of up to 64 KiB (arm64)",
         build_environment=(("JEMALLOC_SYS_WITH_LG_PAGE", "16"),),
     ),
-    "tmp": Addition("a folder /tmp that every user may write to", (), ("mkdir -p --mode=1777 /rootfs/tmp",), ("/tmp",)),
+    "tmp": Addition(
+        "a folder /tmp that every user may write to", (), ("mkdir -p --mode=1777 /build/rootfs/tmp",), ("/tmp",)
+    ),
     "tzdata": Addition(
         "the time zones, for TZ",
         ("tzdata",),
         # Some releases have all zones two times more: with leap seconds, and by another name.
         (
-            "mkdir -p /rootfs/usr/share",
-            "cp -r /usr/share/zoneinfo /rootfs/usr/share/",
-            "rm -rf /rootfs/usr/share/zoneinfo/right /rootfs/usr/share/zoneinfo/posix",
+            "mkdir -p /build/rootfs/usr/share",
+            "cp -r /usr/share/zoneinfo /build/rootfs/usr/share/",
+            "rm -rf /build/rootfs/usr/share/zoneinfo/right /build/rootfs/usr/share/zoneinfo/posix",
         ),
         ("/usr/share/zoneinfo/",),
     ),

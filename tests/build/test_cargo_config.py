@@ -203,7 +203,7 @@ def test_a_profile_of_the_lab_holds_for_packages_with_settings_of_their_own(tmp_
     })  # fmt: skip
     levels = [re.search(r"opt-level=(\w)", call)[1] for call in rustc_calls(folder, "opt-s")]
     assert levels == ["s", "s"] and "--profile dist --config" in text(folder, "opt-s")
-    assert "/target/$RUST_TARGET/dist/a /out/a" in text(folder, "opt-s")
+    assert "/target/$RUST_TARGET/dist/a /build/out/a" in text(folder, "opt-s")
     assert "CARGO_PROFILE" not in text(folder, "opt-s")
     write(folder, {"lab.toml": 'profile = "dst"\n'})
     with pytest.raises(LabError, match="unknown profile 'dst': did you mean 'dist'"):

@@ -74,15 +74,15 @@ def test_every_key_is_an_instruction_or_in_the_one_tree(tmp_path):
     text = dockerfile.render(SCRATCH, app)
     tree, last = text.split("\nFROM scratch\n")
     assert last == (
-        "COPY --from=builder /rootfs/ /\nWORKDIR /app\nENV RUST_LOG=info\nEXPOSE 8080 9090\n"
+        "COPY --from=builder /build/rootfs/ /\nWORKDIR /app\nENV RUST_LOG=info\nEXPOSE 8080 9090\n"
         'VOLUME ["/var/lib/pages"]\nHEALTHCHECK CMD ["/pages/pages", "health"]\n'
         "LABEL org.opencontainers.image.title=Pages\n# By number, which an orchestrator can check to be another than "
         'root.\nUSER 10001:10001\nENTRYPOINT ["/pages/pages"]\n'
     )
-    assert "cp -rLT /src/templates /rootfs/app/templates; chmod -R a+rX /rootfs/app/templates; \\\n" in tree
-    assert "cp -rLT /src/settings.conf /rootfs/etc/pages/settings.conf;" in tree
-    owned = "/rootfs/app/data /rootfs/tmp/cache /rootfs/var/lib/pages"
-    assert f"mkdir -p {owned}; chown -R 10001:10001 {owned}; \\\n    chmod 1777 /rootfs/tmp; \\\n" in tree
+    assert "cp -rLT /src/templates /build/rootfs/app/templates; chmod -R a+rX /build/rootfs/app/templates; \\\n" in tree
+    assert "cp -rLT /src/settings.conf /build/rootfs/etc/pages/settings.conf;" in tree
+    owned = "/build/rootfs/app/data /build/rootfs/tmp/cache /build/rootfs/var/lib/pages"
+    assert f"mkdir -p {owned}; chown -R 10001:10001 {owned}; \\\n    chmod 1777 /build/rootfs/tmp; \\\n" in tree
 
 
 def test_an_init_is_before_the_program(tmp_path):

@@ -293,7 +293,7 @@ def test_a_registry_that_asks_for_a_token_gets_it_and_nothing_else_does(tiny, bu
     engine = client.connect()
     left = everything(built.image, tmp_path / "logs") + json.dumps(engine.images.get(cold.image).attrs).encode()
     assert CANARY.encode() not in left and WRONG.encode() not in left
-    search = f"! grep -rqE '{CANARY}|{WRONG}' /cargo /etc /out /root /rootfs /run /src /tmp /var"
+    search = f"! grep -rqE '{CANARY}|{WRONG}' /build /cargo /etc /root /run /src /tmp /var"
     engine.containers.run(cold.image, ["sh", "-c", search], remove=True, network_mode="none", mem_limit="256m")
     done = engine.containers.run(cold.image, remove=True, network_mode="none", mem_limit="2g", stderr=True)
     assert b"Finished `release`" in done  # without the network and without the token

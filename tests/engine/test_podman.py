@@ -26,7 +26,7 @@ SAID = [
     "  --> src/main.rs:3:5",
     "--> 134ed59edd9f",
     "[2/2] STEP 1/2: FROM scratch",
-    "[2/2] STEP 2/2: COPY --from=builder /rootfs/ /",
+    "[2/2] STEP 2/2: COPY --from=builder /build/rootfs/ /",
     "[2/2] COMMIT tiny:scratch",
     "--> 8f872448c821",
     "8f872448c8210a5e22cbe3dbee15a5ba61e4eae720b4399530c600bd6b77ef1b",
@@ -49,7 +49,7 @@ def test_progress_is_read_as_that_of_buildkit(monkeypatch, tmp_path):
         ("[cell builder 2/3] RUN cargo build", True, []),
         ("[cell builder 3/3] RUN strip tiny", False, ["  --> src/main.rs:3:5\n"]),
         ("[cell stage-2 1/2] FROM scratch", False, []),
-        ("[cell stage-2 2/2] COPY --from=builder /rootfs/ /", False, []),
+        ("[cell stage-2 2/2] COPY --from=builder /build/rootfs/ /", False, []),
     ]
 
 
