@@ -279,6 +279,10 @@ def small_engine(tmpfs, tmp_path, monkeypatch) -> SimpleNamespace:
         process.wait(60)
     # What held a container when its engine was killed outlives both.
     subprocess.run(["pkill", "--full", f"containerd-shim.*{tmp_path}/exec"])
+    # And what held the network of a build that failed.
+    for place in (line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()):
+        if Path(place).is_relative_to(tmp_path / "exec"):
+            host_process.run(["umount", place])
     if processes:
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
     monkeypatch.undo()

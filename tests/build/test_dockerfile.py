@@ -48,6 +48,14 @@ def test_base_references_are_global_args_with_the_official_images_as_defaults(ce
 
 
 @EVERY_CELL
+def test_nothing_is_copied_from_the_root_of_the_builder(cell, app):
+    """BuildKit looks at every file beside what is copied, and keeps a record of each."""
+    text = dockerfile.render(cell, app) + dockerfile.render(cell, app, template=dockerfile.FACTS)
+    copied = re.findall(r"^COPY --from=\S+ (\S+) ", text, re.MULTILINE)
+    assert len(copied) == 4 and all(path.startswith("/build/") for path in copied)
+
+
+@EVERY_CELL
 def test_cache_mounts_have_literal_keys(cell, app):
     """This BuildKit expands no `${ARG}` in the id or the target of a cache mount."""
     mounts = re.findall(r"--mount=type=cache\S+", dockerfile.render(cell, app))
