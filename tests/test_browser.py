@@ -389,10 +389,16 @@ def jupyterlab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     server.wait(30)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))])
-def test_jupyterlab_runs_a_notebook_from_top_to_bottom(browser, jupyterlab, name):
+@pytest.fixture(scope="module")
+def window(browser):
+    """A window of the browser for all notebooks, which loads JupyterLab once."""
     with browser.new_context(viewport={"width": 1280, "height": 1000}) as context:
-        page = context.new_page()
+        yield context
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))])
+def test_jupyterlab_runs_a_notebook_from_top_to_bottom(window, jupyterlab, name):
+    with window.new_page() as page:
         outputs = _restart_and_run_all(page, jupyterlab, name, workspace=name)
         assert not [output for output in outputs if output.output_type == "error"]
         assert notebooks.SENTINEL in outputs[-1].text
@@ -428,27 +434,33 @@ def _restart_and_run_all(
     """Opens a notebook in a workspace of its own, does so by the menu, saves, and returns the outputs."""
     address, folder = jupyterlab
     path = folder / f"{name}.ipynb"
+    document = nbformat.read(path, as_version=4)
+    for cell in document.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []  # those of an earlier test
+    nbformat.write(document, path)
     page.set_default_timeout(WAIT_MS)
     page.goto(f"{address}/lab/workspaces/{workspace}/tree/{name}.ipynb?token={TOKEN}&reset")
     expect(page.locator(".jp-NotebookPanel:visible .jp-Cell").first).to_be_visible()
     # One that is restarted in the moment in which it has begun can stay "starting" for ever, as JupyterLab sees it.
-    _wait_until_quiet(page)
+    _wait_until_quiet(page, QUIET_S)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text(re.compile("Restart Kernel and Run All Cells")).click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    for _ in range(RUN_TIMEOUT_S // QUIET_S):
-        _wait_until_quiet(page)
+    ends = time.monotonic() + RUN_TIMEOUT_S
+    while time.monotonic() < ends:
+        _wait_until_quiet(page, 1)
         outputs = _saved(page, path)
         if outputs and (notebooks.SENTINEL in outputs[-1].get("text", "") or outputs[-1].output_type == "error"):
             return outputs
     raise AssertionError(f"{name} did not run to its end")
 
 
-def _wait_until_quiet(page: Page) -> None:
-    """Until the kernel is idle for a while: one that has just been started or restarted is so too, for a moment."""
+def _wait_until_quiet(page: Page, seconds: int) -> None:
+    """Until the kernel is idle for so long: one that has just been started or restarted is so too, for a moment."""
     status = "document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status"
     quiet, ends = 0, time.monotonic() + RUN_TIMEOUT_S
-    while quiet < QUIET_S:
+    while quiet < seconds:
         page.wait_for_timeout(1000)
         quiet = quiet + 1 if page.evaluate(status) == "idle" else 0
         if time.monotonic() > ends:
