@@ -1,6 +1,6 @@
 """Runs -> the answers that a reader wants first: the image to ship for each goal, and what holds of the article."""
 
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.metrics import CRITERIA, Verdict
-from rustimg_lab.model.names import MARK, cell_in_words
+from rustimg_lab.model.names import MARK
 from rustimg_lab.report import views
 from rustimg_lab.store.runs import RunData
 
@@ -65,7 +65,7 @@ def best(runs: dict[str, RunData]) -> list[Answer]:
     """The cell to ship for each of `GOALS` that a run can answer. Of several runs where the goal is of sizes, which are
     exact, the one with the smallest; else the one with the most cells that were measured for it, since what two runs
     measured need not be comparable. `runs` are `runs.load`'s, by name."""
-    found, by_run = [], {name: _choices(run) for name, run in runs.items()}
+    found, by_run = [], {name: dict(_choices(run)) for name, run in runs.items()}
     for goal, wishes in GOALS.items():
         told = [(name, choices[goal]) for name, choices in by_run.items() if goal in choices]
         if told:
@@ -87,7 +87,7 @@ def _of_picked(found: recommendation.Choice, column: str) -> Any:
 
 def first_goal(run: RunData, workload: str) -> Wishes:
     """The first of `GOALS` that a run has a cell for: what its page begins with. The last where it has none."""
-    return next((GOALS[goal] for goal in _choices(run, workload)), Wishes(stable=True))
+    return next((GOALS[goal] for goal, _ in _choices(run, workload)), Wishes(stable=True))
 
 
 def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
@@ -156,25 +156,21 @@ def trade_off(runs: dict[str, RunData]) -> dict[str, Any]:
     there is no such run."""
     found = {}
     for name, run in runs.items():
-        try:
-            table = recommendation.candidates(run)[0]
-        except LabError:  # no cell works
-            continue
-        known = {key: each for key, each in CRITERIA.items() if table[key].notna().any()}
-        if len(known) > 1 and len(table) > len(found.get("cells", [])):
+        chosen = _chosen(run, Wishes())
+        known = {key: each for key, each in CRITERIA.items() if chosen and chosen.table[key].notna().any()}
+        if len(known) > 1 and len(chosen.table) > len(found.get("cells", [])):
             criteria = [{"label": each.phrase, "unit": each.shown_unit} for each in known.values()]
-            attrs = {"stand_ins": run.environment.stand_ins}
-            points = [_point(cell_in_words(cell, attrs), row, known) for cell, row in table.to_dict("index").items()]
+            points = [_point(chosen, cell, row, known) for cell, row in chosen.table.to_dict("index").items()]
             found = {"run": name, "criteria": criteria, "cells": points}
     return found
 
 
-def _point(name: str, row: dict[str, Any], known: dict[str, metrics.Metric]) -> dict:
+def _point(chosen: recommendation.Choice, cell: str, row: dict[str, Any], known: dict[str, metrics.Metric]) -> dict:
     values = [None if pd.isna(row[key]) else row[key] / each.divisor for key, each in known.items()]
     texts = [each.in_words(row[key]) for key, each in known.items()]
     shell = isinstance(row["shell"], str) and row["shell"] != ""
     stable = not row["unstable"]
-    return {"name": name, "values": values, "texts": texts, "shell": shell, "stable": stable}
+    return {"name": chosen.name(cell), "values": values, "texts": texts, "shell": shell, "stable": stable}
 
 
 def article(runs: dict[str, RunData]) -> pd.DataFrame:
@@ -199,15 +195,24 @@ def notes(runs: dict[str, RunData]) -> list[str]:
     return said
 
 
-def _choices(run: RunData, workload: str = "") -> dict[str, recommendation.Choice]:
-    """What a run has a cell for, by goal."""
-    found = {}
-    with suppress(LabError):  # no cell works
+def _choices(run: RunData, workload: str = "") -> Iterator[tuple[str, recommendation.Choice]]:
+    """The goals that a run has a cell for, in their order, each with what it selects."""
+    try:
         known = recommendation.candidates(run, workload)
-        for goal, wishes in GOALS.items():
-            with suppress(LabError):  # the run has not measured what is asked
-                found[goal] = recommendation.choose(run, wishes, workload, known)
-    return {goal: choice for goal, choice in found.items() if choice.picked}
+    except LabError:  # no cell works
+        return
+    for goal, wishes in GOALS.items():
+        if (found := _chosen(run, wishes, workload, known)) and found.picked:
+            yield goal, found
+
+
+def _chosen(
+    run: RunData, wishes: Wishes, workload: str = "", known: recommendation.Candidates | None = None
+) -> recommendation.Choice | None:
+    try:
+        return recommendation.choose(run, wishes, workload, known)
+    except LabError:  # the run has not measured what is asked
+        return None
 
 
 def _measured(found: recommendation.Choice) -> int:
