@@ -44,11 +44,11 @@ class Profile:
 
     @property
     def compiled(self) -> str:
-        """What of it cargo is told, as a name: profiles that have the same share what cargo compiled."""
+        """What of it cargo is told, as a name: profiles that have the same share what cargo compiled. `cargo auditable`
+        shares it too: for its RUSTC_WORKSPACE_WRAPPER cargo compiles the workspace's crates anew, and no others."""
         said = [
             *(f"{key}-{value}" for key, value in self.settings),
             *(flag[2:] for flag in (*self.rustflags, *self.cargo)),
-            *(["auditable"] if self.auditable else []),
         ]
         return re.sub("[=,+]", "-", "-".join(said)) or "release"
 
