@@ -195,11 +195,15 @@ def _features(dependency: dict[str, Any], on: set[str]) -> list[str]:
 
 def _is_used(dependency: dict[str, Any], on: set[str]) -> bool:
     """Whether a dependency is in a build for one of the lab's targets, with what features have turned on."""
-    if of_target := dependency.get("target"):
-        try:
-            fits = [cargo_config.holds(of_target, each) if "(" in of_target else of_target == each for each in TARGETS]
-        except LabError:
-            fits = [True]
-        if not any(fits):
-            return False
-    return not dependency.get("optional") or f"dep:{dependency.get('rename') or dependency['name']}" in on
+    is_on = not dependency.get("optional") or f"dep:{dependency.get('rename') or dependency['name']}" in on
+    return is_on and is_of_here(dependency)
+
+
+def is_of_here(dependency: dict[str, Any]) -> bool:
+    """Return whether a dependency, as cargo describes it, is one for any of the lab's targets."""
+    if not (of_target := dependency.get("target")):
+        return True
+    try:
+        return any(cargo_config.holds(of_target, each) if "(" in of_target else of_target == each for each in TARGETS)
+    except LabError:
+        return True

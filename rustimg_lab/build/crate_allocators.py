@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from rustimg_lab.build.cargo_config import brings
-from rustimg_lab.build.crate import Crate
+from rustimg_lab.build.crate import Crate, is_of_here
 from rustimg_lab.build.known import KNOWN
 from rustimg_lab.model.architecture import Architecture
 
@@ -26,12 +26,14 @@ _TARGETS = [
 
 def by_feature(crate: Crate) -> dict[str, str]:
     """Return the feature by which each allocator is turned on: the one that the allocator's place in the sources names,
-    else one that is named for it, its author's before an optional dependency's own, and one that turns on little."""
+    else one that is named for it, its author's before an optional dependency's own, and one that turns on little. An
+    allocator for other systems alone has none."""
     package, named = crate.package, set()
     for text in crate.texts.values():
         named |= {name for condition in _conditions(text) for name in _NAMED.findall(condition)}
     features, found = package["features"], {}
-    names = {each["name"]: each.get("rename") or each["name"] for each in package["dependencies"] if not each["kind"]}
+    depended = [each for each in package["dependencies"] if not each["kind"] and is_of_here(each)]
+    names = {each["name"]: each.get("rename") or each["name"] for each in depended}
     for allocating, allocator in KNOWN["allocator_crates"].items():
         if name := names.get(allocating):
             fitting = [each for each in features if each != "default" and f"dep:{name}" in brings(features, each)]

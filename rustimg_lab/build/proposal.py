@@ -249,9 +249,10 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     packages = {KNOWN["programs"][name] for name in named - {"git"} if name in KNOWN["programs"]}
     linked = {name for text in crate.script() for groups in _LINKED.findall(text) for name in groups if name}
     packages |= {KNOWN["libraries"][name] for name in map(str.lower, linked) if name in KNOWN["libraries"]}
-    of_build = {each["name"] for each in crate.dependencies("build")}
-    packages |= {package for name, package in (("cmake", "cmake"), ("bindgen", "libclang-dev")) if name in of_build}
-    brought, locked = KNOWN["brought"], crate.locked
+    brought, locked, tools = KNOWN["brought"], crate.locked, KNOWN["tool_crates"]
+    called = {each["name"] for each in crate.dependencies("build")}
+    called.update(*(needed for name, needed in locked.items() if name not in KNOWN["called_elsewhere"]["names"]))
+    packages |= {tools[name] for name in called & tools.keys()}
     needing = [
         name for name in locked if name in KNOWN["build_crates"] and not locked.keys() & {*brought.get(name, ())}
     ]

@@ -53,6 +53,18 @@ def test_an_allocators_feature_is_the_one_that_turns_its_crate_on(tmp_path):
     assert (told["features"], told["default_features"]) == (["no-jemalloc-docs"], False)  # what else `full` turns on
 
 
+def test_an_allocator_for_other_systems_alone_is_none_of_the_crates(tmp_path):
+    more = """[features]
+fast = ["dep:mimalloc", "dep:tikv-jemallocator"]
+[target.'cfg(any(windows, target_os = "macos"))'.dependencies]
+mimalloc = { version = "0.1", optional = true }
+[target.x86_64-unknown-linux-gnu.dependencies]
+tikv-jemallocator = { version = "0.6", optional = true }
+"""
+    told, _ = init(crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + more}))
+    assert told["allocators"] == {"jemalloc": "fast"}
+
+
 @pytest.mark.parametrize(
     ("attribute", "own"),
     [('#[cfg(target_env = "musl")]\n', True), ("", True), ('#[cfg(feature = "mimalloc")]\n', False),
@@ -214,6 +226,11 @@ CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.
         ('fn listen() { "--allow-hosts"; "--no-bind"; "--sni-binding"; "--port"; "--host"; }\n', {},
          ["--port", "{port}", "--host", "{host}"]),
         ('fn listen() { var("PORT"); var("TOOLS_WASM_BINDGEN"); var("BINDINGS_DIR"); }\n', {"PORT": "{port}"}, []),
+        ('fn listen() { "--port"; "--bindir"; "--forward-host-env"; "--listener-skip-inbox"; "--inspect-host"; }\n', {},
+         ["--port", "{port}"]),
+        ('fn listen() { var("A_PORT"); var("HOSTNAME"); var("A_TEST_HOST"); }\n', {"A_PORT": "{port}"}, []),
+        ("#[arg(long)] port: u16, #[arg(long)] listen_too: bool, #[arg(long)] host: String\nfn f() { listen() }\n", {},
+         ["--port", "{port}", "--host", "{host}"]),
     ],
 )  # fmt: skip
 def test_variables_or_flags_of_a_servers_address_are_proposed(tmp_path, sources, environment, arguments):
@@ -443,11 +460,19 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
         (["alsa-sys", "pq-sys", "pq-src"], ["libasound2-dev", "pkg-config"]),
         (["libsqlite3-sys"], ["libsqlite3-dev", "pkg-config"]),
         (["hidapi", "libdbus-sys"], ["libdbus-1-dev", "libudev-dev", "pkg-config"]),
-        (["librocksdb-sys", "yeslogic-fontconfig-sys"], ["libclang-dev", "libfontconfig-dev", "pkg-config"]),
+        (["yeslogic-fontconfig-sys"], ["libfontconfig-dev", "pkg-config"]),
+        (["libxml", "libxml bindgen"], ["libclang-dev", "libxml2-dev", "pkg-config"]),
+        (["ng-sys", "ng-sys cmake", "aws-lc-sys", "aws-lc-sys bindgen"], ["cmake"]),
     ],
 )
 def test_what_locked_crates_call_or_link_in_a_build_is_in_the_packages(tmp_path, crates, packages):
-    lock = "version = 4\n" + "".join(f'\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n' for name in ["a", *crates])
+    depended = dict(each.split() for each in crates if " " in each)
+    crates = [each for each in crates if " " not in each]
+    lock = "version = 4\n" + "".join(
+        f'\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n'
+        + (f'dependencies = ["{depended[name]}"]\n' if name in depended else "")
+        for name in ["a", *crates]
+    )
     needed = "[dependencies]\n" + "".join(f'{name} = "*"\n' for name in crates)
     folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + needed, "Cargo.lock": lock})
     assert init(folder)[0]["packages"] == packages

@@ -197,6 +197,7 @@ def test_a_name_of_a_service_is_the_servers_own_where_it_is_that_service(tmp_pat
         ('fn main() { let port = 5432; } fn f(port: u16) { TcpListener::bind(("0.0.0.0", port)); }', None),
         ('fn main() { let port = 5432; TcpListener::bind(("0.0.0.0", config.port)); }', None),
         ("fn main() { warp::serve(routes).run(([0, 0, 0, 0], 3030)); }", [3030]),
+        ("fn main() { axum::serve(a, b); layer().server_addr(([0, 0, 0, 0], 6669)).spawn(); }", None),
         ('fn main() { salvo::Server::new(TcpListener::new("0.0.0.0:5800").bind()); }', [5800]),
     ],
 )
@@ -233,6 +234,12 @@ def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file
 def test_what_a_check_or_an_image_lacks_is_told(tmp_path, more, files, noted):
     _, notes = init(crate(tmp_path, {"Cargo.toml": f"{MANIFEST.format('a')}[dependencies]\n{more}"} | files))
     assert [noted in note for note in notes].count(True) == 1, notes
+
+
+@pytest.mark.parametrize("known", ['Long("version") => show()', 'options.optflag("V", "version", "show it")'])
+def test_a_version_that_a_parser_is_told_of_is_known(tmp_path, known):
+    main = f"fn main() {{ let to = std::env::args(); {known}; }}\n"
+    assert "seems not to know --version" not in str(init(crate(tmp_path, {"src/main.rs": main}))[1])
 
 
 def test_what_a_build_links_is_proposed_as_packages(tmp_path):
