@@ -51,7 +51,7 @@ def has_own(crate: Crate, on: set[str]) -> bool:
 
     def holds(condition: str, path: Path) -> bool:
         package = crate.package_of(path)
-        return _holds(condition, on if package is crate.package else brings(package["features"], "default"))
+        return holds_here(condition, on if package is crate.package else brings(package["features"], "default"))
 
     left_out = {
         name
@@ -84,8 +84,8 @@ def _conditions(text: str) -> list[str]:
     return found
 
 
-def _holds(text: str, features: set[str]) -> bool:
-    """Whether all conditions in a text's attributes hold for one of the targets, with those features."""
+def holds_here(text: str, features: set[str]) -> bool:
+    """Return whether all conditions in a text's attributes hold for one of the targets, with those features."""
     conditions = ["".join(each) for each in _CONDITION.findall(text)]
     facts = {f"feature={each}" for each in features}
     return any(all(_is_true(each, facts | target) for each in conditions) for target in _TARGETS)

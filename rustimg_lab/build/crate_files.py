@@ -130,7 +130,9 @@ def _places(crate: Crate, name: str) -> list[Path]:
     for end in _ENDINGS:
         if found := [path for each in folders if (path := each / f"{name}{end}").exists()]:
             outer = {parent for each in folders for parent in (each, *each.parents)}
-            return [path for path in found if not any(map(_is_crate, {path, *path.parents} - outer))]
+            return [
+                path for path in found if path not in outer and not any(map(_is_crate, {path, *path.parents} - outer))
+            ]
     return []
 
 

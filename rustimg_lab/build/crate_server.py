@@ -25,7 +25,7 @@ _IS = re.compile(
 )
 _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
 _READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
-_SUBCOMMAND = re.compile(r"\bSubcommand\b|\.subcommands?\(")
+_SUBCOMMAND = re.compile(r"\bSubcommand\b|\.subcommands?\(|\((?:[^()\]]*,\s*)?subcommand\b")
 
 
 def is_server(crate: Crate) -> bool:

@@ -173,7 +173,9 @@ def _configuration(context: Path, root: Path, directory: Path, profile: str) -> 
 def beside_manifest(directory: Path) -> Path:
     """Return where a crate's `lab.toml` is or will be. Raises LabError when the folder has no Cargo.toml."""
     if not (directory / "Cargo.toml").is_file():
-        raise LabError(f"{directory}: no Cargo.toml there")
+        below = sorted(str(each.parent) for depth in ("*", "*/*") for each in directory.glob(f"{depth}/Cargo.toml"))[:3]
+        found = f", but in {', '.join(below)}" if below else ""
+        raise LabError(f"{directory}: no Cargo.toml there{found}")
     return directory / FILE
 
 

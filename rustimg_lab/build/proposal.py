@@ -48,6 +48,11 @@ _LOCAL_TIME = re.compile(
 )
 _ARGUMENTS = re.compile(r"\benv::args(?:_os)?\b")
 _LINKED = re.compile(r'\bprobe(?:_library)?\(\s*"([\w.+-]+)"|rustc-link-lib=(?:dylib=)?(\w+)')
+# What stops a build, by features alone or with what the system is, and what it says then.
+_STOPS = re.compile(
+    r"""(#!?\[cfg\((?=[^\]]*\bfeature\b)(?:[(),\s]|\b(?:all|any|not|unix|windows|test|debug_assertions|(?:feature|target_\w+)\s*"""
+    r"""=\s*"[^"]*")(?!\w))*\])\s*\{?\s*(?:(?:std|core)::)?compile_error!\s*[({]\s*r?#*"((?:[^"\\]|\\[\s\S])*)\""""
+)
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
 
 
@@ -120,6 +125,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
     kept = without(features, defaults, set(found.values())) if is_moved else defaults
     lost = [each for each in defaults if is_moved and each.startswith("dep:")]
     needed = {*crate.target.get("required-features", [])}.difference(*(brings(features, each) for each in kept))
+    on = set().union({"default"} if kept == defaults else (), *(brings(features, each) for each in (*kept, *needed)))
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     manifest = cargo_config.parsed(crate.root / "Cargo.toml")
     placed, left_out = crate_files.placed(crate)
@@ -135,9 +141,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "is_offline": _has_queries(crate),
         "profiles": sorted(manifest.get("profile", {}).keys() - lab_toml.CARGOS_PROFILES),
         "variables": _variables(crate, configuration),
-        "own_allocator": crate_allocators.has_own(
-            crate, set().union(*(brings(features, each) for each in (*kept, *needed)))
-        ),
+        "own_allocator": crate_allocators.has_own(crate, on),
         "allocators": found,
         "services": _services(crate),
         "files": placed,
@@ -149,6 +153,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         **_only_there(crate, configuration),
         f"its default features turn on {', '.join(lost)}, which no option can: the cells without those lack it": lost,
         _no_repository(crate): asks_git and not told["git"],
+        **_stops(crate, on),
         **_looks_for(crate, bool(told["serve"])),
     }
     text = TEMPLATES.get_template("lab.toml.j2").render(told)
@@ -192,6 +197,16 @@ def _in_build_folder(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
     is_placed = any(place.startswith(crate_files.IN_IMAGE) for place in placed.values())
     named = any(_BUILD_FOLDER.search(crate_files.INCLUDED.sub("", text)) for text in crate.program())
     return {note: named and not is_placed}
+
+
+def _stops(crate: Crate, on: set[str]) -> dict[str, object]:
+    """What to know of the first `compile_error!` that ends a build with these features of the crate."""
+    own = [text for path, text in crate.texts.items() if crate.package_of(path) is crate.package]
+    said = [
+        said for text in own for condition, said in _STOPS.findall(text) if crate_allocators.holds_here(condition, on)
+    ]
+    first = " ".join(re.sub(r"\\n|\\\s*", " ", said[0]).split())[:200] if said else ""
+    return {f'a build with these features stops: "{first}"; `features` there takes others': first}
 
 
 def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object]:

@@ -216,12 +216,22 @@ def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file
     assert init(crate(tmp_path, more | {"src/main.rs": main}))[0]["files"] == {"settings.toml": "settings.toml"}
 
 
+def test_a_folder_of_crates_is_no_file_of_one_of_them(tmp_path):
+    root = {"Cargo.toml": '[workspace]\nmembers = ["crates/*"]\n', "crates/a/Cargo.toml": MANIFEST.format("a")}
+    folder = crate(tmp_path, root | {"crates/a/src/main.rs": 'fn main() { data.join("crates"); }\n'})
+    (folder / "src" / "main.rs").unlink()
+    assert "files" not in init(folder)[0]
+
+
 @pytest.mark.parametrize(
     ("more", "files", "noted"),
     [
         ("", {"src/main.rs": 'fn main() { let to = std::env::args().nth(1); }\n'}, "seems not to know --version"),
         ('clap = "*"\n',
          {"src/main.rs": f"{LISTENS}#[derive(Subcommand)]\nenum C {{ Serve {{ #[arg(long)] port: u16 }} }}\n"},
+         "it has subcommands: where one of them serves"),
+        ('clap = "*"\n',
+         {"src/main.rs": f'{LISTENS}#[command(subcommand)]\nfn at() {{ env::var("PORT"); }}\n'},
          "it has subcommands: where one of them serves"),
         ('clap = "*"\n',
          {"src/main.rs": f'{LISTENS}#[derive(Subcommand)]\nenum C {{ Serve }}\nfn at() {{ env::var("PORT"); }}\n'},
@@ -234,6 +244,28 @@ def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file
 def test_what_a_check_or_an_image_lacks_is_told(tmp_path, more, files, noted):
     _, notes = init(crate(tmp_path, {"Cargo.toml": f"{MANIFEST.format('a')}[dependencies]\n{more}"} | files))
     assert [noted in note for note in notes].count(True) == 1, notes
+
+
+@pytest.mark.parametrize(
+    ("condition", "stops"),
+    [
+        ('not(any(feature = "sqlite", feature = "mysql"))', True),
+        ('all(feature = "one", feature = "two")', True),
+        ('not(feature = "one")', False),
+        ('not(any(feature = "default", feature = "two"))', False),
+        ('all(windows, feature = "one")', False),
+        ('all(target_env = "musl", feature = "one")', True),
+        ("not(any(sqlite, mysql))", False),  # which a build script sets
+    ],
+)
+def test_features_without_which_a_build_stops_are_told(tmp_path, condition, stops):
+    features = '[features]\ndefault = ["one", "two"]\none = []\ntwo = []\nsqlite = []\nmysql = []\n'
+    script = (
+        f'fn main() {{\n    #[cfg({condition})]\n    compile_error!(\n        "Enable \\\n        one."\n    );\n}}\n'
+    )
+    files = {"Cargo.toml": MANIFEST.format("a") + features, "build.rs": script}
+    told = 'a build with these features stops: "Enable one."; `features` there takes others'
+    assert (told in init(crate(tmp_path, files))[1]) == stops
 
 
 @pytest.mark.parametrize("known", ['Long("version") => show()', 'options.optflag("V", "version", "show it")'])

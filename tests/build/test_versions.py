@@ -90,10 +90,12 @@ def test_what_is_no_version_is_one_line(crate, tmp_path):
     alone = tmp_path / "alone"
     shutil.copytree(TINY, alone)
     (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "backend").mkdir()
+    (tmp_path / "nothing" / "backend" / "Cargo.toml").write_text("")
     for of, named, said in (
         (app, "HEAD~9", "HEAD~9 is neither a folder nor a revision of"),
         (app, "--all", "--all is neither a folder nor a revision of"),
-        (app, str(tmp_path / "nothing"), "no Cargo.toml there"),
+        (app, str(tmp_path / "nothing"), "nothing: no Cargo.toml there, but in .*/nothing/backend$"),
         (lab_toml.load(alone), "HEAD", "HEAD is no folder, and .*alone no git repository"),
         (replace(app, git=True), "HEAD", "git = true: name a clone's folder instead"),
     ):
