@@ -60,12 +60,10 @@ def _archive(root: Path) -> bytes:
     return file.getvalue()
 
 
-def belongs(path: Path, package: dict[str, Any], kinds: set[str]) -> bool:
-    """Return whether a source is of a target of these kinds: its file, or in a folder without targets of others."""
+def places(package: dict[str, Any], kinds: set[str]) -> set[Path]:
+    """Return where the sources of a package's targets of these kinds are: their files, and the folders of those that
+    have no target of others in them."""
     targets = [(Path(each["src_path"]), bool(kinds & set(each["kind"]))) for each in package.get("targets", [])]
-    others = [file for file, is_meant in targets if not is_meant]
-    for file in (file for file, is_meant in targets if is_meant):
-        alone = not any(each.is_relative_to(file.parent) for each in others)
-        if path == file or (alone and path.is_relative_to(file.parent)):
-            return True
-    return False
+    files = {file for file, is_meant in targets if is_meant}
+    shared = {parent for file, is_meant in targets if not is_meant for parent in file.parents}
+    return files | ({file.parent for file in files} - shared)

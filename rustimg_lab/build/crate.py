@@ -8,7 +8,7 @@ from typing import Any
 
 from rustimg_lab.build import cargo_config, sources
 from rustimg_lab.build.cargo_config import brings
-from rustimg_lab.build.cargo_metadata import belongs
+from rustimg_lab.build.cargo_metadata import places
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
@@ -36,7 +36,7 @@ _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
 _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open", "dscl", "osascript", "reg"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is read per command: what is found in it is kept by functools.cache
 class Crate:
     """What a proposal is made of: the package and its binary as cargo describes them, the crate's folder and that of
     its workspace, the packages that it is linked with by their paths, and by path the texts of its sources, of which
@@ -127,12 +127,14 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
     linked = [each for each in packages if folders.get(Path(each["manifest_path"]).parent) is False]
     walked = sorted(root / each for each in sources.walk(root))
     crates = {path.parent for path in walked if path.name == "Cargo.toml"} | {folder}
-    texts, scripts = {}, set()
+    texts, scripts, apart = {}, set(), _apart(package, target)
+    of_scripts = set().union(*(places(each, {"custom-build"}) for each in (package, *linked)))
     for path in (path for path in walked if path.suffix == ".rs" and path.is_file()):
         own = next((each for each in path.parents if each in crates), root)
-        is_script = bool(folders.get(own)) or any(belongs(path, each, {"custom-build"}) for each in (package, *linked))
+        is_script = bool(folders.get(own)) or not of_scripts.isdisjoint((path, *path.parents))
         is_library = own in folders and path.is_relative_to(own / "src")
-        if (own == folder and not _is_apart(path, package, target)) or (own in folders and (is_library or is_script)):
+        is_own = own == folder and apart.isdisjoint((path, *path.parents))
+        if is_own or (own in folders and (is_library or is_script)):
             texts[path] = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
             scripts |= {path} if is_script else set()
     first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
@@ -145,21 +147,20 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
 
 def _of_tests(texts: dict[Path, str]) -> set[Path]:
     """The files of modules that are of the crate's own tests."""
-    found = set()
+    modules: set[Path] = set()
     for path, text in texts.items():
         for name in _TEST_MODULE.findall(text):
             below = path.parent if path.stem in ("main", "lib", "mod") else path.with_suffix("")
-            found |= {each for each in texts if each == below / f"{name}.rs" or each.is_relative_to(below / name)}
-    return found
+            modules |= {below / f"{name}.rs", below / name}
+    return {each for each in texts if not modules.isdisjoint((each, *each.parents))}
 
 
-def _is_apart(path: Path, package: dict[str, Any], target: dict[str, Any]) -> bool:
-    """Whether a source is of another binary than the target, or of tests, benches or examples."""
+def _apart(package: dict[str, Any], target: dict[str, Any]) -> set[Path]:
+    """Where the sources of other binaries than the target are, and of tests, benches and examples."""
     binaries = [each for each in package["targets"] if "bin" in each["kind"] and each["name"] != target["name"]]
-    others = [Path(each["src_path"]) for each in binaries]
-    folders = [each.parent for each in others if each.name == "main.rs" and each.parent.parent.name == "bin"]
-    is_other = path in others or any(map(path.is_relative_to, folders))
-    return is_other or belongs(path, package, {"test", "bench", "example"})
+    others = {Path(each["src_path"]) for each in binaries}
+    folders = {each.parent for each in others if each.name == "main.rs" and each.parent.parent.name == "bin"}
+    return others | folders | places(package, {"test", "bench", "example"})
 
 
 def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Path, bool]:

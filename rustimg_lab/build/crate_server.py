@@ -1,5 +1,6 @@
 """A crate -> how its server gets its address, and which requests it answers, as its sources name them."""
 
+import functools
 import re
 from collections import Counter
 from typing import Any
@@ -25,9 +26,12 @@ _IS = re.compile(
 )
 _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
 _READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
+# What all of the forms of addresses have one of.
+_FORMS = re.compile(r"Ip(?:v[46])?Addr|0\.0\.0\.0|127\.0\.0\.1|\{[\"\d]|format!|\]\.into\(")
 _SUBCOMMAND = re.compile(r"\bSubcommand\b|\.subcommands?\(|\((?:[^()\]]*,\s*)?subcommand\b")
 
 
+@functools.cache
 def is_server(crate: Crate) -> bool:
     """Return whether the program listens, as its sources or its crates tell."""
     return bool(crate.found(_SERVER) or crate.uses() & set(KNOWN["server_crates"]["names"]))
@@ -76,6 +80,7 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
     }
 
 
+@functools.cache
 def _addresses(crate: Crate) -> list[str]:
     """The sources with their addresses in one form, and the values of constants in the place of their names; but for
     those of defaults and of other programs."""
@@ -87,11 +92,16 @@ def _addresses(crate: Crate) -> list[str]:
         for name, value in _IS.findall(text)
         if often[name] == 1 and not any(SOURCES[each].search(name) for each in ("others", "services", "default"))
     }
-    return [_in_one_form(_READ.sub(lambda read: values.get(read[1], read[0]), text)) for text in texts]
+    return [
+        _in_one_form(_READ.sub(lambda read: values.get(read[1], read[0]), text))
+        if any(name in text for name in values)
+        else text
+        for text in texts
+    ]
 
 
 def _in_one_form(text: str) -> str:
-    for form, plain in KNOWN["addresses"].items():
+    for form, plain in KNOWN["addresses"].items() if _FORMS.search(text) else ():
         text = re.sub(form, plain, text)
     return text
 

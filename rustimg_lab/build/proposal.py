@@ -3,6 +3,7 @@
 Nothing but `lab.toml` is ever written to an app's folder.
 """
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -230,6 +231,7 @@ def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object
     }
 
 
+@functools.cache
 def _starts(crate: Crate) -> str:
     """The argument with which a tool ends at once; "" where its sources tell none."""
     if crate.found(SOURCES["version"]):
