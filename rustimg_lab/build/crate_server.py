@@ -17,6 +17,14 @@ _VARIABLE = re.compile(
     r'(?:\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*|#\[envconfig\([^\]]*?\bfrom\s*=\s*)"(\w+)"'
     rf'|(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?"([A-Z]\w*)"'
 )
+# A constant that holds the name of a variable, and where one is read by it; and a function that reads one by its
+# argument, however it is called.
+_NAME = re.compile(r'\b(?:const|static)\s+(\w+)\s*:\s*&(?:\'static\s+)?str\s*=\s*"([A-Z]\w*)"')
+_BY_NAME = re.compile(rf"(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?(?:\w+::)*([A-Z][A-Z\d_]*)\b")
+_READS = re.compile(
+    r"\bfn\s+(\w+)\s*(?:<[^>]*>)?\(\s*(\w+)\s*:\s*&(?:'\w+\s+)?str\b[^{;]*\{(?:(?!\bfn\b)[\s\S]){0,400}?"
+    r"\bvar(?:_os)?\(\s*&?\2\b"
+)
 _BINDS = re.compile("(?i)bind|listen")
 _OWN = re.compile("(?i)^(?:port|host|addr|address)$|listen|bind|server|http|app|web|api")
 # Where a name is set to an address or a port; where it is set to anything, or is a parameter; and where it is read.
@@ -47,7 +55,7 @@ def serve(crate: Crate) -> dict[str, Any]:
     ports = {int(port) for port in bound if port}
     environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
     if not environment or not crate.found(SOURCES["by_itself"]) or crate.found(SOURCES["set_otherwise"]):
-        environment = _told(crate, ["".join(names) for names in crate.found(_VARIABLE)], ports) or environment
+        environment = _told(crate, _variables(crate), ports) or environment
     arguments = {} if environment else _told(crate, list(flags), ports)
     if not environment and not arguments and len(ports) != 1:
         return {}
@@ -104,6 +112,15 @@ def _in_one_form(text: str) -> str:
     for form, plain in KNOWN["addresses"].items() if _FORMS.search(text) else ():
         text = re.sub(form, plain, text)
     return text
+
+
+def _variables(crate: Crate) -> list[str]:
+    """The variables that the sources read: by their names, by a constant, or by a function of the crate."""
+    names, constants = ["".join(each) for each in crate.found(_VARIABLE)], dict(crate.found(_NAME))
+    names += [constants[each] for each in crate.found(_BY_NAME) if each in constants]
+    if readers := {name for name, _ in crate.found(_READS)}:
+        names += crate.found(re.compile(rf'(?<![.\w])(?:{"|".join(sorted(readers))})\(\s*"([A-Z]\w*)"'))
+    return list(dict.fromkeys(names))
 
 
 def _flags(crate: Crate) -> dict[str, str]:

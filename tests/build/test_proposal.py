@@ -228,6 +228,11 @@ CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.
         ('fn listen() { var("PORT"); var("TOOLS_WASM_BINDGEN"); var("BINDINGS_DIR"); }\n', {"PORT": "{port}"}, []),
         ('fn listen() { "--port"; "--bindir"; "--forward-host-env"; "--listener-skip-inbox"; "--inspect-host"; }\n', {},
          ["--port", "{port}"]),
+        ('const AT: &str = "AN_ADDR_PORT";\nfn listen() { var(vars::AT); }\n', {"AN_ADDR_PORT": "{host}:{port}"},
+         []),
+        ("fn read(new: &str, old: &str) -> String { var(new).or_else(|_| var(old)) }\n"
+         'fn listen() { read("A_PORT", "port"); read("A_HOST", "host"); other("A_IP"); }\n',
+         {"A_PORT": "{port}", "A_HOST": "{host}"}, []),
         ('fn listen() { var("A_PORT"); var("HOSTNAME"); var("A_TEST_HOST"); }\n', {"A_PORT": "{port}"}, []),
         ("#[arg(long)] port: u16, #[arg(long)] listen_too: bool, #[arg(long)] host: String\nfn f() { listen() }\n", {},
          ["--port", "{port}", "--host", "{host}"]),
