@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -13,8 +14,11 @@ from rustimg_lab.engine import containers
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
 from rustimg_lab.host.files import add_file
+from rustimg_lab.model.architecture import TARGETS
 
 METADATA_TIMEOUT_S = 60
+_TREE = ("tree", "--locked", "--edges=normal,build", "--prefix=depth", "--format={p}")
+_ENVIRONMENT = {"RUSTC_BOOTSTRAP": "1"}
 
 
 def read(root: Path, directory: Path, builder: Callable[[], str]) -> dict[str, Any]:
@@ -25,22 +29,52 @@ def read(root: Path, directory: Path, builder: Callable[[], str]) -> dict[str, A
     of the crate's makes rustup download anything; the crate's configuration, which names its registries, is passed to
     it. It reads manifests for a nightly compiler too.
     """
-    environment = {"RUSTC_BOOTSTRAP": "1"}
-    manifest = directory / "Cargo.toml"
-    command = ["cargo", "metadata", "--no-deps", "--offline", "--format-version=1", f"--manifest-path={manifest}"]
-    command += [f"--config={path}" for path in cargo_config.files(directory) if path.is_relative_to(root)]
+    command = _command(root, directory, directory / "Cargo.toml", ["metadata", "--no-deps", "--format-version=1"])
     if shutil.which("cargo"):
         try:
-            return json.loads(process.run(command, cwd=Path("/"), timeout=METADATA_TIMEOUT_S, env=environment))
+            return json.loads(_called(command))
         except process.CommandError as error:
             raise _unread(root, error.stderr) from None
     with containers.created(
-        builder(), _archive(root), command=command, environment=environment, network_mode="none", working_dir="/"
+        builder(), _archive(root), command=command, environment=_ENVIRONMENT, network_mode="none", working_dir="/"
     ) as container:
         container.start()
         if container.wait(timeout=METADATA_TIMEOUT_S)["StatusCode"]:
             raise _unread(root, container.logs(stdout=False).decode(errors="replace"))
         return json.loads(container.logs(stderr=False))
+
+
+def tree(root: Path, directory: Path, package: dict[str, Any], features: list[str]) -> dict[str, set[str]]:
+    """Return what a package of a workspace is built of for the lab's targets, as `cargo tree` says: the crates that it
+    and its build scripts depend on with its default and these features, each with what it depends on.
+
+    Empty where this machine's cargo cannot tell without the network: it has not downloaded them all, or is not there.
+    """
+    asked = [*_TREE, f"--package={package['name']}", f"--features={','.join(features)}"]
+    asked += [f"--target={each}" for each in TARGETS]
+    command = _command(root, directory, Path(package["manifest_path"]), asked)
+    try:
+        told = _called(command) if shutil.which("cargo") else ""
+    except LabError:
+        return {}
+    depended: dict[str, set[str]] = {}
+    above: list[str] = []
+    for depth, name in re.findall(r"(?m)^(\d+)(\S+)", told):
+        above = [*above[: int(depth)], name]
+        depended.setdefault(name, set())
+        if len(above) > 1:
+            depended[above[-2]].add(name)
+    depended.pop(above[0] if above else "", None)
+    return depended
+
+
+def _command(root: Path, directory: Path, manifest: Path, asked: list[str]) -> list[str]:
+    configured = [f"--config={path}" for path in cargo_config.files(directory) if path.is_relative_to(root)]
+    return ["cargo", *asked, "--offline", f"--manifest-path={manifest}", *configured]
+
+
+def _called(command: list[str]) -> str:
+    return process.run(command, cwd=Path("/"), timeout=METADATA_TIMEOUT_S, env=_ENVIRONMENT)
 
 
 def _unread(root: Path, said: str) -> LabError:

@@ -40,7 +40,7 @@ _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", 
 class Crate:
     """What a proposal is made of: the package and its binary as cargo describes them, the crate's folder and that of
     its workspace, the packages that it is linked with by their paths, and by path the texts of its sources, of which
-    `scripts` are those of build scripts."""
+    `scripts` are those of build scripts; and what it is built of (`cargo_metadata.tree`), empty where nobody knows."""
 
     package: dict[str, Any]
     target: dict[str, Any]
@@ -49,11 +49,15 @@ class Crate:
     linked: list[dict[str, Any]] = field(default_factory=list)
     texts: dict[Path, str] = field(default_factory=dict)
     scripts: frozenset[Path] = frozenset()
+    tree: dict[str, set[str]] = field(default_factory=dict)
 
     @cached_property
     def locked(self) -> dict[str, set[str]]:
-        """Return the crates of the lockfile that the program or its build script depends on, each with what it depends
-        on. Raises LabError on a lockfile that cargo has not written."""
+        """Return the crates that the program or its build script depends on, each with what it depends on: those that
+        it is built of, or where nobody knows, those of the lockfile, which has them for all features of the workspace.
+        Raises LabError on a lockfile that cargo has not written."""
+        if self.tree:
+            return self.tree
         path = self.root / "Cargo.lock"
         depended: dict[str, set[str]] = {}
         for each in cargo_config.parsed(path).get("package", []) if path.is_file() else []:

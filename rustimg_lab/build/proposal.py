@@ -6,7 +6,9 @@ Nothing but `lab.toml` is ever written to an app's folder.
 import functools
 import os
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,8 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
     members = told.get("workspace_default_members", [])
     usual = here or [each for each in told["packages"] if each["id"] in members]
     package, target = _chosen(directory, binary, told["packages"] if directory == root else here, usual)
-    crate = crates.read(root, directory, package, target, told["packages"])
+    tree = cargo_metadata.tree(root, directory, package, target.get("required-features", []))
+    crate = replace(crates.read(root, directory, package, target, told["packages"]), tree=tree)
     named = "" if len(told["packages"]) == 1 and here else package["name"]
     text, notes = proposal(crate, named)
     write_whole(path, text)
@@ -154,6 +157,9 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         **_only_there(crate, configuration),
         f"its default features turn on {', '.join(lost)}, which no option can: the cells without those lack it": lost,
         _no_repository(crate): asks_git and not told["git"],
+        "`packages` there is for all features of the lockfile; after `cargo fetch --locked` init knows which are on": (
+            shutil.which("cargo") and not crate.tree and _of_crates(crate)
+        ),
         **_stops(crate, on),
         **_looks_for(crate, bool(told["serve"])),
     }
@@ -183,8 +189,8 @@ def _outside(crate: Crate) -> dict[Path, str]:
 
 
 def _has_queries(crate: Crate) -> bool:
-    """Whether the answers of sqlx's database to its macros are committed."""
-    folders = (crate.root, crate.directory)
+    """Whether the answers of sqlx's database to its macros are committed, for a program that asks it."""
+    folders = (crate.root, crate.directory) if "sqlx" in crate.uses() else ()
     return any((folder / name).exists() for folder in folders for name in (".sqlx", "sqlx-data.json"))
 
 
@@ -266,15 +272,19 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     packages = {KNOWN["programs"][name] for name in named - {"git"} if name in KNOWN["programs"]}
     linked = {name for text in crate.script() for groups in _LINKED.findall(text) for name in groups if name}
     packages |= {KNOWN["libraries"][name] for name in map(str.lower, linked) if name in KNOWN["libraries"]}
+    return sorted(packages | _of_crates(crate))
+
+
+def _of_crates(crate: Crate) -> set[str]:
+    """The Debian packages of what crates that it depends on call or link in a build."""
     brought, locked, tools = KNOWN["brought"], crate.locked, KNOWN["tool_crates"]
     called = {each["name"] for each in crate.dependencies("build")}
     called.update(*(needed for name, needed in locked.items() if name not in KNOWN["called_elsewhere"]["names"]))
-    packages |= {tools[name] for name in called & tools.keys()}
     needing = [
         name for name in locked if name in KNOWN["build_crates"] and not locked.keys() & {*brought.get(name, ())}
     ]
     needing = [name for name in needing if KNOWN["bundles"].get(name) not in locked[name]]
-    return sorted(packages.union(*(KNOWN["build_crates"][name] for name in needing)))
+    return {tools[name] for name in called & tools.keys()}.union(*(KNOWN["build_crates"][name] for name in needing))
 
 
 def _looks_for(crate: Crate, is_served: bool) -> dict[str, object]:

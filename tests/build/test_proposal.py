@@ -483,6 +483,29 @@ def test_what_locked_crates_call_or_link_in_a_build_is_in_the_packages(tmp_path,
     assert init(folder)[0]["packages"] == packages
 
 
+def test_packages_are_those_of_features_that_are_on_where_cargo_has_all_crates(tmp_path):
+    needed = '[features]\ntls = ["dep:openssl-sys"]\n[dependencies]\nopenssl-sys = { path = "ssl", optional = true }\n'
+    library = (
+        MANIFEST.format("openssl-sys") + '[target."cfg(windows)".build-dependencies]\ncmake = { path = "../cmake" }\n'
+    )
+    lock = "version = 4\n" + "".join(
+        f'\n[[package]]\nname = "{name}"\nversion = "0.1.0"\n'
+        + (f'dependencies = ["{depended}"]\n' if depended else "")
+        for name, depended in (("a", "openssl-sys"), ("cmake", ""), ("openssl-sys", "cmake"))
+    )
+    more = {"ssl/Cargo.toml": library, "cmake/Cargo.toml": MANIFEST.format("cmake"), "Cargo.lock": lock}
+    sources = {"ssl/src/lib.rs": "", "cmake/src/lib.rs": ""}
+    off = MANIFEST.format("a") + needed
+    assert init(crate(tmp_path, {"Cargo.toml": off} | more | sources))[0]["packages"] == []
+    on = off.replace("tls = [", 'default = ["tls"]\ntls = [')
+    told, notes = init(crate(tmp_path, {"Cargo.toml": on} | more))
+    assert told["packages"] == ["libssl-dev", "pkg-config"] and not any("cargo fetch" in each for each in notes)
+
+    (tmp_path / "cmake" / "src" / "lib.rs").unlink()  # as what is not downloaded, cargo cannot read it
+    told, notes = init(tmp_path)
+    assert told["packages"] == ["cmake", "libssl-dev", "pkg-config"] and "cargo fetch" in str(notes)
+
+
 def test_a_toolchain_file_makes_rustup_download_nothing(tmp_path):
     folder = crate(tmp_path, {"rust-toolchain.toml": '[toolchain]\nchannel = "1.81.0"\n'})
     before = (
