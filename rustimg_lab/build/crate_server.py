@@ -1,9 +1,16 @@
 """A crate -> how its server gets its address, and which requests it answers, as its sources name them."""
 
 import functools
+import json
 import re
+import tomllib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from rustimg_lab.build.crate import READER, Crate
 from rustimg_lab.build.known import KNOWN, SOURCES
@@ -36,6 +43,9 @@ _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\
 _READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
 # What all of the forms of addresses have one of.
 _FORMS = re.compile(r"Ip(?:v[46])?Addr|0\.0\.0\.0|127\.0\.0\.1|\{[\"\d]|format!|\]\.into\(")
+# Files that configure a program, by their endings; none of more bytes is read.
+_READERS = {".toml": tomllib.loads, ".json": json.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load}
+_MOST_BYTES = 100_000
 _SUBCOMMAND = re.compile(r"\bSubcommand\b|\.subcommands?\(|\((?:[^()\]]*,\s*)?subcommand\b")
 
 
@@ -45,9 +55,10 @@ def is_server(crate: Crate) -> bool:
     return bool(crate.found(_SERVER) or crate.uses() & set(KNOWN["server_crates"]["names"]))
 
 
-def serve(crate: Crate) -> dict[str, Any]:
+def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
     """Return how a server gets its address, by variables or else by flags that its sources name, or which port it
-    always has, and what it is asked; empty for no server, and when they name none."""
+    always has, and what it is asked; empty for no server, and when they name none. The port may be named by what the
+    program reads: `files`, and what is in folders of these."""
     if not is_server(crate):
         return {}
     uses, flags = crate.uses(), _flags(crate)
@@ -57,15 +68,18 @@ def serve(crate: Crate) -> dict[str, Any]:
     if not environment or not crate.found(SOURCES["by_itself"]) or crate.found(SOURCES["set_otherwise"]):
         environment = _told(crate, _variables(crate), ports) or environment
     arguments = {} if environment else _told(crate, list(flags), ports)
-    if not environment and not arguments and len(ports) != 1:
+    is_told = bool(environment or arguments)
+    ports = ports if is_told or len(ports) == 1 else _configured(files)
+    if not is_told and len(ports) != 1:
         return {}
     asked = {"path": paths[0]} if (paths := crate.found(SOURCES["path"])) else {}
-    if "tonic" in uses:
+    # axum can have gRPC and its own routes on one port; beside other crates gRPC has a port of its own.
+    if "tonic" in uses and not uses & {*KNOWN["server_crates"]["names"]} - {"axum", "tonic"}:
         asked = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
     if crate.found(SOURCES["closes"]):
         asked["keep_alive"] = False
     passed = [text for flag, value in arguments.items() for text in (flags[flag], value)]
-    fixed = [] if environment or arguments else sorted(ports)
+    fixed = [] if is_told else sorted(ports)
     return {"environment": environment, "arguments": passed, "ports": fixed, **asked}
 
 
@@ -86,6 +100,33 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         "it has subcommands: where one of them serves, that one stands first in `arguments` of [serve]": found
         and crate.found(_SUBCOMMAND),
     }
+
+
+def _configured(files: list[Path]) -> set[int]:
+    """The ports that configuration files name: of several, those of a server by their names; none of other programs."""
+    found = []
+    for path in (path for each in files for path in ([each] if each.is_file() else sorted(each.glob("*")))):
+        if path.suffix in _READERS and path.stat().st_size <= _MOST_BYTES:
+            with suppress(ValueError, yaml.YAMLError):
+                found += _ports(_READERS[path.suffix](path.read_text(encoding="utf-8")))
+    found = [
+        (name, port)
+        for name, port in found
+        if 0 < port < 65536 and not any(SOURCES[each].search(name) for each in ("others", "services"))
+    ]
+    own = {port for name, port in found if _OWN.search(name)}
+    return own or {port for _, port in found}
+
+
+def _ports(told: Any, name: str = "") -> Iterator[tuple[str, int]]:
+    """The ports in a configuration, by the names of all that they are in: `server_port`."""
+    if isinstance(told, dict):
+        for key, value in told.items():
+            yield from _ports(value, f"{name}_{key}".lstrip("_"))
+    elif SOURCES["port"].search(name) and str(told).isdecimal():
+        yield name, int(told)
+    elif SOURCES["address"].search(name) and (ends := re.fullmatch(r"[^/]*:(\d{2,5})", str(told))):
+        yield name, int(ends[1])
 
 
 @functools.cache

@@ -151,7 +151,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "files": placed,
         "writable": crate_files.writable(crate),
         "starts": _starts(crate) or "--version",
-        "serve": crate_server.serve(crate),
+        "serve": crate_server.serve(crate, [crate.directory / each for each in placed]),
     }
     notes = _notes(crate, told) | {
         **_only_there(crate, configuration),

@@ -205,6 +205,31 @@ def test_a_port_that_the_sources_name_is_the_servers(tmp_path, sources, ports):
     assert init(crate(tmp_path, {"src/main.rs": f"{sources}\n"}))[0].get("ports") == ports
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "ports"),
+    [
+        ("a.yaml", "application:\n  port: 8000\ndatabase:\n  port: 5432\nredis_uri: redis://127.0.0.1:6379\n", [8000]),
+        ("a.toml", '[server]\naddress = "127.0.0.1:8100"\n[smtp]\nport = 25\n', [8100]),
+        ("a.json", '{"service": {"http_port": 6333}, "p2p": {"port": 6335}}', [6333]),
+        ("a.yml", "one:\n  port: 6333\ntwo:\n  port: 6335\n", None),
+        ("a.toml", "[server]\nport = 70000\n", None),
+        ("a.toml", "port = [", None),
+        ("a.yaml", "port: [", None),
+    ],
+)
+def test_the_port_of_a_configuration_that_is_read_is_the_servers(tmp_path, name, text, ports):
+    main = 'fn main() { read("conf/a"); axum::serve(listener(), app()); }\n'
+    told, notes = init(crate(tmp_path, {"src/main.rs": main, f"conf/{name}": text}))
+    assert told.get("ports") == ports and ("it looks like a server" in str(notes)) == (not ports)
+
+
+def test_what_is_served_beside_grpc_is_asked_without_it(tmp_path):
+    main = {"src/main.rs": 'fn main() { actix_web::HttpServer::new(a).bind("0.0.0.0:6333"); }\n'}
+    for crates, http in (("actix-web tonic", None), ("axum tonic", 2)):
+        told = init(crate(tmp_path, {"Cargo.toml": dependencies(*crates.split())} | main))[0]
+        assert told["serve"].get("http") == http and told["ports"] == [6333]
+
+
 def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file(tmp_path):
     main = 'fn main() { config::File::with_name("settings"); read("crates/x/schema.sql"); }\n'
     more = {
