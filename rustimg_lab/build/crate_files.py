@@ -43,7 +43,8 @@ _FOLDERS = re.compile(
 )
 _FILES = re.compile(
     r"(?:\bFile::create(?:_new)?|\bfs::write|\bUnixListener::bind|\bConnection::open|\bDatabase::create"
-    rf"|\b(?:OpenOptions::new|File::options){_CALLS}open){_MADE}" + r'|"sqlite:(?://)?([\w/][\w./-]*)()'
+    rf"|\b(?:OpenOptions::new|File::options){_CALLS}open){_MADE}"
+    + r'|"sqlite:(?://)?([\w/][\w./-]*)()|"(/\w[\w./-]*\.(?:sqlite3?|db))"'
 )
 _CONSTANT = re.compile(r'\b(?:const|static)\s+([A-Z_]{2,})\s*:\s*&(?:\'static )?str\s*=\s*"(?:\./)?([\w/][\w./-]*)"')
 _NOT_OWN = re.compile(r"/(?:$|(?:tmp|dev|proc|sys|run|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")

@@ -18,7 +18,7 @@ from rustimg_lab.model.architecture import TARGETS, Architecture
 from rustimg_lab.model.matrix import OWN, Cell
 from rustimg_lab.paths import APPS, ORIGIN, SHARE
 
-FILE = "lab.toml"
+FILE = sources.LAB_TOML
 _FIELDS = {"binary": "name", "packages": "system_packages", "from_environment": "arguments"}  # of App, by their keys
 _OF_FOLDER = {"context", *contents.KEYS}  # keys that `_placed` reads, or `contents.read`
 _CRT_STATIC = "-Ctarget-feature=crt-static"

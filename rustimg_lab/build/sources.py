@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from docker.utils.build import Pattern
 
 IGNORED = ".dockerignore"
+LAB_TOML = "lab.toml"
 
 
 def walk(context: Path, git: bool = False) -> Iterator[Path]:
@@ -42,7 +43,9 @@ def walk(context: Path, git: bool = False) -> Iterator[Path]:
 
 
 def copy(context: Path, work: Path, git: bool = False) -> Path:
-    """Copy what builds get to a folder below `work` that is named by what is in it; returns that folder.
+    """Copy what builds get to a folder below `work` that is named by what is in it; returns that folder. A `lab.toml`,
+    which no build reads, is left out, so that nothing is compiled anew for a change in it; but where the build gets the
+    repository, to which a file that is not there is a change.
 
     buildx tells BuildKit no more of a context than its folder's last name, by which BuildKit takes up what it kept of
     an earlier one. Of two that are then brought to the same state from different ones, it does not see that they are
@@ -53,7 +56,7 @@ def copy(context: Path, work: Path, git: bool = False) -> Path:
     folder = work / "context"
     folder.mkdir(parents=True)
     content = hashlib.sha256()
-    for path in sorted(walk(context, git)):
+    for path in sorted(each for each in walk(context, git) if git or each.name != LAB_TOML):
         source, target = context / path, folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -78,9 +78,9 @@ def test_an_image_of_an_earlier_call_is_taken_until_something_that_it_is_made_of
 
 
 def test_a_context_is_named_by_what_is_in_it(tiny, tmp_path):
-    def name(call: str) -> str:
+    def name(call: str, git: bool = False) -> str:
         (tmp_path / call).mkdir()
-        return sources.copy(tiny.directory, tmp_path / call).name
+        return sources.copy(tiny.directory, tmp_path / call, git).name
 
     (tiny.directory / "link").symlink_to("nowhere")
     first = name("first")
@@ -91,6 +91,10 @@ def test_a_context_is_named_by_what_is_in_it(tiny, tmp_path):
     assert name("as before") == first
     (tiny.directory / "Cargo.toml").chmod(0o755)
     assert name("other mode") != first
+    (tiny.directory / "Cargo.toml").chmod(0o644)
+    with_git = name("with the repository", git=True)
+    (tiny.directory / "lab.toml").write_text("# another check\n")
+    assert name("another lab.toml") == first and name("of which git would tell", git=True) != with_git
 
 
 def test_a_changed_source_with_an_older_time_gives_a_new_binary(tiny, builds):

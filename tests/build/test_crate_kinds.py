@@ -101,6 +101,8 @@ def test_what_gitignore_names_is_told_where_git_reads_no_repository(tmp_path, mo
 @pytest.mark.parametrize(
     ("body", "writable"),
     [
+        ('let (old, new) = ("/urls.sqlite", "/var/lib/urls.sqlite3")', ["/var/lib"]),
+        ('read("/usr/share/zones.db")', None),
         ('connect("sqlite://data/a.db?mode=rwc")', ["data"]),
         ('Connection::open("app.db")', ["."]),
         ('const DB: &str = "store/db"; sled::open(DB)', ["store/db"]),
