@@ -19,10 +19,12 @@ from rustimg_lab.store import runs
 
 
 def run_name(app: App, before: App, cells: list[Cell]) -> str:
-    """Return the name of the run of two versions and these cells: equal sources have one, and so go on with it."""
+    """Return the name of the run of two versions and these cells: equal sources with an equal `lab.toml` have one, and
+    so go on with it."""
     with process.work_folder() as work:
         copies = [sources.copy(each.directory, work / name, each.git) for name, each in (("a", app), ("b", before))]
-        made_of = " ".join([*(copy.name for copy in copies), *(cell.slug for cell in cells)])
+        told = (app.directory / app.at / sources.LAB_TOML).read_text(encoding="utf-8", errors="replace")
+        made_of = " ".join([*(copy.name for copy in copies), *(cell.slug for cell in cells), told])
     return f"{app.package}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
 
 

@@ -7,13 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.crates import crate
 from support.lab import forget, ours
 
+from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import client
 from rustimg_lab.host import process
 from rustimg_lab.measure import workloads
+from rustimg_lab.model import matrix
 from rustimg_lab.model.names import BEFORE
 from rustimg_lab.paths import MYIP, RUNS
+from rustimg_lab.pipeline import pairs
 from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
@@ -47,6 +51,15 @@ def service(tmp_path_factory) -> Path:
     yield folder
     for image in client.connect().images.list(client.repository("myip-server-before")):
         client.connect().images.remove(image.id, force=True)
+
+
+def test_two_versions_go_on_with_their_run_until_the_lab_toml_is_another(tmp_path):
+    app = lab_toml.load(crate(tmp_path))
+    cells = [matrix.cell("scratch", "baseline", "system")]
+    first = pairs.run_name(app, app, cells)
+    assert pairs.run_name(app, app, cells) == first
+    (tmp_path / "lab.toml").write_text("# another check\n")
+    assert pairs.run_name(app, app, cells) != first
 
 
 @pytest.fixture
