@@ -8,7 +8,7 @@ from typing import Any
 
 from rustimg_lab.build import cargo_config, sources
 from rustimg_lab.build.cargo_config import brings
-from rustimg_lab.build.cargo_metadata import places
+from rustimg_lab.build.cargo_metadata import places, tree
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
@@ -146,7 +146,8 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
     texts = {path: texts[path] for path in sorted(texts, key=lambda path: path != first) if path not in of_tests}
     behind = {*_MAIN_BEHIND.findall(texts.get(first, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(first, "")))
     target = target | {"required-features": sorted({*target.get("required-features", []), *behind})}
-    return Crate(package, target, directory, root, linked, texts, frozenset(scripts))
+    built_of = tree(root, directory, package, target["required-features"])
+    return Crate(package, target, directory, root, linked, texts, frozenset(scripts), built_of)
 
 
 def _of_tests(texts: dict[Path, str]) -> set[Path]:

@@ -41,8 +41,6 @@ _IS = re.compile(
 )
 _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
 _READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
-# What all of the forms of addresses have one of.
-_FORMS = re.compile(r"Ip(?:v[46])?Addr|0\.0\.0\.0|127\.0\.0\.1|\{[\"\d]|format!|\]\.into\(")
 # Files that configure a program, by their endings; none of more bytes is read.
 _READERS = {".toml": tomllib.loads, ".json": json.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load}
 _MOST_BYTES = 100_000
@@ -150,7 +148,7 @@ def _addresses(crate: Crate) -> list[str]:
 
 
 def _in_one_form(text: str) -> str:
-    for form, plain in KNOWN["addresses"].items() if _FORMS.search(text) else ():
+    for form, plain in KNOWN["addresses"].items() if SOURCES["formed"].search(text) else ():
         text = re.sub(form, plain, text)
     return text
 

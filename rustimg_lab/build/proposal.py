@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +74,7 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
     members = told.get("workspace_default_members", [])
     usual = here or [each for each in told["packages"] if each["id"] in members]
     package, target = _chosen(directory, binary, told["packages"] if directory == root else here, usual)
-    tree = cargo_metadata.tree(root, directory, package, target.get("required-features", []))
-    crate = replace(crates.read(root, directory, package, target, told["packages"]), tree=tree)
+    crate = crates.read(root, directory, package, target, told["packages"])
     named = "" if len(told["packages"]) == 1 and here else package["name"]
     text, notes = proposal(crate, named)
     write_whole(path, text)
@@ -275,6 +273,7 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     return sorted(packages | _of_crates(crate))
 
 
+@functools.cache
 def _of_crates(crate: Crate) -> set[str]:
     """The Debian packages of what crates that it depends on call or link in a build."""
     brought, locked, tools = KNOWN["brought"], crate.locked, KNOWN["tool_crates"]

@@ -247,7 +247,7 @@ def _lab_of_scheduler(client: "Client") -> tuple[str, str]:
 def _archive(app: App) -> bytes:
     """An app's sources, as its builds get them, as a tar archive, with its lab.toml, and with the archives that its
     services are made of, which builds do not need."""
-    written, here = io.BytesIO(), Path(app.at) / "lab.toml"
+    written, here = io.BytesIO(), Path(app.at) / sources.LAB_TOML
     named = [Path(each.image) for each in app.services]
     beside = {
         path.relative_to(app.directory) for path in named if path.is_relative_to(app.directory) and path.is_file()

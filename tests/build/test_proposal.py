@@ -453,6 +453,14 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
     assert init(crate(tmp_path, {".cargo/config.toml": configuration}))[0]["packages"] == ["clang", "mold"]
 
 
+def locked(depended: dict[str, str]) -> str:
+    """A lockfile of crates, and of what each depends on."""
+    return "version = 4\n" + "".join(
+        f'\n[[package]]\nname = "{name}"\nversion = "0.1.0"\n' + (f'dependencies = ["{of}"]\n' if of else "")
+        for name, of in depended.items()
+    )
+
+
 @pytest.mark.parametrize(
     ("crates", "packages"),
     [
@@ -465,7 +473,7 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
         (["alsa-sys", "pq-sys", "pq-src"], ["libasound2-dev", "pkg-config"]),
         (["libsqlite3-sys"], ["libsqlite3-dev", "pkg-config"]),
         (["hidapi", "libdbus-sys"], ["libdbus-1-dev", "libudev-dev", "pkg-config"]),
-        (["yeslogic-fontconfig-sys"], ["libfontconfig-dev", "pkg-config"]),
+        (["librocksdb-sys", "yeslogic-fontconfig-sys"], ["libclang-dev", "libfontconfig-dev", "pkg-config"]),
         (["libxml", "libxml bindgen"], ["libclang-dev", "libxml2-dev", "pkg-config"]),
         (["ng-sys", "ng-sys cmake", "aws-lc-sys", "aws-lc-sys bindgen"], ["cmake"]),
     ],
@@ -473,11 +481,7 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
 def test_what_locked_crates_call_or_link_in_a_build_is_in_the_packages(tmp_path, crates, packages):
     depended = dict(each.split() for each in crates if " " in each)
     crates = [each for each in crates if " " not in each]
-    lock = "version = 4\n" + "".join(
-        f'\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n'
-        + (f'dependencies = ["{depended[name]}"]\n' if name in depended else "")
-        for name in ["a", *crates]
-    )
+    lock = locked({name: depended.get(name, "") for name in ["a", *crates]})
     needed = "[dependencies]\n" + "".join(f'{name} = "*"\n' for name in crates)
     folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + needed, "Cargo.lock": lock})
     assert init(folder)[0]["packages"] == packages
@@ -488,11 +492,7 @@ def test_packages_are_those_of_features_that_are_on_where_cargo_has_all_crates(t
     library = (
         MANIFEST.format("openssl-sys") + '[target."cfg(windows)".build-dependencies]\ncmake = { path = "../cmake" }\n'
     )
-    lock = "version = 4\n" + "".join(
-        f'\n[[package]]\nname = "{name}"\nversion = "0.1.0"\n'
-        + (f'dependencies = ["{depended}"]\n' if depended else "")
-        for name, depended in (("a", "openssl-sys"), ("cmake", ""), ("openssl-sys", "cmake"))
-    )
+    lock = locked({"a": "openssl-sys", "cmake": "", "openssl-sys": "cmake"})
     more = {"ssl/Cargo.toml": library, "cmake/Cargo.toml": MANIFEST.format("cmake"), "Cargo.lock": lock}
     sources = {"ssl/src/lib.rs": "", "cmake/src/lib.rs": ""}
     off = MANIFEST.format("a") + needed
