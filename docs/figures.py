@@ -224,11 +224,11 @@ def second_worker() -> None:
     )
 
 
-def threads(name: str) -> None:
+def threads(name: str, workload: str = "batch", connections: int = 16) -> None:
     """Print what a second worker gains in a recorded run, in words."""
     run = runs.load(name)
-    print(views.verdicts.allocator_verdict(run, "throughput-batch-2w-16c") + "\n")
-    print(views.verdicts.speed_up(scaling.speed_up(run, "batch", 16)))
+    print(views.verdicts.allocator_verdict(run, f"throughput-{workload}-2w-{connections}c") + "\n")
+    print(views.verdicts.speed_up(scaling.speed_up(run, workload, connections)))
 
 
 def code_layout() -> None:

@@ -9,7 +9,7 @@ import click
 from rustimg_lab.build import lab_toml_values
 from rustimg_lab.cli.main import MODULES, lab
 from rustimg_lab.model import toml
-from rustimg_lab.model.app import Check, Serve, Service
+from rustimg_lab.model.app import Check, Serve, Service, Work
 
 TEXTS = Path(__file__).with_name("lab_toml_keys.toml")
 TYPES = {str: "text", list: "list", bool: "true or false", dict: "table", int: "number"}
@@ -39,7 +39,12 @@ def keys() -> None:
     Raises ValueError when lab_toml_keys.toml describes other keys than the lab reads."""
     texts = tomllib.loads(TEXTS.read_text())
     tables = {name or "top": of for name, of in lab_toml_values.KEYS.items()} | {"services": toml.types(Service)}
-    defaults = {"check": _defaults(Check), "serve": _defaults(Serve), "services": _defaults(Service)}
+    defaults = {
+        "check": _defaults(Check),
+        "serve": _defaults(Serve),
+        "work": _defaults(Work),
+        "services": _defaults(Service),
+    }
     for table, of in tables.items():
         if differs := set(of) ^ set(texts[table]):
             raise ValueError(f"{TEXTS.name}: [{table}] and the lab differ in {', '.join(sorted(differs))}")

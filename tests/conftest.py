@@ -1,6 +1,7 @@
 """What the tests share: a gate for those that need an engine, and a crate that compiles in seconds."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from rustimg_lab.host import machine
 from rustimg_lab.host import process as host_process
 from rustimg_lab.host import tools as host_tools
 from rustimg_lab.model import matrix
-from rustimg_lab.model.app import App
+from rustimg_lab.model.app import INPUT, App
 from rustimg_lab.model.bases import with_builder
 from rustimg_lab.paths import ROOT, STATE
 
@@ -115,7 +116,10 @@ def least_privilege() -> Iterator[list[dict]]:
     assert any(each["Memory"] == LAST_BYTES for each in seen), "the watcher of containers saw nothing of the last one"
     for host_config in seen:
         assert not host_config["Privileged"] and not host_config["CapAdd"] and not host_config["Devices"]
-        assert not host_config["Binds"] and not host_config.get("Mounts") and not host_config["VolumesFrom"]
+        # A volume is the engine's own, named by it, and there to read for all but the container that brings it.
+        assert all(re.fullmatch(f"[0-9a-f]{{64}}:{INPUT}:ro", each) for each in host_config["Binds"] or [])
+        mounts = [(each["Type"], each.get("Source"), each["Target"]) for each in host_config.get("Mounts") or []]
+        assert mounts in ([], [("volume", None, INPUT)]) and not host_config["VolumesFrom"]
         assert host_config["PidMode"] in ("", "private") or host_config["PidMode"].startswith("container:")
         published = [each for ports in (host_config["PortBindings"] or {}).values() for each in ports]
         assert all(each["HostIp"] == "127.0.0.1" for each in published)

@@ -15,7 +15,7 @@ BUSY, IDLE = 0.9, 0.5  # shares of its CPUs, from which and below which a server
 
 def busy(run: RunData, workload: str) -> pd.Series:
     """Return by cell the share of its CPUs that the server used: CPU time per request x requests per second / workers,
-    of medians over the trials. Empty where no study has both."""
+    of medians over the trials. Empty where no study has both, or a program is called and not asked."""
     study = comparison.study_of(run, metrics.REQUESTS_PER_S, workload)
     if not study or comparison.study_of(run, metrics.CPU_US_PER_REQUEST, workload) != study:
         return pd.Series(dtype=float)
@@ -24,7 +24,9 @@ def busy(run: RunData, workload: str) -> pd.Series:
 
 def busy_in(run: RunData, study: str) -> pd.Series:
     """Return by cell the share of its CPUs that the server used in a study, as `busy` has it; empty where the study
-    lacks one of the two."""
+    lacks one of the two, or is of calls, which wait for nobody but the program."""
+    if "work" in run.environment.studies[study].parameters:
+        return pd.Series(dtype=float)
     both = (metrics.CPU_US_PER_REQUEST, metrics.REQUESTS_PER_S)
     cpu_us, rate = (comparison.samples(run, study, each).groupby("cell")["value"].median() for each in both)
     return (cpu_us * rate / 1e6 / run.environment.studies[study].parameters.get("workers", 1)).dropna()

@@ -152,7 +152,7 @@ def _few(run: RunData, study: str) -> str:
     those that it had begun when the load ended is in that of the answered ones. "" for none."""
     rows = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.REQUESTS) & run.rows["ok"]]
     plan = run.environment.studies[study].parameters
-    if rows.empty or '"http": 2' in plan.get("asked", ""):  # oha waits; the text is that of `Workload.parameters`
+    if rows.empty or "work" in plan or '"http": 2' in plan.get("asked", ""):  # `Workload.parameters`; all have ended
         return ""
     least = pd.to_numeric(rows["value"], errors="coerce").groupby(rows["cell"]).median().min()
     if not least < FEW_REQUESTS * (connections := plan["connections"]):

@@ -38,12 +38,15 @@ def load(directory: Path) -> App:
     with located(path):
         lab_toml_values.check(told)
         serve = lab_toml_values.serve(told["serve"], told.get("ports", [])) if "serve" in told else None
+        work = lab_toml_values.work(told["work"], directory) if "work" in told else None
+        if serve and work:
+            raise LabError("[serve] is for a server, and [work] for another program: leave one of them out")
         services = lab_toml_values.services(told["services"], directory) if "services" in told else ()
     package = told["package"] if "package" in told else _package(directory)
     trusted = {"known_hosts": "~/.ssh/known_hosts"} if told.get("ssh") else {}
     check = None if serve and "check" not in told else toml.make(Check, told.get("check", {}))
     given = {_FIELDS.get(key, key): value for key, value in toml.tuples(told).items() if key not in _OF_FOLDER}
-    given |= {"package": package, "serve": serve, "check": check, "services": services}
+    given |= {"package": package, "serve": serve, "work": work, "check": check, "services": services}
     given |= {"secrets": tuple((trusted | told.get("secrets", {})).items())}
     app = App(**{"name": package, "directory": directory, "lock_sha256": ""} | given)
     return _placed(app, directory, told)

@@ -1,6 +1,7 @@
 """What a `lab.toml` may say: its keys, their types, and the values that can work."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -10,7 +11,7 @@ from rustimg_lab.build import contents
 from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.host.files import real
 from rustimg_lab.model import toml
-from rustimg_lab.model.app import Check, Serve, Service
+from rustimg_lab.model.app import INPUT, Check, Serve, Service, Work
 from rustimg_lab.model.matrix import ALLOCATORS
 
 # Every key with the types that its value may have, by table; "" is the file itself.
@@ -18,10 +19,12 @@ KEYS: dict[str, dict[str, tuple[type, ...]]] = {
     "": {"binary": (str,), "package": (str,), "features": (list,), "default_features": (bool,), "packages": (list,),
          "profile": (str,), "context": (str,), "own_allocator": (bool,), "build_environment": (dict,),
          "from_environment": (list,), "secrets": (dict,), "ssh": (bool,), "git": (bool,), "build_commands": (list,),
-         "allocators": (dict,), "check": (dict,), "serve": (dict,), "services": (list,), **contents.KEYS},
+         "allocators": (dict,), "check": (dict,), "serve": (dict,), "work": (dict,), "services": (list,),
+         **contents.KEYS},
     "allocators": dict.fromkeys(ALLOCATORS, (str,)),
     "check": toml.types(Check),
     "serve": toml.types(Serve),
+    "work": toml.types(Work),
 }  # fmt: skip
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 _FEATURE, _VARIABLE = r"[A-Za-z0-9_][A-Za-z0-9_./:+?-]*", r"[A-Za-z_][A-Za-z0-9_]*"
@@ -46,10 +49,11 @@ _FORMS = {
     "[serve] path": ("/[!-~]*", "cannot be a path: it begins with /, and a space is %20 in it, another letter %C3%A9"),
 }
 _RANGES = {
-    "[check] exit_code": range(256), "[serve] http": range(1, 3), "[serve] status": range(200, 600),
-    "[serve] start_timeout_s": range(1, 601),
+    "[check] exit_code": range(256), "[work] exit_code": range(256), "[serve] http": range(1, 3),
+    "[serve] status": range(200, 600), "[serve] start_timeout_s": range(1, 601),
 }  # fmt: skip
 _PLACES = ("host", "port", "workers", "deadline_s")  # what each start of a server fills in
+_WORKS = ("workers",)  # and each call at work
 _SERVICE_BYTES = 127
 _HEALTH = {"method": "POST", "path": "/grpc.health.v1.Health/Check", "http": 2}  # how gRPC asks
 TOKEN = re.compile(r"CARGO_REGISTR(Y|IES_\w+)_TOKEN")
@@ -120,9 +124,7 @@ def serve(told: dict[str, Any], ports: list[int]) -> Serve:
     calls = told.get("before", [])
     if not all(isinstance(call, list) and all(isinstance(text, str) for text in call) for call in calls):
         raise LabError("[serve] 'before' is a list of lists of arguments, such as [[\"migrate\"]]")
-    for place in re.findall(r"\{(\w+)\}", " ".join([*told.get("arguments", []), *environment.values()])):
-        if place not in _PLACES and get_close_matches(place.lower(), _PLACES, cutoff=0.75):  # others are the program's
-            raise unknown("[serve] placeholder", f"{{{place}}}", [f"{{{each}}}" for each in _PLACES])
+    _check_places("serve", _PLACES, [*told.get("arguments", []), *environment.values()])
     nested = {"environment": tuple(sorted(environment.items())), "before": tuple(map(tuple, calls))}
     made = Serve(**toml.tuples(told) | nested)
     if not made.takes_port and not ports:
@@ -136,6 +138,25 @@ def serve(told: dict[str, Any], ports: list[int]) -> Serve:
     if (told.get("http") == 2 or "grpc" in told) and not made.keep_alive:
         raise LabError("[serve] 'keep_alive' = false goes with HTTP/1 alone: leave out http = 2 or grpc")
     return replace(made, **_HEALTH) if "grpc" in told else made
+
+
+def work(told: dict[str, Any], directory: Path) -> Work:
+    """Return what `[work]` says, with the whole path of its input. Raises LabError on what no call can have."""
+    made = toml.make(Work, told, "[work] ")
+    _check_places("work", _WORKS, made.arguments)
+    if not made.input:
+        return made
+    folder = real(made.input, directory, "[work] 'input': ")
+    if not folder.is_dir() or folder == Path(folder.anchor):
+        raise LabError(f"[work] 'input': {folder} is no folder; name one whose content the program finds at {INPUT}")
+    return replace(made, input=str(folder))
+
+
+def _check_places(table: str, known: tuple[str, ...], texts: Iterable[str]) -> None:
+    """Raises LabError on a placeholder that is nearly one of those that the lab fills in; others are the program's."""
+    for place in re.findall(r"\{(\w+)\}", " ".join(texts)):
+        if place not in known and get_close_matches(place.lower(), known, cutoff=0.75):
+            raise unknown(f"[{table}] placeholder", f"{{{place}}}", [f"{{{each}}}" for each in known])
 
 
 def _check_environment(where: str, told: dict[str, Any]) -> None:

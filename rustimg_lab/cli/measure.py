@@ -18,7 +18,7 @@ from rustimg_lab.paths import DEFAULT_RUN, PROBES_RUN, STUDIES_RUN
 
 _WORKLOAD = "the requests; " + "; ".join(f"{each.name}: {each.summary}" for each in WORKLOADS.values())
 
-_WORKERS = "worker threads of the server under load"
+_WORKERS = "worker threads of the server under load, or of the program at work"
 _WORKERS_SHOWN = "1; of throughput and memory 1,2 on two CPUs, 1,2,4... on more"
 _SETTINGS = f"cells with these settings of their allocator beside those without: {', '.join(KNOWN)}"
 _SEVERAL = click.IntRange(min=2)  # of one there is no variance
@@ -49,7 +49,7 @@ def run(options: SimpleNamespace) -> int:
     study, is_native = None, any(cell.architecture is NATIVE for cell in cells)
     if refused := planner.refusal(app, KINDS["throughput"]):
         click.echo(f"note: no study: {refused}")
-    elif options.blocks and not options.knobs and (app.serve or not options.app) and is_native:
+    elif options.blocks and not options.knobs and (app.serve or app.work or not options.app) and is_native:
         studied = planner.short(*selection.chosen_grid(options, app, usual), options.debian)
         made = planner.planner("throughput", [planner.load_of(app)], Plan(options.blocks), app)
         study = selection.with_additions(selection.matching(studied, options.only), options), made
@@ -113,7 +113,7 @@ def measure(options: SimpleNamespace) -> int:
         of_builds = selection.spread(options, app, {"--only", "--settings"})
         moved = [] if is_long or kind.of_clients else cells  # others are built where they are measured
         moved = machines.Moved(of_builds, programs[0].name, moved, options.push_to or "")
-        asked = {"connections": [options.connections or USUAL_LOAD["connections"]]}
+        asked = {"connections": [options.connections or planner.load_of(programs[0]).connections]}
         asked["workload"] = options.workload or [USUAL_LOAD["workload"]]
         asked |= {"workers": options.workers} if options.workers else {}
         return output.ended(options.run, machines.run_blocks(spread, moved, options.blocks, options.study, asked))

@@ -105,9 +105,11 @@ def chosen_loads(options: SimpleNamespace, kind: Kind, app: App) -> "list[Load]"
             raise LabError(f"--{name} does not apply to --study {options.study}: leave it out")
     if options.app and options.workload:
         raise LabError("--workload applies to myip's server; the requests of your own are in its lab.toml")
-    usual = planner.USUAL_LOAD
+    if app.work and options.connections:
+        raise LabError("--connections: the calls of [work] come one after another; leave it out")
+    usual = planner.load_of(app) if options.app else planner.USUAL_LOAD
     if options.app:
-        asked = [workloads.own(app)] if app.serve else []
+        asked = [usual.workload] if app.serve or app.work else []
     else:
         asked = list(map(workloads.find, options.workload or [usual.workload.name]))
     if len(asked) > 1 and "workers" not in kind.load:

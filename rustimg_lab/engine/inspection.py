@@ -125,3 +125,8 @@ def is_out_of_memory(container: dict[str, Any]) -> bool:
 def cpu_ns(stats: dict[str, Any]) -> int | None:
     """The CPU time that a container has used, in ns, as the engine's stats tell it; None where they tell none."""
     return ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or None
+
+
+def volumes(container: dict[str, Any]) -> dict[str, str]:
+    """Return the volumes of a container: the engine's name of each, by its place."""
+    return {each["Destination"]: each["Name"] for each in container.get("Mounts") or [] if each.get("Name")}

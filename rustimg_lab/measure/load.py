@@ -19,6 +19,7 @@ from rustimg_lab.measure.server import Server, serving
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.store.runs import Run
 
+_OF_WORK = "a request is one call of the program; the calls follow each other, and no load generator runs beside them"
 SPARE_S = 60  # what a trial may take beside its start and its load before everything in it ends by itself
 
 
@@ -44,9 +45,14 @@ class Load:
 
     def parameters(self, run: Run) -> dict[str, Any]:
         """For a study's plan in that run. Raises PlanError when the engine's machine has too few CPUs."""
-        server_cpus, generator_cpus, warning = split_cpus(self.workers)
+        server_cpus, generator_cpus, warning = split_cpus(self.workers, alone=bool(self.workload.work))
         if not capabilities.holds(run.environment, "limits_cpus"):
-            warning = "this engine keeps no container to some CPUs: server and load generator share all"
+            all_of = "the program has" if self.workload.work else "server and load generator share"
+            warning = f"this engine keeps no container to some CPUs: {all_of} all"
+        if self.workload.work:
+            notes = {"warning": "; ".join(filter(None, [_OF_WORK, warning]))}
+            shown = vars(self) | {"workload": self.workload.name, "server_cpus": server_cpus} | notes
+            return shown | self.workload.parameters()
         network = "loopback of the server's own"  # not the host's, as in runs before
         cpus = {"server_cpus": server_cpus, "generator_cpus": generator_cpus}
         if self.workload.services:
@@ -57,8 +63,8 @@ class Load:
         return shown | self.workload.parameters()
 
 
-def split_cpus(workers: int, cores: list[Core] | None = None) -> tuple[str, str, str]:
-    """The server's CPUs, the generator's, and what a reader must know of that.
+def split_cpus(workers: int, cores: list[Core] | None = None, alone: bool = False) -> tuple[str, str, str]:
+    """The server's CPUs, the generator's, and what a reader must know of that. `alone` there is no generator.
 
     Apart where there are enough: one for each worker thread, and two for the generator (with one worker, at least one).
     The server has cores of its own, of the fastest kind, one thread of each as long as there are such. On fewer than
@@ -67,16 +73,18 @@ def split_cpus(workers: int, cores: list[Core] | None = None) -> tuple[str, str,
     """
     cores = engine_cores() if cores is None else cores
     cpus = [cpu for core in cores for cpu in core.cpus]
-    if len(cpus) < 2:
+    if alone and workers > len(cpus):
+        raise PlanError(f"{workers} threads are measured on as many CPUs, here are {len(cpus)}; use fewer")
+    if len(cpus) < 2 and not alone:
         raise PlanError("one CPU cannot hold server and load generator apart; a load is measured on two or more")
-    if workers > 1 and len(cpus) < 4:
+    if workers > 1 and len(cpus) < 4 and not alone:
         if workers > 2:
             needed = f"{workers} worker threads are measured on four CPUs or more"
             raise PlanError(f"{needed}, here are {len(cpus)}; use 1 or 2")
         both = _cpuset(cpus)
         return both, both, f"server and load generator share the CPUs {both}: they slow each other"
-    for_server = 1 if workers == 1 else min(workers, len(cpus) - 2)
-    generator = cpus[:-for_server][:2]
+    for_server = workers if alone or workers == 1 else min(workers, len(cpus) - 2)
+    generator = [] if alone else cpus[:-for_server][:2]
     free = [
         ((bool({*core.cpus} & {*generator}), -core.kind, thread), cpu)
         for core in reversed(cores)
@@ -85,15 +93,15 @@ def split_cpus(workers: int, cores: list[Core] | None = None) -> tuple[str, str,
     ]
     chosen = sorted(free, key=lambda each: each[0])[:for_server]
     kinds = {kind for (_, kind, _), _ in chosen}
-    warning = "the server's CPUs are of several kinds of core" if len(kinds) > 1 else ""
+    warning = "the program's CPUs are of several kinds of core" if len(kinds) > 1 else ""
     return _cpuset(sorted(cpu for _, cpu in chosen)), _cpuset(generator), warning
 
 
-def usual_workers(cores: list[Core] | None = None) -> list[int]:
+def usual_workers(cores: list[Core] | None = None, alone: bool = False) -> list[int]:
     """Return the numbers of worker threads that a load study has: 1 and 2 on two CPUs or three, and with more CPUs each
-    power of two for which the server has a CPU per worker."""
+    power of two for which the server has a CPU per worker. `alone` there is no generator."""
     count = sum(len(core.cpus) for core in (engine_cores() if cores is None else cores))
-    most = 2 if 2 <= count < 4 else max(count - 2, 1)
+    most = count if alone else 2 if 2 <= count < 4 else max(count - 2, 1)
     return [1 << power for power in range(most.bit_length())]
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from rustimg_lab.errors import check_known
-from rustimg_lab.model.app import App, Serve, Service
+from rustimg_lab.model.app import App, Serve, Service, Work
 
 OWN = "own"  # the name of an own app's workload
 BATCH = 64  # addresses in one batch
@@ -20,7 +20,7 @@ _ASKED = ("method", "path", "body", "tls", "http", "grpc", "status", "keep_alive
 class Workload:
     """One kind of request: how a server is started and what it is asked, the body of its answer (None where any of the
     same size will do), and beside which services. `fixed_port` is the one that it listens on whatever it is told; 0
-    where it is told one."""
+    where it is told one. Of a program that is no server it is the `work` of one call, whose arguments `serve` has."""
 
     name: str
     summary: str
@@ -28,6 +28,7 @@ class Workload:
     answer: bytes | None = None
     services: tuple[Service, ...] = ()
     fixed_port: int = 0
+    work: Work | None = None
 
     @property
     def port(self) -> int:
@@ -43,6 +44,8 @@ class Workload:
         """For a study's plan: what `lab.toml` says of an own workload; nothing of myip's, which their names tell."""
         if self.name != OWN:
             return {}
+        if self.work:
+            return {"work": json.dumps(asdict(replace(self.work, input="")), sort_keys=True)}
         # What is as usual is left out, so that runs of labs that did not have it go on, but for what was always there.
         told = {name: value for name, value in asdict(self.serve).items() if name in _ALWAYS or value != _USUAL[name]}
         told |= {"port": self.fixed_port} if self.fixed_port else {}
@@ -57,7 +60,9 @@ def find(name: str) -> Workload:
 
 
 def own(app: App) -> Workload:
-    """The question that an app's `lab.toml` names."""
+    """The question that an app's `lab.toml` names, or the work of its program."""
+    if app.work:
+        return Workload(OWN, "a call of its [work]", Serve(app.work.arguments), services=app.services, work=app.work)
     asked = f"{app.serve.method} {app.serve.path}"
     port = 0 if app.serve.takes_port else app.image.ports[0]
     return Workload(OWN, asked, app.serve, services=app.services, fixed_port=port)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+INPUT = "/input"  # where a program finds what its work is done on
+
 
 @dataclass(frozen=True)
 class Check:
@@ -75,6 +77,18 @@ class Serve:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a program that ends does while its speed is measured: it is called with `arguments`, in which `{workers}` is
+    its number of threads, and finds what the folder `input` has (by its whole path) at `INPUT`. As in a check, it ends
+    with `exit_code` and prints `prints` somewhere."""
+
+    arguments: tuple[str, ...]
+    input: str = ""
+    prints: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True)
 class Service:
     """What runs beside the app, such as a database: a container of `image` (a reference, or an archive's path), with
     `name` as its host name. `ready` is called in it until it ends with 0."""
@@ -133,10 +147,11 @@ class App:
     that bring one of them, `default` where the file has all others; with `own_allocator` its sources set one without
     asking a feature. `profile` is the crate's profile that all cells begin with; `build_environment` what the build
     finds in its environment, `date` that of its sources, in seconds since 1970; `system_packages` are Debian's, for the
-    build; `serve` is for a server only, which without a `check` has to answer what `serve` asks; `services` run beside
-    the app whenever it runs; `image` is what an image of it has beside the program. `arguments` are the user's
-    variables that builds get as build arguments; `secrets`, by name, "env" for the variable of that name, or a file.
-    Like these, `ssh` (the agent) and `build_commands` are for the step that calls cargo; `git`: the repository.
+    build; `serve` is for a server only, which without a `check` has to answer what `serve` asks; `work` is for another
+    program, whose speed is that of this work; `services` run beside the app whenever it runs; `image` is what an image
+    of it has beside the program. `arguments` are the user's variables that builds get as build arguments; `secrets`, by
+    name, "env" for the variable of that name, or a file. Like these, `ssh` (the agent) and `build_commands` are for the
+    step that calls cargo; `git`: the repository.
     """
 
     name: str
@@ -150,6 +165,7 @@ class App:
     system_packages: tuple[str, ...] = ()
     check: Check | None = Check()
     serve: Serve | None = None
+    work: Work | None = None
     at: str = ""
     profile: str = "release"
     own_allocator: bool = False
@@ -168,8 +184,8 @@ class App:
 
     @property
     def server(self) -> "App":
-        """What is put under load: the app itself, or myip's server behind its feature `server`, which has images of its
-        own beside the client's."""
-        if self.serve:
+        """What is measured under load or at work: the app itself, or myip's server behind its feature `server`, which
+        has images of its own beside the client's."""
+        if self.serve or self.work:
             return self
         return replace(self, name=f"{self.package}-server", features=("server",))

@@ -142,8 +142,7 @@ STEAL_S = _seconds("steal_s")
 # Of a server under load.
 _of_load = partial(Metric, study="throughput")
 CPU_US_PER_REQUEST = _of_load(
-    "cpu_us_per_request", "server CPU per request", "us", phrase="CPU per request", noun="CPU time per request",
-    shown="{:.1f} µs",
+    "cpu_us_per_request", "CPU per request", "us", noun="CPU time per request", shown="{:.1f} µs",
 )  # fmt: skip
 REQUESTS_PER_S = _of_load("requests_per_s", "requests per second, closed loop", "1/s", lower_is_better=False)
 REQUESTS = _of_load("requests")

@@ -30,17 +30,18 @@ class Kind(matrix.Grid):
     tools: str = "tools"  # the image that it measures with, if any
     load: tuple[str, ...] = LOAD_OPTIONS  # the ones that it goes by; where not all, it asks one workload
     curve: bool = False  # whether servers are measured with several numbers of worker threads unless one is named
+    of_work: bool = False  # whether a program that is no server can be measured by its calls
 
 
 _ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
 _COMPILED = ("baseline", "lto-thin", "lto-fat", "unit-1", "optimized", "opt-z")
 KINDS = {
-    "throughput": replace(_ALLOCATORS, curve=True),
+    "throughput": replace(_ALLOCATORS, curve=True, of_work=True),
     "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True, load=("workload",)),
     "memory": replace(_ALLOCATORS, curve=True),
     REST: replace(_ALLOCATORS, load=(*LOAD_OPTIONS, "rest")),
     "latency": replace(_ALLOCATORS, tools="oha"),
     "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools="", load=("workload",)),
     COLD_BUILD: Kind(("scratch",), _COMPILED, ("system",), of_builds=True, tools="", load=()),
-    LAYOUTS: Kind(("scratch",), matrix.PROFILES, ("jemalloc",)),
+    LAYOUTS: Kind(("scratch",), matrix.PROFILES, ("jemalloc",), of_work=True),
 }

@@ -15,7 +15,7 @@ from rustimg_lab.measure.plan import Plan, PlanError, Studies, Treatment
 from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, startup, throughput
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model import studies as kinds
-from rustimg_lab.model.app import App
+from rustimg_lab.model.app import App, Serve
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.names import MARK
 from rustimg_lab.model.profiles import PUBLISHED
@@ -41,14 +41,16 @@ USUAL_LOAD = Load(**kinds.USUAL_LOAD | {"workload": workloads.find(kinds.USUAL_L
 
 
 def load_of(app: App) -> Load:
-    """What an app's server is put under unless it is told otherwise: its own request where `lab.toml` names one."""
+    """What an app is put under unless it is told otherwise: its own request or work where `lab.toml` names one."""
+    if app.work:
+        return replace(USUAL_LOAD, workload=workloads.own(app), connections=1)  # calls, one after another
     return replace(USUAL_LOAD, workload=workloads.own(app)) if app.serve else USUAL_LOAD
 
 
 def usual_workers(app: App, kind: kinds.Kind) -> list[int]:
-    """Return the numbers of worker threads that a study of an app's server has unless some are named."""
-    serve = app.serve or USUAL_LOAD.workload.serve
-    return load.usual_workers() if kind.curve and serve.takes_workers else [USUAL_LOAD.workers]
+    """Return the numbers of threads that a study of an app has unless some are named."""
+    serve = Serve(app.work.arguments) if app.work else app.serve or USUAL_LOAD.workload.serve
+    return load.usual_workers(alone=bool(app.work)) if kind.curve and serve.takes_workers else [USUAL_LOAD.workers]
 
 
 def refuse_settings(settings: tuple[Setting, ...], cells: list[matrix.Cell], app: App) -> None:
@@ -86,8 +88,13 @@ def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
     `own` is the folder of an app of the user's, None for myip, whose server is measured. Raises LabError when such an
     app has no server that the study can ask and it needs one, or this machine cannot have the engine of a deploy study.
     """
-    if own and not app.serve and not kind.of_builds:
-        raise LabError(f"{own / lab_toml.FILE}: has no [serve], which describes its server and its requests")
+    if own and app.work and not (kind.of_builds or kind.of_work):
+        raise LabError(f"{own / lab_toml.FILE}: has [work]; this study is of servers, and --study throughput of work")
+    if own and not (app.serve or app.work or kind.of_builds):
+        raise LabError(
+            f"{own / lab_toml.FILE}: has no [serve], which describes its server and its requests, and no [work], which "
+            "describes the calls of another program"
+        )
     secrets = [name for name, _ in app.secrets if name != "known_hosts" and not lab_toml_values.TOKEN.fullmatch(name)]
     if kind.of_builds and (kept := [*secrets, *app.build_commands]):
         raise LabError(f"{app.name} needs '{kept[0]}': a study of builds calls cargo alone, and without secrets")

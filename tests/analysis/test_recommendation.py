@@ -151,8 +151,10 @@ def test_a_load_of_few_requests_is_told_and_one_that_waits_for_all_is_not(servic
 
     assert "few requests were answered in a trial (1599 over 16 connections)" in told(requests(1599))
     assert not told(requests(1600)) and not told(requests("many"))
-    run.environment.studies["throughput"].parameters["asked"] = '{"http": 2}'
-    assert not told(requests(1599))
+    for about in ({"asked": '{"http": 2}'}, {"work": "{}"}):
+        run.environment.studies["throughput"].parameters.update(about)
+        assert not told(requests(1599))
+        run.environment.studies["throughput"].parameters.pop(*about)
 
 
 def test_a_study_whose_baseline_lacks_the_metric_is_none_of_that_metric(service):

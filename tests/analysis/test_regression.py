@@ -144,7 +144,7 @@ def test_a_cell_that_is_not_known_to_have_kept_a_limit_has_not(make):
     rows = whole.rows
     unmeasured = replace(whole, rows=rows[rows["cell"].ne(OTHER.slug) | rows["study"].eq("")])
     (one,) = regression.check(unmeasured, limits, before).of(Verdict.FAIL)
-    assert one.what == "throughput-a: server CPU per request, µs: not measured in both runs alike"
+    assert one.what == "throughput-a: CPU per request, µs: not measured in both runs alike"
     sized = make("d", alone)
     unsized = replace(sized, rows=sized.rows[sized.rows["metric"] != "compressed_bytes"])
     (gone, unknown) = regression.check(unsized, Limits(max_regression={"transfer": 0.01}), before).findings

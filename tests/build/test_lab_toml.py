@@ -123,6 +123,14 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         ("[[services]]\nname = 3\nimage = 'a'", "[[services]] 1: 'name' is a number, a text is needed"),
         ("[serve]\narguments = ['{port}']\npath = '/a b'", "[serve] 'path': '/a b' cannot be a path"),
         ('[serve]\narguments = ["{port}"]\npath = "/a\\n"', "[serve] 'path': '/a\\n' cannot be a path"),
+        ("[work]\nprints = 'a'", "[work] has no arguments"),
+        ("[work]\narguments = ['-j{worker}']", "unknown [work] placeholder '{worker}': did you mean '{workers}'"),
+        ("[work]\narguments = []\ninput = 'none'", "none is no folder; name one whose content the program finds at"),
+        ("[work]\narguments = []\nexit_code = 256", "[work] 'exit_code': 256 is not within 0 to 255"),
+        (
+            "[serve]\narguments = ['{port}']\n[work]\narguments = []",
+            "[serve] is for a server, and [work] for another program: leave one of them out",
+        ),
         ("[serve]\narguments = ['{prot}']", "unknown [serve] placeholder '{prot}': did you mean '{port}'"),
         ("[serve]\narguments = ['{port}', '{hots}']", "placeholder '{hots}': did you mean '{host}'"),
         (

@@ -63,6 +63,43 @@ def test_a_server_that_leaves_a_process_behind_is_told(starter):
     assert done.stderr == "starter: a server of a former start still answers on its port: it leaves processes behind\n"
 
 
+def calls(starter: Path, times: tuple[int, int], code: int, prints: str, program: str) -> subprocess.CompletedProcess:
+    told = ["calls", *map(str, times), "30", str(code), prints, sys.executable, "-c", program]
+    return subprocess.run([starter, *told], capture_output=True, text=True)
+
+
+def test_each_call_is_told_with_its_own_time_and_the_cpu_time_of_all_its_processes(starter):
+    used = "import time\nwhile time.process_time() < 0.3: pass\n"
+    done = calls(
+        starter,
+        (1, 1),
+        3,
+        "",
+        f"import os, sys\nif not os.fork():\n exec({used!r})\n os._exit(0)\nos.wait()\nsys.exit(3)",
+    )
+    lines = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and 1 <= len(lines) <= 4, done.stderr
+    assert all(took > 0.3e9 and 0.29e9 < cpu < 1.1 * took for took, cpu in lines), lines
+    waits = calls(starter, (0, 0), 0, "b", "import time; print('abc'); time.sleep(0.5)")
+    ((took, cpu),) = [map(int, line.split()) for line in waits.stdout.splitlines()]  # once, however long it takes
+    assert took > 0.5e9 > 2 * cpu
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        (
+            "print('first'); raise SystemExit('no such thing')",
+            "ended with exit status: 1, not with exit code 0; no such thing",
+        ),
+        ("print('other')", "the program did not print 'first'"),
+    ],
+)
+def test_a_call_that_ends_or_prints_otherwise_than_it_should_is_told(starter, program, said):
+    done = calls(starter, (0, 0), 0, "first", program)
+    assert done.returncode == 1 and said in done.stderr and not done.stdout
+
+
 def test_a_first_answer_may_take_longer_than_a_second_and_is_asked_for_once():
     asked = []
     with socket.create_server(("127.0.0.1", 0)) as listener:

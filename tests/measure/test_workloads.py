@@ -299,6 +299,15 @@ def test_a_server_has_the_fastest_cores_and_is_told_of_two_kinds():
     assert (server, generator) == ("0,1,2,3,6", "4,5") and "several kinds of core" in warning
 
 
+def test_a_program_at_work_has_a_cpu_for_each_thread_and_no_load_generator_beside_it():
+    cores = [Core((0, 4), 1), Core((1, 5), 2), Core((2, 6), 2)]
+    assert [load.split_cpus(number, cores, alone=True)[:2] for number in (1, 2)] == [("2", ""), ("1,2", "")]
+    assert load.split_cpus(1, [Core((0,))], alone=True) == ("0", "", "")
+    assert load.usual_workers(cores, alone=True) == [1, 2, 4] and load.usual_workers([Core((0,))], alone=True) == [1]
+    with pytest.raises(LabError, match="8 threads are measured on as many CPUs, here are 6; use fewer"):
+        load.split_cpus(8, cores, alone=True)
+
+
 @pytest.mark.parametrize(("workers", "cpus"), [(1, [0]), (4, [0, 1]), (4, [0, 1, 2])])
 def test_too_few_cpus_are_refused(workers, cpus):
     with pytest.raises(LabError, match="CPU"):

@@ -48,4 +48,4 @@ def test_a_value_is_told_in_its_unit_and_a_difference_with_its_sign():
     assert metrics.COMPRESSED_BYTES.in_words(2_500_000.0) == "2.50 MB"
     assert metrics.COMPRESSED_BYTES.in_words(float("nan")) == "not measured"
     assert metrics.EXEC_TO_FIRST_BYTE_S.signed(-0.0021) == "\u22122.10 ms"
-    assert metrics.CPU_US_PER_REQUEST.title == "server CPU per request, µs"
+    assert metrics.CPU_US_PER_REQUEST.title == "CPU per request, µs"

@@ -1,5 +1,6 @@
 """What a study refuses before anything is built, for how a server is asked."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ from rustimg_lab.host.machine import Core
 from rustimg_lab.measure import plan
 from rustimg_lab.measure.plan import Treatment
 from rustimg_lab.model import matrix, metrics, settings
-from rustimg_lab.model.app import App, Image, Serve
+from rustimg_lab.model.app import App, Image, Serve, Work
 from rustimg_lab.model.studies import KINDS
 from rustimg_lab.pipeline import planner
 from rustimg_lab.store import runs
@@ -38,6 +39,22 @@ def test_a_server_that_takes_no_number_of_workers_is_measured_once(monkeypatch):
         (None, "throughput", [1, 2]), (told, "memory", [1, 2]), (told, "latency", [1]), (plain, "throughput", [1]),
     ):  # fmt: skip
         assert planner.usual_workers(App("a", Path(), "", "a", serve=serve), KINDS[study]) == expected
+
+
+def test_work_is_measured_by_calls_one_after_another_and_by_no_study_of_servers(monkeypatch):
+    monkeypatch.setattr(planner.load, "engine_cores", lambda: [Core((0,))] * 4)
+    app = App("a", Path(), "", "a", work=Work(("--threads", "{workers}")))
+    assert planner.load_of(app).connections == 1
+    assert planner.usual_workers(app, KINDS["throughput"]) == [1, 2, 4]
+    assert planner.usual_workers(replace(app, work=Work(())), KINDS["throughput"]) == [1]
+    for name, kind in KINDS.items():
+        if name in ("throughput", "layouts", "build"):
+            assert planner.programs(app, kind, Path()) == [app]
+        else:
+            with pytest.raises(
+                LabError, match=r"has \[work\]; this study is of servers, and --study throughput of work"
+            ):
+                planner.programs(app, kind, Path())
 
 
 @pytest.mark.parametrize(

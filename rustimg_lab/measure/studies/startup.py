@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from docker.models.containers import Container
 from requests.exceptions import RequestException
@@ -82,7 +83,7 @@ def measure_process(
     with services.beside(workload.services) as network:
         _, before = serve.told(host="127.0.0.1", port=workload.port, **_fixed(serve))
         services.run_before(treatment.image, serve, environment=before, **{"network_mode": "none"} | network)
-        said = _in_the_image(treatment.image, tools, command, environment, **network)
+        said = in_the_image(treatment.image, tools, command, environment, **network)
     found = []
     for number, line in enumerate(said.splitlines()):
         noop_s, program_s, gap_s = (int(nanoseconds) / 1e9 for nanoseconds in line.split())
@@ -101,7 +102,7 @@ def measure_container(
     for network in networks:
         found += _container(treatment.image, network, workload)
     begun = time.monotonic()
-    _in_the_image(treatment.image, tools, [STARTER, "noop"], {})
+    in_the_image(treatment.image, tools, [STARTER, "noop"], {})
     took = time.monotonic() - begun
     return [*found, Observation(metrics.NOOP_CONTAINER_S, took, detail="create, start, exit, remove")]
 
@@ -161,13 +162,16 @@ def first_byte(port: int, timeout_s: float) -> tuple[float | None, float]:
     return None, longest
 
 
-def _in_the_image(image: str, tools: str, command: list[str], environment: dict[str, str], **network: str) -> str:
-    """What a command with `starter` in it prints in a container of the image. Raises Lost when it fails."""
-    options = {"command": command, "environment": environment, "network_mode": "none"} | network
+def in_the_image(
+    image: str, tools: str, command: list[str], environment: dict[str, str], wait_s: int = WAIT_S, **options: Any
+) -> str:
+    """What a command with `starter` in it prints in a container of the image, which ends within `wait_s`; `options` are
+    the container's. Raises Lost when it fails."""
+    options = {"command": command, "environment": environment, "network_mode": "none"} | options
     with containers.created(image, **options) as container, _failing(container):
         container.put_archive("/", images.archive(tools, STARTER_FOLDER))
         container.start()
-        if code := container.wait(timeout=WAIT_S)["StatusCode"]:
+        if code := container.wait(timeout=wait_s)["StatusCode"]:
             raise Lost(f"the starter ended with exit code {code}{containers.last_words(container)}")
         return container.logs(stderr=False).decode()
 

@@ -1,4 +1,5 @@
-"""Throughput in a closed loop: requests per second and CPU time per request; also by the layout of the code."""
+"""Throughput in a closed loop: requests per second and CPU time per request; also by the layout of the code. Of a
+program that is no server they are those of its calls (`work`)."""
 
 from dataclasses import replace
 from functools import partial
@@ -8,7 +9,7 @@ from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
 from rustimg_lab.measure.plan import Measure, Studies, Study, Treatment
 from rustimg_lab.measure.server import cpu_ns, cpu_row, settled_cpu_ns
-from rustimg_lab.measure.studies import instructions
+from rustimg_lab.measure.studies import instructions, work
 from rustimg_lab.model import metrics
 from rustimg_lab.model.studies import LAYOUTS
 from rustimg_lab.store.rows import Observation
@@ -21,6 +22,9 @@ def plan(context: StudyContext) -> Studies:
     in turns; and instructions per request, which an allocator's settings would not change as they change the time.
     Raises PlanError when this machine has too few CPUs for the load, or the plan does not fit the cells or the run."""
     plain = [each for each in context.built[0] if not each.setting]
+    if context.loads[0].workload.work:
+        yield from _of_work(context, "throughput")
+        return
     for workload, group in groupby(context.loads, key=lambda load: load.workload):
         loads = list(group)
         for load in loads:
@@ -41,8 +45,21 @@ def plan_layouts(context: StudyContext) -> Studies:
     own = context.plan.baseline
     first = (each.name for each in context.built[0] if replace(each.cell, layout=0).slug == own)
     context = replace(context, plan=replace(context.plan, baseline=next(first, own)))
+    if context.loads[0].workload.work:
+        yield from _of_work(context, LAYOUTS)
+        return
     for load in context.loads:
         yield _of_load(context, LAYOUTS, load)
+
+
+def _of_work(context: StudyContext, kind: str) -> Studies:
+    """The studies of a program's work, those of each number of threads in turns."""
+    with work.given(context.loads[0].workload.work, context.built[0][0].image) as (options, about):
+        for load in context.loads:
+            parameters = load.parameters(context.run) | about
+            study = context.study(f"{kind}-{load.name}", kind, metrics.CPU_US_PER_REQUEST, parameters)
+            timed = partial(work.measure, load=load, tools=context.tools, options=options)
+            yield replace(study, continues=load is not context.loads[-1]), timed
 
 
 def _of_load(context: StudyContext, kind: str, load: Load) -> tuple[Study, Measure]:

@@ -4,11 +4,15 @@
 //!     starter noop                                      ends at once: the floor of what a start can cost
 //!     starter exit COUNT DEADLINE_S PROGRAM [ARG...]        until the program has ended
 //!     starter first-byte COUNT DEADLINE_S PROGRAM [ARG...]  until the first byte of its answer to GET /
+//!     starter calls WARMUP_S SECONDS DEADLINE_S CODE PRINTS PROGRAM [ARG...]
 //!
 //! In the arguments and the environment `{port}` stands for the port to listen on, another at each start, and `{url}` for
 //! where `exit` answers what the program asks. `first-byte:PORT` asks a program that always listens on that port.
 //!
 //! A line per start: the no-op's nanoseconds, the program's, and the longest time between two looks at it.
+//!
+//! `calls` calls the program for WARMUP_S, and then for SECONDS, at least once each; every call has to end with CODE, and
+//! the first to print PRINTS. A line per call that counts: its nanoseconds, and the CPU time of its processes in those.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -22,8 +26,11 @@ const END: Duration = Duration::from_secs(5);
 const FIRST_PORT: u16 = 20_000;
 const SIGTERM: i32 = 15;
 
+const RUSAGE_CHILDREN: i32 = -1;
+
 extern "C" {
     fn kill(pid: i32, signal: i32) -> i32;
+    fn getrusage(who: i32, usage: *mut [i64; 18]) -> i32; // two pairs of seconds and microseconds, and 14 numbers
 }
 
 fn main() {
@@ -31,16 +38,18 @@ fn main() {
     if arguments.first().is_some_and(|mode| mode == "noop") {
         return;
     }
+    if let [mode, warmup, seconds, deadline, code, prints, program @ ..] = &arguments[..] {
+        if mode == "calls" {
+            end_after(number(deadline));
+            return calls([warmup, seconds].map(|text| number(text)), number(code) as i32, prints, program);
+        }
+    }
     let [mode, count, deadline, program @ ..] = &arguments[..] else {
-        fail("usage: starter noop | exit COUNT DEADLINE_S PROGRAM... | first-byte COUNT DEADLINE_S PROGRAM...")
+        fail("usage: starter noop | exit ... | first-byte ... | calls ...")
     };
     let (mode, fixed_port) = mode.split_once(':').unwrap_or((mode, ""));
-    let [count, deadline] = [count, deadline].map(|text| text.parse::<u16>().unwrap_or_else(|_| fail("no number")));
-    // As PID 1 of its container: when it ends, everything in there does.
-    spawn(move || {
-        sleep(Duration::from_secs(deadline.into()));
-        fail("the deadline is over")
-    });
+    let count = number(count) as u16;
+    end_after(number(deadline));
     let url = serve();
     for number in 0..count {
         let noop = until_exit(Command::new("/proc/self/exe").arg("noop"));
@@ -57,6 +66,62 @@ fn main() {
         };
         println!("{} {} {}", noop.as_nanos(), took.as_nanos(), gap.as_nanos());
     }
+}
+
+/// Ends everything in its container, whose process 1 it is, after so many seconds.
+fn end_after(seconds: u64) {
+    spawn(move || {
+        sleep(Duration::from_secs(seconds));
+        fail("the deadline is over")
+    });
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| fail("no number"))
+}
+
+fn calls(seconds: [u64; 2], code: i32, prints: &str, program: &[String]) {
+    let mut is_first = true;
+    for (seconds, counts) in seconds.into_iter().zip([false, true]) {
+        let begun = Instant::now();
+        let mut called = 0;
+        while called == 0 || begun.elapsed() < Duration::from_secs(seconds) {
+            let mut command = Command::new(&program[0]);
+            command.args(&program[1..]).stdin(Stdio::null());
+            let before = cpu_time();
+            let begun_at = Instant::now();
+            let (status, said) = if is_first {
+                let told = command.output().unwrap_or_else(|error| fail(&format!("{command:?}: {error}")));
+                (told.status, [told.stdout, told.stderr].concat())
+            } else {
+                let mut child = start(command.stdout(Stdio::null()).stderr(Stdio::null()));
+                (child.wait().unwrap_or_else(|error| fail(&error.to_string())), Vec::new())
+            };
+            let took = begun_at.elapsed();
+            let said = String::from_utf8_lossy(&said);
+            if status.code() != Some(code) {
+                let last = said.trim_end().lines().last().unwrap_or("");
+                fail(&format!("a call of the program ended with {status}, not with exit code {code}; {last}"));
+            }
+            if is_first && !said.contains(prints) {
+                fail(&format!("the program did not print '{prints}'"));
+            }
+            if counts {
+                println!("{} {}", took.as_nanos(), (cpu_time() - before).as_nanos());
+            }
+            is_first = false;
+            called += 1;
+        }
+    }
+}
+
+/// What the processes have used that have ended and were waited for, user and system.
+fn cpu_time() -> Duration {
+    let mut usage = [0; 18];
+    if unsafe { getrusage(RUSAGE_CHILDREN, &mut usage) } != 0 {
+        fail("getrusage failed");
+    }
+    Duration::from_micros((1_000_000 * (usage[0] + usage[2]) + usage[1] + usage[3]) as u64)
 }
 
 fn until_exit(command: &mut Command) -> Duration {

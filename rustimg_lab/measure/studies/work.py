@@ -1,0 +1,77 @@
+"""The work of a command-line program: calls of it, one after another, inside its own image.
+
+`starter` (tools/starter.rs) makes the calls and takes the time of each. CPU time is what the kernel tells of processes
+that have ended (getrusage(2), RUSAGE_CHILDREN): of the program, and of what it has started and waited for. A call is
+taken for a request of throughput, so that cells, numbers of threads and machines are compared as those of servers are.
+"""
+
+import hashlib
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import TemporaryFile
+from typing import Any
+
+from docker.types import Mount
+
+from rustimg_lab.engine import containers, images, inspection
+from rustimg_lab.measure import services
+from rustimg_lab.measure.load import SPARE_S, Load, split_cpus
+from rustimg_lab.measure.plan import Treatment
+from rustimg_lab.measure.studies.startup import STARTER, in_the_image
+from rustimg_lab.model import metrics
+from rustimg_lab.model.app import INPUT, Work
+from rustimg_lab.store.rows import Observation
+
+LONGEST_S = 3_600  # of a trial's calls, beside the seconds of its load, until `starter` ends
+_OWNER = 10_001  # the program's user
+
+
+@contextmanager
+def given(work: Work, image: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Keep the input of a program's work in a volume while the block lasts: the options by which a container has it at
+    `INPUT`, read-only, and what a study's plan tells of it. Both are empty for work without one. The volume goes with
+    the container that holds it, which is of the image and never starts."""
+    if not work.input:
+        yield {}, {}
+        return
+    with TemporaryFile() as packed:
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(work.input, INPUT.strip("/"), filter=_plain)
+        packed.seek(0)
+        about = {"input_sha256": hashlib.file_digest(packed, "sha256").hexdigest()}
+        packed.seek(0)
+        options = {"command": images.command(image), "mounts": [Mount(INPUT, None)]}  # a volume without a name
+        with containers.created(image, packed, **options) as holder:
+            holder.reload()
+            volume = inspection.volumes(holder.attrs)[INPUT]
+            yield {"volumes": {volume: {"bind": INPUT, "mode": "ro"}}}, about
+
+
+def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    """An entry as it is for everybody who has these files."""
+    entry.uid = entry.gid = _OWNER
+    entry.uname = entry.gname = ""
+    entry.mtime = 0
+    return entry
+
+
+def measure(treatment: Treatment, load: Load, tools: str, options: dict[str, Any]) -> list[Observation]:
+    """One trial: a fresh container with these `options`, in which the program is called again and again, at least once
+    for `load.warmup_s` and once for `load.seconds`, which count. `tools` is the image that `starter` is in. Raises Lost
+    when a call ends otherwise than `[work]` says, or the first does not print what it should."""
+    work, (arguments, _) = load.workload.work, load.workload.serve.told(workers=load.workers)
+    deadline_s = LONGEST_S + load.warmup_s + load.seconds
+    times = [str(seconds) for seconds in (load.warmup_s, load.seconds, deadline_s)]
+    under = [STARTER, "calls", *times, str(work.exit_code), work.prints]
+    command = [*images.command_under(treatment.image, under), *arguments]
+    environment = treatment.setting.environment if treatment.setting else {}
+    options = options | {"cpuset_cpus": split_cpus(load.workers, alone=True)[0]}
+    with services.beside(load.workload.services) as network:
+        said = in_the_image(treatment.image, tools, command, environment, deadline_s + SPARE_S, **options | network)
+    took, used = zip(*(map(int, line.split()) for line in said.splitlines()), strict=True)
+    return [
+        Observation(metrics.REQUESTS_PER_S, 1e9 * len(took) / sum(took)),
+        Observation(metrics.REQUESTS, len(took)),
+        Observation(metrics.CPU_US_PER_REQUEST, sum(used) / len(used) / 1e3),
+    ]
