@@ -30,11 +30,12 @@ from rustimg_lab.store import runs
 
 PAGE = ROOT / "docs" / "engines.md"
 BEGIN, END = "<!-- written by ./lab test --engines -->", "<!-- end -->"
-FEATURES = ("image store", "main job", "sizes", "throughput", "startup", "memory", "latency", "build", "deploy",
-            "probes", "kill and resume", "clean", "CPU accounting", "limits")  # fmt: skip
+FEATURES = ("image store", "main job", "sizes", "throughput", "work", "startup", "memory", "latency", "build",
+            "deploy", "probes", "kill and resume", "clean", "CPU accounting", "limits")  # fmt: skip
 SERVER = TINY.with_name("server")
 CELLS = ("--profiles", "baseline", "--allocators", "system")
 STUDY = ("--app", str(SERVER), "--bases", "scratch", "--profiles", "optimized", "--allocators", "system")
+WORK = '[work]\narguments = ["/input/below/one.txt"]\ninput = "data"\nprints = "it was read"\n'
 LOAD = ("--seconds", "1", "--warmup", "1", "--connections", "8")
 # What a run's rows say of an image, equal on every engine. `pushed_bytes` is each engine's own.
 SAME = re.compile(r"binary_sha256|(?!pushed_)\w+_bytes")
@@ -156,7 +157,15 @@ def both_of_an_index(subject: Subject) -> list[list[str]]:
 
 @pytest.fixture(scope="module")
 def crate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return passing_tiny(tmp_path_factory.mktemp("crate") / "tiny")
+    """The tiny crate, which prints the files that it is called with; and work, on one in its input."""
+    folder = passing_tiny(tmp_path_factory.mktemp("crate") / "tiny")
+    main, told = folder / "src" / "main.rs", folder / "lab.toml"
+    prints = 'std::env::args().skip(1).for_each(|path| print!("{}", std::fs::read_to_string(path).unwrap()));'
+    main.write_text(main.read_text().replace("fn main() {", f"fn main() {{ {prints}"))
+    (folder / "data" / "below").mkdir(parents=True)
+    (folder / "data" / "below" / "one.txt").write_text("it was read\n")
+    told.write_text(f"{told.read_text()}{WORK}")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -245,6 +254,13 @@ def study(subject: Subject, kind: str, *arguments: str) -> str:
         return ""
     notes = re.findall(r"^lab: note: (.*)$", done.stdout, re.MULTILINE)
     return f"yes, without {', '.join(sorted(absent))}: {'; '.join(notes)}"
+
+
+def work(subject: Subject, crate: Path) -> str:
+    """Calls of a program that reads its input."""
+    run = subject.run("work")
+    call = ("measure", "--app", str(crate), "--run", run, "--bases", "scratch", *CELLS, "--blocks", "1")
+    return missing(subject.lab(*call, "--seconds", "1"), run)
 
 
 def probes(subject: Subject, crate: Path) -> str:
@@ -358,6 +374,7 @@ def test_every_engine(name, crate, archive, images, oha):
         subject.see("main job", both_grids, crate)
         subject.see("sizes", sizes)
         subject.see("throughput", study, "throughput", *STUDY, *LOAD)
+        subject.see("work", work, crate)
         subject.see("latency", study, "latency", *STUDY, *LOAD)
         subject.see("memory", study, "memory", *STUDY, *LOAD)
         subject.see("startup", study, "startup", *STUDY)
@@ -415,6 +432,7 @@ def test_an_engine_with_containerds_store_is_reached_by_its_socket_alone(crate, 
         assert facts(subject.run("tiny")) == facts(own.run("tiny"))
         assert not recorded(subject)["host_network"] and recorded(subject)["image_store"] == "containerd"
         assert study(subject, "throughput", *STUDY, *LOAD) == ""
+        assert work(subject, crate) == ""
         assert both_of_an_index(subject) == [["amd64", "True"], ["arm64", "True"]]
         assert not containers(subject)
         assert clean(subject) == ""

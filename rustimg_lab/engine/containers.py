@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, Any
+from typing import Any
 
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
@@ -18,7 +18,7 @@ LOG = LogConfig(type="json-file", config={"max-size": "1g", "max-file": "2"})
 
 
 @contextmanager
-def created(image: str, files: bytes | IO[bytes] = b"", **options: Any) -> Iterator[Container]:
+def created(image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
     """A container for as long as the block lasts, not yet started, with `files` (a tar archive for /) in it."""
     container = create_container(image, **options)
     try:

@@ -106,7 +106,8 @@ def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
             cpu = run.environment.machine.get("cpu_model", "not recorded")
             load = run.environment.studies[name].parameters
             told = f"{load['workload']}, {load['workers']} worker thread{'s' * (load['workers'] > 1)}"
-            same = {"CPU": cpu, "load": f"{told}, {load['connections']} connections", **of_pair}
+            of_load = f"{told}, {load['connections']} connection{'s' * (load['connections'] > 1)}"
+            same = {"CPU": cpu, "load": of_load, **of_pair}
             profiles.add(same["profile"])
             row = rows.setdefault((cpu, told, same["allocator"], same["instead of"]), dict(same))
             if metric.noun not in row and same.items() <= row.items():

@@ -37,12 +37,13 @@ def given(work: Work, image: str) -> Iterator[tuple[dict[str, Any], dict[str, st
         return
     with TemporaryFile() as packed:
         with tarfile.open(fileobj=packed, mode="w") as archive:
-            archive.add(work.input, INPUT.strip("/"), filter=_plain)
+            archive.add(work.input, ".", filter=_plain)
         packed.seek(0)
         about = {"input_sha256": hashlib.file_digest(packed, "sha256").hexdigest()}
         packed.seek(0)
         options = {"command": images.command(image), "mounts": [Mount(INPUT, None)]}  # a volume without a name
-        with containers.created(image, packed, **options) as holder:
+        with containers.created(image, **options) as holder:
+            holder.put_archive(INPUT, packed)  # for what is given for / Podman takes the place below the volume
             holder.reload()
             volume = inspection.volumes(holder.attrs)[INPUT]
             yield {"volumes": {volume: {"bind": INPUT, "mode": "ro"}}}, about
