@@ -11,7 +11,7 @@ from rustimg_lab.build import contents
 from rustimg_lab.errors import LabError, check_keys, unknown
 from rustimg_lab.host.files import real
 from rustimg_lab.model import toml
-from rustimg_lab.model.app import INPUT, Check, Serve, Service, Work
+from rustimg_lab.model.app import Check, Serve, Service, Work
 from rustimg_lab.model.matrix import ALLOCATORS
 
 # Every key with the types that its value may have, by table; "" is the file itself.
@@ -141,15 +141,11 @@ def serve(told: dict[str, Any], ports: list[int]) -> Serve:
 
 
 def work(told: dict[str, Any], directory: Path) -> Work:
-    """Return what `[work]` says, with the whole path of its input. Raises LabError on what no call can have."""
+    """Return what `[work]` says, with the whole path of its input, which need not be there where nothing is measured.
+    Raises LabError on what no call can have."""
     made = toml.make(Work, told, "[work] ")
     _check_places("work", _WORKS, made.arguments)
-    if not made.input:
-        return made
-    folder = real(made.input, directory, "[work] 'input': ")
-    if not folder.is_dir() or folder == Path(folder.anchor):
-        raise LabError(f"[work] 'input': {folder} is no folder; name one whose content the program finds at {INPUT}")
-    return replace(made, input=str(folder))
+    return replace(made, input=made.input and str(real(made.input, directory, "[work] 'input': ")))
 
 
 def _check_places(table: str, known: tuple[str, ...], texts: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from rustimg_lab.measure.plan import Plan, PlanError, Studies, Treatment
 from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, startup, throughput
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model import studies as kinds
-from rustimg_lab.model.app import App, Serve
+from rustimg_lab.model.app import INPUT, App, Serve
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.names import MARK
 from rustimg_lab.model.profiles import PUBLISHED
@@ -41,8 +41,11 @@ USUAL_LOAD = Load(**kinds.USUAL_LOAD | {"workload": workloads.find(kinds.USUAL_L
 
 
 def load_of(app: App) -> Load:
-    """What an app is put under unless it is told otherwise: its own request or work where `lab.toml` names one."""
+    """What an app is put under unless it is told otherwise: its own request or work where `lab.toml` names one. Raises
+    LabError where the input of the work is no folder."""
     if app.work:
+        if (folder := app.work.input) and (not Path(folder).is_dir() or folder == "/"):
+            raise LabError(f"[work] in lab.toml, 'input': {folder} is no folder whose content can be at {INPUT}")
         return replace(USUAL_LOAD, workload=workloads.own(app), connections=1)  # calls, one after another
     return replace(USUAL_LOAD, workload=workloads.own(app)) if app.serve else USUAL_LOAD
 

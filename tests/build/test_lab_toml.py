@@ -125,7 +125,7 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         ('[serve]\narguments = ["{port}"]\npath = "/a\\n"', "[serve] 'path': '/a\\n' cannot be a path"),
         ("[work]\nprints = 'a'", "[work] has no arguments"),
         ("[work]\narguments = ['-j{worker}']", "unknown [work] placeholder '{worker}': did you mean '{workers}'"),
-        ("[work]\narguments = []\ninput = 'none'", "none is no folder; name one whose content the program finds at"),
+        ("[work]\narguments = []\ninput = '~nobody-here/x'", "[work] 'input': '~nobody-here/x' leads to no file"),
         ("[work]\narguments = []\nexit_code = 256", "[work] 'exit_code': 256 is not within 0 to 255"),
         (
             "[serve]\narguments = ['{port}']\n[work]\narguments = []",

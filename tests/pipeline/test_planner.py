@@ -47,6 +47,9 @@ def test_work_is_measured_by_calls_one_after_another_and_by_no_study_of_servers(
     assert planner.load_of(app).connections == 1
     assert planner.usual_workers(app, KINDS["throughput"]) == [1, 2, 4]
     assert planner.usual_workers(replace(app, work=Work(())), KINDS["throughput"]) == [1]
+    for folder in (__file__, "/", "/none"):
+        with pytest.raises(LabError, match=rf"^\[work\] in lab.toml, 'input': {folder} is no folder whose content can"):
+            planner.load_of(replace(app, work=Work((), input=folder)))
     for name, kind in KINDS.items():
         if name in ("throughput", "layouts", "build"):
             assert planner.programs(app, kind, Path()) == [app]
