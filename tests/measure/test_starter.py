@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 
 from rustimg_lab.host.machine import free_port
-from rustimg_lab.measure import server
-from rustimg_lab.measure.studies import startup
+from rustimg_lab.measure import server, workloads
+from rustimg_lab.measure.load import Load
+from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.studies import startup, work
+from rustimg_lab.model import matrix
+from rustimg_lab.model.app import App, Work
 from rustimg_lab.paths import PACKAGE
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -98,6 +102,18 @@ def test_each_call_is_told_with_its_own_time_and_the_cpu_time_of_all_its_process
 def test_a_call_that_ends_or_prints_otherwise_than_it_should_is_told(starter, program, said):
     done = calls(starter, (0, 0), 0, "first", program)
     assert done.returncode == 1 and said in done.stderr and not done.stdout
+
+
+def test_calls_of_which_the_engine_loses_all_lines_are_a_lost_trial(monkeypatch):
+    monkeypatch.setattr(work.images, "command_under", lambda image, under: under)
+    monkeypatch.setattr(work, "split_cpus", lambda workers, alone: ("0", "", ""))
+    load = Load(workloads.own(App("a", Path(), "", "a", work=Work(("b",)))), 1, 1, 1, 1)
+    treatment = Treatment(matrix.cell("scratch", "optimized", "system"), "", "")
+    monkeypatch.setattr(work, "in_the_image", lambda *_, **__: "2000000 1000000\n4000000 2000000\n")
+    assert [each.value for each in work.measure(treatment, load, "", {})] == [1e9 * 2 / 6e6, 2, 1500]
+    monkeypatch.setattr(work, "in_the_image", lambda *_, **__: "")
+    with pytest.raises(Lost, match="the engine has lost what the starter printed"):
+        work.measure(treatment, load, "", {})
 
 
 def test_a_first_answer_may_take_longer_than_a_second_and_is_asked_for_once():

@@ -17,7 +17,7 @@ from docker.types import Mount
 from rustimg_lab.engine import containers, images, inspection
 from rustimg_lab.measure import services
 from rustimg_lab.measure.load import SPARE_S, Load, split_cpus
-from rustimg_lab.measure.plan import Treatment
+from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.studies.startup import STARTER, in_the_image
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import INPUT, Work
@@ -70,7 +70,9 @@ def measure(treatment: Treatment, load: Load, tools: str, options: dict[str, Any
     options = options | {"cpuset_cpus": split_cpus(load.workers, alone=True)[0]}
     with services.beside(load.workload.services) as network:
         said = in_the_image(treatment.image, tools, command, environment, deadline_s + SPARE_S, **options | network)
-    took, used = zip(*(map(int, line.split()) for line in said.splitlines()), strict=True)
+    if not (calls := [tuple(map(int, line.split())) for line in said.splitlines()]):
+        raise Lost("the engine has lost what the starter printed")
+    took, used = zip(*calls, strict=True)
     return [
         Observation(metrics.REQUESTS_PER_S, 1e9 * len(took) / sum(took)),
         Observation(metrics.REQUESTS, len(took)),
