@@ -188,7 +188,7 @@ def test_the_help_of_every_command_says_the_defaults():
         ("./lab cells --profiles strip+lto-f", ["strip+lto-fat"]),
         ("./lab bake --allocators je", ["jemalloc"]),
         ("./lab choose --run recorded/mem", ["recorded/memory"]),
-        ("./lab compare recorded recorded/f", ["recorded/factorial", "recorded/fd"]),
+        ("./lab compare recorded recorded/f", ["recorded/factorial", "recorded/fd", "recorded/fd-threads"]),
         ("./lab run --bases nothing --debian bookw", ["bookworm"]),
         ("./lab nothing s", []),
     ],
