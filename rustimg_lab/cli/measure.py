@@ -49,7 +49,7 @@ def run(options: SimpleNamespace) -> int:
     study, is_native = None, any(cell.architecture is NATIVE for cell in cells)
     if refused := planner.refusal(app, KINDS["throughput"]):
         click.echo(f"note: no study: {refused}")
-    elif options.blocks and not options.knobs and (app.serve or app.work or not options.app) and is_native:
+    elif options.blocks and not options.knobs and (app.is_measured or not options.app) and is_native:
         studied = planner.short(*selection.chosen_grid(options, app, usual), options.debian)
         made = planner.planner("throughput", [planner.load_of(app)], Plan(options.blocks), app)
         study = selection.with_additions(selection.matching(studied, options.only), options), made

@@ -109,7 +109,7 @@ def chosen_loads(options: SimpleNamespace, kind: Kind, app: App) -> "list[Load]"
         raise LabError("--connections: the calls of [work] come one after another; leave it out")
     usual = planner.load_of(app) if options.app else planner.USUAL_LOAD
     if options.app:
-        asked = [usual.workload] if app.serve or app.work else []
+        asked = [usual.workload] if app.is_measured else []
     else:
         asked = list(map(workloads.find, options.workload or [usual.workload.name]))
     if len(asked) > 1 and "workers" not in kind.load:

@@ -183,9 +183,14 @@ class App:
     image: Image = Image()
 
     @property
+    def is_measured(self) -> bool:
+        """Whether its speed can be measured: it says how its server is asked, or what it does at work."""
+        return bool(self.serve or self.work)
+
+    @property
     def server(self) -> "App":
         """What is measured under load or at work: the app itself, or myip's server behind its feature `server`, which
         has images of its own beside the client's."""
-        if self.serve or self.work:
+        if self.is_measured:
             return self
         return replace(self, name=f"{self.package}-server", features=("server",))

@@ -43,7 +43,7 @@ def run_grid(request: Request, cells: list[Cell], study: tuple[list[Cell], Plann
     with open_session(request, [*cells, *studied], bool(studied) or smoke.needs_tools(app)) as session:
         runs.refuse_mixed(session.run, cells)
         failures = _build_and_measure(Batch(cells, app), session)
-        if plan and (app.serve or app.work):  # what is measured is the program that was checked
+        if plan and app.is_measured:  # what is measured is the program that was checked
             works = set(cell_table(runs.load(session.run.name)).query("ok")["cell"])
             studied = [cell for cell in studied if cell.slug in works]
         if plan and not studied:

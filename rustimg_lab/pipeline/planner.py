@@ -15,7 +15,7 @@ from rustimg_lab.measure.plan import Plan, PlanError, Studies, Treatment
 from rustimg_lab.measure.studies import cold_build, deploy, latency, memory, startup, throughput
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model import studies as kinds
-from rustimg_lab.model.app import INPUT, App, Serve
+from rustimg_lab.model.app import INPUT, App
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.names import MARK
 from rustimg_lab.model.profiles import PUBLISHED
@@ -52,7 +52,7 @@ def load_of(app: App) -> Load:
 
 def usual_workers(app: App, kind: kinds.Kind) -> list[int]:
     """Return the numbers of threads that a study of an app has unless some are named."""
-    serve = Serve(app.work.arguments) if app.work else app.serve or USUAL_LOAD.workload.serve
+    serve = workloads.own(app).serve if app.work else app.serve or USUAL_LOAD.workload.serve
     return load.usual_workers(alone=bool(app.work)) if kind.curve and serve.takes_workers else [USUAL_LOAD.workers]
 
 
@@ -93,7 +93,7 @@ def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
     """
     if own and app.work and not (kind.of_builds or kind.of_work):
         raise LabError(f"{own / lab_toml.FILE}: has [work]; this study is of servers, and --study throughput of work")
-    if own and not (app.serve or app.work or kind.of_builds):
+    if own and not (app.is_measured or kind.of_builds):
         raise LabError(
             f"{own / lab_toml.FILE}: has no [serve], which describes its server and its requests, and no [work], which "
             "describes the calls of another program"

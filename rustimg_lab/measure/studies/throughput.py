@@ -21,10 +21,10 @@ def plan(context: StudyContext) -> Studies:
     """The studies of each workload, each with how a trial of it is measured: under wrk, those of each number of workers
     in turns; and instructions per request, which an allocator's settings would not change as they change the time.
     Raises PlanError when this machine has too few CPUs for the load, or the plan does not fit the cells or the run."""
-    plain = [each for each in context.built[0] if not each.setting]
     if context.loads[0].workload.work:
         yield from _of_work(context, "throughput")
         return
+    plain = [each for each in context.built[0] if not each.setting]
     for workload, group in groupby(context.loads, key=lambda load: load.workload):
         loads = list(group)
         for load in loads:

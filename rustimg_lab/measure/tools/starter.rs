@@ -17,7 +17,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::process::{exit, Child, Command, Stdio};
+use std::process::{exit, Child, Command, ExitStatus, Stdio};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
@@ -94,8 +94,7 @@ fn calls(seconds: [u64; 2], code: i32, prints: &str, program: &[String]) {
                 let told = command.output().unwrap_or_else(|error| fail(&format!("{command:?}: {error}")));
                 (told.status, [told.stdout, told.stderr].concat())
             } else {
-                let mut child = start(command.stdout(Stdio::null()).stderr(Stdio::null()));
-                (child.wait().unwrap_or_else(|error| fail(&error.to_string())), Vec::new())
+                (ended(command.stdout(Stdio::null()).stderr(Stdio::null())), Vec::new())
             };
             let took = begun_at.elapsed();
             let said = String::from_utf8_lossy(&said);
@@ -126,8 +125,7 @@ fn cpu_time() -> Duration {
 
 fn until_exit(command: &mut Command) -> Duration {
     let begun = Instant::now();
-    let mut child = start(command);
-    let status = child.wait().unwrap_or_else(|error| fail(&error.to_string()));
+    let status = ended(command);
     let took = begun.elapsed();
     if !status.success() {
         fail(&format!("the program ended with {status}"));
@@ -190,6 +188,10 @@ fn is_on_loopback_alone(port: u16) -> bool {
     };
     let (loopback, others): (Vec<&str>, Vec<&str>) = listeners.partition(is_loopback);
     others.is_empty() && !loopback.is_empty()
+}
+
+fn ended(command: &mut Command) -> ExitStatus {
+    start(command).wait().unwrap_or_else(|error| fail(&error.to_string()))
 }
 
 fn start(command: &mut Command) -> Child {
