@@ -45,6 +45,12 @@ def of_study(run: RunData, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     enough = {cell: each for cell, each in logs.items() if min(each.shape) > 1}
     baseline, about = without_layout(plan.baseline, seeds.get(plan.baseline, 0)), metrics.find(plan.metric)
     made = [{"cell": cell, "mean": np.exp(each.mean())} | components(each) for cell, each in enough.items()]
+    notes += [
+        f"the layouts of {each['cell']} differ by less than chance alone would have it, as in one study in "
+        f"{1 / _TAIL:.0f} where layouts have no effect: the upper limit of 0 limits nothing"
+        for each in made
+        if each["between_high"] == 0 < each["within"]
+    ]
     found = pd.DataFrame(made), differences(enough, baseline, about)
     for each in found:
         each.attrs = trials.attrs | {"warning": "; ".join(filter(None, notes)), "baseline": baseline, "metric": about}

@@ -156,6 +156,16 @@ def test_a_run_tells_its_layouts_apart_by_the_seeds_in_its_rows(run):
         assert names[1] in view(table).to_html()
 
 
+def test_an_upper_limit_of_0_is_said_to_limit_nothing(run):
+    """Trials that scatter about equal means of all layouts: the whole of Williams's interval is below 0."""
+    noise = {"system": [1.0, 1.1, 0.9, 1.2], "jemalloc": [1.0] * 4}
+    data = run(lambda cell, block: noise[cell.allocator][(block + cell.layout) % 4])
+    cells, _ = layouts.of_study(data, "layouts-own")
+    assert cells["between_high"].tolist() == [0, 0] and (cells["within"] > 0).tolist() == [True, False]
+    assert cells.attrs["warning"].startswith(f"the layouts of {cells['cell'][0]} differ by less than chance alone")
+    assert "one study in 40 " in cells.attrs["warning"] and cells["cell"][1] not in cells.attrs["warning"]
+
+
 def test_a_difference_that_the_layouts_undo_is_told_so(run):
     effect = {
         ("system", 1): 0.97,

@@ -34,7 +34,8 @@ def test_all_layouts_of_a_cell_are_in_the_same_blocks_and_rows_have_their_seeds(
     assert code.nunique().tolist() == [1, 1] and code.size().tolist() == [2, 2]
     cells, found = layouts.of_study(data, "layouts-own-1w-4c")
     assert cells["cell"].tolist() == ["scratch-baseline-system", "scratch-opt-z-system"]
-    assert (cells[["between_high", "within"]] > 0).all(axis=None) and len(found) == 1
+    assert (cells["within"] > 0).all() and (cells["between_high"] >= cells["between"]).all() and len(found) == 1
+    assert all((each.between_high == 0) == (each.cell in cells.attrs["warning"]) for each in cells.itertuples())
     page = (REPORTS / NAME / "report.html").read_text()
     assert "2 layouts of the same code" in page and "Which differences remain" in page
 
