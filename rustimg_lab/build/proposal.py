@@ -265,12 +265,20 @@ def _services(crate: Crate) -> dict[str, dict[str, Any]]:
 
 def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     """Return the Debian packages of what the cargo configuration names, of what the build script calls, and of what
-    locked crates call or link in a build. git comes with `git = true`."""
+    locked crates call or link in a build. git for a revision comes with `git = true`."""
     named = {name for target in TARGETS for name in cargo_config.tools(configuration, target)} | crate.called_in_build()
     packages = {KNOWN["programs"][name] for name in named - {"git"} if name in KNOWN["programs"]}
+    packages |= {"git"} if _fetches_by_git(crate, configuration) else set()
     linked = {name for text in crate.script() for groups in _LINKED.findall(text) for name in groups if name}
     packages |= {KNOWN["libraries"][name] for name in map(str.lower, linked) if name in KNOWN["libraries"]}
     return sorted(packages | _of_crates(crate))
+
+
+def _fetches_by_git(crate: Crate, configuration: dict[str, Any]) -> bool:
+    """Whether cargo calls the program git for a dependency, which it fetches by itself unless it is told otherwise."""
+    path, told = crate.root / "Cargo.lock", configuration.get("net", {}).get("git-fetch-with-cli")
+    locked = cargo_config.parsed(path).get("package", []) if told and path.is_file() else []
+    return any(str(each.get("source", "")).startswith("git+") for each in locked)
 
 
 @functools.cache

@@ -77,6 +77,18 @@ PANIC = """
   thread 'main' (7) panicked at build.rs:5:10:
   {}
   note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace"""
+# Of a dependency by git: the last causes.
+FETCH = """error: failed to get `x` as a dependency of package `a v0.1.0 (/src)`
+
+Caused by:
+  failed to load source for dependency `x`
+
+Caused by:
+  failed to clone into: /cargo/git/db/x-4200ed2d2323eaf3
+
+Caused by:
+  {}
+"""
 # A build script that calls a compiler: what that printed, beside packages that nobody needs, and the script's panic.
 COMPILER = """-- Could NOT find Doxygen (missing: DOXYGEN_EXECUTABLE)
   {}
@@ -134,6 +146,9 @@ Caused by:
          "error[E0463]: can't find crate for `core`", ""),
         (SCRIPT.format("  Can't locate FindBin.pm in @INC (you may need it)" + PANIC.format("Error configuring")),
          "Can't locate FindBin.pm", 'packages = ["perl"]'),
+        (FETCH.format("failed to authenticate when downloading repository"), "to authenticate", "names a token"),
+        (FETCH.format("could not execute process `git fetch --no-tags 'https://x/x'` (never executed)\n\n"
+                      "Caused by:\n  No such file or directory (os error 2)"), "never executed", 'packages = ["git"]'),
         (SCRIPT.format(PANIC.format("cannot make sense, please go on, no such luck")), "cannot make sense", ""),
     ],
 )  # fmt: skip
