@@ -32,7 +32,7 @@ _WORDS: dict[type, str] = {str: "text", list: "list", dict: "table"}
 _LOCKED: dict[tuple[type, ...], str] = {(list,): "package", (dict,): "package.*", (str,): "package.*.name"}
 _TAKEN: dict[tuple[type, ...], str] = {
     (list,): "workspace.members workspace.exclude bin features.*",
-    (dict,): "package workspace profile profile.* profile.*.package profile.*.package.* features lib bin.* build "
+    (dict,): "package workspace profile profile.* profile.*.package profile.*.package.* features lib bin.* build net "
              "target target.* env toolchain",
     (str,): "package.name package.workspace workspace.members.* workspace.exclude.* profile.*.inherits features.*.* "
             "bin.*.name build.rustc-wrapper build.rustc-workspace-wrapper build.rustflags.* target.*.linker "
