@@ -31,12 +31,12 @@ _SAME = {("lto", "true"): "fat"}  # values of a profile's setting that the compi
 _WORDS: dict[type, str] = {str: "text", list: "list", dict: "table"}
 _LOCKED: dict[tuple[type, ...], str] = {(list,): "package", (dict,): "package.*", (str,): "package.*.name"}
 _TAKEN: dict[tuple[type, ...], str] = {
-    (list,): "workspace.members workspace.exclude bin features.*",
+    (list,): "workspace.members workspace.exclude bin features.* paths",
     (dict,): "package workspace profile profile.* profile.*.package profile.*.package.* features lib bin.* build net "
-             "target target.* env toolchain",
+             "target target.* env toolchain source source.*",
     (str,): "package.name package.workspace workspace.members.* workspace.exclude.* profile.*.inherits features.*.* "
             "bin.*.name build.rustc-wrapper build.rustc-workspace-wrapper build.rustflags.* target.*.linker "
-            "target.*.rustflags.* toolchain.channel",
+            "target.*.rustflags.* toolchain.channel paths.* source.*.directory source.*.local-registry",
     (str, list): "build.rustflags target.*.rustflags",
 }  # fmt: skip
 _CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
@@ -214,7 +214,8 @@ def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
         if file not in seen and file.is_file():
             seen.add(file)
             base = file.parent.parent if file in configurations else file.parent
-            for name, path in _paths(parsed(file)):
+            told = parsed(file)
+            for name, path in (*_paths(told), *(_replaced(told) if file in configurations else ())):
                 folder = Path(os.path.normpath(base / path))
                 waiting.append(folder / "Cargo.toml")
                 yield file, name, folder
@@ -226,6 +227,15 @@ def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tup
             if of_dependencies and isinstance(value.get("path"), str):
                 yield name, value["path"]
             yield from _paths(value, of_dependencies or name.endswith("dependencies") or name in ("patch", "replace"))
+
+
+def _replaced(configuration: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a configuration file puts in the place of dependencies or of a registry: how it names that, and the folder.
+    An absolute one may be the builder's."""
+    named = [("paths", path) for path in configuration.get("paths", [])]
+    for name, source in configuration.get("source", {}).items():
+        named += [(f"source.{name}", source[key]) for key in ("directory", "local-registry") if key in source]
+    yield from ((name, path) for name, path in named if not Path(path).is_absolute())
 
 
 def brings(features: dict[str, list[str]], feature: str) -> set[str]:

@@ -147,13 +147,27 @@ def test_a_path_dependency_outside_of_the_folder_is_named_and_the_context_widene
         lab_toml.load(folder)
 
 
-def test_what_cargos_configuration_puts_in_a_dependencys_place_is_named_too(tmp_path):
-    folder = crate(tmp_path / "a", {".cargo/config.toml": '[patch.crates-io]\nitoa = { path = "../forks/itoa" }\n'})
+@pytest.mark.parametrize(
+    ("configuration", "named", "there"),
+    [
+        ('[patch.crates-io]\nitoa = { path = "../forks/itoa" }\n', "itoa", "forks/itoa/Cargo.toml"),
+        ('paths = ["../forks/itoa"]\n', "paths", "forks/itoa/Cargo.toml"),
+        ('[source.crates-io]\nreplace-with = "v"\n[source.v]\ndirectory = "../forks"\n', "source.v", "forks"),
+        ('[source.v]\nlocal-registry = "../forks"\n', "source.v", "forks"),
+    ],
+)
+def test_what_cargos_configuration_puts_in_a_dependencys_place_is_named_too(tmp_path, configuration, named, there):
+    folder = crate(tmp_path / "a", {".cargo/config.toml": configuration})
     write(tmp_path / "forks/itoa", {"Cargo.toml": MANIFEST.format("itoa")})
-    with pytest.raises(
-        LabError, match=rf"config\.toml depends on itoa: .*itoa/Cargo\.toml is outside of {folder}; cont"
-    ):
+    said = rf"config\.toml depends on {named}: {tmp_path}/{there} is outside of {folder}; context"
+    with pytest.raises(LabError, match=said):
         lab_toml.load(folder)
+    write(folder, {"lab.toml": 'context = ".."\n'})
+    assert lab_toml.load(folder).directory == tmp_path
+
+
+def test_a_folder_of_sources_that_the_builder_may_have_is_not_looked_for(tmp_path):
+    lab_toml.load(crate(tmp_path, {".cargo/config.toml": '[source.v]\ndirectory = "/opt/vendor"\n'}))
 
 
 def test_a_file_that_an_error_names_and_builds_do_not_get_is_explained(tmp_path):
