@@ -3,6 +3,7 @@
 That is known by two one-sided tests (Schuirmann, J. Pharmacokin. Biopharm. 15, 1987).
 """
 
+import functools
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -105,10 +106,18 @@ def blocks_needed(own: tuple, share: float) -> str:
     those that there are, at the upper 80% limit of it, since that of few blocks may be far too small by chance (Browne,
     Statistics in Medicine 14, 1995)."""
     error = own.error * np.sqrt(own.freedom / scipy.special.chdtri(own.freedom, POWER))
+    counts, widths = _widths()
+    enough = counts[widths * error * np.sqrt(own.blocks) < np.log1p(share)]
+    return f"about {enough[0]} blocks" if len(enough) else f"more than {_MOST_BLOCKS:,} blocks"
+
+
+@functools.cache
+def _widths() -> tuple[np.ndarray, np.ndarray]:
+    """For each number of blocks that may be needed: how far out a limit must be to be shown, in standard deviations of
+    one block."""
     counts = np.arange(FEWEST_BLOCKS, _MOST_BLOCKS + 1)
     quantiles = scipy.special.stdtrit(counts - 1, CONFIDENCE) + scipy.special.stdtrit(counts - 1, POWER)
-    enough = counts[quantiles * error * np.sqrt(own.blocks / counts) < np.log1p(share)]
-    return f"about {enough[0]} blocks" if len(enough) else f"more than {_MOST_BLOCKS:,} blocks"
+    return counts, quantiles / np.sqrt(counts)
 
 
 def more(ratio: float, share: float) -> str:

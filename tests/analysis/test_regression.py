@@ -465,8 +465,9 @@ def answers(noise: str, blocks: int, ratio: float, machine: tuple = (), paired: 
     for trials_, slower in zip((before, after), machine, strict=False):
         trials_["value"] *= np.asarray(slower)[trials_["block"]]
     of_cell = [dict(iter(each.groupby(each["cell"].str.removesuffix(TWIN)))) for each in (before, after)]
-    found = (before_after.between(*(each[name] for each in of_cell), paired=paired) for name in names)
-    told = pd.Series([answer(next(each.assign(study="s", what="w").itertuples()), 0.05, 1).verdict for each in found])
+    found = [before_after.between(*(each[name] for each in of_cell), paired=paired) for name in names]
+    rows = pd.concat(found).assign(study="s", what="w").itertuples()
+    told = pd.Series([answer(each, 0.05, 1).verdict for each in rows])
     return told.value_counts(normalize=True).reindex([Verdict.PASS, Verdict.FAIL, Verdict.CANNOT_TELL], fill_value=0)
 
 
