@@ -43,6 +43,21 @@ def between(
     return table
 
 
+def block_sd(samples: pd.DataFrame) -> float:
+    """Return the standard deviation, on the logarithmic scale, of what the machine does to a whole block: the variance
+    component of blocks in a two-way layout of blocks and cells, of complete blocks (Searle, Casella, McCulloch:
+    Variance Components, 1992). NaN with fewer than two blocks or names. `samples` is what
+    `comparison.samples` returns."""
+    table = comparison.logarithms(samples).dropna().to_numpy()
+    blocks, names = table.shape
+    if min(blocks, names) < 2:
+        return np.nan
+    means = table.mean(axis=1)
+    rest = table - means[:, None] - table.mean(axis=0) + table.mean()
+    noise = (rest**2).sum() / ((blocks - 1) * (names - 1))
+    return float(np.sqrt(max(0.0, means.var(ddof=1) - noise / names)))
+
+
 def _of_pairs(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float, float, float, int]:
     """The mean logarithm of a cell's ratio over the blocks, its standard error, degrees of freedom, and the blocks."""
     same_image = [each for each in (cell, cell + TWIN) if each in before]

@@ -131,7 +131,7 @@ def _joined(found: list[pd.DataFrame], notes: list[str], stand_ins: set[str]) ->
 
 def _drift(*studies: pd.DataFrame) -> str:
     """What an interval between two studies does not contain, with what the blocks within them say of it."""
-    found = np.sqrt(2) * max(map(comparison.block_sd, studies))
+    found = np.sqrt(2) * max(map(before_after.block_sd, studies))
     by = "by how much is unknown, for want of blocks"
     if not np.isnan(found):
         by = f"two blocks within a run differ by {found:.1%} (standard deviation of what all cells of a block share)"

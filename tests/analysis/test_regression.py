@@ -512,9 +512,9 @@ def test_the_drift_between_blocks_is_told_from_the_noise_of_trials(shared):
     for _ in range(60):
         samples = trials_of(generator, "epyc", 20, names)
         samples["value"] *= np.exp(generator.normal(0, shared, 20))[samples["block"]]
-        found.append(comparison.block_sd(samples) ** 2)
+        found.append(before_after.block_sd(samples) ** 2)
     assert np.sqrt(np.mean(found)) == pytest.approx(shared, rel=0.1, abs=0.015)
-    assert np.isnan(comparison.block_sd(trials_of(generator, "epyc", 20, ["a"])))
+    assert np.isnan(before_after.block_sd(trials_of(generator, "epyc", 20, ["a"])))
 
 
 @pytest.mark.parametrize("count", [10, 20])
