@@ -34,7 +34,7 @@ def of_study(run: RunData, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = run.rows[run.rows["study"] == study]
     seeds = dict(zip(rows["cell"], rows["layout"], strict=True))
     own = trials[~trials["cell"].str.endswith(TWIN)]
-    every = np.log(own.pivot(index="block", columns="cell", values="value"))[list(own["cell"].unique())]
+    every = comparison.logarithms(own)[list(own["cell"].unique())]
     whole = every.dropna()
     cells = [without_layout(layout, seeds[layout]) for layout in whole]
     logs = {cell: whole.loc[:, [each == cell for each in cells]].to_numpy() for cell in dict.fromkeys(cells)}

@@ -213,9 +213,10 @@ def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
         file = waiting.pop()
         if file not in seen and file.is_file():
             seen.add(file)
-            base = file.parent.parent if file in configurations else file.parent
-            told = parsed(file)
-            for name, path in (*_paths(told), *(_replaced(told) if file in configurations else ())):
+            told, base, named = parsed(file), file.parent, []
+            if file in configurations:
+                base, named = base.parent, _replaced(told)
+            for name, path in (*_paths(told), *named):
                 folder = Path(os.path.normpath(base / path))
                 waiting.append(folder / "Cargo.toml")
                 yield file, name, folder
@@ -229,13 +230,13 @@ def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tup
             yield from _paths(value, of_dependencies or name.endswith("dependencies") or name in ("patch", "replace"))
 
 
-def _replaced(configuration: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _replaced(configuration: dict[str, Any]) -> list[tuple[str, str]]:
     """What a configuration file puts in the place of dependencies or of a registry: how it names that, and the folder.
     An absolute one may be the builder's."""
     named = [("paths", path) for path in configuration.get("paths", [])]
     for name, source in configuration.get("source", {}).items():
         named += [(f"source.{name}", source[key]) for key in ("directory", "local-registry") if key in source]
-    yield from ((name, path) for name, path in named if not Path(path).is_absolute())
+    return [(name, path) for name, path in named if not Path(path).is_absolute()]
 
 
 def brings(features: dict[str, list[str]], feature: str) -> set[str]:

@@ -52,16 +52,22 @@ class Crate:
     tree: dict[str, set[str]] = field(default_factory=dict)
 
     @cached_property
+    def lockfile(self) -> list[dict[str, Any]]:
+        """Return the packages of the lockfile, for all features of the workspace; none without one."""
+        path = self.root / "Cargo.lock"
+        return cargo_config.parsed(path).get("package", []) if path.is_file() else []
+
+    @cached_property
     def locked(self) -> dict[str, set[str]]:
         """Return the crates that the program or its build script depends on, each with what it depends on: those that
         it is built of, or where nobody knows, those of the lockfile, which has them for all features of the workspace.
         Raises LabError on a lockfile that cargo has not written."""
         if self.tree:
             return self.tree
-        path = self.root / "Cargo.lock"
         depended: dict[str, set[str]] = {}
-        for each in cargo_config.parsed(path).get("package", []) if path.is_file() else []:
+        for each in self.lockfile:
             if "name" not in each:
+                path = self.root / "Cargo.lock"
                 raise LabError(f"{path}: a package there has no name; `cargo generate-lockfile` writes the file anew")
             depended.setdefault(each["name"], set()).update(name.split()[0] for name in each.get("dependencies", []))
         waiting = {each["name"] for kind in (None, "build") for each in self.dependencies(kind)} & depended.keys()

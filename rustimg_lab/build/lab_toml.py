@@ -139,8 +139,8 @@ def _refuse_lacking(context: Path, root: Path, directory: Path, own: Path) -> No
     on by its path. Without a build script, cargo would build another program and not say so."""
     depended = list(cargo_config.path_dependencies([root, directory, own]))
     for manifest, name, folder in depended:
-        manifest_there = folder / "Cargo.toml"
-        if reason := sources.why_missing(context, manifest_there if manifest_there.is_file() else folder):
+        needed = folder / "Cargo.toml"  # which a folder of many crates' sources has not
+        if reason := sources.why_missing(context, needed if needed.is_file() else folder):
             raise LabError(f"{manifest} depends on {name}: {reason}")
     first = [root / "Cargo.toml", root / "Cargo.lock", directory / "Cargo.toml", *cargo_config.files(directory)]
     folders = dict.fromkeys([directory, own, *(folder for _, _, folder in depended)])

@@ -276,9 +276,8 @@ def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
 
 def _fetches_by_git(crate: Crate, configuration: dict[str, Any]) -> bool:
     """Whether cargo calls the program git for a dependency, which it fetches by itself unless it is told otherwise."""
-    path, told = crate.root / "Cargo.lock", configuration.get("net", {}).get("git-fetch-with-cli")
-    locked = cargo_config.parsed(path).get("package", []) if told and path.is_file() else []
-    return any(str(each.get("source", "")).startswith("git+") for each in locked)
+    by_program = configuration.get("net", {}).get("git-fetch-with-cli", False)
+    return by_program and any(str(each.get("source", "")).startswith("git+") for each in crate.lockfile)
 
 
 @functools.cache

@@ -458,7 +458,7 @@ def test_programs_that_the_configuration_names_are_in_the_packages(tmp_path):
     ("source", "packages"), [("git+https://x.example/b#0123", ["git"]), ("registry+https://github.com/x", [])]
 )
 def test_git_is_in_the_packages_where_cargo_calls_it_for_a_dependency(tmp_path, source, packages, by_program):
-    lock = f'version = 4\n\n[[package]]\nname = "b"\nversion = "0.1.0"\nsource = "{source}"\n'
+    lock = LOCK.format("b") + f'source = "{source}"\n'
     configuration = f"[net]\ngit-fetch-with-cli = {str(by_program).lower()}\n"
     folder = crate(tmp_path, {".cargo/config.toml": configuration, "Cargo.lock": lock})
     assert init(folder)[0]["packages"] == (packages if by_program else [])
