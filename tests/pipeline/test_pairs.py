@@ -1,6 +1,5 @@
-"""Two versions of myip's server, built and measured in the same blocks by `./lab check --before`."""
+"""Two versions of a server, built and measured in the same blocks by `./lab check --before`."""
 
-import json
 import re
 import shutil
 import subprocess
@@ -8,48 +7,43 @@ from pathlib import Path
 
 import pytest
 from support.crates import crate
-from support.lab import forget, ours
+from support.lab import TINY, forget, ours
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import client
 from rustimg_lab.host import process
-from rustimg_lab.measure import workloads
 from rustimg_lab.model import matrix
 from rustimg_lab.model.names import BEFORE
-from rustimg_lab.paths import MYIP, RUNS
+from rustimg_lab.paths import RUNS
 from rustimg_lab.pipeline import pairs
 from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 NAME = "test-pairs"
+SERVER = TINY.with_name("server")
 LIMITS = ("--max-regression", "size=5%,cpu=4%")
-# A batch is looked up three times, which takes far more of a request's time than the limit, so that a machine that is
-# busy with other tests finds it too. The program grows by a table as well.
-SLOWER = """    for text in asked.iter().chain(&asked) {
-        std::hint::black_box(look_up(text).ok());
-    }
-    std::hint::black_box(GROWN[asked.len() % GROWN.len()]);
-    let found: Result<"""
-GROWN = "\n#[used]\nstatic GROWN: [u8; 400_000] = [7; 400_000];\n"
+# Each answer reads a table, which takes far more of a request's time than the limit, so that a machine that is busy
+# with other tests finds it too. The program grows by the table as well.
+SLOWER = """    loop {
+        for byte in std::hint::black_box(&GROWN).iter().step_by(10) {
+            std::hint::black_box(byte);
+        }
+"""
+GROWN = "\nstatic GROWN: [u8; 400_000] = [7; 400_000];\n"
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory) -> Path:
-    """myip's server as an app of its own, in a repository; the files of now are slower than its commit, and larger."""
+    """A small server in a repository; the files of now are slower than its commit, and larger."""
     folder = tmp_path_factory.mktemp("pairs") / "service"
-    shutil.copytree(MYIP, folder)
-    batch = workloads.find("batch").serve
-    environment = ", ".join(f"{key} = {json.dumps(text)}" for key, text in batch.environment)
-    (folder / "lab.toml").write_text(
-        f'binary = "myip-server"\nfeatures = ["server"]\n[allocators]\nsystem = "system"\n[serve]\n'
-        f"environment = {{ {environment} }}\nmethod = {json.dumps(batch.method)}\npath = {json.dumps(batch.path)}\n"
-        f"body = {json.dumps(batch.body)}\n"
-    )
+    shutil.copytree(SERVER, folder, ignore=shutil.ignore_patterns("target"))
+    told = (folder / "lab.toml").read_text()
+    (folder / "lab.toml").write_text(told.replace('mimalloc = "mimalloc"', ""))
     named = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     for words in (["init", "--quiet"], ["add", "--all"], [*named, "commit", "--quiet", "--message", "before"]):
         process.run(["git", *words], cwd=folder)
     yield folder
-    for image in client.connect().images.list(client.repository("myip-server-before")):
+    for image in client.connect().images.list(client.repository("answers-before")):
         client.connect().images.remove(image.id, force=True)
 
 
@@ -84,13 +78,11 @@ def test_equal_sources_pass_and_a_slower_and_larger_program_fails_with_its_crate
     )
     assert runs.load(f"{NAME}-equal").environment.studies == {}
 
-    program = service / "src" / "server.rs"
-    program.write_text(program.read_text().replace("    let found: Result<", SLOWER, 1) + GROWN)
+    program = service / "src" / "main.rs"
+    program.write_text(program.read_text().replace("    loop {\n", SLOWER, 1) + GROWN)
     few = check(f"{NAME}-slower", "--blocks", "2")
     assert few.returncode == 1 and "1 check failed, 1 check cannot tell" in few.stdout, few.stderr  # the size is known
-    assert re.search(
-        r"unpacked .*: \+\d+\.\d+%, more than \+5%; crate myip_server \+40\d,\d{3} bytes, section", few.stdout
-    )
+    assert re.search(r"unpacked .*: \+\d+\.\d+%, more than \+5%; crate answers \+40\d,\d{3} bytes, section", few.stdout)
     assert re.search(r"cannot tell: scratch-optimized-system: throughput-own-1w-16c: .*: 2 blocks, too few", few.stderr)
 
     before = (RUNS / f"{NAME}-slower" / "rows.jsonl").read_text()
