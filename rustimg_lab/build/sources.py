@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 IGNORED = ".dockerignore"
 LAB_TOML = "lab.toml"
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
 
 
 def walk(context: Path, git: bool = False) -> Iterator[Path]:
@@ -51,7 +52,7 @@ def copy(context: Path, work: Path, git: bool = False) -> Path:
     an earlier one. Of two that are then brought to the same state from different ones, it does not see that they are
     the same (seen with 20.10), and each target that is built at the same time compiles for itself.
 
-    Raises LabError when a file cannot be read.
+    Raises LabError when a file cannot be read, or is a pointer of Git LFS: a program would have that in it, unnoticed.
     """
     folder = work / "context"
     folder.mkdir(parents=True)
@@ -71,9 +72,21 @@ def copy(context: Path, work: Path, git: bool = False) -> Path:
             if os.path.lexists(source):
                 raise
             continue
+        if _is_pointer(target):
+            raise LabError(
+                f"{source} is a pointer of Git LFS, and not the file that it stands for: call `git lfs pull`; "
+                f"or, where no build reads it, name it in {context / IGNORED}"
+            )
         held = target.readlink() if target.is_symlink() else sha256(target) if target.is_file() else ""
         content.update(f"{target.lstat().st_mode:o} {path} {held}\0".encode(errors="surrogateescape"))
     return folder.rename(work / f"context-{content.hexdigest()[:16]}")
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS leaves in the place of a large one that was not fetched."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > 1024:  # as its specification has it
+        return False
+    return path.read_bytes().startswith(_LFS_POINTER)
 
 
 def why_missing(context: Path, path: Path) -> str:

@@ -38,6 +38,15 @@ def test_what_dockerignore_names_and_what_is_no_source_is_left_out(tmp_path):
     ).readlink() == Path("/etc")
 
 
+def test_a_pointer_of_git_lfs_is_refused_unless_no_build_gets_it(tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+    folder = crate(tmp_path / "a", {"logo.png": pointer, "notes.txt": f"It begins with:\n{pointer}"})
+    with pytest.raises(LabError, match=r"logo\.png is a pointer of Git LFS.*call `git lfs pull`"):
+        sources.copy(folder, tmp_path / "1")
+    (folder / ".dockerignore").write_text("*.png\n")
+    assert "notes.txt" in sent(sources.copy(folder, tmp_path / "2"))
+
+
 @pytest.mark.parametrize(
     ("lines", "there", "left"),
     [
