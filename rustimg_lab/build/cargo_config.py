@@ -36,7 +36,7 @@ _TAKEN: dict[tuple[type, ...], str] = {
              "target target.* env toolchain source source.*",
     (str,): "package.name package.workspace workspace.members.* workspace.exclude.* profile.*.inherits features.*.* "
             "bin.*.name build.rustc-wrapper build.rustc-workspace-wrapper build.rustflags.* target.*.linker "
-            "target.*.rustflags.* toolchain.channel paths.* source.*.directory source.*.local-registry",
+            "target.*.rustflags.* toolchain.channel toolchain.path paths.* source.*.directory source.*.local-registry",
     (str, list): "build.rustflags target.*.rustflags",
 }  # fmt: skip
 _CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
@@ -262,11 +262,13 @@ def without(features: dict[str, list[str]], names: list[str], left_out: set[str]
 
 
 def toolchain(folders: list[Path]) -> str:
-    """Return the channel that the first of these folders with a toolchain file asks rustup for; "" where none has."""
+    """Return what the first of these folders with a toolchain file asks rustup for, a channel or the folder of a
+    toolchain; "" where none has."""
     for path in toolchain_files(folders):
         text = path.read_text(encoding="utf-8-sig", errors="replace").strip()
         is_plain = path.suffix == "" and len(text.splitlines()) == 1 and "=" not in text
-        return text if is_plain else parsed(path).get("toolchain", {}).get("channel", "")
+        told = {} if is_plain else parsed(path).get("toolchain", {})
+        return text if is_plain else told.get("channel") or told.get("path", "")
     return ""
 
 

@@ -285,6 +285,11 @@ def test_a_toolchain_file_gets_its_target_where_the_builder_has_rustup(tmp_path,
     assert "rustup target add $RUST_TARGET; fi; \\\n    cargo build" in text(folder, "baseline", "scratch")
 
 
+def test_a_toolchain_file_that_names_a_folder_is_not_taken_for_one_that_asks_for_nothing(tmp_path):
+    folder = crate(tmp_path, {"rust-toolchain.toml": '[toolchain]\npath = "/opt/rust-1.81"\n'})
+    assert lab_toml.load(folder).configuration.toolchain == "/opt/rust-1.81"
+
+
 def test_what_the_build_finds_in_its_environment_is_in_the_dockerfile(tmp_path):
     folder = crate(tmp_path, {"lab.toml": '[build_environment]\nRELEASE_ID = "it\'s $1"\n'})
     assert """export RELEASE_ID='it'"'"'s $1'; \\\n""" in text(folder, "baseline")
