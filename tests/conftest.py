@@ -30,7 +30,7 @@ from rustimg_lab.host import tools as host_tools
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import INPUT, App
 from rustimg_lab.model.bases import with_builder
-from rustimg_lab.paths import ROOT, STATE
+from rustimg_lab.paths import REPORTS, ROOT, STATE
 
 # A shell starts what is in the background with SIGINT ignored, and so would be every lab that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -188,6 +188,15 @@ def lab() -> Callable[..., subprocess.CompletedProcess]:
 def pageless() -> Callable[..., subprocess.CompletedProcess]:
     """Runs the command line without the page at the end, for tests that look at none."""
     return partial(_call, ("-c", WITHOUT_PAGE))
+
+
+@pytest.fixture(scope="session")
+def recorded_page(lab: Callable) -> Path:
+    """The page of all recorded runs, as the command line makes it without an engine: it takes minutes of a CPU."""
+    done = lab("report", "recorded", DOCKER_HOST="unix:///nonexistent")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("report: reports/recorded/report.html\n")
+    return REPORTS / "recorded" / "report.html"
 
 
 def _call(lab: tuple[str, str], *arguments: str, **environment: str) -> subprocess.CompletedProcess:

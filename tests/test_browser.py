@@ -62,23 +62,18 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-@pytest.fixture(scope="module")
-def written() -> Path:
-    return publish.whole("recorded")
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_page_asks_for_nothing_and_nothing_overflows(browser, written, width, scheme):
+def test_the_page_asks_for_nothing_and_nothing_overflows(browser, recorded_page, width, scheme):
     with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme) as context:
         page = context.new_page()
         asked, said = [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(written.as_uri())
+        page.goto(recorded_page.as_uri())
         page.wait_for_load_state("networkidle")
-        assert [url for url in asked if not url.startswith("data:")] == [written.as_uri()]
+        assert [url for url in asked if not url.startswith("data:")] == [recorded_page.as_uri()]
         assert said == []
         page.screenshot(path=SCREENSHOTS / f"report-{width}-{scheme}.png")
         assert page.evaluate(TOO_WIDE) == []
@@ -144,10 +139,10 @@ def _contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_what_is_folded_or_of_another_run_is_printed_too(browser, written):
+def test_what_is_folded_or_of_another_run_is_printed_too(browser, recorded_page):
     with browser.new_context(viewport={"width": 718, "height": 1000}) as context:  # A4 without its margins
         page = context.new_page()
-        page.goto(written.as_uri())
+        page.goto(recorded_page.as_uri())
         hidden = """[...document.querySelectorAll('.of, tbody tr, details > :not(.copy), figure img')]
                     .filter(e => !e.checkVisibility({contentVisibilityAuto: true})).length"""
         assert page.evaluate(hidden) > 100
@@ -159,10 +154,10 @@ def test_what_is_folded_or_of_another_run_is_printed_too(browser, written):
         assert page.evaluate(hidden) > 100
 
 
-def test_a_run_of_a_question_is_chosen_by_keyboard(browser, written):
+def test_a_run_of_a_question_is_chosen_by_keyboard(browser, recorded_page):
     with browser.new_context() as context:
         page = context.new_page()
-        page.goto(written.as_uri())
+        page.goto(recorded_page.as_uri())
         section = page.locator(".part", has=page.locator("> .choice")).first
         radios = section.get_by_role("radio")
         first, second = (section.locator(f"> .of-{number}").first for number in (1, 2))
@@ -178,10 +173,10 @@ def test_a_run_of_a_question_is_chosen_by_keyboard(browser, written):
             expect(each).to_be_visible()
 
 
-def test_without_a_script_all_runs_of_a_question_can_be_chosen_and_all_rows_shown(browser, written):
+def test_without_a_script_all_runs_of_a_question_can_be_chosen_and_all_rows_shown(browser, recorded_page):
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
-        page.goto(written.as_uri())
+        page.goto(recorded_page.as_uri())
         section = page.locator(".part", has=page.locator("> .choice")).first
         section.get_by_role("radio").nth(1).check()
         expect(section.locator("> .of-2").first).to_be_visible()
@@ -193,10 +188,10 @@ def test_without_a_script_all_runs_of_a_question_can_be_chosen_and_all_rows_show
         expect(page.locator("details > h3").first).to_be_visible()
 
 
-def test_a_table_is_filtered_and_sorted_by_keyboard(browser, written):
+def test_a_table_is_filtered_and_sorted_by_keyboard(browser, recorded_page):
     with browser.new_context() as context:
         page = context.new_page()
-        page.goto(written.as_uri())
+        page.goto(recorded_page.as_uri())
         frame = page.locator(".rows:visible", has=page.locator(".every")).first
         rows = frame.locator("tbody tr:visible")
         total, shown = frame.locator("tbody tr").count(), rows.count()
@@ -222,10 +217,10 @@ def test_a_table_is_filtered_and_sorted_by_keyboard(browser, written):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_trade_off_answers_pointing_and_constraints(browser, written, width):
+def test_the_trade_off_answers_pointing_and_constraints(browser, recorded_page, width):
     with browser.new_context(viewport={"width": width, "height": 900}) as context:
         page = context.new_page()
-        page.goto(written.as_uri())
+        page.goto(recorded_page.as_uri())
         section = page.locator("#trade-off")
         status, points = section.get_by_role("status"), section.locator("circle")
         every = points.count()
@@ -261,17 +256,17 @@ def test_the_trade_off_answers_pointing_and_constraints(browser, written, width)
         )
 
 
-def test_the_contents_stay_in_sight_and_say_where_one_is(browser, written):
+def test_the_contents_stay_in_sight_and_say_where_one_is(browser, recorded_page):
     with browser.new_context(viewport={"width": 1280, "height": 900}) as context:
         page = context.new_page()
-        page.goto(written.as_uri())
+        page.goto(recorded_page.as_uri())
         link = page.get_by_role("navigation", name="Contents").get_by_role("link", name="Memory")
         link.click()
         expect(link).to_have_attribute("aria-current", "true")
         expect(link).to_be_in_viewport()
 
 
-def test_text_stands_out_from_its_ground_in_both_schemes(browser, written):
+def test_text_stands_out_from_its_ground_in_both_schemes(browser, recorded_page):
     """WCAG 2.2, 1.4.3: a contrast of 4.5 or more, of the page's own colours."""
     contrast = """() => {
       const light = (text) => {
@@ -291,14 +286,14 @@ def test_text_stands_out_from_its_ground_in_both_schemes(browser, written):
     for scheme in ("light", "dark"):
         with browser.new_context(color_scheme=scheme) as context:
             page = context.new_page()
-            page.goto(written.as_uri())
+            page.goto(recorded_page.as_uri())
             assert page.evaluate(contrast) == []
 
 
-def test_a_table_is_copied_and_the_rows_are_downloaded(browser, written):
+def test_a_table_is_copied_and_the_rows_are_downloaded(browser, recorded_page):
     with browser.new_context(permissions=["clipboard-read", "clipboard-write"]) as context:
         page = context.new_page()
-        page.goto(written.as_uri())
+        page.goto(recorded_page.as_uri())
         card = page.locator("#answers .card", has_text="The article of 2021")
         card.locator(".copy").click()
         copied = page.evaluate("navigator.clipboard.readText()").splitlines()

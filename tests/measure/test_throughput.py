@@ -13,7 +13,7 @@ from dataclasses import replace
 import docker
 import pytest
 from docker.models.containers import Container
-from support.lab import adds_nothing, forget, measured, ours
+from support.lab import WITHOUT_PAGE, adds_nothing, forget, measured, ours
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.build import bake, lab_toml, mmdebstrap
@@ -114,7 +114,7 @@ def test_the_same_call_measures_nothing_again_and_leaves_no_container(study, pag
 def test_a_lab_that_is_killed_in_mid_study_goes_on_with_the_trial_that_was_in_flight(study):
     name = f"{NAME}-killed"
     forget(name)
-    command = [sys.executable, "-m", "rustimg_lab", *MEASURE, "--blocks", "2", "--run", name]
+    command = [sys.executable, "-c", WITHOUT_PAGE, *MEASURE, "--blocks", "2", "--run", name]
     ended = r'"metric": "trial_s"'
     try:
         for how, trials_before in ((signal.SIGKILL, 1), (signal.SIGINT, 3)):
