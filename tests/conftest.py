@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import docker
 import pytest
-from support.lab import TINY, WITHOUT_PAGE, work_folders
+from support.lab import NO_ENGINE, TINY, WITHOUT_PAGE, work_folders
 
 from rustimg_lab.build import bake, bases, lab_toml, mmdebstrap
 from rustimg_lab.engine import client, doctor
@@ -193,7 +193,7 @@ def pageless() -> Callable[..., subprocess.CompletedProcess]:
 @pytest.fixture(scope="session")
 def recorded_page(lab: Callable) -> Path:
     """The page of all recorded runs, as the command line makes it without an engine: it takes minutes of a CPU."""
-    done = lab("report", "recorded", DOCKER_HOST="unix:///nonexistent")
+    done = lab("report", "recorded", **NO_ENGINE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("report: reports/recorded/report.html\n")
     return REPORTS / "recorded" / "report.html"

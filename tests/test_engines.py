@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from docker.models.containers import Container
 from support import engines
-from support.lab import TINY, WITHOUT_PAGE, forget, passing_tiny
+from support.lab import SERVER, WITHOUT_PAGE, forget, passing_tiny
 
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.build import mmdebstrap
@@ -32,7 +32,6 @@ PAGE = ROOT / "docs" / "engines.md"
 BEGIN, END = "<!-- written by ./lab test --engines -->", "<!-- end -->"
 FEATURES = ("image store", "main job", "sizes", "throughput", "work", "startup", "memory", "latency", "build",
             "deploy", "probes", "kill and resume", "clean", "CPU accounting", "limits")  # fmt: skip
-SERVER = TINY.with_name("server")
 CELLS = ("--profiles", "baseline", "--allocators", "system")
 STUDY = ("--app", str(SERVER), "--bases", "scratch", "--profiles", "optimized", "--allocators", "system")
 WORK = '[work]\narguments = ["/input/below/one.txt"]\ninput = "data"\nprints = "it was read"\n'

@@ -9,7 +9,7 @@ import papermill
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from papermill.exceptions import PapermillExecutionError
-from support.lab import TINY, forget
+from support.lab import SERVER, TINY, forget
 
 import rustimg_lab as lab
 from rustimg_lab.errors import LabError
@@ -19,7 +19,6 @@ from rustimg_lab.report.notebooks import SENTINEL
 
 pytestmark = pytest.mark.slow
 
-SERVER = TINY.with_name("server")
 RUN = "test-face"
 
 

@@ -17,14 +17,13 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.requirements import Requirement
-from support.lab import as_root
+from support.lab import NO_ENGINE, as_root
 
 from rustimg_lab.host import process
 from rustimg_lab.paths import ROOT, RUNS
 
 pytestmark = pytest.mark.slow
 
-NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LARGEST_WHEEL_BYTES = 5_000_000  # the recorded runs of November 2026 and all else are 1.7 MB
 

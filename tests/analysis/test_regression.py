@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support.lab import TINY, forget
+from support.lab import NO_ENGINE, TINY, forget
 
 from rustimg_lab.analysis import before_after, comparison, regression
 from rustimg_lab.analysis.limits import Limits, answer, blocks_needed
@@ -556,7 +556,7 @@ def test_the_interval_between_two_studies_covers_the_truth(count):
     ],
 )
 def test_bad_input_is_one_line(lab, arguments, said):
-    done = lab(*arguments, DOCKER_HOST="unix:///nonexistent")
+    done = lab(*arguments, **NO_ENGINE)
     if said:
         assert done.returncode == 2 and said in done.stderr.splitlines()[-1] and done.stdout == ""
     else:

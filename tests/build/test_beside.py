@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 from support.crates import crate as support_crate
-from support.lab import TINY, answering
+from support.lab import SERVER, answering
 
 from rustimg_lab.build import bake, beside, lab_toml, sources
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import Image, Serve, Service
 
-SERVER = TINY.parent / "server"
 CELL = matrix.cell("scratch", "baseline", "system")
 NAMES = {"Dockerfile", ".dockerignore", "compose.yaml"}
 

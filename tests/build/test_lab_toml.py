@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support.lab import TINY, forget
+from support.lab import SERVER, TINY, forget
 
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.analysis.cells import cell_table
@@ -26,7 +26,6 @@ from rustimg_lab.paths import MYIP, ORIGIN, REPORTS
 from rustimg_lab.pipeline import planner, session
 from rustimg_lab.store import runs
 
-SERVER = TINY.with_name("server")
 MANIFEST = (TINY / "Cargo.toml").read_text()
 CHECK = '\n[check]\narguments = ["--version"]\nprints = "answer 42"\n'
 

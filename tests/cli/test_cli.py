@@ -9,6 +9,7 @@ import sys
 
 import click
 import pytest
+from support.lab import NO_ENGINE
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, recommendation, robustness
 from rustimg_lab.analysis.recommendation import Wishes
@@ -18,7 +19,6 @@ from rustimg_lab.paths import MYIP, ROOT
 from rustimg_lab.report import summary, views
 from rustimg_lab.store import runs
 
-NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 DOCUMENTS = "\n".join(path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))])
 STUDIES = ("allocators", "startup", "memory", "allocators-intel")
 RECORDED = [

@@ -4,6 +4,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from support.lab import NO_ENGINE
 
 from rustimg_lab.engine import client, doctor, emulation
 from rustimg_lab.errors import LabError
@@ -83,7 +84,7 @@ def test_another_architecture_is_refused_in_one_line(monkeypatch):
 
 
 def test_the_doctor_finds_a_missing_engine_and_says_what_to_do(lab):
-    done = lab("doctor", DOCKER_HOST="unix:///nonexistent")
+    done = lab("doctor", **NO_ENGINE)
     assert done.returncode == 2
     assert "MISSING" in done.stdout and "systemctl start docker" in " ".join(done.stdout.split())
 

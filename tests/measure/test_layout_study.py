@@ -2,7 +2,7 @@
 
 import pytest
 from support.crates import crate
-from support.lab import TINY, adds_nothing, measured
+from support.lab import SERVER, adds_nothing, measured
 
 from rustimg_lab.analysis import layouts
 from rustimg_lab.model import metrics
@@ -11,7 +11,7 @@ from rustimg_lab.store import runs
 
 NAME = "test-layouts"
 SERVE = '[serve]\narguments = ["{port}"]\n'
-MEASURE = ("measure", "--study", "layouts", "--app", str(TINY.with_name("server")), "--run", NAME, "--bases", "scratch",
+MEASURE = ("measure", "--study", "layouts", "--app", str(SERVER), "--run", NAME, "--bases", "scratch",
            "--profiles", "baseline,opt-z", "--allocators", "system", "--layouts", "2", "--blocks", "2",
            "--seconds", "1", "--connections", "4")  # fmt: skip
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from elftools.elf.elffile import ELFFile
-from support.lab import TINY
+from support.lab import NO_ENGINE, TINY
 
 from rustimg_lab.build import bake, bases, dockerfile, lab_toml, mmdebstrap
 from rustimg_lab.build.bake import Built
@@ -70,7 +70,7 @@ def test_a_profile_for_one_architecture_is_refused_for_the_other():
 )
 @elsewhere
 def test_what_no_machine_can_do_is_refused_in_one_line_before_an_engine_is_asked(lab, arguments, line):
-    done = lab(*arguments, DOCKER_HOST="unix:///nonexistent")
+    done = lab(*arguments, **NO_ENGINE)
     assert done.returncode == 2 and done.stderr.startswith(f"lab: {line}") and done.stderr.count("\n") == 1
 
 

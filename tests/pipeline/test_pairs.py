@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.crates import crate
-from support.lab import TINY, forget, ours
+from support.lab import SERVER, forget, ours
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import client
@@ -20,7 +20,6 @@ from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 NAME = "test-pairs"
-SERVER = TINY.with_name("server")
 LIMITS = ("--max-regression", "size=5%,cpu=4%")
 # Each answer reads a table, which takes far more of a request's time than the limit, so that a machine that is busy
 # with other tests finds it too. The program grows by the table as well.

@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 from support import dask, engines, registry_faults
-from support.lab import TINY, as_root, forget, passing_tiny
+from support.lab import SERVER, as_root, forget, passing_tiny
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
@@ -333,7 +333,7 @@ def test_an_image_goes_through_a_registry_by_digest(run, made):
 def test_two_engines_share_a_grid_and_a_study_and_one_that_is_killed_leaves_the_rest(lab, run, tmp_path):
     """A server that compiles in seconds, on the machine's engine and on one in a namespace, killed in the middle."""
     engines.check()
-    options = ["--app", str(TINY.with_name("server")), "--run", run, "--bases", "scratch", "--profiles", "baseline"]
+    options = ["--app", str(SERVER), "--run", run, "--bases", "scratch", "--profiles", "baseline"]
     study = ["measure", *options, "--study", "throughput", "--workers", "1", "--seconds", "2", "--warmup", "1"]
     with (
         engines.dockerd("sid", containerd_store=True) as other,

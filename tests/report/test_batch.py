@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from support.lab import wait_for
+from support.lab import NO_ENGINE, wait_for
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import NOTEBOOKS, REPORTS, ROOT
@@ -22,8 +22,6 @@ from rustimg_lab.report import notebooks as report_notebooks
 from rustimg_lab.report.format import SENTINEL
 
 pytestmark = pytest.mark.slow
-
-NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 
 
 def test_a_process_that_makes_a_page_makes_no_grammar_of_what_no_notebook_has():

@@ -21,7 +21,7 @@ import pytest
 from bs4 import BeautifulSoup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
-from support.lab import forget
+from support.lab import NO_ENGINE, forget
 from support.plain_words import not_plain
 
 import rustimg_lab
@@ -35,8 +35,6 @@ from rustimg_lab.report import fragments, notebooks, page, plots, publish, secti
 from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.slow
-
-NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import rocrate
-from support.lab import forget
+from support.lab import NO_ENGINE, forget
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
@@ -51,7 +51,7 @@ def described(archive: Path) -> dict[str, dict]:
 def test_recorded_runs_are_valid_crates(validator, lab):
     archives = []
     for name in ("recorded/article", "recorded/survival"):  # sizes, and probes
-        done = lab("export", name, DOCKER_HOST="unix:///nonexistent")
+        done = lab("export", name, **NO_ENGINE)
         assert done.returncode == 0, done.stderr
         archives.append(str(ROOT / done.stdout.strip().removeprefix("RO-Crate: ")))
     said = process.run([str(validator), str(SUPPORT / "roc_validate.py"), str(CONTEXT), *archives]).splitlines()

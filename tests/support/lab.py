@@ -34,6 +34,8 @@ output.make_report = print
 sys.exit(main.main(sys.argv[1:]))
 """
 TINY = Path(__file__).parent.parent / "crates" / "tiny"
+SERVER = TINY.with_name("server")
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent"}  # for a command that must ask none, or say that none answers
 
 
 def passing_tiny(folder: Path) -> Path:
