@@ -107,13 +107,18 @@ class Crate:
         on."""
         needed = self.target.get("required-features", [])
         own = [(self.package, needed), *((each, []) for each in self.linked)]
-        turned_on = [(package, _turned_on(package, features)) for package, features in own]
+        features_on = [(package, turned_on(package, features)) for package, features in own]
         return [
             each | {"features": [*each.get("features", []), *_features(each, on)]}
-            for package, on in turned_on
+            for package, on in features_on
             for each in package["dependencies"]
             if each.get("kind") == kind and _is_used(each, on)
         ]
+
+    def features_off(self) -> set[str]:
+        """Return what features of the package would turn on that are not on by default or required by the binary."""
+        features = self.package.get("features", {})
+        return set().union(*features.values()) - turned_on(self.package, self.target.get("required-features", []))
 
     def uses(self) -> set[str]:
         """Return the names of the program's dependencies, as `dependencies` has them."""
@@ -192,8 +197,8 @@ def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Pat
     return found
 
 
-def _turned_on(package: dict[str, Any], features: list[str]) -> set[str]:
-    """All that a package's default and these features turn on."""
+def turned_on(package: dict[str, Any], features: list[str]) -> set[str]:
+    """Return all that a package's default features and these turn on."""
     known = package.get("features", {})
     return set().union(*(brings(known, each) for each in (*known.get("default", []), *features)))
 

@@ -99,14 +99,17 @@ def _in_member(directory: Path, folder: Path) -> list[str]:
 def _chosen(
     directory: Path, binary: str, packages: list[dict[str, Any]], usual: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The package and the binary that are meant; where none is named, one of the packages that cargo builds then."""
+    """The package and the binary that are meant; where none is named, one that cargo builds then: of its packages, and
+    with the features that they have by default, unless each binary needs another."""
     found = [(package, each) for package in packages for each in package["targets"] if "bin" in each["kind"]]
     if not found:
         raise LabError(f"{directory}: no package there has a binary")
     if not binary:
         found = [each for each in found if each[0] in usual] or found
-    names = dict.fromkeys(target["name"] for _, target in found)
     defaults = {package["default_run"] for package, _ in found if package.get("default_run")}
+    if not binary and not defaults:
+        found = [each for each in found if not _lacking(*each)] or found
+    names = dict.fromkeys(target["name"] for _, target in found)
     chosen = binary or (next(iter(names)) if len(names) == 1 else next(iter(defaults)) if len(defaults) == 1 else "")
     if not chosen:
         raise LabError(f"{directory}: several binaries, choose one with --binary NAME: {', '.join(names)}")
@@ -116,6 +119,11 @@ def _chosen(
         folders = ", ".join(str(Path(package["manifest_path"]).parent) for package, _ in fitting)
         raise LabError(f"several packages have a binary '{chosen}'; call init with the folder of one: {folders}")
     return fitting[0]
+
+
+def _lacking(package: dict[str, Any], target: dict[str, Any]) -> set[str]:
+    """The features that a binary requires and its package does not turn on by default."""
+    return {*target.get("required-features", [])} - crates.turned_on(package, [])
 
 
 def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
@@ -283,14 +291,20 @@ def _fetches_by_git(crate: Crate, configuration: dict[str, Any]) -> bool:
 @functools.cache
 def _of_crates(crate: Crate) -> set[str]:
     """The Debian packages of what crates that it depends on call or link in a build."""
-    brought, locked, tools = KNOWN["brought"], crate.locked, KNOWN["tool_crates"]
+    locked, tools = crate.locked, KNOWN["tool_crates"]
     called = {each["name"] for each in crate.dependencies("build")}
     called.update(*(needed for name, needed in locked.items() if name not in KNOWN["called_elsewhere"]["names"]))
-    needing = [
-        name for name in locked if name in KNOWN["build_crates"] and not locked.keys() & {*brought.get(name, ())}
-    ]
-    needing = [name for name in needing if KNOWN["bundles"].get(name) not in locked[name]]
+    needing = [name for name in locked if name in KNOWN["build_crates"] and not _is_brought(crate, name)]
     return {tools[name] for name in called & tools.keys()}.union(*(KNOWN["build_crates"][name] for name in needing))
+
+
+def _is_brought(crate: Crate, name: str) -> bool:
+    """Whether another crate brings the library of this one. Where only the lockfile is known, that may be for a feature
+    which is off, such as `pq-sys/bundled`."""
+    is_there = crate.locked.keys() & {*KNOWN["brought"].get(name, ())}
+    is_compiled = KNOWN["bundles"].get(name) in crate.locked[name]
+    of_off = not crate.tree and any(each.startswith((f"{name}/", f"{name}?/")) for each in crate.features_off())
+    return bool(is_there or is_compiled) and not of_off
 
 
 def _looks_for(crate: Crate, is_served: bool) -> dict[str, object]:

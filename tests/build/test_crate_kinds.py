@@ -265,3 +265,19 @@ def test_a_library_that_its_crate_compiles_itself_is_no_package(tmp_path):
     lock = LOCK.format("a") + "".join(f'\n[[package]]\nname = "{n}"\nversion = "1.0.0"{more}\n' for n, more in names)
     needed = MANIFEST.format("a") + '[dependencies]\nlibsqlite3-sys = "*"\n'
     assert init(crate(tmp_path, {"Cargo.toml": needed, "Cargo.lock": lock}))[0]["packages"] == []
+
+
+def test_a_library_that_a_feature_which_is_off_would_compile_is_a_package(tmp_path):
+    names = ("pq-sys", "pq-src", "libsqlite3-sys", "cc")
+    lock = LOCK.format("a") + "".join(f'\n[[package]]\nname = "{n}"\nversion = "1.0.0"\n' for n in names)
+    lock = lock.replace(
+        '"libsqlite3-sys"\nversion = "1.0.0"', '"libsqlite3-sys"\nversion = "1.0.0"\ndependencies = ["cc"]'
+    )
+    needed = MANIFEST.format("a") + '[dependencies]\npq-sys = "*"\npq-src = "*"\nlibsqlite3-sys = "*"\n[features]\n'
+    bundled = 'bundled = ["pq-sys/bundled", "libsqlite3-sys/bundled"]\n'
+    for more, packages in (
+        (bundled, ["libpq-dev", "libsqlite3-dev", "pkg-config"]),
+        (bundled + 'default = ["bundled"]\n', []),
+    ):
+        told, _ = init(crate(tmp_path, {"Cargo.toml": needed + more, "Cargo.lock": lock}))
+        assert told["packages"] == packages

@@ -9,6 +9,7 @@ import pytest
 from support.crates import BUNDLE, LISTENS, LOCK, MANIFEST, crate, dependencies, init, write
 
 from rustimg_lab.build import dockerfile, lab_toml, sources
+from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix
 
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
@@ -320,6 +321,24 @@ def test_at_a_root_the_binary_is_that_which_cargo_would_build(tmp_path):
             (folder / "src" / "main.rs").unlink()
         assert init(folder)[0]["binary"] == ("a" if name == "own" else "server")
         assert init(folder, "xtask")[0]["binary"] == "xtask"
+
+
+def test_of_several_binaries_the_one_that_needs_no_more_features_is_that_which_cargo_would_build(tmp_path):
+    binaries = "".join(
+        f'[[bin]]\nname = "{name}"\npath = "src/main.rs"\nrequired-features = ["{name}"]\n' for name in ("cli", "gui")
+    )
+    features = '[features]\ndefault = ["full"]\nfull = ["cli"]\ncli = []\ngui = []\n'
+    manifest = MANIFEST.format("a") + features + binaries
+    folder = crate(tmp_path, {"Cargo.toml": manifest})
+    assert init(folder)[0]["binary"] == "cli"
+    told, _ = init(folder, "gui")
+    assert (told["binary"], told["features"]) == ("gui", ["gui"])
+    for name in ("both", "neither"):
+        changed = manifest.replace('full = ["cli"]', 'full = ["cli", "gui"]' if name == "both" else "full = []")
+        with pytest.raises(LabError, match=r"several binaries, .*: cli, gui"):
+            init(crate(tmp_path / name, {"Cargo.toml": changed}))
+    default = manifest.replace("[features]", 'default-run = "gui"\n[features]')
+    assert init(crate(tmp_path / "default", {"Cargo.toml": default}))[0]["binary"] == "gui"
 
 
 def test_an_image_of_a_program_with_capitals_can_be_built_as_its_dockerfile_says(tmp_path):
