@@ -32,10 +32,11 @@ _JOINED = re.compile(
 _PART = re.compile(r"[\w.@+ -]+")
 _NOT_READ = re.compile(r"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|[A-Z_-]+(?:\.\w+)?)(?:/.*)?")
 _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
-# A folder that is made, and a file, by a text, its begin, or a constant.
+# A folder that is made, and a file, by a text, its begin, a constant, or a variable or a field; of that, a path below.
 _MADE = (
-    r'\(\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*)?(?:(?:format!\(\s*)?"(?:\./)?([\w/][\w./-]*(?:\{|(?=")))'
-    r"|(?:\w+::)*([A-Z_]{2,})\b)"
+    r'\(\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*&?)?(?:(?:format!\(\s*)?"(?:\./)?([\w/][\w./-]*(?:\{|(?=")))'
+    r"|(?:\w+::)*([A-Z_]{2,})\b(?!\.\w+\b(?!\())"
+    r"|((?:\w+\.)*[a-z_]\w*)(?:\.(?:as_\w+|to_\w+|clone)\(\))?(?:\s*[,)?]|\.(join)\())"
 )
 _CALLS = r"\(\)(?:\s*\.\w+\([^()]*\)){1,5}?\s*\."
 _FOLDERS = re.compile(
@@ -47,6 +48,19 @@ _FILES = re.compile(
     + r'|"sqlite:(?://)?([\w/][\w./-]*)()|"(/\w[\w./-]*\.(?:sqlite3?|db))"'
 )
 _CONSTANT = re.compile(r'\b(?:const|static)\s+([A-Z_]{2,})\s*:\s*&(?:\'static )?str\s*=\s*"(?:\./)?([\w/][\w./-]*)"')
+_BELOW = re.compile(r'\bformat!\(\s*"\{(\w*)\}/[^"]*"(?:\s*,\s*((?:\w+\.)*[a-z_]\w*))?')  # a path below a variable
+# What a variable is, or is by default, and what a field of a program's arguments or of its configuration is by default.
+_PATH = (
+    r'(?:(?:\w+::)*(?:\w*Path(?:Buf)?|String)::\w+\(\s*)*"(?:\./)?([\w/][\w./-]*)"'
+    r"(?!\)*\s*\.(?:join|with_file_name|parent)\()"
+)
+_VARIABLE = re.compile(
+    rf"\blet\s+(?:mut\s+)?(\w+)\s*(?::[^=;]+)?=\s*(?:[^;]{{0,200}}?\bunwrap_or\w*\(\s*(?:\|\w*\|\s*)?)?{_PATH}"
+)
+_FIELD = re.compile(
+    rf"\bdefault_value\w*\s*=\s*{_PATH}[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?(\w+)\s*:"
+)
+_DEFAULT = re.compile(rf"\bfn\s+default_(\w+)\(\)[^{{;]*\{{\s*{_PATH}")
 _NOT_OWN = re.compile(r"/(?:$|(?:tmp|dev|proc|sys|run|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")
 _NO_REPOSITORY = 128  # git's exit code, also for that of another user
 _SHOWN = 3  # of names that are not there
@@ -187,12 +201,27 @@ def writable(crate: Crate) -> list[str]:
 
 def _made(crate: Crate) -> Iterator[tuple[str, bool]]:
     """The paths that the sources make, and whether each is of a folder."""
-    constants = dict(crate.found(_CONSTANT))
+    constants, fields = dict(crate.found(_CONSTANT)), {name: path for path, name in crate.found(_FIELD)}
+    fields |= dict(crate.found(_DEFAULT))
     for text in crate.program():
+        text = _BELOW.sub(lambda below: f"{below[1] or below[2]}.join(", text)
         for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):
-            for own, constant, *other in pattern.findall(text):
-                path = own or constants.get(constant, "") or "".join(other)
+            for made in pattern.finditer(text):
+                own, constant, variable, is_joined, *other = (each or "" for each in made.groups())
+                known = constants.get(constant, "") or _value(text[: made.start()], variable, fields)
+                path = own or known or "".join(other)
                 if path.endswith("{"):
                     yield str(Path(path).parent), True
                 elif path:
-                    yield path.rstrip("/") or "/", is_folder
+                    yield path.rstrip("/") or "/", is_folder or bool(is_joined)
+
+
+def _value(before: str, variable: str, fields: dict[str, str]) -> str:
+    """What a variable is, or is by default, by what stands before its use in that function; or a field."""
+    function = before[max(before.rfind("\nfn "), before.rfind(" fn "), 0) :]
+    is_bound = rf"\blet\s+(?:mut\s+)?{variable}\b|[({{,|]\s*{variable}\s*[)}},|][^;{{=]*(?:=>|[|=])"
+    *_, told = [None, *re.finditer(is_bound, function)]
+    if not told or not variable:
+        return fields.get(variable.rpartition(".")[2], "")
+    is_path = _VARIABLE.match(function, told.start())
+    return is_path[2] if is_path else ""

@@ -120,6 +120,30 @@ def test_what_gitignore_names_is_told_where_git_reads_no_repository(tmp_path, mo
         ('DirBuilder::new().recursive(true).create("cache")', ["cache"]),
         ('fs::write("/var/lib/a/state", b)', ["/var/lib/a"]),
         ('fs::write("/var/run/a.pid", b); fs::write("/a", b); create_dir_all("/tmp/x")', None),
+        ('let at = var("D").unwrap_or_else(|_| "./data".to_string()); create_dir_all(&at)', ["data"]),
+        ('let mut at: PathBuf = PathBuf::from("store"); create_dir_all(at.join("a"))', ["store"]),
+        ('let to = var("L").unwrap_or("log/a.log".into()); File::create(&to)', ["log"]),
+        ('let db = var("DB").unwrap_or(String::from("/data/a.db")); Connection::open(db.as_str())', ["/data"]),
+        (
+            'let at = "run"; fs::write(format!("{at}/a"), b); File::create(format!("{}/{}", c.log_dir, n)); '
+            'fn default_log_dir() -> String { "log".to_owned() }',
+            ["run", "log"],
+        ),
+        (
+            'let p = find("sh"); File::create(&p); let n = "out".to_string(); if let File(n) = o { fs::write(n, b) }',
+            None,
+        ),
+        ('let to = "a/b"; } fn g(to: &Path) { File::create(to)', None),
+        ('let p = Path::new("data").join("a"); File::create(&p); create_dir_all(p.parent().unwrap())', None),
+        (
+            'create_dir_all(&args.data_dir)?; struct Args {\n#[arg(long, env = "D", default_value = "pastes")]\n'
+            "/// Kept.\n#[serde(skip)]\npub data_dir: PathBuf }",
+            ["pastes"],
+        ),
+        (
+            'fs::create_dir_all(&config.data_dir); fn default_data_dir() -> PathBuf { "/var/lib/a".into() }',
+            ["/var/lib/a"],
+        ),
     ],
 )
 def test_the_folders_that_a_program_writes_to_are_writable(tmp_path, body, writable):
