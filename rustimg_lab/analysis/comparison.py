@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rustimg_lab.analysis import variances
+from rustimg_lab.analysis import study_notes, variances
 from rustimg_lab.analysis.variances import half_interval, quantile
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import metrics
@@ -28,8 +28,6 @@ from rustimg_lab.store.runs import RunData
 NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
 SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not have seen this much is called short
 HUGE_RATIO = 10  # what could only be told beyond this is not worth its digits
-FEW_REQUESTS = 100  # of each connection, below which what is unanswered at the end of a load counts
-FAILURES_APART = 0.05  # a share of failed trials by which two cells may differ without a warning
 
 NUMBERS = ("ratio", "low", "high", "low_all", "high_all", "detectable")
 NOTHING = dict.fromkeys(NUMBERS, np.nan) | {"verdict": Verdict.TOO_NOISY}
@@ -115,7 +113,7 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     found = found[[*columns, "value"]].astype({"value": float}).groupby(["cell", "block"], sort=False, as_index=False)
     found = found.agg({**dict.fromkeys(columns, "last"), "value": "median"})[[*columns, "value"]]
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
-    notes = [plan.parameters["warning"], run.environment.app.get("note"), _failures(run, study), _few(run, study)]
+    notes = study_notes.of_trials(run, study, metric)
     is_zero = found["value"] == 0
     if metric in metrics.COMPARED and is_zero.any() and not is_zero.all():
         less = "less than could be measured, and is left out"
@@ -130,37 +128,6 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
         halvings = ceil(log2(log(2) / log(step)))  # of the bisection, between a limit and its double
         found.attrs["resolution"] = log(2) / 2**halvings
     return found
-
-
-def _failures(run: RunData, study: str) -> str:
-    """What a reader must know of a study where trials of some cells failed more often than those of others: trials that
-    fail because they are slow are missing from the mean. "" for none."""
-    ends = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.TRIAL) & ~run.rows["is_warmup"]]
-    failed = 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].agg(["mean", "size"])
-    if failed.empty or failed["mean"].max() - failed["mean"].min() <= FAILURES_APART:
-        return ""
-    worst, least = failed["mean"].idxmax(), failed["mean"].idxmin()
-    return (
-        f"{failed['mean'][worst]:.0%} of the trials of {cell_in_words(worst, {})} failed and "
-        f"{failed['mean'][least]:.0%} of those of {cell_in_words(least, {})}: a cell whose slow trials fail looks "
-        "faster than it is"
-    )
-
-
-def _few(run: RunData, study: str) -> str:
-    """What a reader must know of a study of a load in whose trials a server answered few requests: the CPU time of
-    those that it had begun when the load ended is in that of the answered ones. "" for none."""
-    rows = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.REQUESTS) & run.rows["ok"]]
-    plan = run.environment.studies[study].parameters
-    if rows.empty or "work" in plan or '"http": 2' in plan.get("asked", ""):  # `Workload.parameters`; all have ended
-        return ""
-    least = pd.to_numeric(rows["value"], errors="coerce").groupby(rows["cell"]).median().min()
-    if not least < FEW_REQUESTS * (connections := plan["connections"]):
-        return ""
-    return (
-        f"few requests were answered in a trial ({least:.0f} over {connections} connections): those unanswered at its "
-        "end are in the CPU time; fewer --connections or more --seconds make it exact"
-    )
 
 
 def compare(

@@ -1,0 +1,72 @@
+"""What a reader of the numbers of a study must know of its trials: that of some cells more have failed, that servers
+answered few requests, that the machine was busy."""
+
+import pandas as pd
+
+from rustimg_lab.model import metrics
+from rustimg_lab.model.names import cell_in_words
+from rustimg_lab.store.runs import RunData
+
+FEW_REQUESTS = 100  # of each connection, below which what is unanswered at the end of a load counts
+FAILURES_APART = 0.05  # a share of failed trials by which two cells may differ without a warning
+RARELY = 0.5  # of the time until the first byte, a pause in which nobody looked for it and that makes it too long
+LOOKED_FOR = {metrics.EXEC_TO_FIRST_BYTE_S: metrics.LONGEST_POLL_S} | {
+    metrics.of_container(network, "first_byte"): metrics.of_container(network, "longest_poll")
+    for network in ("host", "bridge")
+}
+
+
+def of_trials(run: RunData, study: str, metric: str) -> list[str]:
+    """Return a line on each thing that a reader of a metric of a study must know."""
+    warnings = [run.environment.studies[study].parameters["warning"], run.environment.app.get("note")]
+    notes = [*warnings, _failures(run, study), _few(run, study), _rarely_looked(run, study, metric)]
+    return [each for each in notes if each]
+
+
+def _failures(run: RunData, study: str) -> str:
+    """What a reader must know of a study where trials of some cells failed more often than those of others: trials that
+    fail because they are slow are missing from the mean. "" for none."""
+    ends = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.TRIAL) & ~run.rows["is_warmup"]]
+    failed = 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].agg(["mean", "size"])
+    if failed.empty or failed["mean"].max() - failed["mean"].min() <= FAILURES_APART:
+        return ""
+    worst, least = failed["mean"].idxmax(), failed["mean"].idxmin()
+    return (
+        f"{failed['mean'][worst]:.0%} of the trials of {cell_in_words(worst, {})} failed and "
+        f"{failed['mean'][least]:.0%} of those of {cell_in_words(least, {})}: a cell whose slow trials fail looks "
+        "faster than it is"
+    )
+
+
+def _few(run: RunData, study: str) -> str:
+    """What a reader must know of a study of a load in whose trials a server answered few requests: the CPU time of
+    those that it had begun when the load ended is in that of the answered ones. "" for none."""
+    rows = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.REQUESTS) & run.rows["ok"]]
+    plan = run.environment.studies[study].parameters
+    if rows.empty or "work" in plan or '"http": 2' in plan.get("asked", ""):  # `Workload.parameters`; all have ended
+        return ""
+    least = pd.to_numeric(rows["value"], errors="coerce").groupby(rows["cell"]).median().min()
+    if not least < FEW_REQUESTS * (connections := plan["connections"]):
+        return ""
+    return (
+        f"few requests were answered in a trial ({least:.0f} over {connections} connections): those unanswered at its "
+        "end are in the CPU time; fewer --connections or more --seconds make it exact"
+    )
+
+
+def _rarely_looked(run: RunData, study: str, metric: str) -> str:
+    """What a reader must know of a study in which nobody looked for the first byte during much of the time until it
+    came. "" for none."""
+    if not (pause := LOOKED_FOR.get(metric)):
+        return ""
+    rows = run.rows[(run.rows["study"] == study) & run.rows["ok"] & ~run.rows["is_warmup"]]
+    took, longest = (
+        rows[rows["metric"] == each].astype({"value": float}).groupby(["cell", "block"])["value"].median()
+        for each in (metric, pause)
+    )
+    if not (share := (longest / took).median()) >= RARELY:
+        return ""
+    return (
+        f"the machine was busy: in half of the trials, nobody looked for the first byte during {share:.0%} of the time "
+        "until it came or more, and the time may be too long by that"
+    )

@@ -1,0 +1,28 @@
+"""Synthetic trials: what a reader of a study's numbers is told of them."""
+
+from dataclasses import replace
+
+import pytest
+
+from rustimg_lab.analysis import comparison, study_notes
+from rustimg_lab.model import metrics
+from rustimg_lab.store import runs
+
+
+@pytest.mark.parametrize(
+    ("study", "metric"),
+    [("startup-server", metrics.EXEC_TO_FIRST_BYTE_S), ("startup-container", metrics.HOST_FIRST_BYTE_S)],
+)
+@pytest.mark.parametrize(("share", "noted"), [(0.4, False), (0.6, True)])
+def test_a_first_byte_that_nobody_looked_for_in_half_of_the_time_is_noted(study, metric, share, noted):
+    run = runs.load("recorded/startup")
+    rows = run.rows.copy()
+    took, longest = (
+        rows[(rows["study"] == study) & (rows["metric"] == each)] for each in (metric, study_notes.LOOKED_FOR[metric])
+    )
+    rows.loc[longest.index, "value"] = share * took["value"].astype(float).to_numpy()
+    changed = replace(run, rows=rows)
+    told = comparison.samples(changed, study, metric).attrs["warning"]
+    assert ("nobody looked for the first byte during 60% of the time" in told) == noted
+    assert "nobody looked" not in comparison.samples(run, study, metric).attrs["warning"]
+    assert "nobody looked" not in comparison.samples(changed, study, study_notes.LOOKED_FOR[metric]).attrs["warning"]
