@@ -1,6 +1,7 @@
 """The output of a failed build -> its first error with its causes in one line, and what may help."""
 
 import re
+from itertools import pairwise
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.build.known import KNOWN
@@ -38,6 +39,7 @@ _LINKER = re.compile(
     r"\b(ld|lld|mold|wild)(\.\w+)?: |terminated with signal|"
     r"\b(collect2|clang|g?cc)(-\d+)?: (fatal )?error: (?!ld returned|linker command failed)"
 )
+_DEBIANS = re.compile(r"/usr/lib/\w+-linux-gnu/+(lib[\w.+-]+\.a)\(")
 _ENDED = re.compile(r"process didn't exit successfully: `(?:\S*/)?(\S+?)[ `].*\((signal: [^)]*)\)")
 _FRAME = re.compile(r"\d+: |at /|note: ")  # of a backtrace
 _NOISE = re.compile(
@@ -51,7 +53,20 @@ def first_error(output: list[str]) -> str:
     said = "".join(output)
     reason = _first_error(said)
     hints = (f"; {hint}" for pattern, hint in KNOWN["hints"].items() if re.search(pattern, reason))
-    return reason + (next(hints, "") or _missing_header(reason) or _missing_library(said) or _missing_program(reason))
+    lacks = _missing_header(reason) or _missing_library(said) or _missing_program(reason)
+    return reason + (next(hints, "") or _for_glibc(reason, said) or lacks)
+
+
+def _for_glibc(reason: str, said: str) -> str:
+    """Which library of a Debian package, all of which are for glibc, a linker was given for a program for musl."""
+    if not reason.startswith("error: linking with") or "-unknown-linux-musl" not in said:
+        return ""
+    if not (found := _DEBIANS.search(said)):
+        return ""
+    return (
+        f"; {found[1]} of Debian is for glibc, and this program for musl: take the bases debian and distroless, or a "
+        "feature of its crate that builds it from source"
+    )
 
 
 def _missing_header(reason: str) -> str:
@@ -108,10 +123,13 @@ def _first_error(said: str) -> str:
 
 
 def _of_linker(line: str, lines: list[str]) -> str:
-    """What the linker itself says first."""
+    """What the linker itself says first, as an error. What a line with a function begins is said in the one below."""
     said = [each.strip().removeprefix("= note: ") for each in lines]
-    own = [place for place, each in enumerate(said) if _LINKER.search(each) and "warning: " not in each]
-    return " ".join([line, *(said[own[0] : own[0] + 1 + said[own[0]].endswith(":")] if own else [])])
+    for each, below in pairwise([*said, ""]):
+        told = f"{each} {below}" if each.endswith(":") else each
+        if _LINKER.search(each) and not re.search("warning: |note: ", told):
+            return f"{line} {told}"
+    return line
 
 
 def _causes(lines: list[str]) -> list[str]:

@@ -50,6 +50,10 @@ def test_the_reason_is_the_compilers_first_error_with_its_place():
         ("clang: error: invalid linker name in argument '-fuse-ld=mold'",
          "clang: error: invalid linker name in argument '-fuse-ld=mold'; it lacks the program mold: packages"),
         ("x.c:(.text+0x5): undefined reference to `foo'\ncollect2: error: ld returned 1 exit status", ""),
+        ("/usr/bin/ld: /usr/lib/x86_64-linux-gnu//liba.a(a.o): in function `f':\n  (.text+0x4c): warning: Using "
+         "'dlopen' in a static program\n  /usr/bin/ld: b.o: undefined reference to symbol '__tls_get_addr'\n"
+         "  /usr/bin/ld: liba.a(a.o): note: the message above does not take linker garbage collection into account",
+         "/usr/bin/ld: b.o: undefined reference to symbol '__tls_get_addr'"),
         ("mold: error: undefined symbol: foo\nclang: error: linker command failed with exit code 1 (use -v to see)",
          "mold: error: undefined symbol: foo"),
     ],
@@ -59,6 +63,15 @@ def test_of_a_failed_link_the_linkers_first_error_is_told(said, told):
     reason = diagnosis.first_error([lines, 'error: could not compile `x` (bin "x")\n'])
     assert reason.startswith(f"error: linking with `cc` failed: exit status: 1 {told}".rstrip())
     assert "ld returned" not in reason
+
+
+def test_a_library_for_glibc_in_a_program_for_musl_is_named():
+    lines = (
+        'error: linking with `cc` failed: exit status: 1\n  = note:  "cc" "/target/x86_64-unknown-linux-musl/a.o"\n'
+        "  = note: /usr/bin/ld: /usr/lib/x86_64-linux-gnu//libmariadb.a(a.o): undefined reference to symbol 'f@GLIBC'\n"
+    )
+    assert "; libmariadb.a of Debian is for glibc, and this program for musl: take" in diagnosis.first_error([lines])
+    assert "glibc, and" not in diagnosis.first_error([lines.replace("-musl/", "-gnu/")])
 
 
 SCRIPT = """   Compiling rpcd v0.3.1 (/src)
