@@ -177,9 +177,11 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     """What to know of what is proposed, and whether it holds."""
     services, variables = ", ".join(told["services"]), ", ".join(told["variables"])
     is_tool = not crate_server.is_server(crate)
+    unset = [each for each in _of_dotenv(crate) if f"'{each}'" not in str(told)]
     return {
         f"it seems to use {services}: see [[services]] there": services,
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
+        f"no image has its .env: `environment` there gives {', '.join(unset)} to the program": unset,
         **_in_build_folder(crate, told["files"]),
         **crate_server.notes(crate, told["serve"]),
         "it reads arguments, and seems not to know --version: its check there takes a call that it knows": is_tool
@@ -305,6 +307,15 @@ def _is_brought(crate: Crate, name: str) -> bool:
     is_compiled = KNOWN["bundles"].get(name) in crate.locked[name]
     of_off = not crate.tree and any(each.startswith((f"{name}/", f"{name}?/")) for each in crate.features_off())
     return bool(is_there or is_compiled) and not of_off
+
+
+def _of_dotenv(crate: Crate) -> list[str]:
+    """The variables that the sources name and that a program finds in its file .env, by that or by an example of it."""
+    files = [crate.directory / name for name in (".env", ".env.example", ".env.sample", ".env.template")]
+    there = [path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file()]
+    names = re.findall(r"(?m)^\s*(?:export\s+)?(\w+)\s*=", there[0] if there else "")
+    is_read = crate.uses() & {"dotenv", "dotenvy"}
+    return [each for each in names if is_read and any(f'"{each}"' in text for text in crate.program())]
 
 
 def _looks_for(crate: Crate, is_served: bool) -> dict[str, object]:

@@ -341,6 +341,23 @@ def test_of_several_binaries_the_one_that_needs_no_more_features_is_that_which_c
     assert init(crate(tmp_path / "default", {"Cargo.toml": default}))[0]["binary"] == "gui"
 
 
+@pytest.mark.parametrize(
+    ("name", "crates", "noted"),
+    [
+        (".env", ["dotenvy"], True),
+        (".env.example", ["dotenv"], True),
+        (".env", ["clap"], False),
+        ("env", ["dotenvy"], False),
+    ],
+)
+def test_variables_that_a_program_finds_in_a_file_are_told(tmp_path, name, crates, noted):
+    main = f'{LISTENS}fn at() {{ env::var("PORT"); env::var("GREETING"); }}\n'
+    there = {name: "# of here\nPORT=80\nexport GREETING = hello\nUNUSED=1\n"}
+    told, notes = init(crate(tmp_path, {"Cargo.toml": dependencies(*crates), "src/main.rs": main} | there))
+    said = "no image has its .env: `environment` there gives GREETING to the program"
+    assert told["serve"]["environment"] == {"PORT": "{port}"} and (said in notes) == noted
+
+
 def test_an_image_of_a_program_with_capitals_can_be_built_as_its_dockerfile_says(tmp_path):
     binary = '[[bin]]\nname = "UpperServer"\npath = "src/main.rs"\n'
     folder: Path = crate(
