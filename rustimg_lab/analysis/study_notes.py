@@ -67,6 +67,6 @@ def _rarely_looked(run: RunData, study: str, metric: str) -> str:
     if not (share := (longest / took).median()) >= RARELY:
         return ""
     return (
-        f"the machine was busy: in half of the trials, nobody looked for the first byte during {share:.0%} of the time "
-        "until it came or more, and the time may be too long by that"
+        f"the machine was busy: in half of the trials, nobody looked for the first byte during at least {share:.0%} "
+        "of the time until it came, and that time may be too long by as much"
     )
