@@ -3,6 +3,8 @@
 import re
 from itertools import pairwise
 
+import click
+
 from rustimg_lab.build import lab_toml
 from rustimg_lab.build.known import KNOWN
 
@@ -50,7 +52,7 @@ _NOISE = re.compile(
 def first_error(output: list[str]) -> str:
     """Return cargo's first error with its place and its causes, or else the last thing that was said; and what may
     help."""
-    said = "".join(output)
+    said = click.unstyle("".join(output))  # cargo colors its words where a project's configuration says so
     reason = _first_error(said)
     hints = (f"; {hint}" for pattern, hint in KNOWN["hints"].items() if re.search(pattern, reason))
     lacks = _missing_header(reason) or _missing_library(said) or _missing_program(reason)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import click
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.types import LogConfig
@@ -70,10 +71,15 @@ def printed(container: Container, **options: Any) -> Iterator[Iterable[bytes]]:
             chunks.close()
 
 
+def text(said: bytes) -> str:
+    """Return what a container printed as text, without the codes that color it in a terminal."""
+    return click.unstyle(said.decode(errors="replace"))
+
+
 def last_words(container: Container) -> str:
     """The last lines that a container printed, to be put behind the reason why it failed; "" when it is gone."""
     try:
-        lines = container.logs(tail=8).decode(errors="replace").split("\n")
+        lines = text(container.logs(tail=8)).split("\n")
     except NotFound:
         return ""
     return "".join(f"; {line.strip()}" for line in lines if line.strip())

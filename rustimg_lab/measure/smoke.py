@@ -191,5 +191,5 @@ def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[s
                 said += chunk
                 if len(said) > OUTPUT_BYTES:
                     return "", f"printed more than {OUTPUT_BYTES >> 20} MiB"
-        text = said.decode(errors="replace")
+        text = containers.text(said)
         return text, f"{late}; {NEVER_ENDS}" if late and not (check.prints and check.prints in text) else ""

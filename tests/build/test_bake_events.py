@@ -65,6 +65,11 @@ def test_of_a_failed_link_the_linkers_first_error_is_told(said, told):
     assert "ld returned" not in reason
 
 
+def test_an_error_in_colors_is_told_without_them():
+    lines = "\x1b[1m\x1b[91merror\x1b[0m: no matching package named `x` found\n\x1b[1m\x1b[94m  --> \x1b[0m..\n"
+    assert diagnosis.first_error([lines, "more\n"]).startswith("error: no matching package named `x` found")
+
+
 def test_a_library_for_glibc_in_a_program_for_musl_is_named():
     lines = (
         'error: linking with `cc` failed: exit status: 1\n  = note:  "cc" "/target/x86_64-unknown-linux-musl/a.o"\n'

@@ -47,6 +47,11 @@ def script(images):
     [
         ("exit 0", "root", "runs as 'root', not as user 10001"),
         ("echo no luck; exit 3", "10001:10001", "exit code 3; no luck"),
+        (
+            r"printf '\033[2m10:15\033[0m \033[31mERROR\033[0m no luck'; exit 3",
+            "10001:10001",
+            "exit code 3; 10:15 ERROR no luck",
+        ),
         ("echo 127.0.0.1", "10001:10001", "printed '127.0.0.1', the server had answered"),
         (
             "yes a line of what it found | head -c 9000000",

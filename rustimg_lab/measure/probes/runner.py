@@ -296,7 +296,7 @@ def call(image: str, *arguments: str, files: bytes = b"", timeout_s: float = TIM
     options = {"network_mode": "none", "ulimits": limits, "command": [*images.command(image), *arguments]} | options
     with started("probe", image, files, **options) as container:
         code = containers.exit_code(container, timeout_s)
-        said, errors = (container.logs(stdout=out, stderr=not out).decode(errors="replace") for out in (True, False))
+        said, errors = (containers.text(container.logs(stdout=out, stderr=not out)) for out in (True, False))
         container.reload()
         begun = time.monotonic()
         # On a busy machine the engine learns of a lack of memory after the end that it caused.
