@@ -218,10 +218,13 @@ def _made(crate: Crate) -> Iterator[tuple[str, bool]]:
 
 def _value(before: str, variable: str, fields: dict[str, str]) -> str:
     """What a variable is, or is by default, by what stands before its use in that function; or a field."""
+    if not variable:
+        return ""
     function = before[max(before.rfind("\nfn "), before.rfind(" fn "), 0) :]
-    is_bound = rf"\blet\s+(?:mut\s+)?{variable}\b|[({{,|]\s*{variable}\s*[)}},|][^;{{=]*(?:=>|[|=])"
-    *_, told = [None, *re.finditer(is_bound, function)]
-    if not told or not variable:
+    name = re.escape(variable)
+    is_bound = rf"\blet\s+(?:mut\s+)?{name}\b|[({{,|]\s*{name}\s*[)}},|][^;{{=]*(?:=>|[|=])"
+    *_, bound = [None, *re.finditer(is_bound, function)]
+    if not bound:
         return fields.get(variable.rpartition(".")[2], "")
-    is_path = _VARIABLE.match(function, told.start())
-    return is_path[2] if is_path else ""
+    path = _VARIABLE.match(function, bound.start())
+    return path[2] if path else ""

@@ -56,7 +56,7 @@ def first_error(output: list[str]) -> str:
     reason = _first_error(said)
     hints = (f"; {hint}" for pattern, hint in KNOWN["hints"].items() if re.search(pattern, reason))
     lacks = _missing_header(reason) or _missing_library(said) or _missing_program(reason)
-    return reason + (next(hints, "") or _for_glibc(reason, said) or lacks)
+    return reason + (next(hints, "") or lacks or _for_glibc(reason, said))
 
 
 def _for_glibc(reason: str, said: str) -> str:
