@@ -5,6 +5,7 @@ import pandas as pd
 from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.model import metrics
 from rustimg_lab.model.bases import everything
+from rustimg_lab.model.matrix import OWN
 from rustimg_lab.model.names import SUBSTITUTE, additions_of
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.paths import ARTICLE
@@ -28,6 +29,13 @@ def app_name(run: RunData) -> str:
 def bases_in_words(table: pd.DataFrame) -> pd.Series:
     """Return the base of each row as a reader sees it: a substitute is marked."""
     return table["base"].where(~table["stand_in"], table["base"] + SUBSTITUTE)
+
+
+def allocators_in_words(table: pd.DataFrame) -> pd.Series:
+    """Return the allocator of each row as a reader sees it: where it is the crate's own, with what was found in the
+    program, since that may be another one for another target."""
+    found = table[metrics.LINKED_ALLOCATOR].astype(object).fillna("")
+    return table["allocator"].where(~table["allocator"].eq(OWN) | found.eq(""), f"{OWN} (" + found + ")")
 
 
 def working_cells(run: RunData, purpose: str) -> pd.DataFrame:
@@ -95,8 +103,8 @@ def cell_table(run: RunData) -> pd.DataFrame:
 
 def layer_table(run: RunData) -> pd.DataFrame:
     """One row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner, instruction."""
-    works = cell_table(run).query("ok")[["cell", "base", "base_source", "profile", "allocator", "stand_in"]]
-    newest = current(run)
+    columns = ["cell", "base", "base_source", "profile", "allocator", metrics.LINKED_ALLOCATOR, "stand_in"]
+    works, newest = cell_table(run).query("ok")[columns], current(run)
     layers = newest.loc[newest["metric"] == metrics.LAYER_BYTES, ["cell", "order", "value", "detail"]]
     found = works.merge(layers, on="cell")
     detail = found.pop("detail").astype(str).str.split(": ", n=1)
@@ -149,7 +157,9 @@ def ladder(table: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", "unstable", "ok", "reason"]
     sizes = [metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES]
-    found = table[[*columns, *sizes]].assign(build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S]))
+    found = table[[*columns, metrics.LINKED_ALLOCATOR, *sizes]].assign(
+        build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S])
+    )
     is_baseline, together = found["profile"] == "baseline", [found["base"], found["allocator"]]
     for ratio, size in (("unpacked", found[metrics.UNPACKED_BYTES]), ("compressed", found[metrics.COMPRESSED_BYTES])):
         found[ratio] = size / size.where(is_baseline).groupby(together).transform("first")

@@ -69,7 +69,8 @@ def of_sizes(data: RunData) -> Short:
     """Sizes: a row per cell, and the article's figure beside ours where it has one."""
     table = cells.cell_table(data)
     has_figure = table["cell"].isin(cells.article_grid(data)["cell"])  # of the article, which had one allocator on each
-    shown = pd.DataFrame({"base": cells.bases_in_words(table)}).join(table[["profile", "allocator"]])
+    shown = pd.DataFrame({"base": cells.bases_in_words(table), "profile": table["profile"]})
+    shown["allocator"] = cells.allocators_in_words(table)
     if has_figure.any():
         shown["article 2021"] = table["article_bytes"].where(has_figure).map(format.megabytes)
     shown["today" if has_figure.any() else "unpacked"] = table[metrics.UNPACKED_BYTES].map(format.megabytes)

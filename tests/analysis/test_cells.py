@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rustimg_lab.analysis import cells, comparison, recommendation
-from rustimg_lab.model import matrix, studies
+from rustimg_lab.model import matrix, metrics, studies
 from rustimg_lab.report import terminal, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -63,6 +63,22 @@ def test_a_note_of_a_row_is_beside_its_cell(recorded):
     assert "yes (starts)" in list(shown.columns[-1].cells)
     noted = runs.load("a")
     assert "A note on 1 of 1 cells: starts." in views.verdicts.size_verdict(cells.cell_table(noted), noted)
+
+
+def test_an_allocator_of_the_crates_own_is_shown_with_what_was_found(recorded):
+    with runs.open_run("a", {}) as run:
+        for base, found in (("debian", "jemalloc"), ("scratch", "system"), ("alpine", "")):
+            linked = [Observation(metrics.LINKED_ALLOCATOR, found)] if found else []
+            run.append(matrix.cell(base, "published", "own"), f"sha256:{base}", [*GOOD, *linked])
+        linked = Observation(metrics.LINKED_ALLOCATOR, "mimalloc")
+        run.append(matrix.cell("debian", "optimized", "mimalloc"), "sha256:other", [*GOOD, linked])
+    table = cells.cell_table(runs.load("a"))
+    shown = ["own (jemalloc)", "own (system)", "own", "mimalloc"]
+    of_bases = dict(zip(table["cell"], cells.allocators_in_words(table), strict=True))
+    asked = ("debian-published-own", "scratch-published-own", "alpine-published-own", "debian-optimized-mimalloc")
+    assert [of_bases[cell] for cell in asked] == shown
+    assert {*shown} <= {*views.sizes.breakdown(table).data["allocator"]}
+    assert {*shown} <= {*terminal.summary("a", studies.SIZES, {}).columns[2].cells}
 
 
 def test_the_crate_as_published_is_first_and_a_compiler_that_was_not_asked_for_is_in_every_table(recorded):

@@ -32,7 +32,7 @@ def intervals(
 def factors(table: pd.DataFrame) -> pd.DataFrame:
     """What each row of a table of cells is of."""
     shown = pd.DataFrame({"base": cells.bases_in_words(table), "base from": table["base_source"]})
-    return shown.join(table[["profile", "allocator"]])
+    return shown.assign(profile=table["profile"], allocator=cells.allocators_in_words(table))
 
 
 def known_sizes(table: pd.DataFrame, headings: dict[str, str]) -> pd.DataFrame:
