@@ -150,16 +150,14 @@ def composition(run: RunData, cell: str) -> pd.DataFrame:
 
 def ladder(table: pd.DataFrame) -> pd.DataFrame:
     """Every profile beside `baseline` on the same base with the same allocator: cell, base, base_source, stand_in,
-    profile, allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, build_cpu_s, and both
+    profile, allocator, linked_allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, build_cpu_s, and both
     sizes as ratios to the baseline's (`unpacked`, `compressed`), in the order of `table` (`cells`).
 
     Bases on which fewer than three profiles were built are no ladder and not in it.
     """
-    columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", "unstable", "ok", "reason"]
-    sizes = [metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES]
-    found = table[[*columns, metrics.LINKED_ALLOCATOR, *sizes]].assign(
-        build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S])
-    )
+    columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", metrics.LINKED_ALLOCATOR]
+    columns += ["unstable", "ok", "reason", metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES]
+    found = table[columns].assign(build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S]))
     is_baseline, together = found["profile"] == "baseline", [found["base"], found["allocator"]]
     for ratio, size in (("unpacked", found[metrics.UNPACKED_BYTES]), ("compressed", found[metrics.COMPRESSED_BYTES])):
         found[ratio] = size / size.where(is_baseline).groupby(together).transform("first")

@@ -23,7 +23,7 @@ from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN, cell_in_words
 from rustimg_lab.model.studies import USUAL_LOAD
-from rustimg_lab.store.runs import RunData
+from rustimg_lab.store.runs import RunData, trials
 
 NOISY_RATIO = 1.25  # a study that could not have seen this much says so, in place of "no difference"
 SHORT_BLOCKS, FINE_RATIO = 10, 1.05  # a study of fewer blocks that could not have seen this much is called short
@@ -103,14 +103,11 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
     stand-ins, `at_least`: the cells with a value at the least that can be measured, and `resolution` where values have
     one: the logarithm of a step.
     """
-    rows = run.rows
-    found = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
-    # A lab that was killed in the middle of a write has left half a trial, which was then repeated.
-    found = found.drop_duplicates(["cell", "block", "detail"], keep="last")
     columns = ["cell", "base", "profile", "allocator", "block", "order"]
     plan = run.environment.studies[study]
     rank = {cell: place for place, cell in enumerate(plan.cells)}
-    found = found[[*columns, "value"]].astype({"value": float}).groupby(["cell", "block"], sort=False, as_index=False)
+    found = trials(run, study, metric)[[*columns, "value"]].astype({"value": float})
+    found = found.groupby(["cell", "block"], sort=False, as_index=False)
     found = found.agg({**dict.fromkeys(columns, "last"), "value": "median"})[[*columns, "value"]]
     found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
     notes = study_notes.of_trials(run, study, metric)
@@ -121,7 +118,7 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
         found = found[~is_zero].reset_index(drop=True)
     at_least = found.loc[found["value"] <= metrics.find(metric).least, "cell"]
     found.attrs = {
-        "warning": "; ".join(filter(None, notes)), "stand_ins": run.environment.stand_ins,
+        "warning": "; ".join(notes), "stand_ins": run.environment.stand_ins,
         "at_least": list(at_least.unique()),
     }  # fmt: skip
     if metric == metrics.SMALLEST_LIMIT_BYTES and (step := plan.parameters.get("step")):

@@ -5,7 +5,7 @@ import pandas as pd
 
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import cell_in_words
-from rustimg_lab.store.runs import RunData
+from rustimg_lab.store.runs import RunData, trials
 
 FEW_REQUESTS = 100  # of each connection, below which what is unanswered at the end of a load counts
 FAILURES_APART = 0.05  # a share of failed trials by which two cells may differ without a warning
@@ -59,9 +59,8 @@ def _rarely_looked(run: RunData, study: str, metric: str) -> str:
     came. "" for none."""
     if not (pause := LOOKED_FOR.get(metric)):
         return ""
-    rows = run.rows[(run.rows["study"] == study) & run.rows["ok"] & ~run.rows["is_warmup"]]
     took, longest = (
-        rows[rows["metric"] == each].astype({"value": float}).groupby(["cell", "block"])["value"].median()
+        trials(run, study, each).astype({"value": float}).groupby(["cell", "block"])["value"].median()
         for each in (metric, pause)
     )
     if not (share := (longest / took).median()) >= RARELY:

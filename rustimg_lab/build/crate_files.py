@@ -208,7 +208,7 @@ def _made(crate: Crate) -> Iterator[tuple[str, bool]]:
         for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):
             for made in pattern.finditer(text):
                 own, constant, variable, is_joined, *other = (each or "" for each in made.groups())
-                known = constants.get(constant, "") or _value(text[: made.start()], variable, fields)
+                known = _value(text[: made.start()], variable, fields) if variable else constants.get(constant, "")
                 path = own or known or "".join(other)
                 if path.endswith("{"):
                     yield str(Path(path).parent), True
@@ -218,8 +218,6 @@ def _made(crate: Crate) -> Iterator[tuple[str, bool]]:
 
 def _value(before: str, variable: str, fields: dict[str, str]) -> str:
     """What a variable is, or is by default, by what stands before its use in that function; or a field."""
-    if not variable:
-        return ""
     function = before[max(before.rfind("\nfn "), before.rfind(" fn "), 0) :]
     name = re.escape(variable)
     is_bound = rf"\blet\s+(?:mut\s+)?{name}\b|[({{,|]\s*{name}\s*[)}},|][^;{{=]*(?:=>|[|=])"

@@ -108,7 +108,8 @@ def _chosen(
         found = [each for each in found if each[0] in usual] or found
     defaults = {package["default_run"] for package, _ in found if package.get("default_run")}
     if not binary and not defaults:
-        found = [each for each in found if not _lacking(*each)] or found
+        built = [each for each in found if crates.turned_on(each[0], []) >= {*each[1].get("required-features", [])}]
+        found = built or found
     names = dict.fromkeys(target["name"] for _, target in found)
     chosen = binary or (next(iter(names)) if len(names) == 1 else next(iter(defaults)) if len(defaults) == 1 else "")
     if not chosen:
@@ -119,11 +120,6 @@ def _chosen(
         folders = ", ".join(str(Path(package["manifest_path"]).parent) for package, _ in fitting)
         raise LabError(f"several packages have a binary '{chosen}'; call init with the folder of one: {folders}")
     return fitting[0]
-
-
-def _lacking(package: dict[str, Any], target: dict[str, Any]) -> set[str]:
-    """The features that a binary requires and its package does not turn on by default."""
-    return {*target.get("required-features", [])} - crates.turned_on(package, [])
 
 
 def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
@@ -177,7 +173,8 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     """What to know of what is proposed, and whether it holds."""
     services, variables = ", ".join(told["services"]), ", ".join(told["variables"])
     is_tool = not crate_server.is_server(crate)
-    unset = [each for each in _of_dotenv(crate) if f"'{each}'" not in str(told)]
+    set_there = {*told["variables"], *told["serve"].get("environment", ())}
+    unset = [each for each in _of_dotenv(crate) if each not in set_there]
     return {
         f"it seems to use {services}: see [[services]] there": services,
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
@@ -304,18 +301,19 @@ def _is_brought(crate: Crate, name: str) -> bool:
     """Whether another crate brings the library of this one. Where only the lockfile is known, that may be for a feature
     which is off, such as `pq-sys/bundled`."""
     is_there = crate.locked.keys() & {*KNOWN["brought"].get(name, ())}
-    is_compiled = KNOWN["bundles"].get(name) in crate.locked[name]
-    of_off = not crate.tree and any(each.startswith((f"{name}/", f"{name}?/")) for each in crate.features_off())
-    return bool(is_there or is_compiled) and not of_off
+    if not is_there and KNOWN["bundles"].get(name) not in crate.locked[name]:
+        return False
+    return bool(crate.tree) or not any(each.startswith((f"{name}/", f"{name}?/")) for each in crate.features_off())
 
 
 def _of_dotenv(crate: Crate) -> list[str]:
     """The variables that the sources name and that a program finds in its file .env, by that or by an example of it."""
-    files = [crate.directory / name for name in (".env", ".env.example", ".env.sample", ".env.template")]
-    there = [path.read_text(encoding="utf-8", errors="replace") for path in files if path.is_file()]
-    names = re.findall(r"(?m)^\s*(?:export\s+)?(\w+)\s*=", there[0] if there else "")
-    is_read = crate.uses() & {"dotenv", "dotenvy"}
-    return [each for each in names if is_read and any(f'"{each}"' in text for text in crate.program())]
+    names = (".env", ".env.example", ".env.sample", ".env.template")
+    file = next((path for name in names if (path := crate.directory / name).is_file()), None)
+    if not file or not crate.uses() & {"dotenv", "dotenvy"}:
+        return []
+    there = re.findall(r"(?m)^\s*(?:export\s+)?(\w+)\s*=", file.read_text(encoding="utf-8", errors="replace"))
+    return [each for each in there if any(f'"{each}"' in text for text in crate.program())]
 
 
 def _looks_for(crate: Crate, is_served: bool) -> dict[str, object]:

@@ -69,14 +69,14 @@ def of_sizes(data: RunData) -> Short:
     """Sizes: a row per cell, and the article's figure beside ours where it has one."""
     table = cells.cell_table(data)
     has_figure = table["cell"].isin(cells.article_grid(data)["cell"])  # of the article, which had one allocator on each
-    shown = pd.DataFrame({"base": cells.bases_in_words(table), "profile": table["profile"]})
-    shown["allocator"] = cells.allocators_in_words(table)
+    shown = views.style.factors(table)
+    base_from = shown.pop("base from")
     if has_figure.any():
         shown["article 2021"] = table["article_bytes"].where(has_figure).map(format.megabytes)
     shown["today" if has_figure.any() else "unpacked"] = table[metrics.UNPACKED_BYTES].map(format.megabytes)
     shown[metrics.APP_BYTES.label] = table[metrics.APP_BYTES].map(format.megabytes)
     shown["compressed"] = [compressed(cell) for cell in table.to_dict("records")]
-    shown["base from"] = table["base_source"]
+    shown["base from"] = base_from
     works = ["yes" + (note and f" ({note})") for note in table["note"]]
     works = table["note"].where(table["runs"] == NOT_STARTED, works)
     shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], works)

@@ -297,6 +297,14 @@ def current(run: RunData) -> pd.DataFrame:
     return same[~same.assign(part=part).duplicated(["cell", "metric", "block", "order", "part"], keep="last")]
 
 
+def trials(run: RunData, study: str, metric: str) -> pd.DataFrame:
+    """The rows of a study that have a number of a metric, warm-ups and lost trials left out. A lab that was killed in
+    the middle of a write has left half a trial, which was then repeated: the repetition counts."""
+    rows = run.rows
+    found = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
+    return found.drop_duplicates(["cell", "block", "detail"], keep="last")
+
+
 def run_path(name: str) -> Path:
     """The folder of a run that is there. Raises LabError, with the nearest name, when it is not, or holds a link."""
     known, (name, _, part) = runs(), name.partition(AT)

@@ -1,4 +1,4 @@
-"""Synthetic trials: what a reader of a study's numbers is told of them."""
+"""Trials of a recorded run with other pauses: the notes beside a study's numbers."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ def test_a_first_byte_that_nobody_looked_for_in_half_of_the_time_is_noted(study,
     )
     rows.loc[longest.index, "value"] = share * took["value"].astype(float).to_numpy()
     changed = replace(run, rows=rows)
-    told = comparison.samples(changed, study, metric).attrs["warning"]
-    assert ("nobody looked for the first byte during at least 60% of the time" in told) == noted
+    warning = comparison.samples(changed, study, metric).attrs["warning"]
+    assert ("nobody looked for the first byte during at least 60% of the time" in warning) == noted
     assert "nobody looked" not in comparison.samples(run, study, metric).attrs["warning"]
     assert "nobody looked" not in comparison.samples(changed, study, study_notes.LOOKED_FOR[metric]).attrs["warning"]

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from support.crates import LOCK, MANIFEST, crate, dependencies, init
+from support.crates import MANIFEST, crate, dependencies, init, locked
 
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
 SETS = "#[global_allocator]\nstatic A: T = T;\nfn main() {}\n"
@@ -263,9 +263,7 @@ def test_committed_answers_of_a_database_are_used(tmp_path):
 
 
 def test_crates_of_the_lockfile_that_nothing_of_the_program_uses_count_for_nothing(tmp_path):
-    lock = LOCK.format("a") + "".join(
-        f'\n[[package]]\nname = "{name}"\nversion = "1.0.0"\n' for name in ("openssl-sys", "native-tls")
-    )
+    lock = locked({"a": "", "openssl-sys": "", "native-tls": ""})
     needed = MANIFEST.format("a") + '[dev-dependencies]\nnative-tls = "*"\n'
     told, notes = init(crate(tmp_path, {"Cargo.toml": needed, "Cargo.lock": lock}))
     assert told["packages"] == [] and not notes
@@ -285,18 +283,13 @@ def test_a_member_that_cargo_treats_otherwise_in_its_own_folder_is_told(tmp_path
 
 
 def test_a_library_that_its_crate_compiles_itself_is_no_package(tmp_path):
-    names = (("libsqlite3-sys", '\ndependencies = ["cc"]'), ("cc", ""))
-    lock = LOCK.format("a") + "".join(f'\n[[package]]\nname = "{n}"\nversion = "1.0.0"{more}\n' for n, more in names)
+    lock = locked({"a": "", "libsqlite3-sys": "cc", "cc": ""})
     needed = MANIFEST.format("a") + '[dependencies]\nlibsqlite3-sys = "*"\n'
     assert init(crate(tmp_path, {"Cargo.toml": needed, "Cargo.lock": lock}))[0]["packages"] == []
 
 
 def test_a_library_that_a_feature_which_is_off_would_compile_is_a_package(tmp_path):
-    names = ("pq-sys", "pq-src", "libsqlite3-sys", "cc")
-    lock = LOCK.format("a") + "".join(f'\n[[package]]\nname = "{n}"\nversion = "1.0.0"\n' for n in names)
-    lock = lock.replace(
-        '"libsqlite3-sys"\nversion = "1.0.0"', '"libsqlite3-sys"\nversion = "1.0.0"\ndependencies = ["cc"]'
-    )
+    lock = locked({"a": "", "pq-sys": "", "pq-src": "", "libsqlite3-sys": "cc", "cc": ""})
     needed = MANIFEST.format("a") + '[dependencies]\npq-sys = "*"\npq-src = "*"\nlibsqlite3-sys = "*"\n[features]\n'
     bundled = 'bundled = ["pq-sys/bundled", "libsqlite3-sys/bundled"]\n'
     for more, packages in (

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.crates import BUNDLE, LISTENS, LOCK, MANIFEST, crate, dependencies, init, write
+from support.crates import BUNDLE, LISTENS, LOCK, MANIFEST, crate, dependencies, init, locked, write
 
 from rustimg_lab.build import lab_toml, proposal
 from rustimg_lab.errors import LabError
@@ -462,14 +462,6 @@ def test_git_is_in_the_packages_where_cargo_calls_it_for_a_dependency(tmp_path, 
     configuration = f"[net]\ngit-fetch-with-cli = {str(by_program).lower()}\n"
     folder = crate(tmp_path, {".cargo/config.toml": configuration, "Cargo.lock": lock})
     assert init(folder)[0]["packages"] == (packages if by_program else [])
-
-
-def locked(depended: dict[str, str]) -> str:
-    """A lockfile of crates, and of what each depends on."""
-    return "version = 4\n" + "".join(
-        f'\n[[package]]\nname = "{name}"\nversion = "0.1.0"\n' + (f'dependencies = ["{of}"]\n' if of else "")
-        for name, of in depended.items()
-    )
 
 
 @pytest.mark.parametrize(

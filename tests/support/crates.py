@@ -51,3 +51,11 @@ def init(folder: Path, binary: str = "") -> tuple[dict, list[str]]:
 
 def dependencies(*names: str) -> str:
     return MANIFEST.format("a") + "[dependencies]\n" + "".join(f'{name} = "*"\n' for name in names)
+
+
+def locked(depended: dict[str, str]) -> str:
+    """A lockfile of crates, and of what each depends on."""
+    return "version = 4\n" + "".join(
+        f'\n[[package]]\nname = "{name}"\nversion = "0.1.0"\n' + (f'dependencies = ["{of}"]\n' if of else "")
+        for name, of in depended.items()
+    )
