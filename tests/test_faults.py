@@ -169,22 +169,23 @@ def test_a_lab_that_is_killed_while_a_base_is_made_leaves_no_process_no_mount_an
     code = ("from rustimg_lab.build import mmdebstrap as m; from rustimg_lab.engine import images; "
             "images.find_image = lambda name: None; m.make('debian', 'trixie', print, None)")  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
-    _wait_for(lambda: any("/mmdebstrap." in line for line in _mounts(process.pid)))
+    own = f"work-{process.pid}-"  # another test may have mmdebstrap mount something at any time
+    _wait_for(lambda: [line for line in _mounts(own) if own in line and "/mmdebstrap." in line])
     process.kill()
     process.wait()
     time.sleep(1)
-    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if "mmdebstrap" in line]
-    assert subprocess.run(["pgrep", "--full", f"work-{process.pid}-"], stdout=subprocess.DEVNULL).returncode == 1
+    assert not [line for line in Path("/proc/mounts").read_text().splitlines() if own in line]
+    assert subprocess.run(["pgrep", "--full", own], stdout=subprocess.DEVNULL).returncode == 1
     with work_folder():
         assert not work_folders(process.pid)
 
 
-def _mounts(pid: int) -> list[str]:
-    """What is mounted in the namespaces of a process's descendants."""
+def _mounts(named: str) -> list[str]:
+    """What is mounted in the namespaces of the processes whose command line has this text."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if f"work-{pid}-" in (path / "cmdline").read_text():
+            if named in (path / "cmdline").read_text():
                 found += (path / "mounts").read_text().splitlines()
     return found
 

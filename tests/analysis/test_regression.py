@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from support.lab import NO_ENGINE, TINY, forget
+from support.lab import NO_ENGINE, TINY, forget, forget_images
 
 from rustimg_lab.analysis import before_after, comparison, regression
 from rustimg_lab.analysis.limits import Limits, answer, blocks_needed
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import main, results
-from rustimg_lab.engine import client
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
 from rustimg_lab.measure.plan import Study, Treatment
@@ -608,8 +607,7 @@ def test_the_example_workflow_fails_where_an_image_has_grown(tmp_path):
     finally:
         for own in names.values():
             forget(own)
-        for image in client.connect().images.list(client.repository("tiny")):
-            client.connect().images.remove(image.id, force=True)
+        forget_images("tiny")
     said = summary.read_text()
     assert (
         "1 check failed" in said and "**: fail: unpacked " in said and said.count("more than +1%") == 1

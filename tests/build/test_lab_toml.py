@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from support.lab import SERVER, TINY, forget
+from support.lab import SERVER, TINY, forget, forget_images
 
 from rustimg_lab.analysis import comparison, recommendation
 from rustimg_lab.analysis.cells import cell_table
@@ -447,9 +447,8 @@ def own_run(tmp_path):
     name = f"test-{uuid.uuid4().hex[:8]}"
     yield tmp_path / "eine Kiste mit ä", name
     forget(name)
-    for repository in ("tiny", "answers"):
-        for image in client.connect().images.list(client.repository(repository)):
-            client.connect().images.remove(image.id, force=True)
+    for program in ("tiny", "answers"):
+        forget_images(program)
 
 
 def call(lab, folder: Path, name: str, *options: str) -> tuple[subprocess.CompletedProcess, dict]:

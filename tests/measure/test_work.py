@@ -4,7 +4,7 @@ import shutil
 import uuid
 
 import pytest
-from support.lab import TINY, forget, ours
+from support.lab import TINY, forget, forget_images, ours
 
 from rustimg_lab.analysis import closed_loop, comparison, scaling
 from rustimg_lab.engine import client
@@ -42,13 +42,17 @@ def program(tmp_path):
         (folder / "data" / "below" / f"{number}.txt").write_text(str(number))
     yield folder, name
     forget(name)
-    for image in client.connect().images.list(client.repository("tiny")):
-        client.connect().images.remove(image.id, force=True)
+    forget_images("tiny")
+
+
+def _left_behind() -> set[str]:
+    """The engine's volumes that no container has."""
+    return {each.id for each in client.connect().volumes.list(filters={"dangling": True})}
 
 
 def test_calls_are_measured_by_the_number_of_threads_and_leave_nothing_behind(pageless, program):
     folder, name = program
-    volumes = {each.id for each in client.connect().volumes.list()}
+    volumes = _left_behind()
     command = ["measure", "--app", str(folder), "--run", name, "--bases", "scratch", "--profiles", "baseline"]
     command += ["--allocators", "system", "--blocks", "3", "--seconds", "1", "--workers", "1,2"]
     done = pageless(*command)
@@ -65,7 +69,7 @@ def test_calls_are_measured_by_the_number_of_threads_and_leave_nothing_behind(pa
         assert (cpu_us * rate < 1.05e6 * threads).all() and (rate < 50).all()
         assert closed_loop.busy_in(run, study).empty
     assert list(scaling.speed_up(run, "own", 1)["pairs"]) == [3, 3]
-    assert not ours() and {each.id for each in client.connect().volumes.list()} <= volumes
+    assert not ours() and _left_behind() <= volumes
 
     (folder / "data" / "below" / "0.txt").write_text("other")
     done = pageless(*command)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 from support.crates import crate
-from support.lab import SERVER, forget, ours
+from support.lab import SERVER, forget, forget_images, ours
 
 from rustimg_lab.build import lab_toml
-from rustimg_lab.engine import client
 from rustimg_lab.host import process
 from rustimg_lab.model import matrix
 from rustimg_lab.model.names import BEFORE
@@ -42,8 +41,7 @@ def service(tmp_path_factory) -> Path:
     for words in (["init", "--quiet"], ["add", "--all"], [*named, "commit", "--quiet", "--message", "before"]):
         process.run(["git", *words], cwd=folder)
     yield folder
-    for image in client.connect().images.list(client.repository("answers-before")):
-        client.connect().images.remove(image.id, force=True)
+    forget_images("answers-before")
 
 
 def test_two_versions_go_on_with_their_run_until_the_lab_toml_is_another(tmp_path):

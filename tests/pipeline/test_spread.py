@@ -11,7 +11,7 @@ import uuid
 
 import pytest
 from support import dask, engines, registry_faults
-from support.lab import SERVER, as_root, forget, passing_tiny
+from support.lab import SERVER, as_root, forget, forget_images, passing_tiny
 
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output
@@ -359,8 +359,7 @@ def test_two_engines_share_a_grid_and_a_study_and_one_that_is_killed_leaves_the_
         broken = lab(*study, "--blocks", "12", *to)
     assert broken.returncode == 1 and "failed: beta: " in broken.stderr and "resumes the run" in broken.stderr
     assert _blocks(f"{run}@alpha") == 12 and 2 <= _blocks(f"{run}@beta") < 12
-    for image in client.connect().images.list(name=client.repository(f"{run}-alpha")):
-        client.connect().images.remove(image.id, force=True)
+    forget_images(f"{run}-alpha")
 
 
 def _contents(name: str) -> dict[str, dict[str, str]]:

@@ -98,6 +98,16 @@ def forget(run: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def forget_images(program: str) -> None:
+    """Removes the images that commands made of a program, by name: what another test built of equal files has the id of
+    one of them, and would go with an id."""
+    repository = client.repository(program)
+    for image in client.connect().images.list(repository):
+        for tag in image.tags:
+            if tag.startswith(f"{repository}:"):
+                client.connect().images.remove(tag, force=True)
+
+
 @contextmanager
 def measured(lab: Callable, run: str, command: tuple[str, ...]) -> Iterator[subprocess.CompletedProcess]:
     """A run as the command line makes it, for as long as the block lasts."""
