@@ -157,9 +157,9 @@ def tools(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
 
 
 def _of_target(configuration: dict[str, Any], target: str) -> list[dict[str, Any]]:
-    """The tables `[target.*]` that are for a target: that of its name first."""
+    """The tables `[target.*]` that are for a target: that of its name first, others by their names, as cargo does."""
     tables = configuration.get("target", {})
-    of_cfg = [table for name, table in tables.items() if name.startswith("cfg(") and holds(name, target)]
+    of_cfg = [table for name, table in sorted(tables.items()) if name.startswith("cfg(") and holds(name, target)]
     return [tables[target], *of_cfg] if target in tables else of_cfg
 
 

@@ -58,7 +58,7 @@ def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfil
 
 def cold_stage(cell: Cell, app: App) -> str:
     """A stage to put behind the cell's text, named cold: an image whose command is the text's own call of cargo."""
-    exports = " ".join([f"CARGO_TARGET_DIR=/target SOURCE_DATE_EPOCH={app.date}", *_exports(cell, app)])
+    exports = " ".join([f"SOURCE_DATE_EPOCH={app.date}", *_exports(cell, app)])
     folder = shlex.quote(f"./{app.at}")
     exported = f"CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}"
     script = f"cd {folder}; . /target.sh; export {exported}; exec {_cargo(cell, app)}"
@@ -127,7 +127,7 @@ def _cargo(cell: Cell, app: App) -> str:
         *([f"--manifest-path {shlex.quote(app.manifest)}"] if app.manifest else []),
         *_by_option(cell, app),
         *cell.profile.cargo,
-        "--target $RUST_TARGET",
+        "--target $RUST_TARGET --target-dir /target",  # no variable: a build script that calls cargo would wait for us
         *([f"--package {app.package}"] if app.member else []),
         f"--bin {app.name}",
         *([] if with_defaults else ["--no-default-features"]),
@@ -149,7 +149,7 @@ def _by_option(cell: Cell, app: App) -> list[str]:
     `release_lto` has for its settings for one that sets `lto` of `release`. Of any profile, those of the lab's for the
     packages that the crate's own has other ones for."""
     told = _settings(cell, app) if app.profile != "release" else []
-    settings = dict(cell.profile.settings)
+    settings = dict(_settings(cell, app))
     overrides = [(name, key) for name, key in dict.fromkeys(app.configuration.overrides) if key in settings]
     told += [(f'package."{name}".{key}', settings[key]) for name, key in overrides]
     return [f"--config {shlex.quote(f'profile.{app.profile}.{key}={toml_value(value)}')}" for key, value in told]

@@ -163,13 +163,14 @@ def _configuration(context: Path, root: Path, directory: Path, profile: str) -> 
         chain.append(inherited)
     profiles = [own.get(name, {}) for name in chain]
     flags = tuple((target, cargo_config.rustflags(configuration, target)) for target in TARGETS)
+    overrides = tuple((name, key) for each in profiles for name, of in each.get("package", {}).items() for key in of)
     inside = [each for each in (directory, *directory.parents) if each.is_relative_to(context)]
     return Configuration(
         files=", ".join(str(path.relative_to(context)) for path in files),
         rustflags=flags,
         tools=tuple((target, cargo_config.tools(configuration, target)) for target in TARGETS),
-        overrides=tuple((name, key) for each in profiles for name, of in each.get("package", {}).items() for key in of),
-        strips=any("strip" in each for each in profiles),
+        overrides=overrides,
+        strips=any("strip" in each for each in profiles) or "strip" in [key for _, key in overrides],
         toolchain=cargo_config.toolchain(inside),
     )
 

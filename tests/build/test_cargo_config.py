@@ -32,9 +32,12 @@ def rustc_calls(folder: Path, profile: str) -> list[str]:
     said += [line for line in lines if line.startswith("export CARGO_ENCODED")]
     script = "; ".join(sorted(said, reverse=True)).replace("cargo build", "cargo check --verbose")
     environment = {name: value for name, value in os.environ.items() if not name.endswith("RUSTFLAGS")}
-    environment |= {"CARGO_TARGET_DIR": str(folder / "target"), "RUST_TARGET": GNU}
+    environment |= {"RUST_TARGET": GNU}
     app = lab_toml.load(folder)
-    done = subprocess.run(["bash", "-ec", script], cwd=app.directory, capture_output=True, text=True, env=environment)
+    script = script.replace("--target-dir /target", f"--target-dir '{folder}/target'")
+    done = subprocess.run(
+        ["bash", "-ec", script], cwd=app.directory, capture_output=True, text=True, env=environment, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     return re.findall(r"Running `(.*)`", done.stderr)
 
@@ -47,6 +50,9 @@ FLAGS = {
     "target and cfg": (
         f'[target."cfg(unix)"]\nrustflags = ["--cfg", "two"]\n[target.{GNU}]\nrustflags = ["--cfg", "one"]',
         "one two", "two"),
+    "cfgs in another order than their names'": (
+        "[target.'cfg(unix)']\nrustflags = [\"--cfg\", \"two\"]\n"
+        "[target.'cfg(all())']\nrustflags = [\"--cfg\", \"one\"]", "one two", "one two"),
     "cfg that does not hold": (
         '[build]\nrustflags = ["--cfg", "one"]\n[target."cfg(windows)"]\nrustflags = ["--cfg", "two"]', "one", "one"),
     "cfg of musl": (
@@ -222,6 +228,30 @@ def test_a_profile_of_the_lab_holds_for_packages_with_settings_of_their_own(tmp_
 
 
 @needs_cargo
+def test_a_package_that_strips_itself_keeps_its_symbols_for_the_lab(tmp_path):
+    own = '[profile.release.package.a]\nstrip = "symbols"\n'
+    folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + own})
+    (call,) = rustc_calls(folder, "baseline")
+    assert "strip=debuginfo" in call and "strip=symbols" not in call
+    assert "strip" not in text(folder, "published", allocator="own").partition("cargo build")[2].partition("\n")[0]
+
+
+@needs_cargo
+def test_a_build_script_may_call_cargo_which_has_a_target_directory_of_its_own(tmp_path):
+    """For a guest, or what runs in the kernel. In ours that cargo would wait for the first one, and for ever."""
+    script = """fn main() {
+    let inner = std::process::Command::new(std::env::var("CARGO").unwrap()).args(["build", "--release"])
+        .current_dir("inner").status().unwrap();
+    assert!(inner.success());
+}
+"""
+    inner = {"inner/Cargo.toml": MANIFEST.format("inner") + "[workspace]\n", "inner/src/main.rs": "fn main() {}\n"}
+    main = 'fn main() { println!("{}", include_bytes!("../inner/target/release/inner").len()); }\n'
+    folder = crate(tmp_path, {"build.rs": script, "src/main.rs": main, **inner})
+    assert any("--crate-name a " in call for call in rustc_calls(folder, "opt-s"))
+
+
+@needs_cargo
 @pytest.mark.parametrize("exclude", [True, False])
 def test_the_workspace_is_the_one_that_cargo_finds(tmp_path, exclude):
     """A lockfile that lies in a member is not read by cargo."""
@@ -283,6 +313,8 @@ def test_a_toolchain_file_gets_its_target_where_the_builder_has_rustup(tmp_path,
     folder = crate(tmp_path, files)
     assert lab_toml.load(folder).configuration.toolchain == "1.81.0"
     assert "rustup target add $RUST_TARGET; fi; \\\n    cargo build" in text(folder, "baseline", "scratch")
+    with_std = "rustup target add $RUST_TARGET; rustup component add rust-src; fi; \\\n    cargo build"
+    assert with_std in text(folder, "std-size", "scratch")
 
 
 def test_a_toolchain_file_that_names_a_folder_is_not_taken_for_one_that_asks_for_nothing(tmp_path):

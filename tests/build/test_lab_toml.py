@@ -62,7 +62,7 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
     app = lab_toml.load(folder)
     text = dockerfile.render(matrix.cell("debian", "opt-s", "jemalloc"), app)
     assert (
-        "cargo build --locked --release --target $RUST_TARGET --package tiny --bin two "
+        "cargo build --locked --release --target $RUST_TARGET --target-dir /target --package tiny --bin two "
         "--no-default-features --features x,use-jemalloc; \\\n"
     ) in text
     assert "install --yes --no-install-recommends libssl-dev; \\\n" in text
@@ -219,7 +219,7 @@ def test_the_crate_as_published_is_told_nothing_of_the_labs(tmp_path):
     (folder / ".cargo" / "config.toml").write_text(config)
     app, cell = lab_toml.load(folder), matrix.cell("scratch", "published", "own")
     text, facts = dockerfile.render(cell, app), dockerfile.render(cell, app, template=dockerfile.FACTS)
-    assert "    cargo build --locked --release --target $RUST_TARGET --bin tiny; \\\n" in text
+    assert "    cargo build --locked --release --target $RUST_TARGET --target-dir /target --bin tiny; \\\n" in text
     assert not any(word in text for word in ("STRIP", "RUSTFLAGS", "--config", "strip -s"))
     assert "RUSTC_WORKSPACE_WRAPPER=rustc-with-symbols cargo build --locked --release --target $RUST_TARGET" in facts
     assert "cargo" not in dockerfile.render(matrix.cell("scratch", "strip", "system"), app, template=dockerfile.FACTS)
