@@ -95,7 +95,13 @@ def _found(source: str, context: Path, directory: Path, sent: list[Path]) -> tup
 
 
 def refuse(image: Image, program: str, additions: tuple[str, ...]) -> None:
-    """Raise LabError when what `--with` adds to an image would be at the place of a file of the app's."""
+    """Raise LabError when the program's folder cannot be in an image, and when what `--with` adds would be at the place
+    of a file of the app's."""
+    if program in (*_LINKS, "proc", "sys", "dev"):
+        raise LabError(
+            f"the program would be /{program}/{program}, but /{program} is a link in images of Debian, or the system's "
+            "in a container: give its binary another name in Cargo.toml"
+        )
     added = [(name, place.format(app=program)) for name in additions for place in ADDITIONS[name].places]
     for each, place in added:
         for at in (f"/{program}/{program}", *image.places):

@@ -12,25 +12,28 @@ from rustimg_lab.build.cargo_metadata import places, tree
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
-# Comments, those behind code among them, and unit tests.
-_OF_TESTS = r"#\[cfg\((?:all\()?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?mod\s+"
-_COMMENT = re.compile(
-    r"(?m)^\s*//.*$|(?<=[;{},])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/"
-    rf"|^{_OF_TESTS}\w+\s*\{{(?:.*\}}[ \t]*$|(?s:.*?)^\}}|(?s:.*))"
+# Comments, those behind code among them; unit tests; and by what their end is found: braces, but for those in texts.
+_COMMENT = re.compile(r"(?m)^\s*//.*$|(?<=[;{},\]])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/")
+_OF_TESTS = r"(?m)^\s*#\[cfg\((?:all\()?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?mod\s+"
+_TEST_MODULE = re.compile(rf"{_OF_TESTS}(\w+)\s*;")
+_TEST_BLOCK = re.compile(rf"{_OF_TESTS}\w+\s*(?=\{{)")
+_BRACE = re.compile(
+    r"""\br(#*)"(?s:.*?)"\1|"(?s:[^"\\]|\\.)*"|'(?:[^'\\\n]|\\[^'\n]+|\\')'|//.*|/\*(?s:.*?)\*/|([{}])"""
 )
-_TEST_MODULE = re.compile(rf"(?m)^\s*{_OF_TESTS}(\w+)\s*;")
 # Where `main` is: behind a feature, while it is empty, or not there, without.
 _MAIN = r"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?(?:async\s+)?fn\s+main\b"
 _MAIN_BEHIND = re.compile(r'#\[cfg\(feature\s*=\s*"([\w-]+)"\)' + _MAIN)
 _MAIN_WITHOUT = re.compile(r'#\[cfg\(not\(feature\s*=\s*"([\w-]+)"\)\)' + _MAIN + r"\s*\(\)[^{;]*\{\s*[^\s}]")
 # A function that reads a variable, by its name: `env_or`, `get_env`, `var_or_default`.
 READER = r"(?!set_|remove_|env_remove|var_remove)(?:\w+_)?(?:get)?(?:env|var)(?:_\w+)?"
-_CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
+CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
 # How build scripts call a program else: by a function, a macro of duct, xshell or cmd_lib, or the shell.
 _CALLED_ELSE = re.compile(
     r'(?:\b(?:run|exec|execute|spawn|output|sh|cmd)(?:_(?:cmd|command|output))?!?\(\s*(?:\w+,\s*)?|"-c"(?:\s*,|\)\s*\.arg\()\s*)'
     r'"([\w.+-]+)[ "]|\brun_(?:cmd|fun)!\s*[({]\s*([\w.+-]+)'
+    r'|\bwhich\(\s*"([\w.+-]+)"|\.unwrap_or\w*\(\s*(?:\|\w*\|\s*)?(?:[\w:]+\(\s*)?"([\w.+-]+)"'
 )
+_LOOKED_UP = re.compile(r'\bwhich\(\s*"([\w.+-]+)"')
 # A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand.
 _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
 _OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open", "dscl", "osascript", "reg"}
@@ -127,11 +130,12 @@ class Crate:
     def called_in_build(self) -> set[str]:
         """Return the programs that build scripts call by their names."""
         text = "\n".join(self.script())
-        return {*_CALLED.findall(text), *(name for names in _CALLED_ELSE.findall(text) for name in names if name)}
+        return {*CALLED.findall(text), *(name for names in _CALLED_ELSE.findall(text) for name in names if name)}
 
     def called_in_use(self) -> list[str]:
         """Return the programs that the program calls by their names when it runs."""
-        names = {name for text in self.program() if _PROCESS.search(text) for name in _CALLED.findall(text)}
+        calling = "\n".join(text for text in self.program() if _PROCESS.search(text))
+        names = {*CALLED.findall(calling), *_LOOKED_UP.findall(calling)}
         return sorted(names - _OTHER_SYSTEMS - {self.package.get("name"), self.target["name"]})
 
 
@@ -150,7 +154,7 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
         is_library = own in folders and path.is_relative_to(own / "src")
         is_own = own == folder and apart.isdisjoint((path, *path.parents))
         if is_own or (own in folders and (is_library or is_script)):
-            texts[path] = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+            texts[path] = _without_tests(_COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace")))
             scripts |= {path} if is_script else set()
     first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
     of_tests = _of_tests(texts)
@@ -159,6 +163,18 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
     target = target | {"required-features": sorted({*target.get("required-features", []), *behind})}
     built_of = tree(root, directory, package, target["required-features"])
     return Crate(package, target, directory, root, linked, texts, frozenset(scripts), built_of)
+
+
+def _without_tests(text: str) -> str:
+    while block := _TEST_BLOCK.search(text):
+        depth, end = 0, len(text)
+        for brace in _BRACE.finditer(text, block.end()):
+            depth += {"{": 1, "}": -1}.get(brace[2], 0)
+            if brace[2] == "}" and not depth:
+                end = brace.end()
+                break
+        text = text[: block.start()] + text[end:]
+    return text
 
 
 def _of_tests(texts: dict[Path, str]) -> set[Path]:

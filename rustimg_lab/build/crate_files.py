@@ -20,9 +20,13 @@ _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w
 _TEXT = r'(?:r#*)?"(?:\./)?'
 _NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\s]*)"(?!\s*=>)')
 _OPENED = re.compile(
-    r"(?:(?:dir|directory|open|read_to_string|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\([&\[]*"
+    r"(?:(?:(?<!cache_)(?<!config_)(?<!data_)(?<!home_)dir|directory|open|read_to_string|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\([&\[]*"
     rf'\s*(?:"[^"]*",\s*|\|\w*\|\s*)?|default_value\s*=\s*|&(?:\'static )?str\s*=\s*){_TEXT}(\w[\w-]*)"'
 )
+# What is joined to a folder, and where a variable is the one that the program starts in.
+_TO_FOLDER = re.compile(r'(?<=[\w)?!])\s*\.(?:join|push_str)\(\s*&?"[^"]*"')
+_STARTS_IN = re.compile(r"\blet\s+(?:mut\s+)?(\w+)[^;=]*=[^;]*\b(?:current_dir|PathBuf::new)\(\)")
+_DOTTED = re.compile(r'[\w>]\(\s*&?"\./(\w[\w-]*)/?"')
 _FOLDER = re.compile(r'"(\w[\w-]*)"\s*\.(?:into|to_string|to_owned)\(\)')
 _JOINED = re.compile(
     r'format!\(\s*"\{\}/([\w./-]+)[^"]*",\s*env!\(\s*"CARGO_MANIFEST_DIR"\s*\)'
@@ -34,21 +38,23 @@ _NOT_READ = re.compile(r"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|[
 _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
 # A folder that is made, and a file, by a text, its begin, a constant, or a variable or a field; of that, a path below.
 _MADE = (
-    r'\(\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*&?)?(?:(?:format!\(\s*)?"(?:\./)?([\w/][\w./-]*(?:\{|(?=")))'
+    r'\((?:(?<=DB::open\()\s*&\w+,)?\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*&?)?(?:(?:format!\(\s*)?"(?:\./)?([\w/][\w./-]*(?:\{|(?=")))'
     r"|(?:\w+::)*([A-Z_]{2,})\b(?!\.\w+\b(?!\())"
     r"|((?:\w+\.)*[a-z_]\w*)(?:\.(?:as_\w+|to_\w+|clone)\(\))?(?:\s*[,)?]|\.(join)\())"
 )
 _CALLS = r"\(\)(?:\s*\.\w+\([^()]*\)){1,5}?\s*\."
 _FOLDERS = re.compile(
-    rf"(?:\bcreate_dir(?:_all)?|\brolling::\w+|\bsled::open|\bDB::open_default|\bDirBuilder::new{_CALLS}create){_MADE}"
+    rf"(?:\bcreate_dir(?:_all)?|\brolling::\w+|\bsled::open|\bDB::open(?:_default)?|\bDirBuilder::new{_CALLS}create){_MADE}"
 )
 _FILES = re.compile(
-    r"(?:\bFile::create(?:_new)?|\bfs::write|\bUnixListener::bind|\bConnection::open|\bDatabase::create"
+    r"(?:\bFile::create(?:_new)?|\bfs::write|\bUnixListener::bind|\bConnection::open|\bDatabase::create|\.filename"
+    r"|\bWriter::from_path"
     rf"|\b(?:OpenOptions::new|File::options){_CALLS}open){_MADE}"
     + r'|"sqlite:(?://)?([\w/][\w./-]*)()|"(/\w[\w./-]*\.(?:sqlite3?|db))"'
 )
 _CONSTANT = re.compile(r'\b(?:const|static)\s+([A-Z_]{2,})\s*:\s*&(?:\'static )?str\s*=\s*"(?:\./)?([\w/][\w./-]*)"')
 _BELOW = re.compile(r'\bformat!\(\s*"\{(\w*)\}/[^"]*"(?:\s*,\s*((?:\w+\.)*[a-z_]\w*))?')  # a path below a variable
+_WHOLE = re.compile(r'(\bPath(?:Buf)?::\w+\(\s*"\w[^"]*)"\s*\)\s*\.join\(\s*"([^"/][^"]*)"\s*\)')
 # What a variable is, or is by default, and what a field of a program's arguments or of its configuration is by default.
 _PATH = (
     r'(?:(?:\w+::)*(?:\w*Path(?:Buf)?|String)::\w+\(\s*)*"(?:\./)?([\w/][\w./-]*)"'
@@ -61,7 +67,9 @@ _FIELD = re.compile(
     rf"\bdefault_value\w*\s*=\s*{_PATH}[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?(\w+)\s*:"
 )
 _DEFAULT = re.compile(rf"\bfn\s+default_(\w+)\(\)[^{{;]*\{{\s*{_PATH}")
-_NOT_OWN = re.compile(r"/(?:$|(?:tmp|dev|proc|sys|run|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")
+_DEFAULTS = re.compile(r"\bimpl\s+Default\s+for\s+\w+\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
+_OF_DEFAULTS = re.compile(rf"\b(\w+)\s*:\s*{_PATH}")
+_NOT_OWN = re.compile(r"/(?:$|run/?$|(?:tmp|dev|proc|sys|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")
 _NO_REPOSITORY = 128  # git's exit code, also for that of another user
 _SHOWN = 3  # of names that are not there
 
@@ -114,8 +122,10 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
             yield name, f"{IN_IMAGE}{at}{name}"
         for pattern in (_JOINED, _COMPILED, _FOLDERS, _FILES):
             told = pattern.sub("", told)
+        told = _in_folder_of_start(told)
         named |= {*_OPENED.findall(told)}
-        named |= {name for name in _FOLDER.findall(told) if any(each.is_dir() for each in _places(crate, name))}
+        folders = [*_FOLDER.findall(told), *_DOTTED.findall(told)]
+        named |= {name for name in folders if any(each.is_dir() for each in _places(crate, name))}
         for whole in _NAMED.findall(told):
             parts = whole.split("/")
             count = next((n for n, part in enumerate(parts) if not _PART.fullmatch(part)), len(parts))
@@ -127,6 +137,26 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
         # What is there although the program makes it is a default, or what it begins with.
         if (not is_made or _places(crate, name)) and not _NOT_READ.fullmatch(name):
             yield name, name
+
+
+def _in_folder_of_start(text: str) -> str:
+    """The text without what is joined to a folder that only the running program knows: to what a call returns, to a
+    field, or to a variable that is another folder than the one that the program starts in."""
+    starts_in = _STARTS_IN.findall(text)
+
+    def kept(joined: re.Match) -> str:
+        receiver = re.split(r"[;{}=,(]\s*(?=\w[\w.:?()]*$)", text[max(joined.start() - 120, 0) : joined.start()])[-1]
+        receiver = re.sub(r"(?:\.(?:clone|unwrap|to_owned|as_path)\(\)|\?)+$", "", receiver).strip()
+        if not receiver.isidentifier():
+            return joined[0] if "current_dir" in receiver else ""
+        is_bound = re.search(
+            rf"\b(?:let\s+(?:mut\s+)?|for\s+|Some\(|Ok\(){receiver}\b|\b{receiver}\s*:\s*(?:&|impl|P\b|Path)"
+            rf"|\|\s*{receiver}\s*\|",
+            text,
+        )
+        return joined[0] if receiver in starts_in or not is_bound else ""
+
+    return _TO_FOLDER.sub(kept, text)
 
 
 # What a crate reads by itself, as its documentation has it (rocket.rs/guide, loco.rs/docs).
@@ -202,9 +232,11 @@ def writable(crate: Crate) -> list[str]:
 def _made(crate: Crate) -> Iterator[tuple[str, bool]]:
     """The paths that the sources make, and whether each is of a folder."""
     constants, fields = dict(crate.found(_CONSTANT)), {name: path for path, name in crate.found(_FIELD)}
+    fields |= dict(each for text in crate.found(_DEFAULTS) for each in _OF_DEFAULTS.findall(text))
     fields |= dict(crate.found(_DEFAULT))
     for text in crate.program():
         text = _BELOW.sub(lambda below: f"{below[1] or below[2]}.join(", text)
+        text = _WHOLE.sub(r'\1/\2")', text)
         for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):
             for made in pattern.finditer(text):
                 own, constant, variable, is_joined, *other = (each or "" for each in made.groups())

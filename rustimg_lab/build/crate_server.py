@@ -17,11 +17,15 @@ from rustimg_lab.build.known import KNOWN, SOURCES
 
 _SERVER = re.compile(
     r"TcpListener|TcpSocket|\bHttpServer\b|axum::|\bserve\(|\bserve_connection\w*\(|hyper\w*::server\b"
+    r"|\b\w*listen\w*\s*:\s*(?:\w+<)?(?:\w+::)*(?:SocketAddr|IpAddr|u16)\b"
 )
-_OTHER = re.compile(r"\bUdpSocket\b|\bUnixListener\b")
+_OTHER = re.compile(r'\bUdpSocket::bind\w*\(\s*(?!&?"[^"]*:0")|\bUnixListener\b')  # with port 0 it asks
+_OF_GRPC = re.compile(
+    r"\badd_(?:optional_)?service\(|\bServer::builder\(|\btransport::(?:\{[^}]*\b)?Server\b|\bRoutes::"
+)
 _HTTP = re.compile(r"\bhyper\b|axum::|\bserve\(|(?i:\bhttps?\b|\bhttpserver\b)")
 _VARIABLE = re.compile(
-    r'(?:\b(?:var(?:_os)?\(|env(?:\(|\s*=))\s*|#\[envconfig\([^\]]*?\bfrom\s*=\s*)"(\w+)"'
+    r'(?:\b(?:var(?:_os)?\(|env(?:\((?!\s*"\w+",)|\s*=))\s*|#\[envconfig\([^\]]*?\bfrom\s*=\s*)"(\w+)"'
     rf'|(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?"([A-Z]\w*)"'
 )
 # A constant that holds the name of a variable, and where one is read by it; and a function that reads one by its
@@ -37,20 +41,34 @@ _OWN = re.compile("(?i)^(?:port|host|addr|address)$|listen|bind|server|http|app|
 # Where a name is set to an address or a port; where it is set to anything, or is a parameter; and where it is read.
 _IS = re.compile(
     r"\b(?:const|static|let)\s+(\w+)\s*(?::[^=]{1,40}?)?=\s*&?"
-    r'(\d[\d_]{1,5}|\[[\d, ]+\]|"[\w.:\[\]]+"|\(\s*(?:\[[\d, ]+\]|"[\w.:]+")\s*,\s*\d{2,5}\s*\))(?:_?u16)?\s*;'
+    r'(\d[\d_]{1,5}|\[[\d, ]+\]|"[\w.:\[\]]+"|\(\s*(?:\[[\d, ]+\]|"[\w.:]+")\s*,\s*\d{2,5}\s*\))(?:_?u16)?'
+    r'(?:\.parse(?:::<[^>]*>)?\(\)(?:\.unwrap\(\)|\.expect\("[^"]*"\)|\?)?)?\s*;'
 )
+# A constant that is of another server than the program's own.
+_OF_OTHERS = re.compile(r"\b(?:const|static)\s+\w*(?:METRICS|PROMETHEUS|ADMIN|DEBUG)\w*\s*:[^;]*;")
 _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
 _READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
 # Files that configure a program, by their endings; none of more bytes is read.
 _READERS = {".toml": tomllib.loads, ".json": json.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load}
 _MOST_BYTES = 100_000
-_SUBCOMMAND = re.compile(r"\bSubcommand\b|\.subcommands?\(|\((?:[^()\]]*,\s*)?subcommand\b")
+# An address that nothing outside a container reaches, and its port.
+_LOOPBACK = r'(?:"(?:127\.0\.0\.1|localhost|\[?::1\]?)(?::(\d{2,5}))?"|\[127, 0, 0, 1\](?:,\s*(\d{2,5}))?)'
+_SUBCOMMAND = re.compile(
+    r"\bSubcommand\b|#\[derive\([^\]]*\b(?:Parser|StructOpt)\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?enum\b"
+    r"|\.subcommands?\(|\((?:[^()\]]*,\s*)?subcommand\b"
+)
 
 
 @functools.cache
 def is_server(crate: Crate) -> bool:
     """Return whether the program listens, as its sources or its crates tell."""
-    return bool(crate.found(_SERVER) or crate.uses() & set(KNOWN["server_crates"]["names"]))
+    return bool(crate.found(_SERVER) or _crates(crate))
+
+
+def _crates(crate: Crate) -> set[str]:
+    """The crates by which the program is a server; tonic may be there for a client alone."""
+    names = crate.uses() & {*KNOWN["server_crates"]["names"]}
+    return names if crate.found(_OF_GRPC) else names - {"tonic"}
 
 
 def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
@@ -62,9 +80,11 @@ def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
     uses, flags = crate.uses(), _flags(crate)
     bound = [port for text in _addresses(crate) for found in SOURCES["bound"].findall(text) for port in found]
     ports = {int(port) for port in bound if port}
-    environment = next((told for name, told in KNOWN["server_variables"].items() if name in uses), {})
-    if not environment or not crate.found(SOURCES["by_itself"]) or crate.found(SOURCES["set_otherwise"]):
-        environment = _told(crate, _variables(crate), ports) or environment
+    by_itself = next((name for name in KNOWN["server_variables"] if name in uses), "")
+    environment, opened = KNOWN["server_variables"].get(by_itself, {}), KNOWN["server_opened"].get(by_itself, {})
+    is_set = not environment or not crate.found(SOURCES["by_itself"]) or crate.found(SOURCES["set_otherwise"])
+    if is_set and (own := _told(crate, _variables(crate), ports)):
+        environment, opened = own, _opened(crate, own)
     arguments = {} if environment else _told(crate, list(flags), ports)
     is_told = bool(environment or arguments)
     ports = ports if is_told or len(ports) == 1 else _configured(files)
@@ -72,13 +92,17 @@ def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
         return {}
     asked = {"path": paths[0]} if (paths := crate.found(SOURCES["path"])) else {}
     # axum can have gRPC and its own routes on one port; beside other crates gRPC has a port of its own.
-    if "tonic" in uses and not uses & {*KNOWN["server_crates"]["names"]} - {"axum", "tonic"}:
+    if "tonic" in (named := _crates(crate)) and named <= {"axum", "tonic"}:
         asked = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
     if crate.found(SOURCES["closes"]):
         asked["keep_alive"] = False
-    passed = [text for flag, value in arguments.items() for text in (flags[flag], value)]
+    passed, to_open = (
+        [text for flag, value in each.items() for text in (flags[flag], value)]
+        for each in (arguments, _opened(crate, arguments))
+    )
     fixed = [] if is_told else sorted(ports)
-    return {"environment": environment, "arguments": passed, "ports": fixed, **asked}
+    found = {"environment": environment, "arguments": passed, "ports": fixed, **asked}
+    return found | {"opened": opened, "to_open": " ".join(to_open)}
 
 
 def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
@@ -86,7 +110,7 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
     if not is_server(crate):
         said = "it listens, and not by TCP, which [serve] does not ask: take a [check] that ends"
         return {said: crate.found(_OTHER)}
-    speaks_http = crate.found(_HTTP) or crate.uses() & set(KNOWN["server_crates"]["names"])
+    speaks_http = crate.found(_HTTP) or _crates(crate)
     is_told = "{host}" in f"{found.get('environment')}{found.get('arguments')}"
     return {
         "it looks like a server: fill in [serve]; until then its check shows only a start": not found,
@@ -94,6 +118,8 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         and not speaks_http,
         "its sources bind 127.0.0.1, which nothing outside its container reaches: let a variable or a flag name the "
         "address": not is_told and any(map(SOURCES["loopback"].search, _addresses(crate))),
+        "it listens on 127.0.0.1 by default, which nothing outside its container reaches: whoever starts its image "
+        f"gives it `{found.get('to_open')}`": found.get("to_open"),
         "it has no crate tonic-health: that it answers is checked, and not its health": found.get("http") == 2,
         "it has subcommands: where one of them serves, that one stands first in `arguments` of [serve]": found
         and crate.found(_SUBCOMMAND),
@@ -131,7 +157,7 @@ def _ports(told: Any, name: str = "") -> Iterator[tuple[str, int]]:
 def _addresses(crate: Crate) -> list[str]:
     """The sources with their addresses in one form, and the values of constants in the place of their names; but for
     those of defaults and of other programs."""
-    texts = [_in_one_form(text) for text in crate.program()]
+    texts = [_in_one_form(_OF_OTHERS.sub("", text)) for text in crate.program()]
     often = Counter(name for text in texts for name in _SET.findall(text))
     values = {
         name: value.replace("_", "")
@@ -174,7 +200,7 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
     """What a server's variables or flags are set to: one for its port and those for its host, or one for both. Beside
     one port that the sources name, only those that are a server's by their names. A name of another program counts for
     nothing, unless this one has it."""
-    of_grpc = crate.uses() & set(KNOWN["server_crates"]["names"]) == {"tonic"}
+    of_grpc = _crates(crate) == {"tonic"}
     begin = f"{crate.target['name']}_".replace("-", "_")
     own = [name for name in names if _OWN.search(name) or name.replace("-", "_").lower().startswith(begin)]
     port, address, host = (
@@ -187,11 +213,44 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
         ]
         for part in ("port", "address", "host")
     )
-    if not port:
-        return {name: "{host}:{port}" for name in address[:1]}
+    whole = [name for name in address if _is_whole(crate, name)]
+    if whole or not port:
+        return {name: "{host}:{port}" for name in (whole or address)[:1]}
     chosen = min(port, key=lambda name: (name.upper() not in ("PORT", "HTTP_PORT"), name not in own, len(name)))
     fitting = sorted(
         (name for name in host if name not in port),
         key=lambda name: (not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
     )
     return {chosen: "{port}"} | {name: "{host}" for name in fitting[:1]}
+
+
+def _is_whole(crate: Crate, name: str) -> bool:
+    """Whether the field of a flag is an address with its port."""
+    return bool(crate.found(re.compile(rf"{_field(name)}\s*(?:\w+<)?(?:\w+::)*SocketAddr\b")))
+
+
+def _field(name: str) -> str:
+    """The pattern of the field of a flag, behind its attribute."""
+    return rf"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?{name.replace('-', '_')}\s*:"
+
+
+def _opened(crate: Crate, told: dict[str, str]) -> dict[str, str]:
+    """What those of a server's variables or flags that are a loopback address by default have to be in an image."""
+    ports = {name: _port_by_default(crate, name) for name, value in told.items() if "{host}" in value}
+    return {
+        name: told[name].format(host="0.0.0.0", port=port)
+        for name, port in ports.items()
+        if port is not None and (port or "{port}" not in told[name])
+    }
+
+
+def _port_by_default(crate: Crate, name: str) -> str | None:
+    """The port beside the loopback address that a variable or a flag is by default, "" for none; None where it is
+    another address by default, or where the sources do not tell."""
+    defaults = (
+        rf'"(?:--)?{name}"[^";]{{0,120}}{_LOOPBACK}',  # also of an attribute: `env = "NAME", default_value = "..."`
+        rf'\bdefault_value\w*\s*=[^"\]]{{0,60}}{_LOOPBACK}(?:[^"\]]{{0,60}}"{name}"|[^\]]{{0,120}}{_field(name)})',
+        rf'"{name}"\)(?:(?!Arg::|;)[\s\S]){{0,300}}?\.default_value\w*\(\s*{_LOOPBACK}',
+    )
+    found = [match for text in _addresses(crate) for each in defaults if (match := re.search(each, text))]
+    return next(filter(None, found[0].groups()), "") if found else None

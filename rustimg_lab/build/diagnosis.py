@@ -2,10 +2,12 @@
 
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import click
 
 from rustimg_lab.build import lab_toml
+from rustimg_lab.build.crate import CALLED
 from rustimg_lab.build.known import KNOWN
 
 LAST = 4  # lines of what a build script printed
@@ -24,8 +26,8 @@ _HEADER = re.compile(r"fatal error: '?(?:([\w.+-]+)/)?(?:[\w.+-]+/)*([\w.+-]+)'?
 # How the tools that a build script calls tell an error: compilers, Meson, configure, Perl, and CMake, which says what
 # is wrong in the line below.
 _TOOL = re.compile(
-    r"(?:cargo::?warning=)?(\S+?:\d+:\d+: (?:error|ERROR): .+|\S+: fatal error: .+|configure: error: .+|CMake Error.+|"
-    r"error\[E\d+\]: .+|Can't locate \S+\.pm\b)"
+    r"(?:cargo::?warning=)?(\S+?:\d+:\d+: (?:error|ERROR): .+|"
+    r"\S+: fatal error: .+|configure: error: .+|CMake Error.+|error\[E\d+\]: .+|Can't locate \S+\.pm\b)"
 )
 # How build scripts, shells and cargo say that a program is not there.
 _PROGRAM_LACKS = re.compile(
@@ -33,8 +35,9 @@ _PROGRAM_LACKS = re.compile(
     r"[Ff]ailed to (find|execute|run|spawn)|which the builder lacks|invalid linker name|is (missing|needed|required)"
 )
 _PROGRAM = (
-    "([`'\"]|-fuse-ld=|\\b((?i:find)|execute|spawn|run|missing|dependency:|program|linker|Is) ){0}(?![\\w/+-])|"
-    "(?<![\\w./+-]){0}: (command )?not found"
+    "([`'\"]|-fuse-ld=|\\b((?i:find)|execute|spawn|run|have|install|missing|dependency:|program|linker|Is) ){0}"
+    "(?![\\w/+-])|(?<![\\w./+-]){0}( binary| compiler)?(: command|:| is| was)? (not found|not installed|missing|needed|"
+    "required)"
 )
 # Before what a linker prints, or the compiler that calls it; that one's last word is only that the linker failed.
 _LINKER = re.compile(
@@ -47,6 +50,8 @@ _FRAME = re.compile(r"\d+: |at /|note: ")  # of a backtrace
 _NOISE = re.compile(
     r"process didn't exit successfully|--- (stdout|stderr)|cargo:|note: run with|stack backtrace|warning: "
 )
+_OF_SHELL = re.compile(r"\bsh: (?:line )?\d+: \S+: (?:command )?not found")
+_TOLD_CARGO = re.compile(r"cargo::?(?:warning|error)=(.+)")  # by a build script that ends without a panic
 
 
 def first_error(output: list[str]) -> str:
@@ -102,8 +107,12 @@ def _missing_program(reason: str) -> str:
     """Which Debian package has the program that a build script, or cargo, did not find; "" when none is missed."""
     for name, package in KNOWN["programs"].items() if _PROGRAM_LACKS.search(reason) else []:
         if re.search(_PROGRAM.format(re.escape(name)), reason):
-            return f'; it lacks the program {name}: packages = ["{package}"] in {lab_toml.FILE} brings it'
+            return _bring(name, package)
     return ""
+
+
+def _bring(program: str, package: str) -> str:
+    return f'; it lacks the program {program}: packages = ["{package}"] in {lab_toml.FILE} brings it'
 
 
 def _first_error(said: str) -> str:
@@ -118,6 +127,9 @@ def _first_error(said: str) -> str:
                 return f"{line} {place}"
             if place.startswith("--> "):
                 told = f"{line} ({place.removeprefix('--> ')})"
+                own = line.removeprefix("error: ")  # words of the project's, where its macro has some
+                if any("env!(" in each and own in each for each in lines[number + 2 : number + 5]):
+                    return f"{line} (env!, {place.removeprefix('--> ')})"
                 wanted = (each.strip().removeprefix("= ") for each in lines[number:] if "= help: to create" in each)
                 return f"{told} {next(wanted, '')}".rstrip() if "[E0583]" in line else told
             return " ".join([line, *causes])[:MOST]
@@ -151,9 +163,12 @@ def _causes(lines: list[str]) -> list[str]:
     if printed and (tool := _of_tool(chain)):
         told = [tool]
     elif printed:
-        panic = next((place for place, line in enumerate(told) if "panicked at" in line), len(told) - LAST)
-        before = [line[:BEFORE] for line in told[:panic][-1:] if "panicked at" in told[panic]]
-        told = before + [line for line in told[max(panic, 0) :] if not _FRAME.match(line)][:LAST]
+        panic = next((place for place, line in enumerate(told) if "panicked at" in line), None)
+        above = told[:panic] if panic else []
+        before = [line[:BEFORE] for line in ([each for each in above if _OF_SHELL.search(each)] or above)[-1:]]
+        last = told[max(len(told) - LAST, 0) if panic is None else panic :]
+        told = before + [line for line in last if not _FRAME.match(line)][:LAST]
+        told = [each[1][:BEFORE] for each in map(_TOLD_CARGO.match, chain) if each][-1:] + told
     return [f"caused by: {line}" if not printed else line for line in told]
 
 
@@ -163,3 +178,15 @@ def _of_tool(lines: list[str]) -> str:
         if found := _TOOL.match(line):
             return f"{found[1]} {below}" if found[1].startswith("CMake Error") else found[1]
     return ""
+
+
+def called(root: Path, reason: str) -> str:
+    """Return which program a build script called where its panic says only that something is not there, by the line of
+    that panic below the folder `root`, and the Debian package that has it; "" where nothing tells."""
+    panic = re.search(r"panicked at ([\w./-]+\.rs):(\d+):\d+: .*\bcode: 2\b", reason)
+    if not panic or "; it lacks" in reason or not (root / panic[1]).is_file():
+        return ""
+    lines = (root / panic[1]).read_text(encoding="utf-8", errors="replace").splitlines()[: int(panic[2])]
+    names = CALLED.findall("\n".join(lines[-LAST:]))
+    package = KNOWN["programs"].get(names[-1]) if names else ""
+    return _bring(names[-1], package) if package else "".join(f"; it calls {name}" for name in names[-1:])

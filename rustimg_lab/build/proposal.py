@@ -16,6 +16,7 @@ from rustimg_lab.build import (
     cargo_metadata,
     crate_allocators,
     crate_files,
+    crate_packages,
     crate_server,
     lab_toml,
     sources,
@@ -26,19 +27,16 @@ from rustimg_lab.build.crate import READER, Crate
 from rustimg_lab.build.known import KNOWN, SOURCES, TEMPLATES
 from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.host.files import write_whole
-from rustimg_lab.model.architecture import TARGETS
 
 # A variable that neither cargo nor the usual crates set.
 _VARIABLE_NAME = (
     r"(?!(?:CARGO|RUST|DEP|VERGEN|SOURCE_DATE_EPOCH|OUT_DIR|TARGET|HOST|PROFILE|OPT_LEVEL|NUM_JOBS|DEBUG|DOCS_RS|PATH|HOME|"
     r"CC|CFLAGS|AR)\b|CARGO_|RUSTC|RUSTDOC|DEP_|VERGEN_)(\w+)"
 )
-_BUILD_VARIABLE = re.compile(
-    r'(?:\b(?:option_|dot)?env!\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME + r"\b(?![./-])"  # and no path
-)
-_READ_BY_SCRIPT = re.compile(rf'(?<!\.)\b{READER}\(\s*"' + _VARIABLE_NAME)
+_BUILD_VARIABLE = re.compile(r'\b(?:option_|dot)?env!\(\s*"' + _VARIABLE_NAME + r"\b(?![./-])")  # and no path
+_READ_BY_SCRIPT = re.compile(rf'(?:(?<!\.)\b{READER}\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME + r"\b(?![./-])")
 _BUILD_FOLDER = re.compile(r'env!\(\s*"CARGO_MANIFEST_DIR"|\brelative!\(')
-_UNSTABLE = re.compile(r"(?m)^#!\[feature\(([\w, ]+)\)")
+_UNSTABLE = re.compile(r"(?m)^#!\[feature\(([\w,\s]+)\)")
 _QUERY = re.compile(r"\bquery(?:_as|_scalar)?!\(")
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _BESIDE = re.compile(r"\bcurrent_exe\((?s:.){1,300}?\.(?:parent|with_file_name|pop|set_file_name)\(")
@@ -49,7 +47,6 @@ _LOCAL_TIME = re.compile(
     r"|\bTimeZone::(?:system|get)\("
 )
 _ARGUMENTS = re.compile(r"\benv::args(?:_os)?\b")
-_LINKED = re.compile(r'\bprobe(?:_library)?\(\s*"([\w.+-]+)"|rustc-link-lib=(?:dylib=)?(\w+)')
 # What stops a build, by features alone or with what the system is, and what it says then.
 _STOPS = re.compile(
     r"""(#!?\[cfg\((?=[^\]]*\bfeature\b)(?:[(),\s]|\b(?:all|any|not|unix|windows|test|debug_assertions|(?:feature|target_\w+)\s*"""
@@ -140,7 +137,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "binary": crate.target["name"],
         "features": (kept if kept != defaults else []) + sorted(needed),
         "default_features": kept == defaults,
-        "packages": _packages(crate, configuration),
+        "packages": crate_packages.packages(crate, configuration),
         "git": (asks_git := _asks_git(crate)) and (crate.root / ".git").is_dir(),
         "outside": (outside := _outside(crate)),
         "context": os.path.relpath(os.path.commonpath([crate.root, *outside]), crate.directory),
@@ -159,9 +156,8 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         **_only_there(crate, configuration),
         f"its default features turn on {', '.join(lost)}, which no option can: the cells without those lack it": lost,
         _no_repository(crate): asks_git and not told["git"],
-        "`packages` there is for all features of the lockfile; after `cargo fetch --locked` init knows which are on": (
-            shutil.which("cargo") and not crate.tree and _of_crates(crate)
-        ),
+        "`packages` there is by the lockfile, which has all features; after `cargo fetch --locked` init knows which of "
+        "them are on": shutil.which("cargo") and not crate.tree and crate.locked.keys() & crate_packages.NEEDING,
         **_stops(crate, on),
         **_looks_for(crate, bool(told["serve"])),
     }
@@ -225,6 +221,8 @@ def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object
     """What to know of a build that works on some machines only, and whether it holds."""
     nightly = ["[unstable] of its cargo configuration"] if "unstable" in configuration else []
     nightly += [f"#![feature({name})]" for name in crate.found(_UNSTABLE)]
+    for path in dict.fromkeys([crate.root / "Cargo.toml", Path(crate.package["manifest_path"])]):
+        nightly += [f"cargo-features = {names}" for names in [cargo_config.parsed(path).get("cargo-features")] if names]
     above = next(iter(cargo_config.toolchain_files(crate.root.parents)), None)
     within = [each for each in (crate.directory, *crate.directory.parents) if each.is_relative_to(crate.root)]
     own = cargo_config.toolchain_files(within)
@@ -251,9 +249,10 @@ def _starts(crate: Crate) -> str:
 
 
 def _variables(crate: Crate, configuration: dict[str, Any]) -> list[str]:
-    """The variables that the sources read when they are compiled, and that nothing of the project sets."""
-    given = {*crate.found(_SET_BY_SCRIPT, True), *configuration.get("env", {})}
+    """The variables that the sources read when they are compiled, and that nothing of the project sets. A build script
+    that sets one may take its value from the environment."""
     of_script = [name for text in crate.script() for name in _READ_BY_SCRIPT.findall(text)]
+    given = {*crate.found(_SET_BY_SCRIPT, True)}.difference(of_script).union(configuration.get("env", {}))
     return [each for each in dict.fromkeys([*crate.found(_BUILD_VARIABLE, True), *of_script]) if each not in given]
 
 
@@ -268,42 +267,6 @@ def _services(crate: Crate) -> dict[str, dict[str, Any]]:
     """What the dependencies talk to, by its name, with what a container of it takes."""
     words = "\n".join(word for each in crate.dependencies() for word in (each["name"], *each.get("features", [])))
     return {name: each for name, each in KNOWN["services"].items() if re.search(each["crates"], words, re.MULTILINE)}
-
-
-def _packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
-    """Return the Debian packages of what the cargo configuration names, of what the build script calls, and of what
-    locked crates call or link in a build. git for a revision comes with `git = true`."""
-    named = {name for target in TARGETS for name in cargo_config.tools(configuration, target)} | crate.called_in_build()
-    packages = {KNOWN["programs"][name] for name in named - {"git"} if name in KNOWN["programs"]}
-    packages |= {"git"} if _fetches_by_git(crate, configuration) else set()
-    linked = {name for text in crate.script() for groups in _LINKED.findall(text) for name in groups if name}
-    packages |= {KNOWN["libraries"][name] for name in map(str.lower, linked) if name in KNOWN["libraries"]}
-    return sorted(packages | _of_crates(crate))
-
-
-def _fetches_by_git(crate: Crate, configuration: dict[str, Any]) -> bool:
-    """Whether cargo calls the program git for a dependency, which it fetches by itself unless it is told otherwise."""
-    by_program = configuration.get("net", {}).get("git-fetch-with-cli", False)
-    return by_program and any(str(each.get("source", "")).startswith("git+") for each in crate.lockfile)
-
-
-@functools.cache
-def _of_crates(crate: Crate) -> set[str]:
-    """The Debian packages of what crates that it depends on call or link in a build."""
-    locked, tools = crate.locked, KNOWN["tool_crates"]
-    called = {each["name"] for each in crate.dependencies("build")}
-    called.update(*(needed for name, needed in locked.items() if name not in KNOWN["called_elsewhere"]["names"]))
-    needing = [name for name in locked if name in KNOWN["build_crates"] and not _is_brought(crate, name)]
-    return {tools[name] for name in called & tools.keys()}.union(*(KNOWN["build_crates"][name] for name in needing))
-
-
-def _is_brought(crate: Crate, name: str) -> bool:
-    """Whether another crate brings the library of this one. Where only the lockfile is known, that may be for a feature
-    which is off, such as `pq-sys/bundled`."""
-    is_there = crate.locked.keys() & {*KNOWN["brought"].get(name, ())}
-    if not is_there and KNOWN["bundles"].get(name) not in crate.locked[name]:
-        return False
-    return bool(crate.tree) or not any(each.startswith((f"{name}/", f"{name}?/")) for each in crate.features_off())
 
 
 def _of_dotenv(crate: Crate) -> list[str]:

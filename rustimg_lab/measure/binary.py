@@ -32,8 +32,9 @@ _SYSTEM, _RUST = re.compile(r"posix_memalign(@.*)?|.*__rdl_alloc"), re.compile(r
 def other_compiler(linked: Path, toolchain: str) -> str:
     """A note where a binary is not of the compiler that the project's `toolchain` file asks for; "" where it is."""
     rustc = str(elf_facts(linked)["rustc"])
-    asked = re.escape(toolchain.partition("-")[0])
-    honoured = toolchain in ("", "stable") or bool(re.search(rf"\b{asked}\b(?!\d)", rustc))
+    channel = re.sub(r"-\w+-unknown-linux-\w+$", "", toolchain)
+    asked = re.escape(channel.partition("-")[0])
+    honoured = channel in ("", "stable") or bool(re.search(rf"\b{asked}\b(?!\d)", rustc))
     return "" if honoured else f"compiled by rustc {rustc}, not {toolchain} as the project's toolchain file asks"
 
 

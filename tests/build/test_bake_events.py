@@ -158,6 +158,21 @@ Caused by:
          "asks for a newer compiler"),
         ("error: error communicating with database: Connection refused\n --> src/main.rs:5:1\n", "(src/main.rs:5:1)",
          "commit the folder .sqlx"),
+        (SCRIPT.format("  sh: 1: yacc: not found\n  make: *** [Makefile:2: y.c] Error 127" + PANIC.format("failed")),
+         "sh: 1: yacc: not found", 'packages = ["bison"]'),
+        (SCRIPT.format(PANIC.format("protoc not found: CannotFindBinaryPath")), "protoc not found",
+         "protobuf-compiler"),
+        (SCRIPT.format(PANIC.format("please have nasm installed")), "have nasm installed", 'packages = ["nasm"]'),
+        (SCRIPT.replace("  --- stderr\n{}", "  cargo:warning=protoc not found, install it{}").format(""),
+         "protoc not found, install it", "protobuf-compiler"),
+        (SCRIPT.replace("  --- stderr", "  cargo::error=protoc is required\n  --- stderr").format(PANIC.format("no")),
+         "`rpcd v0.3.1 (/src)` protoc is required thread 'main' (7) panicked at build.rs:5:10: no",
+         "protobuf-compiler"),
+        (SCRIPT.format(PANIC.format("ID must be set: NotPresent")), "ID must be set", 'build_environment = { NAME'),
+        ("error: say which\n --> src/main.rs:1:5\n  |\n1 | env!(\"ID\", \"say which\");\n", "say which (env!, src/",
+         'build_environment = { NAME = "VALUE" }'),
+        ("error[E0425]: cannot find value `x`\n --> src/main.rs:1:5\n  |\n1 | (x, env!(\"ID\"));\n", "`x` (src", ""),
+        (SCRIPT.format(PANIC.format("error: no Python 3.x interpreter found")), "no Python", 'packages = ["python3"]'),
         (SCRIPT.format("  sh: 1: wasm-pack: not found" + PANIC.format("build failed")),
          "sh: 1: wasm-pack: not found thread 'main' (7) panicked at build.rs:5:10: build failed", ""),
         (SCRIPT.format("  error[E0463]: can't find crate for `core`\n    |" + PANIC.format("build failed")),
@@ -175,6 +190,21 @@ def test_the_cause_of_a_failed_build_is_told_with_the_package_that_helps(said, t
     assert told in reason and help in reason and len(reason.splitlines()) == 1
     assert bool(help) == ("; " in reason)
     assert "note:" not in reason and "didn't exit successfully" not in reason
+
+
+def test_what_a_build_script_called_is_told_by_its_own_line(tmp_path):
+    (tmp_path / "build.rs").write_text(
+        'fn main() {\n    Command::new("flex")\n        .status()\n        .unwrap();\n}\n'
+    )
+    lacks = PANIC.format("called `Result::unwrap()` on an `Err` value: Os { code: 2, kind: NotFound }")
+    reason = diagnosis.first_error([SCRIPT.format(lacks.replace("build.rs:5:10", "build.rs:4:10"))])
+    assert (
+        diagnosis.called(tmp_path, reason) == '; it lacks the program flex: packages = ["flex"] in lab.toml brings it'
+    )
+    assert diagnosis.called(tmp_path, reason.replace("build.rs:4", "build.rs:1")) == ""
+    assert diagnosis.called(tmp_path / "no", reason) == diagnosis.called(tmp_path, "error: other") == ""
+    (tmp_path / "build.rs").write_text('fn main() { Command::new("own-tool").status().unwrap(); }\n')
+    assert diagnosis.called(tmp_path, reason) == "; it calls own-tool"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ import shutil
 import subprocess
 
 import pytest
-from support.crates import MANIFEST, crate, dependencies, init, locked
+from support.crates import LISTENS, MANIFEST, crate, dependencies, init, locked
+
+from rustimg_lab.build import lab_toml
 
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
 SETS = "#[global_allocator]\nstatic A: T = T;\nfn main() {}\n"
@@ -26,7 +28,15 @@ def program(body: str) -> dict[str, str]:
         ('ServeDir::new("static"); create_dir_all("static/up")', ["static/a.css"], {"static": "static"}),
         ('read("conf/a.toml"); create_dir_all("/conf/cache")', ["conf/a.toml"], {"conf": "conf"}),
         ('File::with_name("Extra")', ["Extra.ron"], {"Extra.ron": "Extra.ron"}),
+        ('Loader::builder("./locales"); x("./no"); y("locale")', ["locales/a", "locale/a"], {"locales": "locales"}),
         ('path.push("words")', ["words/a"], {"words": "words"}),
+        ('let base = env::current_dir().unwrap(); read(base.join("conf"))', ["conf/a"], {"conf": "conf"}),
+        ('read(env::current_dir()?.join("conf/a.toml"))', ["conf/a.toml"], {"conf": "conf"}),
+        ('let at = dirs::config_dir(); read(at.join("a.toml"))', ["a.toml"], None),
+        ('let at = root.map(|at| at.join("a.toml")); if let Some(to) = root { read(to.join("b.toml")) }',
+         ["a.toml", "b.toml"], None),
+        ('} fn g(at: &Path) { read(at.join("a.toml")); cache_dir("web")', ["a.toml", "web/a"], None),
+        ('read(self.root.join("conf/a.toml")); read(home().unwrap().join("b.toml"))', ["conf/a.toml", "b.toml"], None),
         ('let d: String = "public".into()', ["public/a"], {"public": "public"}),
         ('fs::write("report.html", r); read("input.txt")', ["report.html", "input.txt"], {"input.txt": "input.txt"}),
         ('create_dir_all("data"); read("data/a.json")', ["data/a.json"], {"data": "data"}),
@@ -134,7 +144,15 @@ def test_what_gitignore_names_is_told_where_git_reads_no_repository(tmp_path, mo
             None,
         ),
         ('let to = "a/b"; } fn g(to: &Path) { File::create(to)', None),
-        ('let p = Path::new("data").join("a"); File::create(&p); create_dir_all(p.parent().unwrap())', None),
+        ('let p = Path::new("data").join("a"); File::create(&p); create_dir_all(p.parent().unwrap())', ["data"]),
+        ('let o = SqliteConnectOptions::new().filename("db/a.db"); csv::Writer::from_path("out/a.csv")', ["db", "out"]),
+        ('rocksdb::DB::open(&options, "rocks"); fs::write(&options, "text")', ["rocks"]),
+        ('UnixListener::bind("/run/app/app.sock"); fs::write("/run/app.pid", id)', ["/run/app"]),
+        (
+            "create_dir_all(&config.data_dir); } impl Default for Config { fn default() -> Self { Config { "
+            'data_dir: "data".into(), port: 80 } }',
+            ["data"],
+        ),
         (
             'create_dir_all(&args.data_dir)?; struct Args {\n#[arg(long, env = "D", default_value = "pastes")]\n'
             "/// Kept.\n#[serde(skip)]\npub data_dir: PathBuf }",
@@ -238,7 +256,72 @@ def test_an_address_by_a_flag_with_a_default_in_brackets_is_the_flags(tmp_path):
     field = "#[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], 8080)))]\nlisten: SocketAddr"
     main = f"#[derive(Parser)]\nstruct A {{ {field} }}\nfn main() {{ axum::serve(TcpListener::bind(a.listen)); }}\n"
     told, notes = init(crate(tmp_path, {"src/main.rs": main}))
-    assert told["serve"]["arguments"] == ["--listen", "{host}:{port}"] and not notes
+    assert told["serve"]["arguments"] == ["--listen", "{host}:{port}"]
+    assert [note.endswith("gives it `--listen 0.0.0.0:8080`") for note in notes] == [True], notes
+
+
+@pytest.mark.parametrize(
+    ("body", "opened", "by_hand"),
+    [
+        ('let a = var("ADDR").unwrap_or_else(|_| "127.0.0.1:3000".into());', {"ADDR": "0.0.0.0:3000"}, ""),
+        ('let a = var("ADDR").unwrap_or_else(|_| "0.0.0.0:3000".into());', None, ""),
+        ('let a = var("ADDR").expect("no ADDR");', None, ""),
+        ('let h = var("HOST").unwrap_or("localhost".into()); let p = var("PORT");', {"HOST": "0.0.0.0"}, ""),
+        ('let a = var("APP_LISTEN").unwrap_or(D.into()); const D: &str = "[::1]:9000";', {"APP_LISTEN": "0.0.0.0:9000"},
+         ""),
+        ('#[arg(env = "LISTEN", default_value = "127.0.0.1:80")]\nlisten: SocketAddr', {"LISTEN": "0.0.0.0:80"}, ""),
+        ('#[arg(default_value = "127.0.0.1", env = "HOST")]\nhost: String, #[arg(env = "PORT")]\nport: u16',
+         {"HOST": "0.0.0.0"}, ""),
+        ('#[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]\npub bind: IpAddr, '
+         "#[arg(long)]\nport: u16", None, "--bind 0.0.0.0"),
+        ('Arg::new("bind").long("bind").default_value("127.0.0.1"), Arg::new("port").long("port")', None,
+         "--bind 0.0.0.0"),
+        ('Arg::new("bind").long("bind"), Arg::new("port").long("port"), Arg::new("to").default_value("127.0.0.1")',
+         None, ""),
+    ],
+)  # fmt: skip
+def test_a_server_that_is_closed_by_default_is_open_in_its_image(tmp_path, body, opened, by_hand):
+    told, notes = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}fn f() {{ {body} }}\n"}))
+    assert told["serve"]["arguments"] or told["serve"]["environment"]
+    assert told.get("environment") == opened
+    assert [by_hand in note for note in notes if "listens on 127.0.0.1 by default" in note] == [True] * bool(by_hand)
+    assert lab_toml.load(tmp_path).image.environment == tuple((opened or {}).items())
+
+
+def test_rocket_listens_on_all_addresses_in_its_image(tmp_path):
+    main = "#[launch]\nfn rocket() -> _ { rocket::build() }\n"
+    told, _ = init(crate(tmp_path, {"Cargo.toml": dependencies("rocket"), "src/main.rs": main}))
+    assert told["environment"] == {"ROCKET_ADDRESS": "0.0.0.0"}
+
+
+def test_an_address_that_is_whole_is_no_host_beside_a_port(tmp_path):
+    fields = "#[arg(long)]\nport: Option<u16>, #[arg(long)]\naddr: Option<std::net::SocketAddr>"
+    told, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}struct A {{ {fields} }}\n"}))
+    assert told["serve"]["arguments"] == ["--addr", "{host}:{port}"]
+
+
+def test_a_client_of_grpc_is_no_server_of_it(tmp_path):
+    manifest = {"Cargo.toml": dependencies("tonic", "hyper")}
+    told, _ = init(crate(tmp_path, manifest | {"src/main.rs": 'fn main() { TcpListener::bind("0.0.0.0:80"); }\n'}))
+    assert "http" not in told["serve"] and "grpc" not in told["serve"]
+    told, _ = init(crate(tmp_path, manifest | {"src/main.rs": "fn main() { Client::connect(x); }\n"}))
+    assert "serve" not in told and "check" in told
+
+
+def test_a_port_of_metrics_and_a_variable_that_is_set_are_not_the_servers(tmp_path):
+    main = (
+        "const METRICS_ADDR: SocketAddr = SocketAddr::new(A, 9117);\n"
+        'fn main() { Command::new("x").env("LISTEN_ADDRESS", at()); TcpListener::bind("0.0.0.0:8080"); }\n'
+    )
+    told, _ = init(crate(tmp_path, {"src/main.rs": main}))
+    assert told["ports"] == [8080] and told["serve"]["environment"] == {}
+
+
+def test_tests_with_texts_that_look_like_their_end_are_left_out(tmp_path):
+    texts = 'const A: &str = r#"\n}\n"#; const B: char = \'{\'; const C: &str = "\\"}"; fn f<\'a>(x: &\'a str) {}\n'
+    tests = f'#[cfg(test)]\nmod tests {{\n{texts}fn g() {{ TcpListener::bind("0.0.0.0:9999"); }}\n}}\n'
+    main = f'fn main() {{}}\n{tests}fn after() {{ TcpListener::bind("0.0.0.0:80"); }}\n'
+    assert init(crate(tmp_path, {"src/main.rs": main}))[0]["ports"] == [80]
 
 
 def test_what_a_build_script_or_a_test_does_is_not_the_programs(tmp_path):
@@ -289,12 +372,15 @@ def test_a_library_that_its_crate_compiles_itself_is_no_package(tmp_path):
 
 
 def test_a_library_that_a_feature_which_is_off_would_compile_is_a_package(tmp_path):
-    lock = locked({"a": "", "pq-sys": "", "pq-src": "", "libsqlite3-sys": "cc", "cc": ""})
-    needed = MANIFEST.format("a") + '[dependencies]\npq-sys = "*"\npq-src = "*"\nlibsqlite3-sys = "*"\n[features]\n'
+    locks = {"pq-sys": "", "pq-src": "", "libsqlite3-sys": "cc", "cc": "", "openssl-sys": "", "openssl-src": ""}
+    lock = locked({"a": ""} | locks)
+    needed = dependencies(*locks) + 'client = { version = "*", optional = true }\n[features]\n'
     bundled = 'bundled = ["pq-sys/bundled", "libsqlite3-sys/bundled"]\n'
     for more, packages in (
         (bundled, ["libpq-dev", "libsqlite3-dev", "pkg-config"]),
         (bundled + 'default = ["bundled"]\n', []),
+        ('vendored-tls = ["client?/vendored-tls"]\n', ["libssl-dev", "pkg-config"]),
+        ('json = ["client?/json"]\n', []),
     ):
         told, _ = init(crate(tmp_path, {"Cargo.toml": needed + more, "Cargo.lock": lock}))
         assert told["packages"] == packages

@@ -317,6 +317,7 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
         ("use tempfile::NamedTempFile;", "--with tmp"),
         ('use std::process::{self, Command};\nfn f() { Command::new("git").arg("log"); }', "call git when it runs"),
         ('async fn f() { tokio::process::Command::new("ffmpeg").spawn(); }', "call ffmpeg when it runs"),
+        ('use std::process::Command;\nfn f() { run(which("btrfs").unwrap()); }', "call btrfs when it runs"),
         ('use std::process::Command;\nfn f() { Command::new("cmd"); Command::new("a"); }', ""),
         ('use clap::Command;\nfn f() { Command::new("tool").get_matches(); }', ""),
         ('use std::process::Command;\nfn f() { ClapCommand::new("b"); clap::Command::new("c"); }', ""),
@@ -337,6 +338,20 @@ def test_variables_that_sources_read_when_compiled_are_named(tmp_path):
     _, notes = init(folder)
     assert notes == ["its sources read RELEASE_ID, API_URL when they are compiled: see `build_environment` there"]
     assert '\n# build_environment = { RELEASE_ID = "", API_URL = "" }  # what' in (folder / "lab.toml").read_text()
+
+
+def test_a_variable_that_a_build_script_takes_from_the_environment_and_passes_on_is_named(tmp_path):
+    script = """fn main() {
+    let sha = std::env::var("GIT_SHA").unwrap_or_else(|_| "unknown".into());
+    println!("cargo:rustc-env=GIT_SHA={sha}");
+    println!("cargo:rustc-env=OWN=1");
+    println!("cargo:rerun-if-env-changed=CHANNEL");
+    println!("cargo:rustc-env=CHANNEL=dev");
+}
+"""
+    main = 'fn main() { println!("{}{}{}", env!("GIT_SHA"), env!("OWN"), env!("CHANNEL")); }\n'
+    folder = crate(tmp_path, {"build.rs": script, "src/main.rs": main})
+    assert "read GIT_SHA, CHANNEL when they are compiled" in init(folder)[1][0]
 
 
 SQLX = 'sqlx = { version = "0.8", default-features = false, features = ["postgres"] }\n'

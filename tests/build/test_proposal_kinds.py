@@ -225,7 +225,8 @@ def test_the_port_of_a_configuration_that_is_read_is_the_servers(tmp_path, name,
 
 
 def test_what_is_served_beside_grpc_is_asked_without_it(tmp_path):
-    main = {"src/main.rs": 'fn main() { actix_web::HttpServer::new(a).bind("0.0.0.0:6333"); }\n'}
+    serves = 'actix_web::HttpServer::new(a).bind("0.0.0.0:6333"); Server::builder().add_service(b)'
+    main = {"src/main.rs": f"fn main() {{ {serves}; }}\n"}
     for crates, http in (("actix-web tonic", None), ("axum tonic", 2)):
         told = init(crate(tmp_path, {"Cargo.toml": dependencies(*crates.split())} | main))[0]
         assert told["serve"].get("http") == http and told["ports"] == [6333]

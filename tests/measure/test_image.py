@@ -283,7 +283,8 @@ def test_a_toolchain_that_was_asked_for_and_not_used_is_a_note(tmp_path):
     (tmp_path / "a.rs").write_text("fn main() {}\n")
     subprocess.run(["rustc", "-o", "a", "a.rs"], cwd=tmp_path, check=True)
     used = binary.elf_facts(tmp_path / "a")["rustc"].split()[0]
-    for asked, noted in ((used, False), ("", False), ("stable", False), ("1.2.3", True), ("nightly-2024-01-01", True)):
+    stable = (used, f"{used}-x86_64-unknown-linux-gnu", "", "stable", "stable-x86_64-unknown-linux-gnu")
+    for asked, noted in (*((each, False) for each in stable), ("1.2.3", True), ("nightly-2024-01-01", True)):
         rows = {row.metric: row for row in binary.measure_binary(tmp_path / "a", tmp_path / "a", "system", asked)}
         assert (f", not {asked} as the project's toolchain file asks" in rows["rustc"].detail) == noted
         assert rows["rustc"].detail.startswith("note: compiled by rustc") == noted and rows["rustc"].ok
