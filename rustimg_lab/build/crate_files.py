@@ -1,6 +1,7 @@
 """A crate -> the files that its program reads in its image, and the folders that it writes to, as its sources name
 them."""
 
+import functools
 import os
 import re
 import tempfile
@@ -17,6 +18,8 @@ IN_IMAGE = "/src/"  # where builds have the sources: what is named by the folder
 # word where something is opened, which is no name of a flag; and what is joined to the folder of the build.
 INCLUDED = re.compile(r"\binclude\w*!\s*\(\s*concat!\s*\((?:[^()]|\([^()]*\))*\)")
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
+_EMBEDDED = re.compile(r'#\[folder\s*=\s*"([^"]+)"\s*\]|\binclude_dir!\(\s*"([^"]+)"')
+_INCLUDED_FILE = re.compile(r'\binclude_(?:str|bytes)!\(\s*"([^"]+)"')
 _TEXT = r'(?:r#*)?"(?:\./)?'
 _NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\s]*)"(?!\s*=>)')
 _OPENED = re.compile(
@@ -71,6 +74,7 @@ _DEFAULTS = re.compile(r"\bimpl\s+Default\s+for\s+\w+\s*\{((?:[^{}]|\{(?:[^{}]|\
 _OF_DEFAULTS = re.compile(rf"\b(\w+)\s*:\s*{_PATH}")
 _NOT_OWN = re.compile(r"/(?:$|run/?$|(?:tmp|dev|proc|sys|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")
 _NO_REPOSITORY = 128  # git's exit code, also for that of another user
+_LONGEST = 240  # bytes of a file's name, before its ending
 _SHOWN = 3  # of names that are not there
 
 
@@ -102,6 +106,10 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
         f"its sources name {name}, which is not there: `build_commands` makes what is built before, `writable` a "
         "folder that the program fills"
         for name in [each for each in missing if not {*map(str, Path(each).parents)} & {*missing}][:_SHOWN]
+    ]
+    left_out += [
+        f"its sources compile in {name}, which is not there: `build_commands` makes what is built before"
+        for name in _not_built(crate)[:_SHOWN]
     ]
     kept = {path: at for path, at in there.items() if not reasons[path] and str(path) not in ignored}
     folders = [path for path in kept if path.is_dir()]
@@ -172,6 +180,8 @@ def place_of(crate: Crate) -> str:
 def _places(crate: Crate, name: str) -> list[Path]:
     """Where a file or folder of a name is, or a configuration file that is named without its ending; no other crate."""
     folders = dict.fromkeys([crate.root, crate.directory, Path(crate.package["manifest_path"]).parent])
+    if any(len(os.fsencode(part)) > _LONGEST for part in name.split("/")):  # a key, or what is compressed
+        return []
     for end in _ENDINGS:
         if found := [path for each in folders if (path := each / f"{name}{end}").exists()]:
             outer = {parent for each in folders for parent in (each, *each.parents)}
@@ -229,7 +239,30 @@ def writable(crate: Crate) -> list[str]:
     return [name for name in dict.fromkeys(folders) if not _NOT_OWN.match(name)]
 
 
-def _made(crate: Crate) -> Iterator[tuple[str, bool]]:
+def _not_built(crate: Crate) -> list[str]:
+    """The files and folders that the compiler is to put into the program, and that are not there yet, nor are named by
+    a build script, which may make them."""
+    scripts, missing = "\n".join(crate.script()), []
+    for path, text in crate.texts.items():
+        of_package = [name for groups in _EMBEDDED.findall(text) for name in groups if name]
+        named = [(path.parent, name) for name in _INCLUDED_FILE.findall(text)]
+        if of_package:
+            folder = Path(crate.package_of(path)["manifest_path"]).parent
+            named += [(folder, name) for name in of_package]
+        for folder, name in named:
+            plain = name.removeprefix("$CARGO_MANIFEST_DIR/").rstrip("/")
+            is_there = (folder / plain).exists() or _places(crate, plain)
+            if "$" not in plain and not is_there and Path(plain).name not in scripts:
+                missing.append(os.path.relpath(folder / plain, crate.directory))
+    return list(dict.fromkeys(missing))
+
+
+@functools.cache
+def _made(crate: Crate) -> list[tuple[str, bool]]:
+    return list(_all_made(crate))
+
+
+def _all_made(crate: Crate) -> Iterator[tuple[str, bool]]:
     """The paths that the sources make, and whether each is of a folder."""
     constants, fields = dict(crate.found(_CONSTANT)), {name: path for path, name in crate.found(_FIELD)}
     fields |= dict(each for text in crate.found(_DEFAULTS) for each in _OF_DEFAULTS.findall(text))

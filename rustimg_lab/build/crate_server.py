@@ -1,18 +1,14 @@
 """A crate -> how its server gets its address, and which requests it answers, as its sources name them."""
 
 import functools
-import json
 import re
-import tomllib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rustimg_lab.build import crate_settings
 from rustimg_lab.build.crate import READER, Crate
+from rustimg_lab.build.crate_settings import OWN
 from rustimg_lab.build.known import KNOWN, SOURCES
 
 _SERVER = re.compile(
@@ -31,13 +27,12 @@ _VARIABLE = re.compile(
 # A constant that holds the name of a variable, and where one is read by it; and a function that reads one by its
 # argument, however it is called.
 _NAME = re.compile(r'\b(?:const|static)\s+(\w+)\s*:\s*&(?:\'static\s+)?str\s*=\s*"([A-Z]\w*)"')
-_BY_NAME = re.compile(rf"(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?(?:\w+::)*([A-Z][A-Z\d_]*)\b")
+_BY_NAME = re.compile(rf"(?:(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?|\benv\s*=\s*)(?:\w+::)*([A-Z][A-Z\d_]*)\b")
 _READS = re.compile(
     r"\bfn\s+(\w+)\s*(?:<[^>]*>)?\(\s*(\w+)\s*:\s*&(?:'\w+\s+)?str\b[^{;]*\{(?:(?!\bfn\b)[\s\S]){0,400}?"
     r"\bvar(?:_os)?\(\s*&?\2\b"
 )
 _BINDS = re.compile("(?i)bind|listen")
-_OWN = re.compile("(?i)^(?:port|host|addr|address)$|listen|bind|server|http|app|web|api")
 # Where a name is set to an address or a port; where it is set to anything, or is a parameter; and where it is read.
 _IS = re.compile(
     r"\b(?:const|static|let)\s+(\w+)\s*(?::[^=]{1,40}?)?=\s*&?"
@@ -48,11 +43,9 @@ _IS = re.compile(
 _OF_OTHERS = re.compile(r"\b(?:const|static)\s+\w*(?:METRICS|PROMETHEUS|ADMIN|DEBUG)\w*\s*:[^;]*;")
 _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
 _READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
-# Files that configure a program, by their endings; none of more bytes is read.
-_READERS = {".toml": tomllib.loads, ".json": json.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load}
-_MOST_BYTES = 100_000
 # An address that nothing outside a container reaches, and its port.
 _LOOPBACK = r'(?:"(?:127\.0\.0\.1|localhost|\[?::1\]?)(?::(\d{2,5}))?"|\[127, 0, 0, 1\](?:,\s*(\d{2,5}))?)'
+_DEFAULT = re.compile(rf"\bDEFAULT_(\w+)\b[^=;]*=\s*&?{_LOOPBACK}")
 _SUBCOMMAND = re.compile(
     r"\bSubcommand\b|#\[derive\([^\]]*\b(?:Parser|StructOpt)\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?enum\b"
     r"|\.subcommands?\(|\((?:[^()\]]*,\s*)?subcommand\b"
@@ -87,7 +80,7 @@ def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
         environment, opened = own, _opened(crate, own)
     arguments = {} if environment else _told(crate, list(flags), ports)
     is_told = bool(environment or arguments)
-    ports = ports if is_told or len(ports) == 1 else _configured(files)
+    ports = ports if is_told or len(ports) == 1 else crate_settings.ports(files)
     if not is_told and len(ports) != 1:
         return {}
     asked = {"path": paths[0]} if (paths := crate.found(SOURCES["path"])) else {}
@@ -102,7 +95,7 @@ def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
     )
     fixed = [] if is_told else sorted(ports)
     found = {"environment": environment, "arguments": passed, "ports": fixed, **asked}
-    return found | {"opened": opened, "to_open": " ".join(to_open)}
+    return found | {"opened": opened, "to_open": " ".join(to_open), "closed": crate_settings.loopback(files)}
 
 
 def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
@@ -120,37 +113,12 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         "address": not is_told and any(map(SOURCES["loopback"].search, _addresses(crate))),
         "it listens on 127.0.0.1 by default, which nothing outside its container reaches: whoever starts its image "
         f"gives it `{found.get('to_open')}`": found.get("to_open"),
+        f"its configuration has it listen on 127.0.0.1 ({found.get('closed')}), which nothing outside its container "
+        "reaches: its image needs another file, or a variable": found.get("closed") and not found["opened"],
         "it has no crate tonic-health: that it answers is checked, and not its health": found.get("http") == 2,
         "it has subcommands: where one of them serves, that one stands first in `arguments` of [serve]": found
         and crate.found(_SUBCOMMAND),
     }
-
-
-def _configured(files: list[Path]) -> set[int]:
-    """The ports that configuration files name: of several, those of a server by their names; none of other programs."""
-    found = []
-    for path in (path for each in files for path in ([each] if each.is_file() else sorted(each.glob("*")))):
-        if path.suffix in _READERS and path.stat().st_size <= _MOST_BYTES:
-            with suppress(ValueError, yaml.YAMLError):
-                found += _ports(_READERS[path.suffix](path.read_text(encoding="utf-8")))
-    found = [
-        (name, port)
-        for name, port in found
-        if 0 < port < 65536 and not any(SOURCES[each].search(name) for each in ("others", "services"))
-    ]
-    own = {port for name, port in found if _OWN.search(name)}
-    return own or {port for _, port in found}
-
-
-def _ports(told: Any, name: str = "") -> Iterator[tuple[str, int]]:
-    """The ports in a configuration, by the names of all that they are in: `server_port`."""
-    if isinstance(told, dict):
-        for key, value in told.items():
-            yield from _ports(value, f"{name}_{key}".lstrip("_"))
-    elif SOURCES["port"].search(name) and str(told).isdecimal():
-        yield name, int(told)
-    elif SOURCES["address"].search(name) and (ends := re.fullmatch(r"[^/]*:(\d{2,5})", str(told))):
-        yield name, int(ends[1])
 
 
 @functools.cache
@@ -183,6 +151,7 @@ def _variables(crate: Crate) -> list[str]:
     """The variables that the sources read: by their names, by a constant, or by a function of the crate."""
     names, constants = ["".join(each) for each in crate.found(_VARIABLE)], dict(crate.found(_NAME))
     names += [constants[each] for each in crate.found(_BY_NAME) if each in constants]
+    names += [field.upper() for field in crate.found(SOURCES["by_field"])]
     if readers := {name for name, _ in crate.found(_READS)}:
         names += crate.found(re.compile(rf'(?<![.\w])(?:{"|".join(sorted(readers))})\(\s*"([A-Z]\w*)"'))
     return list(dict.fromkeys(names))
@@ -202,14 +171,15 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
     nothing, unless this one has it."""
     of_grpc = _crates(crate) == {"tonic"}
     begin = f"{crate.target['name']}_".replace("-", "_")
-    own = [name for name in names if _OWN.search(name) or name.replace("-", "_").lower().startswith(begin)]
+    rest = {name: _without_own(name, begin) for name in names}
+    own = [name for name in names if OWN.search(name) or name.replace("-", "_").lower().startswith(begin)]
     port, address, host = (
         [
             name
             for name in (own if len(ports) == 1 else names)
             if SOURCES[part].search(name)
-            and not SOURCES["others"].search(re.sub("(?i)grpc", "", name) if of_grpc else name)
-            and not SOURCES["services"].search(re.sub(f"(?i)^{begin}", "", name))
+            and not SOURCES["others"].search(re.sub("(?i)grpc", "", rest[name]) if of_grpc else rest[name])
+            and not SOURCES["services"].search(rest[name])
         ]
         for part in ("port", "address", "host")
     )
@@ -222,6 +192,13 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
         key=lambda name: (not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
     )
     return {chosen: "{port}"} | {name: "{host}" for name in fitting[:1]}
+
+
+def _without_own(name: str, begin: str) -> str:
+    """A name without what is of the program's own, by which it is of no other: `MEILI_` too, of meilisearch."""
+    word, mark = re.match(r"([^_-]*)([_-]?)", name.lower()).groups()
+    is_short = mark and begin.startswith(word) and begin[len(word)].isalnum()
+    return name[len(word) + 1 :] if is_short else re.sub(f"(?i)^{begin}", "", name)
 
 
 def _is_whole(crate: Crate, name: str) -> bool:
@@ -252,5 +229,8 @@ def _port_by_default(crate: Crate, name: str) -> str | None:
         rf'\bdefault_value\w*\s*=[^"\]]{{0,60}}{_LOOPBACK}(?:[^"\]]{{0,60}}"{name}"|[^\]]{{0,120}}{_field(name)})',
         rf'"{name}"\)(?:(?!Arg::|;)[\s\S]){{0,300}}?\.default_value\w*\(\s*{_LOOPBACK}',
     )
-    found = [match for text in _addresses(crate) for each in defaults if (match := re.search(each, text))]
-    return next(filter(None, found[0].groups()), "") if found else None
+    texts = _addresses(crate)
+    found = [match.groups() for text in texts for each in defaults if (match := re.search(each, text))]
+    constants = [each for text in texts for each in _DEFAULT.findall(text)]
+    found += [ports for tail, *ports in constants if name.upper().replace("-", "_").endswith(tail)]
+    return next(filter(None, found[0]), "") if found else None

@@ -18,6 +18,7 @@ from rustimg_lab.build import (
     crate_files,
     crate_packages,
     crate_server,
+    crate_settings,
     lab_toml,
     sources,
 )
@@ -52,6 +53,7 @@ _STOPS = re.compile(
     r"""(#!?\[cfg\((?=[^\]]*\bfeature\b)(?:[(),\s]|\b(?:all|any|not|unix|windows|test|debug_assertions|(?:feature|target_\w+)\s*"""
     r"""=\s*"[^"]*")(?!\w))*\])\s*\{?\s*(?:(?:std|core)::)?compile_error!\s*[({]\s*r?#*"((?:[^"\\]|\\[\s\S])*)\""""
 )
+MOST_NAMES = 5  # in a note
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
 
 
@@ -132,6 +134,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     manifest = cargo_config.parsed(crate.root / "Cargo.toml")
     placed, left_out = crate_files.placed(crate)
+    read = [crate.directory / each for each in placed]
     told = {
         "package": named,
         "binary": crate.target["name"],
@@ -148,9 +151,9 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "allocators": found,
         "services": _services(crate),
         "files": placed,
-        "writable": crate_files.writable(crate),
+        "writable": list(dict.fromkeys([*crate_files.writable(crate), *crate_settings.folders(read, crate.directory)])),
         "starts": _starts(crate) or "--version",
-        "serve": crate_server.serve(crate, [crate.directory / each for each in placed]),
+        "serve": crate_server.serve(crate, read),
     }
     notes = _notes(crate, told) | {
         **_only_there(crate, configuration),
@@ -174,13 +177,18 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     return {
         f"it seems to use {services}: see [[services]] there": services,
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
-        f"no image has its .env: `environment` there gives {', '.join(unset)} to the program": unset,
+        f"no image has its .env: `environment` there gives {_some(unset)} to the program": unset,
         **_in_build_folder(crate, told["files"]),
         **crate_server.notes(crate, told["serve"]),
         "it reads arguments, and seems not to know --version: its check there takes a call that it knows": is_tool
         and not _starts(crate)
         and crate.found(_ARGUMENTS),
     }
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _outside(crate: Crate) -> dict[Path, str]:
@@ -191,7 +199,8 @@ def _outside(crate: Crate) -> dict[Path, str]:
 
 def _has_queries(crate: Crate) -> bool:
     """Whether the answers of sqlx's database to its macros are committed, for a program that asks it."""
-    folders = (crate.root, crate.directory) if "sqlx" in crate.uses() else ()
+    own = [Path(each["manifest_path"]).parent for each in (crate.package, *crate.linked)]
+    folders = (crate.root, crate.directory, *own) if "sqlx" in crate.uses() else ()
     return any((folder / name).exists() for folder in folders for name in (".sqlx", "sqlx-data.json"))
 
 

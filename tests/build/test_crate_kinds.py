@@ -384,3 +384,83 @@ def test_a_library_that_a_feature_which_is_off_would_compile_is_a_package(tmp_pa
     ):
         told, _ = init(crate(tmp_path, {"Cargo.toml": needed + more, "Cargo.lock": lock}))
         assert told["packages"] == packages
+
+
+@pytest.mark.parametrize(
+    ("body", "there", "missing"),
+    [
+        ('include_str!("../web/index.html")', [], "web/index.html"),
+        ('include_dir!("$CARGO_MANIFEST_DIR/dist")', [], "dist"),
+        ('} #[derive(RustEmbed)] #[folder = "static/"] struct A; fn g() {', [], "static"),
+        ('include_bytes!("../web/a.png")', ["web/a.png"], ""),
+        ('include_bytes!(concat!(env!("OUT_DIR"), "/a"))', [], ""),
+        ('include_bytes!("../made.bin")', [], ""),
+    ],
+)
+def test_what_the_compiler_puts_into_the_program_and_is_not_there_is_told(tmp_path, body, there, missing):
+    script = {"build.rs": 'fn main() { std::fs::write("made.bin", "").unwrap(); }\n'}
+    _, notes = init(crate(tmp_path, program(body) | script | dict.fromkeys(there, "")))
+    found = [each for each in notes if each.startswith("its sources compile in ")]
+    assert [f"compile in {missing}, which is not there" in each for each in found] == [True] * bool(missing), notes
+
+
+def test_a_text_that_is_longer_than_a_name_is_no_file(tmp_path):
+    assert "files" not in init(crate(tmp_path, program(f'parse("{"QUJD/" * 4}{"A" * 300}.x")')))[0]
+
+
+def test_what_a_configuration_names_closes_a_server_or_is_a_folder_that_it_fills(tmp_path):
+    settings = """[server]
+listen = "127.0.0.1:8100"
+[store]
+path = "./data/kv/"
+log_file_path = "log/a.log"
+there_dir = "src"
+[redis]
+host = "localhost"
+"""
+    main = 'fn main() { read_to_string("config/a.toml"); TcpListener::bind(x); }\n'
+    told, notes = init(crate(tmp_path, {"src/main.rs": main, "config/a.toml": settings}))
+    assert told["ports"] == [8100] and told["writable"] == ["data/kv"]
+    assert [each for each in notes if "has it listen on 127.0.0.1 (server_listen in a.toml), which" in each], notes
+    settings = settings.replace("127.0.0.1", "0.0.0.0")
+    told, notes = init(crate(tmp_path, {"src/main.rs": main, "config/a.toml": settings}))
+    assert told["ports"] == [8100] and "127.0.0.1" not in str(notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "environment"),
+    [
+        ("ldap", 'var("LDAP_HTTP_PORT"); var("LDAP_HTTP_HOST")',
+         {"LDAP_HTTP_PORT": "{port}", "LDAP_HTTP_HOST": "{host}"}),
+        ("meilisearch", 'const A: &str = "MEILI_HTTP_ADDR"; #[clap(long, env = A)]\nhttp_addr: String',
+         {"MEILI_HTTP_ADDR": "{host}:{port}"}),
+        ("a", '#[clap(default_value = "3000", long, short, env)]\nport: u16, #[clap(long, env)]\nhost: String',
+         {"PORT": "{port}", "HOST": "{host}"}),
+        ("postgres-exporter", 'var("POSTGRES_HOST"); var("POSTGRES_PORT"); bind("0.0.0.0:9187")', {}),
+    ],
+)  # fmt: skip
+def test_variables_of_the_programs_own_name_and_of_fields_are_its_own(tmp_path, name, body, environment):
+    told, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}fn f() {{ {body}; }}\n"}, name))
+    assert told["serve"]["environment"] == environment
+
+
+def test_an_address_by_default_in_a_constant_is_that_of_its_variable(tmp_path):
+    body = 'const DEFAULT_HTTP_ADDR: &str = "localhost:7700"; let a = var("A_HTTP_ADDR").unwrap_or(default());'
+    told, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}fn f() {{ {body} }}\n"}))
+    assert told["environment"] == {"A_HTTP_ADDR": "0.0.0.0:7700"}
+
+
+def test_a_request_that_is_sent_closes_no_connection_of_the_server(tmp_path):
+    sent = 'send(b"GET / HTTP/1.1\\r\\nConnection: close\\r\\n")'
+    for body, closes in ((sent, False), (sent.replace("GET / HTTP/1.1", "HTTP/1.1 200 OK"), True)):
+        told, _ = init(crate(tmp_path, program(f'TcpListener::bind("0.0.0.0:80"); {body}')))
+        assert ("keep_alive" in told["serve"]) == closes
+
+
+def test_queries_of_a_member_that_are_committed_are_found(tmp_path):
+    sqlx = '[dependencies]\nsqlx = { version = "0.8", default-features = false, features = ["postgres"] }\n'
+    member = {"db/Cargo.toml": MANIFEST.format("db") + sqlx, "db/src/lib.rs": 'fn f() { query!("x"); }\n'}
+    manifest = MANIFEST.format("a") + '[dependencies]\ndb = { path = "db" }\n[workspace]\nmembers = ["db"]\n'
+    folder = crate(tmp_path, member | {"Cargo.toml": manifest, "db/.sqlx/query-1.json": "{}"})
+    told, notes = init(folder)
+    assert told["build_environment"] == {"SQLX_OFFLINE": "true"} and "commit the folder .sqlx" not in str(notes)
