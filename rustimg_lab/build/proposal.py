@@ -15,6 +15,7 @@ from rustimg_lab.build import (
     cargo_config,
     cargo_metadata,
     crate_allocators,
+    crate_dockerfile,
     crate_files,
     crate_packages,
     crate_server,
@@ -171,12 +172,13 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
 def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     """What to know of what is proposed, and whether it holds."""
     services, variables = ", ".join(told["services"]), ", ".join(told["variables"])
-    is_tool = not crate_server.is_server(crate)
+    is_tool, of_image = not crate_server.is_server(crate), crate_dockerfile.says(crate, told)
     set_there = {*told["variables"], *told["serve"].get("environment", ())}
     unset = [each for each in _of_dotenv(crate) if each not in set_there]
     return {
         f"it seems to use {services}: see [[services]] there": services,
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
+        f"its own Dockerfile has {_some(of_image)}: see what of it is missing there": of_image,
         f"no image has its .env: `environment` there gives {_some(unset)} to the program": unset,
         **_in_build_folder(crate, told["files"]),
         **crate_server.notes(crate, told["serve"]),

@@ -464,3 +464,29 @@ def test_queries_of_a_member_that_are_committed_are_found(tmp_path):
     folder = crate(tmp_path, member | {"Cargo.toml": manifest, "db/.sqlx/query-1.json": "{}"})
     told, notes = init(folder)
     assert told["build_environment"] == {"SQLX_OFFLINE": "true"} and "commit the folder .sqlx" not in str(notes)
+
+
+def test_what_its_own_dockerfile_says_and_the_proposal_does_not_is_told(tmp_path):
+    own = """# EXPOSE 1
+FROM rust AS builder
+ENV STAGE=builder
+RUN apt-get update && apt-get install -y --no-install-recommends \\
+    # for the script
+    cmake libssl-dev curl && rm -rf /x
+FROM debian
+ENV RUN_MODE=production LISTEN="0.0.0.0:80"
+ENV RUST_LOG info
+EXPOSE 8080/tcp
+HEALTHCHECK CMD curl -f http://localhost:8080/settings || exit 1
+"""
+    script = {"build.rs": 'fn main() { Command::new("cmake").status(); }\n', "Dockerfile": own}
+    _, notes = init(crate(tmp_path, program("") | script))
+    said = "package libssl-dev, RUN_MODE=production, LISTEN=0.0.0.0:80, EXPOSE 8080/tcp, a health check of /settings"
+    assert notes == [f"its own Dockerfile has {said}: see what of it is missing there"]
+    listens = {"src/main.rs": LISTENS + 'fn f() { var("LISTEN"); "/health" }\n'}
+    _, notes = init(crate(tmp_path, listens | script))
+    left = "package libssl-dev, RUN_MODE=production, a health check of /settings"
+    assert [each for each in notes if "Dockerfile" in each] == [
+        f"its own Dockerfile has {left}: see what of it is missing there"
+    ]
+    assert not [each for each in init(crate(tmp_path, {"Dockerfile": "\n"}))[1] if "Dockerfile" in each]
