@@ -12,13 +12,16 @@ from rustimg_lab.model import metrics
 from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
-# Each of its threads uses 20 ms of CPU time. It tells how many files it finds, and whether it can make one.
+# Each of its threads uses 20 ms of CPU time, however busy the machine is: 3 is Linux's CLOCK_THREAD_CPUTIME_ID. The
+# program tells how many files it finds, and whether it can make one.
 SOURCE = """
+extern "C" { fn clock_gettime(clock: i32, at: *mut [i64; 2]) -> i32; }
 fn main() {
     let Some(threads) = std::env::args().nth(1) else { return };
     let work = || {
-        let (begun, mut number) = (std::time::Instant::now(), 1u64);
-        while begun.elapsed().as_millis() < 20 {
+        let (mut used, mut number) = ([0i64; 2], 1u64);
+        while used[0] == 0 && used[1] < 20_000_000 {
+            unsafe { clock_gettime(3, &mut used) };
             number = std::hint::black_box(number.wrapping_mul(31));
         }
     };
@@ -65,7 +68,7 @@ def test_calls_are_measured_by_the_number_of_threads_and_leave_nothing_behind(pa
             comparison.samples(run, study, each)["value"]
             for each in (metrics.CPU_US_PER_REQUEST, metrics.REQUESTS_PER_S)
         )
-        assert len(cpu_us) == 3 * 2 and cpu_us.median() > 0.5 * threads * 20_000  # beside others a thread gets less
+        assert len(cpu_us) == 3 * 2 and cpu_us.median() > 0.95 * threads * 20_000
         assert (cpu_us * rate < 1.05e6 * threads).all() and (rate < 50).all()
         assert closed_loop.busy_in(run, study).empty
     assert list(scaling.speed_up(run, "own", 1)["pairs"]) == [3, 3]
