@@ -10,14 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.engine_proxy import Proxy
-from support.lab import as_root, ours, small_builder, work_folders
+from support.lab import as_root, ours, small_builder, wait_for, work_folders
 from support.short_study import CELLS
 
 from rustimg_lab.engine import images as engine_images
@@ -81,7 +81,7 @@ def test_two_labs_at_once_do_not_take_each_others_containers(images, tmp_path):
     """Two runs: each ends its own. One run: the second is refused."""
     image = images["alpine"].image
     one, other = study(tmp_path / "one", image, 8), study(tmp_path / "other", image, 8)
-    _wait_for(lambda: (tmp_path / "one" / "short" / "rows.jsonl").exists())
+    assert wait_for(lambda: (tmp_path / "one" / "short" / "rows.jsonl").exists(), 60)
     again = study(tmp_path / "one", image, 8)
     _, said = again.communicate(timeout=60)
     assert again.returncode == 1 and "is being written by another lab" in said
@@ -138,7 +138,7 @@ def test_an_engine_that_ends_in_the_middle_of_a_study_and_of_a_build(small_engin
     image = engine_images.import_rootfs(rootfs, 0, "rust", "test", ["ENV PATH=/usr/bin"])
 
     process = study(tmp_path, image.id, 4)
-    _wait_for(lambda: (tmp_path / "short" / "rows.jsonl").exists())
+    assert wait_for(lambda: (tmp_path / "short" / "rows.jsonl").exists(), 60)
     small_engine.kill()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and "stopped answering" in said and said.count("\n") == 1, said
@@ -157,20 +157,13 @@ def test_an_engine_that_ends_in_the_middle_of_a_study_and_of_a_build(small_engin
     assert "exit code: 1" in built.reason, "the one behind it is made anew, by this engine"
 
 
-def _wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @as_root
 def test_a_lab_that_is_killed_while_a_base_is_made_leaves_no_process_no_mount_and_no_file(tmp_path):
     code = ("from rustimg_lab.build import mmdebstrap as m; from rustimg_lab.engine import images; "
             "images.find_image = lambda name: None; m.make('debian', 'trixie', print, None)")  # fmt: skip
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL)
     own = f"work-{process.pid}-"  # another test may have mmdebstrap mount something at any time
-    _wait_for(lambda: [line for line in _mounts(own) if own in line and "/mmdebstrap." in line])
+    assert wait_for(lambda: [line for line in _mounts(own) if own in line and "/mmdebstrap." in line], 60)
     process.kill()
     process.wait()
     time.sleep(1)

@@ -314,7 +314,8 @@ def _culprits(steps: dict[str, Step], cells: list[Cell]) -> dict[Cell, str]:
 
 
 def _with_log(reason: str, cell: Cell, context: BuildContext) -> str:
-    """The reason, with the file that builds do not get where it is for want of one, and with the path of the log."""
+    """The reason, with the program that was called or the file that builds do not get where it is for want of one, and
+    with the path of the log."""
     log = os.path.relpath(context.logs / f"{cell.slug}.log", ROOT)
     reason += diagnosis.called(context.app.directory, reason)
     return f"{reason}{sources.hidden(context.app.directory, context.app.at, reason)}; the whole log: {log}"

@@ -31,7 +31,7 @@ CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.
 _CALLED_ELSE = re.compile(
     r'(?:\b(?:run|exec|execute|spawn|output|sh|cmd)(?:_(?:cmd|command|output))?!?\(\s*(?:\w+,\s*)?|"-c"(?:\s*,|\)\s*\.arg\()\s*)'
     r'"([\w.+-]+)[ "]|\brun_(?:cmd|fun)!\s*[({]\s*([\w.+-]+)'
-    r'|\bwhich\(\s*"([\w.+-]+)"|\.unwrap_or\w*\(\s*(?:\|\w*\|\s*)?(?:[\w:]+\(\s*)?"([\w.+-]+)"'
+    r'|\.unwrap_or\w*\(\s*(?:\|\w*\|\s*)?(?:[\w:]+\(\s*)?"([\w.+-]+)"'
 )
 _LOOKED_UP = re.compile(r'\bwhich\(\s*"([\w.+-]+)"')
 # A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand.
@@ -92,7 +92,7 @@ class Crate:
 
     def package_of(self, path: Path) -> dict[str, Any]:
         """Return the package that a source is of."""
-        folders = {Path(each["manifest_path"]).parent: each for each in [*self.linked, self.package]}
+        folders = {folder_of(each): each for each in [*self.linked, self.package]}
         return next((folders[each] for each in path.parents if each in folders), self.package)
 
     def script(self) -> list[str]:
@@ -130,20 +130,19 @@ class Crate:
     def called_in_build(self) -> set[str]:
         """Return the programs that build scripts call by their names."""
         text = "\n".join(self.script())
-        return {*CALLED.findall(text), *(name for names in _CALLED_ELSE.findall(text) for name in names if name)}
+        return {*_called(text), *(name for names in _CALLED_ELSE.findall(text) for name in names if name)}
 
     def called_in_use(self) -> list[str]:
         """Return the programs that the program calls by their names when it runs."""
         calling = "\n".join(text for text in self.program() if _PROCESS.search(text))
-        names = {*CALLED.findall(calling), *_LOOKED_UP.findall(calling)}
-        return sorted(names - _OTHER_SYSTEMS - {self.package.get("name"), self.target["name"]})
+        return sorted(_called(calling) - _OTHER_SYSTEMS - {self.package.get("name"), self.target["name"]})
 
 
 def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str, Any], packages: list[dict]) -> Crate:
     """Read a crate; `packages` are those of its workspace. Comments and unit tests are left out, and so are tests,
     benches, examples and other binaries of the package; of what it is linked with the libraries are there."""
-    folder, folders = Path(package["manifest_path"]).parent, _beside(package, packages)
-    linked = [each for each in packages if folders.get(Path(each["manifest_path"]).parent) is False]
+    folder, folders = folder_of(package), _beside(package, packages)
+    linked = [each for each in packages if folders.get(folder_of(each)) is False]
     walked = sorted(root / each for each in sources.walk(root))
     crates = {path.parent for path in walked if path.name == "Cargo.toml"} | {folder}
     texts, scripts, apart = {}, set(), _apart(package, target)
@@ -163,6 +162,15 @@ def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str,
     target = target | {"required-features": sorted({*target.get("required-features", []), *behind})}
     built_of = tree(root, directory, package, target["required-features"])
     return Crate(package, target, directory, root, linked, texts, frozenset(scripts), built_of)
+
+
+def folder_of(package: dict[str, Any]) -> Path:
+    """Return the folder of a package, as cargo describes it."""
+    return Path(package["manifest_path"]).parent
+
+
+def _called(text: str) -> set[str]:
+    return {*CALLED.findall(text), *_LOOKED_UP.findall(text)}
 
 
 def _without_tests(text: str) -> str:
@@ -198,7 +206,7 @@ def _apart(package: dict[str, Any], target: dict[str, Any]) -> set[Path]:
 def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Path, bool]:
     """The folders of what a package depends on by its path, and of what that depends on in turn, as cargo tells; with
     whether only build scripts use it."""
-    known = {Path(each["manifest_path"]).parent: each for each in packages}
+    known = {folder_of(each): each for each in packages}
     waiting, found = [(package, False)], {}
     while waiting:
         one, of_script = waiting.pop()

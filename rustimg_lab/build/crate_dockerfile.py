@@ -34,9 +34,10 @@ def says(crate: Crate, told: dict[str, Any]) -> list[str]:
 
 
 def _packages(instructions: list[tuple[str, str]], known: list[str]) -> Iterator[str]:
+    lacking = _NEEDED.difference(known)
     for name, rest in instructions:
         for words in _INSTALLED.findall(rest) if name == "RUN" else ():
-            yield from (f"package {each}" for each in words.split() if each in _NEEDED.difference(known))
+            yield from (f"package {each}" for each in words.split() if each in lacking)
 
 
 def _of_image(instructions: list[tuple[str, str]], told: dict[str, Any]) -> Iterator[str]:

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rustimg_lab.build import sources
-from rustimg_lab.build.crate import Crate
+from rustimg_lab.build import crate_settings, sources
+from rustimg_lab.build.crate import Crate, folder_of
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
 
@@ -173,13 +173,13 @@ _BY_CRATE = {"loco-rs": ("config",), "rocket": ("Rocket.toml",), "rocket_dyn_tem
 
 def place_of(crate: Crate) -> str:
     """Return the package's folder below what builds get, with a slash at its end; "" for the root."""
-    at = os.path.relpath(Path(crate.package["manifest_path"]).parent, crate.root)
+    at = os.path.relpath(folder_of(crate.package), crate.root)
     return "" if at == "." else f"{at}/"
 
 
 def _places(crate: Crate, name: str) -> list[Path]:
     """Where a file or folder of a name is, or a configuration file that is named without its ending; no other crate."""
-    folders = dict.fromkeys([crate.root, crate.directory, Path(crate.package["manifest_path"]).parent])
+    folders = dict.fromkeys([crate.root, crate.directory, folder_of(crate.package)])
     if any(len(os.fsencode(part)) > _LONGEST for part in name.split("/")):  # a key, or what is compressed
         return []
     for end in _ENDINGS:
@@ -232,10 +232,11 @@ def _of_repository(root: Path, arguments: list[str]) -> list[str] | None:
         return []
 
 
-def writable(crate: Crate) -> list[str]:
-    """The folders that the sources make, or make a file in, by places that they name; "." is the one that the program
-    starts in."""
+def writable(crate: Crate, settings: list[tuple[Path, str, str]]) -> list[str]:
+    """The folders that the sources make, or make a file in, by places that they name, and those that the `settings`
+    which the program reads name (`crate_settings.read`); "." is the one that the program starts in."""
     folders = [path if is_folder else str(Path(path).parent) for path, is_folder in _made(crate)]
+    folders += crate_settings.folders(settings, crate.directory)
     return [name for name in dict.fromkeys(folders) if not _NOT_OWN.match(name)]
 
 
@@ -247,7 +248,7 @@ def _not_built(crate: Crate) -> list[str]:
         of_package = [name for groups in _EMBEDDED.findall(text) for name in groups if name]
         named = [(path.parent, name) for name in _INCLUDED_FILE.findall(text)]
         if of_package:
-            folder = Path(crate.package_of(path)["manifest_path"]).parent
+            folder = folder_of(crate.package_of(path))
             named += [(folder, name) for name in of_package]
         for folder, name in named:
             plain = name.removeprefix("$CARGO_MANIFEST_DIR/").rstrip("/")
@@ -259,14 +260,11 @@ def _not_built(crate: Crate) -> list[str]:
 
 @functools.cache
 def _made(crate: Crate) -> list[tuple[str, bool]]:
-    return list(_all_made(crate))
-
-
-def _all_made(crate: Crate) -> Iterator[tuple[str, bool]]:
     """The paths that the sources make, and whether each is of a folder."""
     constants, fields = dict(crate.found(_CONSTANT)), {name: path for path, name in crate.found(_FIELD)}
     fields |= dict(each for text in crate.found(_DEFAULTS) for each in _OF_DEFAULTS.findall(text))
     fields |= dict(crate.found(_DEFAULT))
+    paths = []
     for text in crate.program():
         text = _BELOW.sub(lambda below: f"{below[1] or below[2]}.join(", text)
         text = _WHOLE.sub(r'\1/\2")', text)
@@ -276,9 +274,10 @@ def _all_made(crate: Crate) -> Iterator[tuple[str, bool]]:
                 known = _value(text[: made.start()], variable, fields) if variable else constants.get(constant, "")
                 path = own or known or "".join(other)
                 if path.endswith("{"):
-                    yield str(Path(path).parent), True
+                    paths.append((str(Path(path).parent), True))
                 elif path:
-                    yield path.rstrip("/") or "/", is_folder or bool(is_joined)
+                    paths.append((path.rstrip("/") or "/", is_folder or bool(is_joined)))
+    return paths
 
 
 def _value(before: str, variable: str, fields: dict[str, str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rustimg_lab.build import crate_settings
 from rustimg_lab.build.crate import READER, Crate
-from rustimg_lab.build.crate_settings import OWN
+from rustimg_lab.build.crate_settings import LOOPBACK_HOST, OWN
 from rustimg_lab.build.known import KNOWN, SOURCES
 
 _SERVER = re.compile(
@@ -44,7 +44,7 @@ _OF_OTHERS = re.compile(r"\b(?:const|static)\s+\w*(?:METRICS|PROMETHEUS|ADMIN|DE
 _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
 _READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
 # An address that nothing outside a container reaches, and its port.
-_LOOPBACK = r'(?:"(?:127\.0\.0\.1|localhost|\[?::1\]?)(?::(\d{2,5}))?"|\[127, 0, 0, 1\](?:,\s*(\d{2,5}))?)'
+_LOOPBACK = rf'(?:"{LOOPBACK_HOST}(?::(\d{{2,5}}))?"|\[127, 0, 0, 1\](?:,\s*(\d{{2,5}}))?)'
 _DEFAULT = re.compile(rf"\bDEFAULT_(\w+)\b[^=;]*=\s*&?{_LOOPBACK}")
 _SUBCOMMAND = re.compile(
     r"\bSubcommand\b|#\[derive\([^\]]*\b(?:Parser|StructOpt)\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?enum\b"
@@ -58,16 +58,17 @@ def is_server(crate: Crate) -> bool:
     return bool(crate.found(_SERVER) or _crates(crate))
 
 
+@functools.cache
 def _crates(crate: Crate) -> set[str]:
     """The crates by which the program is a server; tonic may be there for a client alone."""
     names = crate.uses() & {*KNOWN["server_crates"]["names"]}
-    return names if crate.found(_OF_GRPC) else names - {"tonic"}
+    return names if "tonic" not in names or crate.found(_OF_GRPC) else names - {"tonic"}
 
 
-def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
+def serve(crate: Crate, settings: list[tuple[Path, str, str]]) -> dict[str, Any]:
     """Return how a server gets its address, by variables or else by flags that its sources name, or which port it
-    always has, and what it is asked; empty for no server, and when they name none. The port may be named by what the
-    program reads: `files`, and what is in folders of these."""
+    always has, and what it is asked; empty for no server, and when they name none. The port may be named by the
+    `settings` that the program reads (`crate_settings.read`)."""
     if not is_server(crate):
         return {}
     uses, flags = crate.uses(), _flags(crate)
@@ -80,7 +81,7 @@ def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
         environment, opened = own, _opened(crate, own)
     arguments = {} if environment else _told(crate, list(flags), ports)
     is_told = bool(environment or arguments)
-    ports = ports if is_told or len(ports) == 1 else crate_settings.ports(files)
+    ports = ports if is_told or len(ports) == 1 else crate_settings.ports(settings)
     if not is_told and len(ports) != 1:
         return {}
     asked = {"path": paths[0]} if (paths := crate.found(SOURCES["path"])) else {}
@@ -95,7 +96,7 @@ def serve(crate: Crate, files: list[Path]) -> dict[str, Any]:
     )
     fixed = [] if is_told else sorted(ports)
     found = {"environment": environment, "arguments": passed, "ports": fixed, **asked}
-    return found | {"opened": opened, "to_open": " ".join(to_open), "closed": crate_settings.loopback(files)}
+    return found | {"opened": opened, "to_open": " ".join(to_open), "closed": crate_settings.loopback(settings)}
 
 
 def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:

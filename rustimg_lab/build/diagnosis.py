@@ -187,6 +187,7 @@ def called(root: Path, reason: str) -> str:
     if not panic or "; it lacks" in reason or not (root / panic[1]).is_file():
         return ""
     lines = (root / panic[1]).read_text(encoding="utf-8", errors="replace").splitlines()[: int(panic[2])]
-    names = CALLED.findall("\n".join(lines[-LAST:]))
-    package = KNOWN["programs"].get(names[-1]) if names else ""
-    return _bring(names[-1], package) if package else "".join(f"; it calls {name}" for name in names[-1:])
+    if not (names := CALLED.findall("\n".join(lines[-LAST:]))):
+        return ""
+    package = KNOWN["programs"].get(names[-1])
+    return _bring(names[-1], package) if package else f"; it calls {names[-1]}"

@@ -54,7 +54,7 @@ _STOPS = re.compile(
     r"""(#!?\[cfg\((?=[^\]]*\bfeature\b)(?:[(),\s]|\b(?:all|any|not|unix|windows|test|debug_assertions|(?:feature|target_\w+)\s*"""
     r"""=\s*"[^"]*")(?!\w))*\])\s*\{?\s*(?:(?:std|core)::)?compile_error!\s*[({]\s*r?#*"((?:[^"\\]|\\[\s\S])*)\""""
 )
-MOST_NAMES = 5  # in a note
+_MOST_NAMES = 5  # in a note
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
 
 
@@ -70,7 +70,7 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
         raise LabError(f"{path} is there already; edit it, or move it away")
     root = cargo_config.workspace_root(directory)
     told = cargo_metadata.read(root, directory, builder)
-    here = [each for each in told["packages"] if Path(each["manifest_path"]).parent == directory]
+    here = [each for each in told["packages"] if crates.folder_of(each) == directory]
     members = told.get("workspace_default_members", [])
     usual = here or [each for each in told["packages"] if each["id"] in members]
     package, target = _chosen(directory, binary, told["packages"] if directory == root else here, usual)
@@ -82,7 +82,7 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
         lab_toml.load(directory)
     except LabError as error:  # what the user has to do before a build
         notes.append(str(error))
-    notes += _in_member(directory, Path(package["manifest_path"]).parent)
+    notes += _in_member(directory, crates.folder_of(package))
     links = [each for each in sources.walk(root) if sources.leads_out(root, each)]
     return path, notes + [sources.why_missing(root, each) for each in links[:3]]
 
@@ -117,7 +117,7 @@ def _chosen(
     check_known("binary", chosen, names)
     fitting = [(package, target) for package, target in found if target["name"] == chosen]
     if len(fitting) > 1:
-        folders = ", ".join(str(Path(package["manifest_path"]).parent) for package, _ in fitting)
+        folders = ", ".join(str(crates.folder_of(package)) for package, _ in fitting)
         raise LabError(f"several packages have a binary '{chosen}'; call init with the folder of one: {folders}")
     return fitting[0]
 
@@ -135,7 +135,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     manifest = cargo_config.parsed(crate.root / "Cargo.toml")
     placed, left_out = crate_files.placed(crate)
-    read = [crate.directory / each for each in placed]
+    settings = crate_settings.read([crate.directory / each for each in placed])
     told = {
         "package": named,
         "binary": crate.target["name"],
@@ -152,9 +152,9 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "allocators": found,
         "services": _services(crate),
         "files": placed,
-        "writable": list(dict.fromkeys([*crate_files.writable(crate), *crate_settings.folders(read, crate.directory)])),
+        "writable": crate_files.writable(crate, settings),
         "starts": _starts(crate) or "--version",
-        "serve": crate_server.serve(crate, read),
+        "serve": crate_server.serve(crate, settings),
     }
     notes = _notes(crate, told) | {
         **_only_there(crate, configuration),
@@ -189,8 +189,8 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
 
 
 def _some(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _outside(crate: Crate) -> dict[Path, str]:
@@ -201,7 +201,7 @@ def _outside(crate: Crate) -> dict[Path, str]:
 
 def _has_queries(crate: Crate) -> bool:
     """Whether the answers of sqlx's database to its macros are committed, for a program that asks it."""
-    own = [Path(each["manifest_path"]).parent for each in (crate.package, *crate.linked)]
+    own = [crates.folder_of(each) for each in (crate.package, *crate.linked)]
     folders = (crate.root, crate.directory, *own) if "sqlx" in crate.uses() else ()
     return any((folder / name).exists() for folder in folders for name in (".sqlx", "sqlx-data.json"))
 
@@ -233,7 +233,8 @@ def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object
     nightly = ["[unstable] of its cargo configuration"] if "unstable" in configuration else []
     nightly += [f"#![feature({name})]" for name in crate.found(_UNSTABLE)]
     for path in dict.fromkeys([crate.root / "Cargo.toml", Path(crate.package["manifest_path"])]):
-        nightly += [f"cargo-features = {names}" for names in [cargo_config.parsed(path).get("cargo-features")] if names]
+        if names := cargo_config.parsed(path).get("cargo-features"):
+            nightly.append(f"cargo-features = {names}")
     above = next(iter(cargo_config.toolchain_files(crate.root.parents)), None)
     within = [each for each in (crate.directory, *crate.directory.parents) if each.is_relative_to(crate.root)]
     own = cargo_config.toolchain_files(within)

@@ -7,8 +7,6 @@ import subprocess
 import pytest
 from support.crates import LISTENS, MANIFEST, crate, dependencies, init, locked
 
-from rustimg_lab.build import lab_toml
-
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
 SETS = "#[global_allocator]\nstatic A: T = T;\nfn main() {}\n"
 HEAP = MANIFEST.format("a") + "[features]\nheap = []\n"
@@ -252,71 +250,6 @@ def test_what_some_machines_or_checks_lack_is_told(tmp_path, more, noted):
     assert [note.startswith(noted) for note in notes] == [True], notes
 
 
-def test_an_address_by_a_flag_with_a_default_in_brackets_is_the_flags(tmp_path):
-    field = "#[arg(long, default_value_t = SocketAddr::from(([127, 0, 0, 1], 8080)))]\nlisten: SocketAddr"
-    main = f"#[derive(Parser)]\nstruct A {{ {field} }}\nfn main() {{ axum::serve(TcpListener::bind(a.listen)); }}\n"
-    told, notes = init(crate(tmp_path, {"src/main.rs": main}))
-    assert told["serve"]["arguments"] == ["--listen", "{host}:{port}"]
-    assert [note.endswith("gives it `--listen 0.0.0.0:8080`") for note in notes] == [True], notes
-
-
-@pytest.mark.parametrize(
-    ("body", "opened", "by_hand"),
-    [
-        ('let a = var("ADDR").unwrap_or_else(|_| "127.0.0.1:3000".into());', {"ADDR": "0.0.0.0:3000"}, ""),
-        ('let a = var("ADDR").unwrap_or_else(|_| "0.0.0.0:3000".into());', None, ""),
-        ('let a = var("ADDR").expect("no ADDR");', None, ""),
-        ('let h = var("HOST").unwrap_or("localhost".into()); let p = var("PORT");', {"HOST": "0.0.0.0"}, ""),
-        ('let a = var("APP_LISTEN").unwrap_or(D.into()); const D: &str = "[::1]:9000";', {"APP_LISTEN": "0.0.0.0:9000"},
-         ""),
-        ('#[arg(env = "LISTEN", default_value = "127.0.0.1:80")]\nlisten: SocketAddr', {"LISTEN": "0.0.0.0:80"}, ""),
-        ('#[arg(default_value = "127.0.0.1", env = "HOST")]\nhost: String, #[arg(env = "PORT")]\nport: u16',
-         {"HOST": "0.0.0.0"}, ""),
-        ('#[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]\npub bind: IpAddr, '
-         "#[arg(long)]\nport: u16", None, "--bind 0.0.0.0"),
-        ('Arg::new("bind").long("bind").default_value("127.0.0.1"), Arg::new("port").long("port")', None,
-         "--bind 0.0.0.0"),
-        ('Arg::new("bind").long("bind"), Arg::new("port").long("port"), Arg::new("to").default_value("127.0.0.1")',
-         None, ""),
-    ],
-)  # fmt: skip
-def test_a_server_that_is_closed_by_default_is_open_in_its_image(tmp_path, body, opened, by_hand):
-    told, notes = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}fn f() {{ {body} }}\n"}))
-    assert told["serve"]["arguments"] or told["serve"]["environment"]
-    assert told.get("environment") == opened
-    assert [by_hand in note for note in notes if "listens on 127.0.0.1 by default" in note] == [True] * bool(by_hand)
-    assert lab_toml.load(tmp_path).image.environment == tuple((opened or {}).items())
-
-
-def test_rocket_listens_on_all_addresses_in_its_image(tmp_path):
-    main = "#[launch]\nfn rocket() -> _ { rocket::build() }\n"
-    told, _ = init(crate(tmp_path, {"Cargo.toml": dependencies("rocket"), "src/main.rs": main}))
-    assert told["environment"] == {"ROCKET_ADDRESS": "0.0.0.0"}
-
-
-def test_an_address_that_is_whole_is_no_host_beside_a_port(tmp_path):
-    fields = "#[arg(long)]\nport: Option<u16>, #[arg(long)]\naddr: Option<std::net::SocketAddr>"
-    told, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}struct A {{ {fields} }}\n"}))
-    assert told["serve"]["arguments"] == ["--addr", "{host}:{port}"]
-
-
-def test_a_client_of_grpc_is_no_server_of_it(tmp_path):
-    manifest = {"Cargo.toml": dependencies("tonic", "hyper")}
-    told, _ = init(crate(tmp_path, manifest | {"src/main.rs": 'fn main() { TcpListener::bind("0.0.0.0:80"); }\n'}))
-    assert "http" not in told["serve"] and "grpc" not in told["serve"]
-    told, _ = init(crate(tmp_path, manifest | {"src/main.rs": "fn main() { Client::connect(x); }\n"}))
-    assert "serve" not in told and "check" in told
-
-
-def test_a_port_of_metrics_and_a_variable_that_is_set_are_not_the_servers(tmp_path):
-    main = (
-        "const METRICS_ADDR: SocketAddr = SocketAddr::new(A, 9117);\n"
-        'fn main() { Command::new("x").env("LISTEN_ADDRESS", at()); TcpListener::bind("0.0.0.0:8080"); }\n'
-    )
-    told, _ = init(crate(tmp_path, {"src/main.rs": main}))
-    assert told["ports"] == [8080] and told["serve"]["environment"] == {}
-
-
 def test_tests_with_texts_that_look_like_their_end_are_left_out(tmp_path):
     texts = 'const A: &str = r#"\n}\n"#; const B: char = \'{\'; const C: &str = "\\"}"; fn f<\'a>(x: &\'a str) {}\n'
     tests = f'#[cfg(test)]\nmod tests {{\n{texts}fn g() {{ TcpListener::bind("0.0.0.0:9999"); }}\n}}\n'
@@ -406,55 +339,6 @@ def test_what_the_compiler_puts_into_the_program_and_is_not_there_is_told(tmp_pa
 
 def test_a_text_that_is_longer_than_a_name_is_no_file(tmp_path):
     assert "files" not in init(crate(tmp_path, program(f'parse("{"QUJD/" * 4}{"A" * 300}.x")')))[0]
-
-
-def test_what_a_configuration_names_closes_a_server_or_is_a_folder_that_it_fills(tmp_path):
-    settings = """[server]
-listen = "127.0.0.1:8100"
-[store]
-path = "./data/kv/"
-log_file_path = "log/a.log"
-there_dir = "src"
-[redis]
-host = "localhost"
-"""
-    main = 'fn main() { read_to_string("config/a.toml"); TcpListener::bind(x); }\n'
-    told, notes = init(crate(tmp_path, {"src/main.rs": main, "config/a.toml": settings}))
-    assert told["ports"] == [8100] and told["writable"] == ["data/kv"]
-    assert [each for each in notes if "has it listen on 127.0.0.1 (server_listen in a.toml), which" in each], notes
-    settings = settings.replace("127.0.0.1", "0.0.0.0")
-    told, notes = init(crate(tmp_path, {"src/main.rs": main, "config/a.toml": settings}))
-    assert told["ports"] == [8100] and "127.0.0.1" not in str(notes)
-
-
-@pytest.mark.parametrize(
-    ("name", "body", "environment"),
-    [
-        ("ldap", 'var("LDAP_HTTP_PORT"); var("LDAP_HTTP_HOST")',
-         {"LDAP_HTTP_PORT": "{port}", "LDAP_HTTP_HOST": "{host}"}),
-        ("meilisearch", 'const A: &str = "MEILI_HTTP_ADDR"; #[clap(long, env = A)]\nhttp_addr: String',
-         {"MEILI_HTTP_ADDR": "{host}:{port}"}),
-        ("a", '#[clap(default_value = "3000", long, short, env)]\nport: u16, #[clap(long, env)]\nhost: String',
-         {"PORT": "{port}", "HOST": "{host}"}),
-        ("postgres-exporter", 'var("POSTGRES_HOST"); var("POSTGRES_PORT"); bind("0.0.0.0:9187")', {}),
-    ],
-)  # fmt: skip
-def test_variables_of_the_programs_own_name_and_of_fields_are_its_own(tmp_path, name, body, environment):
-    told, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}fn f() {{ {body}; }}\n"}, name))
-    assert told["serve"]["environment"] == environment
-
-
-def test_an_address_by_default_in_a_constant_is_that_of_its_variable(tmp_path):
-    body = 'const DEFAULT_HTTP_ADDR: &str = "localhost:7700"; let a = var("A_HTTP_ADDR").unwrap_or(default());'
-    told, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}fn f() {{ {body} }}\n"}))
-    assert told["environment"] == {"A_HTTP_ADDR": "0.0.0.0:7700"}
-
-
-def test_a_request_that_is_sent_closes_no_connection_of_the_server(tmp_path):
-    sent = 'send(b"GET / HTTP/1.1\\r\\nConnection: close\\r\\n")'
-    for body, closes in ((sent, False), (sent.replace("GET / HTTP/1.1", "HTTP/1.1 200 OK"), True)):
-        told, _ = init(crate(tmp_path, program(f'TcpListener::bind("0.0.0.0:80"); {body}')))
-        assert ("keep_alive" in told["serve"]) == closes
 
 
 def test_queries_of_a_member_that_are_committed_are_found(tmp_path):
