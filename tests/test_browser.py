@@ -419,7 +419,7 @@ def test_the_plot_of_the_trade_off_answers_what_is_chosen(browser, jupyterlab):
         expect(answer).to_contain_text("scratch")
         boxes.first.select_option(["debian"])
         expect(answer).to_contain_text("(ringed): debian-")
-        expect(page.locator(".jupyter-widgets .jp-RenderedImage img")).to_have_count(1)
+        expect(page.locator(".jupyter-widgets img")).to_have_count(1)
         page.screenshot(path=SCREENSHOTS / "trade-off.png")
 
 

@@ -1,6 +1,7 @@
 """Progress of builds, trials and pages: live lines in a terminal, a line now and then in a file."""
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from rustimg_lab.model.matrix import Binary
 
 QUIET_S = 10  # where output goes to a file: at most one line per row in this many seconds
 QUIET_TRIALS_S = 30
+DRAWN_S = 1.0  # in a notebook, where each drawing is a message
 _CARGO = re.compile(r"(Compiling|Downloaded|Finished|Updating|Downloading) \S+.*|error.*")
 
 
@@ -48,7 +50,7 @@ def rows(what: str, names: list[str], console: Console) -> Iterator[Callable[[in
     rest = TextColumn("{task.fields[doing]}", markup=False, table_column=Column(ratio=1, no_wrap=True))
     columns = SpinnerColumn(finished_text="."), name, TimeElapsedColumn(), rest
     begun, finished = time.monotonic(), set()
-    with Progress(*columns, console=console, expand=True) as bars:
+    with _drawn(Progress(*columns, console=console, expand=True)) as bars:
         whole = bars.add_task(what, total=len(names), doing=f"none of {len(names)} yet")
         tasks = [bars.add_task(name, total=1, start=False, doing="waiting") for name in names]
 
@@ -79,7 +81,7 @@ def trials(console: Console) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, planned, what: line(0, text(done, planned, what), done in (0, planned))
         return
     columns = SpinnerColumn(finished_text="."), BarColumn(30), TextColumn("{task.description}")
-    with Progress(*columns, console=console) as bar:
+    with _drawn(Progress(*columns, console=console)) as bar:
         task = bar.add_task("", total=None)
         yield lambda done, planned, what: bar.update(
             task, total=planned, completed=done, description=escape(text(done, planned, what))
@@ -87,8 +89,37 @@ def trials(console: Console) -> Iterator[Callable[[int, int, str], None]]:
 
 
 def _is_live(console: Console) -> bool:
-    """Whether what is on it can be drawn anew: in a terminal, and in a notebook, where rich does so by ipywidgets."""
+    """Whether what is on it can be drawn anew: in a terminal, and in a notebook."""
     return console.is_terminal or console.is_jupyter
+
+
+@contextmanager
+def _drawn(bars: Progress) -> Iterator[Progress]:
+    """Draw bars anew for as long as the block lasts: in a terminal as rich does.
+
+    In a notebook they are an output that is replaced. rich would use an Output widget, by which nbclient and papermill
+    may wait for ever (see `widgets.trade_off`).
+    """
+    if not bars.console.is_jupyter:
+        with bars:
+            yield bars
+        return
+    from IPython.display import display
+
+    shown, over = display(bars, display_id=True), threading.Event()
+
+    def draw() -> None:
+        while not over.wait(DRAWN_S):
+            shown.update(bars)
+
+    drawing = threading.Thread(target=draw, daemon=True)
+    drawing.start()
+    try:
+        yield bars
+    finally:
+        over.set()
+        drawing.join()
+        shown.update(bars)
 
 
 def _in_words(seconds: float) -> str:
