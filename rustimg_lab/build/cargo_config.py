@@ -6,10 +6,11 @@ there is none.
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import tomli
 
 from rustimg_lab.errors import LabError, located
 from rustimg_lab.host.files import real
@@ -45,9 +46,9 @@ _CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
 def toml(path: Path) -> dict[str, Any]:
     """Return a TOML file of a crate's, with a byte order mark or without. Raises LabError, with the file."""
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except tomllib.TOMLDecodeError as error:
-        raise LabError(f"{path}: {error} (read as TOML 1.0; new versions of cargo read TOML 1.1 too)") from None
+        told = tomli.loads(path.read_text(encoding="utf-8-sig"))
+    except tomli.TOMLDecodeError as error:
+        raise LabError(f"{path}: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise LabError(f"{path}: {error}") from None
     if key := _with_nul(told):

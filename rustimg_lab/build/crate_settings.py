@@ -2,12 +2,12 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import tomli
 import yaml
 
 from rustimg_lab.build.known import SOURCES
@@ -16,7 +16,7 @@ from rustimg_lab.build.known import SOURCES
 OWN = re.compile("(?i)^(?:port|host|addr|address)$|listen|bind|server|http|app|web|api")
 # Files that configure a program, by their endings; none of more bytes is read.
 _READERS = {
-    ".toml": tomllib.loads, ".cfg": tomllib.loads, ".json": json.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load,
+    ".toml": tomli.loads, ".cfg": tomli.loads, ".json": json.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load,
 }  # fmt: skip
 _MOST_BYTES = 100_000
 _HOST_NAME = re.compile(r"(?i)(?:^|_)(?:host|addr(?:ess)?|inet|bind\w*|listen\w*|ip)$")

@@ -1,11 +1,12 @@
 """TOML files of `data/`: read, and checked against the dataclasses that their tables become."""
 
 import re
-import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeVar
+
+import tomli
 
 from rustimg_lab.errors import LabError, check_keys, kind_of, located
 
@@ -22,8 +23,8 @@ _FORMS = {
 def read(path: Path) -> dict[str, Any]:
     """Read a file. Raises LabError, with the file's name, when it cannot be read or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise LabError(f"{path.name} cannot be read: {error}") from None
 
 

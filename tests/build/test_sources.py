@@ -230,3 +230,13 @@ def test_a_byte_order_mark_and_carriage_returns_are_read_as_cargo_reads_them(tmp
         {"lab.toml": '\ufeffbinary = "a"\r\n', "Cargo.toml": "\ufeff" + MANIFEST.format("a").replace("\n", "\r\n")},
     )
     assert lab_toml.load(folder).name == "a"
+
+
+def test_toml_1_1_is_read_as_cargo_reads_it(tmp_path):
+    """Cargo 1.95 takes it, and Python's own reader before 3.15 does not."""
+    profile = "[profile]\nrelease = {\n  panic = 'abort',  # a comment\n  package.b.opt-level = 1,\n}\n"
+    configuration = "[env]\nA = {\n  value = 'x',\n  relative = false,\n}\n"
+    files = {"Cargo.toml": MANIFEST.format("a") + profile, ".cargo/config.toml": configuration}
+    app = lab_toml.load(crate(tmp_path, files | {"lab.toml": "environment = {\n  C = 'd',\n}\n"}))
+    assert app.image.environment == (("C", "d"),)
+    assert app.configuration.overrides == (("b", "opt-level"),)
