@@ -64,7 +64,7 @@ def _has_factorial(run: RunData) -> bool:
 SECTIONS = {
     "05_choose": Section("Choice", _once(_has_choice)),
     SIZES: Section("Size", _once(_has_sizes), short.of_sizes, draws=""),
-    STARTUP: Section("Start", _studies("startup", program="container"), short.of_startup, draws="startup"),
+    STARTUP: Section("Start", _studies("startup", program="server"), short.of_startup, draws="startup"),
     UNDER_LOAD: Section("Throughput", _studies("throughput", LOAD), short.of_load, draws="throughput"),
     MACHINES: Section("Across machines", lambda run: []),  # of all runs of a page: see `across`
     MEMORY: Section("Memory", _studies("memory", LOAD, of="load"), short.of_memory, draws="memory"),

@@ -329,6 +329,18 @@ def test_a_run_of_another_lab_has_a_page_that_says_what_it_lacks(tmp_path, monke
     assert "| wolfi |" in terminal.markdown("theirs")
 
 
+def test_a_start_without_that_of_the_container_has_its_part_its_words_and_its_notebook(own):
+    """So it is where the app has services, and on an engine whose containers the lab does not reach."""
+    name = own("startup", lambda row: row["study"] != "startup-container")
+    run = runs.load(name)
+    assert (studies.STARTUP, {}) in sections.parts(run)
+    said = views.verdicts.startup_verdict(run)
+    assert "Over all cells, the server answers" in said and "The farthest from" in said and "container" not in said
+    executed = notebooks.execute(name, studies.STARTUP)
+    texts = [output.get("text", "") for cell in executed.cells for output in cell.get("outputs", [])]
+    assert any(text.startswith("The start of the container was not measured.") for text in texts)
+
+
 def test_of_two_runs_with_one_cell_each_has_its_own_dockerfile():
     answer = summary.best({"recorded/fd": runs.load("recorded/fd")})[0]
     one, other = (page.Shipped(run, answer.cell, answer.name, f"FROM {run}\n", "") for run in ("a", "b"))
