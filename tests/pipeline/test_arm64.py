@@ -20,7 +20,7 @@ from rustimg_lab.measure.probes import runner
 from rustimg_lab.model import matrix, probes
 from rustimg_lab.model.app import Check
 from rustimg_lab.model.architecture import NATIVE, Architecture
-from rustimg_lab.paths import MYIP
+from rustimg_lab.paths import MYIP, PACKAGE
 from rustimg_lab.pipeline import session
 from rustimg_lab.store.rows import NOT_STARTED
 
@@ -31,6 +31,12 @@ elsewhere = pytest.mark.skipif(NATIVE is ARM64, reason="this machine is arm64")
 def cells(*about: str) -> list[matrix.Cell]:
     """The cell of these names for both architectures."""
     return [replace(matrix.cell(*about), architecture=each) for each in Architecture]
+
+
+def test_no_image_of_what_measures_is_for_one_architecture_alone():
+    """What measures is built on the machine that measures, which may be arm64."""
+    for path in (PACKAGE / "measure").rglob("Dockerfile*"):
+        assert not re.search("x86_64|amd64|aarch64|arm64", path.read_text()), path
 
 
 @pytest.mark.parametrize("base", ["scratch", "debian"])
