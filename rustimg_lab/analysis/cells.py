@@ -8,7 +8,7 @@ from rustimg_lab.model.bases import everything
 from rustimg_lab.model.matrix import OWN
 from rustimg_lab.model.names import SUBSTITUTE, additions_of
 from rustimg_lab.model.profiles import PUBLISHED
-from rustimg_lab.paths import ARTICLE
+from rustimg_lab.paths import ARTICLE, RECORDED_RUN
 from rustimg_lab.store.rows import NOT_STARTED, NOTE
 from rustimg_lab.store.runs import RunData, current
 
@@ -43,10 +43,9 @@ def working_cells(run: RunData, purpose: str) -> pd.DataFrame:
     them ("choose from"), when none does."""
     table = cell_table(run)
     if table.empty:
-        raise LabError(
-            f"run '{run.name}' has no sizes and checks of cells: nothing to {purpose}; `./lab run --run {run.name}` "
-            "makes them, with the run's --bases, --profiles and --allocators, and --app if it is of an own one"
-        )
+        remedy = f"; `./lab run --run {run.name}` makes them, with the run's --bases, --profiles and --allocators, and "
+        remedy = "" if run.name.startswith(RECORDED_RUN) else f"{remedy}--app if it is of an own one"
+        raise LabError(f"run '{run.name}' has no sizes and checks of cells: nothing to {purpose}{remedy}")
     works = table.query("ok").set_index("cell")
     if works.empty:
         cell, reason = table[["cell", "reason"]].iloc[0]

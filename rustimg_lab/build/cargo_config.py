@@ -47,9 +47,7 @@ def toml(path: Path) -> dict[str, Any]:
     """Return a TOML file of a crate's, with a byte order mark or without. Raises LabError, with the file."""
     try:
         told = tomli.loads(path.read_text(encoding="utf-8-sig"))
-    except tomli.TOMLDecodeError as error:
-        raise LabError(f"{path}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # what is no TOML, no UTF-8, or nested too deep
         raise LabError(f"{path}: {error}") from None
     if key := _with_nul(told):
         raise LabError(f"{path}: '{key}' has the character NUL in it, which no path, name or argument can have")

@@ -32,7 +32,7 @@ def read(files: list[Path]) -> list[tuple[Path, str, str]]:
     found = []
     for path in (path for each in files for path in ([each] if each.is_file() else sorted(each.glob("*")))):
         if path.suffix in _READERS and path.is_file() and path.stat().st_size <= _MOST_BYTES:
-            with suppress(ValueError, yaml.YAMLError):
+            with suppress(ValueError, RecursionError, yaml.YAMLError):
                 told = _named(_READERS[path.suffix](path.read_text(encoding="utf-8")))
                 found += [(path, name, value) for name, value in told if not _is_of_other(name)]
     return found

@@ -18,7 +18,7 @@ from click.shell_completion import shell_complete
 from rustimg_lab.cli import as_called
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import files
-from rustimg_lab.paths import HOME, ROOT
+from rustimg_lab.paths import HOME, INSTALLED, ROOT
 
 MODULES = {  # by command, in the order of the help
     **dict.fromkeys(("demo", "export"), "results"),
@@ -112,7 +112,9 @@ def _in_words(error: OSError) -> str:
     name = os.fsdecode(error.filename)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and Path(name).is_relative_to(ROOT):
         where = f"runs and reports are kept below {ROOT}"
-        remedy = f"call the lab in a folder of yours, or name one with {HOME}"
+        remedy = "make it writable, or clone the repository to a folder of yours"
+        if INSTALLED:
+            remedy = f"call the lab in a folder of yours, or name one with {HOME}"
         return f"cannot read or write {name} ({error.strerror}): {where}; {remedy}"
     return f"{name}: {error.strerror}"
 

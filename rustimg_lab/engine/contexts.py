@@ -44,7 +44,7 @@ def current() -> Context:
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     asked, used = os.environ.get("DOCKER_CONTEXT"), ""
     with suppress(OSError, ValueError, AttributeError):  # none, or one that the client does not read either
-        used = json.loads((folder / "config.json").read_text()).get("currentContext", "")
+        used = str(json.loads((folder / "config.json").read_text()).get("currentContext", ""))
     if (name := asked or used or "default") == "default":
         return Context(name, USUAL)
     place = hashlib.sha256(name.encode()).hexdigest()

@@ -24,7 +24,7 @@ def read(path: Path) -> dict[str, Any]:
     """Read a file. Raises LabError, with the file's name, when it cannot be read or is no TOML."""
     try:
         return tomli.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LabError(f"{path.name} cannot be read: {error}") from None
 
 

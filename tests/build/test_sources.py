@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from support.crates import MANIFEST, crate, write
 
-from rustimg_lab.build import cargo_config, diagnosis, lab_toml, sources
+from rustimg_lab.build import cargo_config, crate_settings, diagnosis, lab_toml, sources
 from rustimg_lab.errors import LabError
 
 
@@ -240,3 +240,13 @@ def test_toml_1_1_is_read_as_cargo_reads_it(tmp_path):
     app = lab_toml.load(crate(tmp_path, files | {"lab.toml": "environment = {\n  C = 'd',\n}\n"}))
     assert app.image.environment == (("C", "d"),)
     assert app.configuration.overrides == (("b", "opt-level"),)
+
+
+@pytest.mark.parametrize("text", [f"a = {'[' * 5000}{']' * 5000}", f"a = {'1' * 5000}"], ids=["deep", "long"])
+def test_toml_that_no_reader_takes_is_refused_in_one_line_and_settings_of_that_kind_are_none(tmp_path, text):
+    crate(tmp_path, {"lab.toml": text})
+    with pytest.raises(LabError, match=rf"^{tmp_path}/lab\.toml: [^\n]+$"):
+        lab_toml.load(tmp_path)
+    write(tmp_path, {"settings/a.toml": text, "settings/b.yaml": "a: &a {b: *a}\n", "settings/c.toml": "port = 80\n"})
+    (found,) = crate_settings.read([tmp_path / "settings"])
+    assert found[1:] == ("port", "80")

@@ -163,7 +163,7 @@ def test_of_several_images_that_fail_most_probes_each_is_named():
 def test_one_base_is_not_compared_with_itself_and_a_run_without_sizes_says_what_makes_them():
     assert Sizes(runs.load("recorded/factorial")).article.words == "- One base of the article's grid works in this run."
     none = Sizes(runs.load("recorded/allocators"))
-    with pytest.raises(LabError, match=r"has no sizes and checks of cells: nothing to show; `./lab run --run"):
+    with pytest.raises(LabError, match=r"has no sizes and checks of cells: nothing to show$"):
         assert none.words
     assert "no sizes" in none._repr_html_() and "no sizes" in none.binaries._repr_html_()
 
