@@ -23,8 +23,11 @@ def as_root() -> str:
 
 def ca_bundle() -> Path | None:
     """This machine's CA bundle, which may hold the authority of a company's proxy; None when there is none. macOS has
-    no such file: there it is the one that other programs were given."""
+    no such file: there it is the one that other programs were given. Raises LabError where a variable names none."""
     first, last = ("CARGO_HTTP_CAINFO", "SSL_CERT_FILE"), ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    for name in first:
+        if (path := os.environ.get(name)) and not Path(path).is_file():
+            raise LabError(f"{name} names {path}, where no file is: name your bundle of authorities, or unset it")
     usual = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"]
     named = [*map(os.environ.get, first), *usual, *map(os.environ.get, last)]
     return next((Path(path) for path in filter(None, named) if Path(path).is_file()), None)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rustimg_lab.errors import LabError
 from rustimg_lab.host import machine
 
 X86 = """processor	: 0
@@ -75,3 +76,15 @@ def test_a_lab_is_told_by_its_files_and_not_by_what_git_or_an_editor_leaves_besi
     for beside in ("__pycache__/a.pyc", ".a.py.swp", ".DS_Store", "a.py~", ".cache/x", "_share/data/bases.toml"):
         assert not write(f"rustimg_lab/{beside}", "one"), beside
     assert not write("examples/myip/target/release/myip", "one") and not write("data/runs/a/rows.jsonl", "one")
+
+
+@pytest.mark.parametrize("name", ["CARGO_HTTP_CAINFO", "SSL_CERT_FILE"])
+def test_a_bundle_of_authorities_that_is_not_there_is_refused_and_not_replaced_by_the_systems(
+    name, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("CARGO_HTTP_CAINFO", raising=False)
+    monkeypatch.setenv(name, str(tmp_path / "company.pem"))
+    with pytest.raises(LabError, match=f"^{name} names {tmp_path}/company.pem, where no file is: name your bundle"):
+        machine.ca_bundle()
+    (tmp_path / "company.pem").touch()
+    assert machine.ca_bundle() == tmp_path / "company.pem"
