@@ -87,8 +87,8 @@ def measure(
 ) -> "Run":
     """Measure the cells in a study of so many randomized blocks, recorded in a run of that name.
 
-    `study` is throughput, memory, rest, latency, startup, deploy, or build. `app` as in `build`; of myip the server is
-    measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
+    `study` is throughput, memory, rest, latency, startup, deploy, build, or layouts. `app` as in `build`; of myip the
+    server is measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
     from rustimg_lab.errors import TEXT, check_known, check_values
     from rustimg_lab.host.files import real

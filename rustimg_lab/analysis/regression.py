@@ -137,7 +137,8 @@ def _drift(*studies: pd.DataFrame) -> str:
         by = f"two blocks within a run differ by {found:.1%} (standard deviation of what all cells of a block share)"
     return (
         "the two runs share no block, so no interval has what the machine did in between: "
-        f"{by}; `./lab check --app PATH --before REVISION` measures both versions in the same blocks"
+        f"{by}; `./lab check --app PATH --before REVISION --max-regression cpu=5%` measures both versions in the same "
+        "blocks"
     )
 
 

@@ -103,12 +103,12 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
         if str(path) in ignored
     ]
     left_out += [
-        f"its sources name {name}, which is not there: `build_commands` makes what is built before, `writable` a "
-        "folder that the program fills"
+        f"its sources name {name}, which is not there: `build_commands` can make it before the build, `writable` "
+        "makes a folder that the program fills"
         for name in [each for each in missing if not {*map(str, Path(each).parents)} & {*missing}][:_SHOWN]
     ]
     left_out += [
-        f"its sources compile in {name}, which is not there: `build_commands` makes what is built before"
+        f"its sources include {name} when they are compiled, and it is not there: `build_commands` can make it"
         for name in _not_built(crate)[:_SHOWN]
     ]
     kept = {path: at for path, at in there.items() if not reasons[path] and str(path) not in ignored}

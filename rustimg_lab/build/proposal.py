@@ -66,7 +66,7 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
     `lab.toml`, when cargo cannot read the crate, or when it has several binaries and none is named: they are listed.
     """
     path = lab_toml.beside_manifest(directory)
-    if path.exists():
+    if os.path.lexists(path):
         raise LabError(f"{path} is there already; edit it, or move it away")
     root = cargo_config.workspace_root(directory)
     told = cargo_metadata.read(root, directory, builder)
@@ -182,7 +182,7 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
         f"no image has its .env: `environment` there gives {_some(unset)} to the program": unset,
         **_in_build_folder(crate, told["files"]),
         **crate_server.notes(crate, told["serve"]),
-        "it reads arguments, and seems not to know --version: its check there takes a call that it knows": is_tool
+        "it reads arguments, and seems not to know --version: write a call that it knows into [check] there": is_tool
         and not _starts(crate)
         and crate.found(_ARGUMENTS),
     }

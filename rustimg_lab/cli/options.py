@@ -90,9 +90,12 @@ ARCH = option(
 )  # fmt: skip
 BUILDER = option("--builder", "buildx builder, passed through", metavar="NAME")
 DEBIAN = option("--debian", "Debian release:", Names("Debian release", bases.RELEASES), matrix.DEBIAN)
-ADDITIONS = option(
-    "--with additions", _ADDITIONS, Names("addition", extras.ADDITIONS, several=True),
-    callback=lambda context, parameter, names: extras.parse(names or ()),
+ADDITIONS, BUILT_WITH = (
+    option(
+        "--with additions", text, Names("addition", extras.ADDITIONS, several=True),
+        callback=lambda context, parameter, names: extras.parse(names or ()),
+    )
+    for text in (_ADDITIONS, "only cells that were built with these additions:")
 )  # fmt: skip
 CELLS = [
     option("--bases", "base images:", Names("base", bases.everything(), several=True)),

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from rustimg_lab.cli import output, selection, types
-from rustimg_lab.cli.options import ACROSS, ADDITIONS, APP, BUILDER, CELLS, SOURCES, command, option
+from rustimg_lab.cli.options import ACROSS, APP, BUILDER, BUILT_WITH, CELLS, SOURCES, command, option
 from rustimg_lab.errors import LabError, or_why_not
 from rustimg_lab.measure.workloads import OWN, WORKLOADS
 from rustimg_lab.model import matrix, metrics
@@ -93,7 +93,7 @@ def report(options: SimpleNamespace) -> int:
     option("--min-throughput", "fraction of the best throughput at least, as 0.95", types.share, metavar="FRACTION"),
     option("--shell", "only images with a shell", is_flag=True),
     option("--stable", "only stable compiler flags", is_flag=True),
-    ADDITIONS,
+    BUILT_WITH,
     option("--deploys", "deploys a day, to machines that lack the image", types.COUNT),
     option("--bandwidth", "link of those machines, as 100Mbit or 1Gbit", types.BANDWIDTH),
     option("--requests", "requests a day, beside the deploys", types.COUNT),
@@ -126,6 +126,8 @@ def choose(options: SimpleNamespace) -> int:
     if not found.picked:
         return 1
     cell = found.table.loc[found.picked, cargo_profile.FACTORS]
+    if options.run.startswith(RECORDED_RUN):
+        output.say("the Dockerfile is the one that was measured; `./lab dockerfile` prints today's")
     print(f"\n--- without the Dockerfile\n{or_why_not(cargo_profile.cargo_profile, *cell)}")
     print(f"--- Dockerfile\n{or_why_not(runs.dockerfile, options.run, found.picked)}", end="")
     return 0

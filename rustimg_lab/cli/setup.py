@@ -38,9 +38,10 @@ def init(options: SimpleNamespace) -> int:
 
     with client.readable_errors():
         path, notes = proposal.init(real(options.path), options.binary, builder)
-    for note in notes:
+    output.say(f"wrote {path}")
+    for note in notes:  # "there" in them is that file
         output.say(f"note: {note}")
-    output.say(f"wrote {path}; look through it, then")
+    output.say("look through that file, then")
     print(f"  {COMMAND} run --app {shlex.quote(str(options.path))}")
     return 0
 

@@ -333,8 +333,9 @@ def test_a_library_that_a_feature_which_is_off_would_compile_is_a_package(tmp_pa
 def test_what_the_compiler_puts_into_the_program_and_is_not_there_is_told(tmp_path, body, there, missing):
     script = {"build.rs": 'fn main() { std::fs::write("made.bin", "").unwrap(); }\n'}
     _, notes = init(crate(tmp_path, program(body) | script | dict.fromkeys(there, "")))
-    found = [each for each in notes if each.startswith("its sources compile in ")]
-    assert [f"compile in {missing}, which is not there" in each for each in found] == [True] * bool(missing), notes
+    found = [each for each in notes if each.startswith("its sources include ")]
+    said = f"include {missing} when they are compiled, and it is not there"
+    assert [said in each for each in found] == [True] * bool(missing), notes
 
 
 def test_a_text_that_is_longer_than_a_name_is_no_file(tmp_path):
