@@ -8,18 +8,17 @@ import click
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import output, selection, types
 from rustimg_lab.cli.options import ADDITIONS, GRID, KNOBS, SCHEDULER, command, option, run_options
-from rustimg_lab.errors import LabError
 from rustimg_lab.measure.workloads import WORKLOADS
 from rustimg_lab.model import matrix
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.settings import KNOWN
-from rustimg_lab.model.studies import KINDS, LAYOUTS, REST, REST_S, USUAL_LAYOUTS, USUAL_LOAD
+from rustimg_lab.model.studies import KINDS, LAYOUTS, REST_S, USUAL_LAYOUTS, USUAL_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, PROBES_RUN, STUDIES_RUN
 
 _WORKLOAD = "the requests; " + "; ".join(f"{each.name}: {each.summary}" for each in WORKLOADS.values())
 
 _WORKERS = "worker threads of the server under load, or of the program at work"
-_WORKERS_SHOWN = "1; of throughput and memory 1,2 on two CPUs, 1,2,4... on more"
+_WORKERS_SHOWN = "1; of throughput and memory 1,2, and with six CPUs or more 1,2,4..."
 _SETTINGS = f"cells with these settings of their allocator beside those without: {', '.join(KNOWN)}"
 _SEVERAL = click.IntRange(min=2)  # of one there is no variance
 
@@ -95,8 +94,6 @@ def measure(options: SimpleNamespace) -> int:
     from rustimg_lab.pipeline import planner, studies
 
     kind, app = KINDS[options.study], selection.load_app(options)
-    if options.study in ("memory", REST) and "init" in options.additions:
-        raise LabError("--with init: memory is that of process 1, which is then the init: leave it out")
     options.run = options.run or (app.package if options.app else STUDIES_RUN)
     programs = planner.programs(app, kind, options.app)
     is_long = kind.of_builds or options.study == LAYOUTS  # each cell takes minutes: not every one of an own app
@@ -106,6 +103,7 @@ def measure(options: SimpleNamespace) -> int:
     cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
     cells = selection.with_layouts(cells, options, app)
     planner.refuse_settings(settings := tuple(options.settings or ()), cells, programs[0])
+    planner.refuse_baseline(options.baseline, cells, settings)
     if options.scheduler:
         from rustimg_lab.pipeline import machines
 
@@ -119,8 +117,10 @@ def measure(options: SimpleNamespace) -> int:
         return output.ended(options.run, machines.run_blocks(spread, moved, options.blocks, options.study, asked))
     width = options.width and options.width / 100
     plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)
-    made = planner.planner(options.study, selection.chosen_loads(options, kind, app), plan, programs[0])
-    made = None if options.images_only else made
+    loads = selection.chosen_loads(options, kind, app)
+    if not options.images_only:
+        planner.refuse_loads(loads, kind)
+    made = None if options.images_only else planner.planner(options.study, loads, plan, programs[0])
     request = selection.request(options, programs[0])
     return output.ended(options.run, studies.run_studies(request, cells, programs, made, kind))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rustimg_lab.analysis import comparison
 from rustimg_lab.build import lab_toml, lab_toml_values
 from rustimg_lab.engine import cold_engine
-from rustimg_lab.errors import LabError
+from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.measure import load, workloads
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
@@ -64,6 +64,20 @@ def refuse_settings(settings: tuple[Setting, ...], cells: list[matrix.Cell], app
             raise LabError(f"--settings {each}: no cell has {each.allocator}; name it in --allocators, or leave it out")
         if taken := own.keys() & each.environment.keys():
             raise LabError(f"--settings {each}: lab.toml sets {', '.join(taken)} itself; take it out there")
+
+
+def refuse_baseline(baseline: str, cells: list[matrix.Cell], settings: tuple[Setting, ...]) -> None:
+    """Raises LabError for a baseline ("" for the first cell) that is none of the cells, with or without a setting."""
+    known = [each.slug for cell in cells for each in (cell, replace(cell, layout=0))]  # the latter is its first layout
+    known += [f"{cell.slug}{MARK}{each}" for cell in cells for each in settings if each.allocator == cell.allocator]
+    if baseline:
+        check_known("baseline", baseline, list(dict.fromkeys(known)))
+
+
+def refuse_loads(loads: list[Load], kind: kinds.Kind) -> None:
+    """Raises LabError for a load that the engine's machine has too few CPUs for: each is planned after the builds."""
+    for each in loads if "workers" in kind.load else []:
+        load.split_cpus(each.workers, alone=bool(each.workload.work))
 
 
 def refuse_foreign(cells: list[matrix.Cell]) -> None:

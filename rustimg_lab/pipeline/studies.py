@@ -47,13 +47,29 @@ def run_planned(
     built, failed = [], []
     for batch in batches:
         treatments, own = build_treatments(batch, session, study=batch.app.name)
-        built.append(treatments)
-        failed += own
+        works, lost = _that_work(treatments, session)
+        built.append(works)
+        failed += [*own, *lost]
     if not built[0]:
-        raise LabError(f"none of the cells could be built, so there is nothing to measure; {failed[0]}")
+        raise LabError(f"none of the cells works, so there is nothing to measure; {failed[0]}")
     failures += failed
     if plan:
         run_built(built, batches[0].app, session, plan, failures, tools_name)
+
+
+def _that_work(treatments: list[Treatment], session: Session) -> tuple[list[Treatment], list[str]]:
+    """Those whose image has not failed its check in this run, and a line on each of the others: a study that `./lab
+    run` has begun is without them."""
+    rows = runs.current(runs.load(session.run.name))
+    failed = rows[(rows["metric"] == metrics.RUNS) & ~rows["ok"]]
+    reasons = dict(zip(zip(failed["cell"], failed["image"], strict=True), failed["reason"], strict=True))
+    works, lost = [], []
+    for each in treatments:
+        if reason := reasons.get((each.cell.slug, each.image)):
+            lost.append(f"{each.name}: its image failed its check in this run, and is not measured: {reason}")
+        else:
+            works.append(each)
+    return works, lost
 
 
 def run_built(

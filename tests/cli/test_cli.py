@@ -77,6 +77,10 @@ RECORDED = [
             ("measure", "--settings", "narenas=1", "--allocators", "system"),
             "lab: --settings narenas=1: no cell has jemalloc; name it in --allocators, or leave it out",
         ),
+        (
+            ("measure", "--baseline", "scratch-optimized-jemaloc"),
+            "lab: unknown baseline 'scratch-optimized-jemaloc': did you mean 'scratch-optimized-jemalloc'?",
+        ),
         (("measure", "--study", "memroy"), "lab: unknown study 'memroy': did you mean 'memory'?"),
         (("measure", "--workload", "root,bach"), "lab: unknown workload 'bach': did you mean 'batch'?"),
         (
@@ -105,7 +109,6 @@ RECORDED = [
         (("probe", "--with", "tmp"), "lab: no Docker engine answers at unix:///nonexistent"),
         (("run", "--with", "tmp"), "lab: no Docker engine answers at unix:///nonexistent"),
         (("measure", "--with", "tmp"), "lab: no Docker engine answers at unix:///nonexistent"),
-        (("measure", "--study", "memory", "--with", "init"), "lab: --with init: memory is that of process 1, which is"),
         (("init", "examples/myip"), f"lab: {MYIP}/lab.toml is there already; edit it, or move it away"),
         (("clean",), "lab: no Docker engine answers at unix:///nonexistent"),
     ],

@@ -146,11 +146,6 @@ def test_another_plan_for_the_study_is_refused_in_one_line(study, lab):
     assert done.stderr.count("\n") == 1 and "warmup_s 1, now 2" in done.stderr and "--run NAME" in done.stderr
 
 
-def test_a_baseline_that_is_no_cell_of_the_study_is_refused(study, lab):
-    done = lab(*MEASURE, "--baseline", "scratch-optimized-jemaloc")
-    assert done.returncode == 2 and "did you mean 'scratch-optimized-jemalloc'" in done.stderr
-
-
 @pytest.fixture(scope="module")
 def latency_study(study, pageless):
     """A short study of latency in the same run: oha is compiled for it once."""

@@ -32,6 +32,26 @@ def test_a_setting_that_the_app_sets_itself_is_refused_and_others_are_cells_besi
     assert [each.setting for each in found] == [None, None, one, many]
 
 
+def test_a_baseline_is_a_cell_of_the_study_with_or_without_a_setting_and_whatever_its_layout():
+    plain = matrix.cell("scratch", "optimized", "jemalloc")
+    cells, narrow = [replace(plain, layout=1), replace(plain, layout=2)], settings.parse("narenas=1")
+    for own in ("", plain.slug, cells[0].slug, f"{cells[1].slug}~narenas=1"):
+        planner.refuse_baseline(own, cells, (narrow,))
+    for other in ("debian-optimized-jemalloc", f"{cells[1].slug}~narenas=2"):
+        with pytest.raises(LabError, match=f"unknown baseline '{other}'"):
+            planner.refuse_baseline(other, cells, (narrow,))
+
+
+def test_a_load_that_the_machine_has_too_few_cpus_for_is_refused_before_anything_is_built(monkeypatch):
+    monkeypatch.setattr(planner.load, "engine_cores", lambda: [Core((0,)), Core((1,))])
+    loads = [planner.USUAL_LOAD, replace(planner.USUAL_LOAD, workers=8)]
+    with pytest.raises(LabError, match="8 worker threads are measured on four CPUs or more, here are 2; use 1 or 2"):
+        planner.refuse_loads(loads, KINDS["throughput"])
+    planner.refuse_loads(loads[:1], KINDS["throughput"])
+    monkeypatch.setattr(planner.load, "engine_cores", lambda: [Core((0,))])
+    planner.refuse_loads(loads, KINDS["startup"])  # whose server has no CPUs of its own
+
+
 def test_a_server_that_takes_no_number_of_workers_is_measured_once(monkeypatch):
     monkeypatch.setattr(planner.load, "engine_cores", lambda: [Core((0,)), Core((1,))])
     plain, told = Serve(), Serve(arguments=("--threads={workers}",))

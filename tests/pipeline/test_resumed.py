@@ -1,7 +1,10 @@
 """How far a command is on one machine of several: which studies of the machine's run it asks for."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from rustimg_lab.measure.plan import Treatment
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.pipeline import studies as pipeline
 from rustimg_lab.store import runs
@@ -73,3 +76,19 @@ def test_the_studies_of_an_own_app_are_of_its_own_requests(done):
 
 def test_a_study_that_has_a_plan_and_no_trial_is_begun_anew(done):
     assert done([("throughput", CPU, LOAD, 0)], "throughput") == 0
+
+
+def test_a_cell_whose_image_has_failed_its_check_in_the_run_is_not_measured_and_told(monkeypatch, tmp_path):
+    """As in the short study of `./lab run`, whose plan `./lab measure` goes on with."""
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    good, bad = (matrix.cell(base, "baseline", "system") for base in ("debian", "scratch"))
+    with runs.open_run("a", {}) as run:
+        for cell, ok in ((good, True), (bad, False)):
+            run.append(cell, "sha256:1", [Observation(metrics.RUNS, ok, ok=ok, reason="" if ok else "no /pages")])
+        session = SimpleNamespace(run=run)
+        treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in (good, bad)]
+        works, (line,) = pipeline._that_work(treatments, session)
+        assert works == treatments[:1]
+        assert line.startswith("scratch-baseline-system: its image failed its check in this run") and "/pages" in line
+        built_anew = [Treatment(bad, "sha256:2", bad.slug)]
+        assert pipeline._that_work(built_anew, session) == (built_anew, [])

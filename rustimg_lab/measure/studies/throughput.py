@@ -11,6 +11,7 @@ from rustimg_lab.measure.plan import Measure, Studies, Study, Treatment
 from rustimg_lab.measure.server import cpu_ns, cpu_row, settled_cpu_ns
 from rustimg_lab.measure.studies import instructions, work
 from rustimg_lab.model import metrics
+from rustimg_lab.model.names import MARK
 from rustimg_lab.model.studies import LAYOUTS
 from rustimg_lab.store.rows import Observation
 
@@ -25,6 +26,8 @@ def plan(context: StudyContext) -> Studies:
         yield from _of_work(context, "throughput")
         return
     plain = [each for each in context.built[0] if not each.setting]
+    own = context.plan.baseline.partition(MARK)[0]  # where it is a cell with a setting, that cell
+    counted = replace(context, plan=replace(context.plan, baseline=own))
     for workload, group in groupby(context.loads, key=lambda load: load.workload):
         loads = list(group)
         for load in loads:
@@ -35,7 +38,7 @@ def plan(context: StudyContext) -> Studies:
         parameters = {"workload": name, "workers": 1, "requests": [instructions.FEW, instructions.MANY], "warning": ""}
         about = f"instructions-{name}", "instructions", metrics.INSTRUCTIONS_PER_REQUEST, parameters
         asked = {"workload": workload, "tools": context.tools}
-        yield context.study(*about, plain, blocks=COUNTS), partial(instructions.measure, **asked)
+        yield counted.study(*about, plain, blocks=COUNTS), partial(instructions.measure, **asked)
 
 
 def plan_layouts(context: StudyContext) -> Studies:
