@@ -82,7 +82,8 @@ def resolve(name: str, sources: Sources, say: Callable[[str], None], ca: Path | 
 
 def named(name: str, sources: Sources) -> str:
     """Return what the user named for an image, or for its base whatever the architecture; "" for nothing."""
-    return sources.named.get(name) or sources.named.get(names.of_image(name)[0], "")
+    base, architecture = names.of_image(name)
+    return sources.named.get(f"{base}-{architecture.debian}") or sources.named.get(base, "")
 
 
 def cross(
@@ -111,13 +112,15 @@ def decide(name: str, official: str, sources: Sources) -> tuple[Obtain, Origin]:
         return registry.obtain if origin.manifest else by_source, origin
     if sources.registry:
         return _official, Origin("", "requested with --registry", official)
-    if _has(official, architecture):
+    # One for another architecture, which was pulled for other work, is not in the way of the registry's.
+    if _has(official, architecture) and _is_for(images.inspect(official).architecture, architecture):
         return _of_engine, Origin("", "the engine has it", official)
     return _official, Origin("", "which answers", official)
 
 
 def parse_named(options: list[str]) -> dict[str, str]:
-    """`NAME=SOURCE` options as a dict. Raises LabError on a name that is no base with an image, or an empty source."""
+    """`NAME=SOURCE` options as a dict, the name of an architecture as Debian has it. Raises LabError on a name that is
+    no base with an image, or an empty source."""
     named = {}
     for option in options:
         name, separator, source = option.partition("=")
@@ -126,14 +129,15 @@ def parse_named(options: list[str]) -> dict[str, str]:
                 f"--base {option}: give it as NAME=SOURCE, an image, an archive's path or `packages`: for example "
                 "--base alpine=alpine:3.24"
             )
-        base, _ = names.of_image(name)
+        base, architecture = names.of_image(name)
         check_known("base", base, with_builder())
         if not with_builder()[base].image:
             raise LabError(f"--base {name}=...: {name} is empty and has no image")
         if archives.detect(source) and not real(source, where=f"--base {option}: ").is_file():
             raise LabError(f"--base {option}: there is no file {source}")
-        if named.setdefault(name, source) != source:
-            raise LabError(f"--base {option}: {name} is {named[name]} already; name one of the two")
+        key = base if name == base else f"{base}-{architecture.debian}"
+        if named.setdefault(key, source) != source:
+            raise LabError(f"--base {option}: {name} is {named[key]} already; name one of the two")
     return named
 
 

@@ -196,7 +196,8 @@ def push(image: str, repository: str) -> tuple[str, str]:
 def login(host: str) -> dict[str, str]:
     """The docker client's login at a registry, as `username` and `password`; empty where there is none."""
     found = load_config().resolve_authconfig(host) or {}
-    return {key: found[key.capitalize()] for key in ("username", "password") if found.get(key.capitalize())}
+    told = {key.lower(): value for key, value in found.items()}  # of a helper for logins, with capitals
+    return {key: told[key] for key in ("username", "password") if told.get(key)}
 
 
 def read_files(image: str, wanted: Callable[[tarfile.TarInfo], bool]) -> Iterator[tuple[str, io.BytesIO]]:

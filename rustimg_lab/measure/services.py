@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,11 @@ def obtain(service: Service) -> bases.Provenance:
     name, image = service.name, service.image
     if archives.detect(image) and not Path(image).is_file():
         raise LabError(f"service {name}: there is no file {image}; 'image' is a path from the folder of lab.toml")
-    get, origin = bases.decide(name, "", sources := Sources(named={name: image}))
+    own = name.replace("-", "_")  # behind a dash the name of an image has an architecture
+    get, origin = bases.decide(own, "", sources := Sources(named={own: image}))
     try:
-        return bases.describe(name, get(Wanted(name, origin, sources, partial(print, "lab:"), None)))
+        found = bases.describe(own, get(Wanted(own, origin, sources, partial(print, "lab:"), None)))
+        return replace(found, name=name)
     except images.RegistryError as error:
         where = f"registry {images.split_host(image)[0]} did not give it ({error.cause})"
         remedy = "`docker load` it, or name an archive of it as 'image'"

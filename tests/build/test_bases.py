@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import docker
 import pytest
@@ -30,6 +31,7 @@ from rustimg_lab.engine import containers, inspection, local_registry
 from rustimg_lab.engine import images as engine_images
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix
+from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.bases import RUST_VERSION
 
 
@@ -96,8 +98,45 @@ def test_what_the_user_named_comes_before_what_a_run_recorded_and_that_before_th
     sources, engine_has, obtain, why, reference, monkeypatch
 ):
     monkeypatch.setattr(engine_images, "find_image", lambda name: name == engine_has or None)
+    monkeypatch.setattr(engine_images, "inspect", lambda name: SimpleNamespace(architecture=NATIVE.debian))
     decided, origin = bases.decide("alpine", "alpine:3", sources)
     assert (decided, origin.why, origin.reference) == (obtain, why, reference)
+
+
+def test_an_image_for_another_architecture_that_the_engine_has_is_not_in_the_way_of_the_registrys(monkeypatch):
+    """As `DOCKER_DEFAULT_PLATFORM` leaves one behind."""
+    (other,) = (each for each in Architecture if each is not NATIVE)
+    monkeypatch.setattr(engine_images, "find_image", lambda name: True)
+    monkeypatch.setattr(engine_images, "inspect", lambda name: SimpleNamespace(architecture=other.debian))
+    assert bases.decide("alpine", "alpine:3", Sources())[0] == bases._official
+
+
+def test_a_base_is_named_for_one_architecture_by_each_name_of_it_the_machines_own_too():
+    for each in Architecture:
+        for mark in (each.debian, each.value):
+            sources = Sources(bases.parse_named([f"alpine-{mark}=a:1", "alpine=b:1"]))
+            for asked in Architecture:
+                name = "alpine" if asked is NATIVE else f"alpine-{asked.debian}"
+                assert bases.named(name, sources) == ("a:1" if asked is each else "b:1")
+    with pytest.raises(LabError, match=f"alpine-{NATIVE.value} is a:1 already"):
+        bases.parse_named([f"alpine-{NATIVE.debian}=a:1", f"alpine-{NATIVE.value}=b:1"])
+
+
+def test_a_login_is_found_with_a_helper_that_keeps_it_and_without(tmp_path, monkeypatch):
+    own = {
+        "auths": {"a.example": {"auth": base64.b64encode(b"me:word").decode()}},
+        "credHelpers": {"b.example": "mine"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(own))
+    helper = tmp_path / "docker-credential-mine"
+    helper.write_text("""#!/bin/sh\necho '{"ServerURL": "b.example", "Username": "me", "Secret": "word"}'\n""")
+    helper.chmod(0o755)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert (
+        engine_images.login("a.example") == engine_images.login("b.example") == {"username": "me", "password": "word"}
+    )
+    assert engine_images.login("c.example") == {}
 
 
 def test_the_default_references_are_of_the_release_that_is_asked_for():

@@ -114,7 +114,7 @@ def exposed(tools):
 @pytest.mark.engine
 class TestBeside:
     def test_an_app_is_checked_and_measured_beside_its_services(self, image, tools, store):
-        other = Service("other", tools, command=("python3", "-c", STORE, "5433"))
+        other = Service("other-db", tools, command=("python3", "-c", STORE, "5433"))
         app = of(services=(store, other))
         row = smoke.measure_runs(image, app, tools)
         assert row.ok, row.reason
