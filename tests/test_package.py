@@ -152,3 +152,20 @@ def test_the_launcher_empties_no_environment_that_another_clone_has_made(tmp_pat
     done = subprocess.run([tmp_path / "lab", "doctor"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "is a link to what another clone made" in done.stderr
     assert (tmp_path / "other/kept").exists()
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path):
+    """As an upgrade of the system leaves it. No Python is found here to make it with, so nothing is installed."""
+    for name in ("lab", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    for name in ("sh", "cat", "cmp", "dirname", "flock"):
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    shutil.copy(ROOT / "requirements.txt", tmp_path / ".venv/requirements.txt")
+    (tmp_path / ".venv/root").write_text(str(tmp_path))
+    (tmp_path / ".venv/bin/python").symlink_to("/nonexistent/python3")
+    done = subprocess.run(
+        [tmp_path / "lab", "doctor"], capture_output=True, text=True, env={"PATH": str(tmp_path / "bin")}
+    )
+    assert done.returncode == 2 and done.stderr.startswith("lab: no Python 3.11 or newer found"), done.stderr

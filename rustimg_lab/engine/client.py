@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 
 from rustimg_lab.engine import contexts, inspection
 from rustimg_lab.errors import LabError
-from rustimg_lab.host import files, process, proxy
+from rustimg_lab.host import files, process, proxy, system
 from rustimg_lab.host.machine import MEMORY_PER_BUILD_BYTES, Core, cores, cpu_model, cpus, memory_bytes
 from rustimg_lab.paths import STATE
 
@@ -84,10 +84,9 @@ def connect(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
             ) from None
         if asked.tls:
             raise LabError(f"no Docker engine can be used at {address}: {error}") from None
-        raise LabError(
-            f"no Docker engine answers at {address}: start it (systemctl start docker), check that you may use it "
-            "(group docker), or set DOCKER_HOST"
-        ) from None
+        elsewhere = system.engine_line(address) if system.family() == "macos" or system.is_wsl() else ""
+        usual = "start it (systemctl start docker), check that you may use it (group docker)"
+        raise LabError(f"no Docker engine answers at {address}: {elsewhere or usual}, or set DOCKER_HOST") from None
 
 
 @contextmanager

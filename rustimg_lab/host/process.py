@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -127,8 +127,18 @@ def side_by_side(work: Callable[..., Made], calls: Iterable[tuple], jobs: int) -
 def _start(args: list[str], env: dict[str, str], **options: Any) -> subprocess.Popen:
     """Start a command in a session of its own. It ends when the lab does, however that ends: by the kernel, where
     util-linux can ask it to."""
-    tied = ["setpriv", "--pdeathsig=TERM", "--"] if shutil.which("setpriv") else []
-    return subprocess.Popen([*tied, *args], start_new_session=True, env=_environment(env), **options)
+    return subprocess.Popen([*_tied(), *args], start_new_session=True, env=_environment(env), **options)
+
+
+@cache
+def _tied() -> tuple[str, ...]:
+    """Return what a command begins with that ends with the lab; nothing where there is no setpriv, or one that cannot
+    do so, as that of BusyBox."""
+    command = ("setpriv", "--pdeathsig=TERM", "--")
+    with suppress(OSError):
+        if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+            return command
+    return ()
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:

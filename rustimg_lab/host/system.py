@@ -47,6 +47,8 @@ def family() -> str:
 def install_line(program: str) -> str:
     """Return the command that installs a program here; "" where none is known."""
     command, packages = _PACKAGES.get(family(), ("", {}))
+    if family() == "fedora" != release().get("ID"):  # systems like it have neither its engine nor its buildx
+        return ""
     return f"{command} {packages[program]}" if program in packages else ""
 
 

@@ -28,6 +28,7 @@ REMEDIES = {
 }
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSERS += tuple(f"/Applications/{name}.app/Contents/MacOS/{name}" for name in ("Google Chrome", "Chromium"))
 PLUGIN = "usr/libexec/docker/cli-plugins/docker-buildx"
 
 

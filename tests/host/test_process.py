@@ -1,5 +1,6 @@
 """Calls side by side, with real commands: what is begun, and what an error in between leaves."""
 
+import os
 import re
 import threading
 import time
@@ -59,3 +60,15 @@ def test_of_labs_that_begin_at_once_in_a_new_clone_all_have_one_id(state):
             told = set(pool.map(lambda _: client.lab_id.__wrapped__(), range(16)))
             assert len(told) == 1 and re.fullmatch("[0-9a-f]{8}", *told)
             (state / "id").unlink()
+
+
+def test_a_setpriv_that_cannot_tie_a_command_to_the_lab_is_left_out(tmp_path, monkeypatch):
+    """As that of BusyBox, on Alpine."""
+    own = tmp_path / "setpriv"
+    own.write_text('#!/bin/sh\necho "setpriv: unrecognized option: pdeathsig=TERM" >&2; exit 1\n')
+    own.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    said: list[str] = []
+    process._tied.cache_clear()
+    assert process.stream(["echo", "hello"], said.append) == 0 and said == ["hello\n"]
+    process._tied.cache_clear()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rustimg_lab.engine import client
+from rustimg_lab.errors import LabError
 from rustimg_lab.host import system
 
 # As the systems have it: the fields that count.
@@ -15,7 +17,7 @@ OTHERS = {
     "fedora": ('ID=fedora\nPRETTY_NAME="Fedora Linux 42"\n', "sudo dnf install moby-engine"),
     "rocky": (
         'ID="rocky"\nID_LIKE="rhel centos fedora"\nPRETTY_NAME="Rocky Linux 9.4"\n',
-        "sudo dnf install moby-engine",
+        "",  # it has no moby-engine, which is Fedora's
     ),
     "arch": ('ID=arch\nPRETTY_NAME="Arch Linux"\n', "sudo pacman -S docker"),
     "manjaro": ('ID=manjaro\nID_LIKE=arch\nPRETTY_NAME="Manjaro Linux"\n', "sudo pacman -S docker"),
@@ -53,6 +55,17 @@ def test_the_line_fits_the_system_or_the_one_that_it_is_like(release, monkeypatc
     assert system.install_line("engine") == system.engine_line("unix:///var/run/docker.sock") == line
     assert system.install_line("no such program") == ""
     assert system.name() in text
+
+
+def test_an_engine_that_does_not_answer_is_started_as_the_system_starts_it(release, monkeypatch):
+    release(OTHERS["ubuntu"][0])
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    for kernel, line in (("6.1.0", "systemctl start docker"), ("5.15-microsoft-standard-WSL2", "WSL integration")):
+        monkeypatch.setattr(platform, "release", lambda kernel=kernel: kernel)
+        client.connect.cache_clear()
+        with pytest.raises(LabError, match=line):
+            client.connect()
+    client.connect.cache_clear()
 
 
 def test_a_system_without_a_name_gets_no_line(release):
