@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import docker
 from docker.errors import APIError, DockerException
@@ -158,8 +159,16 @@ def engine_cores() -> list[Core]:
 
 
 def _is_here(about: inspection.EngineInfo) -> bool:
-    """Whether an engine's containers run on this machine's kernel, by what it says of its machine."""
+    """Whether an engine's containers run on this machine's kernel, by its address and what it says of its machine."""
+    address = urlsplit(engine_address())
+    if address.scheme == "ssh" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
+        return False  # a machine that is like this one, it may be
     return platform.release() == about.kernel and abs(about.memory_bytes - memory_bytes()) < 1 << 28
+
+
+def _is_virtual() -> bool:
+    """Whether an engine is in a virtual machine on this one, and so has its CPU: on macOS each with a socket here."""
+    return platform.system() == "Darwin" and engine_address().startswith("unix://")
 
 
 def machine_in_builds() -> str:
@@ -176,7 +185,7 @@ def machine() -> dict[str, str | int]:
     here = _is_here(about)
     return {
         "architecture": about.architecture,
-        "cpu_model": cpu_model() if here else "unknown",
+        "cpu_model": cpu_model() if here or _is_virtual() else "unknown",
         "cpus": cpus() if here else about.cpus,
         "memory_gib": round((memory_bytes() if here else about.memory_bytes) / 2**30),
         "kernel": about.kernel,

@@ -2,8 +2,10 @@
 
 import hashlib
 import os
+import platform
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -85,8 +87,11 @@ def load_per_cpu() -> float:
 
 
 def cpu_model(table: str = "/proc/cpuinfo") -> str:
-    """Return the model of this machine's CPU: its name, or of arm64, whose kernels tell none, the numbers of its maker
+    """Return the model of this machine's CPU: its name, or of arm64, whose Linux tells none, the numbers of its maker
     and of its design (MIDR_EL1); `unknown` where there is neither."""
+    if platform.system() == "Darwin":
+        with suppress(LabError):
+            return process.run(["sysctl", "-n", "machdep.cpu.brand_string"]).strip()
     path = Path(table)
     told = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", path.read_text(), re.MULTILINE)) if path.exists() else {}
     numbers = [told[key] for key in ("CPU implementer", "CPU part", "CPU variant", "CPU revision") if key in told]

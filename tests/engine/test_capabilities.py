@@ -315,6 +315,25 @@ def test_the_cpu_is_described_without_linux(monkeypatch):
     assert machine.cpus() == os.cpu_count() and machine.cpu_model() == "unknown"
 
 
+def test_on_macos_the_cpu_is_the_systems_and_the_engines_in_its_virtual_machine_too(monkeypatch, tmp_path):
+    (tmp_path / "sysctl").write_text('#!/bin/sh\n[ "$*" = "-n machdep.cpu.brand_string" ] && echo "Apple M4"\n')
+    (tmp_path / "sysctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(engine_client, "_is_here", lambda about: False)
+    assert engine_client.machine()["cpu_model"] == machine.cpu_model() == "Apple M4"
+    monkeypatch.setattr(engine_client, "engine_address", lambda: "ssh://builder")
+    assert engine_client.machine()["cpu_model"] == "unknown"
+
+
+def test_an_engine_behind_ssh_on_a_machine_that_is_like_this_one_is_not_here(monkeypatch):
+    about = engine_client.engine_info()
+    assert engine_client._is_here(about)
+    for address, here in (("ssh://me@localhost:22", True), ("ssh://me@builder.example", False)):
+        monkeypatch.setattr(engine_client, "engine_address", lambda address=address: address)
+        assert engine_client._is_here(about) == here
+
+
 def test_capabilities_stand_in_the_environment_of_a_run(here, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     with runs.open_run("a", {"kernel": "6"}) as run:

@@ -176,6 +176,17 @@ def test_jemalloc_stops_on_pages_of_64_kib_and_works_with_the_addition(builds, b
     assert outcomes[1:] == [[passed] * 3] * 2, found
 
 
+def test_where_no_emulator_can_be_had_pages_of_other_sizes_are_not_asked_for(monkeypatch):
+    """As on a Mac, which has no apt: the other probes hold, and are not made again at each call."""
+
+    def refuse(*_):
+        raise LabError("qemu-user-static is missing; install it")
+
+    monkeypatch.setattr(emulation, "program", refuse)
+    outcomes = [each for _, each in runner._pages(SimpleNamespace(architecture=ARM64), [])]
+    assert outcomes == [(probes.NOT_APPLICABLE, "not asked: qemu-user-static is missing; install it")] * 3
+
+
 @elsewhere
 @pytest.mark.skipif(os.geteuid() != 0 or emulation.emulates("aarch64"), reason="root, and no emulator")
 def test_an_emulator_is_announced_and_removed_and_nobody_elses_is():
