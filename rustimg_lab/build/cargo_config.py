@@ -27,6 +27,9 @@ _CFG = {
 _FEATURES = {"x86_64": ("fxsr", "sse", "sse2"), "aarch64": ("neon",), "musl": ("crt-static",)}
 _LINKERS = {"mold": "mold", "wild": "wild"}  # by the name in -fuse-ld=NAME; others are called ld.NAME
 _PREFIXES = ("-C", "-Z", "--codegen")
+# What the compiler has a short word for, or more words than one.
+_SHORT = {"-O": "-Copt-level=3", "-g": "-Cdebuginfo=2"}
+_SHORT |= {f"-Clto{value}": "-Clto=fat" for value in ("", "=y", "=yes", "=on", "=true")}
 _SAME = {("lto", "true"): "fat"}  # values of a profile's setting that the compiler's option has another word for
 # What cargo takes at a path of keys in its files, `*` for any; the tables of Cargo.lock are lists of tables.
 _WORDS: dict[type, str] = {str: "text", list: "list", dict: "table"}
@@ -285,8 +288,8 @@ def options(flags: tuple[str, ...]) -> dict[str, str]:
         prefix = words[-1] if words else ""
         words = [*words[:-1], prefix.replace("--codegen", "-C") + flag] if prefix in _PREFIXES else [*words, flag]
     found = {}
-    for word in words:
-        name, _, value = word.replace("--codegen=", "-C").partition("=")
+    for word in (each.replace("--codegen=", "-C") for each in words):
+        name, _, value = _SHORT.get(word, word).partition("=")
         if name == "-Ctarget-feature":
             found |= {f"{name}={feature[1:]}": feature[0] for feature in value.split(",") if feature}
         elif name[:2] in _PREFIXES and not name.startswith("-Clink-arg"):

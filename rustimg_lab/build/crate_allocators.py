@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.build.crate import Crate, is_of_here
@@ -47,11 +48,11 @@ def by_feature(crate: Crate) -> dict[str, str]:
 
 def has_own(crate: Crate, on: set[str]) -> bool:
     """Return whether the sources set an allocator while these features of the crate are on, and those of a library that
-    its default turns on; where they do in a module, its condition counts too."""
+    it is depended on with; where they do in a module, its condition counts too."""
 
     def holds(condition: str, path: Path) -> bool:
         package = crate.package_of(path)
-        return holds_here(condition, on if package is crate.package else brings(package["features"], "default"))
+        return holds_here(condition, on if package is crate.package else _on_in(crate, package))
 
     left_out = {
         name
@@ -65,6 +66,16 @@ def has_own(crate: Crate, on: set[str]) -> bool:
         if not left_out & {path.stem, path.parent.name}
         for condition in _conditions(text)
     )
+
+
+def _on_in(crate: Crate, library: dict[str, Any]) -> set[str]:
+    """The features of a library that the program and its other libraries turn on: its default where one of them takes
+    it, or none is known."""
+    depended = [each for each in crate.dependencies() if each["name"] == library["name"]]
+    asked = {feature for each in depended for feature in each["features"]}
+    if not depended or any(each.get("uses_default_features", True) for each in depended):
+        asked.add("default")
+    return set().union(*(brings(library["features"], each) for each in asked))
 
 
 def _conditions(text: str) -> list[str]:

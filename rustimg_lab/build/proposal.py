@@ -320,4 +320,5 @@ def _asks_git(crate: Crate) -> bool:
         for each in [*of_build, *crate.dependencies()]
     )
     reads = {each["name"] for each in of_build} & {"git2", "gix"}
-    return bool(asks or reads or "git" in crate.called_in_build() or crate.found(_OF_GIT, True))
+    walks = any('".git"' in text for text in crate.script())  # a program may only skip such folders
+    return bool(asks or reads or walks or "git" in crate.called_in_build() or crate.found(_OF_GIT, True))

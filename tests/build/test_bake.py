@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from support.crates import write
 from support.lab import MUSL, forget
 
 from rustimg_lab.build import dockerfile, lab_toml, sources
@@ -25,11 +26,38 @@ from rustimg_lab.paths import ROOT
 
 pytestmark = [pytest.mark.engine, pytest.mark.builds]
 
+# A build script that adds to the files of an earlier call, keeps a stamp, and tells the time of a file.
+KEEPS = """use std::{env, fs, path::PathBuf};
+
+fn main() {
+    println!("cargo::rerun-if-changed=assets");
+    let out = PathBuf::from(env::var("OUT_DIR").unwrap());
+    fs::create_dir_all(out.join("assets")).unwrap();
+    for each in fs::read_dir("assets").unwrap() {
+        let path = each.unwrap().path();
+        fs::copy(&path, out.join(&path)).unwrap();
+    }
+    if !out.join("stamp").exists() {
+        fs::copy("VERSION", out.join("stamp")).unwrap();
+    }
+    let there = fs::read_dir(out.join("assets")).unwrap();
+    let mut names: Vec<String> = there.map(|each| each.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let modified = fs::metadata("VERSION").unwrap().modified().unwrap();
+    println!("cargo::rustc-env=SEEN={}", names.join(" "));
+    println!("cargo::rustc-env=AT={}", modified.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
+}
+"""
+
 
 def compiled(tmp_path) -> list[str]:
     """The crates that cargo compiled, from the logs; cells of one binary share one build and its log."""
     texts = {path.read_text() for path in (tmp_path / "logs").glob("*.log")}
     return [name for text in texts for name in re.findall(r"Compiling (\S+) v", text)]
+
+
+def printed(image: str) -> str:
+    return client.connect().containers.run(image, ["/tiny/tiny"], remove=True, network_mode="none").decode()
 
 
 def holds(image: str) -> tuple[list[str], dict]:
@@ -113,8 +141,24 @@ def test_a_changed_source_with_an_older_time_gives_a_new_binary(tiny, builds):
     os.utime(main, (0, 0))
     (second,) = builds([cell], tiny)
     assert files.sha256(first.shipped) != files.sha256(second.shipped)
-    output = client.connect().containers.run(second.image, ["/tiny/tiny"], remove=True, network_mode="none")
-    assert output == b"answer 43\n"
+    assert printed(second.image) == "answer 43\n"
+
+
+def test_nothing_that_the_projects_own_packages_wrote_for_other_sources_is_kept(tiny, builds):
+    """Neither in OUT_DIR nor beside it; and files have their own times, which programs tell."""
+    folder, program = tiny.directory, tiny.directory / "src" / "main.rs"
+    write(folder, {"build.rs": KEEPS, "assets/one": "", "assets/two": "", "VERSION": "v1"})
+    os.utime(folder / "VERSION", (86_400, 86_400))
+    show = 'println!("{} {} {}", env!("SEEN"), include_str!(concat!(env!("OUT_DIR"), "/stamp")), env!("AT"));'
+    program.write_text(program.read_text().replace("fn main() {", f"fn main() {{ {show}"))
+    cell = matrix.cell("scratch", "baseline", "system")
+    (first,) = builds([cell], tiny)
+    assert printed(first.image) == "one two v1 86400\nanswer 42\n"
+    (folder / "assets" / "two").unlink()
+    write(folder, {"assets/six": "", "VERSION": "v2"})
+    os.utime(folder / "VERSION", (1, 1))
+    (second,) = builds([cell], tiny)
+    assert printed(second.image) == "one six v2 1\nanswer 42\n"
 
 
 def test_builds_in_different_target_directories_overlap(tiny, builds, monkeypatch):
@@ -243,7 +287,7 @@ def looked(tiny, monkeypatch) -> Callable[[str], str]:
     def make(probe: str) -> str:
         cell = matrix.cell("scratch", "baseline", "system")
         render = dockerfile.render
-        text = render(cell, tiny).replace("    find . -type f", f"    {probe}; \\\n    find . -type f")
+        text = render(cell, tiny).replace("    root=$(", f"    {probe}; \\\n    root=$(")
         assert probe in text
         monkeypatch.setattr(
             dockerfile, "render", lambda *arguments: render(*arguments) if dockerfile.FACTS in arguments else text

@@ -113,6 +113,7 @@ def test_configuration_of_a_member_counts_before_that_of_its_workspace_and_lists
          "has -Ctarget-feature=+crt-static, .cargo/config.toml has -Ctarget-feature=-crt-static for x86_64-unknown"),
         ("--codegen opt-level=3", "opt-s", "'opt-s' has -Copt-level=s, .cargo/config.toml has -Copt-level=3"),
         ("-C opt_level=3", "opt-z", "has -Copt-level=3"),
+        ("-O", "opt-z", "'opt-z' has -Copt-level=z, .cargo/config.toml has -Copt-level=3"),
     ],
 )  # fmt: skip
 def test_flags_that_contradict_a_profile_are_refused_with_both_sources(tmp_path, flags, profile, said):
@@ -120,6 +121,14 @@ def test_flags_that_contradict_a_profile_are_refused_with_both_sources(tmp_path,
     with pytest.raises(LabError, match=re.escape(said)):
         lab_toml.refuse(app, [matrix.cell("debian", profile, "system")])
     lab_toml.refuse(app, [matrix.cell("debian", "baseline", "system"), matrix.cell("debian", "lto-fat", "system")])
+
+
+@pytest.mark.parametrize("flags", ["-Clto", "-C lto=yes", "--codegen=lto=on", "-C lto=fat"])
+def test_words_of_the_compiler_for_one_value_are_no_contradiction(tmp_path, flags):
+    app = lab_toml.load(crate(tmp_path, {CONFIG: f'[build]\nrustflags = "{flags}"\n'}))
+    lab_toml.refuse(app, [matrix.cell("debian", "smallest", "system")])
+    with pytest.raises(LabError, match=r"has -Clto=thin, \.cargo/config\.toml has -Clto=fat"):
+        lab_toml.refuse(app, [matrix.cell("debian", "lto-thin", "system")])
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,8 @@ SCRIPT = 'fn main() { let said = std::process::Command::new("%s").arg("x").outpu
         ("", {"build.rs": 'fn main() { Command::new("sh").arg("-c").arg("git describe"); }\n'}, True),
         ("", {"build.rs": 'fn main() { println!("git is not asked"); join("git"); }\n'}, False),
         ("", {"build.rs": 'fn main() { println!("cargo:rerun-if-changed=.git/HEAD"); }\n'}, True),
+        ("", {"build.rs": 'fn main() { read(folder.join(".git").join("HEAD")); }\n'}, True),
+        ("", {"src/main.rs": 'fn main() { skip(".git"); }\n'}, False),  # what it walks through when it runs
         ("", {"src/main.rs": "fn main() { println!(git_version::git_version!()); }\n"}, True),
         ('[build-dependencies]\nvergen-gitcl = "1"\n', {}, True),
         ('[build-dependencies]\nvergen = { version = "8", features = ["build", "git"] }\n', {}, True),
@@ -167,6 +169,26 @@ def test_the_sources_of_a_binary_are_its_packages_and_of_what_it_depends_on_by_p
     folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + rest} | files)
     told, _ = init(folder, "a")
     assert told.get("own_allocator", False) == own
+
+
+@pytest.mark.parametrize(
+    ("depends", "features", "own"),
+    [
+        ("", "", True),
+        (", default-features = false", "", False),
+        (', default-features = false, features = ["heap"]', "", True),
+        (", default-features = false", '[features]\ndefault = ["fast"]\nfast = ["mem/heap"]\n', True),
+        (", default-features = false", '[features]\nfast = ["mem/heap"]\n', False),
+    ],
+)
+def test_an_allocator_of_a_library_is_there_with_the_features_that_the_program_takes_of_it(
+    tmp_path, depends, features, own
+):
+    rest = f'{features}[dependencies]\nmem = {{ path = "mem", package = "a-mem"{depends} }}\n[workspace]\n'
+    library = MANIFEST.format("a-mem") + '[features]\ndefault = ["heap"]\nheap = []\n'
+    files = {"mem/Cargo.toml": library, "mem/src/lib.rs": '#[cfg(feature = "heap")]\nmod heap;\n'}
+    files |= {"mem/src/heap.rs": STATIC, "Cargo.toml": MANIFEST.format("a") + rest}
+    assert init(crate(tmp_path, files))[0].get("own_allocator", False) == own
 
 
 def test_a_variable_that_the_build_script_reads_is_named(tmp_path):

@@ -184,7 +184,7 @@ def test_where_no_emulator_can_be_had_pages_of_other_sizes_are_not_asked_for(mon
 
     monkeypatch.setattr(emulation, "program", refuse)
     outcomes = [each for _, each in runner._pages(SimpleNamespace(architecture=ARM64), [])]
-    assert outcomes == [(probes.NOT_APPLICABLE, "not asked: qemu-user-static is missing; install it")] * 3
+    assert outcomes == [(probes.NOT_APPLICABLE, "not measured: qemu-user-static is missing; install it")] * 3
 
 
 @elsewhere

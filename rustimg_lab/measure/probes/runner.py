@@ -254,7 +254,7 @@ def _pages(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         try:
             emulator = emulation.program(subject.architecture.value, print)
         except LabError as error:  # an arm64 machine without apt, such as a Mac
-            yield name, (NOT_APPLICABLE, f"not asked: {error}")
+            yield name, (NOT_APPLICABLE, f"not measured: {error}")
             continue
         command = images.command_under(subject.image, [f"/{emulator.name}", "-p", str(kib << 10)])
         command += subject.app.check.arguments if subject.app.check else []
