@@ -299,3 +299,18 @@ def test_a_registry_that_asks_for_a_token_gets_it_and_nothing_else_does(tiny, bu
     assert b"Finished `release`" in done  # without the network and without the token
     assert CANARY.encode() not in done
     engine.images.remove(cold.image, force=True)
+
+
+FIRST = '[[package]]\nname = "a"\nversion = "0.1.0"\ndependencies = [\n "b",\n]\n'
+OTHERS = '\n[[package]]\nname = "b"\nversion = "1.0.0"\nsource = "registry+https://x"\n'
+OTHERS += '\n[[package]]\nname = "z-z"\nversion = "1.0.0"\n'
+
+
+@pytest.mark.parametrize("head", ["# Made by cargo.\n", "version = 4\n\n"], ids=["of an old cargo", "of a new one"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_packages_that_nothing_is_kept_of_are_those_without_a_source(tmp_path, head, end):
+    text = dockerfile.render(CELL, load(tmp_path / "a", ""))
+    (line,) = [line.strip().removesuffix("\\") for line in text.splitlines() if line.strip().startswith("own=")]
+    (tmp_path / "Cargo.lock").write_text((head + FIRST + OTHERS).replace("\n", end), newline="")
+    done = subprocess.run(["sh", "-c", f"root={tmp_path}/Cargo.toml; {line} echo $own"], capture_output=True, text=True)
+    assert done.stdout == "a z-z\n", done.stderr
