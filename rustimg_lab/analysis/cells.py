@@ -13,6 +13,7 @@ from rustimg_lab.store.rows import NOT_STARTED, NOTE
 from rustimg_lab.store.runs import RunData, current
 
 _FACTORS = ["cell", "architecture", "base", "profile", "allocator", "image"]
+OTHER_SOURCES = "built of other sources"  # what a note of a cell begins with
 ARTICLES_APP = "myip"  # of which the article has figures
 
 
@@ -74,8 +75,8 @@ def cell_table(run: RunData) -> pd.DataFrame:
     table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
     notes = single[single["detail"].str.startswith(NOTE)].groupby("cell")["detail"]
     told = notes.agg(lambda texts: "; ".join(text.removeprefix(NOTE).partition(";")[0] for text in texts))
-    added = [(more := ", ".join(additions_of(cell))) and f"with {more}" for cell in table.index]
-    table["note"] = told.reindex(table.index).fillna("").astype(str).str.cat(added, sep="; ").str.strip("; ")
+    notes = told.reindex(table.index).fillna("").astype(str)
+    table["note"] = notes.str.cat(_made_with(single, table.index), sep="; ").str.strip("; ")
     sizes = [column for column in table.columns if column.endswith("_bytes")]
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
 
@@ -98,6 +99,19 @@ def cell_table(run: RunData) -> pd.DataFrame:
         figures = figures.iloc[:0]
     table["article_bytes"] = figures.reindex(pd.MultiIndex.from_frame(table[["base", "profile"]])).to_numpy()
     return _in_order(table).reset_index()
+
+
+def _made_with(single: pd.DataFrame, names: pd.Index) -> list[str]:
+    """What to note of each of the cells: its additions, and whether it is of other sources than the one that was built
+    last. `single` is the rows of what a cell has one of, in their order; those of older labs say nothing of sources."""
+    rows = single[single["metric"] == metrics.SOURCES]
+    of, notes = dict(zip(rows["cell"], rows["value"], strict=True)), []
+    last = next(reversed(of), "")
+    for name in names:
+        notes.append((more := ", ".join(additions_of(name))) and f"with {more}")
+        if of.get(name, of.get(last)) != of.get(last):
+            notes[-1] += f"; {OTHER_SOURCES} than {last}: `./lab run` with all cells builds it anew"
+    return notes
 
 
 def layer_table(run: RunData) -> pd.DataFrame:

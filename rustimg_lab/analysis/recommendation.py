@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import closed_loop, comparison, deploy, pareto
-from rustimg_lab.analysis.cells import working_cells
+from rustimg_lab.analysis.cells import OTHER_SOURCES, working_cells
 from rustimg_lab.analysis.draws import DRAWS, Draws, Values, measured
 from rustimg_lab.analysis.variances import drawn
 from rustimg_lab.errors import LabError, unknown
@@ -83,6 +83,14 @@ class Choice:
 Candidates = tuple[pd.DataFrame, Draws, list[str]]
 
 
+def _of_other_sources(table: pd.DataFrame) -> str:
+    """That some cells were built of sources of before, which are compared with those of today; "" where none was."""
+    count = table["note"].str.contains(OTHER_SOURCES).sum()
+    return (
+        f"{count} cells are {OTHER_SOURCES} than the last: `./lab run` with all cells builds them anew" if count else ""
+    )
+
+
 def candidates(run: RunData, workload: str = "") -> Candidates:
     """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
     where the run does not tell), unstable, stable (neither where the run does not tell), estimated (whether sizes are),
@@ -100,7 +108,7 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
         estimated=len(ways) > 1 or ESTIMATE in ways,
         transfer=table[metrics.COMPRESSED_BYTES],
     )
-    notes = list(filter(None, [run.environment.app.get("note")]))
+    notes = list(filter(None, [run.environment.app.get("note"), _of_other_sources(table)]))
     if found["estimated"].any():
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator, asked = Draws(), np.random.default_rng(0), {}

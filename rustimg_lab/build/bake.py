@@ -37,7 +37,7 @@ class Built:
 
     `linked` is the binary as the linker left it, `symbols` what nm says of it, `shipped` as the image has it; `cpu_s`
     the CPU seconds of cargo when that binary was built, be it now or in an earlier call. `made_of` is a digest of all
-    that the image is built of; an image that was not built again has no binaries here.
+    that the image is built of, `sources` names these alone; an image that was not built again has no binaries here.
     """
 
     cell: Cell
@@ -49,6 +49,7 @@ class Built:
     shipped: Path | None = None
     cpu_s: float = 0.0
     made_of: str = ""
+    sources: str = ""
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,7 @@ def _build_group(binary: Binary, texts: dict[Cell, str], context: BuildContext, 
         return failed + [Built(cell, text, reason=reason) for cell, text in texts.items()]
     cpu_s = cpu_seconds((facts / "times").read_text())
     told = json.loads((files / podman.METADATA).read_text())
-    made = {"linked": linked, "symbols": facts / "symbols", "shipped": shipped, "cpu_s": cpu_s}
+    made = {"linked": linked, "symbols": facts / "symbols", "shipped": shipped, "cpu_s": cpu_s, "sources": copied.name}
     found = {cell: _image_id(told, cell, image_tag(cell, app, context.cold)) for cell in texts}
     return failed + [
         Built(cell, texts[cell], image, made_of=_made_of(cell, texts[cell], context, copied), **made)

@@ -120,6 +120,7 @@ BUILT = _truth("built")
 CODE_SHA256 = _text("code_sha256")  # of a layout: of its sections of code, their order left out
 LINKER = _text("linker")  # of a layout
 MADE_OF = _text("made_of_sha256")  # what the image was built of: Dockerfile, base images, sources, input
+SOURCES = _text("sources_sha256_16")  # the first 16 hex digits of a digest of the sources alone
 BUILD_INPUT = _text("build_input")  # what the build got beside its sources; of secrets the names
 # Of these a cell has many rows, each with what it is of as its `detail`.
 LAYER_BYTES = _bytes("layer_bytes")

@@ -106,6 +106,7 @@ def _observe(
         return [*rows, Observation(metrics.BUILT, False, ok=False, reason=built.reason)]
     rows += [
         Observation(metrics.MADE_OF, built.made_of),
+        Observation(metrics.SOURCES, built.sources.removeprefix("context-")),
         Observation(metrics.BINARY_SHA256, files.sha256(built.shipped)),
         Observation(metrics.BUILD_CPU_S, built.cpu_s),
         Observation(metrics.UNSTABLE, built.cell.profile.unstable),

@@ -176,3 +176,15 @@ def test_the_ladder_holds_each_profile_against_the_baseline_of_its_base(tmp_path
     assert found["unpacked"].get("debian-smallest-unstable-system") == 0.5
     assert not found["ok"]["debian-opt-s-system"] and pd.isna(found["unpacked"]["debian-opt-s-system"])
     assert found["unstable"].eq(True).sum() == 2
+
+
+def test_cells_of_other_sources_than_those_that_were_built_last_are_noted(recorded):
+    """Of a cell that says nothing of them, as in runs of older labs, nothing is known."""
+    assert not cells.cell_table(recorded)["note"].any()
+    with runs.open_run("a", {}) as run:
+        for base, sources in (("scratch", "old"), ("alpine", "new"), ("debian", "new")):
+            own = [Observation("sources_sha256_16", sources)]
+            run.append(matrix.cell(base, "optimized", matrix.ARTICLE), f"sha256:{base}", own)
+    notes = cells.cell_table(runs.load("a")).set_index("base")["note"].to_dict()
+    assert notes.pop("scratch").startswith("built of other sources than debian-optimized-system: `./lab run`")
+    assert not any(notes.values())
