@@ -86,9 +86,7 @@ Candidates = tuple[pd.DataFrame, Draws, list[str]]
 def _of_other_sources(table: pd.DataFrame) -> str:
     """That some cells were built of sources of before, which are compared with those of today; "" where none was."""
     count = table["note"].str.contains(OTHER_SOURCES).sum()
-    return (
-        f"{count} cells are {OTHER_SOURCES} than the last: `./lab run` with all cells builds them anew" if count else ""
-    )
+    return f"cells {OTHER_SOURCES} than the last: {count}; `./lab run` with all cells builds them anew" if count else ""
 
 
 def candidates(run: RunData, workload: str = "") -> Candidates:
