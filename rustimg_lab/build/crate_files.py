@@ -21,10 +21,10 @@ _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w
 _EMBEDDED = re.compile(r'#\[folder\s*=\s*"([^"]+)"\s*\]|\binclude_dir!\(\s*"([^"]+)"')
 _INCLUDED_FILE = re.compile(r'\binclude_(?:str|bytes)!\(\s*"([^"]+)"')
 _TEXT = r'(?:r#*)?"(?:\./)?'
-_NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\s]*)"(?!\s*=>)')
+_NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\n]*)"(?!\s*=>)')
 _OPENED = re.compile(
     r"(?:(?:(?<!cache_)(?<!config_)(?<!data_)(?<!home_)dir|directory|open|read_to_string|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\([&\[]*"
-    rf'\s*(?:"[^"]*",\s*|\|\w*\|\s*)?|default_value\s*=\s*|&(?:\'static )?str\s*=\s*){_TEXT}(\w[\w-]*)"'
+    rf'\s*(?:"[^"]*",\s*|\|\w*\|\s*)?|default_value\s*=\s*|&(?:\'static )?str\s*=\s*){_TEXT}(\w[\w -]*)"'
 )
 # What is joined to a folder, and where a variable is the one that the program starts in.
 _TO_FOLDER = re.compile(r'(?<=[\w)?!])\s*\.(?:join|push_str)\(\s*&?"[^"]*"')
@@ -138,7 +138,8 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
             parts = whole.split("/")
             count = next((n for n, part in enumerate(parts) if not _PART.fullmatch(part)), len(parts))
             if count and (len(parts) > 1 or re.search(r"\.\w+$", whole)):
-                named.add("/".join(parts[:count]))
+                name = "/".join(parts[:count])
+                named |= {name} if " " not in name or _places(crate, name) else set()  # else it is words
     made = [path for path, _ in _made(crate) if not path.startswith("/")]
     for name in sorted(named):
         is_made = any(f"{name}/".startswith(f"{each}/") for each in made)

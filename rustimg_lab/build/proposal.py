@@ -103,7 +103,9 @@ def _chosen(
     with the features that they have by default, unless each binary needs another."""
     found = [(package, each) for package in packages for each in package["targets"] if "bin" in each["kind"]]
     if not found:
-        raise LabError(f"{directory}: no package there has a binary")
+        examples = [each["name"] for package in packages for each in package["targets"] if "example" in each["kind"]]
+        way = f"; of the example {examples[0]} a [[bin]] in Cargo.toml makes one" if examples else ""
+        raise LabError(f"{directory}: no package there has a binary{way}")
     if not binary:
         found = [each for each in found if each[0] in usual] or found
     defaults = {package["default_run"] for package, _ in found if package.get("default_run")}
@@ -146,7 +148,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "outside": (outside := _outside(crate)),
         "context": os.path.relpath(os.path.commonpath([crate.root, *outside]), crate.directory),
         "is_offline": _has_queries(crate),
-        "profiles": sorted(manifest.get("profile", {}).keys() - lab_toml.CARGOS_PROFILES),
+        "profiles": _profiles(manifest, configuration),
         "variables": _variables(crate, configuration),
         "own_allocator": crate_allocators.has_own(crate, on),
         "allocators": found,
@@ -191,6 +193,11 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _profiles(*settings: dict[str, Any]) -> list[str]:
+    """The profiles of the crate's own, by its manifest and its configuration."""
+    return sorted(set().union(*(each.get("profile", {}) for each in settings)) - lab_toml.CARGOS_PROFILES)
 
 
 def _outside(crate: Crate) -> dict[Path, str]:

@@ -1,5 +1,6 @@
 """Containers of the engine, each with the labels of this clone."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -16,6 +17,7 @@ from rustimg_lab.host import process
 # What is printed is read from the engine's log, which the engine's own settings may cut short, or keep where nobody can
 # read it. Files of 1 GB: each byte that is printed may be a line of 73 bytes in the log.
 LOG = LogConfig(type="json-file", config={"max-size": "1g", "max-file": "2"})
+_NO_TEXT = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
 
 
 @contextmanager
@@ -72,8 +74,9 @@ def printed(container: Container, **options: Any) -> Iterator[Iterable[bytes]]:
 
 
 def text(said: bytes) -> str:
-    """Return what a container printed as text, without the codes that color it in a terminal."""
-    return click.unstyle(said.decode(errors="replace"))
+    """Return what a container printed as text, without the codes that color it in a terminal; for what else is no text,
+    or turns its direction (Unicode's UAX 9), stands the sign for that."""
+    return _NO_TEXT.sub("\ufffd", click.unstyle(said.decode(errors="replace")))
 
 
 def last_words(container: Container) -> str:

@@ -7,6 +7,8 @@ import subprocess
 import pytest
 from support.crates import LISTENS, MANIFEST, crate, dependencies, init, locked
 
+from rustimg_lab.errors import LabError
+
 pytestmark = pytest.mark.skipif(not shutil.which("cargo"), reason="this machine has no cargo")
 SETS = "#[global_allocator]\nstatic A: T = T;\nfn main() {}\n"
 HEAP = MANIFEST.format("a") + "[features]\nheap = []\n"
@@ -375,3 +377,21 @@ HEALTHCHECK CMD curl -f http://localhost:8080/settings || exit 1
         f"its own Dockerfile has {left}: see what of it is missing there"
     ]
     assert not [each for each in init(crate(tmp_path, {"Dockerfile": "\n"}))[1] if "Dockerfile" in each]
+
+
+def test_files_and_folders_with_spaces_in_their_names_are_found_and_sentences_are_none(tmp_path):
+    body = 'const T: &str = "my pages"; read("conf/app two.toml"); println!("no such file in conf/none.toml or here")'
+    folder = crate(tmp_path, program(body) | {"my pages/a.html": "", "conf/app two.toml": ""})
+    told, notes = init(folder)
+    assert told["files"] == {"conf": "conf", "my pages": "my pages"} and not any("conf/none" in each for each in notes)
+
+
+def test_profiles_of_the_configuration_are_told_and_a_package_with_an_example_alone_says_the_way(tmp_path):
+    profile = '[profile.small]\ninherits = "release"\n'
+    folder = crate(tmp_path / "a", {".cargo/config.toml": profile})
+    init(folder)
+    assert '# profile = "small"' in (folder / "lab.toml").read_text()
+    only = crate(tmp_path / "b", {"examples/shown.rs": "fn main() {}\n", "src/lib.rs": ""})
+    (only / "src" / "main.rs").unlink()
+    with pytest.raises(LabError, match=r"has a binary; of the example shown a \[\[bin\]\] in Cargo\.toml makes one"):
+        init(only)
