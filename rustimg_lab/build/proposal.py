@@ -177,7 +177,11 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     is_tool, of_image = not crate_server.is_server(crate), crate_dockerfile.says(crate, told)
     set_there = {*told["variables"], *told["serve"].get("environment", ())}
     unset = [each for each in _of_dotenv(crate) if each not in set_there]
+    targets = [(each["name"], target) for each in crate.linked for target in each["targets"]]
+    beside = [name for name, target in targets if {*target["kind"]} & {"dylib", "lib", "rlib"} == {"dylib"}]
     return {
+        f'its library {_some(beside)} is a dylib, which no image has beside it: crate-type = ["rlib"] puts it into the '
+        "program": beside,
         f"it seems to use {services}: see [[services]] there": services,
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
         f"its own Dockerfile has {_some(of_image)}: see what of it is missing there": of_image,

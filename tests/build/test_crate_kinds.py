@@ -395,3 +395,13 @@ def test_profiles_of_the_configuration_are_told_and_a_package_with_an_example_al
     (only / "src" / "main.rs").unlink()
     with pytest.raises(LabError, match=r"has a binary; of the example shown a \[\[bin\]\] in Cargo\.toml makes one"):
         init(only)
+
+
+@pytest.mark.parametrize(("kinds", "noted"), [('["dylib"]', True), ('["dylib", "rlib"]', False), ('["lib"]', False)])
+def test_a_library_that_is_linked_when_the_program_starts_is_told(tmp_path, kinds, noted):
+    library = MANIFEST.format("core-a") + f"[lib]\ncrate-type = {kinds}\n"
+    manifest = MANIFEST.format("a") + '[dependencies]\ncore-a = { path = "core-a" }\n[workspace]\n'
+    folder = crate(
+        tmp_path, {"Cargo.toml": manifest, "core-a/Cargo.toml": library, "core-a/src/lib.rs": "pub fn a() {}\n"}
+    )
+    assert any(note.startswith("its library core-a is a dylib") for note in init(folder)[1]) == noted
