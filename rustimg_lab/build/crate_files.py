@@ -36,6 +36,8 @@ _JOINED = re.compile(
     r'|env!\(\s*"CARGO_MANIFEST_DIR"\s*,?\s*\)\s*(?:\)\s*\.join\(|,)\s*"/?([\w./-]+?)(?:/[^"/]*[*{][^"]*)?"'
     r'|\brelative!\(\s*"/?([\w./-]+)"'  # Rocket's
 )
+# What is read in the folder of the program itself.
+_BESIDE = re.compile(r'\bcurrent_exe\([^;{}]{1,200}?\.join\(\s*"([\w][\w./-]*)"')
 _PART = re.compile(r"[\w.@+ -]+")
 _NOT_READ = re.compile(r"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|[A-Z_-]+(?:\.\w+)?)(?:/.*)?")
 _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
@@ -128,7 +130,9 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
         for groups in _JOINED.findall(told):
             name = next(filter(None, groups)).strip("/")
             yield name, f"{IN_IMAGE}{at}{name}"
-        for pattern in (_JOINED, _COMPILED, _FOLDERS, _FILES):
+        for name in _BESIDE.findall(told):
+            yield name, f"/{crate.target['name']}/{name}"
+        for pattern in (_JOINED, _BESIDE, _COMPILED, _FOLDERS, _FILES):
             told = pattern.sub("", told)
         told = _in_folder_of_start(told)
         named |= {*_OPENED.findall(told)}

@@ -405,3 +405,10 @@ def test_a_library_that_is_linked_when_the_program_starts_is_told(tmp_path, kind
         tmp_path, {"Cargo.toml": manifest, "core-a/Cargo.toml": library, "core-a/src/lib.rs": "pub fn a() {}\n"}
     )
     assert any(note.startswith("its library core-a is a dylib") for note in init(folder)[1]) == noted
+
+
+def test_a_file_that_a_program_reads_beside_itself_is_placed_there(tmp_path):
+    body = 'std::fs::read(std::env::current_exe().unwrap().parent().unwrap().join("settings.ini")); read("b/c.txt")'
+    told, notes = init(crate(tmp_path, program(body) | {"settings.ini": "", "b/c.txt": ""}))
+    assert told["files"] == {"settings.ini": "/a/settings.ini", "b": "b"}
+    assert any("places in `files` then begin with /a/" in note for note in notes)
