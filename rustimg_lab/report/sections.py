@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, machines, robustness
+from rustimg_lab.errors import LabError
 from rustimg_lab.host.files import short_name
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import listed
@@ -77,10 +78,14 @@ SECTIONS = {
 
 
 def names(name: str) -> list[str]:
-    """The runs of a page that is requested as that, each by architecture and machine (`runs.parts`)."""
+    """The runs of a page that is requested as that, each by architecture and machine (`runs.parts`). Raises LabError
+    where it names none, and for a run that is unknown."""
     if name == RECORDED_RUN:
         return _recorded()
-    return [part for each in dict.fromkeys(listed(name)) for part in runs.parts(each)]
+    wanted = dict.fromkeys(filter(None, listed(name)))
+    if not wanted:
+        raise LabError(f"'{name}' names no run")
+    return [part for each in wanted for part in runs.parts(each)]
 
 
 def parts(run: RunData) -> list[tuple[str, dict]]:

@@ -104,6 +104,7 @@ RECORDED = [
         (("choose", "--workload", "large"), "lab: unknown workload of run 'recorded/service' 'large': known are batch"),
         (("export",), "lab: Missing argument 'RUN' (see ./lab export --help)"),
         (("report", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
+        (("report", ","), "lab: ',' names no run"),
         (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
         (("measure", "--width", "5%", "--workers", "1,2"), "lab: no Docker engine answers at unix:///nonexistent"),
         (("probe", "--with", "tmp"), "lab: no Docker engine answers at unix:///nonexistent"),
