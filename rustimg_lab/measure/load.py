@@ -25,13 +25,15 @@ SPARE_S = 60  # what a trial may take beside its start and its load before every
 
 @dataclass(frozen=True)
 class Load:
-    """What a trial asks for, of how many worker threads, over how many connections at once, for how long."""
+    """What a trial asks for, of how many worker threads, over how many connections at once, for how long. `pinned`:
+    whether the engine keeps containers to CPUs; one that cannot may refuse to start them so."""
 
     workload: Workload
     workers: int
     connections: int
     warmup_s: int
     seconds: int
+    pinned: bool = True
 
     @property
     def name(self) -> str:
@@ -43,15 +45,24 @@ class Load:
         """After which server and generator end by themselves."""
         return self.workload.serve.start_timeout_s + self.warmup_s + self.seconds + SPARE_S
 
+    @property
+    def cpus(self) -> tuple[str, str, str]:
+        """Return the CPUs of server, generator and services, each "" for any."""
+        if not self.pinned:
+            return "", "", ""
+        server, generator, _ = split_cpus(self.workers, alone=bool(self.workload.work))
+        return server, generator, service_cpus(self.workers) if self.workload.services else ""
+
     def parameters(self, run: Run) -> dict[str, Any]:
         """For a study's plan in that run. Raises PlanError when the engine's machine has too few CPUs."""
         server_cpus, generator_cpus, warning = split_cpus(self.workers, alone=bool(self.workload.work))
+        own = {key: value for key, value in vars(self).items() if key != "pinned"}
         if not capabilities.holds(run.environment, "limits_cpus"):
             all_of = "the program has" if self.workload.work else "server and load generator share"
             warning = f"this engine keeps no container to some CPUs: {all_of} all"
         if self.workload.work:
             notes = {"warning": "; ".join(filter(None, [_OF_WORK, warning]))}
-            shown = vars(self) | {"workload": self.workload.name, "server_cpus": server_cpus} | notes
+            shown = own | {"workload": self.workload.name, "server_cpus": server_cpus} | notes
             return shown | self.workload.parameters()
         network = "loopback of the server's own"  # not the host's, as in runs before
         cpus = {"server_cpus": server_cpus, "generator_cpus": generator_cpus}
@@ -59,7 +70,7 @@ class Load:
             cpus["service_cpus"] = service_cpus(self.workers)
             if cpus["service_cpus"] == generator_cpus:
                 warning = warning or f"the services share the CPUs {generator_cpus} with the load generator"
-        shown = vars(self) | {"workload": self.workload.name} | cpus | {"network": network, "warning": warning}
+        shown = own | {"workload": self.workload.name} | cpus | {"network": network, "warning": warning}
         return shown | self.workload.parameters()
 
 
@@ -118,10 +129,10 @@ def serve(
 ) -> AbstractContextManager[Server]:
     """Start the treatment's server as the load wants it, and the container that asks on the CPUs of its own; both stay
     for `rest_s` after the load; `options` as `serving` has them."""
-    server_cpus, client_cpus, _ = split_cpus(load.workers)
+    server_cpus, client_cpus, own = load.cpus
     client = options.pop("client", {}) | {"cpuset_cpus": client_cpus}
     options |= {"workers": load.workers, "deadline_s": load.deadline_s + rest_s, "cpus": server_cpus, "client": client}
-    options["service_cpus"] = service_cpus(load.workers) if load.workload.services else ""
+    options["service_cpus"] = own
     settings = treatment.setting.environment if treatment.setting else None
     return serving(treatment.image, load.workload, tools, settings=settings, **options)
 

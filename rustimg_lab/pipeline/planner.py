@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.build import lab_toml, lab_toml_values
-from rustimg_lab.engine import cold_engine
+from rustimg_lab.engine import capabilities, cold_engine
 from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.measure import load, workloads
 from rustimg_lab.measure.context import StudyContext
@@ -174,6 +174,8 @@ def planner(kind: str, loads: list[Load], plan: Plan, app: App) -> Planner:
 
     def planned(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
         with_settings = [_with_settings(built[0], plan.settings), *built[1:]]
-        return PLANS[kind](StudyContext(with_settings, plan, run, tools, tuple(loads), app, _rate))
+        pinned = capabilities.holds(run.environment, "limits_cpus")
+        own = tuple(replace(each, pinned=pinned) for each in loads)
+        return PLANS[kind](StudyContext(with_settings, plan, run, tools, own, app, _rate))
 
     return planned

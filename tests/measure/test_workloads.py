@@ -8,6 +8,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -266,6 +267,19 @@ def test_server_and_generator_have_cpus_of_their_own_or_every_table_says_that_th
     *found, warning = load.split_cpus(workers, [Core((cpu,)) for cpu in cpus])
     assert tuple(found) == split
     assert bool(warning) == (split[0] == split[1])
+
+
+def test_an_engine_that_keeps_no_container_to_cpus_is_not_told_to(monkeypatch):
+    """It may refuse to start such a container, as rootless Podman does without the controller of cgroups."""
+    monkeypatch.setattr(load, "engine_cores", lambda: [Core((0,)), Core((1,))])
+    told = {}
+    monkeypatch.setattr(load, "serving", lambda image, workload, tools, **options: told.update(options))
+    treatment = SimpleNamespace(image="", setting=None)
+    asked = load.Load(workloads.find("batch"), 1, 8, 1, 1)
+    for pinned, cpus in ((True, ("1", "0")), (False, ("", ""))):
+        load.serve(treatment, replace(asked, pinned=pinned), "")
+        assert (told["cpus"], told["client"]["cpuset_cpus"]) == cpus
+        assert "pinned" not in asked.parameters(SimpleNamespace(environment={}))
 
 
 @pytest.mark.parametrize(

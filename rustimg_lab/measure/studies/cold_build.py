@@ -27,17 +27,17 @@ def plan(context: StudyContext) -> Studies:
     counts_cpu = context.holds("counts_cpu")
     metric = metrics.COLD_BUILD_CPU_S if counts_cpu else metrics.COLD_BUILD_S
     study = context.study(COLD_BUILD, COLD_BUILD, metric, parameters)
-    yield study, partial(measure, counts_cpu=counts_cpu)
+    yield study, partial(measure, counts_cpu=counts_cpu, pinned=context.holds("limits_cpus"))
 
 
-def measure(treatment: Treatment, counts_cpu: bool = True) -> list[Observation]:
-    """One trial: a fresh container builds the program on the lab's own CPUs; the CPU time of all that ran in it, and
-    the time until it was done, in seconds.
+def measure(treatment: Treatment, counts_cpu: bool = True, pinned: bool = True) -> list[Observation]:
+    """One trial: a fresh container builds the program, `pinned` on the lab's own CPUs alone; the CPU time of all that
+    ran in it, and the time until it was done, in seconds.
 
     The CPU time is absent, with the reason, where the engine does not tell it correctly. Raises Lost when cargo failed
     or the container is gone; DiskFull when the disk is full.
     """
-    own_cpus, command = ",".join(map(str, client.engine_cpus())), images.command(treatment.image)
+    own_cpus, command = ",".join(map(str, client.engine_cpus() if pinned else [])), images.command(treatment.image)
     options = {"command": ["sleep", str(DEADLINE_S)], "network_mode": "none", "cpuset_cpus": own_cpus}
     with services.started("builder", treatment.image, **options) as container:
         before, begun = server.cpu_ns(container), time.monotonic()

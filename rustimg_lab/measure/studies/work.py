@@ -16,7 +16,7 @@ from docker.types import Mount
 
 from rustimg_lab.engine import containers, images, inspection
 from rustimg_lab.measure import services
-from rustimg_lab.measure.load import SPARE_S, Load, split_cpus
+from rustimg_lab.measure.load import SPARE_S, Load
 from rustimg_lab.measure.plan import Lost, Treatment
 from rustimg_lab.measure.studies.startup import STARTER, in_the_image
 from rustimg_lab.model import metrics
@@ -67,7 +67,7 @@ def measure(treatment: Treatment, load: Load, tools: str, options: dict[str, Any
     under = [STARTER, "calls", *times, str(work.exit_code), work.prints]
     command = [*images.command_under(treatment.image, under), *arguments]
     environment = treatment.setting.environment if treatment.setting else {}
-    options = options | {"cpuset_cpus": split_cpus(load.workers, alone=True)[0]}
+    options = options | {"cpuset_cpus": load.cpus[0]}
     with services.beside(load.workload.services) as network:
         said = in_the_image(treatment.image, tools, command, environment, deadline_s + SPARE_S, **options | network)
     if not (calls := [tuple(map(int, line.split())) for line in said.splitlines()]):
