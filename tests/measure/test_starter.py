@@ -106,8 +106,7 @@ def test_a_call_that_ends_or_prints_otherwise_than_it_should_is_told(starter, pr
 
 def test_calls_of_which_the_engine_loses_all_lines_are_a_lost_trial(monkeypatch):
     monkeypatch.setattr(work.images, "command_under", lambda image, under: under)
-    monkeypatch.setattr(work, "split_cpus", lambda workers, alone: ("0", "", ""))
-    load = Load(workloads.own(App("a", Path(), "", "a", work=Work(("b",)))), 1, 1, 1, 1)
+    load = Load(workloads.own(App("a", Path(), "", "a", work=Work(("b",)))), 1, 1, 1, 1, pinned=False)
     treatment = Treatment(matrix.cell("scratch", "optimized", "system"), "", "")
     monkeypatch.setattr(work, "in_the_image", lambda *_, **__: "2000000 1000000\n4000000 2000000\n")
     assert [each.value for each in work.measure(treatment, load, "", {})] == [1e9 * 2 / 6e6, 2, 1500]
