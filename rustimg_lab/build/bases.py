@@ -113,7 +113,7 @@ def decide(name: str, official: str, sources: Sources) -> tuple[Obtain, Origin]:
     if sources.registry:
         return _official, Origin("", "requested with --registry", official)
     # One for another architecture, which was pulled for other work, is not in the way of the registry's.
-    if _has(official, architecture) and _is_for(images.inspect(official).architecture, architecture):
+    if images.find_image(official) and _is_for(images.inspect(official).architecture, architecture):
         return _of_engine, Origin("", "the engine has it", official)
     return _official, Origin("", "which answers", official)
 

@@ -30,7 +30,6 @@ _PREFIXES = ("-C", "-Z", "--codegen")
 # What the compiler has a short word for, or more words than one.
 _SHORT = {"-O": "-Copt-level=3", "-g": "-Cdebuginfo=2"}
 _SHORT |= {f"-Clto{value}": "-Clto=fat" for value in ("", "=y", "=yes", "=on", "=true")}
-_SAME = {("lto", "true"): "fat"}  # values of a profile's setting that the compiler's option has another word for
 # What cargo takes at a path of keys in its files, `*` for any; the tables of Cargo.lock are lists of tables.
 _WORDS: dict[type, str] = {str: "text", list: "list", dict: "table"}
 _LOCKED: dict[tuple[type, ...], str] = {(list,): "package", (dict,): "package.*", (str,): "package.*.name"}
@@ -300,7 +299,7 @@ def options(flags: tuple[str, ...]) -> dict[str, str]:
 def contradiction(profile: Profile, own: Configuration, target: str) -> str:
     """Return where a profile of the lab and the project's own flags give an option of the compiler two values, with
     both sources; "" where they do not."""
-    settings = tuple(f"-C{key}={_SAME.get((key, value), value)}" for key, value in profile.settings)
+    settings = tuple(f"-C{key}={value}" for key, value in profile.settings)
     theirs = options(dict(own.rustflags).get(target, ()))
     for name, value in options((*settings, *profile.rustflags)).items():
         if theirs.get(name, value) != value:

@@ -49,10 +49,12 @@ def by_feature(crate: Crate) -> dict[str, str]:
 def has_own(crate: Crate, on: set[str]) -> bool:
     """Return whether the sources set an allocator while these features of the crate are on, and those of a library that
     it is depended on with; where they do in a module, its condition counts too."""
+    depended = crate.dependencies()
+    on_in = {each["name"]: _on_in(each, depended) for each in crate.linked}
 
     def holds(condition: str, path: Path) -> bool:
         package = crate.package_of(path)
-        return holds_here(condition, on if package is crate.package else _on_in(crate, package))
+        return holds_here(condition, on if package is crate.package else on_in[package["name"]])
 
     left_out = {
         name
@@ -68,12 +70,12 @@ def has_own(crate: Crate, on: set[str]) -> bool:
     )
 
 
-def _on_in(crate: Crate, library: dict[str, Any]) -> set[str]:
-    """The features of a library that the program and its other libraries turn on: its default where one of them takes
-    it, or none is known."""
-    depended = [each for each in crate.dependencies() if each["name"] == library["name"]]
-    asked = {feature for each in depended for feature in each["features"]}
-    if not depended or any(each.get("uses_default_features", True) for each in depended):
+def _on_in(library: dict[str, Any], depended: list[dict[str, Any]]) -> set[str]:
+    """The features of a library that the program and its other libraries turn on, by what they depend on: its default
+    where one of them takes it, or none is known."""
+    own = [each for each in depended if each["name"] == library["name"]]
+    asked = {feature for each in own for feature in each["features"]}
+    if not own or any(each.get("uses_default_features", True) for each in own):
         asked.add("default")
     return set().union(*(brings(library["features"], each) for each in asked))
 

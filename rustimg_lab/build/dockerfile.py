@@ -43,7 +43,7 @@ def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfil
         lacks=[what for what, _, needed in _lacks(cell) if needed],
         packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
         cargo=_cargo(cell, app),
-        manifest=_manifest(app),
+        manifest=" ".join(["", *_manifest(app)]),
         architectures=_architectures(cell, app),
         exports=" ".join(_exports(cell, app)),
         commands=map(shlex.quote, app.build_commands),
@@ -125,7 +125,7 @@ def _cargo(cell: Cell, app: App) -> str:
         *(["auditable"] if cell.profile.auditable else []),
         "rustc" if cell.layout else "build",
         "--locked --release" if app.profile == "release" else f"--locked --profile {app.profile}",
-        *filter(None, [_manifest(app).strip()]),
+        *_manifest(app),
         *_by_option(cell, app),
         *cell.profile.cargo,
         "--target $RUST_TARGET --target-dir /target",  # no variable: a build script that calls cargo would wait for us
@@ -138,9 +138,9 @@ def _cargo(cell: Cell, app: App) -> str:
     return " ".join(words)
 
 
-def _manifest(app: App) -> str:
-    """The option by which cargo finds a manifest that is not where it is called, after a space; "" without it."""
-    return f" --manifest-path {shlex.quote(app.manifest)}" if app.manifest else ""
+def _manifest(app: App) -> list[str]:
+    """The option by which cargo finds a manifest that is not where it is called."""
+    return [f"--manifest-path {shlex.quote(app.manifest)}"] if app.manifest else []
 
 
 def _settings(cell: Cell, app: App) -> list[tuple[str, str]]:

@@ -68,8 +68,8 @@ def refuse_settings(settings: tuple[Setting, ...], cells: list[matrix.Cell], app
 
 def refuse_baseline(baseline: str, cells: list[matrix.Cell], settings: tuple[Setting, ...]) -> None:
     """Raises LabError for a baseline ("" for the first cell) that is none of the cells, with or without a setting."""
-    known = [each.slug for cell in cells for each in (cell, replace(cell, layout=0))]  # the latter is its first layout
-    known += [f"{cell.slug}{MARK}{each}" for cell in cells for each in settings if each.allocator == cell.allocator]
+    known = [replace(cell, layout=0).slug for cell in cells]  # which stands for the first of its layouts
+    known += [each.name for each in _with_settings([Treatment(cell, "", cell.slug) for cell in cells], settings)]
     if baseline:
         check_known("baseline", baseline, list(dict.fromkeys(known)))
 

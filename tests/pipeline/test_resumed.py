@@ -79,7 +79,7 @@ def test_a_study_that_has_a_plan_and_no_trial_is_begun_anew(done):
 
 
 def test_a_cell_whose_image_has_failed_its_check_in_the_run_is_not_measured_and_told(monkeypatch, tmp_path):
-    """As in the short study of `./lab run`, whose plan `./lab measure` goes on with."""
+    """As in the short study of `./lab run`, whose plan `./lab measure` resumes."""
     monkeypatch.setattr(runs, "RUNS", tmp_path)
     good, bad = (matrix.cell(base, "baseline", "system") for base in ("debian", "scratch"))
     with runs.open_run("a", {}) as run:
