@@ -69,8 +69,8 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
     shared = [name for name in plans[0] if name in plans[1]]
     if shared and (differs := other_machine(before, after)) and not across_machines:
         raise LabError(
-            f"the two runs are of two machines ({', '.join(differs)}), so that a difference in speed may be theirs: "
-            "measure both on one, or say --across-machines"
+            f"the two runs are, or may be, of two machines ({', '.join(differs)}), so that a difference in speed may "
+            "be theirs: measure both on one, or say --across-machines"
         )
     found, notes, stand_ins = [], [], set()
     for study in shared:
@@ -143,8 +143,11 @@ def _drift(*studies: pd.DataFrame) -> str:
 
 
 def other_machine(before: RunData, after: RunData) -> list[str]:
-    """What differs between the machines of two runs, each as `key before -> after`."""
-    return _differences(*(run.environment.machine for run in (before, after)))
+    """What differs between the machines of two runs, each as `key before -> after`; a CPU that neither run knows, as of
+    engines on other machines, may differ."""
+    one, other = (run.environment.machine for run in (before, after))
+    unknown = one.get("cpu_model") == other.get("cpu_model") == "unknown"
+    return _differences(one, other) + ["cpu_model is not known of either"] * unknown
 
 
 def _differences(one: dict, other: dict, but: tuple[str, ...] = ()) -> list[str]:

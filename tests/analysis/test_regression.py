@@ -100,6 +100,9 @@ def test_two_machines_are_refused_with_what_differs_unless_asked(make):
         regression.speeds(before, after)
     assert len(regression.speeds(before, after, across_machines=True)) == 2
     assert regression.check(after, Limits(max_regression={"size": 0}), before).findings == []  # bytes are no machine's
+    elsewhere = MACHINE | {"cpu_model": "unknown"}  # an engine behind SSH, and perhaps another one
+    with pytest.raises(LabError, match=r"may be, of two machines \(cpu_model is not known of either\)"):
+        regression.speeds(make("c", BEFORE, elsewhere), make("d", BEFORE, elsewhere))
 
 
 @pytest.mark.parametrize(
