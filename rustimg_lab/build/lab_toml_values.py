@@ -132,9 +132,9 @@ def serve(told: dict[str, Any], ports: list[int]) -> Serve:
             "[serve] has no {port} in its arguments or environment: the port is another at each start; of a server "
             "with a port of its own, `ports` names it"
         )
-    more = told.keys() & {"method", "path", "body", "status"}
+    more = told.keys() & {"method", "path", "body", "status"} or told.get("http") == 1
     if "grpc" in told and (more or len(told["grpc"].encode()) > _SERVICE_BYTES):
-        raise LabError("[serve] 'grpc' is the name of a service, and goes with no method, path, body or status")
+        raise LabError("[serve] 'grpc' is the name of a service, and goes with no method, path, body, status, http = 1")
     if (told.get("http") == 2 or "grpc" in told) and not made.keep_alive:
         raise LabError("[serve] 'keep_alive' = false goes with HTTP/1 alone: leave out http = 2 or grpc")
     return replace(made, **_HEALTH) if "grpc" in told else made

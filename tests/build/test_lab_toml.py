@@ -105,6 +105,7 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
         ("[serve]\narguments = ['{port}']\nstatus = 20", "[serve] 'status': 20 is not within 200 to 599"),
         ("[serve]\narguments = ['{port}']\nstart_timeout_s = 0", "'start_timeout_s': 0 is not within 1 to 600"),
         ("[serve]\narguments = ['{port}']\ngrpc = ''\npath = '/'", "[serve] 'grpc' is the name of a service, and goes"),
+        ("[serve]\narguments = ['{port}']\ngrpc = ''\nhttp = 1", "[serve] 'grpc' is the name of a service, and goes"),
         (f"[serve]\narguments = ['{{port}}']\ngrpc = '{'a' * 128}'", "[serve] 'grpc' is the name of a service, and"),
         ("[serve]\narguments = ['{port}']\nhttp = 2\nkeep_alive = false", "'keep_alive' = false goes with HTTP/1"),
         ("[check]\nexit_code = 256", "[check] 'exit_code': 256 is not within 0 to 255"),
