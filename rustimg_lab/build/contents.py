@@ -97,7 +97,7 @@ def _found(source: str, context: Path, directory: Path, sent: list[Path]) -> tup
 def refuse(image: Image, program: str, additions: tuple[str, ...]) -> None:
     """Raise LabError when the program's folder cannot be in an image, and when what `--with` adds would be at the place
     of a file of the app's."""
-    if program in (*_LINKS, "proc", "sys", "dev"):
+    if program in (*_LINKS, "proc", "sys", "dev", "tmp"):
         raise LabError(
             f"the program would be /{program}/{program}, but /{program} is a link in images of Debian, or the system's "
             "in a container: give its binary another name in Cargo.toml"

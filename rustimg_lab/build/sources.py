@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 IGNORED = ".dockerignore"
 LAB_TOML = "lab.toml"
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\n"
+_PARTS = re.compile(r"\*\*/?|\\.|.", re.DOTALL)  # of a pattern of `.dockerignore`
+_AS_EXPRESSION = {"**/": "(.*/)?", "**": "(.*/)?", "*": "[^/]*", "?": "[^/]"} | {
+    each: f"\\{each}" for each in ".$+(){}|"
+}
 
 
 def walk(context: Path, git: bool = False) -> Iterator[Path]:
@@ -185,9 +190,16 @@ def _places(name: str) -> list[str]:
 
 
 def _is_for(pattern: "Pattern", places: list[str]) -> bool:
-    from docker.utils.fnmatch import fnmatchcase
+    return any(_expression(pattern.cleaned_pattern).fullmatch(place) for place in places)
 
-    return any(fnmatchcase(place, pattern.cleaned_pattern) for place in places)
+
+@cache
+def _expression(pattern: str) -> re.Pattern:
+    """A pattern as a regular expression, as github.com/moby/patternmatcher makes one (`Pattern.compile`). Raises
+    re.error. docker-py's reads brackets as a shell does, and takes \\ for a letter."""
+    parts = _PARTS.findall(pattern)
+    made = [_AS_EXPRESSION.get(part, re.escape(part[1:]) if len(part) == 2 else part) for part in parts]
+    return re.compile("".join([*made[:-1], ".*"] if pattern.endswith("**") else made))
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
@@ -205,8 +217,10 @@ def _unreadable(error: OSError) -> LabError:
 
 
 def _no_source(path: Path, git: bool) -> bool:
-    """Whether it is the repository, unless that is wanted, or what cargo made, which can be gigabytes."""
-    return (path.name == ".git" and not git) or (path.name == "target" and (path.parent / "Cargo.toml").is_file())
+    """Whether it is the repository, unless that is wanted, or what cargo made, which can be gigabytes: it leaves a mark
+    in a folder that it makes itself."""
+    of_cargo = path.name == "target" and (path.parent / "Cargo.toml").is_file() and not (path / "Cargo.toml").is_file()
+    return (path.name == ".git" and not git) or of_cargo or (path / "CACHEDIR.TAG").is_file()
 
 
 def _is_utf8(name: str) -> bool:

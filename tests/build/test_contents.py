@@ -200,7 +200,7 @@ def test_a_program_that_is_called_as_the_init_is_not_replaced_by_it(tmp_path):
         lab_toml.refuse(app, [matrix.cell("scratch", "baseline", "system", additions=("init",))])
 
 
-@pytest.mark.parametrize("name", ["proc", "bin", "lib64"])
+@pytest.mark.parametrize("name", ["proc", "bin", "lib64", "tmp"])
 def test_a_program_whose_folder_no_image_can_have_is_refused(tmp_path, name):
     app = lab_toml.load(crate(tmp_path, name=name))
     with pytest.raises(LabError, match=f"the program would be /{name}/{name}, but .* another name"):

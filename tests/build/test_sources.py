@@ -38,6 +38,16 @@ def test_what_dockerignore_names_and_what_is_no_source_is_left_out(tmp_path):
     ).readlink() == Path("/etc")
 
 
+def test_what_cargo_made_is_known_by_its_mark_and_a_crate_called_target_is_none(tmp_path):
+    mark = "Signature: 8a477f597d28d172789f06886806bc55\n"
+    folder = crate(
+        tmp_path, {"out/CACHEDIR.TAG": mark, "out/release/a": "", "target/Cargo.toml": "", "target/a.rs": ""}
+    )
+    assert sent(folder) == ["Cargo.lock", "Cargo.toml", "lab.toml", "src/main.rs", "target/Cargo.toml", "target/a.rs"]
+    (folder / "target" / "CACHEDIR.TAG").write_text(mark)
+    assert not [each for each in sent(folder) if "target" in each]
+
+
 def test_a_pointer_of_git_lfs_is_refused_unless_no_build_gets_it(tmp_path):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
     folder = crate(tmp_path / "a", {"logo.png": pointer, "notes.txt": f"It begins with:\n{pointer}"})
@@ -57,6 +67,14 @@ def test_a_pointer_of_git_lfs_is_refused_unless_no_build_gets_it(tmp_path):
         ("**\n!a/*/c\n", ["a/b/c/d/e", "a/b/x"], ["a/b/x"]),
         ("data\n!./data/kept\n! data/also\n", ["data/a", "data/kept", "data/also"], ["data/a"]),
         ("/data/\n", ["data/a/b", "sub/data/a"], ["data/a/b"]),
+        ("d[^o]cs\n", ["docs/a", "dacs/a"], ["dacs/a"]),  # as Go has it: ^ negates, and ! does not
+        ("[!a-d]*\n", ["a1", "e1", "!1"], ["a1", "!1"]),
+        (
+            "x\\[1\\].txt\n\\#hash\na+b.(c)\n",
+            ["x[1].txt", "x1.txt", "#hash", "a+b.(c)", "aab.c"],
+            ["x[1].txt", "#hash", "a+b.(c)"],
+        ),
+        ("a/**/z\n**/m\nq/**\n", ["a/z", "a/b/c/z", "m", "c/m", "q/r/s"], ["a/z", "a/b/c/z", "m", "c/m", "q/r/s"]),
     ],
 )
 def test_dockerignore_is_read_as_docker_reads_it(tmp_path, lines, there, left):
