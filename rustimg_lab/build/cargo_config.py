@@ -216,7 +216,7 @@ def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
             seen.add(file)
             told, base, named = parsed(file), file.parent, []
             if file in configurations:
-                base, named = base.parent, _replaced(told)
+                base, named = base.parent, replaced(told)
             for name, path in (*_paths(told), *named):
                 folder = Path(os.path.normpath(base / path))
                 waiting.append(folder / "Cargo.toml")
@@ -231,7 +231,7 @@ def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tup
             yield from _paths(value, of_dependencies or name.endswith("dependencies") or name in ("patch", "replace"))
 
 
-def _replaced(configuration: dict[str, Any]) -> list[tuple[str, str]]:
+def replaced(configuration: dict[str, Any]) -> list[tuple[str, str]]:
     """What a configuration file puts in the place of dependencies or of a registry: how it names that, and the folder.
     An absolute one may be the builder's."""
     named = [("paths", path) for path in configuration.get("paths", [])]

@@ -24,6 +24,12 @@ FACTS = "facts.j2"
 # they would have every crate compiled anew.
 _KEPT_LINK = "-- -Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--reproduce=/link.tar"
 
+# What has the linker strip. A cell's profile says whether symbols stay, as it does of cargo's own `strip`.
+_STRIPS = re.compile(r"link-args?=(-Wl,)?(-s|--strip-all)$")
+
+# In place of a folder of the project's own, which may be in the cache of downloads, and so another project's too.
+_BUILD_DIR = "--config 'build.build-dir=\"/target\"'"
+
 
 def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfile.j2", file: str = "") -> str:
     """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte; or `FACTS`.
@@ -94,7 +100,7 @@ def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
     A literal in the text, since the BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount.
     """
     toolchain = toolchain or f"rust{RUST_VERSION}-{cell.debian}"
-    found = (app.system_packages, app.build_environment, app.build_commands)
+    found = (app.system_packages, app.build_environment, app.build_commands, app.configuration.beside_sources)
     digest = f"-{hashlib.sha256(repr(found).encode()).hexdigest()[:8]}" if any(found) else ""
     return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}{digest}-{toolchain}-{cell.libc}-{cell.profile.compiled}"
 
@@ -129,6 +135,7 @@ def _cargo(cell: Cell, app: App) -> str:
         *_by_option(cell, app),
         *cell.profile.cargo,
         "--target $RUST_TARGET --target-dir /target",  # no variable: a build script that calls cargo would wait for us
+        *([_BUILD_DIR] if app.configuration.build_dir else []),
         *([f"--package {app.package}"] if app.member else []),
         f"--bin {app.name}",
         *([] if with_defaults else ["--no-default-features"]),
@@ -174,8 +181,8 @@ def _exports(cell: Cell, app: App) -> list[str]:
 def _rustflags(cell: Cell, app: App) -> list[str]:
     """The flags of the lab's profile behind the project's own. In the environment they count in place of all that
     cargo's configuration has, so where the profile has none the project's are left to cargo."""
-    own = dict(app.configuration.rustflags).get(cell.target, ())
-    keep = ("-Cstrip=debuginfo",) if "-Cstrip" in cargo_config.options(own) else ()
+    own = tuple(_STRIPS.sub("strip=debuginfo", flag) for flag in dict(app.configuration.rustflags).get(cell.target, ()))
+    keep = ("-Cstrip=debuginfo",) if cargo_config.options(own).get("-Cstrip", "none") != "none" else ()
     flags = (*own, *keep, *cell.profile.rustflags) if keep or cell.profile.rustflags else ()
     if any(re.search(r"[\s'\"\\]", flag) for flag in flags):
         pattern = "\\037".join(["%s"] * len(flags))  # the separator that cargo takes where a flag has a space in it

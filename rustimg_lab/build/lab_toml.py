@@ -1,5 +1,6 @@
 """The app: a binary of a Rust crate, described by the `lab.toml` beside its Cargo.toml."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -114,11 +115,14 @@ def origin(directory: Path) -> list[str]:
 
 
 def _date(context: Path, directory: Path) -> int:
-    """When the sources were last changed: by their commit, or by the newest file that is not as committed. An app of
-    the lab's own has none: its Dockerfiles are committed beside it, and would change with each commit. Of sources that
-    a client has brought to a Dask worker the client tells it."""
+    """When the sources were last changed: as a variable of the project's own says, by their commit, or by the newest
+    file that is not as committed. An app of the lab's own has none: its Dockerfiles are committed beside it, and would
+    change with each commit. Of sources that a client has brought to a Dask worker the client tells it."""
     if told := origin(directory):
         return int(told[0])
+    own = cargo_config.read(list(cargo_config.files(directory))).get("env", {}).get("SOURCE_DATE_EPOCH", "")
+    if (value := str(own.get("value") if isinstance(own, dict) else own)).isdecimal():
+        return int(value)  # which the variable of the lab would take the place of
     if directory.is_relative_to(SHARE):
         return 0
     of_sources = ["--", ".", f":(exclude){FILE}"]
@@ -163,16 +167,35 @@ def _configuration(context: Path, root: Path, directory: Path, profile: str) -> 
         chain.append(inherited)
     profiles = [own.get(name, {}) for name in chain]
     flags = tuple((target, cargo_config.rustflags(configuration, target)) for target in TARGETS)
-    overrides = tuple((name, key) for each in profiles for name, of in each.get("package", {}).items() for key in of)
+    of_packages = [(name, of) for each in profiles for name, of in each.get("package", {}).items()]
+    strips = [each["strip"] for each in profiles if "strip" in each][:1]  # of the profiles, the first one counts
+    strips += [of["strip"] for _, of in of_packages if "strip" in of]
     inside = [each for each in (directory, *directory.parents) if each.is_relative_to(context)]
     return Configuration(
         files=", ".join(str(path.relative_to(context)) for path in files),
         rustflags=flags,
         tools=tuple((target, cargo_config.tools(configuration, target)) for target in TARGETS),
-        overrides=overrides,
-        strips=any("strip" in each for each in profiles) or "strip" in [key for _, key in overrides],
+        overrides=tuple((name, key) for name, of in of_packages for key in of),
+        strips=any(each not in (False, "none") for each in strips),
         toolchain=cargo_config.toolchain(inside),
+        build_dir="build-dir" in configuration.get("build", {}),
+        beside_sources=_beside_sources(context, files, configuration),
     )
+
+
+def _beside_sources(context: Path, files: list[Path], configuration: dict[str, Any]) -> str:
+    """A digest of the variables and of the settings of targets that cargo's configuration has, and of the files that it
+    puts in the place of others' crates; "" where it has none. Cargo looks for no change of these."""
+    named = [
+        (path.parent.parent / folder)
+        for path in files
+        for _, folder in cargo_config.replaced(cargo_config.parsed(path))
+    ]
+    folders = [Path(os.path.normpath(each)).relative_to(context) for each in named]
+    sent = sorted(each for each in sources.walk(context) if {each, *each.parents} & set(folders)) if folders else []
+    held = [(str(each), sha256(context / each)) for each in sent if (context / each).is_file()]
+    found = [configuration.get("env", {}), configuration.get("target", {}), held]
+    return hashlib.sha256(repr(found).encode(errors="surrogateescape")).hexdigest() if any(found) else ""
 
 
 def beside_manifest(directory: Path) -> Path:

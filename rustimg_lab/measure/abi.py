@@ -91,7 +91,7 @@ def missing(needs: Needs, defined: dict[str, frozenset[str]], base: str) -> str:
     if any(name.startswith("ld-linux") for name in libraries):
         return (
             f"needs glibc's loader and libraries ({', '.join(libraries)}), {base} has none: take a base with glibc "
-            "(distroless, debian), or build for musl (bases scratch, alpine)"
+            "(distroless, debian), or build for musl (bases scratch, alpine) without -Ctarget-feature=-crt-static"
         )
     if libraries:
         remedy = "take a base that has it, or build for musl (bases scratch, alpine)"

@@ -105,7 +105,8 @@ def linked_allocator(path: Path) -> str:
 def not_as_asked(found: str, asked: str) -> str:
     """Why a binary's allocator is not the one that was asked for, as `linked_allocator` found it; "" when it is."""
     if not found and asked != OWN:
-        return "no symbols, so its allocator cannot be identified: something in the app's cargo configuration strips it"
+        by = "the app's cargo configuration, or link arguments of its build script (as -s),"
+        return f"no symbols, so its allocator cannot be identified: {by} strip it; leave that to the profiles"
     if asked in (found, OWN):
         return ""
     own = "; the crate sets it itself: own_allocator = true in lab.toml" if asked == "system" else ""

@@ -124,7 +124,8 @@ class Configuration:
     `files` are the names of its configuration files; `rustflags` the compiler's flags by target; `tools` what those
     name by target and the builder may lack: linkers and wrappers. `overrides` are the settings of its profile for
     single packages: package and key. `strips`: its profile strips, which is left to the lab's. `toolchain` is the
-    channel that it asks rustup for.
+    channel that it asks rustup for. `build_dir`: it has a folder of its own for what is compiled. `beside_sources` is a
+    digest of what the builds of others' crates find, and Cargo.lock does not tell: variables, and files in their place.
     """
 
     files: str = ""
@@ -133,6 +134,8 @@ class Configuration:
     overrides: tuple[tuple[str, str], ...] = ()
     strips: bool = False
     toolchain: str = ""
+    build_dir: bool = False
+    beside_sources: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from support.crates import write
@@ -161,6 +162,50 @@ def test_nothing_that_the_projects_own_packages_wrote_for_other_sources_is_kept(
     assert printed(second.image) == "one six v2 1\nanswer 42\n"
 
 
+# A build script that tells what it finds: variables, the repository, and whether its cargo takes unstable options.
+TELLS = """use std::{env, process::Command};
+
+fn main() {
+    let said = |program: &str, arguments: &[&str]| Command::new(program).args(arguments).output().unwrap();
+    let git = said("git", &["describe", "--always", "--dirty=+", "--exclude=*", "--abbrev=40"]);
+    let unstable = said(&env::var("CARGO").unwrap(), &["-Zunstable-options", "metadata", "--no-deps"]).status.success();
+    println!("cargo::rustc-env=GIT={}", String::from_utf8(git.stdout).unwrap().trim());
+    println!("cargo::rustc-env=FOUND={} unstable={unstable}", env::var("SOURCE_DATE_EPOCH").unwrap());
+}
+"""
+# As cargo's documentation has it: a folder below cargo's home, by the workspace's path, which is one in all builds.
+BUILD_DIR = '[build]\nbuild-dir = "{cargo-cache-home}/build/{workspace-path-hash}"\n'
+
+
+def test_a_build_finds_what_the_projects_own_configuration_says(tiny, builds):
+    folder, program = tiny.directory, tiny.directory / "src" / "main.rs"
+    names = '[option_env!("name"), option_env!("hash"), option_env!("root"), option_env!("own")]'
+    tells = 'println!("{} {} {}", env!("GIT"), env!("FOUND"), ' + names + '.map(|each| each.unwrap()).join("-"));'
+    program.write_text(program.read_text().replace("fn main() {", f"fn main() {{ {tells}"))
+    told = 'git = true\nbuild_environment = { name = "n", hash = "h", root = "r", own = "o" }\n'
+    write(folder, {
+        ".cargo/config.toml": BUILD_DIR + '[env]\nSOURCE_DATE_EPOCH = "1700000000"\n', "build.rs": TELLS,
+        ".dockerignore": "docs\n", "docs/a.md": "", "lab.toml": told + (folder / "lab.toml").read_text(),
+    })  # fmt: skip
+    cell = matrix.cell("scratch", "baseline", "system")
+    for answer in ("42", "43"):
+        program.write_text(program.read_text().replace("42", answer))
+        os.utime(program, (0, 0))
+        commit = committed(folder)
+        (built,) = builds([cell], lab_toml.load(folder))
+        assert built.image, built.reason
+        assert printed(built.image) == f"{commit} 1700000000 unstable=false n-h-r-o\nanswer {answer}\n"
+
+
+def committed(folder: Path) -> str:
+    """Commit all that is in a folder. Returns the commit."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.invalid"]
+    process.run([*git, "init", "--quiet"], cwd=folder)
+    process.run([*git, "add", "--all"], cwd=folder)
+    process.run([*git, "commit", "--quiet", "--message=a"], cwd=folder)
+    return process.run([*git, "rev-parse", "HEAD"], cwd=folder).strip()
+
+
 def test_builds_in_different_target_directories_overlap(tiny, builds, monkeypatch):
     monkeypatch.setattr(client, "parallel_builds", lambda: 2)  # whatever this machine's cores would allow
     (tiny.directory / "build.rs").write_text("fn main() { std::thread::sleep(std::time::Duration::from_secs(8)); }")
@@ -245,8 +290,11 @@ COPY --from=builder /target/{target}/release/tiny /
         ("debian", "[profile.release]\nstrip = true\nlto = true\n[profile.release.package.itoa]\nopt-level = 1\n",
          "", "system"),
         ("scratch", "[profile.release]\ndebug = true\n", '"-Cstrip=symbols", "-Copt-level=2"', "mimalloc"),
+        ("scratch", "", '"-C", "link-arg=-Wl,-s", "-Clink-arg=-lc"', "system"),
     ],
-    ids=["strips, with a setting for a package", "an allocator by default, with flags of its own"],
+    ids=[
+        "strips, with a setting for a package", "an allocator by default, with flags of its own", "its linker strips",
+    ],
 )  # fmt: skip
 def test_the_crate_as_published_is_what_cargo_makes_by_hand(
     base, manifest, flags, allocator, tiny, builds, images, tmp_path

@@ -2,6 +2,7 @@ import re
 from dataclasses import replace
 
 import pytest
+from support.crates import MANIFEST, crate
 
 from rustimg_lab.build import dockerfile, lab_toml
 from rustimg_lab.model import matrix, profiles
@@ -76,6 +77,42 @@ def test_what_build_scripts_find_beside_the_sources_has_a_target_directory_of_it
     ]  # fmt: skip
     ids = {dockerfile.cache_id(cell, app), *(dockerfile.cache_id(cell, replace(app, **each)) for each in found)}
     assert len(ids) == 4
+
+
+def test_what_the_crates_of_others_find_has_a_target_directory_of_its_own(tmp_path):
+    """Their sources in a folder of the project, and its variables: cargo looks for no change of these."""
+    vendored = '[source.crates-io]\nreplace-with = "v"\n[source.v]\ndirectory = "vendor"\n'
+    cell, ids = matrix.cell("scratch", "optimized", "system"), []
+    for files in (
+        {}, {".cargo/config.toml": '[env]\nLEVEL = "1"\n'}, {".cargo/config.toml": '[env]\nLEVEL = "2"\n'},
+        {".cargo/config.toml": vendored, "vendor/itoa/src/lib.rs": "1"}, {"vendor/itoa/src/lib.rs": "2"},
+        {".cargo/config.toml": 'paths = ["vendor/itoa"]\n', "vendor/itoa/src/lib.rs": "3"},
+        {"vendor/itoa/src/lib.rs": "4"},
+    ):  # fmt: skip
+        crate(tmp_path, files)
+        ids.append(dockerfile.cache_id(cell, lab_toml.load(tmp_path)))
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "flags", "exported"),
+    [
+        ('strip = "none"', "", ""), ("strip = false", "", ""), ("strip = true", "", "RELEASE_STRIP=debuginfo"),
+        ('[profile.release.package.b]\nstrip = "symbols"', "", "RELEASE_STRIP=debuginfo"),
+        ("", '"-Cstrip=none"', ""), ("", '"-C", "strip=symbols"', "RUSTFLAGS='-C strip=symbols -Cstrip=debuginfo'"),
+        ("", '"-C", "link-arg=-s", "-Clink-arg=-lz"',
+         "RUSTFLAGS='-C strip=debuginfo -Clink-arg=-lz -Cstrip=debuginfo'"),
+        ("", '"-Clink-args=-Wl,--strip-all"', "RUSTFLAGS='-Cstrip=debuginfo -Cstrip=debuginfo'"),
+        ("", '"-Clink-arg=-Wl,-soname=s"', ""),
+    ],
+)  # fmt: skip
+def test_a_project_that_strips_leaves_that_to_the_labs_profile_and_another_one_keeps_all(
+    tmp_path, manifest, flags, exported
+):
+    files = {"Cargo.toml": MANIFEST.format("a") + f"[profile.release]\n{manifest}\n"}
+    crate(tmp_path, files | {".cargo/config.toml": f"[build]\nrustflags = [{flags}]\n"})
+    text = dockerfile.render(matrix.cell("debian", "baseline", "system"), lab_toml.load(tmp_path))
+    assert exported in text and (exported or not re.search("STRIP=|RUSTFLAGS=|package.*strip=", text))
 
 
 def test_a_server_is_the_same_text_with_another_binary_and_one_feature_more(app):
