@@ -13,7 +13,8 @@ from rustimg_lab.store.rows import NOT_STARTED, NOTE
 from rustimg_lab.store.runs import RunData, current
 
 _FACTORS = ["cell", "architecture", "base", "profile", "allocator", "image"]
-OTHER_SOURCES = "built of other sources"  # what a note of a cell begins with
+# What a note begins with of a cell that was made of something else than the others.
+OTHERS = {metrics.SOURCES: "built of other sources", metrics.SETTINGS: "built with other settings of lab.toml"}
 ARTICLES_APP = "myip"  # of which the article has figures
 
 
@@ -102,16 +103,18 @@ def cell_table(run: RunData) -> pd.DataFrame:
 
 
 def _made_with(single: pd.DataFrame, names: pd.Index) -> list[str]:
-    """What to note of each of the cells: its additions, and whether it is of other sources than the one that was built
-    last. `single` is the rows of what a cell has one of, in their order; those of older labs say nothing of sources."""
-    rows = single[single["metric"] == metrics.SOURCES]
-    of, notes = dict(zip(rows["cell"], rows["value"], strict=True)), []
-    last = next(reversed(of), "")
-    for name in names:
-        notes.append((more := ", ".join(additions_of(name))) and f"with {more}")
-        if of.get(name, of.get(last)) != of.get(last):
-            notes[-1] += f"; {OTHER_SOURCES} than {last}: `./lab run` with all cells builds it anew"
-    return notes
+    """What to note of each of the cells: its additions, and whether it is of others of `OTHERS` than the one that was
+    built last. `single` is the rows of what a cell has one of, in their order; those of older labs say nothing of it.
+    """
+    notes = {name: f"with {', '.join(more)}" if (more := additions_of(name)) else "" for name in names}
+    for metric, differs in OTHERS.items():
+        rows = single[single["metric"] == metric]
+        of = dict(zip(rows["cell"], rows["value"], strict=True))
+        last = next(reversed(of), "")
+        for name in names:
+            if of.get(name, of.get(last)) != of.get(last):
+                notes[name] += f"; {differs} than {last}: `./lab run` with all cells builds it anew"
+    return list(notes.values())
 
 
 def layer_table(run: RunData) -> pd.DataFrame:

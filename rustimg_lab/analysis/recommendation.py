@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import closed_loop, comparison, deploy, pareto
-from rustimg_lab.analysis.cells import OTHER_SOURCES, working_cells
+from rustimg_lab.analysis.cells import OTHERS, working_cells
 from rustimg_lab.analysis.draws import DRAWS, Draws, Values, measured
 from rustimg_lab.analysis.variances import drawn
 from rustimg_lab.errors import LabError, unknown
@@ -84,9 +84,11 @@ Candidates = tuple[pd.DataFrame, Draws, list[str]]
 
 
 def _of_other_sources(table: pd.DataFrame) -> str:
-    """That some cells were built of sources of before, which are compared with those of today; "" where none was."""
-    count = table["note"].str.contains(OTHER_SOURCES).sum()
-    return f"cells {OTHER_SOURCES} than the last: {count}; `./lab run` with all cells builds them anew" if count else ""
+    """That some cells were built of sources or settings of before, which are compared with those of today; "" where
+    none was."""
+    counts = {differs: table["note"].str.contains(differs, regex=False).sum() for differs in OTHERS.values()}
+    said = [f"cells {differs} than the last: {count}" for differs, count in counts.items() if count]
+    return f"{'; '.join(said)}; `./lab run` with all cells builds them anew" if said else ""
 
 
 def candidates(run: RunData, workload: str = "") -> Candidates:

@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from docker.errors import APIError
@@ -19,7 +19,7 @@ from rustimg_lab.engine import client, containers, images
 from rustimg_lab.engine.emulation import NO_EMULATOR
 from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.plan import Lost
-from rustimg_lab.measure.server import CLIENT, serving, wait_for
+from rustimg_lab.measure.server import CLIENT, ask, serving, wait_for
 from rustimg_lab.measure.workloads import PORT
 from rustimg_lab.model import metrics
 from rustimg_lab.model.app import App, Check
@@ -33,6 +33,7 @@ FILES = "in lab.toml, `files` puts what a program reads into the image, and `wri
 LISTENS = "its container has no such address, as ::1 or that of a host: a server must listen on 0.0.0.0"
 CALLED = "[check] in lab.toml says how the program is called, and with which exit code it ends"
 NEVER_ENDS = "`prints` in [check] is for a program that never ends, as a bot: it passes once it has printed that"
+ANY_PATH = f"{NOTE}the path in [serve] is answered as one that is not there; "
 # What may help, by what a program says when it ends.
 _HELP = {
     r"No such file or directory|Permission denied|os error (2|13)\b": FILES,
@@ -96,21 +97,24 @@ def measure_runs(image: str, app: App, tools: str = "", emulated: bool = False) 
 
     `tools` is the image of the benchmark tools, where the app's check needs one (`needs_tools`). Of an image for
     another architecture (`emulated`) the row says so; where there is no emulator its value is `NOT_STARTED`."""
+    note = ""
     if (user := images.inspect(image).user) != USER:
         reason = f"runs as '{user or 'root'}', not as user 10001"
+    elif app.check is None and not emulated:
+        reason, note = _answers(image, app, tools, elsewhere=True)
     else:
         reason = why_not(image, app, tools)
         if emulated and NO_EMULATOR in reason:
             return Observation(metrics.RUNS, NOT_STARTED, detail=f"{NOTE}{NOT_STARTED}; {in_words(app)}")
-        reason += "".join(f"; {help}" for said, help in _HELP.items() if re.search(said, reason))
-    return Observation(metrics.RUNS, not reason, ok=not reason, reason=reason, detail=in_words(app, emulated))
+    reason += "".join(f"; {help}" for said, help in _HELP.items() if re.search(said, reason))
+    return Observation(metrics.RUNS, not reason, ok=not reason, reason=reason, detail=note + in_words(app, emulated))
 
 
 def why_not(image: str, app: App, tools: str = "", **options: Any) -> str:
     """Why the image's program does not do what the app's check says, in a container with `options`; "" when it does."""
+    if app.check is None:
+        return _answers(image, app, tools, **options)[0]
     try:
-        if app.check is None:
-            return _answers(image, app, tools, **options)
         if app.check.https_url:
             return _fetches(image, app.check, tools, **options)
         with services.beside(app.services) as network:
@@ -134,11 +138,19 @@ def in_words(app: App, emulated: bool = False) -> str:
     return f"{note}{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'{there}"
 
 
-def _answers(image: str, app: App, tools: str, **options: Any) -> str:
-    """Return "" when the server answers what its app says it is asked, with keep-alive or without. Raises Lost."""
+def _answers(image: str, app: App, tools: str, elsewhere: bool = False, **options: Any) -> tuple[str, str]:
+    """Why the server does not answer what its app says it is asked, with keep-alive or without; "" when it does. And
+    `ANY_PATH` where it is asked `elsewhere` too, and answers with as much, as by one page for all; else ""."""
     workload, deadline_s = workloads.once(workloads.own(app)), TIMEOUT_S + app.serve.start_timeout_s
-    with serving(image, workload, tools, workers=1, deadline_s=deadline_s, **options):
-        return ""
+    path, mark, query = app.serve.path.partition("?")
+    nowhere = replace(workload, serve=replace(workload.serve, path=f"{path}-{secrets.token_hex(8)}{mark}{query}"))
+    asked = [workload, nowhere] if elsewhere and path != "/" and app.serve.method == "GET" else []
+    try:
+        with serving(image, workload, tools, workers=1, deadline_s=deadline_s, **options) as server:
+            sizes = [ask(server.client, "ask", each, seconds=0).get("body_bytes") for each in asked]
+    except Lost as lost:
+        return str(lost), ""
+    return "", ANY_PATH if sizes and sizes[0] == sizes[1] is not None else ""
 
 
 def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:

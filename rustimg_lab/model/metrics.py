@@ -121,6 +121,7 @@ CODE_SHA256 = _text("code_sha256")  # of a layout: of its sections of code, thei
 LINKER = _text("linker")  # of a layout
 MADE_OF = _text("made_of_sha256")  # what the image was built of: Dockerfile, base images, sources, input
 SOURCES = _text("sources_sha256_16")  # the first 16 hex digits of a digest of the sources alone
+SETTINGS = _text("settings_sha256_16")  # and of what an app says in lab.toml of how it and its image are made
 BUILD_INPUT = _text("build_input")  # what the build got beside its sources; of secrets the names
 # Of these a cell has many rows, each with what it is of as its `detail`.
 LAYER_BYTES = _bytes("layer_bytes")
@@ -147,6 +148,7 @@ CPU_US_PER_REQUEST = _of_load(
 )  # fmt: skip
 REQUESTS_PER_S = _of_load("requests_per_s", "requests per second, closed loop", "1/s", lower_is_better=False)
 REQUESTS = _of_load("requests")
+BODY_BYTES = _bytes("body_bytes")  # of the right answer, without headers
 # A cell's requests per second with more worker threads, as a ratio to those with fewer; computed, in no row.
 SPEED_UP = Metric("speed_up", "speed-up", words=(Verdict.GAINS, Verdict.LOSES), lower_is_better=False)
 INSTRUCTIONS_PER_REQUEST = Metric(

@@ -1,6 +1,9 @@
 """Cells -> a run: builds, sizes, and whether each image passes its check."""
 
+import hashlib
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 from rustimg_lab.analysis.cells import cell_table
 from rustimg_lab.build import bases, inputs, package_db
@@ -12,7 +15,7 @@ from rustimg_lab.host.tools import registry_command
 from rustimg_lab.measure import abi, binary, bloat, image, smoke
 from rustimg_lab.measure.plan import PlanError
 from rustimg_lab.model import metrics
-from rustimg_lab.model.app import App
+from rustimg_lab.model.app import App, Configuration
 from rustimg_lab.model.architecture import NATIVE
 from rustimg_lab.model.matrix import Cell
 from rustimg_lab.pipeline import studies
@@ -107,6 +110,7 @@ def _observe(
     rows += [
         Observation(metrics.MADE_OF, built.made_of),
         Observation(metrics.SOURCES, built.sources.removeprefix("context-")),
+        Observation(metrics.SETTINGS, _settings(app)),
         Observation(metrics.BINARY_SHA256, files.sha256(built.shipped)),
         Observation(metrics.BUILD_CPU_S, built.cpu_s),
         Observation(metrics.UNSTABLE, built.cell.profile.unstable),
@@ -120,6 +124,14 @@ def _observe(
     return rows
 
 
+def _settings(app: App) -> str:
+    """A digest of what builds and images are made with beside the sources: not of what these say themselves, and not of
+    what is done with an image."""
+    of_sources = {"directory": Path(), "date": 0, "lock_sha256": "", "configuration": Configuration()}
+    how = replace(app, **of_sources, check=None, serve=None, work=None, services=())
+    return hashlib.sha256(repr(how).encode(errors="surrogateescape")).hexdigest()[:16]
+
+
 def _measured(run: Run, app: App) -> set[tuple[str, str]]:
     """The cells, with their images, that need no second look."""
     rows = runs.current(runs.load(run.name, whole=True))
@@ -127,5 +139,6 @@ def _measured(run: Run, app: App) -> set[tuple[str, str]]:
     whole = set(rows.loc[rows["metric"] == metrics.COMPRESSED_ZSTD_BYTES, "cell"])  # which earlier labs did not measure
     done = rows[(rows["metric"] == metrics.RUNS) & rows["cell"].isin(whole) & ~rows["cell"].isin(bad)]
     own, emulated = (smoke.in_words(app, each) for each in (False, True))
-    done = done[done["detail"] == done["architecture"].map(lambda name: own if name == NATIVE.value else emulated)]
+    said = done["detail"].str.replace(smoke.ANY_PATH, "", regex=False)
+    done = done[said == done["architecture"].map(lambda name: own if name == NATIVE.value else emulated)]
     return set(zip(done["cell"], done["image"], strict=True))

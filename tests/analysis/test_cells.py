@@ -2,9 +2,12 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from support.crates import MANIFEST, crate
 
 from rustimg_lab.analysis import cells, comparison, recommendation
+from rustimg_lab.build import lab_toml
 from rustimg_lab.model import matrix, metrics, studies
+from rustimg_lab.pipeline import grid
 from rustimg_lab.report import terminal, views
 from rustimg_lab.store import runs
 from rustimg_lab.store.rows import Observation
@@ -187,4 +190,21 @@ def test_cells_of_other_sources_than_those_that_were_built_last_are_noted(record
             run.append(matrix.cell(base, "optimized", matrix.ARTICLE), f"sha256:{base}", own)
     notes = cells.cell_table(runs.load("a")).set_index("base")["note"].to_dict()
     assert notes.pop("scratch").startswith("built of other sources than debian-optimized-system: `./lab run`")
+    assert not any(notes.values())
+
+
+def test_cells_of_other_settings_than_those_that_were_built_last_are_noted(recorded, tmp_path):
+    folder = crate(tmp_path / "a", {"Cargo.toml": MANIFEST.format("a") + "[features]\nbig = []\n"})
+    apps = [lab_toml.load(folder)]
+    for told in ('features = ["big"]\n', 'features = ["big"]\n[check]\nprints = "a"\n'):
+        (folder / "lab.toml").write_text(told)
+        apps.append(lab_toml.load(folder))
+    settings = list(map(grid._settings, apps))
+    assert settings[0] != settings[1] == settings[2]  # what is checked makes no other image
+    with runs.open_run("a", {}) as run:
+        for base, value in zip(("scratch", "alpine", "debian"), settings, strict=True):
+            own = [Observation("settings_sha256_16", value)]
+            run.append(matrix.cell(base, "optimized", matrix.ARTICLE), f"sha256:{base}", own)
+    notes = cells.cell_table(runs.load("a")).set_index("base")["note"].to_dict()
+    assert notes.pop("scratch").startswith("built with other settings of lab.toml than debian-optimized-system: `./lab")
     assert not any(notes.values())

@@ -145,6 +145,13 @@ def test_a_server_that_is_not_reached_or_asked_rightly_says_so(kind, serve, said
     assert said in smoke.why_not(kinds, served(kind, **serve), tools, **MEMORY)
 
 
+def test_a_path_that_is_answered_as_one_that_is_not_there_is_noted(kinds, tools):
+    """This server has one answer for all paths; only / may well have that of all others."""
+    for path, begin in (("/health?a=b", smoke.ANY_PATH), ("/", "CMD, as its own user, answers")):
+        row = smoke.measure_runs(kinds, served("dual", path=path), tools)
+        assert row.ok and row.detail.startswith(begin)
+
+
 def test_a_server_that_asks_for_an_address_that_no_container_has_is_told_where_to_listen(kinds, tools):
     row = smoke.measure_runs(kinds, served("absent"), tools)
     assert not row.ok and row.reason.endswith(f"; {smoke.LISTENS}")
