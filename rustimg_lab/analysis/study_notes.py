@@ -20,6 +20,7 @@ def of_trials(run: RunData, study: str, metric: str) -> list[str]:
     """Return a line on each thing that a reader of a metric of a study must know."""
     warnings = [run.environment.studies[study].parameters["warning"], run.environment.app.get("note")]
     notes = [*warnings, _failures(run, study), _few(run, study), _rarely_looked(run, study, metric)]
+    notes.append(_other_answers(run, study))
     return [each for each in notes if each]
 
 
@@ -51,6 +52,18 @@ def _few(run: RunData, study: str) -> str:
     return (
         f"few requests were answered in a trial ({least:.0f} over {connections} connections): those unanswered at its "
         "end are in the CPU time; fewer --connections or more --seconds make it exact"
+    )
+
+
+def _other_answers(run: RunData, study: str) -> str:
+    """What a reader must know of a study of servers whose answers differ in size, as a list of an image's own files
+    does. "" for none."""
+    sizes = pd.to_numeric(trials(run, study, metrics.BODY_BYTES)["value"], errors="coerce")
+    if not sizes.min() < sizes.max():
+        return ""
+    return (
+        f"cells answered with {sizes.min():.0f} to {sizes.max():.0f} bytes, and so did other work for a request; set "
+        "a path in [serve] that all answer alike"
     )
 
 

@@ -19,6 +19,7 @@ from rustimg_lab.measure.server import Server, serving
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.store.runs import Run
 
+_VARIES = "; one whose size varies, as with a counter in it, cannot be checked: set another path in [serve]"
 _OF_WORK = "a request is one call of the program; the calls follow each other, and no load generator runs beside them"
 SPARE_S = 60  # what a trial may take beside its start and its load before everything in it ends by itself
 
@@ -165,7 +166,7 @@ def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
     unfinished = told["bytes"] - told["requests"] * server.answer_bytes
     if not 0 <= unfinished <= load.connections * server.answer_bytes:
         answers = f"{told['requests']} answers had {told['bytes']} bytes, of {server.answer_bytes} each"
-        raise Lost(f"{answers}: some were wrong")
+        raise Lost(f"{answers}: some were wrong{_VARIES}")
     return told["requests"], told["requests"] / (told["duration_us"] / 1e6)
 
 
@@ -189,7 +190,7 @@ def oha(server: Server, load: Load, *options: str) -> dict[str, Any]:
         wrong = told["errorDistribution"] | codes
         raise Lost(f"requests failed ({str(wrong)[:200]}){containers.last_words(server.container)}")
     if told_bytes != sum(codes.values()) * server.body_bytes:
-        raise Lost(f"{sum(codes.values())} answers had {told_bytes} bytes in all: some were wrong")
+        raise Lost(f"{sum(codes.values())} answers had {told_bytes} bytes in all: some were wrong{_VARIES}")
     return told
 
 

@@ -126,6 +126,7 @@ def first_answer(server: Container, client: Container, workload: Workload) -> tu
             raise _ended(server)
         if time.monotonic() - begun > timeout_s:
             where = unasked(told["sockets"], workload.port) or f" ({told['no_answer']})"
+            where += "" if _listening(told["sockets"]) else "; one that starts slowly has longer by start_timeout_s"
             raise Lost(f"no answer within {timeout_s} s{where}{last_words(server)}")
 
 
@@ -160,7 +161,11 @@ def _listening(sockets: str) -> list[tuple[ipaddress.IPv4Address | ipaddress.IPv
 
 
 def _ended(server: Container) -> Lost:
-    return Lost(f"the server ended before it answered{last_words(server)}")
+    code = None
+    with suppress(APIError, RequestException):
+        code = server.wait(timeout=LOOK_S)["StatusCode"]
+    how = ", with exit code 0: it must stay in the foreground" if code == 0 else ""
+    return Lost(f"the server ended before it answered{how}{last_words(server)}")
 
 
 def ask(client: Container, mode: str, workload: Workload, **more: Any) -> dict[str, Any]:

@@ -139,6 +139,15 @@ def test_studies_of_several_workloads_are_told(service):
     assert told in recommendation.choose(run, Wishes()).notes
 
 
+def test_servers_that_answered_with_unlike_sizes_are_told_to_have_done_other_work(service):
+    run = service()
+    answered = run.rows[run.rows["metric"] == "cpu_us_per_request"].assign(metric="body_bytes", value=1582)
+    assert not comparison.of_study(replace(run, rows=pd.concat([run.rows, answered])), "throughput").attrs["warning"]
+    answered.loc[answered["cell"].str.startswith("debian"), "value"] = 3819
+    told = comparison.of_study(replace(run, rows=pd.concat([run.rows, answered])), "throughput").attrs["warning"]
+    assert told.startswith("cells answered with 1582 to 3819 bytes, and so did other work for a request")
+
+
 def test_a_load_of_few_requests_is_told_and_one_that_waits_for_all_is_not(service):
     run = service()
     of_cpu = run.rows["metric"] == "cpu_us_per_request"

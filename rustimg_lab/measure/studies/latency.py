@@ -44,7 +44,8 @@ def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Obs
     with serve(treatment, load, tools) as server:
         _ask(server, load, rate, load.warmup_s)
         told = _ask(server, load, rate, load.seconds)
-    return [Observation(metrics.LATENCIES[share], told[share]) for share in _told(rate * load.seconds)]
+    latencies = [Observation(metrics.LATENCIES[share], told[share]) for share in _told(rate * load.seconds)]
+    return [*latencies, Observation(metrics.BODY_BYTES, server.body_bytes)]
 
 
 def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[float, float]:

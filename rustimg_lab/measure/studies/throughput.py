@@ -87,5 +87,6 @@ def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = Tru
         Observation(metrics.REQUESTS_PER_S, warm, is_warmup=True),
         Observation(metrics.REQUESTS_PER_S, per_s),
         Observation(metrics.REQUESTS, requests),
+        Observation(metrics.BODY_BYTES, server.body_bytes),
         cpu_row(metrics.CPU_US_PER_REQUEST, before, after, 1e3 * requests),
     ]
