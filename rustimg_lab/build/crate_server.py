@@ -184,9 +184,10 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
         ]
         for part in ("port", "address", "host")
     )
-    whole = [name for name in address if _is_whole(crate, name)]
+    whole = [name for name in dict.fromkeys([*address, *host]) if _is_whole(crate, name)]
     if whole or not port:
-        return {name: "{host}:{port}" for name in (whole or address)[:1]}
+        ordered = sorted(whole or address, key=lambda name: "http" not in name.lower())
+        return {name: "{host}:{port}" for name in ordered[:1]}
     chosen = min(port, key=lambda name: (name.upper() not in ("PORT", "HTTP_PORT"), name not in own, len(name)))
     fitting = sorted(
         (name for name in host if name not in port),
@@ -209,7 +210,7 @@ def _is_whole(crate: Crate, name: str) -> bool:
 
 def _field(name: str) -> str:
     """The pattern of the field of a flag, behind its attribute."""
-    return rf"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?{name.replace('-', '_')}\s*:"
+    return rf"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?(?i:{name.replace('-', '_')})\s*:"
 
 
 def _opened(crate: Crate, told: dict[str, str]) -> dict[str, str]:

@@ -379,6 +379,26 @@ HEALTHCHECK CMD curl -f http://localhost:8080/settings || exit 1
     assert not [each for each in init(crate(tmp_path, {"Dockerfile": "\n"}))[1] if "Dockerfile" in each]
 
 
+def test_what_the_last_stage_of_its_own_dockerfile_copies_beside_the_program_is_told(tmp_path):
+    own = """FROM rust AS builder
+COPY . .
+FROM debian
+COPY --from=builder --chown=1:1 /app/target/release/a /usr/local/bin/a
+COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
+COPY ["templates", "./settings.yml", "/app/"]
+COPY --from=web /usr/src/app/build build
+ADD /out/a /a
+"""
+    reads = {"src/main.rs": 'fn main() { read_dir("templates"); }\n', "templates/a.html": ""}
+    _, notes = init(crate(tmp_path, reads | {"Dockerfile": own}))
+    assert [each for each in notes if "Dockerfile" in each] == [
+        "its own Dockerfile has COPY ./settings.yml, COPY /usr/src/app/build: see what of it is missing there"
+    ]
+    alone = own.partition("FROM debian")[0] + 'CMD ["a"]\n'
+    _, notes = init(crate(tmp_path, {"Dockerfile": alone}))
+    assert not [each for each in notes if "Dockerfile" in each]
+
+
 def test_files_and_folders_with_spaces_in_their_names_are_found_and_sentences_are_none(tmp_path):
     body = 'const T: &str = "my pages"; read("conf/app two.toml"); println!("no such file in conf/none.toml or here")'
     folder = crate(tmp_path, program(body) | {"my pages/a.html": "", "conf/app two.toml": ""})
