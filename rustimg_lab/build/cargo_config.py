@@ -207,7 +207,8 @@ def entry_files(folder: Path) -> Iterator[Path]:
 
 def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
     """Yield the dependencies by path of the crates in these folders, and of those in turn, and what cargo's
-    configuration puts in the place of one: the file that names it, its name, and its folder (absolute)."""
+    configuration puts in the place of one: the file that names it, its name, and its folder (absolute); and where one
+    inherits from a workspace that none of the folders is, that one's manifest."""
     configurations = {path for folder in folders for path in files(folder)}
     waiting, seen = [*configurations, *(folder / "Cargo.toml" for folder in folders)], set()
     while waiting:
@@ -217,6 +218,11 @@ def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
             told, base, named = parsed(file), file.parent, []
             if file in configurations:
                 base, named = base.parent, replaced(told)
+            elif (inherited := {*_inherited(told)}) and (root := workspace_root(base)) not in (base, *folders):
+                yield file, "its workspace", root / "Cargo.toml"
+                shared = parsed(root / "Cargo.toml").get("workspace", {}).get("dependencies", {})
+                paths = _paths({"dependencies": {name: each for name, each in shared.items() if name in inherited}})
+                named = [(name, str(root / path)) for name, path in paths]
             for name, path in (*_paths(told), *named):
                 folder = Path(os.path.normpath(base / path))
                 waiting.append(folder / "Cargo.toml")
@@ -229,6 +235,13 @@ def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tup
             if of_dependencies and isinstance(value.get("path"), str):
                 yield name, value["path"]
             yield from _paths(value, of_dependencies or name.endswith("dependencies") or name in ("patch", "replace"))
+
+
+def _inherited(table: dict[str, Any]) -> Iterator[str]:
+    """Yield the keys of a manifest whose values are those of its workspace."""
+    for name, value in table.items():
+        if isinstance(value, dict) and name != "metadata":
+            yield from [name] if value.get("workspace") is True else _inherited(value)
 
 
 def replaced(configuration: dict[str, Any]) -> list[tuple[str, str]]:

@@ -179,7 +179,12 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     unset = [each for each in _of_dotenv(crate) if each not in set_there]
     targets = [(each["name"], target) for each in crate.linked for target in each["targets"]]
     beside = [name for name, target in targets if {*target["kind"]} & {"dylib", "lib", "rlib"} == {"dylib"}]
+    outside = _some([*dict.fromkeys(told["outside"].values())])
     return {
+        f'builds do not get {outside}, outside of {crate.root}: `context = "{told["context"]}"` there sends them': len(
+            told["outside"]
+        )
+        > 1,
         f'its library {_some(beside)} is a dylib, which no image has beside it: crate-type = ["rlib"] puts it into the '
         "program": beside,
         f"it seems to use {services}: see [[services]] there": services,

@@ -426,6 +426,48 @@ def test_what_builds_do_not_get_and_own_profiles_are_told(tmp_path):
     assert (app.directory, app.at, app.profile) == (tmp_path, "a", "dist")
 
 
+def test_the_context_holds_workspaces_that_dependencies_outside_of_the_crates_own_inherit_from(tmp_path):
+    """An app that no workspace has; a member of one above it, and one of another, which inherits where a crate is."""
+    inherits = '[package]\nname = "{}"\nversion.workspace = true\nedition = "2021"\n'
+    root = '[workspace]\nmembers = ["{}"]\nexclude = ["grp"]\n[workspace.package]\nversion = "0.1.0"\n'
+    needs = '[dependencies]\nlib = {{ path = "../lib" }}\n{}[workspace]\n'
+    folder = crate(tmp_path / "ws/grp/app", {"Cargo.toml": MANIFEST.format("a") + needs.format("")})
+    write(tmp_path / "ws", {"Cargo.toml": root.format("grp/lib"), "grp/lib/src/lib.rs": "", "src/main.rs": ""})
+    write(tmp_path / "ws/grp/lib", {"Cargo.toml": inherits.format("lib")})
+    _, notes = init(folder)
+    said = f'builds do not get lib, its workspace, outside of {folder}: `context = "../.."` there sends them'
+    text = (folder / "lab.toml").read_text()
+    assert notes[0] == said and '# context = "../.."' in text and "do not get lib, its workspace\n" in text
+    (folder / "lab.toml").write_text('context = ".."\n')
+    with pytest.raises(LabError, match=rf"lib/Cargo.toml depends on its workspace: {tmp_path}/ws/Cargo.toml is outs"):
+        lab_toml.load(folder)
+    (folder / "lab.toml").write_text('context = "../.."\n')
+    (tmp_path / "ws/.dockerignore").write_text("/src\n")  # of the workspace's own package, which no build compiles
+    assert lab_toml.load(folder).directory == tmp_path / "ws"
+
+    other = {"Cargo.toml": root.format("a") + '[workspace.dependencies]\nb = { path = "../../third/b" }\n'}
+    other["Cargo.toml"] += 'unused = { path = "../../../unused" }\n'
+    other |= {"a/Cargo.toml": MANIFEST.format("o") + "[dependencies]\nb.workspace = true\n", "a/src/lib.rs": ""}
+    write(tmp_path / "ws/other", other)
+    crate(tmp_path / "third/b", {"src/lib.rs": ""}, "b")
+    write(
+        folder, {"Cargo.toml": MANIFEST.format("a") + '[dependencies]\no = { path = "../../other/a" }\n[workspace]\n'}
+    )
+    assert init(folder)[1][0].startswith("builds do not get o, its workspace, b, outside of ")
+    assert '# context = "../../.."' in (folder / "lab.toml").read_text()
+
+
+def test_a_dependency_outside_that_inherits_nothing_needs_no_workspace(tmp_path):
+    folder = crate(
+        tmp_path / "ws/app",
+        {"Cargo.toml": MANIFEST.format("a") + '[dependencies]\nb = { path = "../in/b" }\n[workspace]\n'},
+    )
+    write(tmp_path, {"Cargo.toml": '[workspace]\nmembers = ["ws/in/b"]\n'})
+    crate(tmp_path / "ws/in/b", {"src/lib.rs": ""}, "b")
+    notes = init(folder)[1]
+    assert len(notes) == 1 and 'context = ".."' in notes[0]
+
+
 def test_what_must_be_done_before_a_build_is_a_note(tmp_path):
     folder = crate(tmp_path, {".dockerignore": "Cargo.lock\n"})
     assert init(folder)[1] == [
