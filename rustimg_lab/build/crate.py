@@ -1,6 +1,7 @@
 """A crate as `init` reads it: its packages, as cargo describes them, and the texts of its sources."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -138,21 +139,31 @@ class Crate:
         return sorted(_called(calling) - _OTHER_SYSTEMS - {self.package.get("name"), self.target["name"]})
 
 
-def read(root: Path, directory: Path, package: dict[str, Any], target: dict[str, Any], packages: list[dict]) -> Crate:
-    """Read a crate; `packages` are those of its workspace. Comments and unit tests are left out, and so are tests,
-    benches, examples and other binaries of the package; of what it is linked with the libraries are there."""
-    folder, folders = folder_of(package), _beside(package, packages)
-    linked = [each for each in packages if folders.get(folder_of(each)) is False]
-    walked = sorted(root / each for each in sources.walk(root))
+def read(
+    root: Path,
+    directory: Path,
+    package: dict[str, Any],
+    target: dict[str, Any],
+    described: Callable[[Path], list[dict]],
+) -> Crate:
+    """Read a crate; `described` tells the packages of the workspace that a folder is in. Comments and unit tests are
+    left out, and so are tests, benches, examples and other binaries of the package; of what it is linked with the
+    libraries are there."""
+    folder, known = folder_of(package), {folder_of(each): each for each in described(directory)}
+    folders = _beside(package, known, described)
+    linked = [each for at, each in known.items() if folders.get(at) is False]
+    outside = [each for each in folders.keys() & known.keys() if not each.is_relative_to(root)]
+    walked = sorted({place / each for place in (root, *outside) for each in sources.walk(place)})
     crates = {path.parent for path in walked if path.name == "Cargo.toml"} | {folder}
-    texts, scripts, apart = {}, set(), _apart(package, target)
+    texts, scripts, apart = {}, set(), _apart(package, target).union(*(_apart(each, {}) for each in linked))
+    libraries = {at: place for at, each in known.items() for place in _library(each)}
     of_scripts = set().union(*(places(each, {"custom-build"}) for each in (package, *linked)))
     for path in (path for path in walked if path.suffix == ".rs" and path.is_file()):
         own = next((each for each in path.parents if each in crates), root)
         is_script = bool(folders.get(own)) or not of_scripts.isdisjoint((path, *path.parents))
-        is_library = own in folders and path.is_relative_to(own / "src")
-        is_own = own == folder and apart.isdisjoint((path, *path.parents))
-        if is_own or (own in folders and (is_library or is_script)):
+        is_library = path.is_relative_to(libraries.get(own, own / "src")) or own == folder
+        is_linked = is_library and apart.isdisjoint((path, *path.parents))
+        if (own == folder or own in folders) and (is_linked or is_script):
             texts[path] = _without_tests(_COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace")))
             scripts |= {path} if is_script else set()
     first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
@@ -197,16 +208,23 @@ def _of_tests(texts: dict[Path, str]) -> set[Path]:
 
 def _apart(package: dict[str, Any], target: dict[str, Any]) -> set[Path]:
     """Where the sources of other binaries than the target are, and of tests, benches and examples."""
-    binaries = [each for each in package["targets"] if "bin" in each["kind"] and each["name"] != target["name"]]
+    binaries = [each for each in package["targets"] if "bin" in each["kind"] and each["name"] != target.get("name")]
     others = {Path(each["src_path"]) for each in binaries}
     folders = {each.parent for each in others if each.name == "main.rs" and each.parent.parent.name == "bin"}
     return others | folders | places(package, {"test", "bench", "example"})
 
 
-def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Path, bool]:
+def _library(package: dict[str, Any]) -> list[Path]:
+    """The folder where a package has its library."""
+    others = {"bin", "test", "bench", "example", "custom-build"}
+    return [Path(each["src_path"]).parent for each in package["targets"] if others.isdisjoint(each["kind"])]
+
+
+def _beside(
+    package: dict[str, Any], known: dict[Path, dict[str, Any]], described: Callable[[Path], list[dict]]
+) -> dict[Path, bool]:
     """The folders of what a package depends on by its path, and of what that depends on in turn, as cargo tells; with
-    whether only build scripts use it."""
-    known = {folder_of(each): each for each in packages}
+    whether only build scripts use it. Packages of other workspaces become known."""
     waiting, found = [(package, False)], {}
     while waiting:
         one, of_script = waiting.pop()
@@ -214,10 +232,10 @@ def _beside(package: dict[str, Any], packages: list[dict[str, Any]]) -> dict[Pat
             folder, only = Path(each["path"]), of_script or each.get("kind") == "build"
             if folder not in found or found[folder] > only:
                 found[folder] = only
+                if folder not in known:  # in no workspace of this
+                    known |= {folder_of(each): each for each in described(folder)}
                 if folder in known:
                     waiting.append((known[folder], only))
-                else:  # in no workspace of this
-                    found = {path: only for _, _, path in cargo_config.path_dependencies([folder])} | found
     return found
 
 

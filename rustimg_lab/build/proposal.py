@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,14 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
     members = told.get("workspace_default_members", [])
     usual = here or [each for each in told["packages"] if each["id"] in members]
     package, target = _chosen(directory, binary, told["packages"] if directory == root else here, usual)
-    crate = crates.read(root, directory, package, target, told["packages"])
+
+    def described(folder: Path) -> list[dict[str, Any]]:
+        with suppress(LabError):  # of a dependency, what cargo cannot read, the build will say
+            top = cargo_config.workspace_root(folder)
+            return told["packages"] if folder == directory else cargo_metadata.read(top, folder, builder)["packages"]
+        return []
+
+    crate = crates.read(root, directory, package, target, described)
     named = "" if len(told["packages"]) == 1 and here else package["name"]
     text, notes = proposal(crate, named)
     write_whole(path, text)

@@ -62,6 +62,28 @@ def test_what_a_binary_is_linked_with_is_the_programs_however_the_manifest_names
     assert all(each in said for each in ("postgres", "BUILD_ID", "--with tmp", "--with ca-certificates"))
 
 
+@pytest.mark.parametrize(("lib", "at"), [('path = "wire.rs"\n', "wire.rs"), ('path = "lib/wire.rs"\n', "lib/wire.rs")])
+@pytest.mark.parametrize("place", ["../wire", "in/wire"])
+def test_a_library_that_is_linked_is_the_programs_wherever_it_is(tmp_path, lib, at, place):
+    more = f'[dependencies]\nwire = {{ path = "{place}" }}\n[workspace]\nexclude = ["in"]\n'
+    folder = crate(tmp_path / "app", {"Cargo.toml": MANIFEST.format("a") + more, "motd.txt": "", "words/a": ""})
+    heap = f"[lib]\n{lib}[features]\nheap = []\n[dependencies]\ntop = {{ workspace = true }}\naxum = '*'\n"
+    root = '[workspace]\nmembers = ["wire", "top"]\n[workspace.dependencies]\ntop = { path = "top" }\n'
+    write((folder / place).parent, {
+        "Cargo.toml": root, "top/Cargo.toml": MANIFEST.format("top"), "top/src/lib.rs": 'fn f() { read("words/a"); }\n',
+        "wire/Cargo.toml": MANIFEST.format("wire") + heap, "wire/src/main.rs": 'fn main() { var("OTHER_PORT"); }\n',
+        f"wire/{at}": TELLS.replace("temp_dir();", 'read_to_string("motd.txt");'),
+        "wire/build.rs": 'fn main() { Command::new("npm"); }\n', "wire/tests/t.rs": 'fn f() { env!("OF_TESTS"); }\n',
+    })  # fmt: skip
+    told, notes = init(folder)
+    assert told["own_allocator"] and told["files"] == {"motd.txt": "motd.txt", "words": "words"}
+    assert told["packages"] == ["npm"] and told["serve"]["environment"] == {"HTTP_PORT": "{port}"}
+    assert any("its sources read BUILD_ID when they are compiled" in note for note in notes)
+    library = (folder / place / at).read_text()
+    (folder / place / at).write_text(library.replace("#[global", '#[cfg(feature = "heap")]\n#[global'))
+    assert "own_allocator" not in init(folder)[0]
+
+
 def test_what_is_linked_with_tests_or_build_scripts_alone_is_not_the_programs(tmp_path):
     helper = 'pub fn f() { var("MOCK_PORT"); TcpListener::bind(a); read("fixture.json"); temp_dir(); }\n'
     own = "#[global_allocator]\nstatic A: Counting = Counting;\n"
