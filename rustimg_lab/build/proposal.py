@@ -18,6 +18,7 @@ from rustimg_lab.build import (
     crate_allocators,
     crate_dockerfile,
     crate_files,
+    crate_image,
     crate_packages,
     crate_server,
     crate_settings,
@@ -38,17 +39,9 @@ _VARIABLE_NAME = (
 )
 _BUILD_VARIABLE = re.compile(r'\b(?:option_|dot)?env!\(\s*"' + _VARIABLE_NAME + r"\b(?![./-])")  # and no path
 _READ_BY_SCRIPT = re.compile(rf'(?:(?<!\.)\b{READER}\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME + r"\b(?![./-])")
-_BUILD_FOLDER = re.compile(r'env!\(\s*"CARGO_MANIFEST_DIR"|\brelative!\(')
 _UNSTABLE = re.compile(r"(?m)^#!\[feature\(([\w,\s]+)\)")
 _QUERY = re.compile(r"\bquery(?:_as|_scalar)?!\(")
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
-_BESIDE = re.compile(r"\bcurrent_exe\((?s:.){1,300}?\.(?:parent|with_file_name|pop|set_file_name)\(")
-_HOME = re.compile(r'\bhome_dir\(|\b(?:dirs|dirs_next|directories|etcetera|xdg)::|\b(?:Project|Base)Dirs\b|"HOME"')
-_TEMPORARY = re.compile(r'\btemp_dir\(|\btempfile::|\btempdir\(|"/tmp\b')
-_LOCAL_TIME = re.compile(
-    r"\bLocal::now\(|&Local\b|\bLocal\.|\bnow_local\(|\bcurrent_local_offset\(|\blocaltime_r\(|\bZoned::now\(|\bin_tz\("
-    r"|\bTimeZone::(?:system|get)\("
-)
 _ARGUMENTS = re.compile(r"\benv::args(?:_os)?\b")
 # What stops a build, by features alone or with what the system is, and what it says then.
 _STOPS = re.compile(
@@ -173,7 +166,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "`packages` there is by the lockfile, which has all features; after `cargo fetch --locked` init knows which of "
         "them are on": shutil.which("cargo") and not crate.tree and crate.locked.keys() & crate_packages.NEEDING,
         **_stops(crate, on),
-        **_looks_for(crate, bool(told["serve"])),
+        **crate_image.looks_for(crate, bool(told["serve"])),
     }
     text = TEMPLATES.get_template("lab.toml.j2").render(told)
     return text, [note for note, holds in notes.items() if holds] + left_out
@@ -199,7 +192,7 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
         f"its own Dockerfile has {_some(of_image)}: see what of it is missing there": of_image,
         f"no image has its .env: `environment` there gives {_some(unset)} to the program": unset,
-        **_in_build_folder(crate, told["files"]),
+        **crate_image.in_build_folder(crate, told["files"]),
         **crate_server.notes(crate, told["serve"]),
         "it reads arguments, and seems not to know --version: write a call that it knows into [check] there": is_tool
         and not _starts(crate)
@@ -228,18 +221,6 @@ def _has_queries(crate: Crate) -> bool:
     own = [crates.folder_of(each) for each in (crate.package, *crate.linked)]
     folders = (crate.root, crate.directory, *own) if "sqlx" in crate.uses() else ()
     return any((folder / name).exists() for folder in folders for name in (".sqlx", "sqlx-data.json"))
-
-
-def _in_build_folder(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
-    """What to know of a program that reads in the folder of its build, and whether it holds."""
-    at = f"{crate_files.IN_IMAGE}{crate_files.place_of(crate)}"
-    note = (
-        f'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = {{ "assets" = '
-        f'"{at}assets" }}` there places what the program reads in it'
-    )
-    is_placed = any(place.startswith(crate_files.IN_IMAGE) for place in placed.values())
-    named = any(_BUILD_FOLDER.search(crate_files.INCLUDED.sub("", text)) for text in crate.program())
-    return {note: named and not is_placed}
 
 
 def _stops(crate: Crate, on: set[str]) -> dict[str, object]:
@@ -313,26 +294,6 @@ def _of_dotenv(crate: Crate) -> list[str]:
         return []
     there = re.findall(r"(?m)^\s*(?:export\s+)?(\w+)\s*=", file.read_text(encoding="utf-8", errors="replace"))
     return [each for each in there if any(f'"{each}"' in text for text in crate.program())]
-
-
-def _looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
-    """What to know of a program that looks for something in its image, and whether it holds."""
-    calls, program = crate.called_in_use(), crate.target["name"]
-    may_ask = sorted(crate.locked.keys() & set(KNOWN["system_roots"]["names"]))
-    brings_roots = "webpki-roots" in crate.locked and not may_ask
-    asks_tls = bool(crate.uses() & set(KNOWN["tls_client_crates"]["names"])) and not brings_roots
-    return {
-        f"it asks over TLS: take `--with ca-certificates`{'' if is_served else ', and a check that fetches'}": asks_tls,
-        f"it may ask over TLS, since its lockfile has {', '.join(may_ask)}: then take `--with ca-certificates`": may_ask
-        and not asks_tls,
-        "it tells local time: take `--with tzdata`; without that all times are UTC": crate.found(_LOCAL_TIME),
-        "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.found(_TEMPORARY),
-        'it looks for a home folder, which its user in the image lacks: `environment = { HOME = "/home/app" }` and '
-        '`writable = ["/home/app"]` there give it one': crate.found(_HOME),
-        f"it looks for files beside itself: places in `files` then begin with /{program}/": crate.found(_BESIDE),
-        f"its sources call {', '.join(calls)} when it runs, which the lab's images lack: `--base debian=IMAGE` takes "
-        "one that has it; let the check call it": calls,
-    }
 
 
 def _asks_git(crate: Crate) -> bool:

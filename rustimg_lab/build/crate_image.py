@@ -1,0 +1,48 @@
+"""A crate -> what its program looks for in its image, or in the folder of its build, and what an image lacks of it."""
+
+import re
+
+from rustimg_lab.build import crate_files
+from rustimg_lab.build.crate import Crate
+from rustimg_lab.build.known import KNOWN
+
+_BUILD_FOLDER = re.compile(r'env!\(\s*"CARGO_MANIFEST_DIR"|\brelative!\(')
+_BESIDE = re.compile(r"\bcurrent_exe\((?s:.){1,300}?\.(?:parent|with_file_name|pop|set_file_name)\(")
+_HOME = re.compile(r'\bhome_dir\(|\b(?:dirs|dirs_next|directories|etcetera|xdg)::|\b(?:Project|Base)Dirs\b|"HOME"')
+_TEMPORARY = re.compile(r'\btemp_dir\(|\btempfile::|\btempdir\(|"/tmp\b')
+_LOCAL_TIME = re.compile(
+    r"\bLocal::now\(|&Local\b|\bLocal\.|\bnow_local\(|\bcurrent_local_offset\(|\blocaltime_r\(|\bZoned::now\(|\bin_tz\("
+    r"|\bTimeZone::(?:system|get)\("
+)
+
+
+def in_build_folder(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
+    """Return what to know of a program that reads in the folder of its build, and whether it holds."""
+    at = f"{crate_files.IN_IMAGE}{crate_files.place_of(crate)}"
+    note = (
+        f'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = {{ "assets" = '
+        f'"{at}assets" }}` there places what the program reads in it'
+    )
+    is_placed = any(place.startswith(crate_files.IN_IMAGE) for place in placed.values())
+    named = any(_BUILD_FOLDER.search(crate_files.INCLUDED.sub("", text)) for text in crate.program())
+    return {note: named and not is_placed}
+
+
+def looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
+    """Return what to know of a program that looks for something in its image, and whether it holds."""
+    calls, program = crate.called_in_use(), crate.target["name"]
+    may_ask = sorted(crate.locked.keys() & set(KNOWN["system_roots"]["names"]))
+    brings_roots = "webpki-roots" in crate.locked and not may_ask
+    asks_tls = bool(crate.uses() & set(KNOWN["tls_client_crates"]["names"])) and not brings_roots
+    return {
+        f"it asks over TLS: take `--with ca-certificates`{'' if is_served else ', and a check that fetches'}": asks_tls,
+        f"it may ask over TLS, since its lockfile has {', '.join(may_ask)}: then take `--with ca-certificates`": may_ask
+        and not asks_tls,
+        "it tells local time: take `--with tzdata`; without that all times are UTC": crate.found(_LOCAL_TIME),
+        "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.found(_TEMPORARY),
+        'it looks for a home folder, which its user in the image lacks: `environment = { HOME = "/home/app" }` and '
+        '`writable = ["/home/app"]` there give it one': crate.found(_HOME),
+        f"it looks for files beside itself: places in `files` then begin with /{program}/": crate.found(_BESIDE),
+        f"its sources call {', '.join(calls)} when it runs, which the lab's images lack: `--base debian=IMAGE` takes "
+        "one that has it; let the check call it": calls,
+    }
