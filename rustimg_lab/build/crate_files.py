@@ -16,7 +16,7 @@ from rustimg_lab.host import process
 IN_IMAGE = "/src/"  # where builds have the sources: what is named by the folder of the build is there in the image too
 # What only the compiler reads. Then a text that a call or a constant has, which no table of known names has; a bare
 # word where something is opened, which is no name of a flag; and what is joined to the folder of the build.
-INCLUDED = re.compile(r"\binclude\w*!\s*\(\s*concat!\s*\((?:[^()]|\([^()]*\))*\)")
+INCLUDED = re.compile(r"\binclude\w*!\s*[({]\s*(?:concat|env)!\s*\((?:[^()]|\([^()]*\))*\)")
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
 _EMBEDDED = re.compile(r'#\[folder\s*=\s*"([^"]+)"\s*\]|\binclude_dir!\(\s*"([^"]+)"')
 _INCLUDED_FILE = re.compile(r'\binclude_(?:str|bytes)!\(\s*"([^"]+)"')
@@ -26,9 +26,21 @@ _OPENED = re.compile(
     r"(?:(?:(?<!cache_)(?<!config_)(?<!data_)(?<!home_)dir|directory|open|read_to_string|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\([&\[]*"
     rf'\s*(?:"[^"]*",\s*|\|\w*\|\s*)?|default_value\s*=\s*|&(?:\'static )?str\s*=\s*){_TEXT}(\w[\w -]*)"'
 )
-# What is joined to a folder, and where a variable is the one that the program starts in.
+# What is read by its name, whatever that is; but for what cargo's and git's own tools read in the folder of another.
+_READ = re.compile(
+    rf"(?:\bread(?:_to_string|_dir)?|\bFile::open|\.open)\(\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*&?)?{_TEXT}"
+    r'((?!Cargo|target\b|\.(?:git|cargo)|[^"]*\.rs"|(?:src|tests|benches|examples)(?:/?"|(?<=src)/[^/"]*"))\.?\w[^"\\\n]*)"'
+)
+_ONLY_OPENED = re.compile(
+    r'\b(?:OpenOptions::new|File::options)\(\)(?:\s*\.(?!create)\w+\([^()]*\)){1,5}?\s*\.open\(\s*&?"(?:\./)?([^"]*)"'
+)
+# The folder that the program starts in; what is joined to one, and where a variable is that one.
+_START = re.compile(r'current_dir|(?:PathBuf::from|Path::new)\(\s*"\.?/?"\s*\)$')
 _TO_FOLDER = re.compile(r'(?<=[\w)?!])\s*\.(?:join|push_str)\(\s*&?"[^"]*"')
-_STARTS_IN = re.compile(r"\blet\s+(?:mut\s+)?(\w+)[^;=]*=[^;]*\b(?:current_dir|PathBuf::new)\(\)")
+_STARTS_IN = re.compile(
+    r"\blet\s+(?:mut\s+)?(\w+)[^;=]*=(?:[^;]*\b(?:current_dir|PathBuf::new)\(\)"
+    r'|\s*(?:\w+::)*(?:PathBuf::from|Path::new)\(\s*"\.?/?"\s*\))'
+)
 _DOTTED = re.compile(r'[\w>]\(\s*&?"\./(\w[\w-]*)/?"')
 _FOLDER = re.compile(r'"(\w[\w-]*)"\s*\.(?:into|to_string|to_owned)\(\)')
 _JOINED = re.compile(
@@ -125,7 +137,8 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
     that the program reads below the folder of the build are there."""
     used, at = crate.uses(), place_of(crate)
     named = {name for crate_name, names in _BY_CRATE.items() if crate_name in used for name in names}
-    for text in crate.program():
+    read: set[str] = set()
+    for text in _texts(crate):
         told = INCLUDED.sub("", text)
         for groups in _JOINED.findall(told):
             name = next(filter(None, groups)).strip("/")
@@ -136,6 +149,7 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
             told = pattern.sub("", told)
         told = _in_folder_of_start(told)
         named |= {*_OPENED.findall(told)}
+        read |= {name.rstrip("/") for name in _READ.findall(told) if _places(crate, name)}
         folders = [*_FOLDER.findall(told), *_DOTTED.findall(told)]
         named |= {name for name in folders if any(each.is_dir() for each in _places(crate, name))}
         for whole in _NAMED.findall(told):
@@ -145,11 +159,20 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
                 name = "/".join(parts[:count])
                 named |= {name} if " " not in name or _places(crate, name) else set()  # else it is words
     made = [path for path, _ in _made(crate) if not path.startswith("/")]
-    for name in sorted(named):
+    for name in sorted(named | read):
         is_made = any(f"{name}/".startswith(f"{each}/") for each in made)
         # What is there although the program makes it is a default, or what it begins with.
-        if (not is_made or _places(crate, name)) and not _NOT_READ.fullmatch(name):
+        if (not is_made or _places(crate, name)) and (name in read or not _NOT_READ.fullmatch(name)):
             yield name, name
+
+
+def _texts(crate: Crate) -> list[str]:
+    """The texts of the program, in which a file that is there and that its call does not create is opened alone."""
+
+    def opened(call: re.Match) -> str:
+        return f'File::open("{call[1]}"' if _places(crate, call[1]) else call[0]
+
+    return [_ONLY_OPENED.sub(opened, text) for text in crate.program()]
 
 
 def _in_folder_of_start(text: str) -> str:
@@ -161,7 +184,7 @@ def _in_folder_of_start(text: str) -> str:
         receiver = re.split(r"[;{}=,(]\s*(?=\w[\w.:?()]*$)", text[max(joined.start() - 120, 0) : joined.start()])[-1]
         receiver = re.sub(r"(?:\.(?:clone|unwrap|to_owned|as_path)\(\)|\?)+$", "", receiver).strip()
         if not receiver.isidentifier():
-            return joined[0] if "current_dir" in receiver else ""
+            return joined[0] if _START.search(receiver) else ""
         is_bound = re.search(
             rf"\b(?:let\s+(?:mut\s+)?|for\s+|Some\(|Ok\(){receiver}\b|\b{receiver}\s*:\s*(?:&|impl|P\b|Path)"
             rf"|\|\s*{receiver}\s*\|",
@@ -270,7 +293,7 @@ def _made(crate: Crate) -> list[tuple[str, bool]]:
     fields |= dict(each for text in crate.found(_DEFAULTS) for each in _OF_DEFAULTS.findall(text))
     fields |= dict(crate.found(_DEFAULT))
     paths = []
-    for text in crate.program():
+    for text in _texts(crate):
         text = _BELOW.sub(lambda below: f"{below[1] or below[2]}.join(", text)
         text = _WHOLE.sub(r'\1/\2")', text)
         for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):

@@ -6,7 +6,11 @@ from rustimg_lab.build import crate_files
 from rustimg_lab.build.crate import Crate
 from rustimg_lab.build.known import KNOWN
 
+# The folder of the build, however a program names it; a variable of that kind, and whether a script knows the folder.
 _BUILD_FOLDER = re.compile(r'env!\(\s*"CARGO_MANIFEST_DIR"|\brelative!\(')
+_OF_SOURCE = re.compile(r"\bPath(?:Buf)?::\w+\(\s*file!\(\)")
+_FOLDER_SET = re.compile(r"rustc-env=(\w*(?:DIR|PATH|ROOT|FOLDER)\w*)=\{")
+_KNOWS_FOLDER = re.compile(r"\bcurrent_dir\(|CARGO_MANIFEST_DIR|OUT_DIR")
 _BESIDE = re.compile(r"\bcurrent_exe\((?s:.){1,300}?\.(?:parent|with_file_name|pop|set_file_name)\(")
 _HOME = re.compile(r'\bhome_dir\(|\b(?:dirs|dirs_next|directories|etcetera|xdg)::|\b(?:Project|Base)Dirs\b|"HOME"')
 _TEMPORARY = re.compile(r'\btemp_dir\(|\btempfile::|\btempdir\(|"/tmp\b')
@@ -19,13 +23,21 @@ _LOCAL_TIME = re.compile(
 def in_build_folder(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
     """Return what to know of a program that reads in the folder of its build, and whether it holds."""
     at = f"{crate_files.IN_IMAGE}{crate_files.place_of(crate)}"
-    note = (
-        f'its sources name CARGO_MANIFEST_DIR, the folder of the build, which no image has: `files = {{ "assets" = '
-        f'"{at}assets" }}` there places what the program reads in it'
-    )
     is_placed = any(place.startswith(crate_files.IN_IMAGE) for place in placed.values())
-    named = any(_BUILD_FOLDER.search(crate_files.INCLUDED.sub("", text)) for text in crate.program())
-    return {note: named and not is_placed}
+    texts = [crate_files.INCLUDED.sub("", text) for text in crate.program()]
+    told = [name for text in crate.script() if _KNOWS_FOLDER.search(text) for name in _FOLDER_SET.findall(text)]
+    forms = {"CARGO_MANIFEST_DIR": _BUILD_FOLDER, "file!()": _OF_SOURCE}
+    forms |= {name: re.compile(rf'env!\(\s*"{name}"') for name in ("OUT_DIR", *told)}
+    named = {name: any(map(form.search, texts)) for name, form in forms.items()}
+    return {
+        f"its sources name {name}, a folder of the build, which no image has: "
+        + (
+            "`include_bytes!` puts a file of it into the program"
+            if name == "OUT_DIR"
+            else f'`files = {{ "assets" = "{at}assets" }}` there places what the program reads in it'
+        ): named[name] and (name == "OUT_DIR" or not is_placed)
+        for name in forms
+    }
 
 
 def looks_for(crate: Crate, is_served: bool) -> dict[str, object]:

@@ -52,13 +52,29 @@ def program(body: str) -> dict[str, str]:
         ('StaticDir::new(["public"])', ["public/a"], {"public": "public"}),
         ('read("docs/api.yaml"); x.join("doc")', ["docs/api.yaml", "doc/a"], {"docs": "docs"}),
         ('read("src/a.sql")', ["src/a.sql"], None),
+        ('read("src/templates/a.html"); read_dir("docs")', ["src/templates/a.html", "docs/a"],
+         {"docs": "docs", "src/templates": "src/templates"}),
+        ('File::open("VERSION"); read_to_string("MOTD"); File::open(Path::new("README.md"))',
+         ["VERSION", "MOTD", "README.md"], {"MOTD": "MOTD", "README.md": "README.md", "VERSION": "VERSION"}),
+        ('skip("VERSION"); read("NEWS"); read("Cargo.toml"); read("./Cargo.lock"); read_dir("src")', ["VERSION"], None),
+        ('read("examples/c.toml"); read("tests/data/a"); read_dir("benches")',
+         ["examples/c.toml", "tests/data/a", "benches/a"], {"examples": "examples", "tests/data": "tests/data"}),
+        ('read(".hidden.toml"); File::open("./.config/app.toml"); read(".gitignore"); x.ends_with(".toml")',
+         [".hidden.toml", ".config/app.toml", ".gitignore", ".toml"],
+         {".config": ".config", ".hidden.toml": ".hidden.toml"}),
+        ('OpenOptions::new().read(true).open("seed.bin")', ["seed.bin"], {"seed.bin": "seed.bin"}),
+        ('File::options().read(true).write(true).open("./db/seed")', ["db/seed"], {"db": "db"}),
+        ('read(PathBuf::from(".").join("a.txt")); let d = Path::new("./"); read(d.join("b.txt"))', ["a.txt", "b.txt"],
+         {"a.txt": "a.txt", "b.txt": "b.txt"}),
+        ('read(PathBuf::from("/etc").join("a.txt")); let r = o.unwrap_or(PathBuf::from(".")); read(r.join("b.txt"))',
+         ["a.txt", "b.txt"], None),
         ('include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/a"))', ["sql/a"], None),
         ('embed_migrations!("sql/up")', ["sql/up/a"], None),
     ],
 )  # fmt: skip
 def test_what_the_sources_name_is_placed_where_they_look_for_it(tmp_path, body, there, files):
     told, notes = init(crate(tmp_path, program(body) | dict.fromkeys(there, "")))
-    assert told.get("files") == files
+    assert told.get("files") == files and not ("writable" in told and "options" in body.lower())
     assert not any("CARGO_MANIFEST_DIR" in note for note in notes)
 
 
@@ -338,6 +354,25 @@ def test_what_the_compiler_puts_into_the_program_and_is_not_there_is_told(tmp_pa
     found = [each for each in notes if each.startswith("its sources include ")]
     said = f"include {missing} when they are compiled, and it is not there"
     assert [said in each for each in found] == [True] * bool(missing), notes
+
+
+@pytest.mark.parametrize(
+    ("body", "script", "named"),
+    [
+        ('read(concat!(env!("OUT_DIR"), "/table.txt"))', "", "OUT_DIR"),
+        ('include!(concat!(env!("OUT_DIR"), "/made.rs"))', "", ""),
+        ('include_bytes!(env!("DATA_DIR"))', 'println!("cargo:rustc-env=DATA_DIR={}", current_dir());', ""),
+        ('read(Path::new(env!("DATA_DIR")).join("a"))', 'println!("cargo:rustc-env=DATA_DIR={}", current_dir());',
+         "DATA_DIR"),
+        ('read(env!("CONF_PATH"))', 'println!("cargo::rustc-env=CONF_PATH=/etc/a");', ""),
+        ('print(env!("REVISION"))', 'println!("cargo:rustc-env=REVISION={}", revision(current_dir()));', ""),
+        ('Path::new(file!()).parent()', "", "file!()"),
+        ('println!("{}:{}", file!(), line!())', "", ""),
+    ],
+)  # fmt: skip
+def test_what_a_program_reads_in_the_folder_of_its_build_is_told(tmp_path, body, script, named):
+    _, notes = init(crate(tmp_path, program(body) | {"build.rs": f"fn main() {{ {script} }}\n"}))
+    assert [note.partition(",")[0] for note in notes] == [f"its sources name {named}"] * bool(named), notes
 
 
 def test_a_text_that_is_longer_than_a_name_is_no_file(tmp_path):
