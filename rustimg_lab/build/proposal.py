@@ -41,6 +41,7 @@ _BUILD_VARIABLE = re.compile(r'\b(?:option_|dot)?env!\(\s*"' + _VARIABLE_NAME + 
 _READ_BY_SCRIPT = re.compile(rf'(?:(?<!\.)\b{READER}\(\s*"|rerun-if-env-changed=)' + _VARIABLE_NAME + r"\b(?![./-])")
 _UNSTABLE = re.compile(r"(?m)^#!\[feature\(([\w,\s]+)\)")
 _QUERY = re.compile(r"\bquery(?:_as|_scalar)?!\(")
+_ABOVE = re.compile(r'"(?:cargo::?rerun-if-changed=)?(\.\./[^"\\\n{}]+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _ARGUMENTS = re.compile(r"\benv::args(?:_os)?\b")
 # What stops a build, by features alone or with what the system is, and what it says then.
@@ -181,11 +182,10 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     targets = [(each["name"], target) for each in crate.linked for target in each["targets"]]
     beside = [name for name, target in targets if {*target["kind"]} & {"dylib", "lib", "rlib"} == {"dylib"}]
     outside = _some([*dict.fromkeys(told["outside"].values())])
+    is_refused = len(told["outside"]) == 1 and not outside.startswith("../")  # with the words of that
     return {
-        f'builds do not get {outside}, outside of {crate.root}: `context = "{told["context"]}"` there sends them': len(
-            told["outside"]
-        )
-        > 1,
+        f"builds do not get {outside}, outside of {crate.root}: "
+        f'`context = "{told["context"]}"` there sends them': outside and not is_refused,
         f'its library {_some(beside)} is a dylib, which no image has beside it: crate-type = ["rlib"] puts it into the '
         "program": beside,
         f"it seems to use {services}: see [[services]] there": services,
@@ -211,9 +211,16 @@ def _profiles(*settings: dict[str, Any]) -> list[str]:
 
 
 def _outside(crate: Crate) -> dict[Path, str]:
-    """The dependencies by path that builds do not get: the name of each by its folder."""
+    """What builds do not get: dependencies by path, and what is above the crate where a build script reads it; the name
+    of each by its place."""
     depended = cargo_config.path_dependencies([crate.root, crate.directory])
-    return {sources.real(folder): name for _, name, folder in depended if sources.why_missing(crate.root, folder)}
+    found = {sources.real(folder): name for _, name, folder in depended if sources.why_missing(crate.root, folder)}
+    for script in sorted(crate.scripts):
+        for name in _ABOVE.findall(crate.texts[script]):
+            path = sources.real(crates.folder_of(crate.package_of(script)) / name)
+            if path.exists() and not path.is_relative_to(crate.root) and ".git" not in path.parts:
+                found.setdefault(path, name)
+    return found
 
 
 def _has_queries(crate: Crate) -> bool:

@@ -457,6 +457,24 @@ def test_the_context_holds_workspaces_that_dependencies_outside_of_the_crates_ow
     assert '# context = "../../.."' in (folder / "lab.toml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("line", "context"),
+    [
+        ('read_to_string("../VERSION").unwrap_or("dev".into()); println!("cargo:rerun-if-changed=../VERSION")', ".."),
+        ('Path::new(&folder).join("../../proto")', "../.."),
+        ('println!("cargo:rerun-if-changed=../NONE"); read("../in/.git/HEAD"); read("../app/made"); "{}/../x"', ""),
+    ],
+)
+def test_what_a_build_script_reads_above_the_crate_is_in_the_context(tmp_path, line, context):
+    folder = crate(tmp_path / "in/app", {"build.rs": f"fn main() {{ {line}; }}\n", "made": ""})
+    write(tmp_path, {"in/VERSION": "1", "in/.git/HEAD": "", "proto/a.proto": "", "in/x": ""})
+    notes = init(folder)[1]
+    assert (f'# context = "{context}"' in (folder / "lab.toml").read_text()) == bool(context)
+    assert [f'`context = "{context}"` there sends' in each for each in notes if "outside of" in each] == [True] * bool(
+        context
+    )
+
+
 def test_a_dependency_outside_that_inherits_nothing_needs_no_workspace(tmp_path):
     folder = crate(
         tmp_path / "ws/app",
