@@ -20,6 +20,9 @@ INCLUDED = re.compile(r"\binclude\w*!\s*[({]\s*(?:concat|env)!\s*\((?:[^()]|\([^
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
 _EMBEDDED = re.compile(r'#\[folder\s*=\s*"([^"]+)"\s*\]|\binclude_dir!\(\s*"([^"]+)"')
 _INCLUDED_FILE = re.compile(r'\binclude_(?:str|bytes)!\(\s*"([^"]+)"')
+# A build script that lists folders, and what it names.
+_LISTS = re.compile(r"\bread_dir\(|\bWalkDir\b|\bglob\(|\bdir::copy\(|\bcopy_items\(")
+_NAMED_BY_SCRIPT = re.compile(r'"(?:cargo::?rerun-if-changed=)?(?:\./)?(\w[\w./-]*?)/?(?:/\*[^"]*)?"')
 _TEXT = r'(?:r#*)?"(?:\./)?'
 _NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\n]*)"(?!\s*=>)')
 _OPENED = re.compile(
@@ -126,9 +129,12 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
         for name in _not_built(crate)[:_SHOWN]
     ]
     kept = {path: at for path, at in there.items() if not reasons[path] and str(path) not in ignored}
-    folders = [path for path in kept if path.is_dir()]
-    sent = {crate.root / each for each in sources.walk(crate.root)} if folders else set()
-    left_out += [line for path in folders for line in _below(crate.root, path, sent)]
+    folders, compiled = [path for path in kept if path.is_dir()], _compiled(crate)
+    sent = {crate.root / each for each in sources.walk(crate.root)} if folders or compiled else set()
+    left_out += [
+        line for path in folders for line in _ignored(crate.root, path) + _lost(crate.root, path, sent, "image")
+    ]
+    left_out += [line for path in compiled for line in _lost(crate.root, path, sent, "program")]
     return {each: kept[path] for path, each in sorted((p, os.path.relpath(p, crate.directory)) for p in kept)}, left_out
 
 
@@ -223,20 +229,38 @@ def _is_crate(folder: Path) -> bool:
     return bool({*folder.glob("Cargo.toml"), *folder.glob("*/Cargo.toml")})
 
 
-def _below(root: Path, folder: Path, sent: set[Path]) -> list[str]:
-    """A line on what git ignores below a folder that is placed, and one on what of it builds do not get: `sent` is what
-    they get."""
+def _ignored(root: Path, folder: Path) -> list[str]:
+    """A line on what git ignores below a folder that is placed."""
     asked = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--", str(folder)]
-    ignored = _git(root, asked)
+    name, ignored = os.path.relpath(folder, root), _git(root, asked)
+    told = f"`files` takes what git ignores in {name} too ({', '.join(ignored[:_SHOWN])})"
+    return [f"{told}: name in .dockerignore what no image is to have"] if ignored else []
+
+
+def _lost(root: Path, folder: Path, sent: set[Path], by: str) -> list[str]:
+    """A line on what of a folder builds do not get, which an image or the program lacks then: `sent` is what they
+    get."""
     lost = [each for each in sorted(folder.rglob("*")) if each.is_file() and each not in sent]
-    name = os.path.relpath(folder, root)
-    told = [
-        f"`files` takes what git ignores in {name} too ({', '.join(ignored[:_SHOWN])}): name in .dockerignore what no "
-        "image is to have"
-    ]
     reason = lost and sources.why_missing(root, lost[0])
     count = f"{len(lost)} files" if len(lost) > 1 else "a file"
-    return (told if ignored else []) + ([f"the image lacks {count} of {name}: {reason}"] if reason else [])
+    return [f"the {by} lacks {count} of {os.path.relpath(folder, root)}: {reason}"] if reason else []
+
+
+def _compiled(crate: Crate) -> list[Path]:
+    """The folders whose files the compiler puts into the program, or that a build script lists."""
+    found = []
+    for path, text in crate.texts.items():
+        lists = path in crate.scripts and _LISTS.search(text)
+        names = [name for name in _NAMED_BY_SCRIPT.findall(text) if lists and not _NOT_READ.fullmatch(name)]
+        found += [folder_of(crate.package_of(path)) / name for name in (*_embedded(text), *names)]
+    below = dict.fromkeys(Path(os.path.normpath(each)) for each in found)
+    return [each for each in below if each.is_dir() and each.is_relative_to(crate.root)]
+
+
+def _embedded(text: str) -> list[str]:
+    """The folders below its package's that a source has the compiler put into the program."""
+    named = [name for groups in _EMBEDDED.findall(text) for name in groups if name]
+    return [name.removeprefix("$CARGO_MANIFEST_DIR/").rstrip("/") for name in named]
 
 
 def _git(root: Path, arguments: list[str]) -> list[str]:
@@ -273,16 +297,14 @@ def _not_built(crate: Crate) -> list[str]:
     a build script, which may make them."""
     scripts, missing = "\n".join(crate.script()), []
     for path, text in crate.texts.items():
-        of_package = [name for groups in _EMBEDDED.findall(text) for name in groups if name]
         named = [(path.parent, name) for name in _INCLUDED_FILE.findall(text)]
-        if of_package:
+        if of_package := _embedded(text):
             folder = folder_of(crate.package_of(path))
             named += [(folder, name) for name in of_package]
         for folder, name in named:
-            plain = name.removeprefix("$CARGO_MANIFEST_DIR/").rstrip("/")
-            is_there = (folder / plain).exists() or _places(crate, plain)
-            if "$" not in plain and not is_there and Path(plain).name not in scripts:
-                missing.append(os.path.relpath(folder / plain, crate.directory))
+            is_there = (folder / name).exists() or _places(crate, name)
+            if "$" not in name and not is_there and Path(name).name not in scripts:
+                missing.append(os.path.relpath(folder / name, crate.directory))
     return list(dict.fromkeys(missing))
 
 

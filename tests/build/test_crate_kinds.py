@@ -110,6 +110,24 @@ def test_what_of_a_placed_folder_an_image_has_unasked_or_lacks_is_told(tmp_path,
     assert [note.startswith(noted) for note in notes] == [True]
 
 
+@pytest.mark.parametrize(
+    ("main", "script", "noted"),
+    [
+        ('include_dir!("$CARGO_MANIFEST_DIR/pages")', "", True),
+        ('} #[derive(RustEmbed)] #[folder = "pages/"] struct A; fn g() {', "", True),
+        ("", 'for each in read_dir("pages") {} println!("cargo:rerun-if-changed=src")', True),
+        ("", 'glob("./pages/**/*.html"); WalkDir::new(a)', True),
+        ("", 'println!("cargo:rerun-if-changed=pages"); compile(&["pages/sub/b.html"])', False),
+        ('include_str!("../pages/a.html")', 'read_dir("src")', False),
+    ],
+)
+def test_what_of_a_folder_that_the_build_reads_dockerignore_leaves_out_is_told(tmp_path, main, script, noted):
+    there = {".dockerignore": "**/*.md\n", **dict.fromkeys(["pages/a.html", "pages/sub/b.md", "src/c.md"], "")}
+    _, notes = init(crate(tmp_path, program(main) | there | {"build.rs": f"fn main() {{ {script}; }}\n"}))
+    said = "the program lacks a file of pages: .dockerignore leaves pages/sub/b.md out, by its line '**/*.md'"
+    assert [note.startswith(said) for note in notes] == [True] * noted, notes
+
+
 def test_what_gitignore_names_is_told_where_git_reads_no_repository(tmp_path, monkeypatch):
     more = {".gitignore": "web/.env\n/keys\n", "web/.env": "KEY=1", "web/a.html": "", "keys/a": ""}
     folder = crate(tmp_path, program('ServeDir::new("web"); read("keys/a")') | more)
