@@ -21,3 +21,18 @@ def test_a_named_allocator_must_be_linked_and_the_crates_own_may_be_any(allocato
     else:
         with pytest.raises(AssertionError):
             sizes.check()
+
+
+def test_a_program_on_glibc_may_be_static_and_is_another_than_that_on_musl():
+    """As with `-C target-feature=+crt-static` for the target of glibc alone."""
+    run = runs.load("recorded/service")
+    static = run.rows["value"].mask(run.rows["metric"] == metrics.LINKAGE, "static")
+    Sizes(replace(run, rows=run.rows.assign(value=static))).check()
+
+
+@pytest.mark.parametrize("base", ["alpine", "debian"])
+def test_two_bases_with_one_c_library_get_the_same_program(base):
+    run = runs.load("recorded/article")
+    other = run.rows["base"].eq(base) & run.rows["metric"].eq(metrics.BINARY_SHA256)
+    with pytest.raises(AssertionError, match="two bases were given different binaries"):
+        Sizes(replace(run, rows=run.rows.assign(value=run.rows["value"].mask(other, "another")))).check()
