@@ -93,6 +93,25 @@ def test_what_a_run_leads_to_is_shown_as_a_table_and_has_a_plot_and_words_or_say
 
 
 @pytest.mark.parametrize(
+    ("run", "metric"),
+    [
+        ("allocators", "requests"),
+        ("allocators", "trial"),
+        ("allocators", "load_average"),
+        ("memory", "requests_per_s_at_limit"),
+        ("memory", "rss_at_100_bytes"),
+    ],
+)
+def test_only_what_has_a_better_and_a_worse_is_compared_and_all_else_has_its_means(run, metric):
+    run = lab.load(f"recorded/{run}")
+    (study, *_) = [each for each in map(run.study, run.studies) if metric in each.measured]
+    with pytest.raises(LabError, match=f"unknown metric to compare cells of {study.name} by '{metric}'.*known are "):
+        study.ratios(metric)
+    if metric != "trial":
+        assert metric.replace("_", " ") in study.trials(metric)._repr_html_().replace("_", " ")
+
+
+@pytest.mark.parametrize(
     "call",
     [
         lambda: lab.load(["recorded/service"]),

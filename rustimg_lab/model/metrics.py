@@ -61,12 +61,13 @@ class Metric(str):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phrase", self.phrase or self.label)
-        object.__setattr__(self, "noun", self.noun or self.phrase)
+        object.__setattr__(self, "noun", self.noun or self.phrase or self.name.replace("_", " "))
 
     @property
     def title(self) -> str:
-        """The label with the unit of rows."""
-        return f"{self.label}, {IN_WORDS[self.unit]}" if self.unit in IN_WORDS else self.label
+        """The label, or what there is in place of one, with the unit of rows."""
+        label = self.label or self.noun
+        return f"{label}, {IN_WORDS[self.unit]}" if self.unit in IN_WORDS else label
 
     def verdict_on(self, change: float) -> Verdict:
         """Return the word for a change, the logarithm of a ratio, that is more than noise."""

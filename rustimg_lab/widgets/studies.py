@@ -39,8 +39,12 @@ class Study:
 
     def ratios(self, metric: str = "") -> Result:
         """Return the ratio of each cell to the baseline: a row per cell with interval and verdict (see
-        `comparison.compare`); the plot has that of the A/A control. Raises LabError when the baseline has no trial."""
+        `comparison.compare`); the plot has that of the A/A control. Raises LabError when the baseline has no trial, and
+        for what cells are not compared by, as the length of a trial."""
         about = self._metric(metric)
+        if about not in (self.plan.metric, *metrics.COMPARED):
+            compared = [name for name in self.measured if name in metrics.COMPARED]
+            raise unknown(f"metric to compare cells of {self.name} by", about, compared)
         title = f"{'left' if about.lower_is_better else 'right'} is {about.words[0]}"
         table = comparison.of_study(self.run, self.name, about, self._baseline)
         draw = partial(plots.studies.ratios, label=about.phrase or about, title=title)
