@@ -140,14 +140,15 @@ def compare(before: str, after: str) -> "Change":
 
 
 def recommend(
-    run: str, workload: str = "", min_throughput: float = 0, shell: bool = False, stable: bool = True, **most: float
-) -> "Recommendation":
+    run: str, workload: str = "", min_throughput: float = 0, shell: bool = False, stable: bool | None = None,
+    **most: float,
+) -> "Recommendation":  # fmt: skip
     """Return the cell to ship: the smallest compressed (pull) size within the limits, with the reasons against others.
 
     Limits are `max_transfer_mb`, `max_memory_mb` and `max_startup_ms`; 0 is none. `min_throughput` is a fraction
-    of the best cell's. `shell` requires one in the image, `stable` rules out unstable compiler flags. `workload` is of
-    the studies (default: the first). With the defaults of all of these, the goal is the one that the report of the run
-    begins with. Raises LabError when a limit is unknown, or on something that the run did not measure."""
+    of the best cell's. `shell` requires one in the image, `stable` rules out unstable compiler flags (default: True).
+    `workload` is of the studies (default: the first). With the defaults of all of these, the goal is the one that the
+    report of the run begins with. Raises LabError when a limit is unknown, or on what the run did not measure."""
     from rustimg_lab.analysis.recommendation import Wishes
     from rustimg_lab.errors import FRACTION, NUMBER, TEXT, TRUTH, check_known, check_values
     from rustimg_lab.model.metrics import CRITERIA
@@ -159,11 +160,12 @@ def recommend(
         check_known("limit", name, names)
     check_values(NUMBER, **most)
     check_values(FRACTION, min_throughput=min_throughput)
-    check_values(TRUTH, shell=shell, stable=stable)
+    is_stable = stable is None or stable
+    check_values(TRUTH, shell=shell, stable=is_stable)
     check_values(TEXT, run=run, workload=workload)
     limits = {names[name]: limit * CRITERIA[names[name]].divisor for name, limit in most.items() if limit}
-    found, wishes = load(run), Wishes(limits, min_throughput, shell, stable)
-    if wishes == Wishes(stable=True):
+    found, wishes = load(run), Wishes(limits, min_throughput, shell, is_stable)
+    if stable is None and wishes == Wishes(stable=True):
         wishes = summary.first_goal(found.data, workload)
     return Recommendation(found, wishes, workload)
 
