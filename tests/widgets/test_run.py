@@ -1,13 +1,16 @@
 """What the verbs return of runs that are not as the recorded ones: interrupted, of an older lab, with broken rows."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 import rustimg_lab as lab
 from rustimg_lab.model import metrics
+from rustimg_lab.model.names import TWIN
 from rustimg_lab.widgets.run import Run
 
 
@@ -29,3 +32,58 @@ def test_stable_flags_are_required_also_of_a_run_that_does_not_tell_which_are(gi
     found = lab.recommend("", stable=True)
     assert found.cell == "" and "Constraints: no unstable flags" in found.words
     assert lab.recommend("").cell != "" and lab.recommend("", stable=False).cell != ""
+
+
+def begun(rows: pd.DataFrame) -> pd.DataFrame:
+    """One block of each study."""
+    return rows[rows["study"].eq("") | rows["block"].eq(0)]
+
+
+def uncontrolled(rows: pd.DataFrame) -> pd.DataFrame:
+    """What a study has before its first trial of the A/A control, or where all of these have failed."""
+    return rows[~rows["cell"].str.endswith(TWIN)]
+
+
+def apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Studies that share no block, nor do their cells."""
+    place = rows["study"].map({name: place for place, name in enumerate(rows["study"].unique())})
+    return rows[rows["study"].eq("") | (rows["block"] + place + rows["cell"].str.len()).mod(2).eq(0)]
+
+
+def no_trial(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["study"].eq("")]
+
+
+@pytest.mark.parametrize("change", [begun, uncontrolled, apart, no_trial])
+@pytest.mark.parametrize("name", ["threads", "startup", "memory", "allocators", "layouts", "deploy"])
+def test_a_study_that_has_hardly_begun_passes_its_checks_and_its_words_have_numbers_or_none(given, name, change):
+    run = given(name, change)
+    said = []
+    for study in map(run.study, run.studies):
+        study.check()
+        said.append(study.trials().words)
+        study.trials().plot()
+        if not study.trials().table["cell"].eq(study.plan.baseline).any():
+            continue
+        said += [study.words, study.ratios().words, study.ratios()._repr_html_()]
+        assert isinstance(study.ratios().plot(), Figure)
+        if study.plan.kind == "throughput":
+            said += [study.speed_up.words, study.speed_up._repr_html_()]
+        if study.plan.parameters.get("of") == "connections":
+            said.append(study.connections._repr_html_())
+    if name == "deploy" and change is not no_trial:
+        said += [run.deploys().ratios.words, run.deploys().ratios._repr_html_()]
+    assert not [each for each in said if re.search(r"\bnan\b", each)]
+
+
+def test_idle_connections_that_were_not_measured_yet_are_an_empty_table(given):
+    study = given("memory", no_trial).study("memory-connections-batch-1w")
+    assert study.connections.table.empty and "resident at 100, MB" in study.connections._repr_html_()
+    assert study.means({}).table.empty
+
+
+def test_a_study_that_was_planned_without_its_control_fails_its_check(given):
+    study = given("startup", lambda rows: rows).study("startup-server")
+    study.plan = replace(study.plan, cells=[each for each in study.plan.cells if not each.endswith(TWIN)])
+    with pytest.raises(AssertionError, match="without its A/A control"):
+        study.check()

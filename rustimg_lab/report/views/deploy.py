@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.metrics import Verdict
-from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.format import MEGABYTE, TOO_FEW
 from rustimg_lab.report.views.style import intervals, style
 
 
@@ -29,6 +29,8 @@ def in_words(found: pd.DataFrame) -> str:
     told = "; ".join(
         f"{each.bandwidth_mbit:,} Mbit/s {each.seconds:.2f} s against {each.baseline_s:.2f}, "
         f"**{each.ratio:.2f}** times ({each.low:.2f} to {each.high:.2f}, {each.verdict})"
+        if each.pairs > 1
+        else f"{each.bandwidth_mbit:,} Mbit/s {TOO_FEW}"
         for each in found.itertuples()
     )
     alike, noisy = (found["verdict"].eq(verdict) for verdict in (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY))

@@ -39,7 +39,7 @@ def summary(found: dict[str, pd.DataFrame]) -> Styler:
     for heading, each in found.items():
         values = {heading: each["mean"].to_numpy(), f"{heading}: 95%": intervals(each, number=format.number)}
         columns.append(pd.DataFrame(values, comparison.names(each)))
-    shown = pd.concat(columns, axis=1).rename_axis("cell").reset_index()
+    shown = pd.concat(columns or [pd.DataFrame()], axis=1).rename_axis("cell").reset_index()
     numbers = shown.select_dtypes("number").columns
     warnings = dict.fromkeys(each.attrs["warning"] for each in found.values())
     return style(shown, dict.fromkeys(numbers, format.number), "; ".join(filter(None, warnings)))
@@ -78,13 +78,14 @@ def connections(run: RunData, study: str) -> Styler:
     plan = run.environment.studies[study]
     counts = plan.parameters["connections"]
     wide = own.assign(value=pd.to_numeric(own["value"])).pivot_table("value", "cell", "metric", aggfunc="median")
-    wide = wide.reindex([cell for cell in plan.cells if cell in wide.index])
+    rss, each = map(metrics.rss_at, (0, *counts)), map(metrics.bytes_per_connection_at, counts)
+    wide = wide.reindex([cell for cell in plan.cells if cell in wide.index], columns=[*rss, *each])
     attrs = comparison.samples(run, study, plan.metric).attrs
     shown = pd.DataFrame({"cell": [cell_in_words(cell, attrs) for cell in wide.index]}, wide.index)
     for count in (0, *counts):
-        shown[f"resident at {count:,}, MB"] = wide[f"rss_at_{count}_bytes"] / MEGABYTE
+        shown[f"resident at {count:,}, MB"] = wide[metrics.rss_at(count)] / MEGABYTE
     for count in counts:
-        shown[f"bytes per connection at {count:,}"] = wide[f"bytes_per_connection_at_{count}"]
+        shown[f"bytes per connection at {count:,}"] = wide[metrics.bytes_per_connection_at(count)]
     return style(shown, {name: "{:,.0f}" for name in shown if name.startswith("bytes")}, attrs["warning"])
 
 

@@ -11,7 +11,7 @@ from rustimg_lab.analysis.cells import app_name, bases_in_words, working_cells
 from rustimg_lab.model import matrix, metrics, names
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report import format
-from rustimg_lab.report.format import MEBIBYTE
+from rustimg_lab.report.format import MEBIBYTE, TOO_FEW
 from rustimg_lab.store.runs import RunData
 
 CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d"  # the article, FROM scratch
@@ -69,7 +69,7 @@ def _jemalloc_against_musl(run: RunData, study: str, metric: str, sentence: Call
         one = found.set_index("cell").loc[jemalloc]
         base += f", profile **{profile}**" if len({other for _, other, _, _ in pairs}) > 1 else ""
         where = f"{base}, workload **{about['workload']}**{workers}, over {one['pairs']} blocks"
-        too_few = f"On {base} musl malloc and jemalloc share too few blocks to say anything."
+        too_few = f"On {base} musl malloc and jemalloc share {TOO_FEW}."
         said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found, jemalloc)))
     return "\n\n".join(said) or f"Study **{study}** does not compare musl malloc with jemalloc."
 
@@ -115,7 +115,7 @@ def startup_verdict(run: RunData, baseline: str = "") -> str:
         f". The farthest from {against} is **{name}**: {far['ratio']:.2f} times as long inside the image "
         f"({far['low']:.2f} to {far['high']:.2f}, **{far['verdict']}**)"
     )
-    if container is None or far["cell"] not in set(container["cell"]):
+    if container is None or far["cell"] not in set(container.loc[container["pairs"] > 1, "cell"]):
         return f"{said}.{_note(process, far['cell'])}"
     same = container.set_index("cell").loc[far["cell"]]
     return (
@@ -148,8 +148,8 @@ def repeatability(counts: pd.DataFrame) -> str:
     """How far the counts of one cell are apart, in a sentence. `counts` is what `comparison.samples` returns."""
     per_cell = counts.groupby("cell")["value"]
     spread = per_cell.max() / per_cell.min()
-    if per_cell.size().max() < 2:
-        return "Counted once per cell, so how well the counts repeat is not known."
+    if not per_cell.size().max() > 1:
+        return "Counted at most once per cell, so how well the counts repeat is not known."
     worst = names.cell_in_words(spread.idxmax(), counts.attrs)
     return f"Counts of one cell differ by at most **{spread.max() - 1:.3%}** ({worst}); less tells nothing apart."
 
@@ -178,11 +178,12 @@ def ratios(found: pd.DataFrame, label: str) -> str:
 
 def speed_up(found: pd.DataFrame) -> str:
     """Each step to more worker threads in a sentence, as a Markdown list. `found` is what `scaling.speed_up` tells."""
-    said = [
-        f"- **{name}**, {one.fewer} to {one.workers} workers: {one.ratio:.2f} times the requests per second (95% "
-        f"interval {one.low:.2f} to {one.high:.2f}), {one.cpu:.2f} times the CPU time per request: **{one.verdict}**."
-        for name, one in zip(comparison.names(found), found.itertuples(), strict=True)
-    ]
+    said = []
+    for name, one in zip(comparison.names(found), found.itertuples(), strict=True):
+        cpu = f", {one.cpu:.2f} times the CPU time per request" if one.cpu > 0 else ""
+        interval = f"{one.ratio:.2f} times the requests per second (95% interval {one.low:.2f} to {one.high:.2f})"
+        judged = f"{interval}{cpu}: **{one.verdict}**" if one.pairs > 1 else TOO_FEW
+        said.append(f"- **{name}**, {one.fewer} to {one.workers} workers: {judged}.")
     return "\n".join(said) + _note(found)
 
 
