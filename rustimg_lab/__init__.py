@@ -173,10 +173,11 @@ def recommend(
 def report(run: str, form: str = "html") -> Path:
     """Write the page of a run, or of several with commas between, as html, pdf or md; return its path. Raises LabError
     when a run is unknown, or has nothing to show."""
-    from rustimg_lab.errors import TEXT, check_values
+    from rustimg_lab.errors import TEXT, check_known, check_values
     from rustimg_lab.report import publish
 
     check_values(TEXT, run=run, form=form)
+    check_known("format", form, ("html", "pdf", "md"))
     return publish.whole(run, form, print)
 
 

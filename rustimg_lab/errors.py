@@ -67,7 +67,7 @@ TEXT, TRUTH = "text", "True or False"
 NUMBER, FRACTION = "a finite number at or above 0", "a fraction from 0 to 1"
 
 
-def check_values(kind: str, **values: object) -> None:
+def check_values(kind: str, /, **values: object) -> None:
     """Raises LabError for a value, by its name, that is not what `kind` says: one of these four."""
     for name, value in values.items():
         is_number = isinstance(value, Real) and not isinstance(value, bool)

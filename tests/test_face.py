@@ -112,6 +112,36 @@ def test_only_what_has_a_better_and_a_worse_is_compared_and_all_else_has_its_mea
 
 
 @pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: lab.load("recorded/threads").find("throughputs"), "unknown kind of study 'throughputs': did you mean"),
+        (lambda: lab.load("recorded/threads").find(None), "kind is None: it must be text"),
+        (lambda: lab.load("recorded/threads").find("throughput", wokload="batch"), "unknown parameter 'wokload': did"),
+        (lambda: lab.load("recorded/threads").find("throughput", "nope"), "unknown cell of throughput-.* 'nope': "),
+        (lambda: lab.load("recorded/service").study("startup-server", "nope"), "unknown cell of startup-server 'nope'"),
+        (
+            lambda: lab.load("recorded/threads").study("throughput-batch-1w-16c", workload="batch", workers=2),
+            "study 'throughput-batch-1w-16c' has workers 1, not 2: leave that out",
+        ),
+        (lambda: lab.load("recorded/knobs").attribution("bach"), "unknown workload of run .* 'bach': did you mean 'ba"),
+        (lambda: lab.load("recorded/article").sizes.sections("nope"), "unknown cell that works 'nope'"),
+        (lambda: lab.report("recorded/threads", "PDF"), "unknown format 'PDF': "),
+        (lambda: lab.report("recorded/threads", "doc"), "unknown format 'doc': "),
+    ],
+)
+def test_a_name_that_is_not_known_is_refused_and_none_is_left_out_without_a_word(call, said):
+    with pytest.raises(LabError, match=said):
+        call()
+
+
+def test_studies_are_found_by_name_kind_and_parameters():
+    run = lab.load("recorded/threads")
+    named = run.study("throughput-batch-1w-16c", workload="batch", workers=1).name
+    assert named == run.study("throughput", workers=1).name == run.find("throughput", workers=1)[0].name
+    assert run.find("latency", workload="batch") == [] and len(run.find("throughput")) == 2
+
+
+@pytest.mark.parametrize(
     "call",
     [
         lambda: lab.load(["recorded/service"]),

@@ -143,13 +143,18 @@ def parts(run: RunData, metric: str) -> pd.DataFrame:
     return found.astype({"size_bytes": "int64"}).reset_index(drop=True)
 
 
+def check_works(table: pd.DataFrame, cell: str) -> None:
+    """Raises LabError, with the nearest name, when no cell of that name works. `table` is `cell_table`."""
+    check_known("cell that works", cell, table.loc[table["ok"], "cell"].to_list())
+
+
 def composition(run: RunData, cell: str) -> pd.DataFrame:
     """Whose the bytes of a cell's image are: owner (the base image, the binary, or other files), name (a package, a
     crate), size_bytes; they sum up to the image's. Where the run does not tell the packages, the base is one part; so
     is a binary that UPX packed. Raises LabError when no cell of that name works."""
-    works = cell_table(run).query("ok").set_index("cell")
-    check_known("cell that works", cell, works.index)
-    one = works.loc[cell]
+    table = cell_table(run)
+    check_works(table, cell)
+    one = table.set_index("cell").loc[cell]
     packages = run.environment.package_bytes.get(one[metrics.BASE_DIGEST], {})
     crates = parts(run, metrics.CRATE_BYTES).query("cell == @cell").set_index("name")["size_bytes"]
     binary, base = int(one[metrics.BINARY_BYTES]), int(one[metrics.BASE_BYTES])

@@ -18,7 +18,7 @@ import pandas as pd
 
 from rustimg_lab.analysis import study_notes, variances
 from rustimg_lab.analysis.variances import half_interval, quantile
-from rustimg_lab.errors import LabError
+from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN, cell_in_words
@@ -73,6 +73,13 @@ def _planned(run: RunData, kind: str, parameters: dict[str, Any]) -> list[str]:
         for name, plan in run.environment.studies.items()
         if plan.kind == kind and all(plan.parameters.get(key) == value for key, value in parameters.items())
     ]
+
+
+def check_workload(run: RunData, workload: str) -> None:
+    """Raises LabError, with the nearest name, for a workload that no study of a run is of; "" is any."""
+    known = {plan.parameters.get("workload", "") for plan in run.environment.studies.values()} - {""}
+    if workload:
+        check_known(f"workload of run '{run.name}'", workload, sorted(known))
 
 
 def has_baseline(run: RunData, study: str, metric: str = "") -> bool:

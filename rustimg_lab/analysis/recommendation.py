@@ -98,9 +98,7 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
     measured; draws of those; and notes that a reader must see. Raises LabError when no cell works.
     """
     table = working_cells(run, "choose from")
-    known = {plan.parameters.get("workload", "") for plan in run.environment.studies.values()} - {""}
-    if workload and workload not in known:
-        raise unknown(f"workload of run '{run.name}'", workload, sorted(known))
+    comparison.check_workload(run, workload)
     ways = sorted(set(table["compressed_with"]) - {""})
     found = table[["architecture", "base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
         unstable=table["unstable"].eq(True),

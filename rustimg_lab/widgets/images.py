@@ -44,9 +44,11 @@ class Sizes(Result):
         return Result(found, views.sizes.parts, partial(plots.sizes.icicle, title=chosen), nothing="No cell works.")
 
     def sections(self, cell: str = "") -> Result:
-        """Return the sections of a binary (default: of the smallest image)."""
-        found = cells.parts(self._run, metrics.SECTION_BYTES)
-        return Result(found[found["cell"] == (cell or cells.smallest(self.table))], views.sizes.sections)
+        """Return the sections of a binary (default: of the smallest image). Raises LabError as `parts` does."""
+        found, chosen = cells.parts(self._run, metrics.SECTION_BYTES), cell or cells.smallest(self.table)
+        if chosen:
+            cells.check_works(self.table, chosen)
+        return Result(found[found["cell"] == chosen], views.sizes.sections)
 
     def _drawn(self, draw: Callable[..., Plot]) -> Plot | Several:
         """Return the plot of the cells of `cells.drawn`; where the run has more, also a line on which these are."""

@@ -4,6 +4,7 @@ what changed between two of them."""
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -11,8 +12,8 @@ from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison, deploy, factorials, pareto, profile_effects, recommendation
-from rustimg_lab.errors import NUMBER, TEXT, check_values, or_why_not
-from rustimg_lab.model import cargo_profile, metrics
+from rustimg_lab.errors import NUMBER, TEXT, LabError, check_known, check_values, or_why_not
+from rustimg_lab.model import cargo_profile, metrics, studies
 from rustimg_lab.model.names import listed
 from rustimg_lab.report import plots, views
 from rustimg_lab.report.format import SENTINEL
@@ -68,13 +69,24 @@ class Run:
 
     def study(self, study: str, baseline: str = "", **parameters: Any) -> Study:
         """Return a study by its name, or the first of that kind with these parameters (default: compared with its own
-        baseline). Raises LabError, with those that there are, when the run has none."""
+        baseline). Raises LabError, with those that there are, when the run has none, or this one has others."""
         check_values(TEXT, study=study, baseline=baseline)
-        name = study if study in self.studies else comparison.find_study(self.data, study, **parameters)
-        return Study(self.data, name, baseline)
+        if study not in self.studies:
+            return Study(self.data, comparison.find_study(self.data, study, **parameters), baseline)
+        own = self.data.environment.studies[study].parameters
+        for name, value in parameters.items():
+            if own.get(name) != value:
+                raise LabError(f"study '{study}' has {name} {own.get(name)!r}, not {value!r}: leave that out")
+        return Study(self.data, study, baseline)
 
     def find(self, kind: str, baseline: str = "", **parameters: Any) -> list[Study]:
-        """Return all studies of that kind with these parameters whose baseline was measured."""
+        """Return all studies of that kind with these parameters whose baseline was measured. Raises LabError for a kind
+        or a parameter that is not known."""
+        check_values(TEXT, kind=kind, baseline=baseline)
+        plans = self.data.environment.studies.values()
+        check_known("kind of study", kind, dict.fromkeys([*studies.KINDS, *(plan.kind for plan in plans)]))
+        for name in parameters:
+            check_known("parameter", name, dict.fromkeys([*studies.USUAL_LOAD, *chain(*(p.parameters for p in plans))]))
         return [Study(self.data, name, baseline) for name in comparison.find_studies(self.data, kind, **parameters)]
 
     def ratios(self, study: str = "throughput", metric: str = "") -> Result:
@@ -99,6 +111,7 @@ class Run:
         """Return the contribution of each factor between two cells, for every quantity (default: from the largest plain
         image to the cell with the least). Where there is none it is shown as the reason."""
         check_values(TEXT, workload=workload, start=start, target=target)
+        comparison.check_workload(self.data, workload)
         found, reasons = factorials.everything(self.data, start, workload)
         return Several((Attribution(each, target) for each in found), reasons.get(metrics.IMAGE, ""))
 

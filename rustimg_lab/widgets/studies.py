@@ -6,7 +6,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison, deploy, layouts, machines, scaling
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, check_known, unknown
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.studies import EMPTY, LAYOUTS
 from rustimg_lab.report import plots, views
@@ -19,6 +19,8 @@ class Study:
 
     def __init__(self, run: RunData, name: str, baseline: str = "") -> None:
         self.run, self.name, self.plan, self._baseline = run, name, run.environment.studies[name], baseline
+        if baseline:
+            check_known(f"cell of {name}", baseline, self.plan.cells)
 
     @property
     def measured(self) -> list[str]:
