@@ -94,13 +94,14 @@ def _of_other_sources(table: pd.DataFrame) -> str:
 def candidates(run: RunData, workload: str = "") -> Candidates:
     """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
     where the run does not tell), unstable, stable (neither where the run does not tell), estimated (whether sizes are),
-    unpacked_bytes, and a column per criterion and for the throughput (means of `draws.measured`), NaN where not
-    measured; draws of those; and notes that a reader must see. Raises LabError when no cell works.
+    unpacked_bytes, compressed_with, and a column per criterion and for the throughput (means of `draws.measured`), NaN
+    where not measured; draws of those; and notes that a reader must see. Raises LabError when no cell works.
     """
     table = working_cells(run, "choose from")
     comparison.check_workload(run, workload)
     ways = sorted(set(table["compressed_with"]) - {""})
-    found = table[["architecture", "base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]].assign(
+    kept = ["architecture", "base", "profile", "allocator", "stand_in", metrics.UNPACKED_BYTES, "shell"]
+    found = table[[*kept, "compressed_with"]].assign(
         unstable=table["unstable"].eq(True),
         stable=table["unstable"].eq(False),
         estimated=len(ways) > 1 or ESTIMATE in ways,

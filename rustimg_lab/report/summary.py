@@ -34,6 +34,7 @@ GOALS = {
 
 TIE = 0.05  # a cell that so many of the draws select too cannot be told from the one that most select
 FIRST = 3  # of a list in a sentence
+_OF_SIZES = ("architecture", "compressed_with")  # what compressed sizes are compared only with equals of
 
 
 @dataclass(frozen=True)
@@ -63,15 +64,15 @@ class Answer:
 
 def best(runs: dict[str, RunData]) -> list[Answer]:
     """The cell to ship for each of `GOALS` that a run can answer. Of several runs where the goal is of sizes, which are
-    exact, the one with the smallest; else the one with the most cells that were measured for it, since what two runs
-    measured need not be comparable. `runs` are `runs.load`'s, by name."""
+    exact, the one with the smallest of those that the first run's is compared with; else the one with the most cells
+    that were measured for it, since what two runs measured need not be comparable. `runs` are by name."""
     found, by_run = [], {name: dict(_choices(run)) for name, run in runs.items()}
     for goal, wishes in GOALS.items():
         told = [(name, choices[goal]) for name, choices in by_run.items() if goal in choices]
         if told:
-            if wishes.needed == ["transfer"]:  # of one architecture alone: the image for another is another
-                first = _of_picked(told[0][1], "architecture")
-                alike = [each for each in told if _of_picked(each[1], "architecture") == first]
+            if wishes.needed == ["transfer"]:  # of those alone that are for one architecture and compressed in one way
+                known = {name: [_of_picked(each, of) for of in _OF_SIZES] for name, each in told}
+                alike = [each for each in told if known[each[0]] == known[told[0][0]]]
                 run, chosen = min(alike, key=lambda each: _of_picked(each[1], "transfer"))
             else:
                 run, chosen = max(told, key=lambda each: _measured(each[1]))

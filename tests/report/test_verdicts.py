@@ -225,3 +225,14 @@ def test_axes_of_ratios_name_no_unit():
     assert axes.get_xlabel() == "CPU per request, as a ratio to scratch-optimized-system"
     several = run.machines("recorded/allocators-intel, recorded/threads", workload="batch", workers=1, connections=16)
     assert "µs" not in several.ratios.plot()[0].axes[0].get_xlabel()
+
+
+def test_compressed_sizes_of_two_runs_are_compared_only_where_they_were_compressed_in_one_way():
+    one = runs.load("recorded/service")
+    size = one.rows["metric"].eq("compressed_bytes")
+    smaller = one.rows.assign(value=one.rows["value"].where(~size, one.rows["value"].where(size) * 0.9))
+    other = smaller.assign(detail=smaller["detail"].mask(size, "gzip -6 by zlib-ng 2.2"))
+    for rows, best in ((smaller, "other"), (other, "one")):
+        answers = summary.best({"one": one, "other": replace(one, rows=rows)})
+        of_sizes = [each for each in answers if each.sure == "Certain: sizes are exact."]
+        assert len(of_sizes) > 1 and {each.run for each in of_sizes} == {best}
