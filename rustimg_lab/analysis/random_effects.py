@@ -48,10 +48,12 @@ class Fit:
 def fit(estimates: np.ndarray, errors: np.ndarray, groups: np.ndarray | None = None) -> Fit:
     """Fit by REML what `estimates` with these standard errors (above 0) have in common. `groups`: a row per estimate, a
     column per group, 1 where the estimate is of the group (default: one group). All groups have one variance, which is
-    0 where no group has two estimates. By Fisher scoring, where a variance below 0 is 0."""
+    0 where no group has two estimates. By Fisher scoring, where a variance below 0 is 0, from 0 and from that of the
+    estimates themselves: of two optima the more likely one."""
     groups = np.ones((estimates.shape[-1], 1)) if groups is None else groups
     freedom, known = groups.shape[0] - groups.shape[1], errors**2
-    variance = np.zeros(estimates.shape[:-1])
+    _, _, rest = _weighted(estimates, np.ones_like(known), np.zeros(estimates.shape[:-1]), groups)
+    variance = np.stack([np.zeros(estimates.shape[:-1]), (rest**2).sum(-1) / max(freedom, 1)])
     for _ in range(_STEPS if freedom else 0):
         weights, _, rest = _weighted(estimates, known, variance, groups)
         sums = [weights**power @ groups for power in (1, 2, 3)]
@@ -61,6 +63,9 @@ def fit(estimates: np.ndarray, errors: np.ndarray, groups: np.ndarray | None = N
         variance, moved = better, np.abs(better - variance).max(initial=0)
         if moved < _CLOSE:
             break
+    weights, _, rest = _weighted(estimates, known, variance, groups)
+    likely = np.log(weights).sum(-1) - np.log(weights @ groups).sum(-1) - (weights * rest**2).sum(-1)
+    variance = np.where(likely[1] > likely[0], variance[1], variance[0])
     weights, mean, rest = _weighted(estimates, known, variance, groups)
     spread = (weights * rest**2).sum(-1) / freedom if freedom else np.ones(estimates.shape[:-1])
     error = np.sqrt(np.maximum(spread, 1)[..., None] / (weights @ groups))

@@ -54,6 +54,25 @@ def test_equal_errors_have_the_answer_of_an_analysis_of_variance():
     assert within.variance == pytest.approx(np.maximum(pairs.var(axis=2, ddof=1).mean(axis=1) - 0.06**2, 0))
 
 
+def test_of_two_optima_the_more_likely_one_is_the_fit():
+    """Beside the one at 0, where scoring from 0 stays."""
+    logs = np.array([-0.027, -0.096, 0.231, -0.022, 0.05, -0.015])
+    errors = np.array([0.013, 0.093, 0.065, 0.011, 0.067, 0.054])
+
+    def likelihood(variance: np.ndarray) -> np.ndarray:
+        weights = 1 / (errors**2 + variance[:, None])
+        mean = (weights * logs).sum(1) / weights.sum(1)
+        rest = (weights * (logs - mean[:, None]) ** 2).sum(1)
+        return np.log(weights).sum(1) - np.log(weights.sum(1)) - rest
+
+    tried = np.linspace(0, 0.3, 3001) ** 2
+    best = tried[likelihood(tried).argmax()]
+    assert np.sqrt(best) == pytest.approx(0.083, abs=1e-3)
+    assert random_effects.fit(logs, errors).variance == pytest.approx(best, rel=0.01)
+    stacked = random_effects.fit(np.stack([logs, 0 * logs]), np.stack([errors, errors])).variance
+    assert stacked == pytest.approx([best, 0], rel=0.01)
+
+
 def test_groups_of_one_estimate_each_are_what_they_were():
     logs, errors = np.array([-1.0, 0.5]), np.array([0.01, 0.02])
     found = random_effects.fit(logs, errors, np.eye(2))
