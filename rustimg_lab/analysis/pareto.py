@@ -37,5 +37,7 @@ def _beaten(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return what the front is drawn by: the transfer against each other criterion that the run has measured."""
-    return [("transfer", name) for name in metrics.CRITERIA if name != "transfer" and table[name].notna().any()]
+    """Return what the front is drawn by: the first criterion that the run has measured, which is the transfer where it
+    has sizes, against each other one."""
+    known = [name for name in metrics.CRITERIA if table[name].notna().any()]
+    return [(known[0], name) for name in known[1:]]

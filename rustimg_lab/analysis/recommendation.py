@@ -107,7 +107,7 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
         estimated=len(ways) > 1 or ESTIMATE in ways,
         transfer=table[metrics.COMPRESSED_BYTES],
     )
-    notes = list(filter(None, [run.environment.app.get("note"), _of_other_sources(table)]))
+    notes = list(filter(None, [run.environment.app.get("note"), run.unread, _of_other_sources(table)]))
     if found["estimated"].any():
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator, asked = Draws(), np.random.default_rng(0), {}
@@ -298,7 +298,7 @@ def _reason(table: pd.DataFrame, cell: str, picked: str, wishes: Wishes) -> str:
     said = []
     for name, limit in wishes.limits.items():
         if not own[name] <= limit:
-            more = "" if np.isnan(own[name]) else f", more than {metrics.CRITERIA[name].in_words(limit)}"
+            more = "" if np.isnan(own[name]) else f", more than {metrics.CRITERIA[name].exactly(limit)}"
             said.append(f"{metrics.CRITERIA[name].phrase} {metrics.CRITERIA[name].in_words(own[name])}{more}")
     if wishes.min_throughput:
         best = table[metrics.REQUESTS_PER_S].max()

@@ -209,9 +209,8 @@ def _or_not_read(lacks: RunData) -> str:
 
 def _unreadable(*runs: RunData) -> Iterator[Finding]:
     for run in runs:
-        if count := len(run.broken):
-            told = f"{count} row{'s' * (count != 1)} could not be read"
-            yield Finding(f"run {run.name}", told, Verdict.CANNOT_TELL)
+        if run.unread:
+            yield Finding(f"run {run.name}", run.unread, Verdict.CANNOT_TELL)
 
 
 def _refuse_nothing(before: RunData, after: RunData) -> None:

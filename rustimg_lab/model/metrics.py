@@ -6,7 +6,7 @@ A metric is a text, its name: `rows["metric"] == metrics.TRIAL` and `table[metri
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from math import isnan
+from math import isclose, isnan
 
 from rustimg_lab.model import studies
 
@@ -81,6 +81,11 @@ class Metric(str):
     def in_words(self, value: float) -> str:
         """Tell a value with its unit; "not measured" for NaN."""
         return "not measured" if isnan(value) else self.shown.format(value / self.divisor)
+
+    def exactly(self, value: float) -> str:
+        """Tell a limit that a user sets, with its unit, and with all of its digits where it has more than values."""
+        told, amount = self.in_words(value), value / self.divisor
+        return told if isclose(float(told.partition(" ")[0]), amount) else f"{amount:g} {self.shown_unit}"
 
     def signed(self, value: float) -> str:
         """Tell a difference with its sign and its unit."""

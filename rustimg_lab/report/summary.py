@@ -181,7 +181,8 @@ def article(runs: dict[str, RunData]) -> pd.DataFrame:
 
 
 def notes(runs: dict[str, RunData]) -> list[str]:
-    """What a reader must know of every number: which bases are substitutes, and how many cells have none."""
+    """What a reader must know of every number: which bases are substitutes, how many cells have none, and how many rows
+    could not be read."""
     said = []
     for name, run in runs.items():
         for base in run.environment.stand_ins:
@@ -194,6 +195,7 @@ def notes(runs: dict[str, RunData]) -> list[str]:
         works = cells.cell_table(run)["ok"]
         if not works.all():
             said.append(f"In run {name} {(~works).sum()} of {len(works)} cells have no number; its tables say why.")
+        said += [f"In run {name} {run.unread}: its numbers are those of the others."] if run.unread else []
     return said
 
 

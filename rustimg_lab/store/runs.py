@@ -87,6 +87,12 @@ class RunData:
     def name(self) -> str:
         return self.environment.run
 
+    @property
+    def unread(self) -> str:
+        """Return how many rows could not be read, in words; "" for none."""
+        count = len(self.broken)
+        return f"{count} row{'s' * (count != 1)} could not be read" if count else ""
+
 
 @contextmanager
 def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:

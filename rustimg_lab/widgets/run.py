@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
 
 
+_NO_CELL = "# no cell was selected: none meets all constraints\n"
+
+
 @dataclass(frozen=True)
 class Run:
     """A run. `data`: its rows and its environment; `failures`: a line on each cell or trial that failed in the last
@@ -130,7 +133,8 @@ class Run:
         print(*self.data.broken, f"{SENTINEL}: every cell above was executed.", sep="\n")
 
     def _repr_html_(self) -> str:
-        parts = [f"<h4>Run {escape(self.name)}</h4>", *(f"<p>failed: {escape(line)}</p>" for line in self.failures)]
+        told = [*([self.data.unread] if self.data.unread else []), *(f"failed: {line}" for line in self.failures)]
+        parts = [f"<h4>Run {escape(self.name)}</h4>", *(f"<p>{escape(line)}</p>" for line in told)]
         shown = [self.sizes._repr_html_()] if len(self.sizes.table) else []
         shown += [views.studies.studies(self.data).to_html()] if self.studies else []
         return "".join([*parts, *shown])
@@ -173,12 +177,14 @@ class Recommendation:
     @property
     def cargo_profile(self) -> str:
         """Return the build profile for a Cargo.toml; of one that this lab does not know, a comment that says so."""
+        if not self.cell:
+            return _NO_CELL
         return or_why_not(cargo_profile.cargo_profile, *self.choice.table.loc[self.cell, cargo_profile.FACTORS])
 
     @property
     def dockerfile(self) -> str:
         """Return the Dockerfile that the cell was built from; where the run has none, a comment that says so."""
-        return or_why_not(runs.dockerfile, self.run.name, self.cell)
+        return or_why_not(runs.dockerfile, self.run.name, self.cell) if self.cell else _NO_CELL
 
     def check(self) -> None:
         """Raise AssertionError when the cell is not within the limits, or a cell that lost has no reason."""

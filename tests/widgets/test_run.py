@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 import rustimg_lab as lab
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import TWIN
+from rustimg_lab.report import summary
 from rustimg_lab.widgets.run import Run
 
 
@@ -87,3 +88,29 @@ def test_a_study_that_was_planned_without_its_control_fails_its_check(given):
     study.plan = replace(study.plan, cells=[each for each in study.plan.cells if not each.endswith(TWIN)])
     with pytest.raises(AssertionError, match="without its A/A control"):
         study.check()
+
+
+def test_rows_that_could_not_be_read_are_told_where_a_run_is_shown_and_where_a_cell_is_chosen(given):
+    run = given("service", lambda rows: rows)
+    told = "2 rows could not be read"
+    assert told not in run._repr_html_() + lab.recommend("").words + str(summary.notes({"a": run.data}))
+    broken = replace(run, data=replace(run.data, broken=("rows.jsonl:1", "rows.jsonl:2")))
+    lab.load = lambda _: broken
+    assert told in broken._repr_html_() and f"Note: {told}." in lab.recommend("").words
+    assert summary.notes({"a": broken.data})[-1].startswith(f"In run a {told}: ")
+
+
+def test_a_run_without_compressed_sizes_is_drawn_by_what_else_it_has(given):
+    given("service", lambda rows: rows[rows["metric"] != metrics.COMPRESSED_BYTES])
+    found = lab.recommend("")
+    first, second = found.candidates.plot()
+    assert first.axes[0].get_xlabel().startswith(metrics.CRITERIA["startup"].phrase)
+    assert second.axes[0].get_ylabel().startswith(metrics.CRITERIA["memory"].phrase) and found.cell
+
+
+def test_where_no_cell_meets_the_limits_there_is_no_profile_and_no_dockerfile_and_limits_have_their_digits():
+    found = lab.recommend("recorded/service", max_startup_ms=0.0001, max_transfer_mb=2.345)
+    assert found.cell == "" and found.cargo_profile == found.dockerfile and "no cell was selected" in found.dockerfile
+    assert "at most 0.0001 ms" in found.words and "at most 2.345 MB" in found.words
+    assert found.candidates.table["reason"].str.contains("more than 0.0001 ms", regex=False).all()
+    found.check()

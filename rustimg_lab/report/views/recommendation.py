@@ -12,7 +12,7 @@ from rustimg_lab.report.views.style import marked, style
 def evidence(found: recommendation.Choice) -> list[str]:
     """What was selected, by what objective, and how sure that is, in lines."""
     wanted = [
-        f"{metrics.CRITERIA[name].phrase} at most {metrics.CRITERIA[name].in_words(limit)}"
+        f"{metrics.CRITERIA[name].phrase} at most {metrics.CRITERIA[name].exactly(limit)}"
         for name, limit in found.wishes.limits.items()
     ]
     wanted += [f"at least {found.wishes.min_throughput:.0%} of the best throughput"] * bool(found.wishes.min_throughput)
