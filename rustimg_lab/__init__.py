@@ -38,12 +38,16 @@ def cells(
 ) -> "Cells":
     """Return every combination of base images, build profiles and allocators: a tuple of cells.
 
-    Names are a list, or text with commas. Raises LabError, with the nearest name, on a name that is not known."""
+    Names are a list, or text with commas. Raises LabError, with the nearest name, on a name that is not known, and
+    where there is no combination."""
+    from rustimg_lab.errors import NAMES, check_values
     from rustimg_lab.model.names import listed
     from rustimg_lab.widgets.results import Cells
 
+    check_values(NAMES, bases=bases, profiles=profiles, allocators=allocators)
     factors = (listed(each) if isinstance(each, str) else list(each) for each in (bases, profiles, allocators))
-    return Cells(*factors, debian)
+    _some(made := Cells(*factors, debian))
+    return made
 
 
 def profiles() -> "Result":
@@ -69,14 +73,15 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
     `app` is the folder of a crate with a `lab.toml` (default: the article's `myip`). What the run has already is not
     built again. Raises LabError when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
-    from rustimg_lab.errors import TEXT, check_values
+    from rustimg_lab.errors import FOLDER, TEXT, check_values
     from rustimg_lab.host.files import real
     from rustimg_lab.paths import MYIP
     from rustimg_lab.pipeline import grid, session
 
     check_values(TEXT, run=run)
+    check_values(FOLDER, app=app or MYIP)
     crate = lab_toml.load(real(app or MYIP))
-    lab_toml.refuse(crate, cells := list(cells))
+    lab_toml.refuse(crate, cells := _some(cells))
     command = f"# in Python, lab.build: {', '.join(map(str, cells))}"
     failures = grid.run_grid(session.Request(crate, run, command=command), cells)
     return replace(load(run), failures=tuple(failures))
@@ -90,7 +95,7 @@ def measure(
     `study` is throughput, memory, rest, latency, startup, deploy, build, or layouts. `app` as in `build`; of myip the
     server is measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
-    from rustimg_lab.errors import TEXT, check_known, check_values
+    from rustimg_lab.errors import COUNT, FOLDER, TEXT, check_known, check_values
     from rustimg_lab.host.files import real
     from rustimg_lab.measure.plan import Plan
     from rustimg_lab.model.studies import KINDS
@@ -98,10 +103,12 @@ def measure(
     from rustimg_lab.pipeline import planner, session, studies
 
     check_values(TEXT, run=run, study=study)
+    check_values(COUNT, blocks=blocks)
+    check_values(FOLDER, app=app or MYIP)
     check_known("study", study, KINDS)
     crate, kind = lab_toml.load(real(app or MYIP)), KINDS[study]
     programs = planner.programs(crate, kind, Path(app) if app else None)
-    lab_toml.refuse(crate, cells := list(cells))
+    lab_toml.refuse(crate, cells := _some(cells))
     usual = planner.load_of(programs[0])
     loads = [replace(usual, workers=workers) for workers in planner.usual_workers(programs[0], kind)]
     plan = planner.planner(study, loads, Plan(blocks), programs[0])
@@ -109,6 +116,18 @@ def measure(
     request = session.Request(programs[0], run, command=command)
     failures = studies.run_studies(request, cells, programs, plan, kind)
     return replace(load(run), failures=tuple(failures))
+
+
+def _some(cells: "Iterable[Cell]") -> "list[Cell]":
+    """Return cells as a list. Raises LabError where there is none, and for what is no cell."""
+    from rustimg_lab.errors import LabError
+    from rustimg_lab.model.matrix import Cell
+
+    found = [cells] if not isinstance(cells, Iterable) else list(cells)
+    if not found or not all(isinstance(each, Cell) for each in found):
+        wrong = f"{cells!r} are no cells" if found else "there are no cells"
+        raise LabError(f"{wrong}: `lab.cells('scratch')` makes one, of a base, a profile and an allocator")
+    return found
 
 
 def load(run: str) -> "Run":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from math import inf
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def located(where: str | Path) -> Iterator[None]:
 def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
     """The error for a name that is not there, with the nearest one that is."""
     known = list(known)
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
     there = f"known are {', '.join(known)}" if known else "there is none"
     return LabError(f"unknown {kind} '{name}': {hint}{there}")
@@ -43,7 +43,7 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
 
 def check_known(kind: str, name: str, known: Collection[str]) -> None:
     """Raises LabError, with the nearest name that is known, for one that is not."""
-    if name not in known:
+    if name not in list(known):  # of a list also what no dictionary could be asked for
         raise unknown(kind, name, known)
 
 
@@ -65,15 +65,18 @@ def kind_of(value: Any) -> str:
 
 TEXT, TRUTH = "text", "True or False"
 NUMBER, FRACTION = "a finite number at or above 0", "a fraction from 0 to 1"
+COUNT, NAMES, FOLDER = "a whole number above 0", "names: a list, or text with commas", "the path of a folder"
 
 
 def check_values(kind: str, /, **values: object) -> None:
-    """Raises LabError for a value, by its name, that is not what `kind` says: one of these four."""
+    """Raises LabError for a value, by its name, that is not what `kind` says: one of these."""
     for name, value in values.items():
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         fits = {
             TEXT: isinstance(value, str), TRUTH: isinstance(value, bool),
             NUMBER: is_number and 0 <= value < inf, FRACTION: is_number and 0 <= value <= 1,
+            COUNT: is_number and isinstance(value, Integral) and value > 0, FOLDER: isinstance(value, str | Path),
+            NAMES: isinstance(value, Iterable) and not isinstance(value, bytes),
         }  # fmt: skip
         if not fits[kind]:
             raise LabError(f"{name} is {value!r}: it must be {kind}")

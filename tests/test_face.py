@@ -14,12 +14,14 @@ from support.lab import SERVER, TINY, forget
 import rustimg_lab as lab
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT
+from rustimg_lab.pipeline import grid, studies
 from rustimg_lab.report import sections
 from rustimg_lab.report.notebooks import SENTINEL
 
 pytestmark = pytest.mark.slow
 
 RUN = "test-face"
+WRONG_COUNTS = ("3", [1, 2], -1, 0, 1.5, float("nan"), True, None)
 
 
 def test_it_offers_its_verbs_and_nothing_else_also_when_all_is_loaded():
@@ -156,13 +158,61 @@ def test_studies_are_found_by_name_kind_and_parameters():
         lambda: lab.recommend("recorded/service", stable="false"),
         lambda: lab.recommend("recorded/service").break_even("100Mbit"),
         lambda: lab.load("recorded/allocators").machines(["recorded/allocators-intel"]),
+        *(lambda count=count: lab.load("recorded/deploy").deploys().services(count) for count in WRONG_COUNTS),
+        *(lambda count=count: lab.measure(lab.cells(), RUN, blocks=count) for count in WRONG_COUNTS),
+        lambda: lab.cells(None),
+        lambda: lab.cells(3),
+        lambda: lab.cells(b"scratch"),
+        lambda: lab.load("recorded/threads").study("throughput").means(None),
+        lambda: lab.load("recorded/threads").study("throughput").means(["requests_per_s"]),
+        lambda: lab.build(lab.cells(), RUN, app=3),
+        lambda: lab.measure(lab.cells(), RUN, app=["service"]),
     ],
 )
 def test_a_value_of_a_wrong_type_or_out_of_its_range_is_told_with_what_it_must_be(call):
     with pytest.raises(
-        LabError, match=r" is .*: it must be (text|a finite number|a fraction from 0 to 1|True or False)"
+        LabError,
+        match=r" is .*: it must be (text|a [fw].* number|a fraction from 0 to 1|True or False|names|a dict|the)",
     ):
         call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: lab.cells([None]),
+        lambda: lab.cells([3]),
+        lambda: lab.cells([["scratch"]]),
+        lambda: lab.cells(debian=None),
+        lambda: lab.cells(debian=["trixie"]),
+        lambda: lab.load("recorded/threads").ratios("throughput", 3),
+        lambda: lab.load("recorded/threads").ratios("throughput", None),
+        lambda: lab.load("recorded/threads").study("throughput").means({"CPU": ["cpu_us_per_request"]}),
+        lambda: lab.load("recorded/article").sizes.parts(["scratch-optimized-jemalloc"]),
+        lambda: lab.load("recorded/article").sizes.sections(3),
+    ],
+)
+def test_what_is_no_name_is_told_as_one_that_is_not_known(call):
+    with pytest.raises(LabError, match=r"^unknown .*: .*known are "):
+        call()
+
+
+@pytest.mark.parametrize("verb", [lab.build, lab.measure])
+@pytest.mark.parametrize("cells", [(), [], iter(()), "scratch", ["scratch"], None, 3])
+def test_without_cells_nothing_is_begun(monkeypatch, verb, cells):
+    def begun(*_: object) -> None:
+        raise AssertionError("an engine was asked")
+
+    monkeypatch.setattr(grid, "run_grid", begun)
+    monkeypatch.setattr(studies, "run_studies", begun)
+    with pytest.raises(LabError, match=r"no cells: `lab.cells\('scratch'\)` makes one"):
+        verb(cells, RUN)
+
+
+def test_no_combination_is_no_grid():
+    for empty in ({"bases": []}, {"profiles": ()}, {"allocators": iter(())}):
+        with pytest.raises(LabError, match="there are no cells"):
+            lab.cells(**empty)
 
 
 def test_blanks_after_commas_are_no_part_of_a_name():

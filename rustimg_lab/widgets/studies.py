@@ -6,7 +6,7 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison, deploy, layouts, machines, scaling
-from rustimg_lab.errors import LabError, check_known, unknown
+from rustimg_lab.errors import COUNT, LabError, check_known, check_values, unknown
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.studies import EMPTY, LAYOUTS
 from rustimg_lab.report import plots, views
@@ -56,6 +56,8 @@ class Study:
     def means(self, headings: dict[str, str]) -> Result:
         """Return the mean of each cell with its 95% interval: two columns under each heading, by metric. Bytes are in
         MB (1e6), a memory limit in MiB."""
+        if not isinstance(headings, dict):
+            raise LabError(f"headings is {headings!r}: it must be a dictionary of metrics by heading")
         return Result.of(self._means(headings))
 
     @property
@@ -177,6 +179,8 @@ class Deploys:
     def services(self, *counts: int) -> Result:
         """Return the bytes that so many services on one machine store and pull; the plot is a map of the cell whose
         services all answer first."""
+        for count in counts:
+            check_values(COUNT, services=count)
         shared, stored = deploy.shared(self.model.table), deploy.stored(self.times.table, counts)
         draw = lambda _: plots.deploy.soonest(shared) if len(shared) else Several()  # noqa: E731
         return Result(stored, lambda found: views.deploy.stored(found, list(counts)), draw)
