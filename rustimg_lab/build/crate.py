@@ -27,7 +27,14 @@ _MAIN_BEHIND = re.compile(r'#\[cfg\(feature\s*=\s*"([\w-]+)"\)' + _MAIN)
 _MAIN_WITHOUT = re.compile(r'#\[cfg\(not\(feature\s*=\s*"([\w-]+)"\)\)' + _MAIN + r"\s*\(\)[^{;]*\{\s*[^\s}]")
 # A function that reads a variable, by its name: `env_or`, `get_env`, `var_or_default`.
 READER = r"(?!set_|remove_|env_remove|var_remove)(?:\w+_)?(?:get)?(?:env|var)(?:_\w+)?"
-CALLED = re.compile(r'(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*"([\w.+-]+)"')
+_PROGRAM = r'"(?:/(?:[\w.-]+/)*)?([\w.+-]+)"'  # by its name, or its whole path
+CALLED = re.compile(rf"(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*{_PROGRAM}")
+# What is called by a constant or a variable, and what these are, or are by default.
+_CALLED_BY_NAME = re.compile(r"(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*&?(?:\w+::)*(\w+)\s*\)")
+_IS = re.compile(
+    r"\b(?:const|static|let)\s+(?:mut\s+)?(\w+)\b[^;=]*=\s*"
+    rf'(?:[^;"]*(?:"\w*"[^;"]*)?\bunwrap_or\w*\([^;"]*|(?:\w+::)*\w+\(\s*)?&?{_PROGRAM}'
+)
 # How build scripts call a program else: by a function, a macro of duct, xshell or cmd_lib, or the shell.
 _CALLED_ELSE = re.compile(
     r'(?:\b(?:run|exec|execute|spawn|output|sh|cmd)(?:_(?:cmd|command|output))?!?\(\s*(?:\w+,\s*)?|"-c"(?:\s*,|\)\s*\.arg\()\s*)'
@@ -131,12 +138,27 @@ class Crate:
     def called_in_build(self) -> set[str]:
         """Return the programs that build scripts call by their names."""
         text = "\n".join(self.script())
-        return {*_called(text), *(name for names in _CALLED_ELSE.findall(text) for name in names if name)}
+        return {*self.called_by_scripts(), *(name for names in _CALLED_ELSE.findall(text) for name in names if name)}
+
+    def called_by_scripts(self) -> set[str]:
+        """Return the programs that are such for sure among those that build scripts call by their names."""
+        return _called("\n".join(self.script())) - _OTHER_SYSTEMS
+
+    def beside(self) -> list[str]:
+        """Return the other binaries of the package that the program calls, or looks for beside itself."""
+        names = [each["name"] for each in self.package.get("targets", ()) if "bin" in each["kind"]]
+        texts = [text for text in self.program() if "current_exe" in text]
+        looks = r'\.(?:join|push|\w*file_name)\(\s*(?:format!\(\s*)?"{}(?:\{{\w*\}}|\.exe)?"'
+        beside = {name for name in names for text in texts if re.search(looks.format(re.escape(name)), text)}
+        return [name for name in names if name != self.target["name"] and name in {*beside, *self._calls()}]
+
+    def _calls(self) -> set[str]:
+        return _called("\n".join(text for text in self.program() if _PROCESS.search(text)))
 
     def called_in_use(self) -> list[str]:
         """Return the programs that the program calls by their names when it runs."""
-        calling = "\n".join(text for text in self.program() if _PROCESS.search(text))
-        return sorted(_called(calling) - _OTHER_SYSTEMS - {self.package.get("name"), self.target["name"]})
+        own = {self.package.get("name"), self.target["name"], *self.beside()}
+        return sorted(self._calls() - _OTHER_SYSTEMS - own)
 
 
 def read(
@@ -181,7 +203,9 @@ def folder_of(package: dict[str, Any]) -> Path:
 
 
 def _called(text: str) -> set[str]:
-    return {*CALLED.findall(text), *_LOOKED_UP.findall(text)}
+    values = dict(_IS.findall(text))
+    by_name = {values[name] for name in _CALLED_BY_NAME.findall(text) if name in values}
+    return {*CALLED.findall(text), *_LOOKED_UP.findall(text), *by_name}
 
 
 def _without_tests(text: str) -> str:

@@ -42,7 +42,7 @@ def in_build_folder(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
 
 def looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
     """Return what to know of a program that looks for something in its image, and whether it holds."""
-    calls, program = crate.called_in_use(), crate.target["name"]
+    calls, program, others = crate.called_in_use(), crate.target["name"], crate.beside()
     may_ask = sorted(crate.locked.keys() & set(KNOWN["system_roots"]["names"]))
     brings_roots = "webpki-roots" in crate.locked and not may_ask
     asks_tls = bool(crate.uses() & set(KNOWN["tls_client_crates"]["names"])) and not brings_roots
@@ -54,7 +54,9 @@ def looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
         "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.found(_TEMPORARY),
         'it looks for a home folder, which its user in the image lacks: `environment = { HOME = "/home/app" }` and '
         '`writable = ["/home/app"]` there give it one': crate.found(_HOME),
-        f"it looks for files beside itself: places in `files` then begin with /{program}/": crate.found(_BESIDE),
+        f"it looks for files beside itself: places in `files` then begin with /{program}/": crate.found(_BESIDE)
+        and not others,
+        f"it calls {', '.join(others)}, a binary of its package too, and its image has one binary alone": others,
         f"its sources call {', '.join(calls)} when it runs, which the lab's images lack: `--base debian=IMAGE` takes "
         "one that has it; let the check call it": calls,
     }

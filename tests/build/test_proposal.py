@@ -343,6 +343,16 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
         ("use tempfile::NamedTempFile;", "--with tmp"),
         ('use std::process::{self, Command};\nfn f() { Command::new("git").arg("log"); }', "call git when it runs"),
         ('async fn f() { tokio::process::Command::new("ffmpeg").spawn(); }', "call ffmpeg when it runs"),
+        ('async fn f() { tokio::process::Command::new("/usr/bin/git").spawn(); }', "call git when it runs"),
+        (
+            'use std::process::Command;\nconst TOOL: &str = "ffmpeg";\nfn f() { Command::new(TOOL); }',
+            "call ffmpeg when",
+        ),
+        (
+            'use std::process::Command;\nfn f() { let git = var("GIT").unwrap_or("git".into()); Command::new(&git) }',
+            "call git when it runs",
+        ),
+        ('use std::process::Command;\nfn f() { let at = "x"; let b = find(); Command::new(b); }', ""),
         ('use std::process::Command;\nfn f() { run(which("btrfs").unwrap()); }', "call btrfs when it runs"),
         ('use std::process::Command;\nfn f() { Command::new("cmd"); Command::new("a"); }', ""),
         ('use clap::Command;\nfn f() { Command::new("tool").get_matches(); }', ""),
@@ -352,6 +362,22 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
 def test_what_a_program_looks_for_in_its_image_is_told(tmp_path, sources, noted):
     _, notes = init(crate(tmp_path, {"src/main.rs": f"{sources}\nfn main() {{}}\n"}))
     assert len(notes) == bool(noted) and all(noted in each for each in notes)
+
+
+@pytest.mark.parametrize(
+    ("sources", "noted"),
+    [
+        ('std::process::Command::new(std::env::current_exe().unwrap().with_file_name("b-worker"))', True),
+        ('let mut at = env::current_exe().unwrap(); at.pop(); at.push(format!("b-worker{EXE_SUFFIX}"))', True),
+        ('std::process::Command::new("b-worker")', True),
+        ('println!("b-worker"); std::env::current_exe()', False),
+    ],
+)
+def test_another_binary_of_the_package_that_the_program_calls_is_told(tmp_path, sources, noted):
+    more = {"src/main.rs": f"fn main() {{ {sources}; }}\n", "src/bin/b-worker.rs": "fn main() {}\n"}
+    notes = init(crate(tmp_path, more), "a")[1]
+    said = "it calls b-worker, a binary of its package too, and its image has one binary alone"
+    assert notes == [said] * noted
 
 
 def test_variables_that_sources_read_when_compiled_are_named(tmp_path):
