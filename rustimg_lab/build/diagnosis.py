@@ -181,13 +181,17 @@ def _of_tool(lines: list[str]) -> str:
 
 
 def called(root: Path, reason: str) -> str:
-    """Return which program a build script called where its panic says only that something is not there, by the line of
-    that panic below the folder `root`, and the Debian package that has it; "" where nothing tells."""
+    """Return which program a build script called where it says only that something is not there, by the line of its
+    panic below the folder `root`, or by its only call where it reads no file; and the Debian package that has it. ""
+    where nothing tells."""
     panic = re.search(r"panicked at ([\w./-]+\.rs):(\d+):\d+: .*\bcode: 2\b", reason)
-    if not panic or "; it lacks" in reason or not (root / panic[1]).is_file():
+    returned = re.search(r"custom build command for `[^`(]*\(/src/?([^`)]*)\)`.*\bError: Os \{ code: 2\b", reason)
+    script = root / (panic[1] if panic else Path(returned[1], "build.rs") if returned else "")
+    if "; it lacks" in reason or not script.is_file():
         return ""
-    lines = (root / panic[1]).read_text(encoding="utf-8", errors="replace").splitlines()[: int(panic[2])]
-    if not (names := CALLED.findall("\n".join(lines[-LAST:]))):
+    lines = script.read_text(encoding="utf-8", errors="replace").splitlines()
+    names = CALLED.findall("\n".join(lines[max(int(panic[2]) - LAST, 0) : int(panic[2])] if panic else lines))
+    if not names or (not panic and (len({*names}) > 1 or re.search(r"\b(?:fs|File)::", "\n".join(lines)))):
         return ""
     package = KNOWN["programs"].get(names[-1])
     return _bring(names[-1], package) if package else f"; it calls {names[-1]}"

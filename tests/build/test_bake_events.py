@@ -205,6 +205,30 @@ def test_what_a_build_script_called_is_told_by_its_own_line(tmp_path):
     assert diagnosis.called(tmp_path / "no", reason) == diagnosis.called(tmp_path, "error: other") == ""
     (tmp_path / "build.rs").write_text('fn main() { Command::new("own-tool").status().unwrap(); }\n')
     assert diagnosis.called(tmp_path, reason) == "; it calls own-tool"
+    (tmp_path / "build.rs").write_text('fn main() { Command::new("/usr/bin/flex").status().unwrap(); }\n')
+    assert diagnosis.called(tmp_path, reason).startswith("; it lacks the program flex")
+
+
+@pytest.mark.parametrize(("at", "folder"), [("/src", ""), ("/src/crates/a", "crates/a")])
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ('let said = Command::new("capnp").status()?;', '; it lacks the program capnp: packages = ["capnproto"] in'),
+        ('Command::new("own-tool").status()?;', "; it calls own-tool"),
+        ('Command::new("capnp").status()?; Command::new("flex").status()?;', ""),
+        ('Command::new("capnp").status()?; fs::read("made")?;', ""),
+    ],
+)
+def test_the_program_that_a_build_script_without_a_panic_called_is_told(tmp_path, at, folder, script, told):
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / "build.rs").write_text(f"fn main() -> Result<(), Error> {{ {script} Ok(()) }}\n")
+    reason = diagnosis.first_error([
+        f"error: failed to run custom build command for `a v0.1.0 ({at})`\n\nCaused by:\n  process didn't exit "
+        "successfully: `/target/release/build/a-1/build-script-build` (exit status: 1)\n  --- stderr\n  "
+        'Error: Os { code: 2, kind: NotFound, message: "No such file or directory" }\n'
+    ])  # fmt: skip
+    found = diagnosis.called(tmp_path, reason)
+    assert found.startswith(told) and bool(found) == bool(told)
 
 
 @pytest.mark.parametrize(
