@@ -10,6 +10,7 @@ from typing import Any
 from rustimg_lab.build import cargo_config, sources
 from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.build.cargo_metadata import places, tree
+from rustimg_lab.build.known import KNOWN
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
@@ -44,7 +45,7 @@ _CALLED_ELSE = re.compile(
 _LOOKED_UP = re.compile(r'\bwhich\(\s*"([\w.+-]+)"')
 # A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand.
 _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
-_OTHER_SYSTEMS = {"cmd", "cmd.exe", "powershell", "powershell.exe", "explorer", "open", "dscl", "osascript", "reg"}
+_OTHER_SYSTEMS = {*KNOWN["other_systems"]["names"]}
 
 
 @dataclass(frozen=True, eq=False)  # one is read per command: what is found in it is kept by functools.cache

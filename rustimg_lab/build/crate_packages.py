@@ -11,6 +11,7 @@ from rustimg_lab.model.architecture import TARGETS
 
 NEEDING = {*KNOWN["build_crates"], *KNOWN["tool_crates"]}  # crates that need one
 _LINKED = re.compile(r'\bprobe(?:_library)?\(\s*"([\w.+-]+)"|rustc-link-lib=(?:dylib=)?(\w+)')
+_ELSEWHERE = re.compile(r"^cargo-|\.(?:exe|cmd|bat|sh|py)$")  # of other systems, or of the project
 _OF_OPENSSL = re.compile("vendor|static-?(?:open)?ssl")  # in what turns on that it is compiled from source
 
 
@@ -23,6 +24,12 @@ def packages(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     linked = {name for text in crate.script() for groups in _LINKED.findall(text) for name in groups if name}
     found |= {KNOWN["libraries"][name] for name in map(str.lower, linked) if name in KNOWN["libraries"]}
     return sorted(found | _of_crates(crate))
+
+
+def unknown(crate: Crate) -> list[str]:
+    """Return the programs that build scripts call, and of which nobody here knows the package."""
+    known = {*KNOWN["programs"], *KNOWN["builder_programs"]["names"]}
+    return sorted(name for name in crate.called_by_scripts() - known if not _ELSEWHERE.search(name))
 
 
 def _fetches_by_git(crate: Crate, configuration: dict[str, Any]) -> bool:

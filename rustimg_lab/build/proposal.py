@@ -176,6 +176,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
 def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     """What to know of what is proposed, and whether it holds."""
     services, variables = ", ".join(told["services"]), ", ".join(told["variables"])
+    calls = crate_packages.unknown(crate)
     is_tool, of_image = not crate_server.is_server(crate), crate_dockerfile.says(crate, told)
     set_there = {*told["variables"], *told["serve"].get("environment", ())}
     unset = [each for each in _of_dotenv(crate) if each not in set_there]
@@ -189,6 +190,7 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
         f'its library {_some(beside)} is a dylib, which no image has beside it: crate-type = ["rlib"] puts it into the '
         "program": beside,
         f"it seems to use {services}: see [[services]] there": services,
+        f"its build calls {_some(calls)}, which the builder may lack: `packages` there is for what has it": calls,
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
         f"its own Dockerfile has {_some(of_image)}: see what of it is missing there": of_image,
         f"no image has its .env: `environment` there gives {_some(unset)} to the program": unset,

@@ -200,6 +200,25 @@ def test_a_variable_that_the_build_script_reads_is_named(tmp_path):
     assert notes == ["its sources read BUILD_ID, BUILD_AT when they are compiled: see `build_environment` there"]
 
 
+@pytest.mark.parametrize(
+    ("name", "packages", "noted"),
+    [
+        ("/usr/bin/protoc", ["protobuf-compiler"], False),
+        ("sassc", [], True),
+        ("/opt/tools/sassc", [], True),
+        ("date", [], False),
+        ("/bin/sh", [], False),
+        ("rc.exe", [], False),
+        ("xcrun", [], False),
+    ],
+)
+def test_a_program_of_the_build_is_a_package_or_a_note(tmp_path, name, packages, noted):
+    folder = crate(tmp_path, {"build.rs": SCRIPT % name, "src/main.rs": 'fn main() { Tool::new("sassc"); }\n'})
+    told, notes = init(folder)
+    said = "its build calls sassc, which the builder may lack: `packages` there is for what has it"
+    assert told["packages"] == packages and notes == [said] * noted
+
+
 def test_a_manifest_for_a_nightly_compiler_is_read(tmp_path):
     manifest = 'cargo-features = ["codegen-backend"]\n' + MANIFEST.format("a")
     assert init(crate(tmp_path, {"Cargo.toml": manifest}))[0]["binary"] == "a"
