@@ -1,6 +1,7 @@
 """A crate as `init` reads it: its packages, as cargo describes them, and the texts of its sources."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,13 +29,13 @@ _MAIN_BEHIND = re.compile(r'#\[cfg\(feature\s*=\s*"([\w-]+)"\)' + _MAIN)
 _MAIN_WITHOUT = re.compile(r'#\[cfg\(not\(feature\s*=\s*"([\w-]+)"\)\)' + _MAIN + r"\s*\(\)[^{;]*\{\s*[^\s}]")
 # A function that reads a variable, by its name: `env_or`, `get_env`, `var_or_default`.
 READER = r"(?!set_|remove_|env_remove|var_remove)(?:\w+_)?(?:get)?(?:env|var)(?:_\w+)?"
-_PROGRAM = r'"(?:/(?:[\w.-]+/)*)?([\w.+-]+)"'  # by its name, or its whole path
+_PROGRAM = r'"(?:/(?:[\w.-]+/)*)?(\w[\w.+-]*)"'  # by its name, or its whole path
 CALLED = re.compile(rf"(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*{_PROGRAM}")
-# What is called by a constant or a variable, and what these are, or are by default.
+# What is called by a constant or a variable, which of these there are, and what they are, or are by default.
 _CALLED_BY_NAME = re.compile(r"(?<!clap::)\b(?:Std|Process|Tokio)?Command::new\(\s*&?(?:\w+::)*(\w+)\s*\)")
+_SET = r"\b(?:const|static|let)\s+(?:mut\s+)?(\w+)\b"
 _IS = re.compile(
-    r"\b(?:const|static|let)\s+(?:mut\s+)?(\w+)\b[^;=]*=\s*"
-    rf'(?:[^;"]*(?:"\w*"[^;"]*)?\bunwrap_or\w*\([^;"]*|(?:\w+::)*\w+\(\s*)?&?{_PROGRAM}'
+    rf'{_SET}[^;=]*=\s*(?:[^;"]*(?:"\w*"[^;"]*)?\bunwrap_or\w*\([^;"]*|(?:String|PathBuf)::from\(\s*)?&?{_PROGRAM}'
 )
 # How build scripts call a program else: by a function, a macro of duct, xshell or cmd_lib, or the shell.
 _CALLED_ELSE = re.compile(
@@ -159,7 +160,7 @@ class Crate:
     def called_in_use(self) -> list[str]:
         """Return the programs that the program calls by their names when it runs."""
         own = {self.package.get("name"), self.target["name"], *self.beside()}
-        return sorted(self._calls() - _OTHER_SYSTEMS - own)
+        return sorted(each for each in self._calls() - _OTHER_SYSTEMS - own if not each.endswith(".exe"))
 
 
 def read(
@@ -204,8 +205,8 @@ def folder_of(package: dict[str, Any]) -> Path:
 
 
 def _called(text: str) -> set[str]:
-    values = dict(_IS.findall(text))
-    by_name = {values[name] for name in _CALLED_BY_NAME.findall(text) if name in values}
+    values, often = dict(_IS.findall(text)), Counter(re.findall(_SET, text))
+    by_name = {values[name] for name in _CALLED_BY_NAME.findall(text) if name in values and often[name] == 1}
     return {*CALLED.findall(text), *_LOOKED_UP.findall(text), *by_name}
 
 

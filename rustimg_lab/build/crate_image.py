@@ -56,7 +56,7 @@ def looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
         '`writable = ["/home/app"]` there give it one': crate.found(_HOME),
         f"it looks for files beside itself: places in `files` then begin with /{program}/": crate.found(_BESIDE)
         and not others,
-        f"it calls {', '.join(others)}, a binary of its package too, and its image has one binary alone": others,
+        f"it calls {', '.join(others)} of the same package, and its image has one binary alone": others,
         f"its sources call {', '.join(calls)} when it runs, which the lab's images lack: `--base debian=IMAGE` takes "
         "one that has it; let the check call it": calls,
     }

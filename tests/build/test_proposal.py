@@ -372,6 +372,8 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
             "call git when it runs",
         ),
         ('use std::process::Command;\nfn f() { let at = "x"; let b = find(); Command::new(b); }', ""),
+        ('use std::process::Command;\nfn f() { let b = "x"; }\nfn g() { let b = find(); Command::new(b); }', ""),
+        ('use std::process::Command;\nfn f() { let b = env::var("TOOL").unwrap(); Command::new(b); }', ""),
         ('use std::process::Command;\nfn f() { run(which("btrfs").unwrap()); }', "call btrfs when it runs"),
         ('use std::process::Command;\nfn f() { Command::new("cmd"); Command::new("a"); }', ""),
         ('use clap::Command;\nfn f() { Command::new("tool").get_matches(); }', ""),
@@ -395,7 +397,7 @@ def test_what_a_program_looks_for_in_its_image_is_told(tmp_path, sources, noted)
 def test_another_binary_of_the_package_that_the_program_calls_is_told(tmp_path, sources, noted):
     more = {"src/main.rs": f"fn main() {{ {sources}; }}\n", "src/bin/b-worker.rs": "fn main() {}\n"}
     notes = init(crate(tmp_path, more), "a")[1]
-    said = "it calls b-worker, a binary of its package too, and its image has one binary alone"
+    said = "it calls b-worker of the same package, and its image has one binary alone"
     assert notes == [said] * noted
 
 
