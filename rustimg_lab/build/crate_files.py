@@ -72,6 +72,7 @@ _FILES = re.compile(
     rf"|\b(?:OpenOptions::new|File::options){_CALLS}open){_MADE}"
     + r'|"sqlite:(?://)?([\w/][\w./-]*)()|"(/\w[\w./-]*\.(?:sqlite3?|db))"'
 )
+_TO_SECOND = re.compile(r"\b(?:fs::(?:copy|rename|hard_link)|symlink)\((?:[^(),;]|\([^()]*\))*,(?=\s*[^\s)])")
 _CONSTANT = re.compile(r'\b(?:const|static)\s+([A-Z_]{2,})\s*:\s*&(?:\'static )?str\s*=\s*"(?:\./)?([\w/][\w./-]*)"')
 _BELOW = re.compile(r'\bformat!\(\s*"\{(\w*)\}/[^"]*"(?:\s*,\s*((?:\w+\.)*[a-z_]\w*))?')  # a path below a variable
 _WHOLE = re.compile(r'(\bPath(?:Buf)?::\w+\(\s*"\w[^"]*)"\s*\)\s*\.join\(\s*"([^"/][^"]*)"\s*\)')
@@ -316,6 +317,7 @@ def _made(crate: Crate) -> list[tuple[str, bool]]:
     fields |= dict(crate.found(_DEFAULT))
     paths = []
     for text in _texts(crate):
+        text = _TO_SECOND.sub("fs::write(", text)
         text = _BELOW.sub(lambda below: f"{below[1] or below[2]}.join(", text)
         text = _WHOLE.sub(r'\1/\2")', text)
         for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):

@@ -16,7 +16,13 @@ _HOME = re.compile(r'\bhome_dir\(|\b(?:dirs|dirs_next|directories|etcetera|xdg):
 _TEMPORARY = re.compile(r'\btemp_dir\(|\btempfile::|\btempdir\(|"/tmp\b')
 _LOCAL_TIME = re.compile(
     r"\bLocal::now\(|&Local\b|\bLocal\.|\bnow_local\(|\bcurrent_local_offset\(|\blocaltime_r\(|\bZoned::now\(|\bin_tz\("
-    r"|\bTimeZone::(?:system|get)\("
+    r'|\bTimeZone::(?:system|get)\(|"/usr/share/zoneinfo\b|"/etc/localtime"'
+)
+_CERTIFICATES = re.compile(r'"/etc/ssl/(?:certs\b|cert\.pem")')
+# What a system has and no image, where it is read or a constant.
+_OF_SYSTEM = re.compile(
+    r"(?:\b(?:open|read\w*|load\w*|from_path)\(\s*&?(?:[\w:]+\(\s*)?|&(?:\'static )?str\s*=\s*)"
+    r'"(/usr/share/(?!zoneinfo|ca-certificates)[\w.-]+/[\w./-]*\w|/etc/(?:mime\.types|magic|services|protocols))"'
 )
 
 
@@ -46,10 +52,14 @@ def looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
     may_ask = sorted(crate.locked.keys() & set(KNOWN["system_roots"]["names"]))
     brings_roots = "webpki-roots" in crate.locked and not may_ask
     asks_tls = bool(crate.uses() & set(KNOWN["tls_client_crates"]["names"])) and not brings_roots
+    asks_tls |= bool(crate.found(_CERTIFICATES))
+    own = {program, crate.package.get("name")}
+    of_system = [each for each in crate.found(_OF_SYSTEM) if own.isdisjoint(each.split("/"))]
     return {
         f"it asks over TLS: take `--with ca-certificates`{'' if is_served else ', and a check that fetches'}": asks_tls,
         f"it may ask over TLS, since its lockfile has {', '.join(may_ask)}: then take `--with ca-certificates`": may_ask
         and not asks_tls,
+        f"its sources name {', '.join(of_system[:3])}, which no image has: `files` there places a copy": of_system,
         "it tells local time: take `--with tzdata`; without that all times are UTC": crate.found(_LOCAL_TIME),
         "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.found(_TEMPORARY),
         'it looks for a home folder, which its user in the image lacks: `environment = { HOME = "/home/app" }` and '
