@@ -1,13 +1,15 @@
 """A crate -> the allocators that it brings: by features, and of its own."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from rustimg_lab.build import cargo_config
 from rustimg_lab.build.cargo_config import brings
 from rustimg_lab.build.crate import Crate, is_of_here
 from rustimg_lab.build.known import KNOWN
-from rustimg_lab.model.architecture import Architecture
+from rustimg_lab.model.architecture import TARGETS, Architecture
 
 # Up to the item's end, with the attributes before it; a module in a file of its own, with what it asks.
 _SETS = re.compile(r"#\[(?:cfg_attr\([^\]]*,\s*)?global_allocator\s*\)?\][^;]*;")
@@ -46,15 +48,17 @@ def by_feature(crate: Crate) -> dict[str, str]:
     return found
 
 
-def has_own(crate: Crate, on: set[str]) -> bool:
+def has_own(crate: Crate, on: set[str], configuration: dict[str, Any]) -> bool:
     """Return whether the sources set an allocator while these features of the crate are on, and those of a library that
-    it is depended on with; where they do in a module, its condition counts too."""
+    it is depended on with, and what the project's own `configuration` sets; where they do in a module, its condition
+    counts too."""
+    facts = _set(crate, configuration)
     depended = crate.dependencies()
     on_in = {each["name"]: _on_in(each, depended) for each in crate.linked}
 
     def holds(condition: str, path: Path) -> bool:
         package = crate.package_of(path)
-        return holds_here(condition, on if package is crate.package else on_in[package["name"]])
+        return holds_here(condition, on if package is crate.package else on_in[package["name"]], facts)
 
     left_out = {
         name
@@ -68,6 +72,15 @@ def has_own(crate: Crate, on: set[str]) -> bool:
         if not left_out & {path.stem, path.parent.name}
         for condition in _conditions(text)
     )
+
+
+def _set(crate: Crate, configuration: dict[str, Any]) -> set[str]:
+    """The conditions that hold by the project's own flags and by its release profile."""
+    flags = " ".join(flag for target in TARGETS for flag in cargo_config.rustflags(configuration, target))
+    manifest = cargo_config.parsed(crate.root / "Cargo.toml")
+    release = cargo_config.merged(manifest, configuration).get("profile", {}).get("release", {})
+    facts = {name.replace('"', "") for name in re.findall(r"--cfg[= ](\S+)", flags)}
+    return facts | ({"debug_assertions"} if release.get("debug-assertions") else set())
 
 
 def _on_in(library: dict[str, Any], depended: list[dict[str, Any]]) -> set[str]:
@@ -97,10 +110,11 @@ def _conditions(text: str) -> list[str]:
     return found
 
 
-def holds_here(text: str, features: set[str]) -> bool:
-    """Return whether all conditions in a text's attributes hold for one of the targets, with those features."""
+def holds_here(text: str, features: set[str], others: Iterable[str] = ()) -> bool:
+    """Return whether all conditions in a text's attributes hold for one of the targets, with those features and others
+    that are set."""
     conditions = ["".join(each) for each in _CONDITION.findall(text)]
-    facts = {f"feature={each}" for each in features}
+    facts = {f"feature={each}" for each in features}.union(others)
     return any(all(_is_true(each, facts | target) for each in conditions) for target in _TARGETS)
 
 

@@ -152,7 +152,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         "is_offline": _has_queries(crate),
         "profiles": _profiles(manifest, configuration),
         "variables": _variables(crate, configuration),
-        "own_allocator": crate_allocators.has_own(crate, on),
+        "own_allocator": crate_allocators.has_own(crate, on, configuration),
         "allocators": found,
         "services": _services(crate),
         "files": placed,
@@ -245,7 +245,8 @@ def _stops(crate: Crate, on: set[str]) -> dict[str, object]:
 def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object]:
     """What to know of a build that works on some machines only, and whether it holds."""
     nightly = ["[unstable] of its cargo configuration"] if "unstable" in configuration else []
-    nightly += [f"#![feature({name})]" for name in crate.found(_UNSTABLE)]
+    if not configuration.get("env", {}).get("RUSTC_BOOTSTRAP"):  # with it a stable compiler takes them
+        nightly += [f"#![feature({name})]" for name in crate.found(_UNSTABLE)]
     for path in dict.fromkeys([crate.root / "Cargo.toml", Path(crate.package["manifest_path"])]):
         if names := cargo_config.parsed(path).get("cargo-features"):
             nightly.append(f"cargo-features = {names}")
@@ -284,9 +285,12 @@ def _variables(crate: Crate, configuration: dict[str, Any]) -> list[str]:
 
 def _no_repository(crate: Crate) -> str:
     """What to know of a build that asks git for a revision, where builds do not get a repository."""
-    above = next((each for each in crate.root.parents if (each / ".git").is_dir()), None)
-    way = above and f'; context = "{os.path.relpath(above, crate.directory)}" and git = true send it that of {above}'
-    return f"its build asks git for a revision, and {crate.root} has no folder .git{way or ''}"
+    said = f"its build asks git for a revision, and {crate.root} has no folder .git"
+    top = next((each for each in (crate.root, *crate.root.parents) if (each / ".git").exists()), None)
+    if top and (top / ".git").is_file():
+        return f"{said}: that of a worktree or a submodule is a file; `git clone {top} FOLDER` makes one with a folder"
+    way = top and f'; context = "{os.path.relpath(top, crate.directory)}" and git = true send it that of {top}'
+    return f"{said}{way or ''}"
 
 
 def _services(crate: Crate) -> dict[str, dict[str, Any]]:

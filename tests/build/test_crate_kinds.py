@@ -229,6 +229,30 @@ def test_an_allocator_is_the_crates_own_where_no_feature_turns_it_on(tmp_path, m
     assert init(crate(tmp_path, {"Cargo.toml": manifest, "src/main.rs": main}))[0].get("own_allocator", False) == own
 
 
+@pytest.mark.parametrize(
+    ("condition", "manifest", "configuration", "own"),
+    [
+        ("debug_assertions", "[profile.release]\ndebug-assertions = true\n", "", True),
+        ("debug_assertions", "", "[profile.release]\ndebug-assertions = true\n", True),
+        ("debug_assertions", "[profile.dev]\ndebug-assertions = true\n", "", False),
+        ("custom", "", '[build]\nrustflags = ["--cfg", "custom"]\n', True),
+        ('heap = "own"', "", "[build]\nrustflags = ['--cfg=heap=\"own\"']\n", True),
+        ("custom", "", '[build]\nrustflags = ["--cfg", "other"]\n', False),
+    ],
+)
+def test_an_allocator_is_the_crates_own_where_the_projects_own_settings_turn_it_on(
+    tmp_path, condition, manifest, configuration, own
+):
+    files = {"Cargo.toml": MANIFEST.format("a") + manifest, "src/main.rs": f"#[cfg({condition})]\n{SETS}"}
+    told, _ = init(crate(tmp_path, files | {".cargo/config.toml": configuration}))
+    assert told.get("own_allocator", False) == own
+
+
+def test_what_a_stable_compiler_is_told_to_take_needs_no_nightly_one(tmp_path):
+    files = {"src/main.rs": "#![feature(let_chains)]\nfn main() {}\n"}
+    assert not init(crate(tmp_path, files | {".cargo/config.toml": '[env]\nRUSTC_BOOTSTRAP = "1"\n'}))[1]
+
+
 def test_a_librarys_allocator_that_its_default_turns_on_is_the_programs_own(tmp_path):
     manifest = MANIFEST.format("a") + '[dependencies]\nb = { path = "b" }\n[workspace]\nmembers = ["b"]\n'
     library = MANIFEST.format("b") + '[features]\ndefault = ["fast"]\nfast = []\n'

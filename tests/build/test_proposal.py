@@ -143,6 +143,14 @@ def test_a_build_that_asks_git_gets_the_repository(tmp_path, more, files, asks):
     assert told.get("git", False) == asks and told["packages"] == [] and not any("asks git" in note for note in notes)
 
 
+@pytest.mark.parametrize("at", [".", "app"])
+def test_a_build_that_asks_git_in_a_worktree_is_told_the_way(tmp_path, at):
+    folder = crate(tmp_path / at, {"build.rs": SCRIPT % "git"})
+    (tmp_path / ".git").write_text("gitdir: /elsewhere/.git/worktrees/a\n")
+    (note,) = (each for each in init(folder)[1] if "its build asks git" in each)
+    assert note.endswith(f"is a file; `git clone {tmp_path} FOLDER` makes one with a folder")
+
+
 def test_a_default_feature_that_brings_an_allocator_keeps_its_other_parts(tmp_path):
     told, _ = init(crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + BUNDLE}))
     assert (told["features"], told["default_features"]) == (["tls", "cli"], False)
