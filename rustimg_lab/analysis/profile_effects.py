@@ -10,6 +10,7 @@ import pandas as pd
 from rustimg_lab.analysis import cells, comparison
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
+from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.store.runs import RunData
 
 REFERENCE = "optimized"
@@ -35,7 +36,8 @@ def of_profiles(run: RunData, workload: str = "", reference: str = REFERENCE) ->
             if not study or against not in set(comparison.samples(run, study, about)["cell"]):
                 continue
             ratios = comparison.of_study(run, study, about, against)
-            notes.append(f"{about.phrase}: {ratios.attrs['warning']}" if ratios.attrs["warning"] else "")
+            beside = f"{about.phrase} beside {cell_in_words(against, ratios.attrs)}"
+            notes.append(f"{beside}: {ratios.attrs['warning']}" if ratios.attrs["warning"] else "")
             ratios = ratios[ratios["cell"].isin(others.index) & (ratios["pairs"] > 1)].assign(criterion=about.phrase)
             found += ratios[["cell", *COLUMNS[4:]]].itertuples(index=False, name=None)
     result = pd.DataFrame(found, columns=["cell", *COLUMNS[4:]])

@@ -110,7 +110,7 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
     notes = list(filter(None, [run.environment.app.get("note"), run.unread, _of_other_sources(table)]))
     if found["estimated"].any():
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
-    draws, generator, asked = Draws(), np.random.default_rng(0), {}
+    draws, generator, asked, told = Draws(), np.random.default_rng(0), {}, {}
     for name, metric in {**metrics.MEASURED, metrics.REQUESTS_PER_S: metrics.REQUESTS_PER_S}.items():
         found[name] = np.nan
         if fit := comparison.studies_of(run, metric, workload):
@@ -118,11 +118,12 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
             notes += [f"{name.replace('_', ' ')} is of {study}; the run also has {others}"] if others else []
             mean, own, paired, warning = measured(run, study, metric, found.index, generator)
             found[name], draws.own[name], draws.paired[name] = mean, own, paired
-            notes += [f"{study}: {warning}"] if warning else []
+            told.setdefault((study, warning), []).append(metric.phrase)
             asked[study] = run.environment.studies[study].parameters.get("workload", "")
             rows = run.rows[(run.rows["study"] == study) & run.rows["cell"].isin(found.index)]
             if (rows["image"] != rows["cell"].map(table["image"])).any():
                 notes.append(TWO_PROGRAMS)
+    notes += [f"{study}, {' and '.join(of)}: {warning}" for (study, warning), of in told.items() if warning]
     if len({*asked.values()} - {""}) > 1:
         several = ", ".join(name for name, of in asked.items() if of)
         notes.append(f"of several workloads: {several}; --workload names one")

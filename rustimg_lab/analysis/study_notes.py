@@ -31,10 +31,13 @@ def _failures(run: RunData, study: str) -> str:
     failed = 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].agg(["mean", "size"])
     if failed.empty or failed["mean"].max() - failed["mean"].min() <= FAILURES_APART:
         return ""
-    worst, least = failed["mean"].idxmax(), failed["mean"].idxmin()
+    attrs = {"stand_ins": run.environment.stand_ins}
+    (worst, most), (least, few) = (
+        (at, failed["mean"][at]) for at in (failed["mean"].idxmax(), failed["mean"].idxmin())
+    )
     return (
-        f"{failed['mean'][worst]:.0%} of the trials of {cell_in_words(worst, {})} failed and "
-        f"{failed['mean'][least]:.0%} of those of {cell_in_words(least, {})}: a cell whose slow trials fail looks "
+        f"{most:.0%} of the trials of {cell_in_words(worst, attrs)} failed and "
+        f"{few:.0%} of those of {cell_in_words(least, attrs)}: a cell whose slow trials fail looks "
         "faster than it is"
     )
 

@@ -100,6 +100,14 @@ def test_rows_that_could_not_be_read_are_told_where_a_run_is_shown_and_where_a_c
     assert summary.notes({"a": broken.data})[-1].startswith(f"In run a {told}: ")
 
 
+def test_a_note_names_the_metric_that_it_is_of_and_the_baseline():
+    found = lab.recommend("recorded/service")
+    for notes in (found.choice.notes, found.profiles.table.attrs["notes"]):
+        short = [note.rpartition(": a short study")[0] for note in notes if "a short study" in note]
+        assert len(short) > 1 and len(set(short)) == len(short)
+        assert all(any(each.phrase in note for each in metrics.COMPARED) for note in short)
+
+
 def test_a_run_without_compressed_sizes_is_drawn_by_what_else_it_has(given):
     given("service", lambda rows: rows[rows["metric"] != metrics.COMPRESSED_BYTES])
     found = lab.recommend("")
