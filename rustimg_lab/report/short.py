@@ -1,5 +1,7 @@
 """Short tables, one for each notebook that has one: what it says, in a few lines of text."""
 
+from typing import NamedTuple
+
 import pandas as pd
 
 from rustimg_lab.analysis import cells, comparison, robustness
@@ -11,7 +13,16 @@ from rustimg_lab.store.rows import ESTIMATE, NOT_STARTED
 from rustimg_lab.store.runs import RunData
 
 STARTS = {"program": "startup-server", "container": "startup-container"}
-Short = tuple[str, list[list[str]], range]  # title, lines with the header first, and the columns with numbers
+
+
+class Short(NamedTuple):
+    """A short table: `lines` with the header first, `numbers` the columns that have those, `note` what a reader must
+    know of them."""
+
+    title: str
+    lines: list[list[str]]
+    numbers: range
+    note: str = ""
 
 
 def of_load(data: RunData, **parameters: str | int) -> Short:
@@ -58,7 +69,7 @@ def _of_parts(of: str, found: dict[str, pd.DataFrame]) -> Short:
         lines += [[what, *line] for line in views.regression.comparisons_in_words(each).to_numpy().tolist()]
     notes = [f"{what}: {each.attrs['warning']}" for what, each in found.items() if each.attrs["warning"]]
     baseline = next(iter(found.values())).attrs["baseline"]
-    return "; ".join([f"{of}, as a ratio to {baseline}", *notes]), lines, range(2, 7)
+    return Short(f"{of}, as a ratio to {baseline}", lines, range(2, 7), "; ".join(notes))
 
 
 def _about(parameters: dict[str, str | int]) -> str:
@@ -82,7 +93,7 @@ def of_sizes(data: RunData) -> Short:
     shown["runs"] = ("NO: " + table["reason"]).where(~table["ok"], works)
     header = list(shown)
     lines = [header, *shown.to_numpy().tolist()]
-    return f"run {data.name}: sizes in MB (1e6 bytes)", lines, range(3, header.index("base from"))
+    return Short(f"run {data.name}: sizes in MB (1e6 bytes)", lines, range(3, header.index("base from")))
 
 
 def of_survival(data: RunData) -> Short:
@@ -93,7 +104,7 @@ def of_survival(data: RunData) -> Short:
         failed = ", ".join(outcomes.index[outcomes[cell] == probes.FAILED])
         counts = [f"{own[count]:.0f}" for count in ("passed", "failed")]
         lines.append([names[cell], *counts, format.megabytes(own[metrics.UNPACKED_BYTES]), failed])
-    return f"run {data.name}: {len(outcomes)} probes of each image", lines, range(1, 4)
+    return Short(f"run {data.name}: {len(outcomes)} probes of each image", lines, range(1, 4))
 
 
 def compressed(cell: dict) -> str:

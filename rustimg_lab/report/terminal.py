@@ -18,8 +18,9 @@ _HEADING = 15  # characters in a line of a heading over numbers that stay whole;
 
 def summary(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> Table:
     """The table in a terminal that says in short what a notebook says."""
-    title, (header, *lines), numbers = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
-    return _terminal(title, header, lines, numbers, no_wrap=True)
+    short = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
+    title = "; ".join(filter(None, [short.title, short.note]))
+    return _terminal(title, short.lines[0], short.lines[1:], short.numbers, no_wrap=True)
 
 
 def candidates(run: str, found: recommendation.Choice) -> Table:
@@ -58,6 +59,7 @@ def _terminal(
 
 
 def markdown(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> str:
-    """The same table in Markdown."""
-    _, lines, numbers = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
-    return format.in_markdown(lines[0], lines[1:], numbers)
+    """The same table in Markdown, and what a reader must know of it below."""
+    short = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
+    note = f"\nNote: {format.plain(short.note)}.\n" if short.note else ""
+    return format.in_markdown(short.lines[0], short.lines[1:], short.numbers) + note

@@ -118,7 +118,8 @@ def test_studies_that_have_hardly_begun_have_their_tables_and_plots_too(study, b
     views.verdicts.ratios(found, "CPU")
     for plot in (plots.studies.trials(samples, "CPU", ""), plots.studies.ratios(found, "CPU", "")):
         plot.canvas.draw()
-    assert terminal.markdown("a", *sections.parts(runs.load("a"))[0]).count("\n") == 2 + len(found)
+    table, _, note = terminal.markdown("a", *sections.parts(runs.load("a"))[0]).partition("\n\n")
+    assert table.count("\n") == 1 + len(found) and note == f"Note: CPU per request: {found.attrs['warning']}.\n"
 
 
 def test_a_study_that_is_not_there_is_told_with_those_that_are(study):
@@ -236,3 +237,11 @@ def test_compressed_sizes_of_two_runs_are_compared_only_where_they_were_compress
         answers = summary.best({"one": one, "other": replace(one, rows=rows)})
         of_sizes = [each for each in answers if each.sure == "Certain: sizes are exact."]
         assert len(of_sizes) > 1 and {each.run for each in of_sizes} == {best}
+
+
+def test_a_table_in_markdown_has_the_note_that_the_terminal_has():
+    (part,) = [each for each in sections.parts(runs.load("recorded/rest")) if each[0].startswith("03")]
+    alarm = "the A/A control differs from its own image"
+    assert alarm in str(terminal.summary("recorded/rest", *part).title).replace("\n", " ")
+    assert f"{alarm}, so" in terminal.markdown("recorded/rest", *part).rpartition("|\n")[2]
+    assert "Note" not in terminal.markdown("recorded/article")
