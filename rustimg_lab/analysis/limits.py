@@ -96,6 +96,8 @@ def answer(own: tuple, share: float, comparisons: int) -> Finding:
         return Finding(own.cell, f"{about}{more(own.ratio, share)}{told}")
     unsure = f"{own.ratio - 1:+.2%}{told}, more than +{100 * share:g}% or not"
     need = f"{blocks_needed(own, share)} needed"
+    if _need(own, share) <= own.blocks:  # of an unchanged cell
+        need = f"its ratio is near the limit, so more than these {own.blocks} blocks are needed"
     if own.alarm:
         need = f"the A/A control is apart from its own image, so by up to {np.expm1(own.alarm):.1%} nothing is known"
     return Finding(own.cell, f"{about}{unsure}: {need}", Verdict.CANNOT_TELL)
@@ -105,10 +107,15 @@ def blocks_needed(own: tuple, share: float) -> str:
     """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit. By the standard error of
     those that there are, at the upper 80% limit of it, since that of few blocks may be far too small by chance (Browne,
     Statistics in Medicine 14, 1995)."""
+    need = _need(own, share)
+    return f"about {need} blocks" if need < inf else f"more than {_MOST_BLOCKS:,} blocks"
+
+
+def _need(own: tuple, share: float) -> float:
     error = own.error * np.sqrt(own.freedom / scipy.special.chdtri(own.freedom, POWER))
     counts, widths = _widths()
     enough = counts[widths * error * np.sqrt(own.blocks) < np.log1p(share)]
-    return f"about {enough[0]} blocks" if len(enough) else f"more than {_MOST_BLOCKS:,} blocks"
+    return enough[0] if len(enough) else inf
 
 
 @functools.cache

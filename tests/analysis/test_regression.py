@@ -210,7 +210,7 @@ def add_pairs(name: str, ratio: float, blocks: int = 20, before: str = "a") -> N
             Verdict.FAIL,
             r"\+(9|10)\.\d+%, more than \+5% \(at least \+[89]\.\d+%, at most \+1\d\.\d+%, 20 blocks\)$",
         ),
-        (1.05, 20, Verdict.CANNOT_TELL, r"more than \+5% or not: about \d+ blocks needed$"),
+        (1.05, 20, Verdict.CANNOT_TELL, r"more than \+5% or not: its ratio is near the limit, so more than these 20 b"),
         (1.1, 2, Verdict.CANNOT_TELL, r": 2 blocks, too few for an answer: about \d+ blocks needed$"),
         (3.0, 1, Verdict.CANNOT_TELL, r": 1 block, too few for an answer: at least 3 blocks needed$"),
     ],
@@ -226,6 +226,14 @@ def test_a_version_in_the_same_blocks_passes_fails_or_cannot_be_told(make, ratio
     assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "cpu=5%"]) == {
         Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.CANNOT_TELL: 3
     }[verdict]  # fmt: skip
+
+
+def test_a_cell_near_its_limit_needs_more_blocks_than_it_has_whatever_an_unchanged_one_needs():
+    own = SimpleNamespace(cell="a", study="s", what="CPU", blocks=8, ratio=1.41, error=0.1, freedom=7, alarm=0.0)
+    assert int(re.search(r"\d+", blocks_needed(own, 0.6))[0]) <= 8
+    found = answer(own, 0.6, 1)
+    assert found.verdict is Verdict.CANNOT_TELL
+    assert found.what.endswith("or not: its ratio is near the limit, so more than these 8 blocks are needed")
 
 
 def test_pairs_of_another_version_than_the_run_before_do_not_count(make):
