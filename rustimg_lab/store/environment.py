@@ -56,6 +56,9 @@ class Environment:
         return [name for name, digest in self.bases.items() if self.images[digest]["stand_in"]]
 
 
+_REMEDY = "put a copy of that file in its place, or choose another run"
+
+
 def typed(environment: dict[str, Any]) -> Environment:
     """Return an environment that was read (see `read_environment`) with the fields that this lab knows."""
     plans = {name: _known(StudyPlan, plan) for name, plan in environment.get("studies", {}).items()}
@@ -71,7 +74,7 @@ def read_environment(path: Path) -> dict[str, Any]:
     try:
         text = rows.read_text(path / "environment.json")
     except (OSError, ValueError) as error:
-        raise LabError(f"{path.name}/environment.json cannot be read ({error}); the run has no environment") from None
+        raise LabError(f"{path.name}/environment.json cannot be read ({error}): {_REMEDY}") from None
     return parse_environment(text, path.name)
 
 
@@ -88,7 +91,7 @@ def parse_environment(text: str, run: str) -> dict[str, Any]:
         said = error.message.removeprefix(error.name).strip()
         raise LabError(f"{run}/environment.json cannot be used: {where[:80]}: {said[:120]}") from None
     except ValueError as error:
-        raise LabError(f"{run}/environment.json cannot be read ({error}); the run has no environment") from None
+        raise LabError(f"{run}/environment.json cannot be read ({error}): {_REMEDY}") from None
     for base, digest in environment.get("bases", {}).items():
         if digest not in environment["images"]:
             raise LabError(f"{run}/environment.json cannot be used: base {base!r} is none of its images")

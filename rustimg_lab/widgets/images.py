@@ -61,11 +61,13 @@ class Sizes(Result):
     def check(self) -> None:
         """Raise AssertionError when parts do not sum up to the whole, or a binary is not what it should be."""
         works, layers = self.table[self.table["ok"]], self.layers.table
-        assert (works[metrics.BASE_BYTES] + works[metrics.APP_BYTES] == works[metrics.UNPACKED_BYTES]).all()
-        assert (works[metrics.BINARY_BYTES] < works[metrics.APP_BYTES]).all()
+        whole = works[metrics.BASE_BYTES] + works[metrics.APP_BYTES] == works[metrics.UNPACKED_BYTES]
+        assert whole.all(), "base and app are not the whole image"
+        assert (works[metrics.BINARY_BYTES] < works[metrics.APP_BYTES]).all(), "a binary is larger than the app's layer"
         named = works[works["allocator"] != OWN]  # the crate's own may be any
-        assert (named["allocator"] == named[metrics.LINKED_ALLOCATOR]).all()
-        assert layers.groupby("cell")["file_bytes"].sum().eq(works.set_index("cell")[metrics.UNPACKED_BYTES]).all()
+        assert (named["allocator"] == named[metrics.LINKED_ALLOCATOR]).all(), "another allocator is linked than named"
+        of_layers = layers.groupby("cell")["file_bytes"].sum()
+        assert of_layers.eq(works.set_index("cell")[metrics.UNPACKED_BYTES]).all(), "layers are not the whole image"
         on_musl = [matrix.links_musl(*factors) for factors in works[["base", "profile"]].to_numpy()]
         of = works.assign(on_musl=on_musl)  # linkage parts what is of a base or profile that the lab knows no more
         shared = of.groupby(["on_musl", "linkage", "profile", "allocator"])[metrics.BINARY_SHA256].nunique()
@@ -90,6 +92,6 @@ class Probes(Result):
 
     def check(self) -> None:
         """Raise AssertionError when a probe counts twice or is unknown, or an addition takes bytes away."""
-        assert (self._facts["passed"] + self._facts["failed"] <= len(self.table)).all()
-        assert set(self.failures.table["probe"]) <= set(probes.PROBES)
+        assert (self._facts["passed"] + self._facts["failed"] <= len(self.table)).all(), "a probe counts twice"
+        assert set(self.failures.table["probe"]) <= set(probes.PROBES), "a probe that this lab does not know"
         assert (self.costs.table[metrics.UNPACKED_BYTES] >= 0).all(), "an addition that takes away"

@@ -189,9 +189,9 @@ class Recommendation:
     def check(self) -> None:
         """Raise AssertionError when the cell is not within the limits, or a cell that lost has no reason."""
         table = self.choice.table
-        assert table["meets"].sum() == 0 or table.loc[self.cell, "meets"]
-        assert table["reason"].ne("").sum() == len(table) - bool(self.cell)
-        assert sum(self.choice.sureness.values()) < 1 + 1e-9
+        assert table["meets"].sum() == 0 or table.loc[self.cell, "meets"], "the selected cell is outside the limits"
+        assert table["reason"].ne("").sum() == len(table) - bool(self.cell), "a cell that lost has no reason"
+        assert sum(self.choice.sureness.values()) < 1 + 1e-9, "cells are selected in more than all draws"
 
     def _repr_html_(self) -> str:
         return "".join(f"<p>{escape(line)}</p>" for line in self.words.split("\n\n")) + self.candidates._repr_html_()

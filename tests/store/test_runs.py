@@ -9,8 +9,8 @@ from rustimg_lab.measure import image
 from rustimg_lab.model import matrix, metrics, probes
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.paths import CHOICE_RUN, RECORDED_RUN
+from rustimg_lab.store import environment, spread_record
 from rustimg_lab.store import runs as store_runs
-from rustimg_lab.store import spread_record
 from rustimg_lab.store.environment import SCHEMA
 from rustimg_lab.store.rows import COLUMNS, Observation
 
@@ -345,3 +345,9 @@ def test_a_spread_run_keeps_the_id_that_it_was_begun_with(runs):
         with store_runs.open_spread("a"):
             found.add(spread_record.read(runs / "a").id)
     assert len(found) == 1 and len(found.pop()) == 32
+
+
+def test_an_environment_that_cannot_be_read_is_told_with_what_to_do(tmp_path):
+    for make in (lambda: environment.parse_environment("{", "a"), lambda: environment.read_environment(tmp_path)):
+        with pytest.raises(LabError, match=r"environment.json cannot be read .*: put a copy of that file in its place"):
+            make()

@@ -1,11 +1,13 @@
 """What a notebook checks of the sizes of a run."""
 
+import ast
 from dataclasses import replace
 
 import pytest
 
 from rustimg_lab.model import metrics
 from rustimg_lab.model.matrix import OWN
+from rustimg_lab.paths import PACKAGE
 from rustimg_lab.store import runs
 from rustimg_lab.widgets.images import Sizes
 
@@ -36,3 +38,10 @@ def test_two_bases_with_one_c_library_get_the_same_program(base):
     other = run.rows["base"].eq(base) & run.rows["metric"].eq(metrics.BINARY_SHA256)
     with pytest.raises(AssertionError, match="two bases were given different binaries"):
         Sizes(replace(run, rows=run.rows.assign(value=run.rows["value"].mask(other, "another")))).check()
+
+
+def test_every_check_of_a_run_says_what_it_has_found():
+    """The line of a page that could not be made ends with that."""
+    for path in (PACKAGE / "widgets").glob("*.py"):
+        for each in ast.walk(ast.parse(path.read_text())):
+            assert not isinstance(each, ast.Assert) or each.msg, f"{path.name}:{each.lineno}"
