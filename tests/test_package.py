@@ -154,6 +154,16 @@ def test_the_launcher_empties_no_environment_that_another_clone_has_made(tmp_pat
     assert (tmp_path / "other/kept").exists()
 
 
+def test_a_folder_in_which_no_environment_can_be_made_is_told_in_one_line(tmp_path):
+    """Here root, who may write to every folder, cannot write to the lock either."""
+    for name in ("lab", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv.lock").mkdir()
+    done = subprocess.run([tmp_path / "lab", "doctor"], capture_output=True, text=True, timeout=60)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith("lab: ") and f"{tmp_path} cannot be written to" in line
+
+
 def test_an_environment_whose_python_is_gone_is_made_anew(tmp_path):
     """As an upgrade of the system leaves it. No Python is found here to make it with, so nothing is installed."""
     for name in ("lab", "requirements.txt"):
