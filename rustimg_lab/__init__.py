@@ -74,7 +74,7 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
     built again. Raises LabError when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
     from rustimg_lab.errors import FOLDER, TEXT, check_values
-    from rustimg_lab.host.files import real
+    from rustimg_lab.host.files import readable_errors, real
     from rustimg_lab.paths import MYIP
     from rustimg_lab.pipeline import grid, session
 
@@ -83,7 +83,8 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
     crate = lab_toml.load(real(app or MYIP))
     lab_toml.refuse(crate, cells := _some(cells))
     command = f"# in Python, lab.build: {', '.join(map(str, cells))}"
-    failures = grid.run_grid(session.Request(crate, run, command=command), cells)
+    with readable_errors():
+        failures = grid.run_grid(session.Request(crate, run, command=command), cells)
     return replace(load(run), failures=tuple(failures))
 
 
@@ -96,7 +97,7 @@ def measure(
     server is measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
     from rustimg_lab.errors import COUNT, FOLDER, TEXT, check_known, check_values
-    from rustimg_lab.host.files import real
+    from rustimg_lab.host.files import readable_errors, real
     from rustimg_lab.measure.plan import Plan
     from rustimg_lab.model.studies import KINDS
     from rustimg_lab.paths import MYIP
@@ -114,7 +115,8 @@ def measure(
     plan = planner.planner(study, loads, Plan(blocks), programs[0])
     command = f"# in Python, lab.measure: {', '.join(map(str, cells))}; study {study}, {blocks} blocks"
     request = session.Request(programs[0], run, command=command)
-    failures = studies.run_studies(request, cells, programs, plan, kind)
+    with readable_errors():
+        failures = studies.run_studies(request, cells, programs, plan, kind)
     return replace(load(run), failures=tuple(failures))
 
 
@@ -191,13 +193,15 @@ def recommend(
 
 def report(run: str, form: str = "html") -> Path:
     """Write the page of a run, or of several with commas between, as html, pdf or md; return its path. Raises LabError
-    when a run is unknown, or has nothing to show."""
+    when a run is unknown, has nothing to show, or the page cannot be written."""
     from rustimg_lab.errors import TEXT, check_known, check_values
+    from rustimg_lab.host.files import readable_errors
     from rustimg_lab.report import publish
 
     check_values(TEXT, run=run, form=form)
     check_known("format", form, ("html", "pdf", "md"))
-    return publish.whole(run, form, print)
+    with readable_errors():
+        return publish.whole(run, form, print)
 
 
 sys.modules[__name__].__class__ = _Face

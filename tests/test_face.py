@@ -1,5 +1,6 @@
 """What `import rustimg_lab as lab` offers, as a person in a notebook uses it."""
 
+import errno
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import rustimg_lab as lab
 from rustimg_lab.errors import LabError
 from rustimg_lab.paths import ROOT
 from rustimg_lab.pipeline import grid, studies
-from rustimg_lab.report import sections
+from rustimg_lab.report import publish, sections
 from rustimg_lab.report.notebooks import SENTINEL
 
 pytestmark = pytest.mark.slow
@@ -207,6 +208,25 @@ def test_without_cells_nothing_is_begun(monkeypatch, verb, cells):
     monkeypatch.setattr(studies, "run_studies", begun)
     with pytest.raises(LabError, match=r"no cells: `lab.cells\('scratch'\)` makes one"):
         verb(cells, RUN)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(monkeypatch):
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(ROOT / "reports"))
+
+    monkeypatch.setattr(publish, "whole", refused)
+    monkeypatch.setattr(grid, "run_grid", refused)
+    told = r"^cannot read or write .*reports \(Read-only file system\): runs and reports are kept below"
+    for call in (lambda: lab.report("recorded/fd"), lambda: lab.build(lab.cells(), RUN)):
+        with pytest.raises(LabError, match=told):
+            call()
+    code = (
+        "import errno; from rustimg_lab.report import batch\n"
+        "def refused(*_): raise OSError(errno.EROFS, 'Read-only file system', str(batch.NOTEBOOKS / 'a.part'))\n"
+        "batch.notebooks.render = refused; batch._main('a', 'b', '{}', '60')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert re.match(told.replace(".*reports ", ".*a.part "), done.stderr) and done.stderr.count("\n") == 1
 
 
 def test_no_combination_is_no_grid():

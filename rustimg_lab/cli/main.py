@@ -4,13 +4,11 @@ A command's module is imported when the command is called or its help is shown, 
 called: Jupyter's packages take two seconds, and most commands need none.
 """
 
-import errno
 import io
 import os
 import signal
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import click
 from click.shell_completion import shell_complete
@@ -18,7 +16,7 @@ from click.shell_completion import shell_complete
 from rustimg_lab.cli import as_called
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.host import files
-from rustimg_lab.paths import HOME, INSTALLED, ROOT
+from rustimg_lab.paths import HOME, ROOT
 
 MODULES = {  # by command, in the order of the help
     **dict.fromkeys(("demo", "export"), "results"),
@@ -61,8 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
             return shell_complete(lab, {}, "lab", COMPLETE, instruction)
         if not ROOT.is_dir():
             raise LabError(f"{HOME}={ROOT} is no folder; make it, or unset the variable")
-        code = _call(sys.argv[1:] if arguments is None else arguments)
-        sys.stdout.flush()
+        with files.readable_errors():
+            code = _call(sys.argv[1:] if arguments is None else arguments)
+            sys.stdout.flush()
         return code
     except click.UsageError as error:
         # What lacks its value is refused before there is a command.
@@ -74,10 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # who reads has enough, as `head` has; the interpreter would say so at its end once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if not (told := _in_words(error)):
-            raise
-        return _refused(told)
     except KeyboardInterrupt:
         print("lab: interrupted; run the same command to resume", file=sys.stderr)
         return 130
@@ -99,24 +94,6 @@ def _call(arguments: list[str]) -> int:
             return lab.invoke(context)
     except click.exceptions.Exit as shown:  # --help
         return shown.exit_code
-
-
-def _in_words(error: OSError) -> str:
-    """What the system refused, with the file; "" for what is of no file, which is a fault of the lab's own."""
-    if files.is_full(error) and not error.filename:  # of what is open: a file, or the output
-        return f"nothing more can be written ({error.strerror}), to a file below {ROOT} or to where the output goes"
-    if files.is_full(error):
-        return str(files.DiskFull("nothing more can be written", [ROOT], files.GRID_BYTES))
-    if not isinstance(error.filename, str | bytes | os.PathLike):
-        return ""
-    name = os.fsdecode(error.filename)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and Path(name).is_relative_to(ROOT):
-        where = f"runs and reports are kept below {ROOT}"
-        remedy = "make it writable, or clone the repository to a folder of yours"
-        if INSTALLED:
-            remedy = f"call the lab in a folder of yours, or name one with {HOME}"
-        return f"cannot read or write {name} ({error.strerror}): {where}; {remedy}"
-    return f"{name}: {error.strerror}"
 
 
 def _refused(text: str) -> int:

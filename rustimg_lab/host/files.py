@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import io
+import os
 import re
 import shutil
 import tarfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from rustimg_lab.errors import LabError
+from rustimg_lab.paths import HOME, INSTALLED, ROOT
 
 GRID_BYTES = 10 << 30  # what builder, images and build cache of a grid take, about
 # A part of an image's name (github.com/distribution/reference, `path-component`).
@@ -45,6 +47,35 @@ def is_full(said: str | OSError) -> bool:
     if isinstance(said, OSError):
         return said.errno in (errno.ENOSPC, errno.EDQUOT)
     return "no space left on device" in said.lower()
+
+
+@contextmanager
+def readable_errors() -> Iterator[None]:
+    """Make a LabError of what the system refuses in the block, where that is of a file."""
+    try:
+        yield
+    except OSError as error:
+        if not (told := _in_words(error)):
+            raise
+        raise LabError(told) from error
+
+
+def _in_words(error: OSError) -> str:
+    """What the system refused, with the file; "" for what is of no file, which is a fault of the lab's own."""
+    if is_full(error) and not error.filename:  # of what is open: a file, or the output
+        return f"nothing more can be written ({error.strerror}), to a file below {ROOT} or to where the output goes"
+    if is_full(error):
+        return str(DiskFull("nothing more can be written", [ROOT], GRID_BYTES))
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return ""
+    name = os.fsdecode(error.filename)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and Path(name).is_relative_to(ROOT):
+        where = f"runs and reports are kept below {ROOT}"
+        remedy = "make it writable, or clone the repository to a folder of yours"
+        if INSTALLED:
+            remedy = f"call the lab in a folder of yours, or name one with {HOME}"
+        return f"cannot read or write {name} ({error.strerror}): {where}; {remedy}"
+    return f"{name}: {error.strerror}"
 
 
 @contextmanager

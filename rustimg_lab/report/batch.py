@@ -21,6 +21,7 @@ import yaml
 
 from rustimg_lab.errors import LabError, located, unknown
 from rustimg_lab.host import process
+from rustimg_lab.host.files import readable_errors
 from rustimg_lab.paths import NOTEBOOKS
 from rustimg_lab.report import notebooks
 
@@ -147,7 +148,8 @@ def _main(run: str, notebook: str, parameters: str, timeout_s: str) -> None:
     signal.signal(signal.SIGALRM, expire)
     signal.alarm(int(timeout_s))
     try:
-        notebooks.render(run, notebook, json.loads(parameters))
+        with readable_errors():
+            notebooks.render(run, notebook, json.loads(parameters))
     except LabError as error:
         sys.exit(" ".join(str(error).split()))
     except KeyboardInterrupt as ended:  # no other exception comes through the event loop of papermill
