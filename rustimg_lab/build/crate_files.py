@@ -1,5 +1,4 @@
-"""A crate -> the files that its program reads in its image, and the folders that it writes to, as its sources name
-them."""
+"""A crate -> the files that its program reads in its image, and the folders that it writes to, by its sources."""
 
 import functools
 import os
@@ -36,6 +35,11 @@ _READ = re.compile(
 )
 _ONLY_OPENED = re.compile(
     r'\b(?:OpenOptions::new|File::options)\(\)(?:\s*\.(?!create)\w+\([^()]*\)){1,5}?\s*\.open\(\s*&?"(?:\./)?([^"]*)"'
+)
+# What a server answers with: a folder or a file of these is to be in the image.
+_SERVED = re.compile(
+    r"(?:\b(?:Serve(?:Dir|File)|StaticDir|StaticFilesEndpoint|FileServer|fs::(?:dir|file))(?:::\w+)?\(\s*\[?\s*"
+    rf'|\bFiles::new\(\s*"[^"]*",\s*){_TEXT}(\w[^"\\\n]*?)/?"'
 )
 # The folder that the program starts in; what is joined to one, and where a variable is that one.
 _START = re.compile(r'current_dir|(?:PathBuf::from|Path::new)\(\s*"\.?/?"\s*\)$')
@@ -109,6 +113,8 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
             deep = path.is_file() and "/" in name
             at = f"{place.rpartition('/')[0]}/{path.name}".lstrip("/") if not place.startswith("/") else place
             there[path.parent if deep else path] = str(Path(at).parent) if deep else at
+    made = {path for path, _ in _made(crate)}
+    missing += [name for name in crate.found(_SERVED) if not _places(crate, name) and name not in {*made, *missing}]
     there = {path: at for path, at in there.items() if not any(each in there for each in path.parents)}
     reasons = {path: sources.why_missing(crate.root, path) for path in there}
     left_out = [f"its sources name {there[path]}: {reason}" for path, reason in reasons.items() if reason]

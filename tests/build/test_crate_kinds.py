@@ -479,6 +479,23 @@ ADD /out/a /a
     assert not [each for each in notes if "Dockerfile" in each]
 
 
+@pytest.mark.parametrize(
+    ("served", "missing"),
+    [
+        ('ServeDir::new("build").fallback(ServeFile::new("./build/spa.html"))', "build"),
+        ('Files::new("/", "./dist/").index_file("index.html")', "dist"), ('warp::fs::dir("www")', "www"),
+        ('FileServer::from("public"); create_dir_all("public")', ""), ('ServeDir::new("there")', ""),
+        ('Files::new("word")', ""), ('ServeDir::new(&root)', ""),
+    ],
+)  # fmt: skip
+def test_a_folder_that_a_server_answers_with_and_that_is_not_there_is_told(tmp_path, served, missing):
+    files = {"src/main.rs": f"fn main() {{ {served}; }}\n", "there/a.html": ""}
+    _, notes = init(crate(tmp_path, files))
+    told = f"its sources name {missing}, which is not there: `build_commands` can make it before the build, `writable`"
+    found = [each for each in notes if "which is not there" in each]
+    assert (len(found), found[0].startswith(told)) == (1, True) if missing else not found
+
+
 def test_files_and_folders_with_spaces_in_their_names_are_found_and_sentences_are_none(tmp_path):
     body = 'const T: &str = "my pages"; read("conf/app two.toml"); println!("no such file in conf/none.toml or here")'
     folder = crate(tmp_path, program(body) | {"my pages/a.html": "", "conf/app two.toml": ""})
