@@ -154,7 +154,7 @@ CPU_US_PER_REQUEST = _of_load(
 )  # fmt: skip
 REQUESTS_PER_S = _of_load("requests_per_s", "requests per second, closed loop", "1/s", lower_is_better=False)
 REQUESTS = _of_load("requests")
-BODY_BYTES = _bytes("body_bytes")  # of the right answer, without headers
+BODY_BYTES = _bytes("answer_body_bytes")  # of the right answer, without headers
 # A cell's requests per second with more worker threads, as a ratio to those with fewer; computed, in no row.
 SPEED_UP = Metric("speed_up", "speed-up", words=(Verdict.GAINS, Verdict.LOSES), lower_is_better=False)
 INSTRUCTIONS_PER_REQUEST = Metric(

@@ -141,7 +141,7 @@ def test_studies_of_several_workloads_are_told(service):
 
 def test_servers_that_answered_with_unlike_sizes_are_told_to_have_done_other_work(service):
     run = service()
-    answered = run.rows[run.rows["metric"] == "cpu_us_per_request"].assign(metric="body_bytes", value=1582)
+    answered = run.rows[run.rows["metric"] == "cpu_us_per_request"].assign(metric="answer_body_bytes", value=1582)
     assert not comparison.of_study(replace(run, rows=pd.concat([run.rows, answered])), "throughput").attrs["warning"]
     answered.loc[answered["cell"].str.startswith("debian"), "value"] = 3819
     told = comparison.of_study(replace(run, rows=pd.concat([run.rows, answered])), "throughput").attrs["warning"]
