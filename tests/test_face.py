@@ -88,7 +88,8 @@ def test_what_a_run_leads_to_is_shown_as_a_table_and_has_a_plot_and_words_or_say
         assert sizes.binaries.words
     with pytest.raises(LabError, match="has no memory study"):
         lab.load("recorded/startup").study("memory", of="load")
-    assert lab.load("recorded/startup").find("memory") == []
+    assert lab.load("recorded/startup").find("memory") == lab.load("recorded/startup").find("instructions") == []
+    assert lab.load("recorded/ladder").find("memory", of="limit") == []  # a parameter of runs that have such studies
     for wrong in (server.ratios, server.trials, lambda metric: server.means({"s": metric})):
         with pytest.raises(LabError, match=r"unknown metric of .* 'exec_to_first_byte': did you mean"):
             wrong("exec_to_first_byte")

@@ -17,6 +17,8 @@ SURVIVAL, BUILD, LAYOUT, MACHINES = "06_survival", "09_build", "10_layouts", "11
 # What a server is put under unless it is told otherwise.
 USUAL_LOAD = {"workload": "batch", "workers": 1, "connections": 16, "warmup_s": 1, "seconds": 2}
 REST, REST_S = "rest", 60  # seconds from the end of a load until what is still resident is read
+COUNTED = "instructions"  # the kind of the studies that count beside those of throughput
+APART = ("of", "program")  # the parameters that tell studies of one kind apart, beside those of a load
 # The options of `./lab measure` by which a load is told.
 LOAD_OPTIONS = ("workload", "workers", "connections", "seconds", "warmup", "settings")
 

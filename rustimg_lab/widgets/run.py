@@ -87,9 +87,10 @@ class Run:
         or a parameter that is not known."""
         check_values(TEXT, kind=kind, baseline=baseline)
         plans = self.data.environment.studies.values()
-        check_known("kind of study", kind, dict.fromkeys([*studies.KINDS, *(plan.kind for plan in plans)]))
+        check_known("kind of study", kind, [*studies.KINDS, studies.COUNTED])
+        known = dict.fromkeys([*studies.USUAL_LOAD, *studies.APART, *chain(*(plan.parameters for plan in plans))])
         for name in parameters:
-            check_known("parameter", name, dict.fromkeys([*studies.USUAL_LOAD, *chain(*(p.parameters for p in plans))]))
+            check_known("parameter", name, known)
         return [Study(self.data, name, baseline) for name in comparison.find_studies(self.data, kind, **parameters)]
 
     def ratios(self, study: str = "throughput", metric: str = "") -> Result:

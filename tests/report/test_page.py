@@ -421,7 +421,7 @@ def test_a_study_of_memory_has_its_section_where_the_engine_limits_none(own):
 
 def test_a_start_of_the_server_alone_that_was_lost_leaves_the_containers_table(own):
     run = own("startup", lambda row: row["study"] != "startup-server")
-    title, lines, _ = short.of_startup(runs.load(run))
+    title, lines, *_ = short.of_startup(runs.load(run))
     assert {line[0] for line in lines[1:]} == {"container"} and title.startswith(f"run {run}")
 
 

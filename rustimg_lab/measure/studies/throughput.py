@@ -12,7 +12,7 @@ from rustimg_lab.measure.server import cpu_ns, cpu_row, settled_cpu_ns
 from rustimg_lab.measure.studies import instructions, work
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import MARK
-from rustimg_lab.model.studies import LAYOUTS
+from rustimg_lab.model.studies import COUNTED, LAYOUTS
 from rustimg_lab.store.rows import Observation
 
 COUNTS = 2  # of instructions, per cell: the second shows that they repeat
@@ -36,7 +36,7 @@ def plan(context: StudyContext) -> Studies:
 
         name = workload.name
         parameters = {"workload": name, "workers": 1, "requests": [instructions.FEW, instructions.MANY], "warning": ""}
-        about = f"instructions-{name}", "instructions", metrics.INSTRUCTIONS_PER_REQUEST, parameters
+        about = f"instructions-{name}", COUNTED, metrics.INSTRUCTIONS_PER_REQUEST, parameters
         asked = {"workload": workload, "tools": context.tools}
         yield counted.study(*about, plain, blocks=COUNTS), partial(instructions.measure, **asked)
 
