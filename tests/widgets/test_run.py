@@ -41,8 +41,8 @@ def begun(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def uncontrolled(rows: pd.DataFrame) -> pd.DataFrame:
-    """What a study has before its first trial of the A/A control, or where all of these have failed."""
-    return rows[~rows["cell"].str.endswith(TWIN)]
+    """What a study has before its first trial of the A/A control."""
+    return begun(rows[~rows["cell"].str.endswith(TWIN)])
 
 
 def apart(rows: pd.DataFrame) -> pd.DataFrame:
@@ -86,6 +86,12 @@ def test_idle_connections_that_were_not_measured_yet_are_an_empty_table(given):
 def test_a_study_that_was_planned_without_its_control_fails_its_check(given):
     study = given("startup", lambda rows: rows).study("startup-server")
     study.plan = replace(study.plan, cells=[each for each in study.plan.cells if not each.endswith(TWIN)])
+    with pytest.raises(AssertionError, match="without its A/A control"):
+        study.check()
+
+
+def test_a_study_of_two_blocks_without_a_trial_of_its_control_fails_its_check(given):
+    study = given("startup", lambda rows: rows[~rows["cell"].str.endswith(TWIN)]).study("startup-server")
     with pytest.raises(AssertionError, match="without its A/A control"):
         study.check()
 
