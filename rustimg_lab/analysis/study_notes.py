@@ -19,25 +19,21 @@ LOOKED_FOR = {metrics.EXEC_TO_FIRST_BYTE_S: metrics.LONGEST_POLL_S} | {
 def of_trials(run: RunData, study: str, metric: str) -> list[str]:
     """Return a line on each thing that a reader of a metric of a study must know."""
     warnings = [run.environment.studies[study].parameters["warning"], run.environment.app.get("note")]
-    notes = [*warnings, _failures(run, study), _few(run, study), _rarely_looked(run, study, metric)]
-    notes.append(_other_answers(run, study))
-    return [each for each in notes if each]
+    of_study = [of(run, study) for of in (_failures, _few, _other_answers)]
+    return [each for each in (*warnings, *of_study, _rarely_looked(run, study, metric)) if each]
 
 
 def _failures(run: RunData, study: str) -> str:
     """What a reader must know of a study where trials of some cells failed more often than those of others: trials that
     fail because they are slow are missing from the mean. "" for none."""
     ends = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.TRIAL) & ~run.rows["is_warmup"]]
-    failed = 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].agg(["mean", "size"])
-    if failed.empty or failed["mean"].max() - failed["mean"].min() <= FAILURES_APART:
+    failed = 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].mean()
+    if failed.empty or failed.max() - failed.min() <= FAILURES_APART:
         return ""
-    attrs = {"stand_ins": run.environment.stand_ins}
-    (worst, most), (least, few) = (
-        (at, failed["mean"][at]) for at in (failed["mean"].idxmax(), failed["mean"].idxmin())
-    )
+    worst, least, attrs = failed.idxmax(), failed.idxmin(), {"stand_ins": run.environment.stand_ins}
     return (
-        f"{most:.0%} of the trials of {cell_in_words(worst, attrs)} failed and "
-        f"{few:.0%} of those of {cell_in_words(least, attrs)}: a cell whose slow trials fail looks "
+        f"{failed[worst]:.0%} of the trials of {cell_in_words(worst, attrs)} failed and "
+        f"{failed[least]:.0%} of those of {cell_in_words(least, attrs)}: a cell whose slow trials fail looks "
         "faster than it is"
     )
 

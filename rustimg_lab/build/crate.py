@@ -152,15 +152,16 @@ class Crate:
         texts = [text for text in self.program() if "current_exe" in text]
         looks = r'\.(?:join|push|\w*file_name)\(\s*(?:format!\(\s*)?"{}(?:\{{\w*\}}|\.exe)?"'
         beside = {name for name in names for text in texts if re.search(looks.format(re.escape(name)), text)}
-        return [name for name in names if name != self.target["name"] and name in {*beside, *self._calls()}]
+        return [name for name in names if name != self.target["name"] and name in {*beside, *self._calls}]
 
+    @cached_property
     def _calls(self) -> set[str]:
         return _called("\n".join(text for text in self.program() if _PROCESS.search(text)))
 
     def called_in_use(self) -> list[str]:
         """Return the programs that the program calls by their names when it runs."""
         own = {self.package.get("name"), self.target["name"], *self.beside()}
-        return sorted(each for each in self._calls() - _OTHER_SYSTEMS - own if not each.endswith(".exe"))
+        return sorted(each for each in self._calls - _OTHER_SYSTEMS - own if not each.endswith(".exe"))
 
 
 def read(

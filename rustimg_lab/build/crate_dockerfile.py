@@ -50,8 +50,8 @@ def _copied(instructions: list[tuple[str, str]], program: str, files: dict[str, 
         words = _COPIED.match(re.sub(r'[\[\]",]', " ", rest).strip()) if name in ("COPY", "ADD") else None
         for source in words[1].split() if words else ():
             last = source.rstrip("/").rpartition("/")[2]
-            is_known = last == program or any(last in str(key).split("/") for key in files)
-            if not is_known and not _OF_SYSTEM.search(source) and not source.endswith((program, f"{program}*")):
+            is_known = last in (program, f"{program}*") or any(last in key.split("/") for key in files)
+            if not is_known and not _OF_SYSTEM.search(source):
                 yield f"{name} {source}"
 
 

@@ -179,6 +179,7 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
             yield name, name
 
 
+@functools.cache
 def _texts(crate: Crate) -> list[str]:
     """The texts of the program, in which a file that is there and that its call does not create is opened alone."""
 
@@ -305,9 +306,7 @@ def _not_built(crate: Crate) -> list[str]:
     scripts, missing = "\n".join(crate.script()), []
     for path, text in crate.texts.items():
         named = [(path.parent, name) for name in _INCLUDED_FILE.findall(text)]
-        if of_package := _embedded(text):
-            folder = folder_of(crate.package_of(path))
-            named += [(folder, name) for name in of_package]
+        named += [(folder_of(crate.package_of(path)), name) for name in _embedded(text)]
         for folder, name in named:
             is_there = (folder / name).exists() or _places(crate, name)
             if "$" not in name and not is_there and Path(name).name not in scripts:

@@ -72,12 +72,13 @@ def _placed(app: App, directory: Path, told: dict[str, Any]) -> App:
     with located(file):
         manifests.check(app, manifest)
         image = contents.read(told, context, directory, app.name)
+    configuration = _configuration(context, root, directory, app.profile)
     placed = replace(
         app, image=image, directory=context, at="/".join(directory.relative_to(context).parts),
         lock_sha256=sha256(root / "Cargo.lock"), member=_is_named(root, directory, told),
-        configuration=_configuration(context, root, directory, app.profile), date=_date(context, directory),
-        moved=_moved(app, manifest),
+        configuration=configuration, moved=_moved(app, manifest),
         manifest="" if manifest.parent == directory else os.path.relpath(manifest, directory),
+        date=_date(context, directory) if configuration.date is None else configuration.date,
     )  # fmt: skip
     for text in _texts((placed.at, placed.manifest, astuple(placed.configuration))):
         if not toml.is_line(text):
@@ -115,14 +116,11 @@ def origin(directory: Path) -> list[str]:
 
 
 def _date(context: Path, directory: Path) -> int:
-    """When the sources were last changed: as a variable of the project's own says, by their commit, or by the newest
-    file that is not as committed. An app of the lab's own has none: its Dockerfiles are committed beside it, and would
-    change with each commit. Of sources that a client has brought to a Dask worker the client tells it."""
+    """When the sources were last changed: by their commit, or by the newest file that is not as committed. An app of
+    the lab's own has none: its Dockerfiles are committed beside it, and would change with each commit. Of sources that
+    a client has brought to a Dask worker the client tells it."""
     if told := origin(directory):
         return int(told[0])
-    own = cargo_config.read(list(cargo_config.files(directory))).get("env", {}).get("SOURCE_DATE_EPOCH", "")
-    if (value := str(own.get("value") if isinstance(own, dict) else own)).isdecimal():
-        return int(value)  # which the variable of the lab would take the place of
     if directory.is_relative_to(SHARE):
         return 0
     of_sources = ["--", ".", f":(exclude){FILE}"]
@@ -171,6 +169,8 @@ def _configuration(context: Path, root: Path, directory: Path, profile: str) -> 
     strips = [each["strip"] for each in profiles if "strip" in each][:1]  # of the profiles, the first one counts
     strips += [of["strip"] for _, of in of_packages if "strip" in of]
     inside = [each for each in (directory, *directory.parents) if each.is_relative_to(context)]
+    date = configuration.get("env", {}).get("SOURCE_DATE_EPOCH")
+    date = str(date.get("value") if isinstance(date, dict) else date)
     return Configuration(
         files=", ".join(str(path.relative_to(context)) for path in files),
         rustflags=flags,
@@ -180,6 +180,7 @@ def _configuration(context: Path, root: Path, directory: Path, profile: str) -> 
         toolchain=cargo_config.toolchain(inside),
         build_dir="build-dir" in configuration.get("build", {}),
         beside_sources=_beside_sources(context, files, configuration),
+        date=int(date) if date.isdecimal() else None,
     )
 
 

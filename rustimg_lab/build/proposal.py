@@ -71,9 +71,10 @@ def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path
     package, target = _chosen(directory, binary, told["packages"] if directory == root else here, usual)
 
     def described(folder: Path) -> list[dict[str, Any]]:
+        if folder == directory:
+            return told["packages"]
         with suppress(LabError):  # of a dependency, what cargo cannot read, the build will say
-            top = cargo_config.workspace_root(folder)
-            return told["packages"] if folder == directory else cargo_metadata.read(top, folder, builder)["packages"]
+            return cargo_metadata.read(cargo_config.workspace_root(folder), folder, builder)["packages"]
         return []
 
     crate = crates.read(root, directory, package, target, described)

@@ -126,6 +126,7 @@ class Configuration:
     single packages: package and key. `strips`: its profile strips, which is left to the lab's. `toolchain` is the
     channel that it asks rustup for. `build_dir`: it has a folder of its own for what is compiled. `beside_sources` is a
     digest of what the builds of others' crates find, and Cargo.lock does not tell: variables, and files in their place.
+    `date` is that of the sources, as its own variable SOURCE_DATE_EPOCH says, which the lab's would take the place of.
     """
 
     files: str = ""
@@ -136,6 +137,7 @@ class Configuration:
     toolchain: str = ""
     build_dir: bool = False
     beside_sources: str = ""
+    date: int | None = None
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def _terminal(
 
 
 def markdown(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> str:
-    """The same table in Markdown, and what a reader must know of it below."""
+    """The table of `summary` in Markdown, with what a reader must know of it below."""
     short = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
     note = f"\nNote: {format.plain(short.note)}.\n" if short.note else ""
     return format.in_markdown(short.lines[0], short.lines[1:], short.numbers) + note

@@ -467,12 +467,14 @@ COPY --from=builder --chown=1:1 /app/target/release/a /usr/local/bin/a
 COPY --from=builder /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 COPY ["templates", "./settings.yml", "/app/"]
 COPY --from=web /usr/src/app/build build
+COPY --from=builder /srv/data /data
 ADD /out/a /a
 """
     reads = {"src/main.rs": 'fn main() { read_dir("templates"); }\n', "templates/a.html": ""}
     _, notes = init(crate(tmp_path, reads | {"Dockerfile": own}))
     assert [each for each in notes if "Dockerfile" in each] == [
-        "its own Dockerfile has COPY ./settings.yml, COPY /usr/src/app/build: see what of it is missing there"
+        "its own Dockerfile has COPY ./settings.yml, COPY /usr/src/app/build, COPY /srv/data: see what of it is "
+        "missing there"
     ]
     alone = own.partition("FROM debian")[0] + 'CMD ["a"]\n'
     _, notes = init(crate(tmp_path, {"Dockerfile": alone}))
