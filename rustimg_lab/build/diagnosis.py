@@ -51,6 +51,8 @@ _NOISE = re.compile(
     r"process didn't exit successfully|--- (stdout|stderr)|cargo:|note: run with|stack backtrace|warning: "
 )
 _OF_SHELL = re.compile(r"\bsh: (?:line )?\d+: \S+: (?:command )?not found")
+# Without a network `apt-get update` ends well, and the package that is installed next is unknown.
+_UNFETCHED = re.compile(r"^[WE]: (Failed to fetch .+)", re.MULTILINE)
 _TOLD_CARGO = re.compile(r"cargo::?(?:warning|error)=(.+)")  # by a build script that ends without a panic
 
 
@@ -133,7 +135,8 @@ def _first_error(said: str) -> str:
                 wanted = (each.strip().removeprefix("= ") for each in lines[number:] if "= help: to create" in each)
                 return f"{told} {next(wanted, '')}".rstrip() if "[E0583]" in line else told
             return " ".join([line, *causes])[:MOST]
-    return lines[-1].strip() if lines else ""
+    last, unfetched = lines[-1].strip() if lines else "", _UNFETCHED.search(said)
+    return f"{last}: {unfetched[1]}" if unfetched and last.startswith("E: ") else last
 
 
 def _of_linker(line: str, lines: list[str]) -> str:

@@ -113,6 +113,25 @@ COMPILER = """-- Could NOT find Doxygen (missing: DOXYGEN_EXECUTABLE)
   --- stderr
   thread 'main' (7) panicked at cmake-0.1/src/lib.rs:1119:5:
   command did not execute successfully: "c++" "-O3" "x.c", exit status: 2; build script failed"""
+# What cargo 1.95 says of a registry that it does not reach, and apt 2.6 of packages whose lists it could not get.
+DOWNLOAD = """    Updating crates.io index
+error: failed to get `itoa` as a dependency of package `a v0.1.0 (/src)`
+
+Caused by:
+  download of config.json failed
+
+Caused by:
+  failed to download from `https://x/config.json`
+
+Caused by:
+  {}
+"""
+APT = """Reading package lists...
+W: Failed to fetch {}://x/InRelease  {}
+W: Some index files failed to download. They have been ignored, or old ones used instead.
+Reading package lists...
+E: Unable to locate package libx-dev
+"""
 CHAIN = """error: failed to get `wire` as a dependency of package `daemon v0.1.0 (/src)`
 
 Caused by:
@@ -182,6 +201,16 @@ Caused by:
         (FETCH.format("failed to authenticate when downloading repository"), "to authenticate", "names a token"),
         (FETCH.format("could not execute process `git fetch --no-tags 'https://x/x'` (never executed)\n\n"
                       "Caused by:\n  No such file or directory (os error 2)"), "never executed", 'packages = ["git"]'),
+        (DOWNLOAD.format("[7] Could not connect to server (Failed to connect to x port 443 after 8 ms)"), "caused by: [7]",
+         "HTTPS_PROXY is passed to builds; a mirror stands in .cargo/config.toml of the project"),
+        (DOWNLOAD.format("[60] SSL peer certificate or SSH remote key was not OK (SSL certificate problem: self-signed "
+                         "certificate in certificate chain)"), "caused by: [60]", "SSL_CERT_FILE names a bundle"),
+        (APT.format("http", "Could not connect to 127.0.0.1:9 (127.0.0.1). - connect (111: Connection refused)"),
+         "E: Unable to locate package libx-dev: Failed to fetch http://x/InRelease  Could not connect",
+         "HTTP_PROXY and HTTPS_PROXY are passed to builds"),
+        (APT.format("https", "Certificate verification failed: The certificate is NOT trusted."),
+         "E: Unable to locate package libx-dev: Failed to fetch https://x/InRelease", "SSL_CERT_FILE names a bundle"),
+        ("Reading package lists...\nE: Unable to locate package libx-dev\n", "locate package libx-dev", ""),
         (SCRIPT.format(PANIC.format("cannot make sense, please go on, no such luck")), "cannot make sense", ""),
     ],
 )  # fmt: skip
