@@ -423,6 +423,25 @@ def test_a_folder_that_is_no_app_is_refused(missing, message, tiny):
         lab_toml.load(tiny.directory)
 
 
+@pytest.mark.parametrize(("base", "compiler"), [("scratch", 'exec musl-gcc -mno-outline-atomics "$@"'), ("debian", "")])
+def test_on_a_machine_of_arm64_c_code_for_musl_calls_no_atomics_of_gccs_library(base, compiler, tiny, images, tmp_path):
+    """With a stand-in for uname. They ask glibc for __getauxval: see fd#1165 and rust#89626 on GitHub."""
+    text = dockerfile.render(matrix.cell(base, "baseline", "system"), tiny)
+    step = text[text.index("RUN --mount") : text.index("WORKDIR")].split("\n\n")[0]
+    made = "/usr/local/bin/aarch64-linux-musl-gcc"
+    checks = f"grep -qxF '{compiler}' {made} && grep -q TARGET_CC /target.sh" if compiler else f"! [ -e {made} ]"
+    source = tmp_path / "Dockerfile"
+    source.write_text(
+        "ARG RUST_IMAGE\nFROM ${RUST_IMAGE}\nENV TARGETARCH=arm64\n"
+        "RUN printf '#!/bin/sh\\necho aarch64\\n' > /usr/local/bin/uname && chmod +x /usr/local/bin/uname\n"
+        f"{step}\nRUN grep RUST_TARGET=aarch64-unknown-linux /target.sh && {checks}\n"
+    )
+    process.run(
+        [*tools.buildx_command(), "build", "--no-cache", "--output=type=cacheonly",
+         "--build-arg", f"RUST_IMAGE={images['rust'].image}", "--file", str(source), str(tiny.directory)]
+    )  # fmt: skip
+
+
 def test_the_branch_for_the_official_image_installs_what_it_lacks(tiny, images, tmp_path):
     """With a stand-in for rustup that notes how it was called; apt and the rest of the branch are real."""
     source = tmp_path / "Dockerfile"
