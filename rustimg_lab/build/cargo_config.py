@@ -18,13 +18,14 @@ from rustimg_lab.model.app import Configuration
 from rustimg_lab.model.architecture import TARGETS
 from rustimg_lab.model.profiles import Profile
 
-# What `rustc --print cfg` says of all targets of the lab; target_arch is a target's first word, target_env its last.
+# What `rustc --print cfg` says of all targets of the lab; target_arch is a target's first word, target_env its last. As
+# cargo asks, for crates of all types at once, no target has the feature crt-static by itself.
 _CFG = {
     "unix", "debug_assertions", 'target_os="linux"', 'target_family="unix"', 'target_endian="little"',
     'target_pointer_width="64"', 'target_vendor="unknown"', 'panic="unwind"', 'target_abi=""',
     *(f'target_has_atomic="{width}"' for width in ("8", "16", "32", "64", "ptr")), "true",
 }  # fmt: skip
-_FEATURES = {"x86_64": ("fxsr", "sse", "sse2"), "aarch64": ("neon",), "musl": ("crt-static",)}
+_FEATURES = {"x86_64": ("fxsr", "sse", "sse2"), "aarch64": ("neon",)}
 _LINKERS = {"mold": "mold", "wild": "wild"}  # by the name in -fuse-ld=NAME; others are called ld.NAME
 _PREFIXES = ("-C", "-Z", "--codegen")
 # What the compiler has a short word for, or more words than one.
@@ -174,7 +175,7 @@ def holds(expression: str, target: str) -> bool:
     words = [re.sub(r"\s*=\s*", "=", word) for word in _CFG_WORD.findall(expression)]
     architecture, environment = target.partition("-")[0], target.rpartition("-")[2]
     known = _CFG | {f'target_arch="{architecture}"', f'target_env="{environment}"'}
-    known |= {f'target_feature="{each}"' for each in (*_FEATURES[architecture], *_FEATURES.get(environment, ()))}
+    known |= {f'target_feature="{each}"' for each in _FEATURES[architecture]}
 
     def value() -> bool:
         word = words.pop(0)

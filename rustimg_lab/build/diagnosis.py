@@ -16,10 +16,11 @@ MOST = 600  # characters of cargo's own words
 # How build scripts and linkers say that a system library is not there.
 _LIBRARY_LACKS = (
     r"[Tt]he system library `([\w.+-]+)` required by crate",
+    r"pkg-config --libs --cflags ([\w.+-]+).*\s+The pkg-config command could not be found",
     r"Package '?([\w.+-]+?)'?(?:, required by '[^']*',)? (?:was )?not found",
     r"[Cc]ould not find directory of (OpenSSL) installation",
     r"cannot find -l([\w.+-]+)",
-    r"CMake Error[^\n]*\n\s*Could NOT find (?!PkgConfig|Python)(\w+)",
+    r"CMake Error[^\n]*\n\s*Could NOT find (?!PkgConfig|Python|\w+ \(missing: \w+_EXECUTABLE)(\w+)",
     r"ERROR: Dependency \"([\w.+-]+)\" not found",  # Meson
 )
 _HEADER = re.compile(r"fatal error: '?(?:([\w.+-]+)/)?(?:[\w.+-]+/)*([\w.+-]+)'?(?:: No such| file not found)")
@@ -31,13 +32,14 @@ _TOOL = re.compile(
 )
 # How build scripts, shells and cargo say that a program is not there.
 _PROGRAM_LACKS = re.compile(
-    r"not found|NotFound|No such file or directory|os error 2\b|not installed|(?i:could not find)|[Uu]nable to find|"
+    r"not found|NotFound|No such file or directory|os error 2\b|not installed|(?i:could not (be found|find))|"
+    r"[Uu]nable to find|CannotFindBinaryPath|"
     r"[Ff]ailed to (find|execute|run|spawn)|which the builder lacks|invalid linker name|is (missing|needed|required)"
 )
 _PROGRAM = (
-    "([`'\"]|-fuse-ld=|\\b((?i:find)|execute|spawn|run|have|install|missing|dependency:|program|linker|Is) ){0}"
-    "(?![\\w/+-])|(?<![\\w./+-]){0}( binary| compiler)?(: command|:| is| was)? (not found|not installed|missing|needed|"
-    "required)"
+    "([`'\"]|-fuse-ld=|\\b((?i:find)|(execut|spawn|runn?|invok|start|launch|have|install|call)(e|ing)?|missing|"
+    "dependency:|program|linker|Is) )(?i:{0})(?![\\w/+-])|(?<![\\w./+-])(?i:{0})( binary| compiler| command)?"
+    "(: command|:| is| was)? (not found|not installed|missing|needed|required|could not be found|CannotFindBinaryPath)"
 )
 # Before what a linker prints, or the compiler that calls it; that one's last word is only that the linker failed.
 _LINKER = re.compile(
@@ -53,6 +55,7 @@ _NOISE = re.compile(
 _OF_SHELL = re.compile(r"\bsh: (?:line )?\d+: \S+: (?:command )?not found")
 # Without a network `apt-get update` ends well, and the package that is installed next is unknown.
 _UNFETCHED = re.compile(r"^[WE]: (Failed to fetch .+)", re.MULTILINE)
+_CALLED = re.compile(rf'{CALLED.pattern}|\bwhich(?:_global|_in)?\(\s*"([\w.+-]+)"')
 _TOLD_CARGO = re.compile(r"cargo::?(?:warning|error)=(.+)")  # by a build script that ends without a panic
 
 
@@ -120,7 +123,7 @@ def _bring(program: str, package: str) -> str:
 def _first_error(said: str) -> str:
     lines = [line for line in said.splitlines() if line.strip()]
     for number, line in enumerate(lines):
-        if re.match(r"error(\[E\d+\])?: ", line):
+        if re.match(r"(error(\[E\d+\])?|rustc-LLVM ERROR): ", line):
             if line.startswith("error: linking with"):
                 return _of_linker(line, lines[number:])
             causes = _causes(lines[number + 1 :])
@@ -169,7 +172,8 @@ def _causes(lines: list[str]) -> list[str]:
         panic = next((place for place, line in enumerate(told) if "panicked at" in line), None)
         above = told[:panic] if panic else []
         before = [line[:BEFORE] for line in ([each for each in above if _OF_SHELL.search(each)] or above)[-1:]]
-        last = told[max(len(told) - LAST, 0) if panic is None else panic :]
+        first = next((place for place, line in enumerate(told) if line.startswith("error: ")), max(len(told) - LAST, 0))
+        last = told[first if panic is None else panic :]
         told = before + [line for line in last if not _FRAME.match(line)][:LAST]
         told = [each[1][:BEFORE] for each in map(_TOLD_CARGO.match, chain) if each][-1:] + told
     return [f"caused by: {line}" if not printed else line for line in told]
@@ -187,13 +191,14 @@ def called(root: Path, reason: str) -> str:
     """Return which program a build script called where it says only that something is not there, by the line of its
     panic below the folder `root`, or by its only call where it reads no file; and the Debian package that has it. ""
     where nothing tells."""
-    panic = re.search(r"panicked at ([\w./-]+\.rs):(\d+):\d+: .*\bcode: 2\b", reason)
+    panic = re.search(r"panicked at ([\w./-]+\.rs):(\d+):\d+: .*\b(?:code: 2|CannotFindBinaryPath)\b", reason)
     returned = re.search(r"custom build command for `[^`(]*\(/src/?([^`)]*)\)`.*\bError: Os \{ code: 2\b", reason)
     script = root / (panic[1] if panic else Path(returned[1], "build.rs") if returned else "")
     if "; it lacks" in reason or not script.is_file():
         return ""
     lines = script.read_text(encoding="utf-8", errors="replace").splitlines()
-    names = CALLED.findall("\n".join(lines[max(int(panic[2]) - LAST, 0) : int(panic[2])] if panic else lines))
+    said = "\n".join(lines[max(int(panic[2]) - LAST, 0) : int(panic[2])] if panic else lines)
+    names = [called or looked_up for called, looked_up in _CALLED.findall(said)]
     if not names or (not panic and (len({*names}) > 1 or re.search(r"\b(?:fs|File)::", "\n".join(lines)))):
         return ""
     package = KNOWN["programs"].get(names[-1])

@@ -212,6 +212,20 @@ Caused by:
          "E: Unable to locate package libx-dev: Failed to fetch https://x/InRelease", "SSL_CERT_FILE names a bundle"),
         ("Reading package lists...\nE: Unable to locate package libx-dev\n", "locate package libx-dev", ""),
         (SCRIPT.format(PANIC.format("cannot make sense, please go on, no such luck")), "cannot make sense", ""),
+        (SCRIPT.format("  NASM command not found! Cannot continue."), "NASM command", 'packages = ["nasm"]'),
+        (SCRIPT.format('  Error: "running cmake: No such file or directory (os error 2)"'), "cmake", '["cmake"]'),
+        (SCRIPT.format(PANIC.format("No: the pkg-config command could not be found")), "No:", '["pkg-config"]'),
+        (SCRIPT.format("  Could not run `A=1 pkg-config --libs --cflags libudev`\n  The pkg-config command could not "
+                       "be found.\n\n  Most likely, you need a package.\n\n  See docs.\n  If you\n  did not, see x"),
+         "did not, see x", 'packages = ["pkg-config", "libudev-dev"]'),
+        (SCRIPT.format(PANIC.format("git failed: fatal: not a git repository: .git")), "git failed", "`git = true`"),
+        ("error: failed to run `rustc` to learn about target-specific information\n\nCaused by:\n  process didn't exit "
+         "successfully: `rustc - -Zthreads=8` (exit status: 1)\n  --- stderr\n  error: the option `Z` is only accepted "
+         "on the nightly compiler\n\n  help: consider nightly\n\n  note: of +toolchain\n\n  note: of stability\n\n  "
+         "error: 1 nightly option were parsed\n\n", "error: the option `Z` is only", "it needs a nightly compiler"),
+        ("rustc-LLVM ERROR: 64-bit code requested on a subtarget that doesn't support it!\nerror: could not compile "
+         "`q` (bin \"q\")\n\nCaused by:\n  process didn't exit successfully: `rustc` (exit status: 101)\n",
+         "rustc-LLVM ERROR: 64-bit code requested", ""),
     ],
 )  # fmt: skip
 def test_the_cause_of_a_failed_build_is_told_with_the_package_that_helps(said, told, help):
@@ -236,6 +250,11 @@ def test_what_a_build_script_called_is_told_by_its_own_line(tmp_path):
     assert diagnosis.called(tmp_path, reason) == "; it calls own-tool"
     (tmp_path / "build.rs").write_text('fn main() { Command::new("/usr/bin/flex").status().unwrap(); }\n')
     assert diagnosis.called(tmp_path, reason).startswith("; it lacks the program flex")
+    (tmp_path / "build.rs").write_text('fn main() { which::which("flatc").unwrap(); }\n')
+    reason = diagnosis.first_error(
+        [SCRIPT.format(PANIC.format("an `Err` value: CannotFindBinaryPath").replace("rs:5", "rs:1"))]
+    )
+    assert diagnosis.called(tmp_path, reason).startswith("; it lacks the program flatc")
 
 
 @pytest.mark.parametrize(("at", "folder"), [("/src", ""), ("/src/crates/a", "crates/a")])
@@ -291,6 +310,10 @@ def test_what_the_kernel_ended_for_want_of_memory_is_told(said):
         (
             "CMake Error at F.cmake:230 (message):\n    Could NOT find PkgConfig (missing: X)",
             'packages = ["pkg-config"]',
+        ),
+        (
+            "CMake Error at F.cmake:230 (message):\n    Could NOT find Perl (missing: PERL_EXECUTABLE)",
+            'program perl: packages = ["perl"]',
         ),
         ('../meson.build:3:0: ERROR: Dependency "zlib" not found, tried pkgconfig', '["pkg-config", "zlib1g-dev"]'),
     ],

@@ -86,11 +86,17 @@ def test_flags_for_another_architecture_are_not_this_ones(tmp_path):
 
 
 @needs_cargo
-def test_what_the_compiler_says_of_a_target_is_known(tmp_path):
-    """All that `rustc --print cfg` says of this machine's target holds, but for what a nightly compiler adds."""
-    said = subprocess.run(["rustc", "--print", "cfg"], capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(said) > 10
-    assert [each for each in said if not cargo_config.holds(f"cfg({each})", GNU)] == []
+@pytest.mark.parametrize("target", [GNU, MUSL])
+def test_what_the_compiler_says_of_a_target_is_known(target):
+    """All that rustc says of a target holds where it is asked as cargo does: for crates of all types at once, macros
+    too, which are not linked with musl."""
+    types = [f"--crate-type={each}" for each in ("bin", "rlib", "dylib", "cdylib", "staticlib", "proc-macro")]
+    command = ["rustc", "-", "--crate-name=a", *types, f"--target={target}", "--print=cfg"]
+    said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
+    assert len(said.splitlines()) > 10
+    assert {each for each in said.splitlines() if not cargo_config.holds(f"cfg({each})", target)} <= {"proc_macro"}
+    of_crt = 'target_feature="crt-static"'
+    assert cargo_config.holds(f"cfg({of_crt})", target) == (of_crt in said)
 
 
 def test_configuration_of_a_member_counts_before_that_of_its_workspace_and_lists_are_joined(tmp_path):
