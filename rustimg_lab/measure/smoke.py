@@ -32,13 +32,18 @@ USER = "10001:10001"  # as the Dockerfiles have it
 FILES = "in lab.toml, `files` puts what a program reads into the image, and `writable` makes folders that it writes to"
 LISTENS = "its container has no such address, as ::1 or that of a host: a server must listen on 0.0.0.0"
 CALLED = "[check] in lab.toml says how the program is called, and with which exit code it ends"
-NEVER_ENDS = "`prints` in [check] is for a program that never ends, as a bot: it passes once it has printed that"
+NEVER_ENDS = (
+    "[serve] in lab.toml is for a server; `prints` in [check] is for another program that never ends, as a bot: it "
+    "passes once it has printed that"
+)
+VARIABLE = "`environment` in lab.toml sets variables of the image, that of [serve] those of a server"
 ANY_PATH = f"{NOTE}the path in [serve] is answered as one that is not there; "
 # What may help, by what a program says when it ends.
 _HELP = {
     r"No such file or directory|Permission denied|os error (2|13)\b": FILES,
     r"/tmp\b.*No such file or directory": "`--with tmp` makes a folder /tmp",
-    r"(?i)^exit code .*; usage\b": CALLED,
+    r"(?i)^exit code .*(; usage|\b(unknown|unexpected|unrecogni[sz]ed|invalid) (option|argument|flag))\b": CALLED,
+    r"\bNotPresent\b|environment variable not found": VARIABLE,
     r"^printed more than": CALLED,
     r"AddrNotAvailable|[Aa]ddress not available|assign requested address|os error 99\b": LISTENS,
 }

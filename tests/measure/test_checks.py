@@ -3,6 +3,7 @@
 import socket
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from docker.errors import APIError
@@ -62,6 +63,22 @@ def test_a_program_that_never_ends_passes_only_by_what_it_prints(ending, check, 
     monkeypatch.setattr(smoke.containers, "created", lambda *_, **options: nullcontext(Bot(ending)))
     monkeypatch.setattr(smoke.client, "explained", lambda error: error.explanation)
     assert smoke.why_not("image", App("a", Path(), "", "a", check=check)) == reason
+
+
+@pytest.mark.parametrize(
+    ("said", "way"),
+    [
+        ("exit code 101; DATABASE_URL must be set: NotPresent", smoke.VARIABLE),
+        ("the server ended before it answered; Error: environment variable not found", smoke.VARIABLE),
+        ("exit code 2; unknown option --version", smoke.CALLED),
+        ("exit code 2; error: unrecognised argument '--version'", smoke.CALLED),
+        ("exit code 2; no such order", ""),
+    ],
+)
+def test_the_way_out_of_a_failed_check_is_told(said, way, monkeypatch):
+    monkeypatch.setattr(smoke.images, "inspect", lambda _: SimpleNamespace(user=smoke.USER))
+    monkeypatch.setattr(smoke, "why_not", lambda *_: said)
+    assert smoke.measure_runs("image", App("a", Path(), "", "a", check=Check())).reason == said + (way and f"; {way}")
 
 
 def tables() -> str:
