@@ -26,6 +26,7 @@ _KEPT_LINK = "-- -Clink-arg=-fuse-ld=lld -Clink-arg=-Wl,--reproduce=/link.tar"
 
 # What has the linker strip. A cell's profile says whether symbols stay, as it does of cargo's own `strip`.
 _STRIPS = re.compile(r"link-args?=(-Wl,)?(-s|--strip-all)$")
+_STRIPS_TOO = re.compile(r"(link-args?=\S.*?)[, ](?:-s|--strip-all)(?![^, ])")  # among other arguments
 
 # In place of a folder of the project's own, which may be in the cache of downloads, and so another project's too.
 _BUILD_DIR = "--config 'build.build-dir=\"/target\"'"
@@ -181,8 +182,10 @@ def _exports(cell: Cell, app: App) -> list[str]:
 def _rustflags(cell: Cell, app: App) -> list[str]:
     """The flags of the lab's profile behind the project's own. In the environment they count in place of all that
     cargo's configuration has, so where the profile has none the project's are left to cargo."""
-    own = tuple(_STRIPS.sub("strip=debuginfo", flag) for flag in dict(app.configuration.rustflags).get(cell.target, ()))
-    keep = ("-Cstrip=debuginfo",) if cargo_config.options(own).get("-Cstrip", "none") != "none" else ()
+    given = dict(app.configuration.rustflags).get(cell.target, ())
+    own = tuple(_STRIPS_TOO.sub(r"\1", _STRIPS.sub("strip=debuginfo", flag)) for flag in given)
+    strips = own != given or cargo_config.options(own).get("-Cstrip", "none") != "none"
+    keep = ("-Cstrip=debuginfo",) if strips else ()
     flags = (*own, *keep, *cell.profile.rustflags) if keep or cell.profile.rustflags else ()
     if any(re.search(r"[\s'\"\\]", flag) for flag in flags):
         pattern = "\\037".join(["%s"] * len(flags))  # the separator that cargo takes where a flag has a space in it

@@ -36,12 +36,14 @@ NEVER_ENDS = (
     "[serve] in lab.toml is for a server; `prints` in [check] is for another program that never ends, as a bot: it "
     "passes once it has printed that"
 )
+HOME = "its user has no home folder: `environment` in lab.toml sets HOME, to a folder that is `writable` there"
 VARIABLE = "`environment` in lab.toml sets variables of the image, that of [serve] those of a server"
 ANY_PATH = f"{NOTE}the path in [serve] is answered as one that is not there; "
 # What may help, by what a program says when it ends.
 _HELP = {
     r"No such file or directory|Permission denied|os error (2|13)\b": FILES,
     r"/tmp\b.*No such file or directory": "`--with tmp` makes a folder /tmp",
+    r"/nonexistent/": HOME,
     r"(?i)^exit code .*(; usage|\b(unknown|unexpected|unrecogni[sz]ed|invalid) (option|argument|flag))\b": CALLED,
     r"\bNotPresent\b|environment variable not found": VARIABLE,
     r"^printed more than": CALLED,

@@ -290,7 +290,7 @@ COPY --from=builder /target/{target}/release/tiny /
         ("debian", "[profile.release]\nstrip = true\nlto = true\n[profile.release.package.itoa]\nopt-level = 1\n",
          "", "system"),
         ("scratch", "[profile.release]\ndebug = true\n", '"-Cstrip=symbols", "-Copt-level=2"', "mimalloc"),
-        ("scratch", "", '"-C", "link-arg=-Wl,-s", "-Clink-arg=-lc"', "system"),
+        ("scratch", "", '"-C", "link-arg=-Wl,-s", "-Clink-arg=-Wl,--gc-sections,-s", "-Clink-arg=-lc"', "system"),
     ],
     ids=[
         "strips, with a setting for a package", "an allocator by default, with flags of its own", "its linker strips",

@@ -104,6 +104,8 @@ def test_what_the_crates_of_others_find_has_a_target_directory_of_its_own(tmp_pa
          "RUSTFLAGS='-C strip=debuginfo -Clink-arg=-lz -Cstrip=debuginfo'"),
         ("", '"-Clink-args=-Wl,--strip-all"', "RUSTFLAGS='-Cstrip=debuginfo -Cstrip=debuginfo'"),
         ("", '"-Clink-arg=-Wl,-soname=s"', ""),
+        ("", '"-Clink-arg=-Wl,--gc-sections,-s"', "RUSTFLAGS='-Clink-arg=-Wl,--gc-sections -Cstrip=debuginfo'"),
+        ("", '"-Clink-args=-Wl,-s,-z,now"', "RUSTFLAGS='-Clink-args=-Wl,-z,now -Cstrip=debuginfo'"),
     ],
 )  # fmt: skip
 def test_a_project_that_strips_leaves_that_to_the_labs_profile_and_another_one_keeps_all(

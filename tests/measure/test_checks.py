@@ -73,6 +73,7 @@ def test_a_program_that_never_ends_passes_only_by_what_it_prints(ending, check, 
         ("exit code 2; unknown option --version", smoke.CALLED),
         ("exit code 2; error: unrecognised argument '--version'", smoke.CALLED),
         ("exit code 2; no such order", ""),
+        ("exit code 1; /nonexistent/.local", smoke.HOME),
     ],
 )
 def test_the_way_out_of_a_failed_check_is_told(said, way, monkeypatch):
