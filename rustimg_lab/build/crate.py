@@ -1,8 +1,10 @@
 """A crate as `init` reads it: its packages, as cargo describes them, and the texts of its sources."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +17,19 @@ from rustimg_lab.build.known import KNOWN
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
-# Comments, those behind code among them; unit tests; and by what their end is found: braces, but for those in texts.
+# Comments, those behind code among them; what is compiled on a condition, up to its block or its end; what no release
+# for Linux has; and by what the end of a block is found: braces, but for those in texts.
 _COMMENT = re.compile(r"(?m)^\s*//.*$|(?<=[;{},\]])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/")
-_OF_TESTS = r"(?m)^\s*#\[cfg\((?:all\()?test\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?mod\s+"
-_TEST_MODULE = re.compile(rf"{_OF_TESTS}(\w+)\s*;")
-_TEST_BLOCK = re.compile(rf"{_OF_TESTS}\w+\s*(?=\{{)")
+_CONDITIONAL = re.compile(
+    r"#\[cfg\(([^\]]*)\)\]\s*(?:#\[[^\]]*\]\s*)*(?:(?=\{)|(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|unsafe|const)\s+)*(?:"
+    r'(?:fn|impl|mod|trait|extern\s*"\w+")\b[^;{}]*(?=\{)|(?:mod|use|let|const|static|type|return)\b[^;{}]*;))'
+    r'|\bif\s+cfg!\(([^{}]*)\)\s*(?=\{)|(?m:^\s*((?:any|all|not)\([^{};]*\)|target_\w+\s*=\s*"\w+")\s*=>\s*(?=\{))'
+)
+_OF_SYSTEM = re.compile(
+    r'(?:\b(?:all|any|not|unix|windows|target_(?:os|family|vendor|env|arch)\s*=\s*"\w+")(?!\w)|[(),\s])+'
+)
+_MODULE = re.compile(r'(?:#\[(?:path\s*=\s*"([^"]+)"|[^\]]*)\]\s*)*(?:pub(?:\([^)]*\))?\s+)?\bmod\s+(\w+)\s*;')
+_SOURCE = re.compile(r'(?:#\[path\s*=|\binclude!\()\s*"([^"]+\.rs)"')
 _BRACE = re.compile(
     r"""\br(#*)"(?s:.*?)"\1|"(?s:[^"\\]|\\.)*"|'(?:[^'\\\n]|\\[^'\n]+|\\')'|//.*|/\*(?s:.*?)\*/|([{}])"""
 )
@@ -180,20 +190,22 @@ def read(
     outside = [each for each in folders.keys() & known.keys() if not each.is_relative_to(root)]
     walked = sorted({place / each for place in (root, *outside) for each in sources.walk(place)})
     crates = {path.parent for path in walked if path.name == "Cargo.toml"} | {folder}
-    texts, scripts, apart = {}, set(), _apart(package, target).union(*(_apart(each, {}) for each in linked))
-    libraries = {at: place for at, each in known.items() for place in _library(each)}
+    first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
+    scripts, apart = set(), _apart(package, target).union(*(_apart(each, {}) for each in linked))
+    libraries = {at: _library(each) for at, each in known.items()}
+    libraries[folder] = [folder / "src", first.parent, *_library(package)]
     of_scripts = set().union(*(places(each, {"custom-build"}) for each in (package, *linked)))
-    for path in (path for path in walked if path.suffix == ".rs" and path.is_file()):
+    waiting, there = [], {path for path in walked if path.suffix == ".rs" and path.is_file()}
+    for path in sorted(there, key=lambda path: (path != first, path)):
         own = next((each for each in path.parents if each in crates), root)
         is_script = bool(folders.get(own)) or not of_scripts.isdisjoint((path, *path.parents))
-        is_library = path.is_relative_to(libraries.get(own, own / "src")) or own == folder
+        is_library = any(path.is_relative_to(each) for each in libraries.get(own) or [own / "src"])
         is_linked = is_library and apart.isdisjoint((path, *path.parents))
         if (own == folder or own in folders) and (is_linked or is_script):
-            texts[path] = _without_tests(_COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace")))
+            waiting.append(path)
             scripts |= {path} if is_script else set()
-    first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
-    of_tests = _of_tests(texts)
-    texts = {path: texts[path] for path in sorted(texts, key=lambda path: path != first) if path not in of_tests}
+    texts, of_others = _texts(waiting, scripts, there, {first})
+    texts = {path: text for path, text in texts.items() if of_others.isdisjoint((path, *path.parents))}
     behind = {*_MAIN_BEHIND.findall(texts.get(first, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(first, "")))
     target = target | {"required-features": sorted({*target.get("required-features", []), *behind})}
     built_of = tree(root, directory, package, target["required-features"])
@@ -211,26 +223,49 @@ def _called(text: str) -> set[str]:
     return {*CALLED.findall(text), *_LOOKED_UP.findall(text), *by_name}
 
 
-def _without_tests(text: str) -> str:
-    while block := _TEST_BLOCK.search(text):
-        depth, end = 0, len(text)
-        for brace in _BRACE.finditer(text, block.end()):
-            depth += {"{": 1, "}": -1}.get(brace[2], 0)
-            if brace[2] == "}" and not depth:
-                end = brace.end()
-                break
-        text = text[: block.start()] + text[end:]
-    return text
+def _texts(
+    waiting: list[Path], scripts: set[Path], there: set[Path], roots: set[Path]
+) -> tuple[dict[Path, str], set[Path]]:
+    """The texts of sources, and of others that are `there` and that they name by their paths, which are `scripts` where
+    one of these names them; and where modules are that no release for Linux has."""
+    texts, of_others = {}, set()
+    for path in waiting:
+        text = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+        texts[path], modules = _without_others(path, text, path in roots)
+        of_others |= modules
+        named = {Path(os.path.normpath(path.parent / name)) for name in _SOURCE.findall(texts[path])} & there
+        waiting += (new := sorted(named.difference(waiting)))
+        scripts |= {*new} if path in scripts else set()
+    return texts, of_others
 
 
-def _of_tests(texts: dict[Path, str]) -> set[Path]:
-    """The files of modules that are of the crate's own tests."""
-    modules: set[Path] = set()
-    for path, text in texts.items():
-        for name in _TEST_MODULE.findall(text):
-            below = path.parent if path.stem in ("main", "lib", "mod") else path.with_suffix("")
-            modules |= {below / f"{name}.rs", below / name}
-    return {each for each in texts if not modules.isdisjoint((each, *each.parents))}
+def _without_others(path: Path, text: str, is_root: bool) -> tuple[str, set[Path]]:
+    """A source without what no release for Linux has, and where the modules are that it has for others alone."""
+    at, modules = 0, set()
+    while found := _CONDITIONAL.search(text, at):
+        at = found.end()
+        if _is_of_others(next(filter(None, found.groups()), "")):
+            depth, end = 0, at if found[0].endswith(";") else len(text)
+            for brace in _BRACE.finditer(text, at) if end > at else ():
+                depth += {"{": 1, "}": -1}.get(brace[2], 0)
+                if brace[2] == "}" and not depth:
+                    end = brace.end()
+                    break
+            modules |= {*_MODULE.findall(text[found.start() : end])}
+            text, at = text[: found.start()] + text[end:], found.start()
+    modules -= {*_MODULE.findall(text)}  # what is declared for Linux too
+    below = path.parent if is_root or path.stem in ("main", "lib", "mod") else path.with_suffix("")
+    named = {path.parent / place for place, _ in modules if place}
+    return text, named.union(*((below / name, below / f"{name}.rs") for place, name in modules if not place))
+
+
+def _is_of_others(condition: str) -> bool:
+    """Whether a condition holds for unit tests alone, or for no target of the lab's whatever the features."""
+    if not _OF_SYSTEM.fullmatch(condition):
+        return bool(re.match(r"(?:all\(\s*)?test\b", condition))
+    with suppress(LabError):
+        return not any(cargo_config.holds(f"cfg({condition})", each) for each in TARGETS)
+    return False
 
 
 def _apart(package: dict[str, Any], target: dict[str, Any]) -> set[Path]:

@@ -389,3 +389,47 @@ def test_an_image_of_a_program_with_capitals_can_be_built_as_its_dockerfile_says
     assert "--tag upperserver:debian " in dockerfile.render(
         matrix.cell("debian", "optimized", "system"), lab_toml.load(folder)
     )
+
+
+FOREIGN = """use std::process::Command;
+mod linux;
+#[cfg(target_os = "macos")] mod mac;
+#[cfg(windows)] #[path = "win32.rs"] mod imp;
+#[cfg(unix)] #[path = "posix.rs"] mod imp;
+cfg_select! {
+    target_os = "freebsd" => { mod bsd; }
+    _ => {}
+}
+#[cfg(not(unix))] pub fn end() -> u8 { Command::new("taskkill"); 1 }
+#[cfg(all(feature = "x", windows))] fn kept() { Command::new("ours"); }
+fn main() {
+    #[cfg(windows)]
+    let readme = include_str!("..\\\\..\\\\README.md");
+    #[cfg(any(windows, target_os = "macos"))]
+    { Command::new("theirs"); }
+    let program = var("EDITOR").unwrap_or_else(|_| { if cfg!(target_os = "windows") { "notepad" } else { "nano" } });
+    Command::new(program);
+}
+"""
+
+
+def test_what_is_compiled_for_other_systems_alone_is_not_the_programs(tmp_path):
+    calls = 'use std::process::Command;\npub fn f() { Command::new("NAME"); }\n'
+    names = {"linux": "lsblk", "mac": "ps", "win32": "wsl", "posix": "lscpu", "bsd": "df"}
+    files = {f"src/{file}.rs": calls.replace("NAME", name) for file, name in names.items()}
+    _, notes = init(crate(tmp_path, {"src/main.rs": FOREIGN} | files))
+    assert len(notes) == 1 and notes[0].startswith("its sources call lsblk, lscpu, nano, ours when it runs"), notes
+
+
+def test_sources_that_no_target_names_are_not_the_programs_and_those_that_one_names_by_a_path_are(tmp_path):
+    tells = '#![feature(box_patterns)]\nfn f() { create_dir("vendor"); File::open("data/a.txt"); }\n'
+    main = '#[path = "../shared/more.rs"]\nmod more;\nfn main() { args(); }\n'
+    script = 'include!("src/cli.rs");\n#[path = "build/made.rs"]\nmod made;\nfn main() { Command::new("protoc"); }\n'
+    told, notes = init(crate(tmp_path, {
+        "src/main.rs": main, "src/cli.rs": '#[command(version)]\nstruct Cli {}\n', "build.rs": script,
+        "build/made.rs": 'fn f() { env!("MADE_FOR"); }\n', "data/a.txt": "", "cases/one/src/lib.rs": tells,
+        "ci/publish.rs": tells, "shared/more.rs": 'fn f() { env!("SHARED_ID"); create_dir("kept"); }\n',
+    }))  # fmt: skip
+    assert (told["check"]["arguments"], told["packages"]) == (["--version"], ["protobuf-compiler"])
+    assert "files" not in told and told["writable"] == ["kept"]
+    assert notes == ["its sources read SHARED_ID, MADE_FOR when they are compiled: see `build_environment` there"]
