@@ -12,9 +12,10 @@ from rustimg_lab.build.crate_settings import LOOPBACK_HOST, OWN
 from rustimg_lab.build.known import KNOWN, SOURCES
 
 _SERVER = re.compile(
-    r"TcpListener|TcpSocket|\bHttpServer\b|axum::|\bserve\(|\bserve_connection\w*\(|hyper\w*::server\b"
+    r"TcpListener|TcpSocket|\bHttpServer\b|axum::|\bserve_connection\w*\(|hyper\w*::server\b"
     r"|\b\w*listen\w*\s*:\s*(?:\w+<)?(?:\w+::)*(?:SocketAddr|IpAddr|u16)\b"
 )
+_SERVES = re.compile(r"\bserve\(")  # by TCP, or by its standard input
 _OTHER = re.compile(r'\bUdpSocket::bind\w*\(\s*(?!&?"[^"]*:0")|\bUnixListener\b')  # with port 0 it asks
 _OF_GRPC = re.compile(
     r"\badd_(?:optional_)?service\(|\bServer::builder\(|\btransport::(?:\{[^}]*\b)?Server\b|\bRoutes::"
@@ -39,8 +40,11 @@ _IS = re.compile(
     r'(\d[\d_]{1,5}|\[[\d, ]+\]|"[\w.:\[\]]+"|\(\s*(?:\[[\d, ]+\]|"[\w.:]+")\s*,\s*\d{2,5}\s*\))(?:_?u16)?'
     r'(?:\.parse(?:::<[^>]*>)?\(\)(?:\.unwrap\(\)|\.expect\("[^"]*"\)|\?)?)?\s*;'
 )
-# A constant that is of another server than the program's own.
-_OF_OTHERS = re.compile(r"\b(?:const|static)\s+\w*(?:METRICS|PROMETHEUS|ADMIN|DEBUG)\w*\s*:[^;]*;")
+# A constant, or a default, that is of another server than the program's own.
+_OF_OTHERS = re.compile(
+    r"\b(?:const|static)\s+\w*(?:METRICS|PROMETHEUS|ADMIN|DEBUG)\w*\s*:[^;]*;"
+    r"|\b\w*(?:metrics|prometheus|admin|debug)\w*(?:\s*\.\w+)*\s*\.unwrap_or\w*\([^;]*;"
+)
 _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
 _READ = re.compile(r'(?<![.\w"])(?:\w+::)*(\w+)\b(?!["(!]|\s*[:=](?![:=]))')
 # An address that nothing outside a container reaches, and its port.
@@ -55,7 +59,8 @@ _SUBCOMMAND = re.compile(
 @functools.cache
 def is_server(crate: Crate) -> bool:
     """Return whether the program listens, as its sources or its crates tell."""
-    return bool(crate.found(_SERVER) or _crates(crate))
+    serves = crate.found(_SERVES) and crate.uses().isdisjoint(KNOWN["by_standard_input"]["names"])
+    return bool(crate.found(_SERVER) or serves or _crates(crate))
 
 
 @functools.cache
@@ -159,11 +164,13 @@ def _variables(crate: Crate) -> list[str]:
 
 
 def _flags(crate: Crate) -> dict[str, str]:
-    """The flags that the sources name, as they are called; by a letter where they have no other name."""
-    names = crate.found(SOURCES["flag"])
-    names += [named or field.replace("_", "-") for named, field in crate.found(SOURCES["field"])]
+    """The flags that the sources name, as they are called, by their names and those of their fields; by a letter where
+    they have no other name."""
+    fields = [(named, field.replace("_", "-")) for named, field in crate.found(SOURCES["field"])]
+    names = [*crate.found(SOURCES["flag"]), *(named or field for named, field in fields)]
     letters = crate.found(SOURCES["short"]) + crate.found(SOURCES["short_by_call"])
-    return {name: f"-{letter or name[0]}" for letter, name in letters} | {name: f"--{name}" for name in names}
+    flags = {name: f"-{letter or name[0]}" for letter, name in letters} | {name: f"--{name}" for name in names}
+    return {field: f"--{named}" for named, field in fields if named} | flags
 
 
 def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
@@ -205,7 +212,7 @@ def _without_own(name: str, begin: str) -> str:
 
 def _is_whole(crate: Crate, name: str) -> bool:
     """Whether the field of a flag is an address with its port."""
-    return bool(crate.found(re.compile(rf"{_field(name)}\s*(?:\w+<)?(?:\w+::)*SocketAddr\b")))
+    return bool(crate.found(re.compile(rf"{_field(name)}\s*(?:\w+<)*(?:\w+::)*SocketAddr\b")))
 
 
 def _field(name: str) -> str:
@@ -231,7 +238,9 @@ def _port_by_default(crate: Crate, name: str) -> str | None:
         rf'\bdefault_value\w*\s*=[^"\]]{{0,60}}{_LOOPBACK}(?:[^"\]]{{0,60}}"{name}"|[^\]]{{0,120}}{_field(name)})',
         rf'"{name}"\)(?:(?!Arg::|;)[\s\S]){{0,300}}?\.default_value\w*\(\s*{_LOOPBACK}',
     )
-    texts = _addresses(crate)
+    texts, fields = _addresses(crate), [name.replace("-", "_").lower()]
+    fields += crate.found(re.compile(rf'"{name}"[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?(\w+)\s*:'))
+    defaults += (rf"\b(?:{'|'.join(fields)})\s*\.unwrap_or\w*\(\s*(?:\|\|\s*)?[\w:(]*?{_LOOPBACK}",)
     found = [match.groups() for text in texts for each in defaults if (match := re.search(each, text))]
     constants = [each for text in texts for each in _DEFAULT.findall(text)]
     found += [ports for tail, *ports in constants if name.upper().replace("-", "_").endswith(tail)]

@@ -122,3 +122,44 @@ def test_a_request_that_is_sent_closes_no_connection_of_the_server(tmp_path):
     for body, closes in ((sent, False), (sent.replace("GET / HTTP/1.1", "HTTP/1.1 200 OK"), True)):
         told, _ = init(crate(tmp_path, {"src/main.rs": f'fn main() {{ TcpListener::bind("0.0.0.0:80"); {body}; }}\n'}))
         assert ("keep_alive" in told["serve"]) == closes
+
+
+@pytest.mark.parametrize(
+    ("names", "body", "is_server"),
+    [
+        (["tower-lsp-server"], "Server::new(stdin, stdout, socket).serve(service)", False),
+        (["rmcp"], "A::new().serve(stdio())", False), (["rmcp", "axum"], "axum::serve(listener, app)", True),
+        (["tower-lsp"], "TcpListener::bind(address); Server::new(read, write, socket).serve(service)", True),
+        (["hyper"], "server.serve(make)", True),
+    ],
+)  # fmt: skip
+def test_a_program_that_serves_by_its_standard_input_is_no_server(tmp_path, names, body, is_server):
+    files = {"Cargo.toml": dependencies(*names), "src/main.rs": f"fn main() {{ {body}; }}\n"}
+    _, notes = init(crate(tmp_path, files))
+    assert any("it looks like a server" in each for each in notes) == is_server
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ('#[arg(long)]\nrrdp_local_addr: Option<IpAddr>, #[arg(long = "rtr", value_name = "A")]\n'
+         'rtr_listen: Option<Vec<SocketAddr>>, #[arg(long = "http-tls")]\nhttp_tls_listen: Option<Vec<SocketAddr>>, '
+         '#[arg(long = "http", value_name = "A")]\nhttp_listen: Option<Vec<SocketAddr>>', ["--http", "{host}:{port}"]),
+        ("#[arg(long)]\ndns_port: u16, #[arg(long)]\nbind_before_connect: Option<SocketAddr>", None),
+        ('#[arg(long = "ipaddr")]\naddress: IpAddr, #[arg(long)]\nhttp_port: u16',
+         ["--http-port", "{port}", "--ipaddr", "{host}"]),
+    ],
+)  # fmt: skip
+def test_addresses_of_requests_and_ports_of_other_protocols_are_no_servers(tmp_path, options, arguments):
+    told, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}struct A {{ {options} }}\n"}))
+    assert told.get("serve", {}).get("arguments") == arguments
+
+
+def test_a_loopback_address_in_the_place_of_an_argument_is_its_default_and_that_of_metrics_is_none(tmp_path):
+    options = '#[clap(long, env = "A_PORT")]\nport: u16, #[clap(long, env = "A_HOST")]\nhost: Option<IpAddr>'
+    body = "SocketAddr::new(host.unwrap_or(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1))), port)"
+    told, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}struct A {{ {options} }}\nfn f() {{ {body}; }}\n"}))
+    assert told["environment"] == {"A_HOST": "0.0.0.0"}
+    metrics = "let a = config.prometheus_listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9000));"
+    told, notes = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}fn f() {{ {metrics} }}\n"}))
+    assert "serve" not in told and "127.0.0.1" not in str(notes)
