@@ -78,7 +78,10 @@ def _called(command: list[str]) -> str:
 
 
 def _unread(root: Path, said: str) -> LabError:
-    return LabError(f"{root}: cargo cannot read it: {' '.join(' '.join(said.split('Caused by:')).split())[:400]}")
+    named = map(Path, re.findall(r"`([^`]+)/Cargo\.toml`", said))
+    empty = [each for each in named if each.is_dir() and not any(each.iterdir())]
+    way = f"; {empty[0]} is empty: if it is a submodule, `git submodule update --init` fills it" if empty else ""
+    return LabError(f"{root}: cargo cannot read it: {' '.join(' '.join(said.split('Caused by:')).split())[:400]}{way}")
 
 
 def _archive(root: Path) -> bytes:

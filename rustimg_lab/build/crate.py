@@ -115,9 +115,15 @@ class Crate:
         folders = {folder_of(each): each for each in [*self.linked, self.package]}
         return next((folders[each] for each in path.parents if each in folders), self.package)
 
-    def script(self) -> list[str]:
-        """Return the texts of the build scripts."""
-        return [text for path, text in self.texts.items() if path in self.scripts]
+    @cached_property
+    def folders(self) -> set[Path]:
+        """Return the folders that the program's sources are in, and those above these."""
+        return {parent for path in self.texts.keys() - self.scripts for parent in path.parents}
+
+    def script(self, package: dict[str, Any] | None = None) -> list[str]:
+        """Return the texts of the build scripts, or of those of one package."""
+        of_all = [(path, text) for path, text in self.texts.items() if path in self.scripts]
+        return [text for path, text in of_all if package in (None, self.package_of(path))]
 
     def program(self) -> list[str]:
         """Return the texts of all but the build scripts."""

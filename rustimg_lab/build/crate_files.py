@@ -220,16 +220,16 @@ def place_of(crate: Crate) -> str:
 
 
 def _places(crate: Crate, name: str) -> list[Path]:
-    """Where a file or folder of a name is, or a configuration file that is named without its ending; no other crate."""
+    """Where a file or folder of a name is, or a configuration file that is named without its ending; no other crate, or
+    a folder of the program's sources."""
     folders = dict.fromkeys([crate.root, crate.directory, folder_of(crate.package)])
     if any(len(os.fsencode(part)) > _LONGEST for part in name.split("/")):  # a key, or what is compressed
         return []
     for end in _ENDINGS:
         if found := [path for each in folders if (path := each / f"{name}{end}").exists()]:
             outer = {parent for each in folders for parent in (each, *each.parents)}
-            return [
-                path for path in found if path not in outer and not any(map(_is_crate, {path, *path.parents} - outer))
-            ]
+            found = [path for path in found if path not in {*outer, *crate.folders}]
+            return [path for path in found if not any(map(_is_crate, {path, *path.parents} - outer))]
     return []
 
 
@@ -303,8 +303,9 @@ def writable(crate: Crate, settings: list[tuple[Path, str, str]]) -> list[str]:
 def _not_built(crate: Crate) -> list[str]:
     """The files and folders that the compiler is to put into the program, and that are not there yet, nor are named by
     a build script, which may make them."""
-    scripts, missing = "\n".join(crate.script()), []
+    missing = []
     for path, text in crate.texts.items():
+        scripts = "\n".join(crate.script(crate.package_of(path)))
         named = [(path.parent, name) for name in _INCLUDED_FILE.findall(text)]
         named += [(folder_of(crate.package_of(path)), name) for name in _embedded(text)]
         for folder, name in named:

@@ -433,3 +433,31 @@ def test_sources_that_no_target_names_are_not_the_programs_and_those_that_one_na
     assert (told["check"]["arguments"], told["packages"]) == (["--version"], ["protobuf-compiler"])
     assert "files" not in told and told["writable"] == ["kept"]
     assert notes == ["its sources read SHARED_ID, MADE_FOR when they are compiled: see `build_environment` there"]
+
+
+def test_what_is_not_there_for_a_build_of_a_package_without_a_script_is_told_whatever_others_scripts_name(tmp_path):
+    manifest = MANIFEST.format("a") + '[dependencies]\napi = { path = "api" }\n[workspace]\n'
+    script = 'fn main() { tonic_build::configure(); println!("build"); }\n'
+    main = '#[derive(RustEmbed)]\n#[folder = "../ui/build"]\nstruct Asset;\nfn main() {}\n'
+    folder = crate(tmp_path / "server", {
+        "Cargo.toml": manifest, "src/main.rs": main, "api/Cargo.toml": MANIFEST.format("api"), "api/build.rs": script,
+        "api/src/lib.rs": "",
+    })  # fmt: skip
+    said = "its sources include ../ui/build when they are compiled, and it is not there"
+    assert any(each.startswith(said) for each in init(folder)[1])
+    _, notes = init(crate(folder, {"Cargo.toml": manifest, "src/main.rs": main, "build.rs": script}))
+    assert not any(each.startswith(said) for each in notes)
+
+
+def test_a_folder_of_the_programs_own_sources_is_no_file_of_its_image(tmp_path):
+    manifest = MANIFEST.format("a") + '[[bin]]\nname = "a"\npath = "main.rs"\n'
+    main = 'mod daemon;\nfn main() { path.push("daemon"); path.push("assets"); }\n'
+    sources = {"main.rs": main, "daemon/mod.rs": "", "assets/a.css": ""}
+    assert init(crate(tmp_path, sources | {"Cargo.toml": manifest}))[0]["files"] == {"assets": "assets"}
+
+
+def test_a_member_whose_folder_is_empty_is_told_as_a_submodule(tmp_path):
+    folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + '[workspace]\nmembers = ["libs/common"]\n'})
+    (folder / "libs" / "common").mkdir(parents=True)
+    with pytest.raises(LabError, match=r"libs/common is empty: if it is a submodule, `git submodule update --init`"):
+        init(folder)
