@@ -238,11 +238,14 @@ def check_noise(after: RunData, limits: Limits, before: RunData, across_machines
     changed, so none of that is measured. A study may be of another image than the sizes: a server beside a client."""
     tables = [cells.cell_table(run).query("ok").set_index("cell") for run in (before, after)]
     both = [cell for cell in tables[1].index if cell in tables[0].index]
-    studied = [run.rows[run.rows["study"].ne("")].groupby("cell")["image"].agg(frozenset) for run in (before, after)]
-    other = {cell for cell in both if len({of[cell] for of in studied if cell in of}) > 1}
-    equal = [
-        cell for cell in both if tables[0].loc[cell, "image"] == tables[1].loc[cell, "image"] and cell not in other
-    ]
+    studied = [run.rows[run.rows["metric"].isin(metrics.GUARDED.values())] for run in (before, after)]
+    studied = [rows[rows["study"].ne("")].groupby("cell")["image"].agg(frozenset) for rows in studied]
+    equal = []
+    for cell in both:
+        images, measured_in = {table.loc[cell, "image"] for table in tables}, [of[cell] for of in studied if cell in of]
+        is_other = len(measured_in) == 1 and not images <= measured_in[0]  # than what the other run has not measured
+        if len(images) == 1 and len({*measured_in}) < 2 and not is_other:
+            equal.append(cell)
     rest, found = [cell for cell in both if cell not in equal], []
     for name in limits.noisy:
         for cell in equal:

@@ -263,6 +263,22 @@ def test_a_study_of_another_image_than_the_sizes_is_compared_where_that_has_chan
     assert checked.verdict is Verdict.FAIL and "one image" not in str(checked.findings)
 
 
+def test_a_server_that_was_not_measured_again_is_not_the_image_of_the_client_beside_it(make):
+    run = make("a", {ONE: BEFORE[ONE]})
+    run.rows["image"] = run.rows["image"].where(run.rows["study"].eq(""), "sha256:server")
+    sizes_alone = replace(run, rows=run.rows[run.rows["study"].eq("")])
+    for after, before in ((sizes_alone, run), (run, sizes_alone)):
+        try:
+            checked = regression.check(after, Limits(max_regression={"cpu": 0.05}), before)
+        except LabError as error:
+            assert "has not measured this" in str(error)
+        else:
+            assert checked.verdict is Verdict.FAIL and "not measured in both runs alike" in checked.findings[0].what
+    own = replace(run, rows=run.rows.assign(image="sha256:one"))  # a crate whose server is what has the sizes
+    after = replace(own, rows=own.rows[own.rows["study"].eq("")])
+    assert regression.check(after, Limits(max_regression={"cpu": 0.05}), own).verdict is Verdict.PASS
+
+
 CPU_LIMIT = Limits(max_regression={"cpu": 0.05})
 
 
