@@ -88,6 +88,17 @@ def has_baseline(run: RunData, study: str, metric: str = "") -> bool:
     return bool((samples(run, study, metric or plan.metric)["cell"] == plan.baseline).any())
 
 
+def left_out(run: RunData) -> dict[str, str]:
+    """By study of whose baseline each trial failed, so that its cells cannot be compared: a line on it."""
+    said = {}
+    for study, plan in run.environment.studies.items():
+        failed = run.rows[(run.rows["study"] == study) & (run.rows["cell"] == plan.baseline) & ~run.rows["ok"]]
+        if len(failed) and not has_baseline(run, study):
+            why = failed["reason"].iloc[-1].partition("\n")[0][:200]
+            said[study] = f"{study} is left out: no trial of its baseline {plan.baseline} has a number ({why})"
+    return said
+
+
 def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> pd.DataFrame:
     """`compare` for one metric of a study, its main one unless another is named, against the study's own baseline or
     another of its cells."""

@@ -108,6 +108,7 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
         transfer=table[metrics.COMPRESSED_BYTES],
     )
     notes = list(filter(None, [run.environment.app.get("note"), run.unread, _of_other_sources(table)]))
+    notes += comparison.left_out(run).values()
     if found["estimated"].any():
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator, asked, told = Draws(), np.random.default_rng(0), {}, {}
@@ -149,14 +150,7 @@ def choose(run: RunData, wishes: Wishes, workload: str = "", known: Candidates |
         if name not in (*metrics.CRITERIA, metrics.REQUESTS_PER_S):
             raise unknown("criterion", name, metrics.CRITERIA)
         if table[name].isna().all():
-            if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle(closed_loop.busy(run, workload))):
-                raise LabError(f"run '{run.name}': {idle}; leave that constraint out")
-            kind = metrics.CRITERIA.get(name, metrics.REQUESTS_PER_S).study
-            raise LabError(
-                f"run '{run.name}' has not measured {name.replace('_', ' ')} of any of its "
-                f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
-                "--allocators, and --app if it is of an own one; or leave that criterion out"
-            )
+            raise _not_measured(run, name, workload)
     if wishes.day:
         table[metrics.DAY], of_day, note = _day(run, table, draws, wishes.day)
         draws = replace(draws, paired=draws.paired | {metrics.DAY: of_day})
@@ -182,6 +176,21 @@ def choose(run: RunData, wishes: Wishes, workload: str = "", known: Candidates |
             sureness = _sureness(table, own, paired, wishes)
     unmeasured = table.index[table[wishes.needed].isna().any(axis=1) & ~_fails(table, wishes)]
     return Choice(table, wishes, picked, sureness, notes, list(unmeasured), draws.paired)
+
+
+def _not_measured(run: RunData, name: str, workload: str) -> LabError:
+    """The error for a wish about what no cell of a run has a number of: a criterion, or the throughput."""
+    if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle(closed_loop.busy(run, workload))):
+        return LabError(f"run '{run.name}': {idle}; leave that constraint out")
+    kind = metrics.CRITERIA.get(name, metrics.REQUESTS_PER_S).study
+    plans = run.environment.studies
+    if lines := [line for study, line in comparison.left_out(run).items() if plans[study].kind == kind]:
+        return LabError(f"run '{run.name}': {lines[0]}; leave that criterion out")
+    return LabError(
+        f"run '{run.name}' has not measured {name.replace('_', ' ')} of any of its "
+        f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
+        "--allocators, and --app if it is of an own one; or leave that criterion out"
+    )
 
 
 def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> Choice:

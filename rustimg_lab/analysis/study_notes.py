@@ -26,8 +26,7 @@ def of_trials(run: RunData, study: str, metric: str) -> list[str]:
 def _failures(run: RunData, study: str) -> str:
     """What a reader must know of a study where trials of some cells failed more often than those of others: trials that
     fail because they are slow are missing from the mean. "" for none."""
-    ends = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.TRIAL) & ~run.rows["is_warmup"]]
-    failed = 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].mean()
+    failed = failed_trials(run, study)
     if failed.empty or failed.max() - failed.min() <= FAILURES_APART:
         return ""
     worst, least, attrs = failed.idxmax(), failed.idxmin(), {"stand_ins": run.environment.stand_ins}
@@ -36,6 +35,12 @@ def _failures(run: RunData, study: str) -> str:
         f"{failed[least]:.0%} of those of {cell_in_words(least, attrs)}: a cell whose slow trials fail looks "
         "faster than it is"
     )
+
+
+def failed_trials(run: RunData, study: str) -> pd.Series:
+    """The share of the trials of each cell of a study that failed, by cell."""
+    ends = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.TRIAL) & ~run.rows["is_warmup"]]
+    return 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].mean()
 
 
 def _few(run: RunData, study: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from rustimg_lab.analysis import cells, comparison, recommendation
+from rustimg_lab.analysis import cells, comparison, recommendation, study_notes
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix, metrics
@@ -41,8 +41,8 @@ _OF_SIZES = ("architecture", "compressed_with")  # what compressed sizes are com
 class Answer:
     """The cell to ship for a goal. `run` and `cell` lead to its Dockerfile. `name`: the cell in words, with what
     substitutes for another. `facts`: all that was measured of it; `measured`: the same, a text by quantity. `ties`: the
-    cells, in words, that tie with it. `sure`, `decides`, `missed`, `note` (on the facts): a sentence or two each, or
-    ""."""
+    cells, in words, that tie with it; None where nobody knows. `sure`, `decides`, `missed`, `note` (on the facts): a
+    sentence or two each, or ""."""
 
     goal: str
     run: str
@@ -50,7 +50,7 @@ class Answer:
     name: str
     facts: str
     measured: dict[str, str]
-    ties: list[str]
+    ties: list[str] | None
     sure: str
     decides: str
     missed: str
@@ -195,6 +195,7 @@ def notes(runs: dict[str, RunData]) -> list[str]:
         works = cells.cell_table(run)["ok"]
         if not works.all():
             said.append(f"In run {name} {(~works).sum()} of {len(works)} cells have no number; its tables say why.")
+        said += [f"In run {name} {line}." for line in comparison.left_out(run).values()]
         said += [f"In run {name} {run.unread}: its numbers are those of the others."] if run.unread else []
     return said
 
@@ -234,18 +235,33 @@ def _answer(goal: str, run: str, data: RunData, found: recommendation.Choice) ->
         found.name(found.picked),
         views.recommendation.facts(found),
         {about.phrase: about.in_words(one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])},
-        list(map(found.name, ties)),
+        list(map(found.name, ties)) if found.sureness or _is_certain(found) else None,
         _sure(found, ties) + views.recommendation.unmeasured(found),
         _decides(found),
         _missed(data, found),
-        views.recommendation.of_two_programs(found),
+        " ".join(filter(None, [views.recommendation.of_two_programs(found), *_failing(data, found)])),
     )
+
+
+def _failing(run: RunData, found: recommendation.Choice) -> Iterator[str]:
+    """A sentence on each study of the run in which trials of the selected cell failed more often than may be chance."""
+    for study in run.environment.studies:
+        share = study_notes.failed_trials(run, study).get(found.picked, 0)
+        if share > study_notes.FAILURES_APART:
+            rows = run.rows[(run.rows["study"] == study) & (run.rows["cell"] == found.picked) & ~run.rows["ok"]]
+            reason = rows["reason"].iloc[-1].partition("\n")[0][:200]
+            yield f"In {study}, {share:.0%} of its trials failed: {reason}."
+
+
+def _is_certain(found: recommendation.Choice) -> bool:
+    """Whether a choice is by sizes alone."""
+    by = {*found.wishes.limits, *found.wishes.weights}
+    return not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by)
 
 
 def _sure(found: recommendation.Choice, ties: list[str]) -> str:
     """How sure it is that no other cell is better, in a sentence, as `views.recommendation` says it too."""
-    by = {*found.wishes.limits, *found.wishes.weights}
-    if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
+    if _is_certain(found):
         if found.table["estimated"].any():
             return "Certain only as far as the sizes are, which are estimates."
         return "Certain: sizes are exact."
@@ -288,7 +304,8 @@ def _missed(run: RunData, found: recommendation.Choice) -> str:
             ratios = comparison.of_study(run, study, metric)
             least = ratios["detectable"].median()
             size = f"of less than {least - 1:.0%}" if least <= comparison.HUGE_RATIO else "of any size"
-            said.append(f"{size} in {metric.phrase} ({ratios['pairs'].max()} blocks)")
+            blocks = int(ratios["pairs"].max())
+            said.append(f"{size} in {metric.phrase} ({blocks} block{'s' * (blocks != 1)})")
     return f"A difference {', or '.join(said)} could be missed, in the median of the cells." if said else ""
 
 

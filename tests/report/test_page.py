@@ -145,6 +145,40 @@ def test_a_substitute_base_counts_only_where_no_real_one_was_measured():
     assert summary.allocators({"other": other, "mine": run}).equals(real)
 
 
+def _with_failed(run: runs.RunData, cell: str, study: str) -> runs.RunData:
+    """The run, in a study of which a cell failed in every third block."""
+    lost = run.rows["study"].eq(study) & run.rows["cell"].str.startswith(cell) & run.rows["block"].mod(3).eq(0)
+    is_end = run.rows["metric"].eq("trial")
+    failed = run.rows[lost & is_end].assign(ok=False, value=None, reason="killed: out of memory")
+    return replace(run, rows=pd.concat([run.rows[~lost], failed]))
+
+
+def test_the_first_screen_says_that_trials_of_the_image_to_ship_failed():
+    run, study = runs.load("recorded/service"), "throughput-batch-1w-16c"
+    (first, *_) = summary.best({"one": run})
+    assert "failed" not in first.note
+    (failing, *_) = summary.best({"one": _with_failed(run, first.cell, study)})
+    assert failing.cell == first.cell and "of its trials failed: killed: out of memory." in failing.note
+
+
+def test_a_study_whose_baseline_failed_in_every_trial_is_told_and_not_called_unmeasured():
+    run, study = runs.load("recorded/service"), "throughput-batch-1w-16c"
+    failed = _with_failed(run, (base := run.environment.studies[study].baseline), study)
+    rows = failed.rows
+    failed = replace(failed, rows=rows[rows["study"].ne(study) | rows["cell"].ne(base) | ~rows["ok"]])
+    said = f"{study} is left out: no trial of its baseline {base} has a number (killed: out of memory)"
+    assert summary.notes({"one": failed}) == [f"In run one {said}."] and not summary.notes({"one": run})
+    assert said in recommendation.candidates(failed)[2]
+    with pytest.raises(LabError, match=re.escape(said)):
+        recommendation.choose(failed, recommendation.Wishes(weights={"cpu": 1.0}))
+
+
+def test_of_one_block_nobody_knows_what_ties():
+    run = runs.load("recorded/service")
+    (first, *_) = summary.best({"one": replace(run, rows=run.rows[run.rows["block"].eq(0)])})
+    assert first.ties is None and first.heading == f"Ship {first.name}" and "(1 block)" in first.missed
+
+
 def _chosen(answer: summary.Answer) -> recommendation.Choice:
     return recommendation.choose(runs.load(answer.run), summary.GOALS[answer.goal])
 
