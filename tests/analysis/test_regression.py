@@ -442,6 +442,8 @@ def test_which_machine_of_several_built_a_cell_is_no_matter(make, capsys):
     assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "cpu=5%,size=1%"]) == 1
     (failed,) = [line for line in capsys.readouterr().out.splitlines() if ": fail: " in line]
     assert failed.startswith(f"- **{OTHER.slug}**: fail: throughput-a")
+    assert main.main(["compare", "a", "b"]) == 0
+    assert "the studies of run 'b' are left out, since each is of one machine: b@m1" in capsys.readouterr().out
 
 
 def test_a_limit_that_noise_never_keeps_is_refused():

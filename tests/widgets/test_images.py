@@ -45,3 +45,13 @@ def test_every_check_of_a_run_says_what_it_has_found():
     for path in (PACKAGE / "widgets").glob("*.py"):
         for each in ast.walk(ast.parse(path.read_text())):
             assert not isinstance(each, ast.Assert) or each.msg, f"{path.name}:{each.lineno}"
+
+
+def test_a_row_that_could_not_be_read_makes_no_part_larger_than_the_whole():
+    run = runs.load("recorded/article")
+    for metric in (metrics.APP_BYTES, metrics.LAYER_BYTES):
+        first = run.rows.index[run.rows["metric"] == metric][0]
+        lacking = replace(run, rows=run.rows.drop(first), broken=("article/rows.jsonl:9: not JSON; left out",))
+        Sizes(lacking).check()
+        with pytest.raises(AssertionError):
+            Sizes(replace(lacking, broken=())).check()
