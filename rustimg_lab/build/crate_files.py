@@ -17,11 +17,6 @@ IN_IMAGE = "/src/"  # where builds have the sources: what is named by the folder
 # word where something is opened, which is no name of a flag; and what is joined to the folder of the build.
 INCLUDED = re.compile(r"\binclude\w*!\s*[({]\s*(?:concat|env)!\s*\((?:[^()]|\([^()]*\))*\)")
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
-_EMBEDDED = re.compile(r'#\[folder\s*=\s*"([^"]+)"\s*\]|\binclude_dir!\(\s*"([^"]+)"')
-_INCLUDED_FILE = re.compile(r'\binclude_(?:str|bytes)!\(\s*"([^"]+)"')
-# A build script that lists folders, and what it names.
-_LISTS = re.compile(r"\bread_dir\(|\bWalkDir\b|\bglob\(|\bdir::copy\(|\bcopy_items\(")
-_NAMED_BY_SCRIPT = re.compile(r'"(?:cargo::?rerun-if-changed=)?(?:\./)?(\w[\w./-]*?)/?(?:/\*[^"]*)?"')
 _TEXT = r'(?:r#*)?"(?:\./)?'
 _NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\n]*)"(?!\s*=>)')
 _OPENED = re.compile(
@@ -50,15 +45,19 @@ _STARTS_IN = re.compile(
 )
 _DOTTED = re.compile(r'[\w>]\(\s*&?"\./(\w[\w-]*)/?"')
 _FOLDER = re.compile(r'"(\w[\w-]*)"\s*\.(?:into|to_string|to_owned)\(\)')
+_NAME_OF_BUILD_FOLDER = re.compile(
+    r"\b(?:let(?:\s+mut)?|const|static)\s+(\w+)(?:\s*:[^=;]+)?\s*=\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*)?"
+    r'env!\(\s*"CARGO_MANIFEST_DIR"\s*\)\s*\)?(?:\.to_\w+\(\))?\s*;'
+)
 _JOINED = re.compile(
     r'format!\(\s*"\{\}/([\w./-]+)[^"]*",\s*env!\(\s*"CARGO_MANIFEST_DIR"\s*\)'
-    r'|env!\(\s*"CARGO_MANIFEST_DIR"\s*,?\s*\)\s*(?:\)\s*\.join\(|,)\s*"/?([\w./-]+?)(?:/[^"/]*[*{][^"]*)?"'
+    r'|env!\(\s*"CARGO_MANIFEST_DIR"\s*,?\s*\)\s*(?:\)?(?:\s*\.clone\(\))?\s*\.join\(|,)\s*"/?([\w./-]+?)(?:/[^"/]*[*{][^"]*)?"'
     r'|\brelative!\(\s*"/?([\w./-]+)"'  # Rocket's
 )
 # What is read in the folder of the program itself.
 _BESIDE = re.compile(r'\bcurrent_exe\([^;{}]{1,200}?\.join\(\s*"([\w][\w./-]*)"')
 _PART = re.compile(r"[\w.@+ -]+")
-_NOT_READ = re.compile(r"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|[A-Z_-]+(?:\.\w+)?)(?:/.*)?")
+NOT_READ = re.compile(r"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|[A-Z_-]+(?:\.\w+)?)(?:/.*)?")
 _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
 # A folder that is made, and a file, by a text, its begin, a constant, or a variable or a field; of that, a path below.
 _MADE = (
@@ -97,7 +96,7 @@ _OF_DEFAULTS = re.compile(rf"\b(\w+)\s*:\s*{_PATH}")
 _NOT_OWN = re.compile(r"/(?:$|run/?$|(?:tmp|dev|proc|sys|etc|bin|sbin|lib\w*|usr|var/run|var/lock)(?:/|$))")
 _NO_REPOSITORY = 128  # git's exit code, also for that of another user
 _LONGEST = 240  # bytes of a file's name, before its ending
-_SHOWN = 3  # of names that are not there
+SHOWN = 3  # of names that are not there
 
 
 def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
@@ -106,15 +105,16 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
     there. Of a file in a folder that is the folder. The build script is left out."""
     there, missing = {}, []
     for name, place in _names(crate):
-        found = _places(crate, name)
-        if not found and "/" in name and _places(crate, name.split("/")[0]):
+        found = places(crate, name)
+        if not found and "/" in name and places(crate, name.split("/")[0]):
             missing.append(name)
         for path in found:
             deep = path.is_file() and "/" in name
             at = f"{place.rpartition('/')[0]}/{path.name}".lstrip("/") if not place.startswith("/") else place
-            there[path.parent if deep else path] = str(Path(at).parent) if deep else at
+            # The folder of the build is yielded first, and stays the place of what a message names too.
+            there.setdefault(path.parent if deep else path, str(Path(at).parent) if deep else at)
     made = {path for path, _ in _made(crate)}
-    missing += [name for name in crate.found(_SERVED) if not _places(crate, name) and name not in {*made, *missing}]
+    missing += [name for name in crate.found(_SERVED) if not places(crate, name) and name not in {*made, *missing}]
     there = {path: at for path, at in there.items() if not any(each in there for each in path.parents)}
     reasons = {path: sources.why_missing(crate.root, path) for path in there}
     left_out = [f"its sources name {there[path]}: {reason}" for path, reason in reasons.items() if reason]
@@ -129,19 +129,11 @@ def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
     left_out += [
         f"its sources name {name}, which is not there: `build_commands` can make it before the build, `writable` "
         "makes a folder that the program fills"
-        for name in [each for each in missing if not {*map(str, Path(each).parents)} & {*missing}][:_SHOWN]
-    ]
-    left_out += [
-        f"its sources include {name} when they are compiled, and it is not there: `build_commands` can make it"
-        for name in _not_built(crate)[:_SHOWN]
+        for name in [each for each in missing if not {*map(str, Path(each).parents)} & {*missing}][:SHOWN]
     ]
     kept = {path: at for path, at in there.items() if not reasons[path] and str(path) not in ignored}
-    folders, compiled = [path for path in kept if path.is_dir()], _compiled(crate)
-    sent = {crate.root / each for each in sources.walk(crate.root)} if folders or compiled else set()
-    left_out += [
-        line for path in folders for line in _ignored(crate.root, path) + _lost(crate.root, path, sent, "image")
-    ]
-    left_out += [line for path in compiled for line in _lost(crate.root, path, sent, "program")]
+    folders = [path for path in kept if path.is_dir()]
+    left_out += [line for path in folders for line in _ignored(crate.root, path)] + lost(crate, folders, "image")
     return {each: kept[path] for path, each in sorted((p, os.path.relpath(p, crate.directory)) for p in kept)}, left_out
 
 
@@ -152,7 +144,7 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
     named = {name for crate_name, names in _BY_CRATE.items() if crate_name in used for name in names}
     read: set[str] = set()
     for text in _texts(crate):
-        told = INCLUDED.sub("", text)
+        told = _with_build_folder(INCLUDED.sub("", text))
         for groups in _JOINED.findall(told):
             name = next(filter(None, groups)).strip("/")
             yield name, f"{IN_IMAGE}{at}{name}"
@@ -162,21 +154,30 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
             told = pattern.sub("", told)
         told = _in_folder_of_start(told)
         named |= {*_OPENED.findall(told)}
-        read |= {name.rstrip("/") for name in _READ.findall(told) if _places(crate, name)}
+        read |= {name.rstrip("/") for name in _READ.findall(told) if places(crate, name)}
         folders = [*_FOLDER.findall(told), *_DOTTED.findall(told)]
-        named |= {name for name in folders if any(each.is_dir() for each in _places(crate, name))}
+        named |= {name for name in folders if any(each.is_dir() for each in places(crate, name))}
         for whole in _NAMED.findall(told):
             parts = whole.split("/")
             count = next((n for n, part in enumerate(parts) if not _PART.fullmatch(part)), len(parts))
             if count and (len(parts) > 1 or re.search(r"\.\w+$", whole)):
                 name = "/".join(parts[:count])
-                named |= {name} if " " not in name or _places(crate, name) else set()  # else it is words
+                named |= {name} if " " not in name or places(crate, name) else set()  # else it is words
     made = [path for path, _ in _made(crate) if not path.startswith("/")]
     for name in sorted(named | read):
         is_made = any(f"{name}/".startswith(f"{each}/") for each in made)
         # What is there although the program makes it is a default, or what it begins with.
-        if (not is_made or _places(crate, name)) and (name in read or not _NOT_READ.fullmatch(name)):
+        if (not is_made or places(crate, name)) and (name in read or not NOT_READ.fullmatch(name)):
             yield name, name
+
+
+def _with_build_folder(text: str) -> str:
+    """The text with the folder of the build in the place of the names that it gives to that."""
+    for name in {*_NAME_OF_BUILD_FOLDER.findall(text)}:
+        text = re.sub(rf'(?<=format!\()\s*"\{{{name}\}}/', 'env!("CARGO_MANIFEST_DIR"), "/', text)
+        is_used = rf"(?:\bPath(?:Buf)?::\w+\(\s*&?{name}\s*\)|\b{name}\b)(?=\s*[).,])"
+        text = re.sub(is_used, 'env!("CARGO_MANIFEST_DIR")', text)
+    return text
 
 
 @functools.cache
@@ -184,7 +185,7 @@ def _texts(crate: Crate) -> list[str]:
     """The texts of the program, in which a file that is there and that its call does not create is opened alone."""
 
     def opened(call: re.Match) -> str:
-        return f'File::open("{call[1]}"' if _places(crate, call[1]) else call[0]
+        return f'File::open("{call[1]}"' if places(crate, call[1]) else call[0]
 
     return [_ONLY_OPENED.sub(opened, text) for text in crate.program()]
 
@@ -219,9 +220,9 @@ def place_of(crate: Crate) -> str:
     return "" if at == "." else f"{at}/"
 
 
-def _places(crate: Crate, name: str) -> list[Path]:
-    """Where a file or folder of a name is, or a configuration file that is named without its ending; no other crate, or
-    a folder of the program's sources."""
+def places(crate: Crate, name: str) -> list[Path]:
+    """Return where a file or folder of a name is, or a configuration file that is named without its ending; no other
+    crate, or a folder of the program's sources."""
     folders = dict.fromkeys([crate.root, crate.directory, folder_of(crate.package)])
     if any(len(os.fsencode(part)) > _LONGEST for part in name.split("/")):  # a key, or what is compressed
         return []
@@ -241,34 +242,20 @@ def _ignored(root: Path, folder: Path) -> list[str]:
     """A line on what git ignores below a folder that is placed."""
     asked = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--", str(folder)]
     name, ignored = os.path.relpath(folder, root), _git(root, asked)
-    told = f"`files` takes what git ignores in {name} too ({', '.join(ignored[:_SHOWN])})"
+    told = f"`files` takes what git ignores in {name} too ({', '.join(ignored[:SHOWN])})"
     return [f"{told}: name in .dockerignore what no image is to have"] if ignored else []
 
 
-def _lost(root: Path, folder: Path, sent: set[Path], by: str) -> list[str]:
-    """A line on what of a folder builds do not get, which an image or the program lacks then: `sent` is what they
-    get."""
-    lost = [each for each in sorted(folder.rglob("*")) if each.is_file() and each not in sent]
-    reason = lost and sources.why_missing(root, lost[0])
-    count = f"{len(lost)} files" if len(lost) > 1 else "a file"
-    return [f"the {by} lacks {count} of {os.path.relpath(folder, root)}: {reason}"] if reason else []
-
-
-def _compiled(crate: Crate) -> list[Path]:
-    """The folders whose files the compiler puts into the program, or that a build script lists."""
-    found = []
-    for path, text in crate.texts.items():
-        lists = path in crate.scripts and _LISTS.search(text)
-        names = [name for name in _NAMED_BY_SCRIPT.findall(text) if lists and not _NOT_READ.fullmatch(name)]
-        found += [folder_of(crate.package_of(path)) / name for name in (*_embedded(text), *names)]
-    below = dict.fromkeys(Path(os.path.normpath(each)) for each in found)
-    return [each for each in below if each.is_dir() and each.is_relative_to(crate.root)]
-
-
-def _embedded(text: str) -> list[str]:
-    """The folders below its package's that a source has the compiler put into the program."""
-    named = [name for groups in _EMBEDDED.findall(text) for name in groups if name]
-    return [name.removeprefix("$CARGO_MANIFEST_DIR/").rstrip("/") for name in named]
+def lost(crate: Crate, folders: list[Path], by: str) -> list[str]:
+    """Return a line on each folder of which builds do not get a file, so that an image, or a program, lacks it."""
+    sent = {crate.root / each for each in sources.walk(crate.root)} if folders else set()
+    said = []
+    for folder in folders:
+        files = [each for each in sorted(folder.rglob("*")) if each.is_file() and each not in sent]
+        if reason := files and sources.why_missing(crate.root, files[0]):
+            count = f"{len(files)} files" if len(files) > 1 else "a file"
+            said.append(f"the {by} lacks {count} of {os.path.relpath(folder, crate.root)}: {reason}")
+    return said
 
 
 def _git(root: Path, arguments: list[str]) -> list[str]:
@@ -298,21 +285,6 @@ def writable(crate: Crate, settings: list[tuple[Path, str, str]]) -> list[str]:
     folders = [path if is_folder else str(Path(path).parent) for path, is_folder in _made(crate)]
     folders += crate_settings.folders(settings, crate.directory)
     return [name for name in dict.fromkeys(folders) if not _NOT_OWN.match(name)]
-
-
-def _not_built(crate: Crate) -> list[str]:
-    """The files and folders that the compiler is to put into the program, and that are not there yet, nor are named by
-    a build script, which may make them."""
-    missing = []
-    for path, text in crate.texts.items():
-        scripts = "\n".join(crate.script(crate.package_of(path)))
-        named = [(path.parent, name) for name in _INCLUDED_FILE.findall(text)]
-        named += [(folder_of(crate.package_of(path)), name) for name in _embedded(text)]
-        for folder, name in named:
-            is_there = (folder / name).exists() or _places(crate, name)
-            if "$" not in name and not is_there and Path(name).name not in scripts:
-                missing.append(os.path.relpath(folder / name, crate.directory))
-    return list(dict.fromkeys(missing))
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from rustimg_lab.build import (
     cargo_metadata,
     crate_allocators,
     crate_dockerfile,
+    crate_embedded,
     crate_files,
     crate_image,
     crate_packages,
@@ -140,6 +141,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     manifest = cargo_config.parsed(crate.root / "Cargo.toml")
     placed, left_out = crate_files.placed(crate)
+    left_out += crate_embedded.lacks(crate)
     settings = crate_settings.read([crate.directory / each for each in placed])
     told = {
         "package": named,

@@ -201,7 +201,7 @@ Caused by:
         (FETCH.format("failed to authenticate when downloading repository"), "to authenticate", "names a token"),
         (FETCH.format("could not execute process `git fetch --no-tags 'https://x/x'` (never executed)\n\n"
                       "Caused by:\n  No such file or directory (os error 2)"), "never executed", 'packages = ["git"]'),
-        (DOWNLOAD.format("[7] Could not connect to server (Failed to connect to x port 443 after 8 ms)"), "caused by: [7]",
+        (DOWNLOAD.format("[7] Could not connect to server (Failed to connect to x port 443)"), "caused by: [7]",
          "HTTPS_PROXY is passed to builds; a mirror stands in .cargo/config.toml of the project"),
         (DOWNLOAD.format("[60] SSL peer certificate or SSH remote key was not OK (SSL certificate problem: self-signed "
                          "certificate in certificate chain)"), "caused by: [60]", "SSL_CERT_FILE names a bundle"),
