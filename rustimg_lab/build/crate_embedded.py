@@ -39,16 +39,21 @@ def _embedded(text: str) -> list[str]:
     return [name.removeprefix("$CARGO_MANIFEST_DIR/").rstrip("/") for name in named]
 
 
+def included(crate: Crate) -> list[tuple[Path, Path, str]]:
+    """Return what the compiler is to put into the program: the source that names it, and the folder and the name."""
+    found = []
+    for path, text in crate.texts.items():
+        found += [(path, path.parent, name) for name in _INCLUDED_FILE.findall(text)]
+        found += [(path, folder_of(crate.package_of(path)), name) for name in _embedded(text)]
+    return [each for each in found if "$" not in each[2]]
+
+
 def _not_built(crate: Crate) -> list[str]:
     """The files and folders that the compiler is to put into the program, and that are not there yet, nor are named by
     a build script, which may make them."""
     missing = []
-    for path, text in crate.texts.items():
+    for path, folder, name in included(crate):
         scripts = "\n".join(crate.script(crate.package_of(path)))
-        named = [(path.parent, name) for name in _INCLUDED_FILE.findall(text)]
-        named += [(folder_of(crate.package_of(path)), name) for name in _embedded(text)]
-        for folder, name in named:
-            is_there = (folder / name).exists() or places(crate, name)
-            if "$" not in name and not is_there and Path(name).name not in scripts:
-                missing.append(os.path.relpath(folder / name, crate.directory))
+        if not (folder / name).exists() and not places(crate, name) and Path(name).name not in scripts:
+            missing.append(os.path.relpath(folder / name, crate.directory))
     return list(dict.fromkeys(missing))

@@ -62,8 +62,8 @@ _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
 # A folder that is made, and a file, by a text, its begin, a constant, or a variable or a field; of that, a path below.
 _MADE = (
     r'\((?:(?<=DB::open\()\s*&\w+,)?\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*&?)?(?:(?:format!\(\s*)?"(?:\./)?([\w/][\w./-]*(?:\{|(?=")))'
-    r"|(?:\w+::)*([A-Z_]{2,})\b(?!\.\w+\b(?!\())"
-    r"|((?:\w+\.)*[a-z_]\w*)(?:\.(?:as_\w+|to_\w+|clone)\(\))?(?:\s*[,)?]|\.(join)\())"
+    r"|(?:\w+::)*([A-Z_]{2,})\b(?!\.\w+\b(?!\())(\)?\s*\.join\()?"
+    r"|((?:\w+\.)*[a-z_]\w*)(?:\.(?:as_\w+|to_\w+|clone)\(\))?(?:\)?\s*\.(join)\(|\s*[,)?]))"
 )
 _CALLS = r"\(\)(?:\s*\.\w+\([^()]*\)){1,5}?\s*\."
 _FOLDERS = re.compile(
@@ -300,13 +300,13 @@ def _made(crate: Crate) -> list[tuple[str, bool]]:
         text = _WHOLE.sub(r'\1/\2")', text)
         for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):
             for made in pattern.finditer(text):
-                own, constant, variable, is_joined, *other = (each or "" for each in made.groups())
+                own, constant, is_below, variable, is_joined, *other = (each or "" for each in made.groups())
                 known = _value(text[: made.start()], variable, fields) if variable else constants.get(constant, "")
                 path = own or known or "".join(other)
                 if path.endswith("{"):
                     paths.append((str(Path(path).parent), True))
                 elif path:
-                    paths.append((path.rstrip("/") or "/", is_folder or bool(is_joined)))
+                    paths.append((path.rstrip("/") or "/", is_folder or bool(is_below or is_joined)))
     return paths
 
 

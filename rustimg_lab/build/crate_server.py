@@ -115,8 +115,8 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         "it looks like a server: fill in [serve]; until then its check shows only a start": not found,
         "its sources name no HTTP: if it speaks something else, take a [check] in place of [serve]": found
         and not speaks_http,
-        "its sources bind 127.0.0.1, which nothing outside its container reaches: let a variable or a flag name the "
-        "address": not is_told and any(map(SOURCES["loopback"].search, _addresses(crate))),
+        "its sources bind 127.0.0.1, or ::1, which nothing outside its container reaches: let a variable or a flag "
+        "name the address": not is_told and any(map(SOURCES["loopback"].search, _addresses(crate))),
         "it listens on 127.0.0.1 by default, which nothing outside its container reaches: whoever starts its image "
         f"gives it `{found.get('to_open')}`": found.get("to_open"),
         f"its configuration has it listen on 127.0.0.1 ({found.get('closed')}), which nothing outside its container "

@@ -216,15 +216,16 @@ def _profiles(*settings: dict[str, Any]) -> list[str]:
 
 
 def _outside(crate: Crate) -> dict[Path, str]:
-    """What builds do not get: dependencies by path, and what is above the crate where a build script reads it; the name
-    of each by its place."""
+    """What builds do not get: dependencies by path, and what is above the crate where a build script reads it, or the
+    compiler puts it into the program; the name of each by its place."""
     depended = cargo_config.path_dependencies([crate.root, crate.directory])
     found = {sources.real(folder): name for _, name, folder in depended if sources.why_missing(crate.root, folder)}
-    for script in sorted(crate.scripts):
-        for name in _ABOVE.findall(crate.texts[script]):
-            path = sources.real(crates.folder_of(crate.package_of(script)) / name)
-            if path.exists() and not path.is_relative_to(crate.root) and ".git" not in path.parts:
-                found.setdefault(path, name)
+    named = [(each, name) for each in sorted(crate.scripts) for name in _ABOVE.findall(crate.texts[each])]
+    named = [(crates.folder_of(crate.package_of(script)), name) for script, name in named]
+    for folder, name in named + [named[1:] for named in crate_embedded.included(crate)]:
+        path = sources.real(folder / name)
+        if path.exists() and not path.is_relative_to(crate.root) and ".git" not in path.parts:
+            found.setdefault(path, name)
     return found
 
 

@@ -540,6 +540,17 @@ def test_what_a_build_script_reads_above_the_crate_is_in_the_context(tmp_path, l
     )
 
 
+def test_what_the_compiler_reads_above_the_crate_is_in_the_context(tmp_path):
+    """An include goes by the source's folder, an embedded folder by the package's; what is not there is not sent."""
+    of_source = 'const A: &str = include_str!("../../motd"); const B: &str = include_str!("../../../none");'
+    folder = crate(tmp_path / "in/app", {"src/a.rs": of_source})
+    write(tmp_path, {"in/motd": "", "web/a": ""})
+    assert '# context = ".."' in (init(folder), (folder / "lab.toml").read_text())[1]
+    (folder / "src/b.rs").write_text('#[derive(RustEmbed)] #[folder = "../../web"] struct Web;')
+    assert "builds do not get ../../motd, ../../web, outside of " in "".join(init(folder)[1])
+    assert '# context = "../.."' in (folder / "lab.toml").read_text()
+
+
 def test_a_dependency_outside_that_inherits_nothing_needs_no_workspace(tmp_path):
     folder = crate(
         tmp_path / "ws/app",
