@@ -141,7 +141,6 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     manifest = cargo_config.parsed(crate.root / "Cargo.toml")
     placed, left_out = crate_files.placed(crate)
-    left_out += crate_embedded.lacks(crate)
     settings = crate_settings.read([crate.directory / each for each in placed])
     told = {
         "package": named,
@@ -173,7 +172,7 @@ def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
         **crate_image.looks_for(crate, bool(told["serve"])),
     }
     text = TEMPLATES.get_template("lab.toml.j2").render(told)
-    return text, [note for note, holds in notes.items() if holds] + left_out
+    return text, [note for note, holds in notes.items() if holds] + left_out + crate_embedded.lacks(crate)
 
 
 def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
