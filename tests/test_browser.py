@@ -84,6 +84,8 @@ def test_the_page_asks_for_nothing_and_nothing_overflows(browser, recorded_page,
         if width < 640:  # rows are lists there: no column is out of sight
             cut = "[...document.querySelectorAll('.table')].filter(e => e.scrollWidth > e.clientWidth + 1)"
             assert page.evaluate(f"{cut}.map(e => e.innerText.slice(0, 80))") == []
+            idle = "[...document.querySelectorAll('.stacks thead:not(:has(button))')].filter(e => e.offsetHeight)"
+            assert page.evaluate(f"{idle}.map(e => e.innerText)") == []  # headings that sort nothing only repeat
 
 
 def test_on_a_dark_screen_a_figure_has_the_page_s_ground_and_text_and_its_own_hues(browser, tmp_path):
