@@ -211,6 +211,9 @@ def read(
             waiting.append(path)
             scripts |= {path} if is_script else set()
     texts, of_others = _texts(waiting, scripts, there, {first})
+    # What is called as a build script and is none may be the program's.
+    called = {path for path in there if path == folder / "build.rs" or path.parent in {folder / "build"} - crates}
+    texts |= _texts(sorted(called - texts.keys()), scripts, there, set())[0]
     texts = {path: text for path, text in texts.items() if of_others.isdisjoint((path, *path.parents))}
     behind = {*_MAIN_BEHIND.findall(texts.get(first, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(first, "")))
     target = target | {"required-features": sorted({*target.get("required-features", []), *behind})}
