@@ -1,5 +1,6 @@
 """A crate -> what the compiler puts into its program from files beside the sources, and what of that builds lack."""
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -39,6 +40,7 @@ def _embedded(text: str) -> list[str]:
     return [name.removeprefix("$CARGO_MANIFEST_DIR/").rstrip("/") for name in named]
 
 
+@functools.cache
 def included(crate: Crate) -> list[tuple[Path, Path, str]]:
     """Return what the compiler is to put into the program: the source that names it, and the folder and the name."""
     found = []
@@ -53,7 +55,8 @@ def _not_built(crate: Crate) -> list[str]:
     a build script, which may make them."""
     missing = []
     for path, folder, name in included(crate):
-        scripts = "\n".join(crate.script(crate.package_of(path)))
-        if not (folder / name).exists() and not places(crate, name) and Path(name).name not in scripts:
+        if (folder / name).exists() or places(crate, name):
+            continue
+        if Path(name).name not in "\n".join(crate.script(crate.package_of(path))):
             missing.append(os.path.relpath(folder / name, crate.directory))
     return list(dict.fromkeys(missing))

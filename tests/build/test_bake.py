@@ -425,7 +425,7 @@ def test_a_folder_that_is_no_app_is_refused(missing, message, tiny):
 
 @pytest.mark.parametrize(("base", "compiler"), [("scratch", 'exec musl-gcc -mno-outline-atomics "$@"'), ("debian", "")])
 def test_on_a_machine_of_arm64_c_code_for_musl_calls_no_atomics_of_gccs_library(base, compiler, tiny, images, tmp_path):
-    """With a stand-in for uname. They ask glibc for __getauxval: see fd#1165 and rust#89626 on GitHub."""
+    """With a substitute for uname. They need __getauxval of glibc: see fd#1165 and rust#89626 on GitHub."""
     text = dockerfile.render(matrix.cell(base, "baseline", "system"), tiny)
     step = text[text.index("RUN --mount") : text.index("WORKDIR")].split("\n\n")[0]
     made = "/usr/local/bin/aarch64-linux-musl-gcc"
