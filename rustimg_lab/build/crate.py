@@ -17,11 +17,11 @@ from rustimg_lab.build.known import KNOWN
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
-# Comments, those behind code among them; what is compiled on a condition, up to its block or its end; what no release
-# for Linux has; and by what the end of a block is found: braces, but for those in texts.
+# Comments, those behind code among them; what is compiled on a condition, or is a test, up to its block or its end; what
+# no release for Linux has; and by what the end of a block is found: braces, but for those in texts.
 _COMMENT = re.compile(r"(?m)^\s*//.*$|(?<=[;{},\]])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/")
 _CONDITIONAL = re.compile(
-    r"#\[cfg\(([^\]]*)\)\]\s*(?:#\[[^\]]*\]\s*)*(?:(?=\{)|(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|unsafe|const)\s+)*(?:"
+    r"#\[(?:cfg\(([^\]]*)\)|(?:\w+::)*(?:\w+_|rs)?(test)(?:\([^\]]*\))?)\]\s*(?:#\[[^\]]*\]\s*)*(?:(?=\{)|(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|unsafe|const)\s+)*(?:"
     r'(?:fn|impl|mod|trait|extern\s*"\w+")\b[^;{}]*(?=\{)|(?:mod|use|let|const|static|type|return)\b[^;{}]*;))'
     r'|\bif\s+cfg!\(([^{}]*)\)\s*(?=\{)|(?m:^\s*((?:any|all|not)\([^{};]*\)|target_\w+\s*=\s*"\w+")\s*=>\s*(?=\{))'
 )
