@@ -17,8 +17,8 @@ from rustimg_lab.build.known import KNOWN
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
-# Comments, those behind code among them; what is compiled on a condition, or is a test, up to its block or its end; what
-# no release for Linux has; and by what the end of a block is found: braces, but for those in texts.
+# Comments, those behind code among them; what is compiled on a condition, or is a test, up to its block or its end;
+# what no release for Linux has; and by what the end of a block is found: braces, but for those in texts.
 _COMMENT = re.compile(r"(?m)^\s*//.*$|(?<=[;{},\]])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/")
 _CONDITIONAL = re.compile(
     r"#\[(?:cfg\(([^\]]*)\)|(?:\w+::)*(?:\w+_|rs)?(test)(?:\([^\]]*\))?)\]\s*(?:#\[[^\]]*\]\s*)*(?:(?=\{)|(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|unsafe|const)\s+)*(?:"

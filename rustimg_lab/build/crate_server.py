@@ -20,7 +20,11 @@ _OTHER = re.compile(r'\bUdpSocket::bind\w*\(\s*(?!&?"[^"]*:0")|\bUnixListener\b'
 _OF_GRPC = re.compile(
     r"\badd_(?:optional_)?service\(|\bServer::builder\(|\btransport::(?:\{[^}]*\b)?Server\b|\bRoutes::"
 )
-_HTTP = re.compile(r"\bhyper\b|axum::|\bserve\(|(?i:\bhttps?\b|\bhttpserver\b)")
+# What answers HTTP, whatever else a program asks by it.
+_HTTP = re.compile(
+    r"\bhyper\w*::(?:\{[^;]*)?(?:server|service)\b|\bserve_connection|axum::|\bserve\(|\bhttparse::Request\b"
+    r"|(?i:\bHTTP/1\.[01] (?:\d|\{)|\bhttp_?server\b)|\baccept_(?:hdr_)?async\w*\(|\bh2::server\b"
+)
 _VARIABLE = re.compile(
     r'(?:\b(?:var(?:_os)?\(|env(?:\((?!\s*"\w+",)|\s*=))\s*|#\[envconfig\([^\]]*?\bfrom\s*=\s*)"(\w+)"'
     rf'|(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?"([A-Z]\w*)"'
@@ -70,11 +74,16 @@ def _crates(crate: Crate) -> set[str]:
     return names if "tonic" not in names or crate.found(_OF_GRPC) else names - {"tonic"}
 
 
+def _draws(crate: Crate) -> list[str]:
+    """The crates by which a program is for a screen, in whose sources a listener may only wait for a browser."""
+    return sorted(crate.uses() & {*KNOWN["screen_crates"]["names"]})
+
+
 def serve(crate: Crate, settings: list[tuple[Path, str, str]]) -> dict[str, Any]:
     """Return how a server gets its address, by variables or else by flags that its sources name, or which port it
     always has, and what it is asked; empty for no server, and when they name none. The port may be named by the
     `settings` that the program reads (`crate_settings.read`)."""
-    if not is_server(crate):
+    if not is_server(crate) or _draws(crate):
         return {}
     uses, flags = crate.uses(), _flags(crate)
     bound = [port for text in _addresses(crate) for found in SOURCES["bound"].findall(text) for port in found]
@@ -110,13 +119,22 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         said = "it listens, and not by TCP, which [serve] does not ask: take a [check] that ends"
         return {said: crate.found(_OTHER)}
     speaks_http = crate.found(_HTTP) or _crates(crate)
+    others = sorted(crate.uses() & {*KNOWN["other_protocols"]["names"]})
+    others += [f"port {each}" for each in found.get("ports", ()) if each in KNOWN["other_protocols"]["ports"]]
     is_told = "{host}" in f"{found.get('environment')}{found.get('arguments')}"
     return {
-        "it looks like a server: fill in [serve]; until then its check shows only a start": not found,
-        "its sources name no HTTP: if it speaks something else, take a [check] in place of [serve]": found
+        "it looks like a server: fill in [serve]; until then its check shows only a start": not found
+        and not _draws(crate),
+        f"it draws on a screen ({', '.join(_draws(crate))}) and listens too: where it also serves without one, fill in "
+        "[serve]": _draws(crate),
+        "its sources name no HTTP server: if it speaks something else, take a [check] in place of [serve]": found
         and not speaks_http,
+        f"it may answer another protocol there ({', '.join(others)}): then take a [check] in place of [serve], which "
+        "asks HTTP": found and speaks_http and others,
         "its sources bind 127.0.0.1, or ::1, which nothing outside its container reaches: let a variable or a flag "
-        "name the address": not is_told and any(map(SOURCES["loopback"].search, _addresses(crate))),
+        "name the address": not is_told
+        and not _draws(crate)
+        and any(map(SOURCES["loopback"].search, _addresses(crate))),
         "it listens on 127.0.0.1 by default, which nothing outside its container reaches: whoever starts its image "
         f"gives it `{found.get('to_open')}`": found.get("to_open"),
         f"its configuration has it listen on 127.0.0.1 ({found.get('closed')}), which nothing outside its container "

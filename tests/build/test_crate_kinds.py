@@ -330,7 +330,7 @@ def test_tests_with_texts_that_look_like_their_end_are_left_out(tmp_path):
 
 @pytest.mark.parametrize("attribute", ["test", 'tokio::test(flavor = "multi_thread")', "rstest", "wasm_bindgen_test"])
 def test_a_function_that_is_a_test_is_not_the_programs(tmp_path, attribute):
-    test = f'#[{attribute}]\n#[should_panic(expected = "x")]\nasync fn it() {{ read("samples/a"); bind("0.0.0.0:99"); }}\n'
+    test = f'#[{attribute}]\n#[should_panic(expected = "x")]\nfn it() {{ read("samples/a"); bind("0.0.0.0:99"); }}\n'
     main = f'fn main() {{ TcpListener::bind("0.0.0.0:80"); serve(x); }}\n{test}fn f() {{ read("data/b"); }}\n'
     told, _ = init(crate(tmp_path, {"src/main.rs": main, "samples/a": "", "data/b": ""}))
     assert told["ports"] == [80] and told["files"] == {"data": "data"}

@@ -142,6 +142,7 @@ def test_a_program_that_serves_by_its_standard_input_is_no_server(tmp_path, name
 @pytest.mark.parametrize(
     ("options", "arguments"),
     [
+        ("#[arg(long)]\nhttp_port: u16, #[arg(long)]\nhost_key_file: String", ["--http-port", "{port}"]),
         ('#[arg(long)]\nrrdp_local_addr: Option<IpAddr>, #[arg(long = "rtr", value_name = "A")]\n'
          'rtr_listen: Option<Vec<SocketAddr>>, #[arg(long = "http-tls")]\nhttp_tls_listen: Option<Vec<SocketAddr>>, '
          '#[arg(long = "http", value_name = "A")]\nhttp_listen: Option<Vec<SocketAddr>>', ["--http", "{host}:{port}"]),
@@ -163,3 +164,29 @@ def test_a_loopback_address_in_the_place_of_an_argument_is_its_default_and_that_
     metrics = "let a = config.prometheus_listen.unwrap_or_else(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 9000));"
     told, notes = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}fn f() {{ {metrics} }}\n"}))
     assert "serve" not in told and "127.0.0.1" not in str(notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "body", "told_of"),
+    [
+        ([], 'TcpListener::bind("0.0.0.0:7878"); say("see https://redis.io")', "no HTTP server"),
+        (["reqwest"], 'TcpListener::bind("0.0.0.0:7878"); get("http://a/"); hyper::Client::new()', "no HTTP server"),
+        (["pgwire", "axum"], 'TcpListener::bind("0.0.0.0:7878"); axum::serve(metrics)', "(pgwire)"),
+        (["axum"], 'TcpListener::bind("0.0.0.0:1883"); axum::serve(metrics)', "(port 1883)"),
+        (["axum"], 'TcpListener::bind("0.0.0.0:7878"); axum::serve(app)', ""),
+        ([], 'TcpListener::bind("0.0.0.0:7878"); write("HTTP/1.1 200 OK")', ""),
+        (["hyper"], 'TcpListener::bind("0.0.0.0:7878"); hyper::server::conn::http1::Builder::new()', ""),
+    ],
+)  # fmt: skip
+def test_a_server_of_another_protocol_is_told_though_its_sources_name_http(tmp_path, names, body, told_of):
+    files = {"Cargo.toml": dependencies(*names), "src/main.rs": f"fn main() {{ {body}; }}\n"}
+    told, notes = init(crate(tmp_path, files))
+    said = [each for each in notes if "take a [check] in place of [serve]" in each]
+    assert told["ports"] and len(said) == bool(told_of) and told_of in "".join(said)
+
+
+def test_a_program_for_a_screen_that_listens_is_checked_by_its_start(tmp_path):
+    main = "struct A { #[arg(long)]\nport: u16 }\n" + LISTENS
+    for name, is_server in (("ratatui", False), ("crossterm", True)):
+        told, notes = init(crate(tmp_path, {"Cargo.toml": dependencies(name), "src/main.rs": main}))
+        assert ("serve" in told) == is_server and ("it draws on a screen" in str(notes)) != is_server
