@@ -175,7 +175,7 @@ def _variables(crate: Crate) -> list[str]:
     """The variables that the sources read: by their names, by a constant, or by a function of the crate."""
     names, constants = ["".join(each) for each in crate.found(_VARIABLE)], dict(crate.found(_NAME))
     names += [constants[each] for each in crate.found(_BY_NAME) if each in constants]
-    names += [field.upper() for field in crate.found(SOURCES["by_field"])]
+    names += [field.upper() for field in crate.found(SOURCES["by_field"])] + crate_settings.variables(crate)
     if readers := {name for name, _ in crate.found(_READS)}:
         names += crate.found(re.compile(rf'(?<![.\w])(?:{"|".join(sorted(readers))})\(\s*"([A-Z]\w*)"'))
     return list(dict.fromkeys(names))

@@ -1,5 +1,6 @@
 """The configuration files that a program reads -> the ports, addresses and folders that they name."""
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import tomli
 import yaml
 
+from rustimg_lab.build.crate import Crate
 from rustimg_lab.build.known import SOURCES
 
 # Names that are a server's own, among those of ports and addresses.
@@ -24,6 +26,50 @@ LOOPBACK_HOST = r"(?:127\.0\.0\.1|localhost|\[?::1\]?)"  # which nothing outside
 _LOOPBACK = re.compile(rf"{LOOPBACK_HOST}(?::\d+)?")
 _FOLDER_NAME = re.compile(r"(?i)(?:^|_)(?:path|dir|directory|folder)$")
 _FOLDER = re.compile(r"(?:\./)?(\w[\w./-]*?)/?")
+# Where a crate reads all variables of a prefix into a structure (figment, envy, config), and how it splits their names.
+_PREFIXED = re.compile(
+    r'\b(?:Env::(?:prefixed\(\s*"(\w+)"|raw\()|envy::(?:prefixed\(\s*"(\w+)"|from_env\b)'
+    r'|(Environment)::(?:with_prefix\(\s*"(\w+)"|default\())([^;]{0,300})'
+)
+_SPLIT = re.compile(r'\.(split|separator|prefix_separator)\(\s*"(\W|_+)"')
+_STRUCTURE = re.compile(r"\bDeserialize\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?struct\s+(\w+)[^{;]*\{([^{}]*)\}")
+_FIELD = re.compile(r"(\w+)\s*:(?!:)\s*([^,]+)")
+
+
+@functools.cache
+def prefixes(crate: Crate) -> list[tuple[str, str]]:
+    """Return what the variables begin with that the sources read without their names, and what stands in these between
+    the name of a structure and that of its field; "" for variables of one structure alone."""
+    found = []
+    for *names, of_config, prefix, rest in crate.found(_PREFIXED):
+        split = dict(_SPLIT.findall(rest))
+        between = split.get("separator", split.get("split", ""))
+        joined = split.get("prefix_separator", between or "_") if of_config and prefix else ""
+        found.append(("".join(names) + prefix + joined, between))
+    return found
+
+
+def variables(crate: Crate) -> list[str]:
+    """Return the names of variables that the sources read by such prefixes, as the fields of their structures tell."""
+    read = {name: re.sub(r"#\[[^\]]*\]", "", body) for name, body in crate.found(_STRUCTURE)}
+    fields = {
+        name: [(field, {*re.findall(r"\w+", of)}) for field, of in _FIELD.findall(body)] for name, body in read.items()
+    }
+    inner = {each for name in fields for _, words in fields[name] for each in words & fields.keys()}
+
+    def below(name: str, deep: int) -> Iterator[list[str]]:
+        for field, words in fields[name]:
+            within = words & fields.keys() if deep else ()
+            yield from ([field, *rest] for each in within for rest in below(each, deep - 1))
+            yield from [] if within else [[field]]
+
+    return [
+        f"{prefix}{between.join(path)}".upper()
+        for prefix, between in prefixes(crate)
+        for name in fields.keys() - inner
+        for path in below(name, 3)
+        if between or len(path) == 1
+    ]
 
 
 def read(files: list[Path]) -> list[tuple[Path, str, str]]:

@@ -185,6 +185,7 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
     targets = [(each["name"], target) for each in crate.linked for target in each["targets"]]
     beside = [name for name, target in targets if {*target["kind"]} & {"dylib", "lib", "rlib"} == {"dylib"}]
     outside = _some([*dict.fromkeys(told["outside"].values())])
+    begins = sorted({prefix for prefix, _ in crate_settings.prefixes(crate) if prefix})
     is_refused = len(told["outside"]) == 1 and not outside.startswith("../")  # with the words of that
     return {
         f"builds do not get {outside}, outside of {crate.root}: "
@@ -196,6 +197,8 @@ def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
         f"its own Dockerfile has {_some(of_image)}: see what of it is missing there": of_image,
         f"no image has its .env: `environment` there gives {_some(unset)} to the program": unset,
+        f"its sources read all variables that begin with {', '.join(begins)}: `environment` there gives those that it "
+        "needs": begins,
         **crate_image.in_build_folder(crate, told["files"]),
         **crate_server.notes(crate, told["serve"]),
         "it reads arguments, and seems not to know --version: write a call that it knows into [check] there": is_tool

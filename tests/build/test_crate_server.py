@@ -190,3 +190,35 @@ def test_a_program_for_a_screen_that_listens_is_checked_by_its_start(tmp_path):
     for name, is_server in (("ratatui", False), ("crossterm", True)):
         told, notes = init(crate(tmp_path, {"Cargo.toml": dependencies(name), "src/main.rs": main}))
         assert ("serve" in told) == is_server and ("it draws on a screen" in str(notes)) != is_server
+
+
+NESTED = (
+    "#[derive(Debug, Deserialize)]\npub struct Settings { pub database: Database, pub application: Application }\n"
+    "#[derive(serde::Deserialize)]\npub struct Database { pub host: String, pub port: u16 }\n"
+    '#[derive(Deserialize, Clone)]\npub struct Application { #[serde(alias = "p")]\npub port: u16, pub host: String }\n'
+)
+FLAT = (
+    "#[derive(Deserialize)]\n#[serde(default)]\nstruct Config { database_url: Url, port: u16, host: Option<IpAddr> }\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("sources", "port", "host"),
+    [
+        (f'{FLAT}fn f() {{ Figment::new().merge(Env::prefixed("APP_")).extract(); }}', "APP_PORT", "APP_HOST"),
+        (f'{FLAT}fn f() {{ envy::prefixed("APP_").from_env::<Config>(); }}', "APP_PORT", "APP_HOST"),
+        (f"{FLAT}fn f() {{ envy::from_env::<Config>(); }}", "PORT", "HOST"),
+        (f'{FLAT}fn f() {{ Environment::with_prefix("APP"); }}', "APP_PORT", "APP_HOST"),
+        (f'{NESTED}fn f() {{ Figment::new().merge(Env::prefixed("APP_").split("__")); }}',
+         "APP_APPLICATION__PORT", "APP_APPLICATION__HOST"),
+        (f'{NESTED}fn f() {{ Environment::with_prefix("APP").separator("__"); }}',
+         "APP__APPLICATION__PORT", "APP__APPLICATION__HOST"),
+        (f'{NESTED}fn f() {{ config::Environment::with_prefix("APP").prefix_separator("_").separator("__"); }}',
+         "APP_APPLICATION__PORT", "APP_APPLICATION__HOST"),
+        (f'{NESTED}fn f() {{ Environment::default().separator("__"); }}', "APPLICATION__PORT", "APPLICATION__HOST"),
+    ],
+)  # fmt: skip
+def test_variables_that_are_read_by_their_prefix_are_a_servers(tmp_path, sources, port, host):
+    told, notes = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}{sources}\n"}))
+    assert told["serve"]["environment"] == {port: "{port}", host: "{host}"}
+    assert ("its sources read all variables that begin with APP_" in str(notes)) == port.startswith("APP_")
