@@ -8,7 +8,7 @@ from typing import Any
 
 from rustimg_lab.build import crate_settings
 from rustimg_lab.build.crate import READER, Crate
-from rustimg_lab.build.crate_settings import LOOPBACK_HOST, OWN
+from rustimg_lab.build.crate_settings import HOST_NAME, LOOPBACK_HOST, OWN
 from rustimg_lab.build.known import KNOWN, SOURCES
 
 _SERVER = re.compile(
@@ -216,7 +216,10 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
     chosen = min(port, key=lambda name: (name.upper() not in ("PORT", "HTTP_PORT"), name not in own, len(name)))
     fitting = sorted(
         (name for name in host if name not in port),
-        key=lambda name: (not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
+        key=lambda name: (
+            *(not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
+            not HOST_NAME.search(name.replace("-", "_")),
+        ),
     )
     return {chosen: "{port}"} | {name: "{host}" for name in fitting[:1]}
 

@@ -21,31 +21,34 @@ _READERS = {
     ".toml": tomli.loads, ".cfg": tomli.loads, ".json": json.loads, ".yaml": yaml.safe_load, ".yml": yaml.safe_load,
 }  # fmt: skip
 _MOST_BYTES = 100_000
-_HOST_NAME = re.compile(r"(?i)(?:^|_)(?:host|addr(?:ess)?|inet|bind\w*|listen\w*|ip)$")
+HOST_NAME = re.compile(r"(?i)(?:^|_)(?:host|addr(?:ess)?|inet|bind\w*|listen\w*|ip)$")
 LOOPBACK_HOST = r"(?:127\.0\.0\.1|localhost|\[?::1\]?)"  # which nothing outside a container reaches
 _LOOPBACK = re.compile(rf"{LOOPBACK_HOST}(?::\d+)?")
 _FOLDER_NAME = re.compile(r"(?i)(?:^|_)(?:path|dir|directory|folder)$")
 _FOLDER = re.compile(r"(?:\./)?(\w[\w./-]*?)/?")
 # Where a crate reads all variables of a prefix into a structure (figment, envy, config), and how it splits their names.
+_TEXT = r'\(\s*&?(?:"(\w+)"|(?:\w+::)*([A-Z][A-Z\d_]*)\b)'
 _PREFIXED = re.compile(
-    r'\b(?:Env::(?:prefixed\(\s*"(\w+)"|raw\()|envy::(?:prefixed\(\s*"(\w+)"|from_env\b)'
-    r'|(Environment)::(?:with_prefix\(\s*"(\w+)"|default\())([^;]{0,300})'
+    rf"\b(?:(?:Env|envy)::prefixed{_TEXT}|(Environment)::with_prefix{_TEXT}"
+    r"|(?:Env::raw\(|envy::from_env\b|Environment::default\())([^;]{0,300})"
 )
+_CONSTANT = re.compile(r'\b(?:const|static)\s+(\w+)\s*:\s*&(?:\'static\s+)?str\s*=\s*"(\w+)"')
 _SPLIT = re.compile(r'\.(split|separator|prefix_separator)\(\s*"(\W|_+)"')
 _STRUCTURE = re.compile(r"\bDeserialize\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?struct\s+(\w+)[^{;]*\{([^{}]*)\}")
-_FIELD = re.compile(r"(\w+)\s*:(?!:)\s*([^,]+)")
+_FIELD = re.compile(r"(\w+)\s*:(?!:)(?!\s*(?:Option<)?(?:bool|u8|u64|usize|f32|f64|Duration)\b)\s*([^,]+)")
 
 
 @functools.cache
 def prefixes(crate: Crate) -> list[tuple[str, str]]:
     """Return what the variables begin with that the sources read without their names, and what stands in these between
     the name of a structure and that of its field; "" for variables of one structure alone."""
-    found = []
-    for *names, of_config, prefix, rest in crate.found(_PREFIXED):
-        split = dict(_SPLIT.findall(rest))
+    found, constants = [], dict(crate.found(_CONSTANT))
+    for text, name, of_config, config_text, config_name, rest in crate.found(_PREFIXED):
+        split, named = dict(_SPLIT.findall(rest)), name or config_name
         between = split.get("separator", split.get("split", ""))
-        joined = split.get("prefix_separator", between or "_") if of_config and prefix else ""
-        found.append(("".join(names) + prefix + joined, between))
+        prefix = text or config_text or constants.get(named, "")
+        joined = split.get("prefix_separator", between or "_") if of_config else ""
+        found += [(f"{prefix}{joined}".upper(), between)] if prefix or not named else []
     return found
 
 
@@ -56,6 +59,7 @@ def variables(crate: Crate) -> list[str]:
         name: [(field, {*re.findall(r"\w+", of)}) for field, of in _FIELD.findall(body)] for name, body in read.items()
     }
     inner = {each for name in fields for _, words in fields[name] for each in words & fields.keys()}
+    named = {word for text in crate.program() if _PREFIXED.search(text) for word in re.findall(r"\w+", text)}
 
     def below(name: str, deep: int) -> Iterator[list[str]]:
         for field, words in fields[name]:
@@ -66,7 +70,7 @@ def variables(crate: Crate) -> list[str]:
     return [
         f"{prefix}{between.join(path)}".upper()
         for prefix, between in prefixes(crate)
-        for name in fields.keys() - inner
+        for name in fields.keys() & named - inner
         for path in below(name, 3)
         if between or len(path) == 1
     ]
@@ -101,7 +105,7 @@ def loopback(settings: list[tuple[Path, str, str]]) -> str:
     closed = (
         f"{name} in {path.name}"
         for path, name, value in settings
-        if _HOST_NAME.search(name) and _LOOPBACK.fullmatch(value)
+        if HOST_NAME.search(name) and _LOOPBACK.fullmatch(value)
     )
     return next(closed, "")
 

@@ -209,6 +209,9 @@ FLAT = (
         (f'{FLAT}fn f() {{ envy::prefixed("APP_").from_env::<Config>(); }}', "APP_PORT", "APP_HOST"),
         (f"{FLAT}fn f() {{ envy::from_env::<Config>(); }}", "PORT", "HOST"),
         (f'{FLAT}fn f() {{ Environment::with_prefix("APP"); }}', "APP_PORT", "APP_HOST"),
+        (f'{FLAT}static P: &str = "app";\nfn f() {{ Environment::with_prefix(&P.to_uppercase()).separator("__"); }}',
+         "APP__PORT", "APP__HOST"),
+        (f'{FLAT}fn f() {{ Environment::with_prefix("app"); var("APP_HOST_NAME"); }}', "APP_PORT", "APP_HOST"),
         (f'{NESTED}fn f() {{ Figment::new().merge(Env::prefixed("APP_").split("__")); }}',
          "APP_APPLICATION__PORT", "APP_APPLICATION__HOST"),
         (f'{NESTED}fn f() {{ Environment::with_prefix("APP").separator("__"); }}',
@@ -219,6 +222,7 @@ FLAT = (
     ],
 )  # fmt: skip
 def test_variables_that_are_read_by_their_prefix_are_a_servers(tmp_path, sources, port, host):
-    told, notes = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}{sources}\n"}))
+    body = "#[derive(Deserialize)]\nstruct Body { bind_host: String }\n"
+    told, notes = init(crate(tmp_path, {"src/main.rs": f"mod body;\n{LISTENS}{sources}\n", "src/body.rs": body}))
     assert told["serve"]["environment"] == {port: "{port}", host: "{host}"}
     assert ("its sources read all variables that begin with APP_" in str(notes)) == port.startswith("APP_")
