@@ -100,6 +100,14 @@ class Crate:
             waiting |= (depended[name] & depended.keys()) - found
         return {name: depended[name] for name in sorted(found)}
 
+    def not_locked(self) -> list[str]:
+        """Return what the lockfile lacks of what the manifests say: a package of this version, or a dependency."""
+        own = [self.package, *self.linked] if any("source" in each for each in self.lockfile) else []
+        named = [f"{each['name']} {each['version']}" for each in own]
+        named += [each["name"] for package in own for each in package["dependencies"]]
+        there = {name for each in self.lockfile for name in (each["name"], f"{each['name']} {each.get('version')}")}
+        return [each for each in dict.fromkeys(named) if each not in there]
+
     def found(self, pattern: re.Pattern, in_build: bool = False) -> list[str]:
         """Return what a pattern finds in the program's sources, and `in_build` in build scripts too, each once."""
         texts = self.texts.values() if in_build else self.program()

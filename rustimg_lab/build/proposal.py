@@ -32,6 +32,7 @@ from rustimg_lab.build.crate import READER, Crate
 from rustimg_lab.build.known import KNOWN, SOURCES, TEMPLATES
 from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.host.files import write_whole
+from rustimg_lab.model.bases import RUST_VERSION
 
 # A variable that neither cargo nor the usual crates set.
 _VARIABLE_NAME = (
@@ -261,7 +262,11 @@ def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object
     own = cargo_config.toolchain_files(within)
     others = crate.other_mains()
     asks_database = "sqlx" in crate.uses() and crate.found(_QUERY)
+    asked, lacks = crate.package.get("rust_version") or "0", _some(crate.not_locked())
+    newer = [*map(int, asked.split(".")[:2])] > [*map(int, RUST_VERSION.split("."))]
     return {
+        f"it asks for Rust {asked}, the lab's builder has {RUST_VERSION}: --base rust=IMAGE takes a newer one": newer,
+        f"its Cargo.lock lacks {lacks}, which a Cargo.toml names: `cargo update --workspace` renews it": lacks,
         f"it needs a nightly compiler ({', '.join(nightly)}): --base rust=IMAGE takes a builder that has one": nightly,
         "its cargo configuration compiles for the machine that builds (target-cpu=native): its image may not start on "
         "another": "target-cpu=native" in str(configuration),

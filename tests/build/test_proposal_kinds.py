@@ -461,3 +461,22 @@ def test_a_member_whose_folder_is_empty_is_told_as_a_submodule(tmp_path):
     (folder / "libs" / "common").mkdir(parents=True)
     with pytest.raises(LabError, match=r"libs/common is empty: if it is a submodule, `git submodule update --init`"):
         init(folder)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "noted"),
+    [
+        ('version = "0.1.0"\nrust-version = "1.99"\n', ["it asks for Rust 1.99, the lab's builder has"]),
+        ('version = "0.1.0"\nrust-version = "1.56.1"\n[dependencies]\nb = "1"\n', []),
+        (
+            'version = "0.2.0"\n[dependencies]\nb = "1"\n[dev-dependencies]\nc = "1"\n',
+            ["its Cargo.lock lacks a 0.2.0, c, which"],
+        ),
+    ],
+)
+def test_a_compiler_and_a_lockfile_that_are_older_than_the_manifest_are_told(tmp_path, manifest, noted):
+    lock = LOCK.format("a") + '\n[[package]]\nname = "b"\nversion = "1.0.0"\nsource = "registry+https://x.example/b"\n'
+    files = {"Cargo.toml": f'[package]\nname = "a"\nedition = "2021"\n{manifest}', "Cargo.lock": lock}
+    _, notes = init(crate(tmp_path, files))
+    said = [each for each in notes if "Cargo.lock lacks" in each or "asks for Rust" in each]
+    assert len(said) == len(noted) and all(map(str.startswith, said, noted)), notes
