@@ -8,7 +8,7 @@ from typing import Any
 
 from rustimg_lab.build import crate_settings
 from rustimg_lab.build.crate import READER, Crate
-from rustimg_lab.build.crate_settings import HOST_NAME, LOOPBACK_HOST, OWN
+from rustimg_lab.build.crate_settings import CERTIFICATE, CONSTANT, HOST_NAME, LOOPBACK, LOOPBACK_HOST, OWN
 from rustimg_lab.build.known import KNOWN, SOURCES
 
 _SERVER = re.compile(
@@ -17,6 +17,8 @@ _SERVER = re.compile(
 )
 _SERVES = re.compile(r"\bserve\(")  # by TCP, or by its standard input
 _OTHER = re.compile(r'\bUdpSocket::bind\w*\(\s*(?!&?"[^"]*:0")|\bUnixListener\b')  # with port 0 it asks
+_ANY = re.compile(r"\S+")
+_TLS = re.compile(r"\b(bind_(?:rustls|openssl)\w*|TlsAcceptor|RustlsConfig|ServerTlsConfig)\b")
 _OF_GRPC = re.compile(
     r"\badd_(?:optional_)?service\(|\bServer::builder\(|\btransport::(?:\{[^}]*\b)?Server\b|\bRoutes::"
 )
@@ -29,9 +31,8 @@ _VARIABLE = re.compile(
     r'(?:\b(?:var(?:_os)?\(|env(?:\((?!\s*"\w+",)|\s*=))\s*|#\[envconfig\([^\]]*?\bfrom\s*=\s*)"(\w+)"'
     rf'|(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?"([A-Z]\w*)"'
 )
-# A constant that holds the name of a variable, and where one is read by it; and a function that reads one by its
+# Where a variable is read by a constant that holds its name; and a function that reads one by its
 # argument, however it is called.
-_NAME = re.compile(r'\b(?:const|static)\s+(\w+)\s*:\s*&(?:\'static\s+)?str\s*=\s*"([A-Z]\w*)"')
 _BY_NAME = re.compile(rf"(?:(?<!\.)\b{READER}(?:::<[^>()]*>)?\(\s*&?|\benv\s*=\s*)(?:\w+::)*([A-Z][A-Z\d_]*)\b")
 _READS = re.compile(
     r"\bfn\s+(\w+)\s*(?:<[^>]*>)?\(\s*(\w+)\s*:\s*&(?:'\w+\s+)?str\b[^{;]*\{(?:(?!\bfn\b)[\s\S]){0,400}?"
@@ -110,7 +111,8 @@ def serve(crate: Crate, settings: list[tuple[Path, str, str]]) -> dict[str, Any]
     )
     fixed = [] if is_told else sorted(ports)
     found = {"environment": environment, "arguments": passed, "ports": fixed, **asked}
-    return found | {"opened": opened, "to_open": " ".join(to_open), "closed": crate_settings.loopback(settings)}
+    found |= {"closed": crate_settings.first(settings, HOST_NAME, LOOPBACK), "opened": opened}
+    return found | {"to_open": " ".join(to_open), "certificate": crate_settings.first(settings, CERTIFICATE, _ANY)}
 
 
 def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
@@ -118,27 +120,26 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
     if not is_server(crate):
         said = "it listens, and not by TCP, which [serve] does not ask: take a [check] that ends"
         return {said: crate.found(_OTHER)}
+    if drawn := ", ".join(_draws(crate)):
+        return {f"it draws on a screen ({drawn}) and listens too: where it serves without one, fill in [serve]": True}
     speaks_http = crate.found(_HTTP) or _crates(crate)
     others = sorted(crate.uses() & {*KNOWN["other_protocols"]["names"]})
     others += [f"port {each}" for each in found.get("ports", ()) if each in KNOWN["other_protocols"]["ports"]]
+    tls = ", ".join(filter(None, [*crate.found(_TLS), found.get("certificate")]))
     is_told = "{host}" in f"{found.get('environment')}{found.get('arguments')}"
     return {
-        "it looks like a server: fill in [serve]; until then its check shows only a start": not found
-        and not _draws(crate),
-        f"it draws on a screen ({', '.join(_draws(crate))}) and listens too: where it also serves without one, fill in "
-        "[serve]": _draws(crate),
+        "it looks like a server: fill in [serve]; until then its check shows only a start": not found,
         "its sources name no HTTP server: if it speaks something else, take a [check] in place of [serve]": found
         and not speaks_http,
         f"it may answer another protocol there ({', '.join(others)}): then take a [check] in place of [serve], which "
         "asks HTTP": found and speaks_http and others,
         "its sources bind 127.0.0.1, or ::1, which nothing outside its container reaches: let a variable or a flag "
-        "name the address": not is_told
-        and not _draws(crate)
-        and any(map(SOURCES["loopback"].search, _addresses(crate))),
+        "name the address": not is_told and any(map(SOURCES["loopback"].search, _addresses(crate))),
         "it listens on 127.0.0.1 by default, which nothing outside its container reaches: whoever starts its image "
         f"gives it `{found.get('to_open')}`": found.get("to_open"),
         f"its configuration has it listen on 127.0.0.1 ({found.get('closed')}), which nothing outside its container "
         "reaches: its image needs another file, or a variable": found.get("closed") and not found["opened"],
+        f"it can answer over TLS ({tls}): where it does, `tls = true` stands in [serve]": found and tls,
         "it has no crate tonic-health: that it answers is checked, and not its health": found.get("http") == 2,
         "it has subcommands: where one of them serves, that one stands first in `arguments` of [serve]": found
         and crate.found(_SUBCOMMAND),
@@ -173,7 +174,7 @@ def _in_one_form(text: str) -> str:
 
 def _variables(crate: Crate) -> list[str]:
     """The variables that the sources read: by their names, by a constant, or by a function of the crate."""
-    names, constants = ["".join(each) for each in crate.found(_VARIABLE)], dict(crate.found(_NAME))
+    names, constants = ["".join(each) for each in crate.found(_VARIABLE)], dict(crate.found(CONSTANT))
     names += [constants[each] for each in crate.found(_BY_NAME) if each in constants]
     names += [field.upper() for field in crate.found(SOURCES["by_field"])] + crate_settings.variables(crate)
     if readers := {name for name, _ in crate.found(_READS)}:

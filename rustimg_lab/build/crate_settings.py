@@ -22,8 +22,9 @@ _READERS = {
 }  # fmt: skip
 _MOST_BYTES = 100_000
 HOST_NAME = re.compile(r"(?i)(?:^|_)(?:host|addr(?:ess)?|inet|bind\w*|listen\w*|ip)$")
+CERTIFICATE = re.compile(r"(?i)(?<!debug_)(?:tls|ssl)_\w*cert\w*$")
 LOOPBACK_HOST = r"(?:127\.0\.0\.1|localhost|\[?::1\]?)"  # which nothing outside a container reaches
-_LOOPBACK = re.compile(rf"{LOOPBACK_HOST}(?::\d+)?")
+LOOPBACK = re.compile(rf"{LOOPBACK_HOST}(?::\d+)?")
 _FOLDER_NAME = re.compile(r"(?i)(?:^|_)(?:path|dir|directory|folder)$")
 _FOLDER = re.compile(r"(?:\./)?(\w[\w./-]*?)/?")
 # Where a crate reads all variables of a prefix into a structure (figment, envy, config), and how it splits their names.
@@ -32,7 +33,7 @@ _PREFIXED = re.compile(
     rf"\b(?:(?:Env|envy)::prefixed{_TEXT}|(Environment)::with_prefix{_TEXT}"
     r"|(?:Env::raw\(|envy::from_env\b|Environment::default\())([^;]{0,300})"
 )
-_CONSTANT = re.compile(r'\b(?:const|static)\s+(\w+)\s*:\s*&(?:\'static\s+)?str\s*=\s*"(\w+)"')
+CONSTANT = re.compile(r'\b(?:const|static)\s+(\w+)\s*:\s*&(?:\'static\s+)?str\s*=\s*"(\w+)"')
 _SPLIT = re.compile(r'\.(split|separator|prefix_separator)\(\s*"(\W|_+)"')
 _STRUCTURE = re.compile(r"\bDeserialize\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?struct\s+(\w+)[^{;]*\{([^{}]*)\}")
 _FIELD = re.compile(r"(\w+)\s*:(?!:)(?!\s*(?:Option<)?(?:bool|u8|u64|usize|f32|f64|Duration)\b)\s*([^,]+)")
@@ -42,7 +43,7 @@ _FIELD = re.compile(r"(\w+)\s*:(?!:)(?!\s*(?:Option<)?(?:bool|u8|u64|usize|f32|f
 def prefixes(crate: Crate) -> list[tuple[str, str]]:
     """Return what the variables begin with that the sources read without their names, and what stands in these between
     the name of a structure and that of its field; "" for variables of one structure alone."""
-    found, constants = [], dict(crate.found(_CONSTANT))
+    found, constants = [], dict(crate.found(CONSTANT))
     for text, name, of_config, config_text, config_name, rest in crate.found(_PREFIXED):
         split, named = dict(_SPLIT.findall(rest)), name or config_name
         between = split.get("separator", split.get("split", ""))
@@ -54,9 +55,9 @@ def prefixes(crate: Crate) -> list[tuple[str, str]]:
 
 def variables(crate: Crate) -> list[str]:
     """Return the names of variables that the sources read by such prefixes, as the fields of their structures tell."""
-    read = {name: re.sub(r"#\[[^\]]*\]", "", body) for name, body in crate.found(_STRUCTURE)}
     fields = {
-        name: [(field, {*re.findall(r"\w+", of)}) for field, of in _FIELD.findall(body)] for name, body in read.items()
+        name: [(field, {*re.findall(r"\w+", of)}) for field, of in _FIELD.findall(re.sub(r"#\[[^\]]*\]", "", body))]
+        for name, body in crate.found(_STRUCTURE)
     }
     inner = {each for name in fields for _, words in fields[name] for each in words & fields.keys()}
     named = {word for text in crate.program() if _PREFIXED.search(text) for word in re.findall(r"\w+", text)}
@@ -99,15 +100,10 @@ def ports(settings: list[tuple[Path, str, str]]) -> set[int]:
     return {port for name, port in found if OWN.search(name)} or {port for _, port in found}
 
 
-def loopback(settings: list[tuple[Path, str, str]]) -> str:
-    """Return the first of a server's addresses in settings (`read`) that nothing outside a container reaches, by its
-    name and its file; "" where there is none."""
-    closed = (
-        f"{name} in {path.name}"
-        for path, name, value in settings
-        if HOST_NAME.search(name) and _LOOPBACK.fullmatch(value)
-    )
-    return next(closed, "")
+def first(settings: list[tuple[Path, str, str]], named: re.Pattern, value: re.Pattern) -> str:
+    """Return the first of settings (`read`) with such a name and value, by its name and its file; "" for none."""
+    fitting = (f"{name} in {path.name}" for path, name, is_ in settings if named.search(name) and value.fullmatch(is_))
+    return next(fitting, "")
 
 
 def folders(settings: list[tuple[Path, str, str]], directory: Path) -> list[str]:
@@ -122,7 +118,7 @@ def folders(settings: list[tuple[Path, str, str]], directory: Path) -> list[str]
 
 
 def _is_of_other(name: str) -> bool:
-    return any(SOURCES[each].search(name) for each in ("others", "services"))
+    return any(SOURCES[each].search(CERTIFICATE.sub("", name)) for each in ("others", "services"))
 
 
 def _named(told: Any, name: str = "") -> Iterator[tuple[str, str]]:

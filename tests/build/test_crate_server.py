@@ -3,7 +3,7 @@
 import shutil
 
 import pytest
-from support.crates import LISTENS, crate, dependencies, init
+from support.crates import LISTENS, crate, dependencies, init, locked
 
 from rustimg_lab.build import lab_toml
 
@@ -226,3 +226,20 @@ def test_variables_that_are_read_by_their_prefix_are_a_servers(tmp_path, sources
     told, notes = init(crate(tmp_path, {"src/main.rs": f"mod body;\n{LISTENS}{sources}\n", "src/body.rs": body}))
     assert told["serve"]["environment"] == {port: "{port}", host: "{host}"}
     assert ("its sources read all variables that begin with APP_" in str(notes)) == port.startswith("APP_")
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "told_of"),
+    [
+        ('[default.tls]\ncerts = "a.pem"\n[database]\nssl_cert = "c"\n', "", "default_tls_certs in Rocket.toml"),
+        ('[debug.tls]\ncerts = "a.pem"\n[database]\nssl_cert = "c"\n', "", ""),
+        ("", "a.bind_rustls_0_23(address, config)", "bind_rustls_0_23"),
+    ],
+)  # fmt: skip
+def test_a_certificate_of_a_server_is_told(tmp_path, text, body, told_of):
+    main = f"#[launch]\nfn rocket() -> _ {{ rocket::build(); {body} }}\n"
+    files = {"Cargo.toml": dependencies("rocket"), "Cargo.lock": locked({"a": "", "rocket": ""}), "src/main.rs": main}
+    _, notes = init(crate(tmp_path, files | {"Rocket.toml": text}))
+    assert [each for each in notes if "TLS" in each] == [
+        f"it can answer over TLS ({told_of}): where it does, `tls = true` stands in [serve]"
+    ] * bool(told_of)
