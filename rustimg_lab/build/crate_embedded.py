@@ -3,8 +3,10 @@
 import functools
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from rustimg_lab.build import sources
 from rustimg_lab.build.crate import Crate, folder_of
 from rustimg_lab.build.crate_files import NOT_READ, SHOWN, lost, places
 
@@ -20,7 +22,14 @@ def lacks(crate: Crate) -> list[str]:
     return [
         f"its sources include {name} when they are compiled, and it is not there: `build_commands` can make it"
         for name in _not_built(crate)[:SHOWN]
-    ] + lost(crate, _compiled(crate), "program")
+    ] + [*dict.fromkeys(_left_out(crate)), *lost(crate, _compiled(crate), "program")]
+
+
+def _left_out(crate: Crate) -> Iterator[str]:
+    for _, folder, name in included(crate):
+        path = Path(os.path.normpath(folder / name))
+        if path.is_file() and path.is_relative_to(crate.root) and (why := sources.why_missing(crate.root, path)):
+            yield f"its sources include {name} when they are compiled: {why}"
 
 
 def _compiled(crate: Crate) -> list[Path]:

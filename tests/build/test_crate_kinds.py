@@ -417,6 +417,14 @@ def test_what_the_compiler_puts_into_the_program_and_is_not_there_is_told(tmp_pa
     assert [said in each for each in found] == [True] * bool(missing), notes
 
 
+def test_a_file_that_is_compiled_in_and_that_builds_do_not_get_is_told(tmp_path):
+    files = {".dockerignore": "data\n", "data/a.txt": "", "web/a.txt": ""}
+    _, notes = init(crate(tmp_path, program('include_str!("../data/a.txt"); include_str!("../web/a.txt")') | files))
+    assert [each[:79] for each in notes] == [
+        "its sources include ../data/a.txt when they are compiled: .dockerignore leaves d"[:79]
+    ]
+
+
 @pytest.mark.parametrize(
     ("body", "script", "named"),
     [
