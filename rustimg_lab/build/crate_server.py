@@ -8,7 +8,7 @@ from typing import Any
 
 from rustimg_lab.build import crate_settings
 from rustimg_lab.build.crate import READER, Crate
-from rustimg_lab.build.crate_settings import CERTIFICATE, CONSTANT, HOST_NAME, LOOPBACK, LOOPBACK_HOST, OWN
+from rustimg_lab.build.crate_settings import HOST_NAME, LOOPBACK, LOOPBACK_HOST, OWN
 from rustimg_lab.build.known import KNOWN, SOURCES
 
 _SERVER = re.compile(
@@ -17,15 +17,8 @@ _SERVER = re.compile(
 )
 _SERVES = re.compile(r"\bserve\(")  # by TCP, or by its standard input
 _OTHER = re.compile(r'\bUdpSocket::bind\w*\(\s*(?!&?"[^"]*:0")|\bUnixListener\b')  # with port 0 it asks
-_ANY = re.compile(r"\S+")
-_TLS = re.compile(r"\b(bind_(?:rustls|openssl)\w*|TlsAcceptor|RustlsConfig|ServerTlsConfig)\b")
 _OF_GRPC = re.compile(
     r"\badd_(?:optional_)?service\(|\bServer::builder\(|\btransport::(?:\{[^}]*\b)?Server\b|\bRoutes::"
-)
-# What answers HTTP, whatever else a program asks by it.
-_HTTP = re.compile(
-    r"\bhyper\w*::(?:\{[^;]*)?(?:server|service)\b|\bserve_connection|axum::|\bserve\(|\bhttparse::Request\b"
-    r"|(?i:\bHTTP/1\.[01] (?:\d|\{)|\bhttp_?server\b)|\baccept_(?:hdr_)?async\w*\(|\bh2::server\b"
 )
 _VARIABLE = re.compile(
     r'(?:\b(?:var(?:_os)?\(|env(?:\((?!\s*"\w+",)|\s*=))\s*|#\[envconfig\([^\]]*?\bfrom\s*=\s*)"(\w+)"'
@@ -112,7 +105,8 @@ def serve(crate: Crate, settings: list[tuple[Path, str, str]]) -> dict[str, Any]
     fixed = [] if is_told else sorted(ports)
     found = {"environment": environment, "arguments": passed, "ports": fixed, **asked}
     found |= {"closed": crate_settings.first(settings, HOST_NAME, LOOPBACK), "opened": opened}
-    return found | {"to_open": " ".join(to_open), "certificate": crate_settings.first(settings, CERTIFICATE, _ANY)}
+    certificate = crate_settings.first(settings, SOURCES["certificate"], re.compile(r"\S+"))
+    return found | {"to_open": " ".join(to_open), "certificate": certificate}
 
 
 def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
@@ -122,10 +116,10 @@ def notes(crate: Crate, found: dict[str, Any]) -> dict[str, object]:
         return {said: crate.found(_OTHER)}
     if drawn := ", ".join(_draws(crate)):
         return {f"it draws on a screen ({drawn}) and listens too: where it serves without one, fill in [serve]": True}
-    speaks_http = crate.found(_HTTP) or _crates(crate)
+    speaks_http = crate.found(SOURCES["http"]) or _crates(crate)
     others = sorted(crate.uses() & {*KNOWN["other_protocols"]["names"]})
     others += [f"port {each}" for each in found.get("ports", ()) if each in KNOWN["other_protocols"]["ports"]]
-    tls = ", ".join(filter(None, [*crate.found(_TLS), found.get("certificate")]))
+    tls = ", ".join(filter(None, [*crate.found(SOURCES["tls"]), found.get("certificate")]))
     is_told = "{host}" in f"{found.get('environment')}{found.get('arguments')}"
     return {
         "it looks like a server: fill in [serve]; until then its check shows only a start": not found,
@@ -174,7 +168,7 @@ def _in_one_form(text: str) -> str:
 
 def _variables(crate: Crate) -> list[str]:
     """The variables that the sources read: by their names, by a constant, or by a function of the crate."""
-    names, constants = ["".join(each) for each in crate.found(_VARIABLE)], dict(crate.found(CONSTANT))
+    names, constants = ["".join(each) for each in crate.found(_VARIABLE)], dict(crate.found(SOURCES["constant"]))
     names += [constants[each] for each in crate.found(_BY_NAME) if each in constants]
     names += [field.upper() for field in crate.found(SOURCES["by_field"])] + crate_settings.variables(crate)
     if readers := {name for name, _ in crate.found(_READS)}:

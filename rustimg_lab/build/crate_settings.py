@@ -22,30 +22,19 @@ _READERS = {
 }  # fmt: skip
 _MOST_BYTES = 100_000
 HOST_NAME = re.compile(r"(?i)(?:^|_)(?:host|addr(?:ess)?|inet|bind\w*|listen\w*|ip)$")
-CERTIFICATE = re.compile(r"(?i)(?<!debug_)(?:tls|ssl)_\w*cert\w*$")
 LOOPBACK_HOST = r"(?:127\.0\.0\.1|localhost|\[?::1\]?)"  # which nothing outside a container reaches
 LOOPBACK = re.compile(rf"{LOOPBACK_HOST}(?::\d+)?")
 _FOLDER_NAME = re.compile(r"(?i)(?:^|_)(?:path|dir|directory|folder)$")
 _FOLDER = re.compile(r"(?:\./)?(\w[\w./-]*?)/?")
-# Where a crate reads all variables of a prefix into a structure (figment, envy, config), and how it splits their names.
-_TEXT = r'\(\s*&?(?:"(\w+)"|(?:\w+::)*([A-Z][A-Z\d_]*)\b)'
-_PREFIXED = re.compile(
-    rf"\b(?:(?:Env|envy)::prefixed{_TEXT}|(Environment)::with_prefix{_TEXT}"
-    r"|(?:Env::raw\(|envy::from_env\b|Environment::default\())([^;]{0,300})"
-)
-CONSTANT = re.compile(r'\b(?:const|static)\s+(\w+)\s*:\s*&(?:\'static\s+)?str\s*=\s*"(\w+)"')
-_SPLIT = re.compile(r'\.(split|separator|prefix_separator)\(\s*"(\W|_+)"')
-_STRUCTURE = re.compile(r"\bDeserialize\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\S*\s+)?struct\s+(\w+)[^{;]*\{([^{}]*)\}")
-_FIELD = re.compile(r"(\w+)\s*:(?!:)(?!\s*(?:Option<)?(?:bool|u8|u64|usize|f32|f64|Duration)\b)\s*([^,]+)")
 
 
 @functools.cache
 def prefixes(crate: Crate) -> list[tuple[str, str]]:
     """Return what the variables begin with that the sources read without their names, and what stands in these between
     the name of a structure and that of its field; "" for variables of one structure alone."""
-    found, constants = [], dict(crate.found(CONSTANT))
-    for text, name, of_config, config_text, config_name, rest in crate.found(_PREFIXED):
-        split, named = dict(_SPLIT.findall(rest)), name or config_name
+    found, constants = [], dict(crate.found(SOURCES["constant"]))
+    for text, name, of_config, config_text, config_name, rest in crate.found(SOURCES["prefixed"]):
+        split, named = dict(SOURCES["split"].findall(rest)), name or config_name
         between = split.get("separator", split.get("split", ""))
         prefix = text or config_text or constants.get(named, "")
         joined = split.get("prefix_separator", between or "_") if of_config else ""
@@ -55,23 +44,22 @@ def prefixes(crate: Crate) -> list[tuple[str, str]]:
 
 def variables(crate: Crate) -> list[str]:
     """Return the names of variables that the sources read by such prefixes, as the fields of their structures tell."""
-    fields = {
-        name: [(field, {*re.findall(r"\w+", of)}) for field, of in _FIELD.findall(re.sub(r"#\[[^\]]*\]", "", body))]
-        for name, body in crate.found(_STRUCTURE)
-    }
-    inner = {each for name in fields for _, words in fields[name] for each in words & fields.keys()}
-    named = {word for text in crate.program() if _PREFIXED.search(text) for word in re.findall(r"\w+", text)}
+    read = {name: SOURCES["member"].findall(body) for name, body in crate.found(SOURCES["structure"])}
+    fields = {name: [(field, re.findall(r"\w+", of)) for field, of in members] for name, members in read.items()}
+    inner = {each for name in fields for _, words in fields[name] for each in words}
+    named = {word for text in crate.program() if SOURCES["prefixed"].search(text) for word in re.findall(r"\w+", text)}
 
     def below(name: str, deep: int) -> Iterator[list[str]]:
         for field, words in fields[name]:
-            within = words & fields.keys() if deep else ()
+            within = [each for each in words if deep and each in fields]
             yield from ([field, *rest] for each in within for rest in below(each, deep - 1))
             yield from [] if within else [[field]]
 
     return [
         f"{prefix}{between.join(path)}".upper()
         for prefix, between in prefixes(crate)
-        for name in fields.keys() & named - inner
+        for name in fields
+        if name in named - inner
         for path in below(name, 3)
         if between or len(path) == 1
     ]
@@ -118,7 +106,7 @@ def folders(settings: list[tuple[Path, str, str]], directory: Path) -> list[str]
 
 
 def _is_of_other(name: str) -> bool:
-    return any(SOURCES[each].search(CERTIFICATE.sub("", name)) for each in ("others", "services"))
+    return any(SOURCES[each].search(SOURCES["certificate"].sub("", name)) for each in ("others", "services"))
 
 
 def _named(told: Any, name: str = "") -> Iterator[tuple[str, str]]:
