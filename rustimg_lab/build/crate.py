@@ -54,7 +54,8 @@ _CALLED_ELSE = re.compile(
     r'|\.unwrap_or\w*\(\s*(?:\|\w*\|\s*)?(?:[\w:]+\(\s*)?"([\w.+-]+)"'
 )
 _LOOKED_UP = re.compile(r'\bwhich\(\s*"([\w.+-]+)"')
-# A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand.
+# A module that calls programs, and what no Linux has. clap's `Command::new` names a subcommand, by its short name too.
+_OF_CLAP = re.compile(r"\buse\s+clap::(?:\{[^}]*\b)?Command\s*[,;}]")
 _PROCESS = re.compile(r"\bprocess::(?:\{[^}]*\b)?Command\b")
 _OTHER_SYSTEMS = {*KNOWN["other_systems"]["names"]}
 
@@ -180,7 +181,11 @@ class Crate:
 
     @cached_property
     def _calls(self) -> set[str]:
-        return _called("\n".join(text for text in self.program() if _PROCESS.search(text)))
+        texts = [text for text in self.program() if _PROCESS.search(text)]
+        without = [
+            re.sub(r"(?<!process::)\bCommand::new", "", each) if _OF_CLAP.search(each) else each for each in texts
+        ]
+        return _called("\n".join(without))
 
     def called_in_use(self) -> list[str]:
         """Return the programs that the program calls by their names when it runs."""

@@ -16,7 +16,9 @@ _SERVER = re.compile(
     r"|\b\w*listen\w*\s*:\s*(?:\w+<)?(?:\w+::)*(?:SocketAddr|IpAddr|u16)\b"
 )
 _SERVES = re.compile(r"\bserve\(")  # by TCP, or by its standard input
-_OTHER = re.compile(r'\bUdpSocket::bind\w*\(\s*(?!&?"[^"]*:0")|\bUnixListener\b')  # with port 0 it asks
+_OTHER = re.compile(
+    r'\bUdpSocket::bind\w*\(\s*(?!&?(?:"[^"]*:0"|\([^()]*,\s*0\)))|\bUnixListener\b'
+)  # with port 0 it asks
 _OF_GRPC = re.compile(
     r"\badd_(?:optional_)?service\(|\bServer::builder\(|\btransport::(?:\{[^}]*\b)?Server\b|\bRoutes::"
 )

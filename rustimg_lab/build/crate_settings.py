@@ -30,8 +30,7 @@ _FOLDER = re.compile(r"(?:\./)?(\w[\w./-]*?)/?")
 
 @functools.cache
 def prefixes(crate: Crate) -> list[tuple[str, str]]:
-    """Return what the variables begin with that the sources read without their names, and what stands in these between
-    the name of a structure and that of its field; "" for variables of one structure alone."""
+    """Return what variables begin with that are read without their names, and what stands before a field in these."""
     found, constants = [], dict(crate.found(SOURCES["constant"]))
     for text, name, of_config, config_text, config_name, rest in crate.found(SOURCES["prefixed"]):
         split, named = dict(SOURCES["split"].findall(rest)), name or config_name

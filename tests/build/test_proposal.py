@@ -380,6 +380,10 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
         ('fn f() { println!("see /usr/share/doc/b/README"); skip("/usr/share/fonts/b"); }', ""),
         ('use std::process::{self, Command};\nfn f() { Command::new("git").arg("log"); }', "call git when it runs"),
         ('async fn f() { tokio::process::Command::new("ffmpeg").spawn(); }', "call ffmpeg when it runs"),
+        (
+            'use clap::{Arg, Command};\nfn f() { Command::new("add"); std::process::Command::new("git"); }',
+            "sources call git when it runs",
+        ),
         ('async fn f() { tokio::process::Command::new("/usr/bin/git").spawn(); }', "call git when it runs"),
         (
             'use std::process::Command;\nconst TOOL: &str = "ffmpeg";\nfn f() { Command::new(TOOL); }',
@@ -393,6 +397,7 @@ def test_a_tool_is_called_as_it_knows_and_one_that_asks_over_tls_is_told_so(tmp_
         ('use std::process::Command;\nfn f() { let b = "x"; }\nfn g() { let b = find(); Command::new(b); }', ""),
         ('use std::process::Command;\nfn f() { let b = env::var("TOOL").unwrap(); Command::new(b); }', ""),
         ('use std::process::Command;\nfn f() { run(which("btrfs").unwrap()); }', "call btrfs when it runs"),
+        ("fn f() { UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)); }", ""),
         ('use std::process::Command;\nfn f() { Command::new("cmd"); Command::new("a"); }', ""),
         ('use clap::Command;\nfn f() { Command::new("tool").get_matches(); }', ""),
         ('use std::process::Command;\nfn f() { ClapCommand::new("b"); clap::Command::new("c"); }', ""),
