@@ -213,10 +213,7 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
     chosen = min(port, key=lambda name: (name.upper() not in ("PORT", "HTTP_PORT"), name not in own, len(name)))
     fitting = sorted(
         (name for name in host if name not in port),
-        key=lambda name: (
-            *(not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
-            not HOST_NAME.search(name.replace("-", "_")),
-        ),
+        key=lambda name: (not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
     )
     return {chosen: "{port}"} | {name: "{host}" for name in fitting[:1]}
 
@@ -229,8 +226,10 @@ def _without_own(name: str, begin: str) -> str:
 
 
 def _is_whole(crate: Crate, name: str) -> bool:
-    """Whether the field of a flag is an address with its port."""
-    return bool(crate.found(re.compile(rf"{_field(name)}\s*(?:\w+<)*(?:\w+::)*SocketAddr\b")))
+    """Whether the field of a variable or a flag is an address with its port, or is one by default."""
+    whole = r'"[\w.\[\]:]*:\d{2,5}"'
+    by_default = rf'"{name}"\)?[^"\];]{{0,80}}{whole}|{whole}[^"\]]{{0,60}}(?:"{name}"|{_field(name)})'
+    return bool(crate.found(re.compile(rf"{_field(name)}\s*(?:\w+<)*(?:\w+::)*SocketAddr\b|{by_default}")))
 
 
 def _field(name: str) -> str:

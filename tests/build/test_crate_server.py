@@ -103,6 +103,12 @@ host = "localhost"
          {"MEILI_HTTP_ADDR": "{host}:{port}"}),
         ("a", '#[clap(default_value = "3000", long, short, env)]\nport: u16, #[clap(long, env)]\nhost: String',
          {"PORT": "{port}", "HOST": "{host}"}),
+        ("a", '#[arg(env = "A_ADDR", default_value = "0.0.0.0:8000")]\na: String, #[arg(env = "A_RPC_PORT")]\nf: u16',
+         {"A_ADDR": "{host}:{port}"}),
+        ("a", 'var("A_FLIGHT_PORT"); let a = var("A_HOST").unwrap_or_else(|_| "0.0.0.0:8000".into());',
+         {"A_HOST": "{host}:{port}"}),
+        ("a", 'var("A_PORT"); let a = var("A_HOST").unwrap_or("0.0.0.0".into()); let b = "1.1.1.1:53";',
+         {"A_PORT": "{port}", "A_HOST": "{host}"}),
         ("postgres-exporter", 'var("POSTGRES_HOST"); var("POSTGRES_PORT"); bind("0.0.0.0:9187")', {}),
     ],
 )  # fmt: skip
