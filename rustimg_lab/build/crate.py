@@ -77,22 +77,22 @@ class Crate:
 
     @cached_property
     def lockfile(self) -> list[dict[str, Any]]:
-        """Return the packages of the lockfile, for all features of the workspace; none without one."""
+        """Return the packages of the lockfile, for all features of the workspace; none without one. Raises LabError on
+        one that cargo has not written."""
         path = self.root / "Cargo.lock"
-        return cargo_config.parsed(path).get("package", []) if path.is_file() else []
+        found = cargo_config.parsed(path).get("package", []) if path.is_file() else []
+        if not all("name" in each for each in found):
+            raise LabError(f"{path}: a package there has no name; `cargo generate-lockfile` writes the file anew")
+        return found
 
     @cached_property
     def locked(self) -> dict[str, set[str]]:
         """Return the crates that the program or its build script depends on, each with what it depends on: those that
-        it is built of, or where nobody knows, those of the lockfile, which has them for all features of the workspace.
-        Raises LabError on a lockfile that cargo has not written."""
+        it is built of, or where nobody knows, those of the lockfile, which has them for all features there are."""
         if self.tree:
             return self.tree
         depended: dict[str, set[str]] = {}
         for each in self.lockfile:
-            if "name" not in each:
-                path = self.root / "Cargo.lock"
-                raise LabError(f"{path}: a package there has no name; `cargo generate-lockfile` writes the file anew")
             depended.setdefault(each["name"], set()).update(name.split()[0] for name in each.get("dependencies", []))
         waiting = {each["name"] for kind in (None, "build") for each in self.dependencies(kind)} & depended.keys()
         found: set[str] = set()
@@ -100,14 +100,6 @@ class Crate:
             found.add(name := waiting.pop())
             waiting |= (depended[name] & depended.keys()) - found
         return {name: depended[name] for name in sorted(found)}
-
-    def not_locked(self) -> list[str]:
-        """Return what the lockfile lacks of what the manifests say: a package of this version, or a dependency."""
-        own = [self.package, *self.linked] if any("source" in each for each in self.lockfile) else []
-        named = [f"{each['name']} {each['version']}" for each in own]
-        named += [each["name"] for package in own for each in package["dependencies"]]
-        there = {name for each in self.lockfile for name in (each["name"], f"{each['name']} {each.get('version')}")}
-        return [each for each in dict.fromkeys(named) if each not in there]
 
     def found(self, pattern: re.Pattern, in_build: bool = False) -> list[str]:
         """Return what a pattern finds in the program's sources, and `in_build` in build scripts too, each once."""

@@ -32,6 +32,15 @@ def unknown(crate: Crate) -> list[str]:
     return sorted(name for name in crate.called_by_scripts() - known if not _ELSEWHERE.search(name))
 
 
+def not_locked(crate: Crate) -> list[str]:
+    """Return what the lockfile lacks of what the manifests say: a package of this version, or a dependency."""
+    own = [crate.package, *crate.linked] if any("source" in each for each in crate.lockfile) else []
+    named = [f"{each['name']} {each['version']}" for each in own if "version" in each]
+    named += [each["name"] for package in own for each in package["dependencies"]]
+    there = {name for each in crate.lockfile for name in (each["name"], f"{each['name']} {each.get('version')}")}
+    return [each for each in dict.fromkeys(named) if each not in there]
+
+
 def _fetches_by_git(crate: Crate, configuration: dict[str, Any]) -> bool:
     """Whether cargo calls the program git for a dependency, which it fetches by itself unless it is told otherwise."""
     by_program = configuration.get("net", {}).get("git-fetch-with-cli", False)

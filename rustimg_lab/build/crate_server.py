@@ -213,7 +213,7 @@ def _told(crate: Crate, names: list[str], ports: set[int]) -> dict[str, str]:
     chosen = min(port, key=lambda name: (name.upper() not in ("PORT", "HTTP_PORT"), name not in own, len(name)))
     fitting = sorted(
         (name for name in host if name not in port),
-        key=lambda name: (not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0]),
+        key=lambda each: (not _BINDS.search(each), re.split("[_-]", each)[0] != re.split("[_-]", chosen)[0], len(each)),
     )
     return {chosen: "{port}"} | {name: "{host}" for name in fitting[:1]}
 

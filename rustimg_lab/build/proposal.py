@@ -262,7 +262,7 @@ def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object
     own = cargo_config.toolchain_files(within)
     others = crate.other_mains()
     asks_database = "sqlx" in crate.uses() and crate.found(_QUERY)
-    asked, lacks = crate.package.get("rust_version") or "0", _some(crate.not_locked())
+    asked, lacks = crate.package.get("rust_version") or "0", _some(crate_packages.not_locked(crate))
     newer = [*map(int, asked.split(".")[:2])] > [*map(int, RUST_VERSION.split("."))]
     return {
         f"it asks for Rust {asked}, the lab's builder has {RUST_VERSION}: --base rust=IMAGE takes a newer one": newer,
