@@ -16,6 +16,8 @@ _FACTORS = ["cell", "architecture", "base", "profile", "allocator", "image"]
 # What a note begins with of a cell that was made of something else than the others.
 OTHERS = {metrics.SOURCES: "built of other sources", metrics.SETTINGS: "built with other settings of lab.toml"}
 ARTICLES_APP = "myip"  # of which the article has figures
+# What a command that adds to a run is called with.
+OPTIONS_OF_A_RUN = "the run's --bases, --profiles and --allocators, and --app if it is of an own one"
 
 
 def article() -> pd.DataFrame:
@@ -43,16 +45,22 @@ def allocators_in_words(table: pd.DataFrame) -> pd.Series:
 def working_cells(run: RunData, purpose: str) -> pd.DataFrame:
     """Return the rows of `cell_table` for the cells that work, by cell. Raises LabError, with what was to be done with
     them ("choose from"), when none does."""
-    table = cell_table(run)
-    if table.empty:
-        remedy = f"; `./lab run --run {run.name}` makes them, with the run's --bases, --profiles and --allocators, and "
-        remedy = "" if run.name.startswith(RECORDED_RUN) else f"{remedy}--app if it is of an own one"
-        raise LabError(f"run '{run.name}' has no sizes and checks of cells: nothing to {purpose}{remedy}")
+    table = some_cells(run, purpose)
     works = table.query("ok").set_index("cell")
     if works.empty:
         cell, reason = table[["cell", "reason"]].iloc[0]
         raise LabError(f"run '{run.name}' has no cell that works: nothing to {purpose}; {cell}: {reason}")
     return works
+
+
+def some_cells(run: RunData, purpose: str) -> pd.DataFrame:
+    """Return `cell_table`. Raises LabError, with what makes cells, when the run has none."""
+    table = cell_table(run)
+    if table.empty:
+        makes = f"`./lab run --run {run.name}` makes them, with {OPTIONS_OF_A_RUN}"
+        remedy = "" if run.name.startswith(RECORDED_RUN) else f"; {makes}"
+        raise LabError(f"run '{run.name}' has no sizes and checks of cells: nothing to {purpose}{remedy}")
+    return table
 
 
 def cell_table(run: RunData) -> pd.DataFrame:

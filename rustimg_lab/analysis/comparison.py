@@ -89,12 +89,12 @@ def has_baseline(run: RunData, study: str, metric: str = "") -> bool:
 
 
 def left_out(run: RunData) -> dict[str, str]:
-    """By study of whose baseline each trial failed, so that its cells cannot be compared: a line on it."""
+    """By study whose baseline has trials and no number, so that its cells cannot be compared: a line on it."""
     said = {}
     for study, plan in run.environment.studies.items():
-        failed = run.rows[(run.rows["study"] == study) & (run.rows["cell"] == plan.baseline) & ~run.rows["ok"]]
-        if len(failed) and not has_baseline(run, study):
-            why = failed["reason"].iloc[-1].partition("\n")[0][:200]
+        own = run.rows[(run.rows["study"] == study) & (run.rows["cell"] == plan.baseline)]
+        if len(own) and not has_baseline(run, study):
+            why = study_notes.last_failure(own) or "each is 0, less than could be measured"
             said[study] = f"{study} is left out: no trial of its baseline {plan.baseline} has a number ({why})"
     return said
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import closed_loop, comparison, deploy, pareto
-from rustimg_lab.analysis.cells import OTHERS, working_cells
+from rustimg_lab.analysis.cells import OPTIONS_OF_A_RUN, OTHERS, working_cells
 from rustimg_lab.analysis.draws import DRAWS, Draws, Values, measured
 from rustimg_lab.analysis.variances import drawn
 from rustimg_lab.errors import LabError, unknown
@@ -107,7 +107,7 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
         estimated=len(ways) > 1 or ESTIMATE in ways,
         transfer=table[metrics.COMPRESSED_BYTES],
     )
-    notes = list(filter(None, [run.environment.app.get("note"), run.unread, _of_other_sources(table)]))
+    notes = list(filter(None, [run.environment.app.get("note"), run.unread, run.left_out, _of_other_sources(table)]))
     notes += comparison.left_out(run).values()
     if found["estimated"].any():
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
@@ -186,10 +186,10 @@ def _not_measured(run: RunData, name: str, workload: str) -> LabError:
     plans = run.environment.studies
     if lines := [line for study, line in comparison.left_out(run).items() if plans[study].kind == kind]:
         return LabError(f"run '{run.name}': {lines[0]}; leave that criterion out")
+    command = f"measure --run NAME --study {kind}" if kind else "run --run NAME"
     return LabError(
-        f"run '{run.name}' has not measured {name.replace('_', ' ')} of any of its "
-        f"cells: `./lab measure --run NAME --study {kind}` does, with the run's --bases, --profiles and "
-        "--allocators, and --app if it is of an own one; or leave that criterion out"
+        f"run '{run.name}' has not measured {name.replace('_', ' ')} of any of its cells: `./lab {command}` does, with "
+        f"{OPTIONS_OF_A_RUN}; or leave that criterion out"
     )
 
 

@@ -72,7 +72,7 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
             f"the two runs are, or may be, of two machines ({', '.join(differs)}), so that a difference in speed may "
             "be theirs: measure both on one, or say --across-machines"
         )
-    found, notes, stand_ins = [], [], set()
+    found, notes, stand_ins = [], [run.left_out for run in (before, after) if run.left_out], set()
     for study in shared:
         if differs := _differences(plans[0][study].parameters, plans[1][study].parameters, BESIDE):
             notes.append(f"{study} is left out: {', '.join(differs)}")
@@ -174,9 +174,7 @@ def check(after: RunData, limits: Limits, before: RunData | None = None, across_
     Raises LabError on a run without cells, on a limit that the other run has measured nothing of, and on limits of
     growth where no cell works in both.
     """
-    table = cells.cell_table(after)
-    if table.empty:
-        raise LabError(f"run '{after.name}' has no cell with a size: nothing to check")
+    table = cells.some_cells(after, "check")
     found = [Finding(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
     if limits.max_transfer:
         for each in table[table["ok"]].itertuples():

@@ -43,6 +43,12 @@ def failed_trials(run: RunData, study: str) -> pd.Series:
     return 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].mean()
 
 
+def last_failure(rows: pd.DataFrame) -> str:
+    """The first line of the last reason why one of the rows has no value; "" where all have one."""
+    reasons = rows.loc[~rows["ok"], "reason"]
+    return reasons.iloc[-1].partition("\n")[0][:200] if len(reasons) else ""
+
+
 def _few(run: RunData, study: str) -> str:
     """What a reader must know of a study of a load in whose trials a server answered few requests: the CPU time of
     those that it had begun when the load ended is in that of the answered ones. "" for none."""

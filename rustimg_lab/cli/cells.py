@@ -44,6 +44,7 @@ def dockerfile(options: SimpleNamespace) -> int:
     usual = lab_toml.allocators(app)[0] if options.app and profile != PUBLISHED.name else matrix.ARTICLE
     cell = matrix.cell(options.base, profile, options.allocator or usual, options.debian, options.additions)
     cell = replace(cell, architecture=(options.architectures or [NATIVE])[0])
+    matrix.refuse_additions(cell.additions, [cell])
     lab_toml.refuse(app, [cell])
     if not options.write:
         print(dockerfile.render(cell, app), end="")

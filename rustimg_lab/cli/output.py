@@ -37,16 +37,6 @@ def load(run: str) -> "RunData":
     return data
 
 
-def load_whole(run: str) -> "RunData":
-    """Return a run as `load` does; print by which names its studies are read where they are of several machines."""
-    from rustimg_lab.store import runs
-
-    own = [f"{run}{runs.AT}{each}" for each in runs.machines(run)]
-    if studied := [each for each in own if runs.load(each).environment.studies]:
-        say(f"note: the studies of run '{run}' are left out, since each is of one machine: {', '.join(studied)}")
-    return load(run)
-
-
 def exit_code(failures: list[str]) -> int:
     """Print every failure; return the exit code."""
     for line in failures:

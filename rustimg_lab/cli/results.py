@@ -116,7 +116,7 @@ def choose(options: SimpleNamespace) -> int:
     weights = options.weights or {metrics.DAY if day else "transfer": 1.0}
     limits = {name: limit for name, limit in limits.items() if limit}
     kept = options.min_throughput or 0, options.shell, options.stable
-    wishes, run = recommendation.Wishes(limits, *kept, weights, day, options.additions), output.load_whole(options.run)
+    wishes, run = recommendation.Wishes(limits, *kept, weights, day, options.additions), output.load(options.run)
     if wishes == recommendation.Wishes(additions=options.additions) and not options.weights:
         wishes = replace(summary.first_goal(run, options.workload or ""), additions=options.additions)
     found = recommendation.choose(run, wishes, options.workload or "")
@@ -142,7 +142,7 @@ def compare(options: SimpleNamespace) -> int:
 
     if options.before == options.after:
         raise LabError(f"compare: {options.before} is named twice; name two runs")
-    before, after = (output.load_whole(name) for name in (options.before, options.after))
+    before, after = (output.load(name) for name in (options.before, options.after))
     names = f"{options.before} -> {options.after}"
     sizes, differs = regression.sizes(before, after), regression.other_machine(before, after)
     changed = runs.changed_dockerfiles(options.before, options.after)

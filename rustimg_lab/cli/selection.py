@@ -48,6 +48,7 @@ def chosen_cells(options: SimpleNamespace, app: App, usual: matrix.Grid | None =
         cells = matrix.grid(*grid, options.debian)
     cells = [replace(cell, architecture=each) for each in options.architectures or [NATIVE] for cell in cells]
     cells = matching(cells, options.only)
+    matrix.refuse_additions(getattr(options, "additions", ()), cells)  # not every command has --with
     lab_toml.refuse(app, cells)
     return cells
 

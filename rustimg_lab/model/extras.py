@@ -11,7 +11,7 @@ class Addition:
     """`packages` are Debian's, from which it is copied; `commands` make it part of the image's tree at /build/rootfs,
     with `{app}` for the program's folder; `places` are what they write, with a / behind a folder of which they write
     all. `entrypoint` is put before the program. One that changes the program instead has a `build_environment`:
-    variables for cargo and build scripts."""
+    variables for cargo and build scripts; `allocator` is the one that it changes, "" for any."""
 
     summary: str
     packages: tuple[str, ...] = ()
@@ -19,6 +19,7 @@ class Addition:
     places: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
     build_environment: tuple[tuple[str, str], ...] = ()
+    allocator: str = ""
 
 
 ADDITIONS = {
@@ -38,6 +39,7 @@ ADDITIONS = {
     "large-pages": Addition(
         "jemalloc for kernels with pages of up to 64 KiB (arm64)",
         build_environment=(("JEMALLOC_SYS_WITH_LG_PAGE", "16"),),
+        allocator="jemalloc",
     ),
     "tmp": Addition(
         "a folder /tmp that every user may write to", (), ("mkdir -p --mode=1777 /build/rootfs/tmp",), ("/tmp",)

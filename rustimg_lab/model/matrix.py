@@ -172,6 +172,14 @@ def cell(
     return Cell(chosen, compiled, allocator, debian, additions)
 
 
+def refuse_additions(additions: Iterable[str], cells: Iterable[Cell]) -> None:
+    """Raises LabError for an addition that would change an allocator that no cell has; the crate's own may be any."""
+    allocators = {cell.allocator for cell in cells}
+    for name in additions:
+        if (changed := ADDITIONS[name].allocator) and not {changed, OWN} & allocators:
+            raise LabError(f"--with {name}: no cell has {changed}; name it in --allocators, or leave it out")
+
+
 def links_musl(base_name: str, profile_name: str) -> bool:
     """Whether cells of a base and a profile are linked with musl, also where the lab knows one of them no more (it
     does not know then what they were)."""

@@ -168,6 +168,8 @@ LATENCIES = {
     0.999: _of_latency("latency_p999_s", "latency at a fixed rate, 99.9th percentile"),
 }
 
+PERCENTILES = {metric: f"p{100 * share:g}" for share, metric in LATENCIES.items()}  # as a heading has them
+
 # Of a server's memory.
 _of_memory = partial(_bytes, study="memory")
 IDLE_RSS_BYTES = _of_memory("idle_rss_bytes")

@@ -30,7 +30,7 @@ def of_load(data: RunData, **parameters: str | int) -> Short:
     under_load = comparison.find_study(data, "throughput", **parameters)
     found = {metrics.CPU_US_PER_REQUEST.phrase: comparison.of_study(data, under_load)}
     for study in comparison.find_studies(data, "latency", **parameters):
-        percentile = data.environment.studies[study].metric.split("_")[1]
+        percentile = metrics.PERCENTILES[metrics.find(data.environment.studies[study].metric)]
         found[f"latency, {percentile}"] = comparison.of_study(data, study)
     for study in comparison.find_studies(data, REST, **parameters):
         found[metrics.RESTED_RSS_BYTES.phrase] = comparison.of_study(data, study)

@@ -248,8 +248,8 @@ def _failing(run: RunData, found: recommendation.Choice) -> Iterator[str]:
     for study in run.environment.studies:
         share = study_notes.failed_trials(run, study).get(found.picked, 0)
         if share > study_notes.FAILURES_APART:
-            rows = run.rows[(run.rows["study"] == study) & (run.rows["cell"] == found.picked) & ~run.rows["ok"]]
-            reason = rows["reason"].iloc[-1].partition("\n")[0][:200]
+            trials = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.TRIAL)]
+            reason = study_notes.last_failure(trials[trials["cell"] == found.picked])
             yield f"In {study}, {share:.0%} of its trials failed: {reason}."
 
 

@@ -77,11 +77,13 @@ class Run:
 @dataclass(frozen=True)
 class RunData:
     """A run that was read. `rows`: one per observation, with the columns of `COLUMNS`, in the order in which they were
-    written. `broken`: a line on each row that could not be read; the rest is there."""
+    written. `broken`: a line on each row that could not be read; the rest is there. `elsewhere`: the names by which the
+    studies are read that are left out here, since each is of one machine of several."""
 
     rows: pd.DataFrame
     environment: Environment
     broken: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -92,6 +94,12 @@ class RunData:
         """Return how many rows could not be read, in words; "" for none."""
         count = len(self.broken)
         return f"{count} row{'s' * (count != 1)} could not be read" if count else ""
+
+    @property
+    def left_out(self) -> str:
+        """Return where the studies are that are left out here, in words; "" for none."""
+        names = ", ".join(self.elsewhere)
+        return f"the studies of run '{self.name}' are left out, since each is of one machine: {names}" if names else ""
 
 
 @contextmanager
@@ -204,7 +212,8 @@ def _together(name: str, path: Path, found: dict[str, RunData]) -> RunData:
     bases = {base: digest for each in of_all for base, digest in each.bases.items()}
     commands = list(dict.fromkeys(command for each in of_all for command in each.commands))
     merged = replace(of_all[0], run=name, images=images, bases=bases, commands=commands, studies={})
-    return RunData(rows, merged, tuple(line for each in found.values() for line in each.broken))
+    elsewhere = tuple(f"{name}{AT}{own}" for own, each in found.items() if each.environment.studies)
+    return RunData(rows, merged, tuple(line for each in found.values() for line in each.broken), elsewhere)
 
 
 def _architectures(run: RunData) -> list[Architecture]:

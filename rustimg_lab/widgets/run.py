@@ -213,4 +213,5 @@ class Change:
         if len(self.speeds):
             tables.append(views.style.style(views.regression.changed_speeds(self.speeds)))
         title = f"<h4>{escape(self.before.name)} -&gt; {escape(self.after.name)}</h4>"
-        return title + "".join(table.to_html() for table in tables)
+        notes = "".join(f"<p>Note: {escape(note)}.</p>" for note in self.speeds.attrs["notes"])
+        return title + notes + "".join(table.to_html() for table in tables)

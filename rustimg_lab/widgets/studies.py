@@ -64,6 +64,9 @@ class Study:
     def words(self) -> Words:
         """Return the answer of the study in a sentence or two."""
         run, name, about = self.run, self.name, self.plan.parameters
+        values, metric = self._samples()["value"], metrics.find(self.plan.metric)
+        if len(values) and not values.any():
+            return Words(f"In each of {len(values)} trials the {metric.phrase} was 0, less than could be measured.")
         match self.plan.kind, about.get("of"):
             case "throughput", _:
                 return Words(views.verdicts.allocator_verdict(run, name))

@@ -368,6 +368,9 @@ def test_a_wish_for_what_was_not_measured_is_told_with_what_measures_it(service)
         recommendation.choose(run, Wishes(min_throughput=0.5))
     with pytest.raises(LabError, match="unknown criterion 'transfr': did you mean 'transfer'"):
         recommendation.choose(run, Wishes({"transfr": 1}))
+    unsized = replace(run, rows=run.rows[run.rows["metric"] != metrics.COMPRESSED_BYTES])
+    with pytest.raises(LabError, match=r"not measured transfer of any of its cells: `\./lab run --run NAME` does"):
+        recommendation.choose(unsized, Wishes())
 
 
 def test_a_run_in_which_nothing_works_has_nothing_to_choose_from(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """What changed between two runs, and whether one keeps its limits: on runs that are made up, and in the workflow."""
 
+import html
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ import pytest
 import yaml
 from support.lab import NO_ENGINE, TINY, forget, forget_images
 
-from rustimg_lab.analysis import before_after, comparison, regression
+import rustimg_lab as lab
+from rustimg_lab.analysis import before_after, comparison, recommendation, regression
 from rustimg_lab.analysis.limits import Limits, answer, blocks_needed
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import main, results
@@ -153,7 +155,7 @@ def test_a_cell_that_is_not_known_to_have_kept_a_limit_has_not(make):
     assert gone.what.startswith("gone") and unknown.what == "compressed not known after"
     (unknown,) = regression.check(unsized, Limits(max_transfer=1)).findings
     assert unknown.what == "compressed (pull) size not known" and unknown.verdict == Verdict.FAIL
-    with pytest.raises(LabError, match="run 'a' has no cell with a size"):
+    with pytest.raises(LabError, match=r"run 'a' has no .* to check; `\./lab run --run a` makes them"):
         regression.check(replace(before, rows=before.rows[before.rows["study"] != ""]), limits)
 
 
@@ -443,7 +445,10 @@ def test_which_machine_of_several_built_a_cell_is_no_matter(make, capsys):
     (failed,) = [line for line in capsys.readouterr().out.splitlines() if ": fail: " in line]
     assert failed.startswith(f"- **{OTHER.slug}**: fail: throughput-a")
     assert main.main(["compare", "a", "b"]) == 0
-    assert "the studies of run 'b' are left out, since each is of one machine: b@m1" in capsys.readouterr().out
+    told = "the studies of run 'b' are left out, since each is of one machine: b@m1"
+    shown = html.unescape(lab.compare("a", "b")._repr_html_())
+    assert f"note: {told}" in capsys.readouterr().out and f"Note: {told}" in shown
+    assert told in recommendation.candidates(runs.load("b"))[2] and runs.load("b@m1").left_out == ""
 
 
 def test_a_limit_that_noise_never_keeps_is_refused():

@@ -74,6 +74,11 @@ RECORDED = [
         (("measure", "--rest", "5"), "lab: --rest does not apply to --study throughput"),
         (("measure", "--settings", "narenas=x"), "lab: setting 'narenas=x': after 'narenas=' comes a whole number"),
         (
+            ("run", "--with", "large-pages", "--allocators", "system"),
+            "lab: --with large-pages: no cell has jemalloc; name it in --allocators, or leave it out",
+        ),
+        (("dockerfile", "debian", "--with", "large-pages"), "lab: --with large-pages: no cell has jemalloc"),
+        (
             ("measure", "--settings", "narenas=1", "--allocators", "system"),
             "lab: --settings narenas=1: no cell has jemalloc; name it in --allocators, or leave it out",
         ),

@@ -8,6 +8,7 @@ from rustimg_lab.measure import workloads
 from rustimg_lab.measure.load import Load
 from rustimg_lab.measure.plan import Lost, Plan
 from rustimg_lab.measure.studies import memory
+from rustimg_lab.model import metrics
 
 
 @pytest.mark.parametrize(("claimed", "kept", "warns"), [(True, True, False), (True, False, True), (False, True, True)])
@@ -46,6 +47,11 @@ class Beside:
 
     def exec_run(self, command: list[str], **options: str) -> tuple[int, bytes]:
         return self.answers.pop(0)
+
+
+def test_memory_that_a_server_has_given_back_is_no_row_that_nobody_can_read():
+    row = memory._observation(metrics.bytes_per_connection_at(1), -4096.0)
+    assert (row.value, row.ok, row.reason) == (None, False, "less was resident than without a connection")
 
 
 def test_output_that_is_lost_is_asked_for_again_and_a_server_that_is_gone_is_not():

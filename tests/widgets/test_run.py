@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import rustimg_lab as lab
+from rustimg_lab.analysis import comparison
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.report import summary
@@ -104,6 +105,24 @@ def test_rows_that_could_not_be_read_are_told_where_a_run_is_shown_and_where_a_c
     lab.load = lambda _: broken
     assert told in broken._repr_html_() and f"Note: {told}." in lab.recommend("").words
     assert summary.notes({"a": broken.data})[-1].startswith(f"In run a {told}: ")
+
+
+def nothing(rows: pd.DataFrame, cells: str = "") -> pd.DataFrame:
+    """What is 0 in all trials of the cells whose name begins so."""
+    is_zero = rows["study"].ne("") & rows["metric"].isin(metrics.COMPARED) & rows["cell"].str.startswith(cells)
+    return rows.assign(value=rows["value"].mask(is_zero, 0))
+
+
+@pytest.mark.parametrize("name", ["threads", "startup", "memory"])
+def test_a_study_in_which_nothing_could_be_measured_has_words(given, name):
+    run = given(name, nothing)
+    assert all(study.words.endswith(" was 0, less than could be measured.") for study in map(run.study, run.studies))
+
+
+def test_a_study_whose_baseline_is_0_in_each_trial_is_told(given):
+    base = lab.load("recorded/startup").study("startup-server").plan.baseline
+    (told, *_) = comparison.left_out(given("startup", lambda rows: nothing(rows, base)).data).values()
+    assert told.endswith(f"baseline {base} has a number (each is 0, less than could be measured)")
 
 
 def test_a_note_names_the_metric_that_it_is_of_and_the_baseline():

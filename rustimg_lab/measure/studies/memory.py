@@ -215,4 +215,6 @@ def _median(seen: list[dict[str, int]], key: str) -> int | None:
 
 def _observation(metric: str, value: float | None) -> Observation:
     reason = "the kernel does not tell it of the server's process" if value is None else ""
+    if value is not None and value < 0:  # of connections, after a server has given memory back
+        value, reason = None, "less was resident than without a connection"
     return Observation(metric, value, "B", ok=not reason, reason=reason)

@@ -63,12 +63,11 @@ def speed_up(found: pd.DataFrame) -> Styler:
 
 def latency(run: RunData, study: str) -> Styler:
     """Per cell the geometric means over the trials of each percentile, in milliseconds, at the study's rate."""
-    own = run.rows[(run.rows["study"] == study) & run.rows["metric"].str.startswith("latency_") & run.rows["ok"]]
     found = {}
-    for metric in own["metric"].unique():
+    for metric, percentile in metrics.PERCENTILES.items():
         each = comparison.samples(run, study, metric)
-        percentile = metric.split("_")[1].replace("p999", "p99.9")
-        found[f"{percentile}, ms"] = comparison.summarize(each.assign(value=each["value"] * 1e3))
+        if len(each):
+            found[f"{percentile}, ms"] = comparison.summarize(each.assign(value=each["value"] * 1e3))
     return summary(found)
 
 
