@@ -1,12 +1,15 @@
 """Rows of a run -> one row per cell, and per layer, section or package. Needs no engine."""
 
+from contextlib import suppress
+from typing import NamedTuple
+
 import pandas as pd
 
 from rustimg_lab.errors import LabError, check_known
-from rustimg_lab.model import metrics
+from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.bases import everything
 from rustimg_lab.model.matrix import OWN
-from rustimg_lab.model.names import SUBSTITUTE, additions_of
+from rustimg_lab.model.names import MARK, SUBSTITUTE, additions_of
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.paths import ARTICLE, RECORDED_RUN
 from rustimg_lab.store.rows import NOT_STARTED, NOTE
@@ -36,15 +39,13 @@ def bases_in_words(table: pd.DataFrame) -> pd.Series:
 
 
 def allocators_in_words(table: pd.DataFrame) -> pd.Series:
-    """Return the allocator of each row as a reader sees it: where it is the crate's own, with what was found in the
-    program, since that may be another one for another target."""
+    """Return the allocator of each row; of the crate's own with what the program has, which differs by target."""
     found = table[metrics.LINKED_ALLOCATOR].astype(object).fillna("")
     return table["allocator"].where(~table["allocator"].eq(OWN) | found.eq(""), f"{OWN} (" + found + ")")
 
 
 def working_cells(run: RunData, purpose: str) -> pd.DataFrame:
-    """Return the rows of `cell_table` for the cells that work, by cell. Raises LabError, with what was to be done with
-    them ("choose from"), when none does."""
+    """Return the working cells' rows of `cell_table`, by cell. Raises LabError, with the `purpose`, without any."""
     table = some_cells(run, purpose)
     works = table.query("ok").set_index("cell")
     if works.empty:
@@ -65,12 +66,8 @@ def some_cells(run: RunData, purpose: str) -> pd.DataFrame:
 
 def cell_table(run: RunData) -> pd.DataFrame:
     """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`,
-    `note`: what a reader must know of it, and `compressed_with`: how its `compressed_bytes` came about ("" where it has
-    none).
-
-    `run` is what `runs.load` returns. A cell whose image was not built, or did not do its job when it was started,
-    has no sizes here: they would be sizes of something that does not work. `reason` says why.
-    """
+    `note` (what a reader must know), and `compressed_with` (how `compressed_bytes` came about, "" for none). A cell
+    that was not built, or failed its check, has no sizes: `reason` says why."""
     newest = current(run)
     factors = newest[_FACTORS].drop_duplicates("cell").set_index("cell")
     single = newest[newest["metric"].isin(metrics.SINGLE)].drop_duplicates(["cell", "metric"], keep="last")
@@ -85,7 +82,7 @@ def cell_table(run: RunData) -> pd.DataFrame:
     notes = single[single["detail"].str.startswith(NOTE)].groupby("cell")["detail"]
     told = notes.agg(lambda texts: "; ".join(text.removeprefix(NOTE).partition(";")[0] for text in texts))
     notes = told.reindex(table.index).fillna("").astype(str)
-    table["note"] = notes.str.cat(_made_with(single, table.index), sep="; ").str.strip("; ")
+    table["note"] = notes.str.cat(_made_with(newest, table.index), sep="; ").str.strip("; ")
     sizes = [column for column in table.columns if column.endswith("_bytes")]
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
 
@@ -110,19 +107,24 @@ def cell_table(run: RunData) -> pd.DataFrame:
     return _in_order(table).reset_index()
 
 
-def _made_with(single: pd.DataFrame, names: pd.Index) -> list[str]:
-    """What to note of each of the cells: its additions, and whether it is of others of `OTHERS` than the one that was
-    built last. `single` is the rows of what a cell has one of, in their order; those of older labs say nothing of it.
-    """
+def _made_with(newest: pd.DataFrame, names: pd.Index) -> list[str]:
+    """What to note of each of the cells: its additions, and whether `made_otherwise` has it."""
     notes = {name: f"with {', '.join(more)}" if (more := additions_of(name)) else "" for name in names}
-    for metric, differs in OTHERS.items():
-        rows = single[single["metric"] == metric]
-        of = dict(zip(rows["cell"], rows["value"], strict=True))
-        last = next(reversed(of), "")
-        for name in names:
-            if of.get(name, of.get(last)) != of.get(last):
-                notes[name] += f"; {differs} than {last}: `./lab run` with all cells builds it anew"
+    for differs, (last, others) in made_otherwise(newest, names).items():
+        for name in others:
+            notes[name] += f"; {differs} than {last}: `./lab run` with all cells builds it anew"
     return list(notes.values())
+
+
+def made_otherwise(newest: pd.DataFrame, names: pd.Index) -> dict[str, tuple[str, list[str]]]:
+    """By each of `OTHERS`: the cell that was built last, and those of `names` that are made of something else than it.
+    `newest` is `current` of a run; rows of older labs do not tell."""
+    found = {}
+    for metric, differs in OTHERS.items():
+        of = newest[newest["metric"] == metric].set_index("cell")["value"].to_dict()
+        last = next(reversed(of), "")
+        found[differs] = last, [name for name in names if of.get(name, of.get(last)) != of.get(last)]
+    return found
 
 
 def layer_table(run: RunData) -> pd.DataFrame:
@@ -142,8 +144,7 @@ def smallest(table: pd.DataFrame) -> str:
 
 
 def parts(run: RunData, metric: str) -> pd.DataFrame:
-    """One row per section (`section_bytes`) or crate (`crate_bytes`) of each cell that works: cell, name, size_bytes
-    (int)."""
+    """One row per section (`section_bytes`) or crate (`crate_bytes`) of each working cell: cell, name, size_bytes."""
     newest = current(run)
     works = cell_table(run).query("ok")["cell"]
     found = newest.loc[(newest["metric"] == metric) & newest["cell"].isin(works), ["cell", "detail", "value"]]
@@ -179,11 +180,9 @@ def composition(run: RunData, cell: str) -> pd.DataFrame:
 
 def ladder(table: pd.DataFrame) -> pd.DataFrame:
     """Every profile beside `baseline` on the same base with the same allocator: cell, base, base_source, stand_in,
-    profile, allocator, linked_allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, build_cpu_s, and both
-    sizes as ratios to the baseline's (`unpacked`, `compressed`), in the order of `table` (`cells`).
-
-    Bases on which fewer than three profiles were built are no ladder and not in it.
-    """
+    profile, allocator, linked_allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, build_cpu_s, and
+    ratios of both sizes to the baseline's (`unpacked`, `compressed`), in the order of `table`; of bases with three
+    profiles or more."""
     columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", metrics.LINKED_ALLOCATOR]
     columns += ["unstable", "ok", "reason", metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES]
     found = table[columns].assign(build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S]))
@@ -202,8 +201,7 @@ def article_grid(run: RunData) -> pd.DataFrame:
 
 
 def drawn(table: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
-    """The cells that have room in a plot side by side: `grid` (`article_grid`), or where that is empty those of `table`
-    (`cells`) of two profiles and the first allocator on each base."""
+    """The cells that have room side by side: `grid` (`article_grid`), else two profiles with one allocator a base."""
     if len(grid):
         return grid
     return table[table["profile"].isin(table["profile"].unique()[:2])].drop_duplicates(["base", "profile"])
@@ -217,3 +215,29 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     ranks["profile"] = ranks["profile"].mask(table["profile"] == PUBLISHED.name, -1)
     ranks["base"] = table["base"].map({name: rank for rank, name in enumerate(everything())}).fillna(len(everything()))
     return table.loc[ranks.sort_values(list(ranks)).index]
+
+
+class Pair(NamedTuple):
+    """A cell with an `allocator`, and the `baseline` with `malloc`, which is musl's or glibc's."""
+
+    base: str
+    profile: str
+    allocator: str
+    malloc: str
+    cell: str
+    baseline: str
+
+
+def beside_malloc(samples: pd.DataFrame) -> list[Pair]:
+    """Return a pair for each allocator of a study beside malloc of the C library on the same base and profile, where
+    the lab knows both. `samples` is what `comparison.samples` returns; settings of allocators are left out."""
+    found = []
+    plain = samples[~samples["cell"].str.contains(MARK)]
+    for (base, profile), own in plain.groupby(["base", "profile"], sort=False):
+        cells = own.drop_duplicates("allocator").set_index("allocator")["cell"]
+        if "system" in cells:
+            with suppress(LabError):  # this lab does not know the base or the profile
+                malloc = f"{'musl' if matrix.cell(base, profile, 'system').libc == 'musl' else 'glibc'} malloc"
+                others = cells.drop("system").items()
+                found += [Pair(base, profile, allocator, malloc, cell, cells["system"]) for allocator, cell in others]
+    return found

@@ -17,6 +17,7 @@ from rustimg_lab.model import metrics, names, studies
 from rustimg_lab.store.runs import RunData
 
 HELD_OUT_MBIT = 100
+_MEANS = [metrics.PULL_S, metrics.PULLED_BYTES, metrics.MANIFEST_BYTES, metrics.STORED_BYTES, metrics.BASE_STORED_BYTES]
 
 
 def is_measured(run: RunData) -> bool:
@@ -25,10 +26,9 @@ def is_measured(run: RunData) -> bool:
 
 
 def times(run: RunData) -> pd.DataFrame:
-    """A row per cell, what the machine had before, and bandwidth: columns study, cell, base, has, bandwidth_mbit,
-    trials, seconds (geometric mean), low, high (its 95% interval), and the means pull_s, pulled_bytes, manifest_bytes,
-    stored_bytes and base_stored_bytes. Machines that had nothing come first. The twin is left out. Raises LabError when
-    the run has no study of deploys."""
+    """A row per cell, what the machine had before, and bandwidth: study, cell, base, has, bandwidth_mbit, trials,
+    seconds (geometric mean), low, high (95% interval), and means of `_MEANS`; the twin is left out. Machines that had
+    nothing come first. Raises LabError without a study of deploys."""
     if not is_measured(run):
         raise LabError(f"run '{run.name}' has no study of deploys; `./lab measure --run NAME --study deploy` makes one")
     found = []
@@ -37,13 +37,7 @@ def times(run: RunData) -> pd.DataFrame:
         own = comparison.samples(run, name, metrics.FIRST_RESPONSE_S)
         table = comparison.summarize(own).rename(columns={"mean": "seconds"})
         table = table[~table["cell"].str.endswith(names.TWIN)].merge(own[["cell", "base"]].drop_duplicates("cell"))
-        for metric in (
-            metrics.PULL_S,
-            metrics.PULLED_BYTES,
-            metrics.MANIFEST_BYTES,
-            metrics.STORED_BYTES,
-            metrics.BASE_STORED_BYTES,
-        ):
+        for metric in _MEANS:
             table[metric] = table["cell"].map(comparison.samples(run, name, metric).groupby("cell")["value"].mean())
         found.append(table.assign(study=name, has=about["has"], bandwidth_mbit=about["bandwidth_mbit"]))
     result = pd.concat(found, ignore_index=True)
@@ -101,10 +95,9 @@ def shared(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_response(run: RunData, bandwidth_mbit: float) -> pd.DataFrame:
-    """By cell, after how many seconds a machine that had nothing answers, by a model of each block's times alone:
-    columns trials (blocks), mean, low and high, as `comparison.summarize` has them. The interval is of the noise; how
-    far the model itself is off, `model` says. A cell of which no block has two bandwidths is left out. `run` are
-    `is_measured`."""
+    """Seconds until a machine that had nothing answers, by a model of each block alone: trials (blocks), mean, low,
+    high, by cell, as `comparison.summarize`. The interval is of the noise; `model` has the model's own error. Cells
+    without a block of two bandwidths are left out. `run` are `is_measured`."""
     every = []
     for name in comparison.find_studies(run, studies.DEPLOY, has=studies.EMPTY):
         bandwidth = run.environment.studies[name].parameters["bandwidth_mbit"]
@@ -123,9 +116,8 @@ def first_response(run: RunData, bandwidth_mbit: float) -> pd.DataFrame:
 
 
 def seconds(found: pd.DataFrame, bandwidth_mbit: np.ndarray, services: np.ndarray) -> pd.DataFrame:
-    """How long until so many services answer on a machine that had nothing: a column per cell, a row per pair of
-    bandwidth and number (equal shapes). They come one after another, and all but the first find its base there. `found`
-    is `shared`."""
+    """How long until so many services answer on a machine that had nothing, one after another: a column per cell, a row
+    per pair of bandwidth and number (equal shapes). All but the first find the base there. `found` is `shared`."""
     result = {}
     for cell, own in found.groupby("cell", sort=False):
         by = own.set_index("has")
@@ -135,9 +127,8 @@ def seconds(found: pd.DataFrame, bandwidth_mbit: np.ndarray, services: np.ndarra
 
 
 def stored(table: pd.DataFrame, services: Iterable[int]) -> pd.DataFrame:
-    """What a machine stores and pulls, a row per cell: for so many services on one base the bytes on disk (the base's
-    once), and the bytes pulled in 1,000 deploys, to machines that have nothing and to machines that have the base.
-    `table` is `times`."""
+    """What a machine stores and pulls, a row per cell: bytes on disk of so many services on one base, and bytes pulled
+    in 1,000 deploys to machines with nothing and with the base. `table` is `times`."""
     lines = []
     for cell, own in table.groupby("cell", sort=False):
         cold, warm = (own[own["has"] == has] for has in (studies.EMPTY, studies.BASE_THERE))

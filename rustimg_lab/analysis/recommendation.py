@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import closed_loop, comparison, deploy, pareto
-from rustimg_lab.analysis.cells import OPTIONS_OF_A_RUN, OTHERS, working_cells
+from rustimg_lab.analysis.cells import OPTIONS_OF_A_RUN, made_otherwise, working_cells
 from rustimg_lab.analysis.draws import DRAWS, Draws, Values, measured
 from rustimg_lab.analysis.variances import drawn
 from rustimg_lab.errors import LabError, unknown
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import additions_of, cell_in_words
 from rustimg_lab.store.rows import ESTIMATE
-from rustimg_lab.store.runs import RunData
+from rustimg_lab.store.runs import RunData, current
 
 FEW_DRAWS = 400  # of a map, which takes them at many points
 SURE = 0.95
@@ -75,6 +75,12 @@ class Choice:
     unmeasured: list[str] = field(default_factory=list)
     paired: Values = field(default_factory=dict)
 
+    @property
+    def is_of_sizes(self) -> bool:
+        """Whether it depends on sizes alone, which have no noise."""
+        by = {*self.wishes.limits, *self.wishes.weights}
+        return not self.wishes.min_throughput and not any(metrics.ALL[name].study for name in by)
+
     def name(self, cell: str) -> str:
         """Return a cell as a reader sees it: a substitute base is marked."""
         return cell_in_words(cell, {"stand_ins": set(self.table.loc[self.table["stand_in"], "base"])})
@@ -83,20 +89,18 @@ class Choice:
 Candidates = tuple[pd.DataFrame, Draws, list[str]]
 
 
-def _of_other_sources(table: pd.DataFrame) -> str:
-    """That some cells were built of sources or settings of before, which are compared with those of today; "" where
-    none was."""
-    counts = {differs: table["note"].str.contains(differs, regex=False).sum() for differs in OTHERS.values()}
-    said = [f"cells {differs} than the last: {count}" for differs, count in counts.items() if count]
+def _of_other_sources(run: RunData, works: pd.Index) -> str:
+    """That some of the cells were built of other sources or settings than the last; "" where none was."""
+    found = made_otherwise(current(run), works)
+    said = [f"cells {differs} than the last: {len(cells)}" for differs, (_, cells) in found.items() if cells]
     return f"{'; '.join(said)}; `./lab run` with all cells builds them anew" if said else ""
 
 
 def candidates(run: RunData, workload: str = "") -> Candidates:
-    """The cells that work, by cell: architecture, base, profile, allocator, stand_in, shell (its path, "" for none, NaN
-    where the run does not tell), unstable, stable (neither where the run does not tell), estimated (whether sizes are),
-    unpacked_bytes, compressed_with, and a column per criterion and for the throughput (means of `draws.measured`), NaN
-    where not measured; draws of those; and notes that a reader must see. Raises LabError when no cell works.
-    """
+    """The working cells: architecture, base, profile, allocator, stand_in, shell (path, "" for none, NaN if not
+    recorded), unstable, stable (neither if not recorded), estimated (sizes), unpacked_bytes, compressed_with, and a
+    column per criterion and the throughput (`draws.measured`), or NaN; their draws; and notes for a reader. Raises
+    LabError without any."""
     table = working_cells(run, "choose from")
     comparison.check_workload(run, workload)
     ways = sorted(set(table["compressed_with"]) - {""})
@@ -107,7 +111,8 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
         estimated=len(ways) > 1 or ESTIMATE in ways,
         transfer=table[metrics.COMPRESSED_BYTES],
     )
-    notes = list(filter(None, [run.environment.app.get("note"), run.unread, run.left_out, _of_other_sources(table)]))
+    of_run = run.environment.app.get("note"), run.unread, run.left_out, _of_other_sources(run, found.index)
+    notes = list(filter(None, of_run))
     notes += comparison.left_out(run).values()
     if found["estimated"].any():
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
@@ -139,9 +144,8 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
 
 
 def choose(run: RunData, wishes: Wishes, workload: str = "", known: Candidates | None = None) -> Choice:
-    """The cell that meets the wishes at the least weighted sum. `known`: what `candidates` returned of that run and
-    workload, for a caller with several wishes. Raises LabError when a wish is about what the run has not measured, and
-    as `candidates` does."""
+    """The cell that meets the wishes at the least weighted sum. `known`: `candidates` of that run and workload, for
+    several wishes. Raises LabError for a wish about what was not measured, and as `candidates`."""
     table, draws, notes = known or candidates(run, workload)
     table, notes = table.copy(), [*notes]
     if metrics.DAY in wishes.weights and not wishes.day:
@@ -194,8 +198,7 @@ def _not_measured(run: RunData, name: str, workload: str) -> LabError:
 
 
 def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str]) -> Choice:
-    """The same with fewer cells, of these bases, profiles and allocators, and the Pareto front of those; nothing is
-    picked."""
+    """The choice among these bases, profiles and allocators alone, with their Pareto front; nothing is picked."""
     kept = found.table.query("base in @bases and profile in @profiles and allocator in @allocators").copy()
     at = found.table.index.get_indexer(kept.index)
     paired = {name: each[:, at] for name, each in found.paired.items()}
@@ -206,10 +209,9 @@ def narrow(found: Choice, bases: Iterable[str], profiles: Iterable[str], allocat
 
 
 def deploy_seconds(run: RunData, table: pd.DataFrame, bandwidth_mbit: float) -> pd.DataFrame:
-    """The seconds of one deploy of each cell to a machine that lacks its image: columns as `deploy.first_response`
-    has them. `table` is that of `candidates`. `attrs["lacking"]` has the cells of which no deploy was measured; where
-    there is one, the seconds of all cells are those of their transfer alone, without an interval. Raises LabError for a
-    bandwidth that is not above 0."""
+    """The seconds of one deploy of each cell of `candidates` to a machine that lacks its image: columns as
+    `deploy.first_response`. `attrs["lacking"]`: cells without a measured deploy; where there is one, the seconds of all
+    are of the transfer alone, without an interval. Raises LabError for a bandwidth that is not above 0."""
     if not bandwidth_mbit > 0:
         raise LabError(f"a bandwidth of {bandwidth_mbit:g} Mbit/s is not above 0: no image is pulled over it")
     columns = ["trials", "mean", "low", "high"]
@@ -225,9 +227,8 @@ def deploy_seconds(run: RunData, table: pd.DataFrame, bandwidth_mbit: float) -> 
 
 
 def daily_seconds(table: pd.DataFrame, deploy_s: pd.Series, deploys: np.ndarray, requests: np.ndarray) -> pd.DataFrame:
-    """The seconds that a day takes: of all deploys, each of which takes `deploy_s` (the mean of `deploy_seconds`), and
-    of a CPU that answers all requests. A column per cell of which both are known, a row per pair of `deploys` and
-    `requests` (equal shapes)."""
+    """The seconds of all deploys of a day, of `deploy_s` each (the mean of `deploy_seconds`), and of a CPU that answers
+    all requests: a column per cell with both, a row per pair of `deploys` and `requests` (equal shapes)."""
     known = table.index[table["cpu"].notna() & deploy_s.notna()]
     cpu_s = np.outer(requests, table.loc[known, "cpu"] / 1e6)
     return pd.DataFrame(np.outer(deploys, deploy_s[known]) + cpu_s, columns=known)

@@ -25,34 +25,35 @@ BESIDE = ("warning", "server_cpus", "generator_cpus")
 
 
 def sizes(before: RunData, after: RunData) -> pd.DataFrame:
-    """A row per cell of two runs and size that both have, and one per cell that has none in one of them: cell, metric,
-    what, before and after (bytes), change (bytes), ratio, verdict.
-
-    Raises LabError when the two runs are of two apps.
-    """
+    """A row per cell of two runs and size, or one per cell that lacks it in one of them: cell, metric, what, before,
+    after, change (bytes), ratio, verdict. Raises LabError when the two runs are of two apps."""
     names = [run.environment.app.get("name", "") for run in (before, after)]
     if names[0] != names[1]:
         raise LabError(f"one run is of {names[0] or 'no app'}, the other of {names[1] or 'no app'}: nothing to compare")
     one, other = (cells.cell_table(run).set_index("cell") for run in (before, after))
     rows = []
     for cell in dict.fromkeys([*other.index, *one.index]):
-        if cell not in one.index or cell not in other.index:
-            told, lacks = ("new", before) if cell in other.index else ("gone", after)
-            rows.append((cell, "", "", None, None, told + _or_not_read(lacks)))
+        verdict = ""
+        if cell not in one.index:
+            verdict = "new" + _or_not_read(before)
+        elif cell not in other.index:
+            verdict = "gone" + _or_not_read(after)
         elif not other.loc[cell, "ok"]:
-            rows.append((cell, "", "", None, None, f"does not work: {other.loc[cell, 'reason']}"))
+            verdict = f"does not work: {other.loc[cell, 'reason']}"
         elif not one.loc[cell, "ok"]:
-            rows.append((cell, "", "", None, None, "works again"))
-        else:
-            for metric in metrics.SIZES:
-                was, now = one.loc[cell, metric], other.loc[cell, metric]
-                ways = one.loc[cell, "compressed_with"], other.loc[cell, "compressed_with"]
-                verdict = "same" if was == now else "smaller" if now < was else "larger"
-                if metric == metrics.COMPRESSED_BYTES and all(ways) and ways[0] != ways[1]:
-                    was, now, verdict = None, None, f"not known: before by {ways[0]}, after by {ways[1]}"
-                elif pd.isna(was) or pd.isna(now):
-                    verdict = f"not known {'before' if pd.isna(was) else 'after'}"
-                rows.append((cell, metric, metric.label, was, now, verdict))
+            verdict = "works again"
+        if verdict:
+            rows.append((cell, "", "", None, None, verdict))
+            continue
+        ways = one.loc[cell, "compressed_with"], other.loc[cell, "compressed_with"]
+        for metric in metrics.SIZES:
+            was, now = one.loc[cell, metric], other.loc[cell, metric]
+            verdict = "same" if was == now else "smaller" if now < was else "larger"
+            if metric == metrics.COMPRESSED_BYTES and all(ways) and ways[0] != ways[1]:
+                was, now, verdict = None, None, f"not known: before by {ways[0]}, after by {ways[1]}"
+            elif pd.isna(was) or pd.isna(now):
+                verdict = f"not known {'before' if pd.isna(was) else 'after'}"
+            rows.append((cell, metric, metric.label, was, now, verdict))
     found = pd.DataFrame(rows, columns=["cell", "metric", "what", "before", "after", "verdict"])
     found[["before", "after"]] = found[["before", "after"]].astype(float)
     found = found.assign(change=found["after"] - found["before"], ratio=found["after"] / found["before"])
@@ -143,8 +144,7 @@ def _drift(*studies: pd.DataFrame) -> str:
 
 
 def other_machine(before: RunData, after: RunData) -> list[str]:
-    """What differs between the machines of two runs, each as `key before -> after`; a CPU that neither run knows, as of
-    engines on other machines, may differ."""
+    """How the machines of two runs differ, each as `key before -> after`; CPUs that neither run knows may differ."""
     one, other = (run.environment.machine for run in (before, after))
     unknown = one.get("cpu_model") == other.get("cpu_model") == "unknown"
     return _differences(one, other) + ["cpu_model is not known of either"] * unknown
@@ -167,13 +167,9 @@ def inputs(before: RunData, after: RunData) -> list[str]:
 
 
 def check(after: RunData, limits: Limits, before: RunData | None = None, across_machines: bool = False) -> Checked:
-    """Check a run: a finding for each cell that does not work, is above a limit, is gone, has grown by more than it
-    may, or is not known to have not; one for each cell and limit on what has noise; and one for rows that could not be
-    read.
-
-    Raises LabError on a run without cells, on a limit that the other run has measured nothing of, and on limits of
-    growth where no cell works in both.
-    """
+    """Check a run: findings on cells that do not work, are above a limit, are gone, or have grown too much, or may
+    have; on each limit of what has noise; and on rows that could not be read. Raises LabError without cells, for a
+    limit that the other run has not measured, and for growth where no cell works in both."""
     table = cells.some_cells(after, "check")
     found = [Finding(each.cell, f"does not work: {each.reason}") for each in table[~table["ok"]].itertuples()]
     if limits.max_transfer:
@@ -299,8 +295,7 @@ def _where(before: RunData, after: RunData, cell: str) -> str:
 
 
 def _measured(before: RunData, works: list[str], name: str) -> list[tuple[str, str]]:
-    """The studies and cells that the other run has measured a limit's metric of, of those that work in both. Raises
-    LabError when there is none."""
+    """By study and cell of `works`, where a run has measured a limit's metric. Raises LabError when it has nowhere."""
     rows = before.rows
     found = rows[(rows["metric"] == metrics.GUARDED[name]) & rows["ok"] & rows["cell"].isin(works)]
     if found.empty:

@@ -1,7 +1,5 @@
-"""Docker's JSON about images, containers and the engine, as typed values. No other module reads it.
-
-An engine may leave out what is not set (API 1.52 and newer, Podman) or send null for it; here it is an empty value.
-"""
+"""Docker's JSON about images, containers and the engine, as typed values. No other module reads it. An engine may leave
+out what is not set (API 1.52 and newer, Podman) or send null for it; here it is an empty value."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +41,6 @@ class EngineInfo:
     cpus: int
     memory_bytes: int
     cgroup_version: str
-    cgroup_driver: str
     rootless: bool
     driver: str
     driver_status: dict[str, str]
@@ -85,7 +82,6 @@ def engine(info: dict[str, Any]) -> EngineInfo:
         cpus=info.get("NCPU") or 1,
         memory_bytes=info.get("MemTotal") or 0,
         cgroup_version=info.get("CgroupVersion") or "unknown",
-        cgroup_driver=info.get("CgroupDriver") or "unknown",
         rootless="name=rootless" in (info.get("SecurityOptions") or []),
         driver=info.get("Driver") or "unknown",
         driver_status=status,

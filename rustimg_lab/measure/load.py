@@ -11,13 +11,12 @@ from typing import Any
 
 from docker.errors import APIError
 
-from rustimg_lab.engine import capabilities, containers
+from rustimg_lab.engine import containers
 from rustimg_lab.engine.client import engine_cores
 from rustimg_lab.host.machine import Core
 from rustimg_lab.measure.plan import Lost, PlanError, Treatment
 from rustimg_lab.measure.server import Server, serving
 from rustimg_lab.measure.workloads import Workload
-from rustimg_lab.store.runs import Run
 
 _VARIES = "; one whose size varies, as with a counter in it, cannot be checked: set another path in [serve]"
 _OF_WORK = "a request is one call of the program; the calls follow each other, and no load generator runs beside them"
@@ -54,11 +53,11 @@ class Load:
         server, generator, _ = split_cpus(self.workers, alone=bool(self.workload.work))
         return server, generator, service_cpus(self.workers) if self.workload.services else ""
 
-    def parameters(self, run: Run) -> dict[str, Any]:
-        """For a study's plan in that run. Raises PlanError when the engine's machine has too few CPUs."""
+    def parameters(self) -> dict[str, Any]:
+        """For a study's plan. Raises PlanError when the engine's machine has too few CPUs."""
         server_cpus, generator_cpus, warning = split_cpus(self.workers, alone=bool(self.workload.work))
         own = {key: value for key, value in vars(self).items() if key != "pinned"}
-        if not capabilities.holds(run.environment, "limits_cpus"):
+        if not self.pinned:
             all_of = "the program has" if self.workload.work else "server and load generator share"
             warning = f"this engine keeps no container to some CPUs: {all_of} all"
         if self.workload.work:
@@ -76,12 +75,11 @@ class Load:
 
 
 def split_cpus(workers: int, cores: list[Core] | None = None, alone: bool = False) -> tuple[str, str, str]:
-    """The server's CPUs, the generator's, and what a reader must know of that. `alone` there is no generator.
+    """The CPUs of server and generator (none if `alone`), and what a reader must know.
 
-    Apart where there are enough: one for each worker thread, and two for the generator (with one worker, at least one).
-    The server has cores of its own, of the fastest kind, one thread of each as long as there are such. On fewer than
-    four CPUs one or two worker threads can be measured, two of them only on CPUs shared with the generator. Raises
-    PlanError where that is too few.
+    Apart where there are enough: one for each worker, two for the generator (with one worker at least one). The
+    server's cores are its own, of the fastest kind, one thread of each first. On fewer than four CPUs one or two
+    workers can be measured, two on shared CPUs. Raises PlanError for too few.
     """
     cores = engine_cores() if cores is None else cores
     cpus = [cpu for core in cores for cpu in core.cpus]
@@ -139,10 +137,8 @@ def serve(
 
 
 def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
-    """Loads the server for so many seconds: how many requests it answered, and how many each second.
-
-    By wrk, or `by_oha`. Raises Lost when that failed, or when an answer was an error or of another size.
-    """
+    """Load the server for so many seconds, by wrk or `by_oha`: how many requests it answered, and how many each second.
+    Raises Lost when that failed, or an answer was an error or of another size."""
     workload, serve = load.workload, load.workload.serve
     if by_oha(workload):
         told = oha(server, load, "-z", f"{seconds}s", "--wait-ongoing-requests-after-deadline")
@@ -176,8 +172,7 @@ def by_oha(workload: Workload) -> bool:
 
 
 def oha(server: Server, load: Load, *options: str) -> dict[str, Any]:
-    """Loads the server by oha, as the options say; what it told. Raises Lost when an answer was an error or had the
-    wrong size."""
+    """Load the server by oha; returns its report. Raises Lost when an answer was an error or had the wrong size."""
     workload, serve = load.workload, load.workload.serve
     command = ["oha", *options, "-c", str(load.connections), "--no-tui", "--output-format", "json", "--redirect", "0"]
     command += ["-m", serve.method, "-T", "application/json", "--insecure"]

@@ -41,7 +41,7 @@ LESS, FEWER = (Verdict.LESS, Verdict.MORE), (Verdict.FEWER, Verdict.MORE)
 
 @dataclass(frozen=True, eq=False, repr=False)  # what text has is kept: it equals its name
 class Metric(str):
-    """A metric. A value is shown by the format `shown`, after it was divided by `divisor`."""
+    """A metric. A value is shown divided by `divisor`, in the `shown_unit`, with `digits` behind the point."""
 
     name: str
     label: str = ""  # in columns and on axes, without the unit; "" for what is not compared
@@ -50,7 +50,8 @@ class Metric(str):
     words: tuple[Verdict, Verdict] = (Verdict.FASTER, Verdict.SLOWER)  # of a cell that is better, of one that is worse
     phrase: str = ""  # of a criterion or quantity, where it is not the label
     noun: str = ""  # in a sentence: "0.9 times the ..."
-    shown: str = ""
+    shown_unit: str = ""
+    digits: int = 2
     divisor: float = 1
     lower_is_better: bool = True
     least: float = 0  # a value that is not above it is "at most" this: less cannot be measured
@@ -74,31 +75,27 @@ class Metric(str):
         is_better = (change < 0) == self.lower_is_better
         return self.words[0] if is_better else self.words[1]
 
-    @property
-    def shown_unit(self) -> str:
-        return self.shown.rpartition(" ")[2]
-
     def in_words(self, value: float) -> str:
         """Tell a value with its unit; "not measured" for NaN."""
-        return "not measured" if isnan(value) else self.shown.format(value / self.divisor)
+        return "not measured" if isnan(value) else f"{value / self.divisor:,.{self.digits}f} {self.shown_unit}"
 
     def exactly(self, value: float) -> str:
         """Tell a limit that a user sets, with its unit, and with all of its digits where it has more than values."""
-        told, amount = self.in_words(value), value / self.divisor
-        return told if isclose(float(told.partition(" ")[0]), amount) else f"{amount:g} {self.shown_unit}"
+        amount = value / self.divisor
+        return self.in_words(value) if isclose(round(amount, self.digits), amount) else f"{amount:g} {self.shown_unit}"
 
     def signed(self, value: float) -> str:
         """Tell a difference with its sign and its unit."""
         return ("+" if value > 0 else "\u2212" if value < 0 else "") + self.in_words(abs(value))
 
 
-_bytes = partial(Metric, unit="B", divisor=1e6, words=LESS, shown="{:.2f} MB")
+_bytes = partial(Metric, unit="B", divisor=1e6, words=LESS, shown_unit="MB")
 _seconds = partial(Metric, unit="s")
 _text, _truth = partial(Metric, holds=(str,)), partial(Metric, holds=(bool,))
 
 # Of a cell's image, exact.
 UNPACKED_BYTES = _bytes("unpacked_bytes", "unpacked", phrase="the image's bytes on disk")
-APP_BYTES = _bytes("app_bytes", "app layer", phrase="the app's bytes on disk", shown="{:.3f} MB")
+APP_BYTES = _bytes("app_bytes", "app layer", phrase="the app's bytes on disk", digits=3)
 COMPRESSED_BYTES = _bytes("compressed_bytes", "compressed", phrase="compressed (pull) size")
 COMPRESSED_APP_BYTES = _bytes("compressed_app_bytes", phrase="the app's compressed bytes")
 COMPRESSED_ZSTD_BYTES = _bytes("compressed_zstd_bytes")
@@ -150,7 +147,7 @@ STEAL_S = _seconds("steal_s")
 # Of a server under load.
 _of_load = partial(Metric, study="throughput")
 CPU_US_PER_REQUEST = _of_load(
-    "cpu_us_per_request", "CPU per request", "us", noun="CPU time per request", shown="{:.1f} µs",
+    "cpu_us_per_request", "CPU per request", "us", noun="CPU time per request", shown_unit="µs", digits=1,
 )  # fmt: skip
 REQUESTS_PER_S = _of_load("requests_per_s", "requests per second, closed loop", "1/s", lower_is_better=False)
 REQUESTS = _of_load("requests")
@@ -173,12 +170,12 @@ PERCENTILES = {metric: f"p{100 * share:g}" for share, metric in LATENCIES.items(
 # Of a server's memory.
 _of_memory = partial(_bytes, study="memory")
 IDLE_RSS_BYTES = _of_memory("idle_rss_bytes")
-STEADY_RSS_BYTES = _of_memory("steady_rss_bytes", "resident memory under load", shown="{:.1f} MB")
+STEADY_RSS_BYTES = _of_memory("steady_rss_bytes", "resident memory under load", digits=1)
 STEADY_ANONYMOUS_BYTES = _of_memory("steady_anonymous_bytes")
 PEAK_RSS_BYTES = _of_memory("peak_rss_bytes", "peak of the resident memory")
 RESTED_RSS_BYTES = _bytes("rested_rss_bytes", "resident memory after the load", study=studies.REST)
 SMALLEST_LIMIT_BYTES = _of_memory(
-    "smallest_limit_bytes", "smallest memory limit", noun="smallest limit that suffices", shown="{:.1f} MiB",
+    "smallest_limit_bytes", "smallest memory limit", noun="smallest limit that suffices", shown_unit="MiB", digits=1,
     divisor=1 << 20, least=6 << 20,  # the engine takes no smaller one (moby, daemon/daemon_unix.go, linuxMinMemory)
 )  # fmt: skip
 REQUESTS_PER_S_AT_LIMIT = Metric("requests_per_s_at_limit", unit="1/s", study="memory")
@@ -198,7 +195,7 @@ RSS_AT_1000_BYTES = rss_at(1000)  # of those what cells are compared by
 
 # Of a start.
 _of_startup = partial(_seconds, study="startup")
-_of_process = partial(_of_startup, shown="{:.2f} ms", divisor=1e-3)
+_of_process = partial(_of_startup, shown_unit="ms", divisor=1e-3)
 EXEC_TO_FIRST_BYTE_S = _of_process("exec_to_first_byte_s", "exec to first byte", noun="time from exec to first byte")
 EXEC_TO_EXIT_S = _of_process("exec_to_exit_s", "exec to exit")
 NOOP_EXEC_TO_EXIT_S = _of_process("noop_exec_to_exit_s")
@@ -214,13 +211,13 @@ def of_container(network: str, part: str) -> Metric:
 def _first_byte(network: str) -> Metric:
     noun = f"time from the container's start to its first byte, {network} network"
     label = f"start of the container to first byte, {network} network"
-    return replace(of_container(network, "first_byte"), label=label, phrase=label, noun=noun, shown="{:.3f} s")
+    return replace(of_container(network, "first_byte"), label=label, phrase=label, noun=noun, shown_unit="s", digits=3)
 
 
 HOST_FIRST_BYTE_S, BRIDGE_FIRST_BYTE_S = _first_byte("host"), _first_byte("bridge")
 
 # Of a build.
-_of_build = partial(_seconds, study=studies.COLD_BUILD, shown="{:.1f} s")
+_of_build = partial(_seconds, study=studies.COLD_BUILD, shown_unit="s", digits=1)
 COLD_BUILD_CPU_S = _of_build("cold_build_cpu_s", "CPU time of a cold build", words=LESS)
 COLD_BUILD_S = _of_build(
     "cold_build_s", "cold build from start to end", phrase="a cold build from start to end",
@@ -258,14 +255,14 @@ CRITERIA = {
 MEASURED = {name: each for name, each in CRITERIA.items() if each.study}  # in blocks; the others are exact
 # What a day takes, where a user says what it brings: of a host that waits for an image, and of a CPU that answers.
 DAY = "day"
-ALL = CRITERIA | {DAY: _of_deploy(DAY, "seconds a day", shown="{:,.1f} s")}
+ALL = CRITERIA | {DAY: _of_deploy(DAY, "seconds a day", shown_unit="s", digits=1)}
 # What a factorial is made of, by the name that a user says.
 IMAGE, APP = "image", "app"
 QUANTITIES = {
     IMAGE: UNPACKED_BYTES,
     APP: APP_BYTES,
     **CRITERIA,
-    "memory": replace(STEADY_RSS_BYTES, shown="{:.2f} MB"),
+    "memory": replace(STEADY_RSS_BYTES, digits=2),
     "build_cpu": COLD_BUILD_CPU_S,
     "build": COLD_BUILD_S,
 }

@@ -9,10 +9,9 @@ import pandas as pd
 from rustimg_lab.analysis import cells, comparison, recommendation, study_notes
 from rustimg_lab.analysis.recommendation import Wishes
 from rustimg_lab.errors import LabError
-from rustimg_lab.model import matrix, metrics
+from rustimg_lab.model import metrics
 from rustimg_lab.model.architecture import Architecture
 from rustimg_lab.model.metrics import CRITERIA, Verdict
-from rustimg_lab.model.names import MARK
 from rustimg_lab.report import views
 from rustimg_lab.store.runs import RunData
 
@@ -92,54 +91,33 @@ def first_goal(run: RunData, workload: str) -> Wishes:
 
 
 def allocators(runs: dict[str, RunData]) -> pd.DataFrame:
-    """What each allocator changes against malloc of the C library, as text: a row per CPU, workload, number of worker
-    threads, C library and allocator, with a column per metric; empty where no run compares any. Of several studies of
-    the same, that with the most blocks counts, and of its profiles the first; of memory, one under the load of the
-    throughput. A substitute base counts where no real one was measured. The profile has a column where runs have more
-    than one."""
+    """What each allocator changes against malloc of the C library, as text: a row per CPU, workload, workers, C library
+    and allocator, a column per metric. The study with the most blocks counts, and its first profile; of memory, under
+    the same load; a substitute base only without a real one. The profile has a column where runs have several."""
     rows, profiles = {}, set()
     for metric, of in ((metrics.CPU_US_PER_REQUEST, {}), (metrics.STEADY_RSS_BYTES, {"of": "load"})):
         studies = [(run, name) for run in runs.values() for name in comparison.find_studies(run, metric.study, **of)]
-        pairs = [(run, name, *pair) for run, name in studies for pair in _against_malloc(run, name, metric)]
+        pairs = [
+            (run, name, each)
+            for run, name in studies
+            for each in cells.beside_malloc(comparison.samples(run, name, metric))
+        ]
         # Real bases come first, and of those the study with the most blocks.
-        pairs.sort(key=lambda each: (each[2], -_blocks(*each[:2])))
-        for run, name, _, of_pair, cell, baseline in pairs:
+        pairs.sort(key=lambda each: (each[2].base in each[0].environment.stand_ins, -_blocks(*each[:2])))
+        for run, name, pair in pairs:
             cpu = run.environment.machine.get("cpu_model", "not recorded")
             load = run.environment.studies[name].parameters
             told = f"{load['workload']}, {load['workers']} worker thread{'s' * (load['workers'] > 1)}"
             of_load = f"{told}, {load['connections']} connection{'s' * (load['connections'] > 1)}"
-            same = {"CPU": cpu, "load": of_load, **of_pair}
+            same = {"CPU": cpu, "load": of_load, "profile": pair.profile}
+            same |= {"allocator": pair.allocator, "instead of": pair.malloc}
             profiles.add(same["profile"])
             row = rows.setdefault((cpu, told, same["allocator"], same["instead of"]), dict(same))
             if metric.noun not in row and same.items() <= row.items():
-                found = comparison.of_study(run, name, metric, baseline).set_index("cell").loc[cell]
+                found = comparison.of_study(run, name, metric, pair.baseline).set_index("cell").loc[pair.cell]
                 row[metric.noun] = _ratio_in_words(found)
     found = pd.DataFrame(list(rows.values())).fillna("not measured")
     return found if found.empty or len(profiles) > 1 else found.drop(columns="profile")
-
-
-def _against_malloc(run: RunData, study: str, metric: str) -> list[tuple[bool, dict[str, str], str, str]]:
-    """Per base and profile that has malloc of the C library and another allocator: whether the base is a substitute,
-    what is compared, as the columns of `allocators`, the cell, and the one with malloc."""
-    found, samples = [], comparison.samples(run, study, metric)
-    works = samples[~samples["cell"].str.contains(MARK)].drop_duplicates("cell")  # neither a control nor with a setting
-    for (base, profile), group in works.groupby(["base", "profile"], sort=False):
-        own = group.set_index("allocator")["cell"]
-        if "system" in own and (malloc := _malloc(base, profile)):
-            stands_in = base in run.environment.stand_ins
-            for allocator, cell in own.drop("system").items():
-                told = {"profile": profile, "allocator": allocator, "instead of": malloc}
-                found.append((stands_in, told, cell, own["system"]))
-    return found
-
-
-def _malloc(base: str, profile: str) -> str:
-    """What malloc a program is linked with there; "" where this lab does not know the base or the profile."""
-    try:
-        musl = matrix.cell(base, profile, "system").libc == "musl"
-    except LabError:
-        return ""
-    return "musl malloc" if musl else "glibc malloc"
 
 
 def _ratio_in_words(found: pd.Series) -> str:
@@ -153,9 +131,8 @@ def _ratio_in_words(found: pd.Series) -> str:
 
 
 def trade_off(runs: dict[str, RunData]) -> dict[str, Any]:
-    """What the plot of the trade-off is drawn from: of the run with the most cells among those that measured two
-    criteria or more its name, these criteria, and the cells with a value for each (None where not measured). {} where
-    there is no such run."""
+    """What the trade-off plot is drawn from, by the run with the most cells of those with two criteria or more: its
+    name, the criteria, and the cells with a value for each (None if not measured); {} for no such run."""
     found = {}
     for name, run in runs.items():
         chosen = _chosen(run, Wishes())
@@ -181,8 +158,7 @@ def article(runs: dict[str, RunData]) -> pd.DataFrame:
 
 
 def notes(runs: dict[str, RunData]) -> list[str]:
-    """What a reader must know of every number: which bases are substitutes, how many cells have none, and how many rows
-    could not be read."""
+    """What a reader must know of every number: substitutes, cells without any, studies left out, rows not read."""
     said = []
     for name, run in runs.items():
         for base in run.environment.stand_ins:
@@ -235,7 +211,7 @@ def _answer(goal: str, run: str, data: RunData, found: recommendation.Choice) ->
         found.name(found.picked),
         views.recommendation.facts(found),
         {about.phrase: about.in_words(one[key]) for key, about in CRITERIA.items() if pd.notna(one[key])},
-        list(map(found.name, ties)) if found.sureness or _is_certain(found) else None,
+        list(map(found.name, ties)) if found.sureness or found.is_of_sizes else None,
         _sure(found, ties) + views.recommendation.unmeasured(found),
         _decides(found),
         _missed(data, found),
@@ -253,15 +229,9 @@ def _failing(run: RunData, found: recommendation.Choice) -> Iterator[str]:
             yield f"In {study}, {share:.0%} of its trials failed: {reason}."
 
 
-def _is_certain(found: recommendation.Choice) -> bool:
-    """Whether a choice is by sizes alone."""
-    by = {*found.wishes.limits, *found.wishes.weights}
-    return not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by)
-
-
 def _sure(found: recommendation.Choice, ties: list[str]) -> str:
     """How sure it is that no other cell is better, in a sentence, as `views.recommendation` says it too."""
-    if _is_certain(found):
+    if found.is_of_sizes:
         if found.table["estimated"].any():
             return "Certain only as far as the sizes are, which are estimates."
         return "Certain: sizes are exact."
@@ -278,8 +248,7 @@ def _sure(found: recommendation.Choice, ties: list[str]) -> str:
 
 
 def _decides(found: recommendation.Choice) -> str:
-    """The cells with less of the objective that are outside the goal, each with the reason; and what the next best
-    within the goal costs."""
+    """The cells with a lower objective outside the goal, each with the reason, and the next best within it."""
     table, said = found.table, []
     objective = next(name for name in found.wishes.weights if name in CRITERIA)
     outside = table[~table["meets"] & (table[objective] < table.loc[found.picked, objective])].sort_values(objective)

@@ -31,8 +31,7 @@ def binary(study: str, cell: str) -> str:
 
 
 def read(path: Path) -> SpreadRecord:
-    """Return what the record in a run's folder says; of an older lab's run, which has none, nothing. Raises LabError
-    when it cannot be read."""
+    """Return the record in a run's folder; an empty one where it has none. Raises LabError when it cannot be read."""
     file = path / FILE
     if not file.exists():
         return SpreadRecord()
@@ -56,8 +55,6 @@ def note(path: Path, machine: str, cells: Iterable[str], sources: dict[str, str]
     """Record that a machine has built these cells last, and of which sources it has built these binaries."""
     before = read(path)
     of_machine = {machine: before.sources.get(machine, {}) | sources}
-    now = replace(
-        before, cells=before.cells | dict.fromkeys(cells, machine), sources=before.sources | of_machine
-    )  # fmt: skip
+    now = replace(before, cells=before.cells | dict.fromkeys(cells, machine), sources=before.sources | of_machine)
     if now != before:
         write(path, now)

@@ -30,7 +30,7 @@ class Study:
     def trials(self, metric: str = "") -> Result:
         """Return every trial, a row each; shown as the mean of each cell with its 95% interval."""
         about = self._metric(metric)
-        label = f"{about.noun}, {about.shown_unit}" if about.shown else about.title
+        label = f"{about.noun}, {about.shown_unit}" if about.shown_unit else about.title
 
         def draw(trials: pd.DataFrame) -> plots.style.Plot:
             scaled = trials.assign(value=trials["value"] / about.divisor)
@@ -50,12 +50,11 @@ class Study:
         title = f"{'left' if about.lower_is_better else 'right'} is {about.words[0]}"
         table = comparison.of_study(self.run, self.name, about, self._baseline)
         draw = partial(plots.studies.ratios, label=about.phrase or about, title=title)
-        tell = partial(views.verdicts.ratios, label=about.noun if about.shown else about.title)
+        tell = partial(views.verdicts.ratios, label=about.noun if about.shown_unit else about.title)
         return Result(table, views.studies.ratios, draw, tell)
 
     def means(self, headings: dict[str, str]) -> Result:
-        """Return the mean of each cell with its 95% interval: two columns under each heading, by metric. Bytes are in
-        MB (1e6), a memory limit in MiB."""
+        """Return each cell's mean and 95% interval under a heading, by metric. Bytes in MB (1e6), a limit in MiB."""
         if not isinstance(headings, dict):
             raise LabError(f"headings is {headings!r}: it must be a dictionary of metrics by heading")
         return Result.of(self._means(headings))
@@ -102,8 +101,7 @@ class Study:
 
     @property
     def speed_up(self) -> Result:
-        """Return what each step to more worker threads gains under this load: a row per cell with interval and verdict
-        (see `scaling.speed_up`)."""
+        """Return what each step to more worker threads gains: a row per cell and step (see `scaling.speed_up`)."""
         self._only_of("throughput")
         load = (self.plan.parameters[key] for key in ("workload", "connections"))
         nothing = "This run has one number of worker threads under this load."
@@ -183,8 +181,7 @@ class Deploys:
         self.model = Result(model, views.deploy.deploy_model, tell=views.deploy.off_in_words)
 
     def services(self, *counts: int) -> Result:
-        """Return the bytes that so many services on one machine store and pull; the plot is a map of the cell whose
-        services all answer first."""
+        """Return the bytes that so many services store and pull; the plot: the cell whose services all answer first."""
         for count in counts:
             check_values(COUNT, services=count)
         shared, stored = deploy.shared(self.model.table), deploy.stored(self.times.table, counts)

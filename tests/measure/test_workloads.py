@@ -279,7 +279,9 @@ def test_an_engine_that_keeps_no_container_to_cpus_is_not_told_to(monkeypatch):
     for pinned, cpus in ((True, ("1", "0")), (False, ("", ""))):
         load.serve(treatment, replace(asked, pinned=pinned), "")
         assert (told["cpus"], told["client"]["cpuset_cpus"]) == cpus
-        assert "pinned" not in asked.parameters(SimpleNamespace(environment={}))
+    assert "pinned" not in asked.parameters() and asked.parameters()["warning"] == ""
+    told = replace(asked, pinned=False).parameters()["warning"]
+    assert told.startswith("this engine keeps no container to some CPUs")
 
 
 @pytest.mark.parametrize(

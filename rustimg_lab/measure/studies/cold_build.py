@@ -31,12 +31,9 @@ def plan(context: StudyContext) -> Studies:
 
 
 def measure(treatment: Treatment, counts_cpu: bool = True, pinned: bool = True) -> list[Observation]:
-    """One trial: a fresh container builds the program, `pinned` on the lab's own CPUs alone; the CPU time of all that
-    ran in it, and the time until it was done, in seconds.
-
-    The CPU time is absent, with the reason, where the engine does not tell it correctly. Raises Lost when cargo failed
-    or the container is gone; DiskFull when the disk is full.
-    """
+    """One trial: a fresh container builds the program, `pinned` on the lab's CPUs; its CPU time (not ok, with the
+    reason, where the engine does not tell it) and the time it took, in seconds. Raises Lost when cargo failed or the
+    container is gone; DiskFull when the disk is full."""
     own_cpus, command = ",".join(map(str, client.engine_cpus() if pinned else [])), images.command(treatment.image)
     options = {"command": ["sleep", str(DEADLINE_S)], "network_mode": "none", "cpuset_cpus": own_cpus}
     with services.started("builder", treatment.image, **options) as container:

@@ -54,11 +54,9 @@ def plan(context: StudyContext) -> Studies:
 
 
 def stored_bytes(image: str) -> int:
-    """Return the bytes that an image takes on a machine: the sum of the files' bytes over all its layers, unpacked.
-
-    Computed from the layers, it is equal on every engine. With containerd's image store an engine reports the size of
-    the compressed layers, which that store keeps beside the unpacked ones; they do not count here. A file that a higher
-    layer replaces counts in both layers, as on disk. Folders and links count 0."""
+    """Return the bytes that an image takes on a machine: the sum of its files over all layers, unpacked, equal on every
+    engine. Compressed layers that containerd's store keeps beside do not count; a file that a higher layer replaces
+    counts in both, as on disk; folders and links count 0."""
     with images.saved(image) as (_, layers):
         return sum(files_of_layer(layer)[0] for layer in layers)
 

@@ -19,11 +19,10 @@ SLACK_S, SLACK = 0.5, 1.1  # what a trial may take longer, and how often as long
 
 
 def plan(context: StudyContext) -> Studies:
-    """The study of each load at a fixed rate, and how a trial of it is measured. Raises PlanError when this machine has
-    too few CPUs for the load, or the plan does not fit."""
+    """The study of each load at a fixed rate, and how it is measured. Raises PlanError where it does not fit."""
     for load in context.loads:
         rate = context.rate(load, context.run)
-        parameters = load.parameters(context.run) | {metrics.REQUESTS_PER_S: rate}
+        parameters = load.parameters() | {metrics.REQUESTS_PER_S: rate}
         highest = metrics.LATENCIES[_told(rate * load.seconds)[-1]]
         study = context.study(study_name(load), "latency", highest, parameters)
         yield study, partial(measure, load=load, rate=rate, tools=context.tools)
@@ -49,8 +48,7 @@ def measure(treatment: Treatment, load: Load, rate: int, tools: str) -> list[Obs
 
 
 def _ask(server: Server, load: Load, rate: int, seconds: int) -> dict[float, float]:
-    """The latencies by percentile (a share), in s. Raises Lost when an answer was an error or had the wrong size, or
-    the rate was not kept."""
+    """Latencies in s by percentile (a share). Raises Lost for an error, a wrong size, or a rate that was not kept."""
     sent = rate * seconds
     told = oha(server, load, "-n", str(sent), "-q", str(rate), "--latency-correction")
     if told["summary"]["total"] > max(seconds + SLACK_S, SLACK * seconds):

@@ -61,7 +61,7 @@ def plan_rest(context: StudyContext) -> Studies:
         if f"throughput-{load.name}" not in context.run.environment.get("studies", {}):
             asked = "call `./lab measure --study throughput` with the same options first"
             raise PlanError(f"run '{context.run.name}' has no throughput study of the load {load.name}: {asked}")
-        parameters = load.parameters(context.run) | {"rest_s": context.plan.rest_s}
+        parameters = load.parameters() | {"rest_s": context.plan.rest_s}
         study = context.study(f"{REST}-{load.name}", REST, metrics.RESTED_RSS_BYTES, parameters)
         yield study, partial(measure_load, load=load, tools=context.tools, rest_s=context.plan.rest_s)
 
@@ -69,7 +69,7 @@ def plan_rest(context: StudyContext) -> Studies:
 def _of_load(context: StudyContext, load: Load) -> Studies:
     asked, about = {"load": load, "tools": context.tools}, engine_info()
     limits_memory = about.limits_memory and context.holds("limits_memory")
-    parameters = load.parameters(context.run)
+    parameters = load.parameters()
     if not limits_memory:
         _warn(parameters, "this engine keeps no container to a memory limit: the smallest is not measured")
     asks = load.workload.serve
@@ -144,12 +144,9 @@ def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Ob
 
 
 def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
-    """One trial: the smallest memory limit under which a fresh server answers the whole load, found by bisection, and
-    the requests per second there and without a limit. A limit that the engine's smallest suffices for is told as that.
-
-    A server that fails or slows to less than `KEPT` of its own rate has too little: long before it is killed, it waits
-    for its own code, which the kernel drops and reads again. Raises Lost.
-    """
+    """One trial: the smallest memory limit under which a fresh server answers the whole load, by bisection, or the
+    engine's smallest, and the requests per second there and without a limit. A server below `KEPT` of its own rate has
+    too little: it waits for its own code, which the kernel drops and reads again. Raises Lost."""
     free = _rate(treatment, load, tools, 0, 0)
     needed = KEPT * free
     too_small, enough, told = 0, SMALLEST_BYTES, 0.0

@@ -117,7 +117,6 @@ def _container(image: str, network: str, workload: Workload) -> list[Observation
     begun = time.monotonic()
     with containers.created(image, command=command, environment=environment, **reach) as container, _failing(container):
         created = time.monotonic()
-        asked = time.monotonic()
         container.start()
         started = time.monotonic()
         answered, longest = first_byte(port, serve.start_timeout_s)
@@ -130,8 +129,8 @@ def _container(image: str, network: str, workload: Workload) -> list[Observation
         reason = "" if has_ended else f"not within {EXIT_TIMEOUT_S} s of SIGTERM"
     return [
         Observation(metrics.of_container(network, "create"), created - begun),
-        Observation(metrics.of_container(network, "start_call"), started - asked),
-        Observation(metrics.of_container(network, "first_byte"), answered - asked),
+        Observation(metrics.of_container(network, "start_call"), started - created),
+        Observation(metrics.of_container(network, "first_byte"), answered - created),
         Observation(metrics.of_container(network, "exit"), exit_s, ok=exit_s is not None, reason=reason),
         Observation(metrics.of_container(network, "longest_poll"), longest),
     ]
@@ -143,8 +142,7 @@ def _fixed(serve: Serve) -> dict[str, int]:
 
 
 def first_byte(port: int, timeout_s: float) -> tuple[float | None, float]:
-    """When the first byte of an answer from 127.0.0.1 came, on the monotonic clock (None: not within `timeout_s`
-    seconds), and the longest time between two looks, in s."""
+    """When the first byte from 127.0.0.1 came (monotonic; None: not in `timeout_s`), and the longest pause, in s."""
     begun = looked = time.monotonic()
     longest = 0.0
     while looked - begun < timeout_s:
@@ -165,8 +163,7 @@ def first_byte(port: int, timeout_s: float) -> tuple[float | None, float]:
 def in_the_image(
     image: str, tools: str, command: list[str], environment: dict[str, str], wait_s: int = WAIT_S, **options: Any
 ) -> str:
-    """What a command with `starter` in it prints in a container of the image, which ends within `wait_s`; `options` are
-    the container's. Raises Lost when it fails."""
+    """What a command with `starter` prints in a container of the image, within `wait_s`. Raises Lost when it fails."""
     options = {"command": command, "environment": environment, "network_mode": "none"} | options
     with containers.created(image, **options) as container, _failing(container):
         container.put_archive("/", images.archive(tools, STARTER_FOLDER))

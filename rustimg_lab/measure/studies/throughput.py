@@ -1,5 +1,4 @@
-"""Throughput in a closed loop: requests per second and CPU time per request; also by the layout of the code. Of a
-program that is no server they are those of its calls (`work`)."""
+"""Throughput in a closed loop: requests per second and CPU time of each, also by layout, or of program calls."""
 
 from dataclasses import replace
 from functools import partial
@@ -59,7 +58,7 @@ def _of_work(context: StudyContext, kind: str) -> Studies:
     """The studies of a program's work, those of each number of threads in turns."""
     with work.given(context.loads[0].workload.work, context.built[0][0].image) as (options, about):
         for load in context.loads:
-            parameters = load.parameters(context.run) | about
+            parameters = load.parameters() | about
             study = context.study(f"{kind}-{load.name}", kind, metrics.CPU_US_PER_REQUEST, parameters)
             timed = partial(work.measure, load=load, tools=context.tools, options=options)
             yield replace(study, continues=load is not context.loads[-1]), timed
@@ -68,16 +67,13 @@ def _of_work(context: StudyContext, kind: str) -> Studies:
 def _of_load(context: StudyContext, kind: str, load: Load) -> tuple[Study, Measure]:
     counts_cpu = context.holds("counts_cpu")
     metric = metrics.CPU_US_PER_REQUEST if counts_cpu else metrics.REQUESTS_PER_S
-    study = context.study(f"{kind}-{load.name}", kind, metric, load.parameters(context.run))
+    study = context.study(f"{kind}-{load.name}", kind, metric, load.parameters())
     return study, partial(measure, load=load, tools=context.tools, counts_cpu=counts_cpu)
 
 
 def measure(treatment: Treatment, load: Load, tools: str, counts_cpu: bool = True) -> list[Observation]:
     """One trial: fresh containers, warm-up, then `load.seconds` that count. `tools` is the image that wrk is in;
-    `counts_cpu` whether the engine tells CPU time correctly.
-
-    Raises Lost when anything went wrong.
-    """
+    `counts_cpu` whether the engine tells CPU time correctly. Raises Lost when anything went wrong."""
     with serve(treatment, load, tools) as server:
         _, warm = ask(server, load, load.warmup_s)
         before = settled_cpu_ns(server.container) if counts_cpu else None

@@ -40,8 +40,7 @@ def facts(found: recommendation.Choice) -> str:
 
 def sure(found: recommendation.Choice) -> str:
     """How sure it is that the selected cell is the best one, in a sentence."""
-    by = {*found.wishes.limits, *found.wishes.weights}
-    if not found.wishes.min_throughput and not any(metrics.ALL[name].study for name in by):
+    if found.is_of_sizes:
         kind = ", as estimated" if found.table["estimated"].any() else ", in which nothing is noise"
         return f"Sure: it depends on sizes alone{kind}."
     if not found.sureness:

@@ -1,14 +1,14 @@
 """Verdicts of a run: what its sizes and studies show, in sentences."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import escape
 
 import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.analysis.cells import app_name, bases_in_words, some_cells
-from rustimg_lab.model import matrix, metrics, names
+from rustimg_lab.analysis.cells import app_name, bases_in_words, beside_malloc, some_cells
+from rustimg_lab.model import metrics, names
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report import format
 from rustimg_lab.report.format import MEBIBYTE, TOO_FEW
@@ -31,8 +31,7 @@ def allocator_verdict(run: RunData, study: str) -> str:
 
 
 def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
-    """What jemalloc costs in memory where it replaces musl malloc, as Markdown, of the studies of those names; of the
-    smallest limits only where there is one of them."""
+    """What jemalloc costs in memory in place of musl malloc, as Markdown; of limits where there is such a study."""
     means = _means(comparison.samples(run, under_load, metrics.STEADY_RSS_BYTES))
     smallest = {}
     if limits:
@@ -63,30 +62,21 @@ def _jemalloc_against_musl(run: RunData, study: str, metric: str, sentence: Call
     about = run.environment.studies[study].parameters
     workers = f", {about['workers']} worker threads" if about["workers"] > 1 else ""
     said = []
-    pairs = list(_musl_and_jemalloc(comparison.samples(run, study, metric)))
-    for base, profile, musl, jemalloc in pairs:
-        found = comparison.of_study(run, study, metric, baseline=musl)
-        one = found.set_index("cell").loc[jemalloc]
-        base += f", profile **{profile}**" if len({other for _, other, _, _ in pairs}) > 1 else ""
+    every = sorted(beside_malloc(comparison.samples(run, study, metric)))
+    pairs = [each for each in every if (each.malloc, each.allocator) == ("musl malloc", "jemalloc")]
+    for pair in pairs:
+        found = comparison.of_study(run, study, metric, pair.baseline)
+        one = found.set_index("cell").loc[pair.cell]
+        base = pair.base + (names.SUBSTITUTE if pair.base in run.environment.stand_ins else "")
+        base += f", profile **{pair.profile}**" if len({each.profile for each in pairs}) > 1 else ""
         where = f"{base}, workload **{about['workload']}**{workers}, over {one['pairs']} blocks"
         too_few = f"On {base} musl malloc and jemalloc share {TOO_FEW}."
-        said.append(too_few if one["pairs"] < 2 else sentence(where, one, musl, _note(found, jemalloc)))
+        said.append(too_few if one["pairs"] < 2 else sentence(where, one, pair.baseline, _note(found, pair.cell)))
     return "\n\n".join(said) or f"Study **{study}** does not compare musl malloc with jemalloc."
 
 
 def _means(samples: pd.DataFrame) -> dict[str, float]:
     return dict(comparison.summarize(samples).set_index("cell")["mean"])
-
-
-def _musl_and_jemalloc(samples: pd.DataFrame) -> Iterator[tuple[str, str, str, str]]:
-    """Per base and profile on musl the base in words, the profile, and the cells with musl malloc and with jemalloc."""
-    on_musl = [matrix.links_musl(*factors) for factors in samples[["base", "profile"]].to_numpy()]
-    own = samples[~samples["cell"].str.contains(names.MARK) & np.array(on_musl, dtype=bool)]  # nor with a setting
-    for (base, profile), group in own.groupby(["base", "profile"]):
-        cells = group.drop_duplicates("allocator").set_index("allocator")["cell"]
-        if {"system", "jemalloc"} <= set(cells.index):
-            mark = names.SUBSTITUTE if base in samples.attrs["stand_ins"] else ""
-            yield base + mark, profile, cells["system"], cells["jemalloc"]
 
 
 def _note(found: pd.DataFrame, cell: str = "") -> str:
@@ -96,8 +86,7 @@ def _note(found: pd.DataFrame, cell: str = "") -> str:
 
 
 def startup_verdict(run: RunData, baseline: str = "") -> str:
-    """What the image changes of a start, as Markdown: of the program's own, and of the container's where that was
-    measured."""
+    """What the image changes of the program's start, and of its container's where measured, as Markdown."""
     process = comparison.of_study(run, "startup-server", metrics.EXEC_TO_FIRST_BYTE_S, baseline)
     own_s = _mean_of_cells(comparison.samples(run, "startup-server", metrics.EXEC_TO_FIRST_BYTE_S))
     said, container = f"Over all cells, the server answers {own_s * 1e3:.2f} ms after its exec inside its image", None
@@ -126,8 +115,7 @@ def startup_verdict(run: RunData, baseline: str = "") -> str:
 
 
 def _through_the_engine(far: pd.Series, container: pd.DataFrame) -> str:
-    """Whether the difference of a process is seen in the start of its container too, in a sentence after a space; ""
-    where there is none, or the container differs the other way."""
+    """Whether a process's difference shows in its container's start, in a sentence; "" where it does not apply."""
     alike = (Verdict.NO_DIFFERENCE, Verdict.TOO_NOISY)
     verdicts = container[~container["is_twin"]].set_index("cell")["verdict"]
     if far["verdict"] in alike or verdicts[far["cell"]] not in (*alike, far["verdict"]):
@@ -192,8 +180,7 @@ def _percent(ratio: float) -> str:
 
 
 def size_verdict(table: pd.DataFrame, data: RunData) -> str:
-    """The answer in a sentence or three, as Markdown: the smallest image, what failed, what is a substitute. Raises
-    LabError, with what makes them, where a run has no sizes."""
+    """The smallest image, what failed, what is a substitute, as Markdown. Raises LabError for a run without sizes."""
     some_cells(data, "show")
     works = table[table["ok"]]
     run, of = escape(data.name), escape(app_name(data))
