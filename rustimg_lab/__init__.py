@@ -36,10 +36,8 @@ def cells(
     allocators: str | Iterable[str] = "system",
     debian: str = "trixie",
 ) -> "Cells":
-    """Return every combination of base images, build profiles and allocators: a tuple of cells.
-
-    Names are a list, or text with commas. Raises LabError, with the nearest name, on a name that is not known, and
-    where there is no combination."""
+    """Return every combination of base images, build profiles and allocators: a tuple of cells. Names are a list, or
+    text with commas. Raises LabError, with the nearest name, on an unknown one, and without any combination."""
     from rustimg_lab.errors import NAMES, check_values
     from rustimg_lab.model.names import listed
     from rustimg_lab.widgets.results import Cells
@@ -68,10 +66,9 @@ def doctor() -> "Result":
 
 
 def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "Run":
-    """Build each cell's image, check that it works, measure its sizes, and record them in a run of that name.
-
-    `app` is the folder of a crate with a `lab.toml` (default: the article's `myip`). What the run has already is not
-    built again. Raises LabError when the machine or the input does not allow a start."""
+    """Build each cell's image, check that it works, measure its sizes, and record them in a run of that name. `app` is
+    the folder of a crate with a `lab.toml` (default: `myip`). What the run has is not built again. Raises LabError when
+    the machine or the input does not allow a start."""
     from rustimg_lab.build import lab_toml
     from rustimg_lab.errors import FOLDER, TEXT, check_values
     from rustimg_lab.host.files import readable_errors, real
@@ -151,8 +148,7 @@ def runs() -> "Result":
 
 
 def compare(before: str, after: str) -> "Change":
-    """Return what changed in size and speed from one run to another. Raises LabError when the runs are of two apps or
-    of two machines."""
+    """Return what changed in size and speed between two runs. Raises LabError for runs of two apps or two machines."""
     from rustimg_lab.analysis import regression
     from rustimg_lab.widgets.run import Change
 

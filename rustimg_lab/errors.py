@@ -48,8 +48,7 @@ def check_known(kind: str, name: str, known: Collection[str]) -> None:
 
 
 def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], where: str) -> None:
-    """Raises LabError for a key that is not known, with the nearest one that is, and for a value of the wrong type;
-    `known` has the types by key, `where` stands before what is said."""
+    """Raises LabError for an unknown key, with the nearest one, and for a value of a type not in `known`."""
     for key, value in entries.items():
         check_known(f"{where}key", key, known)
         if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
@@ -83,8 +82,7 @@ def check_values(kind: str, /, **values: object) -> None:
 
 
 def or_why_not(make: Callable[..., str], *arguments: str) -> str:
-    """Return a text for a file that `make` gives, or in its place a comment that says why there is none, as where a run
-    is of another lab."""
+    """Return a file's text that `make` gives, or a comment that says why there is none, as for a run of another lab."""
     try:
         return make(*arguments)
     except LabError as error:

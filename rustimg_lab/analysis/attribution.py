@@ -22,8 +22,7 @@ _CHOOSE = 4  # of so many blocks one chooses the target
 
 
 def shapley(values: Mapping[frozenset[Hashable], np.ndarray | float], knobs: list[Hashable]) -> dict[Hashable, float]:
-    """The Shapley value of each knob. `values` has that of every set of knobs that are turned; what is in it may be
-    arrays, of which all have one shape, and so do then the results."""
+    """The Shapley value of each knob. `values`: of every set of turned knobs, numbers or arrays of one shape."""
     count, found = len(knobs), {}
     for knob in knobs:
         others = [each for each in knobs if each != knob]
@@ -38,14 +37,13 @@ def shapley(values: Mapping[frozenset[Hashable], np.ndarray | float], knobs: lis
 
 def shares(found: Factorial, target: str = "") -> pd.DataFrame:
     """What each knob adds on the way from the start to a target, in the unit of the metric: columns knob, level, share,
-    low and high (95%, NaN where it is exact), of_whole (the share of the whole difference) and verdict; by size. A knob
-    on which the two cells agree is not in it; where the start has the least, none is.
+    low and high (95%, NaN where exact), of_whole (the share of the difference), verdict; by size. Knobs on which the
+    two cells agree are left out.
 
-    Unless a target is named, it is the cell with the least; of what has noise, the one whose knobs each lessen the
-    metric in every fourth block, and what they add is of the others: the least of noisy means is too low by its noise.
-
-    `attrs` has both cells, whether the target was named, their values, the warning, and the blocks: those that are in
-    the numbers, and those that the target was chosen on. Raises LabError for a target that there is no value of.
+    The target is by default the cell with the least; of what has noise, the one whose knobs each lessen the metric in
+    every fourth block, and shares are of the other blocks: the least of noisy means is too low. `attrs`: both cells,
+    their values, whether the target was named, the warning, and how many blocks are in the shares and chose the target.
+    Raises LabError for a target without a value.
     """
     values, turned = _whole(found)
     chosen_on, is_named = 0, bool(target)
@@ -115,8 +113,7 @@ def _whole(found: Factorial) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _interval(found: Factorial, each: np.ndarray, comparisons: int, floor: float) -> tuple[float, float, Verdict]:
-    """The 95% interval of a mean over blocks, or of what hangs on predictions, and the verdict: whether it is apart
-    from 0, for so many comparisons at once, and beyond the floor."""
+    """The 95% interval of contributions, and whether it is apart from 0 (for all comparisons) and beyond the floor."""
     mean = float(each.mean())
     if found.quantity.study:
         half = half_interval(each)

@@ -12,16 +12,15 @@ from rustimg_lab.model.names import TWIN
 def between(
     before: pd.DataFrame, after: pd.DataFrame, about: metrics.Metric = comparison.TIME, paired: bool = False
 ) -> pd.DataFrame:
-    """Compare the cells that two sets of trials have both: one row per cell, as ratios after / before.
+    """Compare the cells that two sets of trials (`comparison.samples`) have both: one row per cell, as ratios after /
+    before.
 
-    Both are what `samples` returns. Where they are `paired`, they are of one study: a ratio is the mean over the blocks
-    that have both, and the twin is a second measurement of its cell before. Otherwise they share no block, and the
-    interval is Welch's for the difference of the mean logarithms: it has the noise within each
-    study, and no shift of the machine between the two. Columns: cell, trials (of the two together), blocks (of the one
-    that has fewer), error (standard error of the ratio's logarithm) with its degrees of freedom, alarm (of the A/A
-    control, of two the larger: `comparison.alarm`), and what `compare` returns of a ratio. `attrs` has the floor that
-    a claim must be beyond (of two studies the farther end of their controls), and a warning about the alarm. Raises
-    LabError when a value is not above 0.
+    `paired` trials are of one study: a ratio is the mean over the blocks that have both, and the twin is a second
+    measurement of its cell before. Others share no block: the interval is Welch's for the difference of the mean
+    logarithms, with the noise within each study and no shift of the machine between them. Columns: cell, trials (of
+    both), blocks (the fewer), error (standard error of the ratio's logarithm), freedom, alarm (`comparison.alarm`, the
+    larger), and what `compare` returns of a ratio. `attrs`: the floor that a claim must be beyond, and a warning about
+    the alarm. Raises LabError when a value is not above 0.
     """
     tables = [comparison.logarithms(each) for each in (before, after)]
     alarm, floor = _noise_of(*tables, paired, before.attrs.get("resolution", 0.0))
@@ -44,10 +43,9 @@ def between(
 
 
 def block_sd(samples: pd.DataFrame) -> float:
-    """Return the standard deviation, on the logarithmic scale, of what the machine does to a whole block: the variance
-    component of blocks in a two-way layout of blocks and cells, of complete blocks (Searle, Casella, McCulloch:
-    Variance Components, 1992). NaN with fewer than two blocks or names. `samples` is what
-    `comparison.samples` returns."""
+    """Return the standard deviation of what the machine does to a whole block, on the logarithmic scale: the variance
+    component of blocks in a two-way layout (Searle, Casella, McCulloch: Variance Components, 1992), of complete blocks
+    of `comparison.samples`. NaN with fewer than two blocks or names."""
     table = comparison.logarithms(samples).dropna().to_numpy()
     blocks, names = table.shape
     if min(blocks, names) < 2:
@@ -73,8 +71,7 @@ def _of_two(cell: str, before: pd.DataFrame, after: pd.DataFrame) -> tuple[float
 
 
 def _noise_of(before: pd.DataFrame, after: pd.DataFrame, paired: bool, resolution: float) -> tuple[float, float]:
-    """The alarm of the A/A control and what a claim must be beyond, as logarithms: of one study, or the larger of two.
-    The tables are `comparison.logarithms`."""
+    """The alarm and what a claim must be beyond, as logarithms: of one study, or the larger of two (`logarithms`)."""
     if paired:
         alarm = comparison.alarm(_control(before), before.shape[1] + after.shape[1] - 1, resolution)
         return alarm, alarm

@@ -16,9 +16,8 @@ from rustimg_lab.store.runs import RunData
 
 
 def of_study(run: RunData, study: str) -> tuple[str, float, float, float, Verdict] | None:
-    """Return the clearest carry-over in the main metric of a study: after which cell, how many times the average values
-    are then, both ends of the 95% interval that holds for all cells at once (Bonferroni), and the verdict. None where
-    too few trials tell any apart."""
+    """Return the clearest carry-over in a study's main metric: the cell before, the ratio, the ends of the 95% interval
+    for all cells at once (Bonferroni), and the verdict. None where too few trials tell any apart."""
     about, rows = metrics.find(run.environment.studies[study].metric), run.rows
     turns = rows[(rows["study"] == study) & (rows["metric"] == metrics.TRIAL)].drop_duplicates(["block", "order"])
     turns = turns.assign(order=turns["order"] + 1)[["block", "order", "cell"]].rename(columns={"cell": "before"})

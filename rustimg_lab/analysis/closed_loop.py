@@ -23,8 +23,7 @@ def busy(run: RunData, workload: str) -> pd.Series:
 
 
 def busy_in(run: RunData, study: str) -> pd.Series:
-    """Return by cell the share of its CPUs that the server used in a study, as `busy` has it; empty where the study
-    lacks one of the two, or is of calls, which wait for nobody but the program."""
+    """Return `busy` of one study; empty where it lacks one of the two metrics, or calls a program that never waits."""
     if "work" in run.environment.studies[study].parameters:
         return pd.Series(dtype=float)
     both = (metrics.CPU_US_PER_REQUEST, metrics.REQUESTS_PER_S)

@@ -41,8 +41,7 @@ def find_studies(run: RunData, kind: str, **parameters: Any) -> list[str]:
 
 
 def find_study(run: RunData, kind: str, **parameters: Any) -> str:
-    """The name of the run's study of that kind with those parameters, the first whose baseline has a number. Raises
-    LabError when there is none."""
+    """The first of such studies, with a number of its baseline if any has. Raises LabError when there is none."""
     fit = _planned(run, kind, parameters)
     if not fit:
         asked = ", ".join(f"{key} {value}" for key, value in parameters.items())
@@ -100,8 +99,7 @@ def left_out(run: RunData) -> dict[str, str]:
 
 
 def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> pd.DataFrame:
-    """`compare` for one metric of a study, its main one unless another is named, against the study's own baseline or
-    another of its cells."""
+    """`compare` for a metric of a study (default: its main one), against its own baseline or another of its cells."""
     plan = run.environment.studies[study]
     metric = metric or plan.metric
     trials = samples(run, study, metric)
@@ -113,13 +111,12 @@ def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> 
 
 
 def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
-    """The trials of a study that have that metric, warm-ups and lost trials left out, as `compare` takes them: of a
-    trial that has several values of it, the median. Of values that have ratios one of 0 is left out, with a warning.
+    """The trials of a study that have a metric, as `compare` takes them: without warm-ups and lost trials, the median
+    of a trial's values, and without values of 0 that would have ratios, with a warning.
 
-    `run` is what `runs.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell;
-    `attrs` has a warning, which a reader of any number of this study must see ("" for none), the bases that are
-    stand-ins, `at_least`: the cells with a value at the least that can be measured, and `resolution` where values have
-    one: the logarithm of a step.
+    Columns: cell, base, profile, allocator, block, order, value (float), by cell. `attrs`: `warning` on any number of
+    this study ("" for none), `stand_ins` (bases), `at_least` (cells with a value at the measurable minimum), and
+    `resolution` where values have one: the logarithm of a step.
     """
     columns = ["cell", "base", "profile", "allocator", "block", "order"]
     plan = run.environment.studies[study]
@@ -148,22 +145,19 @@ def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
 def compare(
     samples: pd.DataFrame, baseline: str, *, cells: Iterable[str] = (), about: metrics.Metric = TIME
 ) -> pd.DataFrame:
-    """One row per cell other than `baseline`, as ratios cell / baseline; and one for the A/A control, as control / its
-    image. Where the control is of the baseline (or of the cell), this is the mean of the two in each block.
+    """One row per cell other than `baseline`, as ratios cell / baseline, and one for the A/A control, as control / its
+    image. What the control repeats counts as the mean of the two in each block.
 
-    `samples` has the columns cell, block and value (> 0), one row per trial; only blocks with both of a pair count.
-    Columns: cell, is_twin, pairs, freedom (degrees of freedom of the intervals), ratio (geometric mean), low and high
-    (95% interval of this ratio), low_all and high_all (95% for all comparisons at once: Bonferroni), detectable (the
-    minimum detectable effect: the ratio above 1 that such a study finds with a probability of 0.8), verdict. `attrs`
-    has the baseline, what that of `samples` has, notes (what the warning is made of, but for that of a short study),
-    control (the farthest end of the control's interval, as a ratio above
-    1), floor (the ratio that a claim must be beyond: 1, or `control` where the control differs from its image, or
-    infinite without one); the warning says what is wrong with a study.
-    With fewer than two pairs there is no ratio and no interval (NaN), and the verdict is "too noisy"; so it is for
-    those of `cells`, by which the rows are ordered, that have no trial at all, and for all without a control.
-    Of cells in `samples.attrs["at_least"]` a value is only known to be at most that: an interval is then open at that
-    end (0 or infinite). No interval is narrower than `samples.attrs["resolution"]` (a logarithm) to both sides.
-    Raises LabError when the baseline has no trial, or a value is not above 0.
+    `samples`: cell, block and value (> 0), one row per trial; only blocks with both of a pair count. Columns: cell,
+    is_twin, pairs, freedom (degrees of freedom), ratio (geometric mean), low and high (95% interval), low_all and
+    high_all (95% for all comparisons: Bonferroni), detectable (the minimum detectable effect: the ratio above 1 found
+    with a probability of 0.8), verdict. `attrs`: those of `samples`, the baseline, notes (the warning without that of a
+    short study), control (the farthest end of its interval, above 1), floor (what a claim must be beyond: 1, `control`
+    where it differs from its image, or infinite without one), and the warning. Without two pairs ratio and interval are
+    NaN and the verdict is "too noisy"; so it is for `cells`, which order the rows, without a trial, and without a
+    control. Values of cells in `samples.attrs["at_least"]` are at most that: the interval is open at that end (0 or
+    infinite). No interval is narrower than `samples.attrs["resolution"]` to both sides. Raises LabError when the
+    baseline has no trial, or a value is not above 0.
     """
     known = sorted(samples["cell"].unique())
     if baseline not in known:
@@ -193,15 +187,13 @@ def compare(
 
 
 def note_on(found: pd.DataFrame, cell: str = "") -> str:
-    """What a reader must know of all ratios of `compare`, or of that of one cell: where a study is short, its minimum
-    detectable effect is then this cell's own."""
+    """What a reader must know of all ratios of `compare`, or of one cell's: a short study's detectable effect."""
     short = _short(found[found["cell"] == cell] if cell else found)
     return "; ".join(filter(None, [*found.attrs["notes"], short]))
 
 
 def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[list[variances.Estimates], np.ndarray]:
-    """What is known of each cell of `order`, and the control's differences from its image by block. `table` is
-    `logarithms`. A control whose image has no trial has no difference."""
+    """Estimates of each cell of `order`, and the control's differences from its image by block, none without trials."""
     twins = [cell for cell in order if cell.endswith(TWIN)]
     cells = [cell for cell in order if not cell.endswith(TWIN)]
     table = table.reindex(columns=dict.fromkeys([baseline, *order, *(twin.removesuffix(TWIN) for twin in twins)]))
@@ -216,8 +208,7 @@ def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[li
 
 
 def alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:
-    """What a difference must be beyond to be claimed, as a logarithm: 0, unless the control differs from its image
-    beyond chance; infinite without a control."""
+    """What a claim must be beyond, as a logarithm: 0, unless the control differs from its image; inf without one."""
     if len(control) < 2:
         return inf
     is_apart = abs(control.mean()) > max(half_interval(control, comparisons), resolution)
@@ -235,8 +226,7 @@ def alarm_in_words(apart: float) -> str:
 
 
 def _within_reach(row: dict, resolution: float, cell_is_least: bool, baseline_is_least: bool) -> dict:
-    """What changes of a row where values are no finer than a resolution, or are only known to be at most the least that
-    can be measured."""
+    """What changes of a row where values have a resolution, or are only known to be at most the measurable minimum."""
     low, high = row["ratio"] / np.exp(resolution), row["ratio"] * np.exp(resolution)
     changed = {name: 0.0 if cell_is_least else min(row[name], low) for name in ("low", "low_all")}
     changed |= {name: inf if baseline_is_least else max(row[name], high) for name in ("high", "high_all")}
@@ -266,11 +256,9 @@ def names(found: pd.DataFrame) -> list[str]:
 
 
 def summarize(samples: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: trials, the geometric mean of its values, and its 95% interval, low and high.
-
-    The interval is of this cell alone, with all that its machine did meanwhile, and no narrower than the resolution;
-    ratios are in `compare`. Where a value is only known to be at most that, low is 0.
-    """
+    """One row per cell: trials, the geometric mean of its values, and its 95% interval, low and high. The interval is
+    of this cell alone, with all that its machine did meanwhile, and no narrower than the resolution; low is 0 where a
+    value is at most that."""
     rows = []
     for cell, values in samples.groupby("cell", sort=False)["value"]:
         logs = np.log(values.to_numpy())

@@ -1,8 +1,5 @@
-"""What a study has measured of each cell, and draws of what that may be by its noise.
-
-About each cell's own mean where it is checked against a limit, and about its ratio to the study's baseline, paired by
-block, where cells are compared.
-"""
+"""What a study has measured of each cell, and draws of what that may be: about its own mean for limits, and about its
+ratio to the baseline, paired by block, for comparisons."""
 
 from dataclasses import dataclass, field
 
@@ -31,10 +28,9 @@ def measured(
 ) -> tuple[pd.Series, np.ndarray, np.ndarray, str]:
     """Per cell the metric's mean, its draws about that, those by the ratio to the baseline, and the study's warning.
 
-    The mean is the baseline's times the ratio to it, over the blocks that have both: of cells that lost other blocks
-    the plain means would be of other conditions of the machine. Where there is no ratio it is the plain mean. Where the
-    A/A control is apart from its own image, what it is apart by, and all below, may be the error of any draw; without
-    one no draw is known.
+    The mean is the baseline's times the ratio, over shared blocks (else the plain mean): cells that lost other blocks
+    were measured in other conditions. What an A/A control is apart from its image may be the error of any draw; without
+    a control no draw is known.
     """
     everything = comparison.summarize(comparison.samples(run, study, metric)).set_index("cell")
     ratios = comparison.of_study(run, study, metric)

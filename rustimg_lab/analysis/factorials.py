@@ -91,13 +91,12 @@ def everything(run: RunData, start: str = "", workload: str = "") -> tuple[list[
 def of(
     run: RunData, quantity: str, start: str = "", workload: str = "", table: pd.DataFrame | None = None
 ) -> Factorial:
-    """The factorial that the cells of a run are of, by one of `QUANTITIES`; what was not measured is predicted, where a
-    fraction of the cells allows that. `table` is `_works`, where it is there already.
+    """The factorial that a run's cells are of, by one of `QUANTITIES`; cells that are missing are predicted where a
+    fraction allows it. `table` is `_works`, if known.
 
-    `start` is the cell that knobs are turned from; unless one is named the largest image with the fewest profiles in
-    it and the system's allocator. Of a study only blocks count in which every cell has a value. Raises LabError when
-    the run is of no factorial: fewer than two knobs, more than two bases or allocators, cells of which two have the
-    same knobs turned, or cells that are missing and cannot be predicted.
+    `start`: the cell that knobs are turned from (default: the largest image with the fewest profiles and the system's
+    allocator). Of a study only whole blocks count. Raises LabError for fewer than two knobs, more than two bases or
+    allocators, cells with the same knobs turned, or missing ones that cannot be predicted.
     """
     check_known("quantity", quantity, metrics.QUANTITIES)
     table = _works(run) if table is None else table
@@ -152,8 +151,7 @@ def score(found: Factorial) -> pd.DataFrame:
 
 
 def predict(model: Model, turned: pd.DataFrame) -> pd.DataFrame:
-    """What cells would have of a size, the base's part left out: columns predicted, low and high (95% prediction
-    interval), by cell."""
+    """Sizes that cells would have, without the base's part: predicted, low, high (95% prediction interval), by cell."""
     logs = _terms(turned) @ model.coefficients
     half = variances.quantile(model.freedom) * model.spread * np.sqrt((_missed(model, turned) ** 2).sum(axis=1))
     return np.exp(pd.DataFrame({"predicted": logs, "low": logs - half, "high": logs + half}, turned.index))
@@ -246,8 +244,7 @@ def _missed(model: Model, turned: pd.DataFrame) -> np.ndarray:
 
 
 def _drawn(model: Model, turned: pd.DataFrame) -> np.ndarray:
-    """Values that cells may have together, (cells, `DRAWS`): interactions that are left out are drawn from
-    the t distribution that the fit leaves open."""
+    """Values that cells may have together, (cells, `DRAWS`): what is left out is drawn from a t distribution."""
     generator = np.random.default_rng(0)
     wide = model.spread * np.sqrt(model.freedom / generator.chisquare(model.freedom, DRAWS))
     drawn = generator.standard_normal((model.left_out.shape[1], DRAWS)) * wide
@@ -255,8 +252,7 @@ def _drawn(model: Model, turned: pd.DataFrame) -> np.ndarray:
 
 
 def _fraction(found: Factorial) -> list[str]:
-    """The cells of the fraction, wherever in the factorial it begins. Raises LabError where there is none, or some of
-    its cells have no value."""
+    """The cells of the fraction, wherever it begins. Raises LabError without one, or where its cells lack values."""
     if found.quantity.study:
         raise LabError("what is measured in blocks is not predicted")
     by = {tuple(own): cell for cell, own in zip(found.turned.index, found.turned.to_numpy().tolist(), strict=True)}

@@ -22,11 +22,8 @@ _TAIL = (1 - CONFIDENCE) / 2
 
 def of_study(run: RunData, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return `components` of each cell, with `cell` and `mean` (geometric, in the metric's unit), and `differences`, of
-    the main metric of a study of layouts. Both have the `attrs` of `comparison.samples`, and `baseline` and `metric`.
-
-    Only blocks with every layout count, and cells with two of either; the warning says what is left out. Raises
-    LabError when a value is not above 0.
-    """
+    a study of layouts. Both have the `attrs` of `comparison.samples`, `baseline` and `metric`. Only whole blocks count,
+    and cells with two layouts and blocks. Raises LabError when a value is not above 0."""
     plan = run.environment.studies[study]
     trials = comparison.samples(run, study, plan.metric)
     if not (trials["value"] > 0).all():

@@ -1,7 +1,5 @@
-"""The limits of a check, what it finds, and whether what has noise keeps a limit.
-
-That is known by two one-sided tests (Schuirmann, J. Pharmacokin. Biopharm. 15, 1987).
-"""
+"""The limits of a check, what it finds, and whether what has noise keeps a limit: by two one-sided tests (Schuirmann,
+J. Pharmacokin. Biopharm. 15, 1987)."""
 
 import functools
 from dataclasses import dataclass, field, replace
@@ -104,9 +102,8 @@ def answer(own: tuple, share: float, comparisons: int) -> Finding:
 
 
 def blocks_needed(own: tuple, share: float) -> str:
-    """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit. By the standard error of
-    those that there are, at the upper 80% limit of it, since that of few blocks may be far too small by chance (Browne,
-    Statistics in Medicine 14, 1995)."""
+    """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit, by the upper 80% limit of
+    their standard error: that of few blocks may be far too small (Browne, Statistics in Medicine 14, 1995)."""
     need = _need(own, share)
     return f"about {need} blocks" if need < inf else f"more than {_MOST_BLOCKS:,} blocks"
 
@@ -120,8 +117,7 @@ def _need(own: tuple, share: float) -> float:
 
 @functools.cache
 def _widths() -> tuple[np.ndarray, np.ndarray]:
-    """For each number of blocks that may be needed: how far out a limit must be to be shown, in standard deviations of
-    one block."""
+    """Numbers of blocks, and how far out a limit must be to be shown by each, in standard deviations of one block."""
     counts = np.arange(FEWEST_BLOCKS, _MOST_BLOCKS + 1)
     quantiles = scipy.special.stdtrit(counts - 1, CONFIDENCE) + scipy.special.stdtrit(counts - 1, POWER)
     return counts, quantiles / np.sqrt(counts)

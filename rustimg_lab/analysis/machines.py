@@ -26,9 +26,8 @@ _RATIO = ("ratio", "low", "high")
 
 
 def name_of(run: str, machine: dict[str, Any]) -> str:
-    """Return the name of a run's machine: its CPU model and `FACTS`, with the name of the worker where the run is one
-    machine's part of another (`RUN@NAME`). "" where the CPU model is not known. Two machines with one name count as
-    one, since counting one machine twice would make an interval too narrow."""
+    """Return the name of a run's machine: CPU model, `FACTS`, and the worker of a part (`RUN@NAME`); "" for an unknown
+    CPU. Machines of one name count as one: one that counts twice would make an interval too narrow."""
     said = {"cpus": "{} CPUs", "memory_gib": "{} GiB"}
     more = [said.get(key, "{}").format(machine[key]) for key in FACTS if key in machine]
     mark = run.partition(AT)[2]
@@ -46,13 +45,9 @@ def shared(runs: dict[str, RunData]) -> list[str]:
 
 
 def sessions(runs: dict[str, RunData], study: str) -> pd.DataFrame:
-    """Return a row for each session and cell of the runs, by name, that have planned a study as most of them have; the
-    baseline has none.
-
-    Columns: machine, cpu (its model), run, cell, pairs (blocks), ratio with low and high (95% interval), log (of the
-    ratio), error (its standard error). `attrs`: metric, baseline, the substitute bases, and the warning, with
-    what is left out.
-    """
+    """Return a row for each session (run) and cell but the baseline, of runs that planned a study as most of them did:
+    machine, cpu (model), run, cell, pairs (blocks), ratio with low and high (95% interval), log (of the ratio), error
+    (its standard error). `attrs`: metric, baseline, stand_ins, and the warning, with what is left out."""
     plans = {name: run.environment.studies[study] for name, run in runs.items() if study in run.environment.studies}
     usual = max(plans.values(), key=lambda plan: sum(not _differs(plan, other) for other in plans.values()))
     found, notes, stand_ins = [], [], set()
@@ -103,11 +98,10 @@ def _with_errors(ratios: pd.DataFrame) -> pd.DataFrame:
 def combine(found: pd.DataFrame) -> pd.DataFrame:
     """Return the ratios of each cell that two machines or more have measured. `found` is what `sessions` returns.
 
-    A row for each `MACHINE`, then one for `ALL` and one for `ANOTHER` that was not measured, as `level` says. Columns:
-    cell, level, machine, how many machines, CPU models and sessions, ratio, low and high (95% interval, for `ANOTHER`
-    the prediction interval); for `ALL` also tau and session_sd (standard deviations of the logarithm between machines,
-    and between sessions of one: NaN where no machine has two) and i_squared (a fraction). `attrs` as `found`; the
-    warning counts the cells that only one machine has.
+    A row for each `MACHINE`, one for `ALL`, and one for `ANOTHER`, by `level`. Columns: cell, level, machine; numbers
+    of machines, models and sessions; ratio, low, high (95% interval, for `ANOTHER` the prediction interval); for `ALL`
+    tau and session_sd (standard deviations of the logarithm between machines, and between sessions of one, or NaN) and
+    i_squared (a fraction). `attrs` as `found`; the warning counts cells of one machine alone.
     """
     counts = found.groupby("cell", sort=False)["machine"].nunique()
     both = counts.index[counts > 1]

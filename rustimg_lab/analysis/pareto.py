@@ -9,8 +9,7 @@ DRAWS = 400
 
 
 def front(table: pd.DataFrame) -> np.ndarray:
-    """Return which cells no other is at least as good as in every criterion that the run has, and better in one: bool,
-    by row. `table` is that of `recommendation.candidates`."""
+    """Return which cells no other beats in the run's criteria: bool, by row of `recommendation.candidates`."""
     names = [name for name in metrics.CRITERIA if table[name].notna().any()]
     values = table[names].to_numpy(float)
     complete = ~np.isnan(values).any(axis=1)
@@ -18,9 +17,8 @@ def front(table: pd.DataFrame) -> np.ndarray:
 
 
 def share(table: pd.DataFrame, paired: dict[str, np.ndarray]) -> np.ndarray:
-    """Return in which share of draws each cell is on the front; NaN for a cell that lacks a criterion. Where any other
-    has no interval, and so may beat all, it is NaN for all. `paired`: draws of the criteria that were measured, (draws,
-    cells)."""
+    """Return the share of draws in which each cell is on the front: NaN where it lacks a criterion, and for all where
+    another has no interval. `paired`: draws of the criteria that were measured, (draws, cells)."""
     names = [name for name in metrics.CRITERIA if table[name].notna().any()]
     drawn = [paired.get(name, table[name].to_numpy(float)[None])[:DRAWS] for name in names]
     values = np.stack(np.broadcast_arrays(*drawn), axis=-1)
@@ -37,7 +35,6 @@ def _beaten(values: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def pairs(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return what the front is drawn by: the first criterion that the run has measured, which is the transfer where it
-    has sizes, against each other one."""
+    """Return the criteria of each plot: the first that the run has measured, with each of the others."""
     known = [name for name in metrics.CRITERIA if table[name].notna().any()]
     return [(known[0], name) for name in known[1:]]

@@ -82,16 +82,14 @@ def _weighted(
 
 
 def heterogeneity(errors: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Return I squared: the fraction of the variance of the estimates that is between them (Higgins, Thompson,
-    Statistics in Medicine 21, 2002)."""
+    """Return I squared: how much of the variance is between estimates (Higgins, Thompson, Stat. Med. 21, 2002)."""
     weights = errors**-2.0
     typical = (errors.shape[-1] - 1) * weights.sum(-1) / (weights.sum(-1) ** 2 - (weights**2).sum(-1))
     return variance / (variance + typical)
 
 
 def predict(estimates: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends of the 95% prediction interval of another true value, from two estimates or more. It contains the
-    interval of the mean."""
+    """Return a further true value's 95% prediction interval, which contains the mean's; two estimates or more."""
     means, deviations = _confidence(estimates, errors)
     least, most = (means - _FAR * deviations).min(-1), (means + _FAR * deviations).max(-1)
 

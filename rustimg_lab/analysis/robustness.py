@@ -28,8 +28,7 @@ def matrix(run: RunData) -> pd.DataFrame:
 
 
 def failures(run: RunData) -> pd.DataFrame:
-    """One row per cell and probe that failed: cell, probe, question, evidence, remedy, addition; and those that could
-    not be made, with the reason as evidence."""
+    """One row per cell and failed probe: cell, probe, evidence (or why there is none), question, remedy, addition."""
     found = newest(run)
     found = found[found["metric"].isin(probes.PROBES) & (found["value"].eq(probes.FAILED) | ~found["ok"])]
     found = found.sort_values("metric", key=lambda names: names.map(list(probes.PROBES).index), kind="stable")
@@ -52,9 +51,8 @@ def facts(run: RunData) -> pd.DataFrame:
 
 
 def costs(run: RunData) -> pd.DataFrame:
-    """What additions cost: one row per cell that has some and whose like without was probed too: cell, without, bytes
-    unpacked and compressed more (`unpacked_bytes`, `compressed_bytes`), the probes that it passes more (`mended`), and
-    that still fail (`left`)."""
+    """What additions cost, a row per cell that was also probed without: cell, without, `unpacked_bytes` and
+    `compressed_bytes` more, the probes that it passes more (`mended`), and that still fail (`left`)."""
     table, outcomes = facts(run), matrix(run)
     found = []
     for cell in table.index:

@@ -22,10 +22,9 @@ _APART = "the studies did not take turns: what the machine did in between is in 
 
 
 def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
-    """Return a row per cell and step from fewer workers to more: `COLUMNS`, with the ratio of requests per second, its
-    95% intervals (`low_all`, `high_all`: for all rows at once, Bonferroni) and verdict, and the ratio of CPU time per
-    request; empty where the run has one number of workers. `attrs` has the warning, and the bases that are stand-ins.
-    """
+    """Return a row per cell and step to more workers: `COLUMNS`, with the ratio of requests per second, its 95%
+    intervals (`low_all`, `high_all`: for all rows, Bonferroni), verdict, and the ratio of CPU time per request; none
+    with one number of workers. `attrs`: the warning and the stand-ins."""
     found = comparison.find_studies(run, "throughput", workload=workload, connections=connections)
     about, rows, warnings = {name: run.environment.studies[name].parameters for name in found}, [], []
     for one, other in pairwise(sorted(found, key=lambda name: about[name]["workers"])):

@@ -1,5 +1,4 @@
-"""What a reader of the numbers of a study must know of its trials: that of some cells more have failed, that servers
-answered few requests, that the machine was busy."""
+"""What a reader of a study's numbers must know: uneven failures, few requests, a busy machine."""
 
 import pandas as pd
 
@@ -24,8 +23,7 @@ def of_trials(run: RunData, study: str, metric: str) -> list[str]:
 
 
 def _failures(run: RunData, study: str) -> str:
-    """What a reader must know of a study where trials of some cells failed more often than those of others: trials that
-    fail because they are slow are missing from the mean. "" for none."""
+    """That trials of some cells failed more often: slow trials that fail are missing from the mean. "" where not."""
     failed = failed_trials(run, study)
     if failed.empty or failed.max() - failed.min() <= FAILURES_APART:
         return ""
@@ -66,8 +64,7 @@ def _few(run: RunData, study: str) -> str:
 
 
 def _other_answers(run: RunData, study: str) -> str:
-    """What a reader must know of a study of servers whose answers differ in size, as a list of an image's own files
-    does. "" for none."""
+    """That servers answered with bodies of several sizes, as a list of an image's own files does; "" where none did."""
     sizes = pd.to_numeric(trials(run, study, metrics.BODY_BYTES)["value"], errors="coerce")
     if not sizes.min() < sizes.max():
         return ""
@@ -78,8 +75,7 @@ def _other_answers(run: RunData, study: str) -> str:
 
 
 def _rarely_looked(run: RunData, study: str, metric: str) -> str:
-    """What a reader must know of a study in which nobody looked for the first byte during much of the time until it
-    came. "" for none."""
+    """That nobody looked for the first byte during much of the time until it came; "" where somebody did."""
     if not (pause := LOOKED_FOR.get(metric)):
         return ""
     took, longest = (

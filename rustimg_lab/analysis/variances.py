@@ -23,8 +23,7 @@ _MANY = 1e6  # degrees of freedom that stand for infinitely many
 
 @dataclass(frozen=True)
 class Estimates:
-    """Of each cell: the mean difference, its standard error, their degrees of freedom, and the number of pairs. Arrays
-    (..., cells); mean and error are NaN with fewer than two pairs."""
+    """Mean difference, standard error, degrees of freedom, pairs: (..., cells); mean and error NaN below two pairs."""
 
     mean: np.ndarray
     error: np.ndarray
@@ -43,8 +42,7 @@ def measured_twice(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def estimate(differences: np.ndarray) -> Estimates:
-    """Return what is known of each cell's mean difference. `differences`: logarithms of ratios, (..., blocks, cells),
-    NaN where a trial failed; the cells of one study are moderated together."""
+    """Return mean differences of cells, moderated together. `differences`: logarithms, (..., blocks, cells), or NaN."""
     there = ~np.isnan(differences)
     pairs = there.sum(axis=-2)
     enough = pairs > 1
@@ -100,8 +98,7 @@ def _inverse_trigamma(values: np.ndarray) -> np.ndarray:
 
 
 def _independent_cells(residuals: np.ndarray, there: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """As how many independent cells those of a study count: 1 over the mean squared correlation of any two of them,
-    each with itself too. (..., 1)."""
+    """How many independent cells a study has: 1 over the mean squared correlation of any two, (..., 1)."""
     products = residuals.swapaxes(-1, -2) @ residuals
     squares = (residuals**2).swapaxes(-1, -2) @ there.astype(float)  # of the blocks that both have
     scale = squares * squares.swapaxes(-1, -2)
@@ -111,8 +108,7 @@ def _independent_cells(residuals: np.ndarray, there: np.ndarray, shared: np.ndar
 
 
 def welch(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
-    """Return by how much the mean of one is above that of the other, the standard error of that, and its degrees of
-    freedom, for samples of two values or more (Welch, Biometrika 34, 1947)."""
+    """Return the difference of two means, its standard error and degrees of freedom (Welch, Biometrika 34, 1947)."""
     squares = np.array([each.var(ddof=1) / len(each) for each in (one, other)])
     parts = (squares**2 / [len(one) - 1, len(other) - 1]).sum()
     freedom = squares.sum() ** 2 / parts if parts else len(one) + len(other) - 2
@@ -120,8 +116,7 @@ def welch(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
 
 
 def quantile(freedom: np.ndarray | float, comparisons: int = 1) -> np.ndarray | float:
-    """Return Student's t for two-sided 95% intervals that hold for so many comparisons at once (Bonferroni); NaN
-    without a degree of freedom."""
+    """Return Student's t for two-sided 95% intervals, for so many comparisons (Bonferroni); NaN without freedom."""
     freedom = np.where(np.asarray(freedom) > 0, freedom, np.nan)
     return scipy.special.stdtrit(freedom, 1 - (1 - CONFIDENCE) / (2 * comparisons))[()]
 
@@ -136,8 +131,7 @@ def minimum_effect(error: float, freedom: float, comparisons: int, floor: float 
 
 
 def drawn(found: pd.DataFrame, draws: int, generator: np.random.Generator) -> np.ndarray:
-    """Return so many values about each geometric mean with a 95% t-interval, by the columns of `comparison.summarize`:
-    (draws, rows); NaN where there is no interval."""
+    """Return draws about each mean by its 95% t-interval, as `comparison.summarize` has them: (draws, rows), or NaN."""
     freedom = (found["freedom"] if "freedom" in found else found["trials"] - 1).clip(lower=1).fillna(1)
     errors = np.log(found["high"] / found["low"]) / 2 / quantile(freedom)
     noise = generator.standard_t(freedom, (draws, len(found)))

@@ -41,8 +41,7 @@ def test(options: SimpleNamespace) -> int:
 
 
 def _all_tests() -> int:
-    """The studies and what else needs an engine, which leave half of two CPUs idle, beside the builds and what needs no
-    engine; what the latter print comes at the end."""
+    """What needs an engine, which leaves half of two CPUs idle, beside builds and the rest, which print at the end."""
     slowest = "--durations=30"
     apart = [slowest, "-m", "not engine or builds", "-o", "cache_dir=.pytest_cache/apart"]
     with (

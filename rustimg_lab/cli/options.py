@@ -33,8 +33,7 @@ class _Command(click.Command):
 
 
 def _refusal(of: click.Command, ctx: click.Context, typed: dict[str, object], order: list[click.Parameter]) -> str:
-    """Why what was typed would count for nothing: a list that a later one replaces, an empty value, an option that
-    has an effect beside another alone; "" where all of it counts."""
+    """Why a typed value would not count: a list given twice, an empty value, an option without effect; "" if all do."""
     there = {each.name: each for each in of.params}
     for each in dict.fromkeys(order):
         name, value = each.get_error_hint(ctx).strip("[']"), typed.get(each.name)

@@ -23,8 +23,7 @@ def say(text: str) -> None:
 
 
 def load(run: str) -> "RunData":
-    """Return a run; print a line for each of the first rows that cannot be read. Raises LabError as `runs.load` does,
-    and where no row can be read."""
+    """Return a run; print the first rows that cannot be read. Raises LabError as `runs.load`, and where none can."""
     from rustimg_lab.store import runs
 
     data = runs.load(run)
@@ -61,8 +60,7 @@ def make_report(names: str, form: str = "html") -> None:
 
 
 def ended(run: str, failures: list[str]) -> int:
-    """Write the report, and print every failure last, also where there can be no report; return the exit code. Where a
-    Dask worker calls, the report is made at the client."""
+    """Write the report (a worker's client does), print every failure last, even without one; return the exit code."""
     try:
         if WORKER not in os.environ:
             make_report(run)

@@ -261,8 +261,7 @@ def _part_of(against: str, part: str, run: str) -> str:
 
 
 def _measure_both(options: SimpleNamespace) -> list[str]:
-    """Build and measure the app and its version before, complete the options with their runs, and return a line on each
-    failure."""
+    """Build and measure both versions of an app, and set the options to their runs. Returns a line on each failure."""
     from rustimg_lab.build import lab_toml, versions
     from rustimg_lab.measure.plan import Plan
     from rustimg_lab.pipeline import pairs, planner

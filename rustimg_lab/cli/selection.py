@@ -59,8 +59,7 @@ def with_additions(cells: list[matrix.Cell], options: SimpleNamespace) -> list[m
 
 
 def with_layouts(cells: list[matrix.Cell], options: SimpleNamespace, app: App) -> list[matrix.Cell]:
-    """Return --layouts layouts of each cell for a study of those, for another the cells. Raises LabError for an option
-    that does not apply, and for a cell that lld does not link."""
+    """Return --layouts layouts of each cell for a study of those, else the cells. Raises LabError where none can be."""
     wrong = "width" if options.study == LAYOUTS else "layouts"  # more blocks do not narrow what layouts spread
     if getattr(options, wrong):
         raise LabError(f"--{wrong} does not apply to --study {options.study}: leave it out")
@@ -73,8 +72,7 @@ def with_layouts(cells: list[matrix.Cell], options: SimpleNamespace, app: App) -
 
 
 def matching(cells: list[matrix.Cell], patterns: list[str] | None) -> list[matrix.Cell]:
-    """Return the cells whose names match one of the patterns, with the wildcards of a shell; all cells without a
-    pattern. Raises LabError when none matches."""
+    """Return the cells that match a pattern (a shell's wildcards), all without one. Raises LabError if none does."""
     found = [cell for cell in cells if not patterns or any(fnmatchcase(cell.slug, each) for each in patterns)]
     if not found:
         raise LabError(f"--only {','.join(patterns)}: no cell matches; there are {', '.join(map(str, cells))}")
@@ -97,8 +95,7 @@ def image_sources(options: SimpleNamespace) -> "Sources":
 
 
 def chosen_loads(options: SimpleNamespace, kind: Kind, app: App) -> "list[Load]":
-    """Return the loads that a study puts servers under. Raises LabError for an option that does not apply to it, and
-    where the number of workers depends on an engine that does not answer."""
+    """Return a study's loads. Raises LabError for options that do not apply, and where no engine tells the CPUs."""
     from rustimg_lab.pipeline import planner  # loads pandas
 
     for name in (*LOAD_OPTIONS, "rest"):
@@ -130,8 +127,7 @@ def request(options: SimpleNamespace, app: App) -> "Request":
 
 
 def spread(options: SimpleNamespace, app: App, without: set[str]) -> "Spread":
-    """Return what the workers of --scheduler get: the command as it was typed, without the options that are the
-    client's own, and without those."""
+    """Return what workers of --scheduler get: the command as typed, but for the client's options and `without`."""
     from rustimg_lab.pipeline.machines import Spread
 
     if options.architectures:

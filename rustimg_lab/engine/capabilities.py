@@ -52,10 +52,8 @@ class Capabilities:
 
 @engine_client.readable_errors()
 def detect(image: str) -> Capabilities:
-    """Try what the engine can do, with a Debian image that has perl-base; about 3 s, once for each engine.
-
-    The result is kept in this process and in `.lab/capabilities.json`. Raises LabError when no container starts.
-    """
+    """Try what the engine can do, with a Debian image that has perl-base; about 3 s, once for each engine: the result
+    is kept, also in `.lab/capabilities.json`. Raises LabError when no container starts."""
     return _detect(engine_client.connect(), image)
 
 

@@ -56,8 +56,7 @@ def engine_address() -> str:
 
 
 def own_builder() -> str:
-    """The name of the buildx builder that is the engine itself, whichever the user has selected for other work: such a
-    one may not see the engine's images."""
+    """The buildx builder that is the engine itself; the one a user has selected may not see the engine's images."""
     return contexts.current().name
 
 
@@ -124,15 +123,13 @@ def readable_errors() -> Iterator[None]:
 
 
 def explained(error: APIError) -> str:
-    """What the engine refused, in its words. Raises what an engine raises that answers nothing else either: that is no
-    fault of what it was asked for."""
+    """What the engine refused, in its words. Raises where it answers nothing else either: then it is no refusal."""
     connect().ping()
     return error.explanation
 
 
 def data_folders() -> list[Path]:
-    """Where the engine keeps what it has, and what is temporary; nothing for an engine on another machine, or in a
-    virtual one."""
+    """Where the engine keeps its data, and temporary files; nothing for an engine on another or a virtual machine."""
     about = engine_info()
     return [Path(about.data_folder), Path(tempfile.gettempdir())] if _is_here(about) else []
 
@@ -196,12 +193,9 @@ def machine() -> dict[str, str | int]:
 
 
 def parallel_builds() -> int:
-    """Return how many binaries may be compiled at once: one per two CPUs of the engine's machine, and 2 GiB of its
-    memory for each.
-
-    One cargo keeps all CPUs busy but while it links. On two CPUs a second one fills that gap, takes 10% off the wall
-    time, and pays for it with 7% more CPU time, since the two are often threads of one core (benchmarks/grid.py).
-    """
+    """Return how many binaries may be compiled at once: one per two CPUs of the engine's machine, and 2 GiB each. On
+    two CPUs a second cargo, which compiles while the first links, takes 10% off the wall time for 7% more CPU time
+    (benchmarks/grid.py)."""
     about = machine()
     return max(1, min(about["cpus"] // 2, (about["memory_gib"] << 30) // MEMORY_PER_BUILD_BYTES))
 

@@ -49,8 +49,7 @@ Found = TypeVar("Found")
 
 @dataclass
 class Line:
-    """The way to the registry: so many bits a second, shared by all that comes by it, and what came by of layers and
-    configurations, in bytes. 0 bits are no limit."""
+    """The way to the registry: `bits_per_s` in all (0: no limit), and the bytes of blobs that came by."""
 
     bits_per_s: float = 0
     blob_bytes: int = 0
@@ -175,10 +174,8 @@ def remove_left() -> None:
 
 @contextmanager
 def start(registry_address: str) -> Iterator[Elsewhere]:
-    """Such a machine as long as the block lasts, with a line to the registry at that address of ours.
-
-    Raises LabError as `check` does, and when the engine does not start.
-    """
+    """Such a machine as long as the block lasts, with a line to the registry at that address. Raises LabError as
+    `check` does, and when the engine does not start."""
     check()
     remove_left()
     name = f"{_PREFIX}{engine_client.lab_id()}-{host_process.process_name()}"
@@ -294,8 +291,7 @@ def _hand_on(request: BaseHTTPRequestHandler, registry_address: str, line: Line)
 
 
 def _inside(namespace: str, work: Callable[[], Found]) -> Found:
-    """What a function returns in a network namespace: sockets that it opens are there. It has a thread of its own,
-    which alone is there."""
+    """What a function returns whose sockets are in a network namespace: it runs in a thread that enters it."""
 
     def enter() -> Found:
         with (NAMESPACES / namespace).open() as handle:

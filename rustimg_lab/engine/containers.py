@@ -74,8 +74,7 @@ def printed(container: Container, **options: Any) -> Iterator[Iterable[bytes]]:
 
 
 def text(said: bytes) -> str:
-    """Return what a container printed as text, without the codes that color it in a terminal; for what else is no text,
-    or turns its direction (Unicode's UAX 9), stands the sign for that."""
+    """Return what a container printed without colors; what is no text, or turns its direction (UAX 9), is marked."""
     return _NO_TEXT.sub("\ufffd", click.unstyle(said.decode(errors="replace")))
 
 
@@ -100,10 +99,8 @@ def remove_container(container: Container) -> None:
 
 
 def remove_containers(all_of_ours: bool = False) -> int:
-    """Removes this clone's containers, running or not, by id: those of this process and of processes that are gone.
-
-    With `all_of_ours` also those of a lab that is running now. Returns how many there were.
-    """
+    """Removes this clone's containers, running or not, by id: those of this process and of processes that are gone;
+    with `all_of_ours` also those of a lab that is running now. Returns how many there were."""
     removed = 0
     filters = {"label": f"{client.CONTAINER_LABEL}={client.lab_id()}"}
     for container in client.connect().containers.list(all=True, ignore_removed=True, filters=filters):

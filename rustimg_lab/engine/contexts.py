@@ -1,7 +1,5 @@
-"""Which engine the docker client calls: by DOCKER_HOST, or by its context, with the certificates for it.
-
-docker-py looks for contexts beside a config.json alone, and elsewhere than the client where there is none.
-"""
+"""Which engine the docker client calls: by DOCKER_HOST, or by its context, with the certificates for it. docker-py
+looks for contexts beside a config.json alone, and elsewhere than the client where there is none."""
 
 import hashlib
 import json
@@ -21,8 +19,7 @@ USUAL = "unix:///var/run/docker.sock"
 
 @dataclass(frozen=True)
 class Context:
-    """An engine. `name`: of the client's context, and of the buildx builder that is the engine itself; `tls`: the
-    certificates for it, None for one that is called without."""
+    """An engine. `name`: of the client's context and of the engine's own builder; `tls`: certificates, or None."""
 
     name: str
     address: str
@@ -30,8 +27,7 @@ class Context:
 
 
 def current() -> Context:
-    """Return the engine of DOCKER_HOST, else of DOCKER_CONTEXT, else of the context that is in use. Raises LabError
-    when there is no context of that name, or the certificates for it are missing."""
+    """Return the engine of DOCKER_HOST, else DOCKER_CONTEXT, else the context in use. Raises LabError without it."""
     if address := os.environ.get("DOCKER_HOST"):
         try:
             return Context("default", address, kwargs_from_env().get("tls"))

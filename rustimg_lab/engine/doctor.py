@@ -50,10 +50,7 @@ def findings() -> list[Finding]:
 
 
 def prepare(say: Callable[[str], None]) -> None:
-    """Installs what the system lacks for a run, and says first what it does as root.
-
-    Raises LabError, in one line, when the machine cannot do the job.
-    """
+    """Install what the system lacks for a run; says first what it does as root. Raises LabError where it cannot."""
     client.connect()
     for each in (_architecture(), _engines_architecture(client.engine_info())):
         if not each.ok:
@@ -170,11 +167,9 @@ def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
 
 
 def cache_size() -> str:
-    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it.
-
-    It is not asked for where the storage driver can tell a layer's size only by comparing it with those below: there
-    the engine compares all layers of the cache at once, for a quarter of an hour and in ten gigabytes of memory.
-    """
+    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it. It is not
+    asked for where the storage driver would compare all layers of the cache: that takes a quarter of an hour and 10 GB
+    of memory."""
     if client.is_podman():
         return "what `podman system df` shows as images without containers"
     about = client.engine_info()

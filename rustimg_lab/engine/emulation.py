@@ -21,8 +21,7 @@ _MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}  # in the header of an ELF file
 
 
 def emulates(architecture: str) -> bool:
-    """Return whether this machine's kernel starts programs of an architecture (the kernel's name), in containers too:
-    there an interpreter is found only if the kernel keeps it open (flag F)."""
+    """Whether the kernel starts programs of an architecture, in containers too (flag F keeps the interpreter open)."""
     header = f"0200{_MACHINES[architecture]:02x}00"
     entries = []
     with suppress(OSError):  # the table is not mounted
@@ -32,8 +31,7 @@ def emulates(architecture: str) -> bool:
 
 
 def program(architecture: str, say: Callable[[str], None]) -> Path:
-    """Return QEMU for an architecture, linked statically: the lab's own copy, which is fetched where it is missing.
-    Raises LabError when it cannot be had."""
+    """Return the lab's static QEMU for an architecture, fetched if missing. Raises LabError if it cannot be had."""
     own = tools.unpacked(PACKAGE) / f"usr/bin/qemu-{architecture}-static"
     if not own.exists():
         tools.fetch_package(PACKAGE, say, SUITE)

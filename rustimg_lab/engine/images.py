@@ -99,8 +99,7 @@ def command_under(image: str, tool: Sequence[str]) -> list[str]:
 
 
 def contents_digest(image: str) -> str:
-    """A digest of what an image holds: of its layers, unpacked, or of what it was made of where a label tells that. Its
-    id changes with the time it was made, this not."""
+    """A digest of an image's unpacked layers, or of what a label says it was made of; unlike its id without a time."""
     found = inspect(image)
     if made_of := found.labels.get(client.MADE_OF_LABEL):
         return made_of
@@ -151,11 +150,9 @@ def manifest_digest(reference: str, host: str) -> str:
 def pull(
     reference: str, name: str, host: str, on_progress: Callable[[int, int], None], platform: str | None = None
 ) -> Image:
-    """Pulls an image by digest and gives it the name `name`, which is ours; no other stays that was not there before.
-
-    `platform` selects one of an index (default: the engine's). `on_progress` hears of the bytes done and in all, of the
-    layers known so far. Raises RegistryError, naming `host`.
-    """
+    """Pulls an image by digest and names it `name`, which is ours; no other name stays that was not there before.
+    `platform` selects one of an index (default: the engine's). `on_progress` hears of bytes done and in all, of layers
+    known so far. Raises RegistryError, naming `host`."""
     before = find_image(reference)
     layers: dict[str, tuple[int, int]] = {}
     try:
@@ -223,11 +220,8 @@ def _exported(image: str) -> Iterator[tarfile.TarFile]:
 
 @contextmanager
 def saved(image: str) -> Iterator[tuple[dict[str, Any], list[IO[bytes]]]]:
-    """An image's configuration and the archives of its layers, unpacked, the lowest first, for as long as the block
-    lasts. Raises LabError when what the engine gave is not what the image's configuration names.
-
-    An engine with containerd's store saves layers as they came: some compressed, some not.
-    """
+    """An image's configuration and the archives of its layers, unpacked (an engine may save some compressed), lowest
+    first, in the block. Raises LabError when they are not those that the configuration names."""
     with tempfile.TemporaryFile() as file, ExitStack() as opened:
         file.writelines(client.connect().images.get(image).save())
         file.seek(0)
@@ -272,11 +266,8 @@ def archive(image: str, path: str) -> bytes:
 
 
 def remove_images() -> tuple[int, list[str]]:
-    """Removes, by id, the images that carry this clone's label and have no name but ours; and what it pulled, by name.
-
-    An image that a user built on one of ours inherits its label; it has a name of the user's and stays.
-    Returns the number removed, and a line on each that was kept.
-    """
+    """Removes, by id, the images with this clone's label and no name but ours (a user's image on one of ours inherits
+    the label), and what it pulled, by name. Returns the number removed, and a line on each that was kept."""
     api, removed, kept = client.connect().images, 0, []
     labelled = api.list(all=False, filters={"label": f"{client.IMAGE_LABEL}={client.lab_id()}"})
     # What stands on another is newer, and goes first. The engine's own order is by the second.

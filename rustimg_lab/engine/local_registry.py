@@ -77,11 +77,9 @@ def digest_in_index(manifest: dict[str, Any], architecture: str) -> str:
 
 @contextmanager
 def serve(upstream: str = "") -> Iterator[Registry]:
-    """A registry as long as the block lasts: an empty one, or one that hands through what `upstream` (its host) has.
-
-    To `upstream` it goes as the lab would: by the proxy variables, the CA bundle and the docker client's logins.
-    Raises LabError where this machine has no `docker-registry`, or it ends at once, as it does without `upstream`.
-    """
+    """A registry as long as the block lasts: an empty one, or one that hands through what `upstream` (its host) has, by
+    the proxy variables, the CA bundle and the docker client's logins. Raises LabError without `docker-registry`, or
+    where it ends at once."""
     program = tools.registry_command()
     if program is None:
         raise LabError(f"docker-registry is missing; {tools.REMEDIES['docker-registry']}")

@@ -33,10 +33,8 @@ _RESULT = re.compile(r"--> [0-9a-f]+$|(\[\d+/\d+\] )?COMMIT\b|Successfully (buil
 
 
 def build_command(folder: Path, definition: dict, builder: str | None = None) -> list[str]:
-    """Write a bake file to `folder` and return the command that builds its targets in order, up to the first failure.
-
-    The command writes the image ids to `METADATA`, as bake does. Raises LabError when a `builder` is named.
-    """
+    """Write a bake file to `folder` and return the command that builds its targets in order, up to the first failure,
+    and writes their image ids to `METADATA`, as bake does. Raises LabError when a `builder` is named."""
     if builder:
         raise LabError("--builder names a builder of docker buildx, and the engine is Podman: leave --builder out")
     folder.mkdir(exist_ok=True)
@@ -59,10 +57,8 @@ def build_folder(file: Path, name: str, arguments: dict[str, str], secrets: list
 
 
 def manifest_digest(reference: str, host: str) -> str:
-    """Return the digest of an image's manifest in a registry. Raises RegistryError, naming `host`.
-
-    Podman answers this only after a pull, and names every digest that it ever knew the image by: the registry decides.
-    The image stays, under a name of the lab's.
+    """Return the digest of an image's manifest in a registry. Raises RegistryError, naming `host`. Podman answers only
+    after a pull, with every digest that it ever knew: the registry decides. The image stays, under a name of the lab's.
     """
     name = f"{client.repository('pulled')}:{hashlib.sha256(reference.encode()).hexdigest()[:12]}"
     image = pull(reference, name, host, lambda done, total: None)
@@ -79,8 +75,7 @@ def manifest_digest(reference: str, host: str) -> str:
 
 @contextmanager
 def plain_http(reference: str) -> Iterator[None]:
-    """Let Podman push to a registry on loopback by plain HTTP while the block runs, as Docker does by default. Raises
-    LabError when Podman refuses the push: the docker SDK cannot read how."""
+    """Let Podman push to loopback by plain HTTP. Raises LabError when it refuses, which the SDK cannot read."""
     parameters = client.connect().api.params
     parameters |= {"tlsVerify": "false"} if reference.startswith("127.") else {}
     try:
@@ -128,8 +123,7 @@ def _build(slug: str, target: dict) -> str:
 
 
 def _read(line: str, target: str, stages: dict[str, str], vertex: dict) -> dict:
-    """Print the event that BuildKit has for a line of Podman's, and return the step that the next line belongs to.
-    `stages` collects the names of the Dockerfile's stages."""
+    """Print BuildKit's event for a line of Podman's; returns the next line's step. `stages` collects their names."""
     if step := _STEP.match(line):
         stage, number, instruction = step.groups("1")
         if named := re.match(r"FROM .* AS (\S+)$", instruction, re.IGNORECASE):
@@ -150,8 +144,7 @@ def _tell(event: dict) -> None:
 
 
 def main(folder: Path) -> int:
-    """Build the targets of a bake file and write out what their `output` names. Returns 1 after the first failure, with
-    the reason on standard error."""
+    """Build the targets of a bake file and write their `output`. Returns 1 after the first failure, told on stderr."""
     images = {}
     try:
         for name, target in json.loads((folder / DEFINITION).read_text())["target"].items():

@@ -88,8 +88,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: what was there before stays until the new one is complete. Of two that write
-    it at once, the last one to be complete stays."""
+    """Writes a file whole or not at all: what was there stays until then. Of two at once, the later one stays."""
     part = path.with_name(f".{path.name}.{threading.get_native_id()}.part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -140,8 +139,7 @@ def short_name(name: str) -> str:
 
 
 def image_part(name: str) -> str:
-    """Return a program's name as an image can have it; for one that is no part of such a name (cargo allows `_app_`) a
-    digest of it."""
+    """Return a program's name for use in an image's name; a digest where that cannot hold it (cargo allows `_app_`)."""
     if _COMPONENT.fullmatch(name.lower()):
         return name.lower()
     return f"program-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -48,8 +48,7 @@ def cpus() -> int:
 
 @dataclass(frozen=True)
 class Core:
-    """A core of the CPU. `cpus`: the numbers of its threads; `kind`: larger for a faster kind of core, where there are
-    several."""
+    """A core of the CPU. `cpus`: the numbers of its threads; `kind`: larger for a faster kind of core."""
 
     cpus: tuple[int, ...]
     kind: int = 0
@@ -87,8 +86,7 @@ def load_per_cpu() -> float:
 
 
 def cpu_model(table: str = "/proc/cpuinfo") -> str:
-    """Return the model of this machine's CPU: its name, or of arm64, whose Linux tells none, the numbers of its maker
-    and of its design (MIDR_EL1); `unknown` where there is neither."""
+    """Return the CPU's model: its name, or of arm64 its maker's and design's numbers (MIDR_EL1), or `unknown`."""
     if platform.system() == "Darwin":
         with suppress(LabError):
             return process.run(["sysctl", "-n", "machdep.cpu.brand_string"]).strip()

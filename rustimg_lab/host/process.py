@@ -43,8 +43,7 @@ class CommandError(LabError):
 def run(
     args: list[str], *, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float | None = None
 ) -> str:
-    """Runs a command to its end and returns its standard output. Raises CommandError; LabError when there is none, or
-    it takes longer than `timeout` (seconds)."""
+    """Run a command; returns its standard output. Raises CommandError, or LabError for none and after `timeout` s."""
     options = {"env": _environment(env or {}), "cwd": cwd, "timeout": timeout}
     try:
         done = subprocess.run(args, capture_output=True, text=True, errors="replace", **options)
@@ -71,11 +70,8 @@ def background(args: list[str], env: dict[str, str]) -> Iterator[subprocess.Pope
 
 
 def stream(args: list[str], on_line: Callable[[str], None]) -> int:
-    """Runs a command, hands each line of its output on as it comes, and returns its exit code.
-
-    May be called from several threads; `stopping` ends what is running. The command gets a session of its own, so that
-    Ctrl-C reaches the lab alone, which then ends the command in order.
-    """
+    """Runs a command, hands each line of its output on, and returns its exit code, in any thread; `stopping` ends it.
+    It has a session of its own: Ctrl-C reaches the lab alone, which then ends the command in order."""
     if _stopping.is_set():
         return -signal.SIGINT
     process = _start(args, {}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
@@ -108,11 +104,9 @@ def stopping() -> Iterator[None]:
 
 
 def side_by_side(work: Callable[..., Made], calls: Iterable[tuple], jobs: int) -> Iterator[tuple[int, Made]]:
-    """Calls `work` with each of the `calls` (its arguments), `jobs` of them at once in threads. Yields the place of
-    each among the calls and what it returned, as they end. Raises what `work` raises.
-
-    Read it in `closing`: on an error, or Ctrl-C, no other streamed command begins, and those that run are ended.
-    """
+    """Calls `work` with each of the `calls` (its arguments), `jobs` at once in threads; yields the place of each and
+    what it returned, as they end. Raises what `work` raises. Read it in `closing`: on an error, or Ctrl-C, no other
+    streamed command begins, and those that run are ended."""
     with ThreadPoolExecutor(jobs) as pool:
         places = {pool.submit(work, *each): place for place, each in enumerate(calls)}
         try:
@@ -125,15 +119,13 @@ def side_by_side(work: Callable[..., Made], calls: Iterable[tuple], jobs: int) -
 
 
 def _start(args: list[str], env: dict[str, str], **options: Any) -> subprocess.Popen:
-    """Start a command in a session of its own. It ends when the lab does, however that ends: by the kernel, where
-    util-linux can ask it to."""
+    """Start a command in a session of its own, which the kernel ends with the lab where util-linux can ask it to."""
     return subprocess.Popen([*_tied(), *args], start_new_session=True, env=_environment(env), **options)
 
 
 @cache
 def _tied() -> tuple[str, ...]:
-    """Return what a command begins with that ends with the lab; nothing where there is no setpriv, or one that cannot
-    do so, as that of BusyBox."""
+    """Return the words that make a command end with the lab; none without a setpriv that can (not BusyBox's)."""
     command = ("setpriv", "--pdeathsig=TERM", "--")
     with suppress(OSError):
         if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
@@ -159,11 +151,8 @@ def work_folder() -> Iterator[Path]:
 
 
 def process_name() -> str:
-    """Return a name for this process that no other process of this clone has: its number and a random word.
-
-    The process holds a lock on a file of that name below `.lab` for as long as it runs. So another lab can tell that
-    it runs also from another PID namespace, where its number says nothing.
-    """
+    """Return a name for this process that no other of this clone has: its number and a random word. It holds a lock on
+    a file of that name below `.lab`, by which others see that it runs, also from another PID namespace."""
     return _named_process(os.getpid())
 
 

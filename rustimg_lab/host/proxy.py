@@ -8,9 +8,8 @@ _hidden: set[str] = set()
 
 
 def variables(machine: str = "") -> dict[str, str]:
-    """The proxy variables that are set, by upper-case name; where both cases are, lower case wins, as in curl.
-
-    `machine` is this machine's name where they are used, which stands for loopback in them; "" where that is here."""
+    """The proxy variables that are set, by upper-case name; as in curl, lower case wins. In them `machine` stands for
+    loopback where they are used elsewhere; "" where that is here."""
     found = {name: os.environ.get(name.lower()) or os.environ.get(name) for name in NAMES}
     found = {name: value for name, value in found.items() if value}
     for name, address in zip(found, _addresses(found), strict=False) if machine else ():
@@ -27,11 +26,8 @@ def environment() -> dict[str, str]:
 
 
 def build_options(machine: str = "") -> list[str]:
-    """What `docker buildx build` takes, by name: the values (`variables`, also for `machine`) stay in its environment,
-    out of the command line.
-
-    These build arguments are BuildKit's own: in no history and no layer, and what is cached does not depend on them.
-    """
+    """What `docker buildx build` takes: names of variables, whose values stay in its environment (`variables`, also for
+    `machine`). These build arguments are BuildKit's own: in no history, no layer and no cache key."""
     arguments = [option for name in variables() for option in ("--build-arg", name)]
     return [*arguments, "--network=host"] if on_this_machine() and not machine else arguments
 

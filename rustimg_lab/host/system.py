@@ -53,8 +53,7 @@ def install_line(program: str) -> str:
 
 
 def engine_product(address: str, system: str) -> str:
-    """Return the product that an engine is part of, by its address and the OperatingSystem that it reports: Docker
-    Desktop, Colima or OrbStack; "" for an engine of the machine itself."""
+    """Return the product that an engine is of, by address and OperatingSystem: a key of `_MACHINES`; "" for none."""
     return next((each for each, (part, *_) in _MACHINES.items() if part in address or each == system), "")
 
 

@@ -81,11 +81,9 @@ def browser() -> str | None:
 
 
 def fetch_package(name: str, say: Callable[[str], None], suite: str = "trixie") -> None:
-    """Unpacks one Debian package below `.lab`, through apt's own signature check; the system stays as it is.
-
-    On Debian 12 and 13 the package is that of a `suite`, from the mirror that the system uses itself: Debian 12 has no
-    buildx, and the QEMU of Debian 13 does not vary the size of pages. Raises LabError when apt is missing or refuses.
-    """
+    """Unpacks one Debian package below `.lab`, through apt's own signature check. On Debian 12 and 13 it is that of a
+    `suite`, by the system's mirror: Debian 12 has no buildx, and QEMU of Debian 13 does not vary the size of pages.
+    Raises LabError when apt is missing or refuses."""
     if not shutil.which("apt-get"):
         raise LabError(f"{name} is missing; {REMEDIES[name]}")
     with files.locked(STATE / "apt.lock"):
@@ -127,10 +125,8 @@ def install(packages: list[str], say: Callable[[str], None]) -> None:
 
 
 def user_namespace_refusal() -> str:
-    """Return why mmdebstrap cannot map this user's ids and mount in a user namespace, in its words; "" where it can.
-
-    It is tried for real: newuidmap, the ranges of /etc/subuid and /etc/subgid, the kernel, and AppArmor may refuse.
-    """
+    """Return why mmdebstrap cannot map this user's ids and mount in a user namespace, in its words; "" where it can. It
+    is tried for real: newuidmap, the ranges of /etc/subuid and /etc/subgid, the kernel, and AppArmor may refuse."""
     try:
         process.run(["mmdebstrap", "--unshare-helper", "mount", "-t", "tmpfs", "tmpfs", "/tmp"], cwd=Path("/"))
     except process.CommandError as error:

@@ -32,8 +32,7 @@ _FOLDERS = {
 
 @dataclass(frozen=True)
 class Needs:
-    """What a binary asks for: the libraries, the loader among them; by library, its versions with the symbols that
-    want each. `machine` is that of its header."""
+    """What a binary asks for: libraries (with the loader), versions by library, each with symbols, and its machine."""
 
     libraries: tuple[str, ...]
     versions: dict[str, dict[str, tuple[str, ...]]]
@@ -42,9 +41,7 @@ class Needs:
 
 def measure_base(binary: Path, base: Provenance | None) -> Observation:
     """Whether a base has all that a binary needs: a row `base_satisfies`, not ok with what is missing and a remedy.
-
-    `binary` is as the linker left it: packed by UPX, it says of itself that it needs nothing.
-    """
+    `binary` is as the linker left it: packed by UPX, it says of itself that it needs nothing."""
     needs = read_needs(binary)
     if not needs.libraries:
         return Observation(metrics.BASE_SATISFIES, True, detail="a static binary needs nothing of its base")
@@ -71,8 +68,7 @@ def read_needs(path: Path) -> Needs:
 
 @cache  # an image is asked for by id, and does not change
 def defined_versions(image: str, machine: str) -> dict[str, frozenset[str]]:
-    """The versions that each shared library of an image for that machine (of an ELF header) defines, by its soname;
-    none for one without versions."""
+    """The versions that each shared library of an image for `machine` (of an ELF header) defines, by its soname."""
     found: dict[str, frozenset[str]] = {}
     for _, file in images.read_files(image, _may_be_library):
         try:

@@ -39,12 +39,9 @@ def other_compiler(linked: Path, toolchain: str) -> str:
 
 
 def measure_binary(linked: Path, shipped: Path, allocator: str, toolchain: str = "") -> list[Observation]:
-    """What the binary is: its bytes, and from its ELF headers how it is linked and what it needs.
-
-    Those are read from `linked`, since UPX leaves none that say it. The allocator is looked for there too, before
-    stripping: the linker drops one that nothing refers to without a word. A row that is not ok says so when it is not
-    the one that was asked for. A note says so when the compiler is not of the `toolchain` that the project asks for.
-    """
+    """What the binary is: its bytes; how it is linked and what it needs, from the headers of `linked`, since UPX leaves
+    none; and its allocator there, which the linker drops without a word where nothing refers to it. A row is not ok
+    when it is another than was asked for. A note tells of another compiler than the project's `toolchain`."""
     found = linked_allocator(linked)
     facts = elf_facts(linked) | {"stripped": elf_facts(shipped)["stripped"]}
     reason = not_as_asked(found, allocator)
@@ -59,10 +56,7 @@ def measure_binary(linked: Path, shipped: Path, allocator: str, toolchain: str =
 
 def elf_facts(path: Path) -> dict[str, str | bool]:
     """What an executable's headers say: linkage, PIE, stripped or not, needed libraries, highest GLIBC version needed,
-    and the rustc that made it.
-
-    Raises LabError when it is no ELF file.
-    """
+    and the rustc that made it. Raises LabError when it is no ELF file."""
     with path.open("rb") as file:
         elf = _elf(file, path)
         flags = next((tag["d_val"] for tag in dynamic_tags(elf, "DT_FLAGS_1")), 0)
@@ -90,8 +84,7 @@ def measure_layout(linked: Path, shipped: Path) -> list[Observation]:
 
 
 def linked_allocator(path: Path) -> str:
-    """Which allocator a binary brings along: `unknown` for one of its own that the lab does not know; "" when it has no
-    symbols by which that could be told."""
+    """Which allocator a binary brings along; `unknown` for another of its own, "" without symbols to tell."""
     with path.open("rb") as file:
         symbols = _elf(file, path).get_section_by_name(".symtab")
         if symbols is None:
@@ -135,8 +128,7 @@ def _elf(file: IO[bytes], path: Path) -> ELFFile:
 
 
 def _comment(elf: ELFFile, begin: str) -> str:
-    """What the section for comments has behind such a beginning: there rustc and lld leave their versions, and
-    stripping keeps them."""
+    """What the comment section has behind `begin`: rustc and lld leave their versions there, and strip keeps them."""
     comment = elf.get_section_by_name(".comment")
     notes = comment.data().decode(errors="replace").split("\0") if comment else []
     return next((note.removeprefix(begin) for note in notes if note.startswith(begin)), "")

@@ -34,8 +34,7 @@ def measure_parts(linked: Path, shipped: Path, symbols: Path) -> list[Observatio
 
 
 def sections(path: Path) -> dict[str, int]:
-    """The bytes in the file by section, largest first, with the headers and what fills the gaps as one more; none
-    where a file has no sections."""
+    """The bytes in the file by section, largest first, then headers and padding; none where a file has no sections."""
     with path.open("rb") as file:
         found = {s.name: s["sh_size"] for s in ELFFile(file).iter_sections() if s["sh_type"] != "SHT_NOBITS"}
     if not any(found.values()):

@@ -32,8 +32,7 @@ COMPRESSOR = f"each layer alone, by cramjam {metadata.version('cramjam')}"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: the instruction that made it, the sum of its files' bytes, its bytes compressed by gzip and by zstd,
-    and the path of a shell in it, "" for none."""
+    """One layer: its instruction, bytes of its files, as gzip and as zstd, and the path of a shell, "" for none."""
 
     instruction: str
     file_bytes: int
@@ -43,12 +42,9 @@ class Layer:
 
 
 def measure_image(image: str, base: str | None, registry: Registry | None) -> list[Observation]:
-    """Measure the sizes of an image, in bytes. `base` is the id of the image it stands on, None for scratch.
-
-    Unpacked and compressed bytes are properties of the image: the same on every engine. `pushed_bytes` is the sum of
-    the layers in a registry's manifest after this engine pushed the image to `registry`; where that cannot be done, the
-    row has no value and says why. Raises LabError when the engine cannot save the image.
-    """
+    """Measure the sizes of an image, in bytes. `base` is the id of the image it stands on, None for scratch. Unpacked
+    and compressed bytes are the same on every engine; `pushed_bytes` is the sum of the layers in the manifest after
+    this engine pushed it to `registry`, or a reason. Raises LabError when the engine cannot save the image."""
     layers = read_layers(image)
     of_base = len(images.inspect(base).layers) if base else 0
     app = layers[of_base:]
@@ -126,8 +122,7 @@ def _compressed(diff_id: str, layer: IO[bytes]) -> tuple[int, int]:
 
 @contextmanager
 def _without_times(layer: IO[bytes]) -> Iterator[IO[bytes]]:
-    """A copy of a layer's archive with all times 0 and no names of users: these differ from one build to the next, and
-    with each engine's way to write an archive, by some compressed bytes."""
+    """A copy of a layer's archive without times and users' names, which builds and engines write differently."""
     layer.seek(0)
     with tempfile.TemporaryFile() as plain:
         with (

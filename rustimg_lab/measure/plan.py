@@ -53,10 +53,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Study:
-    """A study's plan. `parameters` are what its trials share; `metric` is the one that `width` is about.
-
-    It ends after `blocks` blocks, or before, as soon as every interval's high / low - 1 is below `width`.
-    """
+    """A study's plan. `parameters`: what its trials share; `metric`: what `width` is about. It ends after `blocks`
+    blocks, or before, as soon as every interval's high / low - 1 is below `width`."""
 
     name: str
     kind: str

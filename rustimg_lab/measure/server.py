@@ -66,12 +66,11 @@ def serving(
 ) -> Iterator[Server]:
     """Start the image as its Dockerfile says, in a network of its own or its services', and remove it after the block.
 
-    `tools` is the image of the benchmark tools. After `deadline_s` a server that knows of it ends by itself, whatever
-    became of the lab; the next call of the lab removes others. `memory_bytes` is its limit, without swap; 0 for none.
-    `under` is the command of a tool that runs it; `files` (a tar archive for /) are there beside it; `settings` are
-    variables for its allocator or that tool, `options` the container's, `client` those of the one that asks, which is
-    in the server's PID namespace too where it `shares_processes`. Raises Lost, with the container's last log lines,
-    when it does not start, or does not give the one right answer.
+    `tools`: the image of the benchmark tools. A server that knows `deadline_s` ends by itself then; the next call of
+    the lab removes others. `memory_bytes`: its limit, without swap, 0 for none. `under`: the command of a tool that
+    runs it; `files`: a tar archive for /; `settings`: variables for its allocator or that tool; `options`: the
+    container's; `client`: those of the one that asks, which is in the server's PID namespace where it
+    `shares_processes`. Raises Lost, with the last log lines, when it does not start or give the one right answer.
     """
     told = {"host": "0.0.0.0", "port": workload.port, "workers": workers, "deadline_s": deadline_s}
     arguments, environment = workload.serve.told(**told)
@@ -94,8 +93,7 @@ def serving(
 
 
 def wait_for(word: bytes, container: Container, what: str, timeout_s: float) -> None:
-    """Wait until a container has printed `word`. Raises Lost, naming `what` it is, when it ends before, or takes longer
-    than `timeout_s` seconds."""
+    """Wait until a container has printed `word`. Raises Lost, naming `what`, when it ends or takes over `timeout_s`."""
     begun = time.monotonic()
     while word not in container.logs():
         if time.monotonic() - begun > timeout_s or not is_running(container):
@@ -131,8 +129,7 @@ def first_answer(server: Container, client: Container, workload: Workload) -> tu
 
 
 def not_reached(sockets: str, port: int) -> str:
-    """Return why nothing outside of a container reaches its server, which answers on `port`, by the kernel's tables of
-    its sockets; "" when something does."""
+    """Return why nothing outside reaches a server on `port`, by the kernel's `sockets`; "" if something does."""
     here = [address for address, at in _listening(sockets) if at == port]
     if here and all(address.is_loopback for address in here):
         where = " and ".join(map(str, here))
@@ -193,8 +190,7 @@ def hold(server: Server, workload: Workload, held: int, count: int, seconds: int
 
 
 def run_in(container: Container, gone: str, command: list[str], **options: Any) -> tuple[int, Any]:
-    """Run a command in a container: its exit code, and its output as docker's `exec_run` has it with the `options`.
-    Raises Lost, which begins with `gone`, when the engine does not run it."""
+    """Run a command in a container as docker's `exec_run`: exit code, output. Raises Lost, which begins with `gone`."""
     try:
         return container.exec_run(command, **options)
     except APIError as error:
@@ -202,8 +198,7 @@ def run_in(container: Container, gone: str, command: list[str], **options: Any) 
 
 
 def cpu_ns(container: Container) -> int | None:
-    """The CPU time that a container has used, user and system, from its cgroup (v1 or v2) as the engine reads it; None
-    where it tells none. Raises Lost when the container is gone."""
+    """The CPU time (user, system) of a container, by its cgroup; None where none is told. Raises Lost if it is gone."""
     try:
         return inspection.cpu_ns(container.stats(stream=False, one_shot=True))
     except APIError as error:
@@ -211,8 +206,7 @@ def cpu_ns(container: Container) -> int | None:
 
 
 def settled_cpu_ns(container: Container) -> int | None:
-    """The CPU time that a container has used once it uses hardly any: what a load generator has left unanswered is done
-    then. At most `SETTLE_S` are waited. Raises Lost as `cpu_ns`."""
+    """`cpu_ns` once the container uses hardly any, after `SETTLE_S` at most: then nothing is left unanswered."""
     begun, used = time.monotonic(), cpu_ns(container)
     while used is not None and time.monotonic() - begun < SETTLE_S:
         time.sleep(LOOK_AT_CPU_S)
@@ -223,8 +217,7 @@ def settled_cpu_ns(container: Container) -> int | None:
 
 
 def cpu_row(metric: Metric, before_ns: int | None, after_ns: int | None, per_ns: float) -> Observation:
-    """A row of the CPU time between two calls of `cpu_ns`, divided by `per_ns`; without a value, and with the reason,
-    where one of the two is None."""
+    """A row of the CPU time between two calls of `cpu_ns` over `per_ns`; not ok, with the reason, where one is None."""
     if before_ns is None or after_ns is None:
         return Observation(metric, None, ok=False, reason=NO_CPU_TIME)
     return Observation(metric, (after_ns - before_ns) / per_ns)

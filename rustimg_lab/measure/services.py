@@ -30,8 +30,7 @@ READY_TIMEOUT_S, CALL_TIMEOUT_S, ENDED_S, POLL_S = 60, 120, 2, 0.05
 
 @cache
 def obtain(service: Service) -> bases.Provenance:
-    """Return what the image of a service is, which is imported or pulled where the engine lacks it. Raises LabError,
-    with where it was looked for, when it cannot be had."""
+    """Return the image of a service, pulled or imported where missing. Raises LabError with where it was looked for."""
     name, image = service.name, service.image
     if archives.detect(image) and not Path(image).is_file():
         raise LabError(f"service {name}: there is no file {image}; 'image' is a path from the folder of lab.toml")
@@ -103,8 +102,7 @@ def _wait_until_ready(service: Service, container: Container) -> None:
 
 
 def run_before(image: str, serve: Serve, **options: Any) -> None:
-    """Call the image's program as `serve.before` says, in containers with `options`. Raises Lost when a call does not
-    end with 0."""
+    """Call the image's program as `serve.before` says, with container `options`. Raises Lost when a call fails."""
     for arguments in serve.before:
         what = f"call `{' '.join(arguments)}` before the server"
         with started(what, image, **options | {"command": [*images.command(image), *arguments]}) as container:
@@ -115,8 +113,7 @@ def run_before(image: str, serve: Serve, **options: Any) -> None:
 
 @contextmanager
 def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
-    """A container of the image for as long as the block lasts, started with `files` (a tar archive for /) in it. Raises
-    Lost, naming `what` it is, when the engine makes or starts none."""
+    """A started container of the image in the block, with `files` (a tar archive for /). Raises Lost, naming `what`."""
     with ExitStack() as stack:
         try:
             container = stack.enter_context(created(image, files, **options))

@@ -70,8 +70,7 @@ class AddressServer:
 
 @contextmanager
 def address_server(tools: str) -> Iterator[AddressServer]:
-    """Serve for as long as the block lasts; a certificate authority made for it signs its certificate. `tools` is the
-    image of the benchmark tools. Raises Lost when it does not start."""
+    """Serve in the block, with a certificate authority made for it. `tools`: the benchmark tools. Raises Lost."""
     import trustme  # which only a check by the program's own request takes
 
     authority = trustme.CA()
@@ -100,10 +99,9 @@ def needs_tools(app: App) -> bool:
 
 
 def measure_runs(image: str, app: App, tools: str = "", emulated: bool = False) -> Observation:
-    """Start the image's program as its own user and check what it does: a row `runs`, not ok with the reason.
-
-    `tools` is the image of the benchmark tools, where the app's check needs one (`needs_tools`). Of an image for
-    another architecture (`emulated`) the row says so; where there is no emulator its value is `NOT_STARTED`."""
+    """Start the image's program as its own user and check what it does: a row `runs`, not ok with the reason. `tools`:
+    see `needs_tools`. Of an image for another architecture (`emulated`) the row says so; its value is `NOT_STARTED`
+    without an emulator."""
     note = ""
     if (user := images.inspect(image).user) != USER:
         reason = f"runs as '{user or 'root'}', not as user 10001"

@@ -28,13 +28,12 @@ def run_in_turns(
     on_trial: Callable[[int, int, str], None] = lambda done, planned, what: None,
     is_enough: Callable[[plan.Study, Run, int], bool] = lambda study, run, blocks: False,
 ) -> list[str]:
-    """Run what of the studies is not in the run yet, a block of each in turn, and return a line on the trials that were
-    given up, by treatment and reason. Blocks of one number are so neighbours in time: what the machine does meanwhile
-    is in all of them.
+    """Run what the run lacks of the studies, a block of each in turn, and return a line on trials given up, by
+    treatment and reason. Blocks of one number are neighbours in time: what the machine does then is in all of them.
 
-    A study comes with what returns the numbers of one trial of it or raises Lost. `on_trial` hears how many trials of
-    how many this call has done, and which is next. `is_enough` says before each block whether those that are there, so
-    many, suffice. Raises PlanError, before the first trial, when the run has another plan for a study.
+    A study comes with what measures one trial of it or raises Lost. `on_trial` hears how many trials of how many are
+    done, and which is next. `is_enough` says before a block whether those that are there suffice. Raises PlanError,
+    before the first trial, when the run has another plan for a study.
     """
     for study, _ in studies:
         plan.going_on(study, run)
@@ -81,8 +80,7 @@ def _is_over(tried: list[bool]) -> bool:
 
 
 def _trial(measure: plan.Measure, treatment: plan.Treatment, here: bool) -> list[Observation]:
-    """The rows of one trial, the one that ends it last. What the machine did meanwhile is told only where the trial was
-    `here`, on the lab's own."""
+    """The rows of a trial, the one that ends it last; what the machine did besides only where it was `here`."""
     load = os.getloadavg()[0]
     stolen, before = _steal_s() if here else 0.0, time.monotonic()
     try:

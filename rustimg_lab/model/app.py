@@ -194,8 +194,7 @@ class App:
 
     @property
     def server(self) -> "App":
-        """What is measured under load or at work: the app itself, or myip's server behind its feature `server`, which
-        has images of its own beside the client's."""
+        """What is measured: the app, or myip's server behind its feature `server`, which has images of its own."""
         if self.is_measured:
             return self
         return replace(self, name=f"{self.package}-server", features=("server",))

@@ -27,12 +27,9 @@ PLAIN = "baseline"  # the profile with no knob in it
 def cells(
     bases: list[str], knobs: list[str], allocators: list[str], debian: str, held_out: int | None = None
 ) -> list[Cell]:
-    """Every combination of the knobs, or with `held_out` the fraction of them and so many of the rest, always the same,
-    which its predictions are to be scored by.
-
-    Raises LabError for a knob that is no profile, profiles that contradict each other, and more bases, allocators or
-    knobs than there can be.
-    """
+    """Every combination of the knobs, or with `held_out` their fraction and so many of the rest, always the same, to
+    score its predictions by. Raises LabError for unknown or contradicting knobs, and more factors or levels than can
+    be."""
     known = profiles.everything()
     if wrong := [knob for knob in knobs if knob not in known or knob == PLAIN]:
         raise unknown("knob", wrong[0], [name for name in known if name != PLAIN])
@@ -66,8 +63,7 @@ def cells(
 
 
 def in_order(knobs: Iterable[str]) -> list[str]:
-    """Profiles, each once, as data/profiles.toml has them, and behind them those that it has not: their combination has
-    one name."""
+    """Profiles, each once, in the order of data/profiles.toml, then unknown ones: a combination has one name."""
     knobs, known = set(knobs), profiles.everything()
     return [*(name for name in known if name in knobs), *sorted(knobs - set(known))]
 
@@ -79,8 +75,7 @@ def joined(knobs: Iterable[str]) -> str:
 
 @cache
 def fraction(knobs: int) -> "np.ndarray":
-    """The settings of the fraction of so many knobs, of which the first has none on: bool, (cells, knobs). Raises
-    LabError where there is no fraction."""
+    """The settings of the fraction of so many knobs, first all off: bool, (cells, knobs). Raises LabError for none."""
     if not FEWEST_IN_PART <= knobs <= MOST:
         raise LabError(
             f"{knobs} factors have no fraction that separates the effects of all pairs; it takes {FEWEST_IN_PART} to "

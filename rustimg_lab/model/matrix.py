@@ -71,8 +71,7 @@ class Cell:
 
     @property
     def images(self) -> tuple[str, str]:
-        """The names of its base image and of its builder, each with the mark of another architecture than this
-        machine's."""
+        """The names of its base image and of its builder, each with a mark where it is for a foreign architecture."""
         mark = "" if self.architecture is NATIVE else f"-{self.architecture.debian}"
         return self.base.name + mark, BUILDER + mark
 
@@ -127,8 +126,7 @@ GRIDS = ("article", "ladder")
 
 
 def usual(grid_name: str, debian: str = DEBIAN) -> Grid:
-    """One of `GRIDS`: the article's, or every optimization that the release has what it takes for, on musl and glibc.
-    Raises LabError as `everything` does."""
+    """The grid of that name: the article's, or every optimization that the release has. Raises as `everything`."""
     if grid_name == "article":
         return Grid(ARTICLE_BASES, PROFILES)
     has_upx = bool(release(debian)["upx"])
@@ -156,8 +154,7 @@ def release(debian: str) -> dict[str, str]:
 def cell(
     base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN, additions: tuple[str, ...] = ()
 ) -> Cell:
-    """One cell by names; `article` becomes the allocator that the article uses on that base, or the profile `published`
-    has. Raises LabError."""
+    """One cell by names; `article` becomes the article's allocator on that base, or `published`'s. Raises LabError."""
     chosen, compiled = base(base_name), find(profile_name)
     upx = release(debian)["upx"]
     check_known("allocator", allocator, (*ALLOCATORS, ARTICLE, OWN))
@@ -181,8 +178,7 @@ def refuse_additions(additions: Iterable[str], cells: Iterable[Cell]) -> None:
 
 
 def links_musl(base_name: str, profile_name: str) -> bool:
-    """Whether cells of a base and a profile are linked with musl, also where the lab knows one of them no more (it
-    does not know then what they were)."""
+    """Whether cells of a base and a profile are linked with musl; False where the lab no longer knows one of them."""
     try:
         return cell(base_name, profile_name, ARTICLE).libc == "musl"
     except LabError:

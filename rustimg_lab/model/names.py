@@ -13,8 +13,7 @@ SUBSTITUTE, CONTROL = " (substitute)", " (A/A control)"
 
 
 def of_image(name: str) -> tuple[str, Architecture]:
-    """Return the base of an image's name, or the builder, and the architecture: `debian-arm64`, without a mark this
-    machine's. Raises LabError for an unknown architecture."""
+    """Return base (or builder) and architecture of an image's name, `debian-arm64`. Raises LabError if unknown."""
     base, _, mark = name.partition("-")
     return base, Architecture.named(mark) if mark else NATIVE
 
@@ -35,8 +34,7 @@ def without_layout(cell: str, layout: int) -> str:
 
 
 def cell_in_words(cell: str, attrs: dict[str, Any]) -> str:
-    """Return a cell's name as a reader sees it: a substitute base, the version before and the A/A control are marked.
-    `attrs` is that of the frame."""
+    """Return a cell's name with marks: a substitute base, the version before, the A/A control. `attrs`: a frame's."""
     base, _, rest = cell.removesuffix(TWIN).partition("-")
     mark = SUBSTITUTE if base in attrs.get("stand_ins", ()) else ""
     return f"{base}{mark}-{rest.replace(BEFORE, ' before')}{CONTROL if cell.endswith(TWIN) else ''}"

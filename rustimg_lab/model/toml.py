@@ -29,8 +29,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def entries(path: Path, kind: str, made: Callable[[str, Any, dict[str, Entry]], Entry]) -> dict[str, Entry]:
-    """Make what a file has: `made` gets the name of each table, the table, and what was made before it. Raises
-    LabError, with the file and the name, where one cannot be made."""
+    """Make an entry of each table: `made` gets name, table, earlier entries. Raises LabError with file and name."""
     known: dict[str, Entry] = {}
     for name, table in read(path).items():
         with located(f"{path.name}, {kind} '{name}'"):

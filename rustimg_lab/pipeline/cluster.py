@@ -32,8 +32,7 @@ DEATHS = 2  # of workers, after which what they were doing is not tried again
 
 @dataclass(frozen=True)
 class Unit:
-    """What a worker does in one piece: the arguments of a command, the machine that it is for, "" for any, and the
-    cells that are as that machine has them from then on."""
+    """One piece of a worker's work: a command's arguments, the machine ("" for any), and the cells that it builds."""
 
     arguments: tuple[str, ...]
     machine: str = ""

@@ -36,12 +36,9 @@ from rustimg_lab.store.runs import Run
 
 
 def run_grid(request: Request, cells: list[Cell], study: tuple[list[Cell], Planner] | None = None) -> list[str]:
-    """Builds and measures the cells into the run and returns a line on each cell that failed.
-
-    Then comes `study`, of the app's server in cells of its own; where the machine or the run does not allow it, that is
-    said, and is no failure. A cell whose image is the one measured before costs nothing. Raises LabError when the
-    machine or the input does not allow a start; Ctrl-C leaves no container and a run that the same call continues.
-    """
+    """Builds and measures the cells into the run and returns a line on each cell that failed. What the run has costs
+    nothing. Then comes `study`, of the app's server in cells of its own, where machine and run allow it. Raises
+    LabError when they do not allow a start; Ctrl-C leaves no container and a run that the same call continues."""
     app, (studied, plan) = request.app, study or ([], None)
     with open_session(request, [*cells, *studied], bool(studied) or smoke.needs_tools(app)) as session:
         runs.refuse_mixed(session.run, cells)
@@ -125,8 +122,7 @@ def _observe(
 
 
 def _settings(app: App) -> str:
-    """A digest of what builds and images are made with beside the sources: not of what these say themselves, and not of
-    what is done with an image."""
+    """A digest of how builds and images are made, but for what the sources say and what is done with an image."""
     of_sources = {"directory": Path(), "date": 0, "lock_sha256": "", "configuration": Configuration()}
     how = replace(app, **of_sources, check=None, serve=None, work=None, services=())
     return hashlib.sha256(repr(how).encode(errors="surrogateescape")).hexdigest()[:16]

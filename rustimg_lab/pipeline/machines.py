@@ -75,8 +75,7 @@ def run_cells(spread: Spread, cells: list[Cell]) -> list[str]:
 
 
 def run_blocks(spread: Spread, moved: Moved, blocks: int, kind: str, asked: dict[str, list[Any]]) -> list[str]:
-    """Measure a study of that kind and so many blocks on each machine, block by block; `asked` as
-    `studies.blocks_done` has it. Returns and raises as `run_cells` does."""
+    """Measure a study by blocks on each machine; `asked`: of `studies.blocks_done`. Returns, raises as `run_cells`."""
     with _opened(spread) as opened:
         brought = _brought(moved, opened) if len(opened.names) > 1 else {}
         units = []
@@ -90,11 +89,8 @@ def run_blocks(spread: Spread, moved: Moved, blocks: int, kind: str, asked: dict
 
 
 def _brought(moved: Moved, opened: "_Opened") -> dict[str, dict[str, str]]:
-    """By machine and cell, the images that another machine has built and that are there now.
-
-    Each binary has a machine that builds it, one and the same in each call, where what it was built of is kept. What
-    was built in an earlier call is not taken: the sources may have changed.
-    """
+    """By machine and cell, the images that another machine has built and that are there now. Each binary has the same
+    machine in each call, whose cache is kept. Images of an earlier call are not taken: the sources may have changed."""
     names = sorted(opened.names)
     units = [
         Unit(("--images-only", *unit.arguments), names[place % len(names)])
@@ -245,8 +241,7 @@ def _lab_of_scheduler(client: "Client") -> tuple[str, str]:
 
 
 def _archive(app: App) -> bytes:
-    """An app's sources, as its builds get them, as a tar archive, with its lab.toml, and with the archives that its
-    services are made of, which builds do not need."""
+    """A tar archive of an app's sources, its lab.toml, and the archives of its services, which builds do not need."""
     written, here = io.BytesIO(), Path(app.at) / sources.LAB_TOML
     named = [Path(each.image) for each in app.services]
     beside = {

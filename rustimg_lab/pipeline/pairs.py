@@ -19,8 +19,7 @@ from rustimg_lab.store import runs
 
 
 def run_name(app: App, before: App, cells: list[Cell]) -> str:
-    """Return the name of the run of two versions and these cells: equal sources with an equal `lab.toml` have one, and
-    so go on with it."""
+    """Return the name of the run of two versions and these cells, the same for equal sources and `lab.toml`."""
     with process.work_folder() as work:
         copies = [sources.copy(each.directory, work / name, each.git) for name, each in (("a", app), ("b", before))]
         told = (app.directory / app.at / sources.LAB_TOML).read_text(encoding="utf-8", errors="replace")
@@ -34,12 +33,9 @@ def name_before(run: str) -> str:
 
 
 def run_pairs(request: Request, before: App, cells: list[Cell], plans: list[tuple[Kind, Planner]]) -> list[str]:
-    """Builds and measures the cells of an app before and after, each in a run of its own, and runs the studies of both
-    in the run of the app; returns a line on each cell that failed. Cells that are one image in both have no study.
-
-    Raises LabError as `grid.run_grid` and `studies.run_studies` do. Ctrl-C leaves no container, and the same call
-    resumes.
-    """
+    """Builds and measures the cells of an app before and after, each in a run of its own, and the studies of both, of
+    cells whose images differ, in the app's run; returns a line on each failed cell. Raises LabError as `grid.run_grid`
+    and `studies.run_studies`. Ctrl-C leaves no container, and the same call resumes."""
     if plans:
         refuse_foreign(cells)
     earlier = replace(request, app=before, run_name=name_before(request.run_name))

@@ -41,8 +41,7 @@ USUAL_LOAD = Load(**kinds.USUAL_LOAD | {"workload": workloads.find(kinds.USUAL_L
 
 
 def load_of(app: App) -> Load:
-    """What an app is put under unless it is told otherwise: its own request or work where `lab.toml` names one. Raises
-    LabError where the input of the work is no folder."""
+    """An app's usual load: its own request or work, if any. Raises LabError where the work's input is no folder."""
     if app.work:
         if (folder := app.work.input) and (not Path(folder).is_dir() or folder == "/"):
             raise LabError(f"[work] in lab.toml, 'input': {folder} is no folder whose content can be at {INPUT}")
@@ -102,9 +101,8 @@ def _with_settings(treatments: list[Treatment], settings: tuple[Setting, ...]) -
 
 def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
     """The programs whose images a study of that kind takes: the server, or what is built, and the client behind it.
-    `own` is the folder of an app of the user's, None for myip, whose server is measured. Raises LabError when such an
-    app has no server that the study can ask and it needs one, or this machine cannot have the engine of a deploy study.
-    """
+    `own` is the folder of an app of the user's, None for myip. Raises LabError when the study cannot measure such an
+    app, or this machine cannot have the engine of a deploy study."""
     if own and app.work and not (kind.of_builds or kind.of_work):
         raise LabError(f"{own / lab_toml.FILE}: has [work]; this study is of servers, and --study throughput of work")
     if own and not (app.is_measured or kind.of_builds):
@@ -126,8 +124,7 @@ def programs(app: App, kind: kinds.Kind, own: Path | None) -> list[App]:
 
 
 def refusal(app: App, kind: kinds.Kind) -> str:
-    """Return why an app's server cannot be measured by a study of that kind, for how [serve] says it is asked; "" when
-    it can."""
+    """Return why a study of that kind cannot ask an app's server, by its [serve]; "" when it can."""
     if not app.serve or kind.of_builds:
         return ""
     if app.serve.grpc is not None:
@@ -140,9 +137,8 @@ def refusal(app: App, kind: kinds.Kind) -> str:
 
 
 def short(bases: list[str], profiles: list[str], allocators: list[str], debian: str) -> list[matrix.Cell]:
-    """The cells of the short study of a grid: the crate as published where it is there, then one profile, the optimized
-    where that is, and on musl its own malloc, which comes first, beside the allocators that were asked for. Raises
-    LabError on a wrong name."""
+    """The cells of a grid's short study: the crate as published if there, one profile (optimized if there), and on musl
+    its own malloc first, beside the allocators that were asked for. Raises LabError on a wrong name."""
     last = "optimized" if "optimized" in profiles else profiles[-1]
     chosen = [each for each in profiles if each in (PUBLISHED.name, last)]
     found = matrix.grid(bases, chosen, [matrix.OWN if matrix.OWN in allocators else "system", *allocators], debian)
@@ -151,8 +147,7 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
 
 
 def _rate(load: Load, run: Run) -> int:
-    """The rate at which latency is measured: that of the run's own study, or half of what the slowest cell answers in
-    the run's throughput study of this load. Raises PlanError when there is none."""
+    """The rate of a latency study: as recorded, or half of what the slowest cell answered. Raises PlanError without."""
     before = run.environment.get("studies", {}).get(latency.study_name(load), {"parameters": {}})["parameters"]
     if metrics.REQUESTS_PER_S in before:
         return before[metrics.REQUESTS_PER_S]
@@ -169,8 +164,7 @@ def _rate(load: Load, run: Run) -> int:
 
 
 def planner(kind: str, loads: list[Load], plan: Plan, app: App) -> Planner:
-    """How a study of that kind is planned once its images are there; `loads` are what servers are put under; `app` is
-    what is measured."""
+    """How a study of that kind of `app` is planned once its images are there, under each of the `loads`."""
 
     def planned(built: list[list[Treatment]], run: Run, tools: str) -> Studies:
         with_settings = [_with_settings(built[0], plan.settings), *built[1:]]

@@ -21,11 +21,9 @@ SBOMS = "sboms"  # the folder of a run
 
 
 def run_probes(request: Request, cells: list[Cell], server: App | None) -> list[str]:
-    """Builds the cells of the app, of its `server` where it has one, and of the program that probes; probes them into
-    the run; and returns a line on all that could not be built, or probed. A probe that fails is none.
-
-    What was probed before in the same images is not probed again. Raises LabError as `run_grid` does.
-    """
+    """Builds the cells of the app, of its `server` if any, and of the program that probes; probes them into the run;
+    and returns a line on all that could not be built or probed. A failed probe is none. What was probed in the same
+    images is kept. Raises LabError as `run_grid`."""
     app, programs, failures = request.app, [request.app, *([server] if server else []), runner.load_app()], []
     with open_session(request, cells, with_tools=True) as session:
         tools = make_tools("tools", session)

@@ -95,11 +95,8 @@ def _is_live(console: Console) -> bool:
 
 @contextmanager
 def _drawn(bars: Progress) -> Iterator[Progress]:
-    """Draw bars anew for as long as the block lasts: in a terminal as rich does.
-
-    In a notebook they are an output that is replaced. rich would use an Output widget, by which nbclient and papermill
-    may wait for ever (see `widgets.trade_off`).
-    """
+    """Draw bars anew as long as the block lasts; in a notebook as an output that is replaced: for rich's Output widget
+    nbclient and papermill may wait for ever (see `widgets.trade_off`)."""
     if not bars.console.is_jupyter:
         with bars:
             yield bars

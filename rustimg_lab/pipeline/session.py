@@ -66,8 +66,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Batch:
-    """Cells of an app that are built together. Their Dockerfiles and logs go to that folder of the run's; `cold` as
-    `bake.BuildContext` has it."""
+    """Cells of an app, built together. `folder`: of their Dockerfiles and logs; `cold`: see `bake.BuildContext`."""
 
     cells: list[Cell]
     app: App
@@ -145,8 +144,7 @@ def _try_engine(session: Session) -> None:
 
 
 def build_treatments(batch: Batch, session: Session, study: str) -> tuple[list[plan.Treatment], list[str]]:
-    """The images of a batch as treatments, in the order of its cells, and a line on each that there is none of, which
-    is a row of `study` too."""
+    """The images of a batch as treatments, in its order, and a line on each failure, which is a row of `study` too."""
     brought = {cell: image for cell in batch.cells if (image := session.request.brought.get(cell.slug))}
     made = {cell: plan.Treatment(cell, image, cell.slug) for cell, image in brought.items() if find_image(image)}
     layouts, failures = {}, []
@@ -220,8 +218,7 @@ def _not_as_asked(built: Built, images: dict[str, bases.Provenance]) -> str:
 
 
 def _not_a_layout(built: Built, layouts: dict[Cell, list[Observation]]) -> str:
-    """Why a binary is not another order of the same code than the layouts of its cell before, to which it is added; ""
-    when it is, or is no layout."""
+    """Why a binary is no other order of its cell's code than `layouts`, to which it is added; "" if it is one."""
     if not built.cell.layout:
         return ""
     own = binary.measure_layout(built.linked, built.shipped)
@@ -273,8 +270,7 @@ def _remember(session: Session) -> None:
 
 
 def folder_digest(app: App) -> str:
-    """Return a digest of the folder that an app is in, of the client where that has brought it; "" for the lab's own
-    apps."""
+    """Return a digest of the path of an app's folder, on the client where it came from there; "" for the lab's own."""
     folder = app.directory / app.at
     if told := lab_toml.origin(folder):
         return told[1]

@@ -26,10 +26,9 @@ MINIMUM_BLOCKS = 5  # before the width of an interval may end a study
 def run_studies(request: Request, cells: list[Cell], apps: list[App], plan: Planner | None, kind: Kind) -> list[str]:
     """Builds the cells of each app and runs the studies of them; returns a line on all that failed.
 
-    `plan` gets the images of each app as treatments, the run, and the image of the benchmark tools that `kind` names;
-    without one the images are built and nothing is measured.
-    Of a study of builds the images are those that the cells are built in. What the run has of a study already is not
-    measured again. Raises LabError as `run_grid` does, and when the run has a study of that name with another plan.
+    `plan` gets the treatments of each app, the run, and the image of the benchmark tools that `kind` names; without one
+    nothing is measured. A study of builds has the images that cells are built in. What the run has is not measured
+    again. Raises LabError as `run_grid`, and when the run has another plan of a study.
     """
     failures: list[str] = []
     refuse_foreign(cells)
@@ -58,8 +57,7 @@ def run_planned(
 
 
 def _that_work(treatments: list[Treatment], session: Session) -> tuple[list[Treatment], list[str]]:
-    """Those whose image has not failed its check in this run, and a line on each of the others: a study that `./lab
-    run` has begun is without them."""
+    """Those whose image has not failed its check in this run, which go on, and a line on each of the others."""
     rows = runs.current(runs.load(session.run.name))
     failed = rows[(rows["metric"] == metrics.RUNS) & ~rows["ok"]]
     reasons = dict(zip(zip(failed["cell"], failed["image"], strict=True), failed["reason"], strict=True))

@@ -57,8 +57,7 @@ class Outcome:
 
 
 def about() -> tuple[tuple[str, str], str, str, float]:
-    """Return the lab of this worker (`machine.identity`), why no engine answers here ("" where one does), the
-    architecture, and the load on each CPU."""
+    """Return a worker's lab (`machine.identity`), why no engine answers ("" for one), architecture, load per CPU."""
     try:
         client.connect.cache_clear()  # an engine that was down may be up
         client.connect()
@@ -173,8 +172,7 @@ def pull(run: str, cell: str, reference: str) -> str:
 
 
 def bring(run: str, cell: str, archive: bytes) -> str:
-    """Give this worker's engine a cell's image that another has built, by a name that `./lab clean` removes. Returns
-    its id here."""
+    """Load a cell's image that another worker has built, by a name that `./lab clean` removes. Returns its id here."""
     (loaded,) = client.connect().images.load(archive)
     loaded.tag(client.repository(run), cell)
     return loaded.id

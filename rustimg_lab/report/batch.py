@@ -98,13 +98,9 @@ def _pages(entry: object) -> list[Page]:
 
 
 def make(pages: list[Page], timeout_s: int, jobs: int, on_page: Callable[[int, str, bool], None]) -> list[str]:
-    """Makes the pages, `jobs` of them at once, each in a process of its own that has `timeout_s`; returns a line on
-    each that failed. `on_page` gets the place of a page, what it is doing, and whether that is all. A page that is
-    newer than all that it is made of is not made again.
-
-    Raises LabError when a notebook would build or measure beside others. On Ctrl-C all kernels are stopped before the
-    interrupt goes on.
-    """
+    """Makes the pages, `jobs` at once, each in a process that has `timeout_s`; returns a line on each failure.
+    `on_page` gets a page's place, what it is doing, and whether that is all. Pages newer than what they are made of
+    stay. Raises LabError when a notebook would build or measure beside others. Ctrl-C stops all kernels first."""
     for page in pages:
         if jobs > 1 and _MEASURES.search((NOTEBOOKS / f"{page.notebook}.ipynb").read_text(encoding="utf-8")):
             raise LabError(

@@ -92,8 +92,7 @@ def is_number(values: pd.Series) -> bool:
 
 
 def _as_text(soup: BeautifulSoup) -> None:
-    """Runs come from strangers: markup in their names and reasons that a page has no use for becomes text. Figures
-    stay, made smaller."""
+    """Makes text of markup that a page has no use for, since runs come from strangers. Figures stay, made smaller."""
     for each in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):  # comments, CDATA
         each.replace_with(NavigableString(each.output_ready()))
     for each in soup(True):

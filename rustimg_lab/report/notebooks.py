@@ -36,11 +36,8 @@ QUIET = {"extra_arguments": ["--log-level=CRITICAL"]}
 
 
 def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> Path:
-    """Executes a notebook on a run and writes one self-contained page, named by its parameters; returns its path.
-
-    A page that is newer than the notebook with its outputs is left as it is. Raises LabError as `execute` does; an
-    earlier page then stays as it was.
-    """
+    """Executes a notebook on a run and writes one self-contained page, named by its parameters; returns its path. A
+    page newer than its notebook's outputs stays, and so does an earlier one on LabError, which `execute` raises."""
     document, executed = execute(run, notebook, parameters), _executed(run, notebook, parameters)
     written = executed.with_suffix(".html")
     if not _has_page(executed):
@@ -50,16 +47,14 @@ def render(run: str, notebook: str = SIZES, parameters: dict | None = None) -> P
 
 
 def is_rendered(run: str, notebook: str, parameters: dict) -> bool:
-    """Whether there is the page of a notebook, and `render` would leave it as it is. Raises LabError when the run is
-    unknown."""
+    """Whether `render` would leave the page of a notebook as it is. Raises LabError when the run is unknown."""
     executed = _executed(run, notebook, parameters)
     return _kept(executed, _made_of(run, notebook, parameters)) is not None and _has_page(executed)
 
 
 def execute_all(wanted: list[tuple[str, str, dict]], on_done: Callable[[int], None]) -> list[nbformat.NotebookNode]:
-    """`execute` for each run, notebook and its parameters, side by side, as many as this machine has CPUs; returns
-    them in that order. `on_done` gets the number of those that are done. Raises LabError as `execute` does, and then
-    begins no other."""
+    """`execute` for each run, notebook and parameters, as many at once as there are CPUs; returns them in order.
+    `on_done` gets the number that are done. Raises LabError as `execute`, and then begins no other."""
     documents = {}
     with closing(process.side_by_side(execute, wanted, machine.cpus())) as done:
         for place, document in done:
@@ -69,10 +64,8 @@ def execute_all(wanted: list[tuple[str, str, dict]], on_done: Callable[[int], No
 
 
 def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat.NotebookNode:
-    """The notebook with the outputs that it has on a run. One that was made of the same is not executed again.
-
-    Raises LabError when the run or a parameter is unknown, or a cell fails.
-    """
+    """The notebook with its outputs on a run; one that was made of the same is not executed again. Raises LabError when
+    the run or a parameter is unknown, or a cell fails."""
     if runs.load(run).rows.empty:
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` resumes it")
     known = parameters_of(notebook)

@@ -33,8 +33,7 @@ _JINJA = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Part:
-    """An executed notebook on the page. `facts` tell it from others of the same notebook: the run, and parameters;
-    `label`: what the contents call its question (default: its title)."""
+    """An executed notebook on the page. `facts`: the run and parameters; `label`: its question in the contents."""
 
     document: nbformat.NotebookNode
     facts: dict[str, Any] = field(default_factory=dict)
@@ -90,8 +89,7 @@ class Lead:
 
 
 def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) -> str:
-    """The page as HTML, with a section for each question. The browser may load nothing, and run no script but
-    the page's own."""
+    """The page as HTML. The browser may load nothing, and run no script but the page's own."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     own = lead or Lead()
     grouped = [list(group) for _, group in itertools.groupby(parts, lambda part: _outline(part.document))]
@@ -156,8 +154,7 @@ def _question(parts: list[Part], number: int, footers_apart: bool) -> dict[str, 
 
 
 def _columns(documents: list[nbformat.NotebookNode], footers_apart: bool = False) -> list[tuple]:
-    """The cells of documents with one outline that a reader has something from, those of one place together: no code
-    that shows nothing, and no text on such code."""
+    """The cells of documents with one outline, by place, but those that show nothing, and texts on such alone."""
     columns = list(zip(*(document.cells for document in documents), strict=True))[: -1 if footers_apart else None]
     found = []
     for number, column in enumerate(columns):

@@ -25,12 +25,9 @@ MANY_RUNS = 3  # from there on the page names them at its end alone
 
 
 def whole(name: str, form: str = "html", on_part: Callable[[str], None] = lambda text: None) -> Path:
-    """Writes the page of a run, or of several with commas between them: the answers first, then a part for each
-    notebook that they have data for; returns its path. `recorded` is all that is recorded of the article's app.
-
-    Raises LabError when a run is unknown or of another app than the first, a notebook fails, or a PDF is requested and
-    there is no browser that makes one; an earlier page then stays as it was.
-    """
+    """Writes the page of a run, or of several with commas between: the answers, then a part for each notebook that has
+    data; returns its path. `recorded`: all that is recorded of the article's app. Raises LabError when a run is unknown
+    or of another app, a notebook fails, or there is no browser for a PDF; an earlier page then stays."""
     if form == "pdf" and not tools.browser():
         remedy = f"{tools.REMEDIES['chromium']}, or print the page of --format html from any browser"
         raise LabError(f"a PDF is made by Chromium or Chrome, and neither is here: {remedy}")

@@ -1,5 +1,4 @@
-"""The page of a run: which notebooks the run has data for, and where the page is. A new study needs one entry in
-`SECTIONS`."""
+"""The notebooks of a run's page, and where the page is. A new study needs one entry in `SECTIONS`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -78,8 +77,7 @@ SECTIONS = {
 
 
 def names(name: str) -> list[str]:
-    """The runs of a page that is requested as that, each by architecture and machine (`runs.parts`). Raises LabError
-    where it names none, and for a run that is unknown."""
+    """The runs of a page, by architecture and machine (`runs.parts`). Raises LabError for none, or an unknown one."""
     if name == RECORDED_RUN:
         return _recorded()
     wanted = dict.fromkeys(filter(None, listed(name)))
@@ -89,14 +87,12 @@ def names(name: str) -> list[str]:
 
 
 def parts(run: RunData) -> list[tuple[str, dict]]:
-    """The notebooks that a run has data for, each with its parameters; of several studies, once all have a number of
-    the cell that the others are compared with."""
+    """The notebooks that a run has data for, with parameters: studies once all have a number of their baseline."""
     return [(notebook, own) for notebook, section in SECTIONS.items() for own in section.parts(run)]
 
 
 def across(runs: dict[str, RunData]) -> list[tuple[str, str, dict]]:
-    """The runs of a page -> for each study that two of their machines have measured alike: the first of its runs,
-    `MACHINES`, and its parameters, among them the other runs."""
+    """For each study that two machines have measured alike: the first of its runs, `MACHINES`, and its parameters."""
     made = []
     for study in machines.shared(runs):
         first, *others = machines.sessions(runs, study)["run"].unique()
@@ -106,8 +102,7 @@ def across(runs: dict[str, RunData]) -> list[tuple[str, str, dict]]:
 
 
 def parts_of_page(run: RunData) -> list[tuple[str, dict]]:
-    """Return `parts` without the notebooks that plot each of many cells by itself, where `ATTRIBUTION` shows what the
-    cells have in common."""
+    """Return `parts` without plots of each of many cells, where `ATTRIBUTION` shows what the cells have in common."""
     found = parts(run)
     if ATTRIBUTION not in dict(found):
         return found
@@ -118,8 +113,7 @@ def parts_of_page(run: RunData) -> list[tuple[str, dict]]:
 
 
 def _recorded() -> list[str]:
-    """The recorded runs of the article's app, the article's grid first. Of the grid for two architectures only the part
-    for the other one: this machine's is the article's."""
+    """The recorded runs of the article's app, its grid first; of a grid for two architectures the other one's part."""
     first = f"{RECORDED_RUN}/{DEFAULT_RUN}"
     found = [name for name, path in runs.runs().items() if path.is_relative_to(RECORDED)]
     found = [name for name in found if cells.app_name(runs.load(name)) == cells.ARTICLES_APP]
@@ -132,8 +126,7 @@ def folder(name: str) -> Path:
 
 
 def kept_page(name: str) -> Path | None:
-    """Return the page that was made before, where it is newer than the runs, their Dockerfiles, the notebooks, `data/`
-    and the package; else None. Raises LabError when a run is unknown."""
+    """Return the page where it is newer than all that it is made of, else None. Raises LabError for an unknown run."""
     page = folder(name) / "report.html"
     if not page.exists():
         return None

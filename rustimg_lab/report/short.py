@@ -16,8 +16,7 @@ STARTS = {"program": "startup-server", "container": "startup-container"}
 
 
 class Short(NamedTuple):
-    """A short table: `lines` with the header first, `numbers` the columns that have those, `note` what a reader must
-    know of them."""
+    """A short table: `lines`, the header first; `numbers`: the columns that have those; `note` on them."""
 
     title: str
     lines: list[list[str]]

@@ -24,11 +24,9 @@ _DOCKERFILE = ("The text that a cell's image was built from", "text/plain")
 
 
 def export(name: str, license: str = "") -> Path:
-    """Write a run's rows, environment and Dockerfiles as an RO-Crate below reports/, and return the archive's path.
-
-    `license` is an SPDX expression; a recorded run has the lab's own. Build logs stay out: they may name folders of
-    this machine. Raises LabError when there is no such run, when it has no row or one that cannot be read, and when a
-    run of the user's own is to be exported without a licence, which an RO-Crate must name."""
+    """Write a run's rows, environment and Dockerfiles as an RO-Crate below reports/, and return its path; build logs
+    may name folders of this machine and stay out. `license`: an SPDX expression (a recorded run: the lab's). Raises
+    LabError for an unknown run, no rows or unreadable ones, and an own run without a licence."""
     if spread := runs.machines(name):
         raise LabError(f"run '{name}' is of several machines: export each, as {name}{runs.AT}{spread[0]}")
     data, folder = runs.load(name, whole=True), runs.run_path(name)

@@ -98,8 +98,7 @@ def read_row(line: str) -> dict[str, Any]:
 
 
 def _check_value(row: dict[str, Any]) -> None:
-    """Raise ValueError where the value of a row is none that its metric may have. One of another lab, or one of many
-    alike, is known by its unit alone."""
+    """Raise ValueError for a value that its metric cannot have. An unknown metric with a unit holds amounts."""
     value, name = row["value"], row["metric"]
     known = metrics.METRICS.get(name)
     if not known and not row["unit"]:
@@ -134,8 +133,7 @@ def _refuse(constant: str) -> None:
 
 
 def append_rows(path: Path, text: bytes) -> None:
-    """Append lines to the rows of the run in a folder, in one write that is on disk when this returns. Raises DiskFull
-    when the disk is that; what was there stays valid."""
+    """Append lines to a run's rows in one write, on disk when this returns. Raises DiskFull; what was there stays."""
     with (path / "rows.jsonl").open("ab", buffering=0) as file:
         start = file.tell()
         try:

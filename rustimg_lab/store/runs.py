@@ -53,11 +53,8 @@ class Run:
         self, cell: Cell, image: str, observations: Iterable[Observation], *, study: str = "", name: str = "",
         setting: str = "",
     ) -> None:  # fmt: skip
-        """Appends one row per observation, in one write that is on disk when this returns.
-
-        `name` is the cell's in these rows, where that is another than its own; `setting` its allocator's. Raises
-        DiskFull when the disk is that; what was there stays valid.
-        """
+        """Appends one row per observation, in one write that is on disk when this returns. `name`: the cell's in these
+        rows, if another than its own; `setting`: its allocator's. Raises DiskFull; what was there stays valid."""
         about = {"run_id": self.name, "study": study, "cell": name or cell.slug,
                  "architecture": cell.architecture.value, "base": cell.base.name,
                  "profile": cell.profile.name, "allocator": cell.allocator, "setting": setting,
@@ -104,10 +101,8 @@ class RunData:
 
 @contextmanager
 def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
-    """Opens a run of the user's own for writing, made when it is not there.
-
-    Raises LabError when another lab writes to it, when it was begun on another `machine`, or is of several.
-    """
+    """Opens a run of the user's own for writing, made when it is not there. Raises LabError when another lab writes to
+    it, when it was begun on another `machine`, or is of several."""
     path = _own_folder(name)
     if (path / MACHINES).is_dir():
         raise LabError(f"run '{name}' is of several machines: resume it with --scheduler, or choose another with --run")
@@ -160,13 +155,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def load(name: str, whole: bool = False) -> RunData:
-    """Read a run. Of one with images for two architectures only those for its machine's own, or by the name
-    `RUN@arm64` only the others, so that no table mixes them; `whole`: all of it. Of one of several machines what the
-    cells are, from all of them; by the name `RUN@MACHINE` all that one of them gave.
-
-    Raises LabError when there is no such run, when it has nothing for that architecture, or when it was written by a
-    newer lab.
-    """
+    """Read a run. Of one with images for two architectures those for its machine's own, or as `RUN@arm64` the others;
+    `whole`: all of it. Of one of several machines what the cells are, from all of them; as `RUN@MACHINE` all that one
+    gave. Raises LabError when there is none such, or a newer lab wrote it."""
     path = run_path(name)
     if spread := _machines(path):
         return _together(name, path, {each: load(f"{name}{AT}{each}", whole) for each in spread})
@@ -191,8 +182,7 @@ def parts(name: str) -> list[str]:
 
 
 def machines(name: str) -> list[str]:
-    """Return the names of the machines that a run is spread over; none where it is of one. Raises LabError as `load`
-    does."""
+    """Return the machines that a run is spread over; none where it is of one. Raises LabError as `load` does."""
     return _machines(run_path(name))
 
 
@@ -299,10 +289,8 @@ def changed_dockerfiles(before: str, after: str) -> list[str]:
 
 
 def current(run: RunData) -> pd.DataFrame:
-    """The rows of each cell's newest image, and of what was observed twice there, the newest; none of a study.
-
-    Where a cell's newest row is a failed build, that is all there is of it.
-    """
+    """The rows of each cell's newest image, and of what was observed twice there, the newest; none of a study. Where a
+    cell's newest row is a failed build, that is all there is of it."""
     rows = run.rows[run.rows["study"] == ""]
     if rows.empty:
         return rows

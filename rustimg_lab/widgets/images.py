@@ -37,8 +37,7 @@ class Sizes(Result):
         self.layers = Result(cells.layer_table(run), views.sizes.layers)
 
     def parts(self, cell: str = "") -> Result:
-        """Return what takes up the space in an image, by package and crate (default: the smallest image). Raises
-        LabError when no cell of that name works."""
+        """Return what takes up the space in an image (default: the smallest). Raises LabError if it does not work."""
         chosen = cell or cells.smallest(self.table)
         found = cells.composition(self._run, chosen) if chosen else pd.DataFrame()
         return Result(found, views.sizes.parts, partial(plots.sizes.icicle, title=chosen), nothing="No cell works.")

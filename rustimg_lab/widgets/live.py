@@ -24,10 +24,8 @@ TRIALS_POLL_S = 30  # drawing takes half a second of a CPU, which the trials are
 
 def build(cells: Cells, run_name: str, blocks: int) -> list[str]:
     """Builds these cells of myip and measures them into the run, then `blocks` blocks of a short study of their
-    servers, and returns a line on each that failed.
-
-    The kernel's interrupt stops it in order; the same call resumes. Raises LabError as `grid.run_grid` does.
-    """
+    servers; returns a line on each failure. The kernel's interrupt stops it; the same call resumes. Raises LabError as
+    `grid.run_grid`."""
     app, study = lab_toml.load(MYIP), None
     if blocks:
         plan = planner.planner("throughput", [planner.USUAL_LOAD], Plan(blocks), app)

@@ -1,5 +1,4 @@
-"""Runs, as the verbs of `import rustimg_lab` return them: what leads to all that was measured, the cell to ship, and
-what changed between two of them."""
+"""What `import rustimg_lab` returns of runs: what was measured, the cell to ship, and what changed between two."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,8 +82,7 @@ class Run:
         return Study(self.data, study, baseline)
 
     def find(self, kind: str, baseline: str = "", **parameters: Any) -> list[Study]:
-        """Return all studies of that kind with these parameters whose baseline was measured. Raises LabError for a kind
-        or a parameter that is not known."""
+        """Return the studies of that kind with these parameters and a measured baseline. Raises LabError on others."""
         check_values(TEXT, kind=kind, baseline=baseline)
         plans = self.data.environment.studies.values()
         check_known("kind of study", kind, [*studies.KINDS, studies.COUNTED])
@@ -126,8 +124,7 @@ class Run:
         return trade_off.trade_off(self.data, workload)
 
     def footer(self) -> None:
-        """Show how the run was made and what failed: studies, base images, machine, rows that could not be read. It
-        is the last cell of a notebook, and says that all cells were executed."""
+        """Show how the run was made and what failed. Last in a notebook: it says that all cells were executed."""
         if self.studies:
             display(views.studies.studies(self.data), views.studies.lost(self.data))
         display(views.provenance.provenance(self.data), views.provenance.environment(self.data))
@@ -200,8 +197,7 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Change:
-    """What changed from one run to another. `sizes`: in bytes (see `regression.sizes`); `speeds`: as ratios (see
-    `regression.speeds`)."""
+    """What changed between two runs: `sizes` (see `regression.sizes`) in bytes, `speeds` (`regression.speeds`)."""
 
     before: Run
     after: Run

@@ -15,8 +15,7 @@ from rustimg_lab.store.runs import RunData
 
 
 def trade_off(run: RunData, workload: str = "") -> widgets.Widget:
-    """Choose bases, profiles, allocators and two criteria: the plot of the Pareto front answers, and says which cell
-    has the least of the first. Raises LabError when no cell of the run works."""
+    """Return a widget: factors and criteria are chosen, the Pareto front answers. Raises LabError without cells."""
     found = recommendation.choose(run, recommendation.Wishes(), workload)
     measured = {each.phrase: name for name, each in metrics.CRITERIA.items() if found.table[name].notna().any()}
     if len(measured) < 2:

@@ -19,8 +19,7 @@ SBOM_TIMEOUT_S = 300
 
 
 def inventory_of(image: str, files: list[tarfile.TarInfo], inventory: str) -> list[Observation]:
-    """What is counted in the image, and what an SBOM has of it: the packages that its own database names, and crates in
-    its program."""
+    """What is counted in the image, and what an SBOM has of it: its database's packages, and its program's crates."""
     named = {each["name"]: each for each in json.loads(inventory)["packages"]}
     packages, _ = package_db.read_packages(image)
     unseen = [name for name in packages if name not in named]
@@ -43,11 +42,8 @@ def counts(files: list[tarfile.TarInfo]) -> list[Observation]:
 
 
 def sbom(image: str) -> str:
-    """The software bill of materials of an image (SPDX, as JSON), as syft writes it. Raises LabError.
-
-    syft reads an archive whose layers are all unpacked: of what an engine with containerd's store saves, where some are
-    compressed and some not, it makes an error.
-    """
+    """The software bill of materials of an image (SPDX, as JSON), by syft. Raises LabError. syft reads an archive whose
+    layers are all unpacked; what an engine with containerd's store saves it takes for an error."""
     with process.work_folder() as folder, images.saved(image) as (config, layers):
         path = folder / "image.tar"
         with tarfile.open(path, "w") as target:

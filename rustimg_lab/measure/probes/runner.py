@@ -108,11 +108,9 @@ def load_app() -> App:
 
 
 def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observation], str]:
-    """A row of each probe and each fact, and the image's SBOM (SPDX, as JSON).
-
-    A probe that cannot be made is a row that is not ok, with the reason; the others are made all the same: without an
-    SBOM, what is read from it. Raises LabError where the image cannot be read.
-    """
+    """A row of each probe and each fact, and the image's SBOM (SPDX, as JSON). A probe that cannot be made is a row
+    that is not ok, with the reason; so is what is read from a missing SBOM. Raises LabError where the image cannot be
+    read."""
     if subject.emulated and emulation.NO_EMULATOR in smoke.why_not(subject.image, subject.app, subject.tools):
         return [Observation(metrics.RUNS, NOT_STARTED, ok=False, reason=NOT_STARTED)], ""
     files, document = files_of(subject.image), ""
@@ -293,8 +291,7 @@ def resolver(tools: str) -> Iterator[str]:
 
 
 def call(image: str, *arguments: str, files: bytes = b"", timeout_s: float = TIMEOUT_S, **options: Any) -> Ended:
-    """Calls the image's program, in a container without network unless `options` say otherwise, and waits for its end.
-    Raises Lost when it does not start."""
+    """Call the image's program (default: without network) and wait for its end. Raises Lost when it does not start."""
     # Some end by a crash, which is to leave no core on the machine, and one uses all the stack that it can get.
     limits = [Ulimit(name=name, soft=most, hard=most) for name, most in (("core", 0), ("stack", 8 << 20))]
     options = {"network_mode": "none", "ulimits": limits, "command": [*images.command(image), *arguments]} | options

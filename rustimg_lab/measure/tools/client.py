@@ -73,8 +73,7 @@ def curl(request: dict[str, Any], *options: str) -> tuple[list[dict[str, Any]], 
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any]:
-    """Ask once. Returns the bytes of the answer, headers included, and without them, and whether it `closes` the
-    connection. Raises WrongAnswer, or OSError where there is no whole answer."""
+    """Ask once: the bytes of the answer with headers and without, whether it `closes`. Raises WrongAnswer, OSError."""
     (told,), head, body = curl(request)
     checked(request, told, head.partition("\r\n")[0], body)
     head, size = head.lower(), told["size_header"] + len(body)

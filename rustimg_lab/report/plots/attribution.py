@@ -10,8 +10,7 @@ from rustimg_lab.report.plots.style import BLUE, GREY, ORANGE, Plot, tell, title
 
 
 def waterfall(found: pd.DataFrame) -> Plot:
-    """From the start's value to the target's, a bar for each factor's contribution with its 95% interval, the largest
-    first. `found` is `attribution.shares`."""
+    """From start to target, a bar per contribution with its 95% interval. `found` is `attribution.shares`."""
     about, of_all = found.attrs["quantity"], found.attrs
     axes = Plot(9, 0.42 * len(found) + 1.9).subplots()
     unit, divisor = about.shown_unit, about.divisor
@@ -41,8 +40,7 @@ def waterfall(found: pd.DataFrame) -> Plot:
 
 
 def predictions(found: pd.DataFrame) -> Plot:
-    """The error of each prediction with its 95% interval, by the size that was measured. `found` is
-    `factorials.score`."""
+    """The error of each prediction with its 95% interval, by measured size. `found` is `factorials.score`."""
     axes = Plot(9, 4).subplots()
     ordered = found.sort_values("measured", ignore_index=True)
     x = ordered["measured"] / MEGABYTE

@@ -22,8 +22,7 @@ _SURE = 0.8  # of the draws, or the map is pale
 
 
 def front(found: recommendation.Choice, across: str, up: str) -> Plot:
-    """The cells by two of `metrics.CRITERIA`; filled: on the Pareto front of all criteria, the paler the less sure;
-    ringed: the selected one."""
+    """The cells by two of `metrics.CRITERIA`; filled: on the Pareto front, paler where less sure; ringed: selected."""
     axes = Plot(9, 5).subplots()
     table = found.table[found.table[[across, up]].notna().all(axis=1)]
     criteria = [metrics.CRITERIA[name] for name in (across, up)]

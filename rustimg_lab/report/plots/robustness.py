@@ -8,8 +8,7 @@ from rustimg_lab.report.plots.style import GREY, Plot
 
 
 def survival(outcomes: pd.DataFrame, names: dict[str, str]) -> Plot:
-    """Every probe against every cell: passed, failed or not applicable, by mark and by colour. `outcomes` is
-    `robustness.matrix`, `names` the cells as a reader sees them."""
+    """Every probe against every cell, by mark and colour. `outcomes`: `robustness.matrix`; `names`: of cells."""
     axes = Plot(2.6 + 0.62 * outcomes.shape[1], 2.6 + 0.27 * len(outcomes)).subplots()
     title = "probes of each image"
     marks = {PASSED: ("\u2713", "white", "#00684E"), FAILED: ("\u2717", "#D55E00", "white"), "": ("?", "white", GREY)}

@@ -84,8 +84,7 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
 
 
 def icicle(parts: pd.DataFrame, title: str) -> Plot:
-    """A cell's image from left to right: above what takes up the space, below the packages and crates of each, widest
-    first. `parts` is `cells.composition`."""
+    """A cell's image, left to right: owners above, packages and crates below. `parts` is `cells.composition`."""
     axes = Plot(12, 4.6).subplots()
     colours = {"base image": ORANGE, "binary": BLUE, "other files": GREY}
     axes.set_xlim(0, parts["size_bytes"].sum() / MEGABYTE)

@@ -10,8 +10,7 @@ from rustimg_lab.report.plots.style import BLUE, GREY, Plot, cells_below, legend
 
 
 def trials(samples: pd.DataFrame, label: str, title: str, axes: Axes | None = None) -> Plot:
-    """Every trial as a point, and per cell the geometric mean with its 95% interval, of `comparison.samples`; on the
-    axes of a larger plot where those are passed."""
+    """Every trial of `comparison.samples`, and each cell's geometric mean with its 95% interval, on `axes` if given."""
     axes = axes or Plot(9, 0.62 * samples["cell"].nunique() + 1.4).subplots()
     summary = comparison.summarize(samples)
     for row, cell in enumerate(summary.itertuples()):
@@ -29,12 +28,8 @@ def trials(samples: pd.DataFrame, label: str, title: str, axes: Axes | None = No
 
 
 def ratios(found: pd.DataFrame, label: str, title: str) -> Plot:
-    """Each cell's ratio to the baseline with its intervals, and the verdict. `found` is what `comparison.compare` is,
-    `label` what is compared.
-
-    The thick line is the 95% interval of this ratio alone, the thin one the simultaneous 95% CI; the band is as wide as
-    the interval of the A/A control.
-    """
+    """Each cell's ratio of `comparison.compare` with its intervals, and the verdict; `label` is what is compared. The
+    thick line is the 95% interval of this ratio, the thin one the simultaneous 95% CI, the band the A/A control's."""
     axes = Plot(9, 0.5 * len(found) + 1.6).subplots()
     label = f"{label}, as a ratio to {found.attrs['baseline']}"
     known = found[found["ratio"].notna()]

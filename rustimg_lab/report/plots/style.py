@@ -93,8 +93,7 @@ def write_names(axes: Axes, names: list[str], points: np.ndarray) -> None:
 
 
 def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> None:
-    """Which column of `cost` is the least at each point, both axes logarithmic; columns are cells as a reader sees
-    them."""
+    """Which column of `cost` is the least at each point, both axes logarithmic; columns are cells' names."""
     cheapest = cost.to_numpy().argmin(axis=1).reshape(x.shape)
     shown = np.unique(cheapest)
     colours = [SCALE[number % len(SCALE)] for number in range(len(shown))]

@@ -22,8 +22,7 @@ def sessions(found: pd.DataFrame) -> Styler:
 
 
 def ratios(found: pd.DataFrame) -> Styler:
-    """Show the ratios of each cell: of each machine, of all, and of another one. `found` is what `machines.combine`
-    returns."""
+    """Show the ratios of each machine, of all, and of another one. `found` is what `machines.combine` returns."""
     shown = {
         "cell": comparison.names(found),
         "machine": places(found),
@@ -51,8 +50,7 @@ def places(found: pd.DataFrame) -> list[str]:
 
 
 def in_words(found: pd.DataFrame) -> str:
-    """Tell of each cell its ratios, how far the machines differ, and what follows for another one, as a Markdown
-    list."""
+    """Tell each cell's ratios, how far machines differ, and what follows for another one, as a Markdown list."""
     about, baseline = found.attrs["metric"].phrase, found.attrs["baseline"]
     said = []
     for cell, own in found.groupby("cell", sort=False):

@@ -16,8 +16,7 @@ from rustimg_lab.store.runs import RunData
 
 
 def ratios(found: pd.DataFrame, of: dict[str, pd.Series] | None = None) -> Styler:
-    """Every comparison with its intervals and its verdict. `found` is what `comparison.compare` returns, or several
-    such, which the columns `of` tell apart."""
+    """Every comparison with its intervals and verdict, of `comparison.compare`; of several, told apart by `of`."""
     shown = {
         **(of or {}),
         "cell": comparison.names(found),

@@ -50,8 +50,7 @@ def with_reason(shown: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 def style(
     table: pd.DataFrame | dict | list[dict], formats: dict[str, str | Callable] | None = None, warning: str = ""
 ) -> Styler:
-    """A table (or what makes a DataFrame) as a notebook shows it: no index, MB with two decimals unless `formats` says
-    otherwise, all text escaped, the warning in its caption."""
+    """A table as a notebook shows it: no index, MB with two decimals unless `formats` says otherwise, text escaped."""
     shown = pd.DataFrame(table)
     numbers = shown.select_dtypes("number").columns
     megabytes = {name: "{:.2f}" for name in numbers if "MB" in name}
