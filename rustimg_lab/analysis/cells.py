@@ -158,12 +158,14 @@ def check_works(table: pd.DataFrame, cell: str) -> None:
 
 
 def composition(run: RunData, cell: str) -> pd.DataFrame:
-    """Whose the bytes of a cell's image are: owner (the base image, the binary, or other files), name (a package, a
-    crate), size_bytes; they sum up to the image's. Where the run does not tell the packages, the base is one part; so
-    is a binary that UPX packed. Raises LabError when no cell of that name works."""
+    """Whose the bytes of a cell's image are: owner, name (a package, a crate), size_bytes; their sum is the image's.
+    The base is one part where its packages are not recorded; so is a binary packed by UPX. Empty where a size could not
+    be read. Raises LabError for a cell that does not work."""
     table = cell_table(run)
     check_works(table, cell)
     one = table.set_index("cell").loc[cell]
+    if one[[metrics.BINARY_BYTES, metrics.BASE_BYTES, metrics.APP_BYTES]].isna().any():
+        return pd.DataFrame(columns=["owner", "name", "size_bytes"])
     packages = run.environment.package_bytes.get(one[metrics.BASE_DIGEST], {})
     crates = parts(run, metrics.CRATE_BYTES).query("cell == @cell").set_index("name")["size_bytes"]
     binary, base = int(one[metrics.BINARY_BYTES]), int(one[metrics.BASE_BYTES])

@@ -165,6 +165,8 @@ def against(run: RunData, baseline: str = "", cell: str = "") -> pd.DataFrame:
         found.append(own.assign(bandwidth_mbit=plan.parameters["bandwidth_mbit"]))
         if note := comparison.note_on(ratios, cell):
             warnings.append(f"{name}: {note}")
+    if not found:  # of a control
+        raise unknown("cell that was deployed", baseline, cold["cell"].unique())
     result = pd.concat(found, ignore_index=True).sort_values("bandwidth_mbit", ignore_index=True)
     result.attrs = {
         "stand_ins": run.environment.stand_ins, "baseline": baseline, "cell": cell,

@@ -1,5 +1,4 @@
-"""What a study has measured of each cell, and draws of what that may be: about its own mean for limits, and about its
-ratio to the baseline, paired by block, for comparisons."""
+"""What a study has measured of each cell, and draws of it: about its own mean, and about its ratio to the baseline."""
 
 from dataclasses import dataclass, field
 

@@ -90,8 +90,7 @@ def speeds(before: RunData, after: RunData, across_machines: bool = False) -> pd
 
 
 def paired(before: RunData, after: RunData) -> pd.DataFrame:
-    """Compare the versions of an app that a run has measured in the same blocks: a row per cell and metric, as `speeds`
-    has them. Trials count whose image is the one that the two runs have of the cell now."""
+    """Compare an app's versions that share blocks, as `speeds` has them. Trials of the runs' present images count."""
     tables = [cells.cell_table(run).set_index("cell")["image"] for run in (before, after)]
     images = {
         cell + mark: image for table, mark in zip(tables, (BEFORE, ""), strict=True) for cell, image in table.items()

@@ -48,8 +48,7 @@ def last_failure(rows: pd.DataFrame) -> str:
 
 
 def _few(run: RunData, study: str) -> str:
-    """What a reader must know of a study of a load in whose trials a server answered few requests: the CPU time of
-    those that it had begun when the load ended is in that of the answered ones. "" for none."""
+    """That servers answered so few requests that the CPU time of unanswered ones counts; "" where it does not."""
     rows = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.REQUESTS) & run.rows["ok"]]
     plan = run.environment.studies[study].parameters
     if rows.empty or "work" in plan or '"http": 2' in plan.get("asked", ""):  # `Workload.parameters`; all have ended

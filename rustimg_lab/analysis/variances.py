@@ -73,8 +73,7 @@ def _moderate(
 
 
 def _prior(variance: np.ndarray, freedom: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The variance that the cells of a study have in common, and the degrees of freedom that this is worth: of a scaled
-    F distribution by the moments of the logarithms (Smyth, section 6.2). (..., 1)."""
+    """The variance that cells share, and its degrees of freedom, by moments of logarithms (Smyth, 6.2). (..., 1)."""
 
     def mean(values: np.ndarray) -> np.ndarray:
         total = np.where(shared, values, 0).sum(axis=-1, keepdims=True)

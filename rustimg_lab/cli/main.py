@@ -50,8 +50,7 @@ lab = _Lab(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. 0: all is well; 1: a cell or a test failed; 2: it could not be done; 3: a check
-    cannot tell; 130: interrupted."""
+    """Run one command. 0: all is well; 1: a cell or test failed; 2: not possible; 3: cannot tell; 130: interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as with Ctrl-C
     _make_printable()
     try:

@@ -226,8 +226,7 @@ def _checked(options: SimpleNamespace, limits: "Limits") -> "Iterator[tuple[str,
 
 
 def _parts(options: SimpleNamespace, limits: "Limits") -> tuple[list[str], list[str]]:
-    """The parts of a run to check, and those of them that are of one machine of several: the ones with studies, where
-    what has noise is limited."""
+    """The parts of a run to check, and which of them are one machine's: those with studies, for limits with noise."""
     from rustimg_lab.store import runs
 
     # What has noise was measured now for this machine's architecture alone, and sizes for each that was asked for.

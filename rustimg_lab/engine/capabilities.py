@@ -52,8 +52,7 @@ class Capabilities:
 
 @engine_client.readable_errors()
 def detect(image: str) -> Capabilities:
-    """Try what the engine can do, with a Debian image that has perl-base; about 3 s, once for each engine: the result
-    is kept, also in `.lab/capabilities.json`. Raises LabError when no container starts."""
+    """Try what the engine can do, once, by an image with perl-base (3 s); kept in `.lab`. Raises LabError."""
     return _detect(engine_client.connect(), image)
 
 

@@ -169,8 +169,7 @@ def _is_virtual() -> bool:
 
 
 def machine_in_builds() -> str:
-    """Return the name that this machine has in builds of an engine in a virtual machine on it, where the proxy
-    listens on loopback; "" where builds reach loopback by the host's network, or need not."""
+    """Return this machine's name in a virtual engine's builds, if the proxy is on loopback; "" if none is needed."""
     if not proxy.on_this_machine() or _is_here(engine_info()):
         return ""
     return "host.containers.internal" if is_podman() else "host.docker.internal"

@@ -174,8 +174,7 @@ def remove_left() -> None:
 
 @contextmanager
 def start(registry_address: str) -> Iterator[Elsewhere]:
-    """Such a machine as long as the block lasts, with a line to the registry at that address. Raises LabError as
-    `check` does, and when the engine does not start."""
+    """Such a machine, with a line to the registry. Raises LabError as `check`, and when the engine does not start."""
     check()
     remove_left()
     name = f"{_PREFIX}{engine_client.lab_id()}-{host_process.process_name()}"

@@ -29,8 +29,7 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.
 
 @dataclass(frozen=True)
 class Pushed:
-    """An image in a registry: its tag, and the bytes of its configuration and its layers, the base's first, as its
-    manifest has them; and how the layers are compressed: `gzip`, `zstd`, or `nothing`."""
+    """An image in a registry. `layer_bytes`: the base's first; `compressed_by`: of `gzip`, `zstd`, `nothing`."""
 
     tag: str
     config_bytes: int

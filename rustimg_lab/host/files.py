@@ -109,8 +109,7 @@ def add_file(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
 
 
 def real(path: Path | str, folder: Path = Path(), where: str = "") -> Path:
-    """Return where a path leads, from a folder: `~` is a user's home, links are followed. Raises LabError, with `where`
-    before it, on a link that leads back to itself, and on a user that is not there."""
+    """Return where a path leads, by `~` and links. Raises LabError (`where` first) for a loop or an unknown user."""
     try:
         return (folder / Path(path).expanduser()).resolve()
     except (RuntimeError, OSError, ValueError) as error:  # a link; a name that no file system takes; a NUL

@@ -8,8 +8,7 @@ _hidden: set[str] = set()
 
 
 def variables(machine: str = "") -> dict[str, str]:
-    """The proxy variables that are set, by upper-case name; as in curl, lower case wins. In them `machine` stands for
-    loopback where they are used elsewhere; "" where that is here."""
+    """The proxy variables that are set, by upper-case name (lower case wins), with `machine` in place of loopback."""
     found = {name: os.environ.get(name.lower()) or os.environ.get(name) for name in NAMES}
     found = {name: value for name, value in found.items() if value}
     for name, address in zip(found, _addresses(found), strict=False) if machine else ():

@@ -55,8 +55,7 @@ def measure_binary(linked: Path, shipped: Path, allocator: str, toolchain: str =
 
 
 def elf_facts(path: Path) -> dict[str, str | bool]:
-    """What an executable's headers say: linkage, PIE, stripped or not, needed libraries, highest GLIBC version needed,
-    and the rustc that made it. Raises LabError when it is no ELF file."""
+    """An executable's linkage, PIE, stripped, libraries, GLIBC version, rustc, by its headers. Raises LabError."""
     with path.open("rb") as file:
         elf = _elf(file, path)
         flags = next((tag["d_val"] for tag in dynamic_tags(elf, "DT_FLAGS_1")), 0)

@@ -26,8 +26,7 @@ _IN_FILE = "tTrRdDwWvVu"  # nm's letters of what has bytes in the file; b and B,
 
 
 def measure_parts(linked: Path, shipped: Path, symbols: Path) -> list[Observation]:
-    """Rows `section_bytes` of the binary as it is shipped (none where UPX packed them), and `crate_bytes` of all that
-    is loaded of the binary as it was linked, each with the section or crate as its detail."""
+    """Rows `section_bytes` of the shipped binary (none if packed), `crate_bytes` of the linked one's loaded parts."""
     by_crate = crates(symbols.read_text(errors="replace"), loaded_bytes(linked))
     rows = [Observation(metrics.SECTION_BYTES, size, detail=name) for name, size in sections(shipped).items()]
     return rows + [Observation(metrics.CRATE_BYTES, size, detail=name) for name, size in by_crate.items()]

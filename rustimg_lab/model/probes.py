@@ -15,8 +15,7 @@ FACTS = (
 
 @dataclass(frozen=True)
 class Probe:
-    """An entry of the file: what is true where the image passes; what to do where it fails, and the addition (`--with`)
-    that does it, "" where none does."""
+    """What is true where an image passes, what to do where not, and the addition (`--with`) that does it, or ""."""
 
     group: str
     question: str

@@ -65,8 +65,7 @@ class Moved:
 
 
 def run_cells(spread: Spread, cells: list[Cell]) -> list[str]:
-    """Build and measure cells, those of each binary on the machine that is free first. Returns a line on each cell that
-    failed. Raises LabError as `cluster.connected` does, and when no worker can be used."""
+    """Build and measure cells, each binary on one machine; a line on each failure. Raises LabError as `connected`."""
     with _opened(spread) as opened:
         # Without the short study: a worker has some of the cells alone.
         units = [Unit(("--blocks", "0", *unit.arguments), cells=unit.cells) for unit in _by_binary(cells)]

@@ -95,8 +95,7 @@ def _is_live(console: Console) -> bool:
 
 @contextmanager
 def _drawn(bars: Progress) -> Iterator[Progress]:
-    """Draw bars anew as long as the block lasts; in a notebook as an output that is replaced: for rich's Output widget
-    nbclient and papermill may wait for ever (see `widgets.trade_off`)."""
+    """Draw bars anew in the block, in a notebook as an output: not rich's widget (see `widgets.trade_off`)."""
     if not bars.console.is_jupyter:
         with bars:
             yield bars

@@ -82,8 +82,7 @@ def make_tools(name: str, session: Session) -> str:
 
 @contextmanager
 def open_session(request: Request, cells: list[Cell], with_tools: bool) -> Iterator[Session]:
-    """The run, open for writing, with the images that the cells stand on, the builder, and the base of the benchmark
-    tools image where that is needed; no container of ours is left afterwards."""
+    """The open run with the images that cells, builds and tools stand on; no container of ours is left afterwards."""
     client.connect()
     inputs.check(request.app)
     with client.readable_errors(), runs.open_run(request.run_name, client.machine()) as run:

@@ -27,7 +27,7 @@ def in_markdown(header: list[str], lines: list[list[str]], numbers: Container[in
     return "".join(f"| {' | '.join(line)} |\n" for line in shown)
 
 
-MEGABYTE, MEBIBYTE = 1e6, 1 << 20
+MEGABYTE = 1e6
 TOO_FEW = "too few blocks to say anything"
 SENTINEL = "Report complete"  # what the last cell of a notebook prints: papermill alone may call a dead kernel done
 

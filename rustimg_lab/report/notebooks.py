@@ -64,8 +64,7 @@ def execute_all(wanted: list[tuple[str, str, dict]], on_done: Callable[[int], No
 
 
 def execute(run: str, notebook: str, parameters: dict | None = None) -> nbformat.NotebookNode:
-    """The notebook with its outputs on a run; one that was made of the same is not executed again. Raises LabError when
-    the run or a parameter is unknown, or a cell fails."""
+    """The notebook with outputs on a run, kept while made of the same. Raises LabError if unknown, or a cell fails."""
     if runs.load(run).rows.empty:
         raise LabError(f"run '{run}' has no rows yet; `./lab run --run {run}` resumes it")
     known = parameters_of(notebook)

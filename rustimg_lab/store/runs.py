@@ -101,8 +101,7 @@ class RunData:
 
 @contextmanager
 def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
-    """Opens a run of the user's own for writing, made when it is not there. Raises LabError when another lab writes to
-    it, when it was begun on another `machine`, or is of several."""
+    """Opens a run of the user's own, made if missing. Raises LabError if another lab or machine has it, or several."""
     path = _own_folder(name)
     if (path / MACHINES).is_dir():
         raise LabError(f"run '{name}' is of several machines: resume it with --scheduler, or choose another with --run")
@@ -119,8 +118,7 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
 
 @contextmanager
 def open_spread(name: str) -> Iterator[Path]:
-    """Open a run of several machines for writing, made when it is not there; returns the folder of their runs. Raises
-    LabError when another lab writes to it, or when it is of one machine."""
+    """Open a run of several machines, made if missing; returns the folder of their runs. Raises LabError likewise."""
     path = _own_folder(name)
     if (path / "rows.jsonl").exists():
         raise LabError(f"run '{name}' is of one machine: resume it without --scheduler, or choose another with --run")

@@ -40,7 +40,8 @@ class Sizes(Result):
         """Return what takes up the space in an image (default: the smallest). Raises LabError if it does not work."""
         chosen = cell or cells.smallest(self.table)
         found = cells.composition(self._run, chosen) if chosen else pd.DataFrame()
-        return Result(found, views.sizes.parts, partial(plots.sizes.icicle, title=chosen), nothing="No cell works.")
+        nothing = "A size of this image could not be read." if chosen else "No cell works."
+        return Result(found, views.sizes.parts, partial(plots.sizes.icicle, title=chosen), nothing=nothing)
 
     def sections(self, cell: str = "") -> Result:
         """Return the sections of a binary (default: of the smallest image). Raises LabError as `parts` does."""

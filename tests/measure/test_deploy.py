@@ -469,6 +469,10 @@ def test_where_it_stops_to_matter_is_said(recorded):
     assert "From 10 Mbit/s on it was **too noisy** to tell" in views.deploy.in_words(noisy)
     with pytest.raises(LabError, match="unknown cell that was deployed 'debian-optimized-sytem': did you mean"):
         analysis_deploy.against(recorded, "", "debian-optimized-sytem")
+    control = "scratch-optimized-system" + TWIN
+    untried = replace(recorded, rows=recorded.rows[recorded.rows["cell"] != control])
+    with pytest.raises(LabError, match=f"unknown cell that was deployed '{control}': did you mean"):
+        analysis_deploy.against(untried, control, "")
 
 
 def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(recorded):

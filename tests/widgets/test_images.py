@@ -47,6 +47,13 @@ def test_every_check_of_a_run_says_what_it_has_found():
             assert not isinstance(each, ast.Assert) or each.msg, f"{path.name}:{each.lineno}"
 
 
+@pytest.mark.parametrize("metric", [metrics.BASE_BYTES, metrics.BINARY_BYTES, metrics.APP_BYTES])
+def test_the_parts_of_an_image_whose_size_could_not_be_read_are_not_known(metric):
+    run = runs.load("recorded")
+    parts = Sizes(replace(run, rows=run.rows[run.rows["metric"] != metric])).parts()
+    assert parts._repr_html_() == "<p>A size of this image could not be read.</p>" and not parts.plot()
+
+
 def test_a_row_that_could_not_be_read_makes_no_part_larger_than_the_whole():
     run = runs.load("recorded/article")
     for metric in (metrics.APP_BYTES, metrics.LAYER_BYTES):

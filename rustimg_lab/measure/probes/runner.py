@@ -274,8 +274,7 @@ GROUPS = {
 
 @contextmanager
 def resolver(tools: str) -> Iterator[str]:
-    """A name server on 127.0.0.1 in a network of its own, as long as the block lasts; yields the mode by which a
-    container gets into that network. `tools` is the image of what measures, which has dnsmasq."""
+    """A name server in a network of its own; yields the mode that joins it. `tools` is the image with dnsmasq."""
     lines = [f"192.0.2.1 plain.{DOMAIN}", f"2001:db8::1 six.{DOMAIN}"]  # addresses for documentation: RFC 5737, 3849
     lines += [f"198.51.100.{n} many.{DOMAIN}" for n in range(MANY)]
     lines += [f"203.0.113.{n} toomany.{DOMAIN}" for n in range(TOO_MANY)]

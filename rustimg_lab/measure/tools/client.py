@@ -92,8 +92,7 @@ def _host(request: dict[str, Any]) -> str:
 
 
 def checked(request: dict[str, Any], told: dict[str, Any], line: str, body: bytes) -> None:
-    """Raises WrongAnswer where an answer is not the right one, or NotYet; `told` is curl's words on it, `line` its
-    status line."""
+    """Raises WrongAnswer or NotYet for an answer that is not right; `told`: curl's words, `line`: its status line."""
     asked, status, first = f"{request['method']} {request['path']}", told["http_code"], body.strip().partition(b"\n")[0]
     if status != request["status"] or told["http_version"][:1] != str(request["http"]):
         said = f"'{(line or told['errormsg'])[:40]}'" + (f": {first[:80].decode(errors='replace')}" if first else "")

@@ -37,8 +37,7 @@ def deploys(table: pd.DataFrame, found: pd.DataFrame, has: str) -> Plot:
 
 
 def soonest(found: pd.DataFrame) -> Plot:
-    """Which cell has all of so many services answer first on a machine that had nothing, by bandwidth, both
-    logarithmic; of `deploy.seconds`. `found` is `deploy.shared`."""
+    """The cell whose services all answer first, by bandwidth and number. `found` is `deploy.shared`."""
     axes = Plot(9, 5).subplots()
     bandwidth, services = np.meshgrid(np.logspace(0, 4, 121), np.logspace(0, 3, 101))
     cost = deploy.seconds(found, bandwidth, services)

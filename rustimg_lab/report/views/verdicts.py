@@ -11,7 +11,7 @@ from rustimg_lab.analysis.cells import app_name, bases_in_words, beside_malloc, 
 from rustimg_lab.model import metrics, names
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.report import format
-from rustimg_lab.report.format import MEBIBYTE, TOO_FEW
+from rustimg_lab.report.format import TOO_FEW
 from rustimg_lab.store.runs import RunData
 
 CLAIM = "musl's memory allocator \u201cmay reduce your app's performance\u201d"  # the article, FROM scratch
@@ -37,7 +37,8 @@ def memory_verdict(run: RunData, under_load: str, limits: str = "") -> str:
     if limits:
         tried = comparison.samples(run, limits, metrics.SMALLEST_LIMIT_BYTES)
         at_most = {cell: "at most " for cell in tried.attrs["at_least"]}
-        smallest = {cell: f"{at_most.get(cell, '')}{mean / MEBIBYTE:.1f} MiB" for cell, mean in _means(tried).items()}
+        in_words = metrics.SMALLEST_LIMIT_BYTES.in_words
+        smallest = {cell: at_most.get(cell, "") + in_words(mean) for cell, mean in _means(tried).items()}
 
     def sentence(where: str, one: pd.Series, musl: str, note: str) -> str:
         said = (
@@ -87,9 +88,10 @@ def _note(found: pd.DataFrame, cell: str = "") -> str:
 
 def startup_verdict(run: RunData, baseline: str = "") -> str:
     """What the image changes of the program's start, and of its container's where measured, as Markdown."""
-    process = comparison.of_study(run, "startup-server", metrics.EXEC_TO_FIRST_BYTE_S, baseline)
-    own_s = _mean_of_cells(comparison.samples(run, "startup-server", metrics.EXEC_TO_FIRST_BYTE_S))
-    said, container = f"Over all cells, the server answers {own_s * 1e3:.2f} ms after its exec inside its image", None
+    about, container = metrics.EXEC_TO_FIRST_BYTE_S, None
+    process = comparison.of_study(run, "startup-server", about, baseline)
+    own_s = _mean_of_cells(comparison.samples(run, "startup-server", about))
+    said = f"Over all cells, the server answers {about.in_words(own_s)} after its exec inside its image"
     for study in comparison.find_studies(run, "startup", program="container"):  # the one, where there is one
         metric = metrics.find(run.environment.studies[study].metric)  # not every server is on the host's network
         container = comparison.of_study(run, study, metric, baseline)
