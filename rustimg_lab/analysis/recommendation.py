@@ -235,9 +235,8 @@ def daily_seconds(table: pd.DataFrame, deploy_s: pd.Series, deploys: np.ndarray,
 
 
 def map_sureness(found: Choice, deploy_s: pd.DataFrame, deploys: np.ndarray, requests: np.ndarray) -> np.ndarray:
-    """How sure the cell with the fewest seconds a day is: the share of the draws in which it is that, at each pair of
-    `deploys` and `requests` (flat arrays); NaN where the CPU time per request has no interval. `deploy_s` is
-    `deploy_seconds`; without an interval it is taken for exact."""
+    """How sure the cell with the fewest seconds a day is: its share of draws by pair of `deploys` and `requests` (flat
+    arrays); NaN where CPU time has no interval. `deploy_s` (`deploy_seconds`) is exact without."""
     names = daily_seconds(found.table, deploy_s["mean"], deploys, requests)
     at = found.table.index.get_indexer(names.columns)
     cpu = found.paired["cpu"][:FEW_DRAWS, at] / 1e6

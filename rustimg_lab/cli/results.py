@@ -120,7 +120,8 @@ def choose(options: SimpleNamespace) -> int:
     if wishes == recommendation.Wishes(additions=options.additions) and not options.weights:
         wishes = replace(summary.first_goal(run, options.workload or ""), additions=options.additions)
     found = recommendation.choose(run, wishes, options.workload or "")
-    output.console.print(terminal.candidates(options.run, found))
+    shown = views.recommendation.candidates_in_words(found)
+    output.console.print(terminal.of_frame(f"run {options.run}: what was to choose from", shown))
     for line in views.recommendation.evidence(found):
         output.console.print(escape(line), highlight=False, soft_wrap=True)
     if not found.picked:
@@ -137,7 +138,7 @@ def choose(options: SimpleNamespace) -> int:
 def compare(options: SimpleNamespace) -> int:
     """Show what changed between two runs. Needs no engine."""
     from rustimg_lab.analysis import regression
-    from rustimg_lab.report import terminal
+    from rustimg_lab.report import terminal, views
     from rustimg_lab.store import runs
 
     if options.before == options.after:
@@ -154,14 +155,17 @@ def compare(options: SimpleNamespace) -> int:
     if sizes.empty:
         print(f"{names}: no cell has a size in either run")
     else:
-        output.console.print(terminal.changed_sizes(names, sizes))
+        shown = views.regression.changed_sizes(sizes)
+        title = f"{names}: sizes in MB (1e6 bytes){'' if len(shown) else ': all the same'}"
+        output.console.print(terminal.of_frame(title, shown))
     speeds = regression.speeds(before, after, options.across_machines)
     for note in speeds.attrs["notes"]:
         print(f"note: {note}")
     if speeds.empty:
         print("the two runs have measured no cell alike: nothing to say of speed")
     else:
-        output.console.print(terminal.changed_speeds(names, speeds))
+        shown = views.regression.changed_speeds(speeds)
+        output.console.print(terminal.of_frame(f"{names}: as a ratio to the first", shown))
     return 0
 
 
@@ -198,9 +202,8 @@ def check(options: SimpleNamespace) -> int:
 
 
 def _checked(options: SimpleNamespace, limits: "Limits") -> "Iterator[tuple[str, RunData, RunData | None, Checked]]":
-    """Check each architecture of a run; yield its name, it, what it is compared with, and what was found. Of a run of
-    several machines the cells of all together are checked, since any machine may have built each, and what has noise by
-    machine."""
+    """Check each architecture of a run; yield its name, it, what it is compared with, and what was found. Of several
+    machines the cells are checked together, since any may have built each, and what has noise by machine."""
     from rustimg_lab.analysis import regression
     from rustimg_lab.analysis.limits import Checked, Finding
 

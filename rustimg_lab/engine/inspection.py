@@ -10,9 +10,8 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # Podman's names -> the
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image. `id` is the engine's: of the configuration, or with containerd's store of the manifest. `layers` are
-    the SHA-256 digests of the unpacked layers (DiffIDs), the lowest first; `created` is a UTC time whose order is that
-    of the text; `command` is all that it runs: its `entrypoint`, and the arguments of that."""
+    """An image. `id`: of its configuration, or with containerd's store its manifest; `layers`: DiffIDs, the lowest
+    first; `created`: a UTC time that sorts as text; `command`: all that it runs, its `entrypoint` first."""
 
     id: str
     created: str

@@ -72,9 +72,8 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
 
 
 def measure_layout(linked: Path, shipped: Path) -> list[Observation]:
-    """Return what tells a layout of a program from others, the SHA-256 of its file, and what it shares with them: that
-    of the list of its sections of code with their sizes, in no order of theirs, which its build has left; and the
-    linker."""
+    """Return what tells a layout from others, the SHA-256 of its file; what they share, that of its list of code
+    sections with sizes, in no order; and the linker."""
     code = files.sha256(linked.with_name(CODE_SECTIONS))
     with linked.open("rb") as file:
         linker = _comment(_elf(file, linked), "Linker: ")

@@ -17,9 +17,8 @@ from rustimg_lab.store.runs import Run
 
 @dataclass(frozen=True)
 class StudyContext:
-    """`built`: the treatments of each program, of servers or builders first, of clients behind them. `tools`: the image
-    of the benchmark tools, "" for none. `loads`: what servers are put under; all of them start a server alike. `app`:
-    what is measured. `rate`: the requests per second at which the latency of a load is measured in a run."""
+    """`built`: the treatments by program, servers or builders first. `tools`: the benchmark tools' image, or "".
+    `loads` start a server alike. `app` is measured. `rate`: the requests per second of a latency study."""
 
     built: list[list[Treatment]]
     plan: Plan

@@ -60,18 +60,16 @@ class Load:
         if not self.pinned:
             all_of = "the program has" if self.workload.work else "server and load generator share"
             warning = f"this engine keeps no container to some CPUs: {all_of} all"
+        told = {"workload": self.workload.name, "server_cpus": server_cpus}
         if self.workload.work:
-            notes = {"warning": "; ".join(filter(None, [_OF_WORK, warning]))}
-            shown = own | {"workload": self.workload.name, "server_cpus": server_cpus} | notes
-            return shown | self.workload.parameters()
-        network = "loopback of the server's own"  # not the host's, as in runs before
-        cpus = {"server_cpus": server_cpus, "generator_cpus": generator_cpus}
-        if self.workload.services:
-            cpus["service_cpus"] = service_cpus(self.workers)
-            if cpus["service_cpus"] == generator_cpus:
-                warning = warning or f"the services share the CPUs {generator_cpus} with the load generator"
-        shown = own | {"workload": self.workload.name} | cpus | {"network": network, "warning": warning}
-        return shown | self.workload.parameters()
+            warning = "; ".join(filter(None, [_OF_WORK, warning]))
+        else:  # its network was the host's in runs of older labs
+            told |= {"generator_cpus": generator_cpus, "network": "loopback of the server's own"}
+            if self.workload.services:
+                told["service_cpus"] = service_cpus(self.workers)
+                if told["service_cpus"] == generator_cpus:
+                    warning = warning or f"the services share the CPUs {generator_cpus} with the load generator"
+        return own | told | {"warning": warning} | self.workload.parameters()
 
 
 def split_cpus(workers: int, cores: list[Core] | None = None, alone: bool = False) -> tuple[str, str, str]:

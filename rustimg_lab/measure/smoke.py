@@ -53,9 +53,8 @@ _HELP = {
 
 @dataclass(frozen=True)
 class AddressServer:
-    """An HTTPS server on 127.0.0.1 in a network of its own, which `network` lets another container join. It answers as
-    api.myip.com does, with an address that nobody can guess. Its certificate is signed as those of public hosts are: by
-    an authority between it and the root in `ca_pem`."""
+    """An HTTPS server on 127.0.0.1 in a `network` that others join. It answers as api.myip.com, with an address that
+    nobody can guess; its certificate is signed by an authority below the root in `ca_pem`."""
 
     url: str
     ca_pem: str

@@ -78,9 +78,8 @@ class Serve:
 
 @dataclass(frozen=True)
 class Work:
-    """What a program that ends does while its speed is measured: it is called with `arguments`, in which `{workers}` is
-    its number of threads, and finds what the folder `input` has (by its whole path) at `INPUT`. As in a check, it ends
-    with `exit_code` and prints `prints` somewhere."""
+    """What a program does while its speed is measured: called with `arguments` (`{workers}`: its threads), it finds the
+    folder `input` at `INPUT`, ends with `exit_code` and prints `prints` somewhere."""
 
     arguments: tuple[str, ...]
     input: str = ""

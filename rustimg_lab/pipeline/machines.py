@@ -54,9 +54,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class Moved:
-    """The images of a study that are built once and brought to the other machines: the command that builds them, the
-    program in them, the cells, and the repository through which they go, "" for none. Without cells each machine builds
-    its own."""
+    """A study's images that are built once and brought to other machines: the command that builds them, the program,
+    the cells, and the repository in between, "" for none. Without cells each machine builds its own."""
 
     of_builds: Spread
     program: str

@@ -148,7 +148,7 @@ def short(bases: list[str], profiles: list[str], allocators: list[str], debian: 
 
 def _rate(load: Load, run: Run) -> int:
     """The rate of a latency study: as recorded, or half of what the slowest cell answered. Raises PlanError without."""
-    before = run.environment.get("studies", {}).get(latency.study_name(load), {"parameters": {}})["parameters"]
+    before = run.environment.get("studies", {}).get(f"latency-{load.name}", {"parameters": {}})["parameters"]
     if metrics.REQUESTS_PER_S in before:
         return before[metrics.REQUESTS_PER_S]
     data = runs.load(run.name)

@@ -49,9 +49,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Session:
-    """What a call works with: what it asks for, a run that is open, this machine's certificate authorities, and the
-    images that cells stand on by name (`Cell.images`). `lost`: by name, why there is no such image for another
-    architecture than this machine's."""
+    """What a call works with: its request, an open run, this machine's authorities, and the images that cells stand on,
+    by name (`Cell.images`); `lost`: why there is none for another architecture."""
 
     request: Request
     run: Run

@@ -28,9 +28,8 @@ LOCK_TIMEOUT_S = 120  # for a lab that the worker before this one began, and tha
 
 @dataclass(frozen=True)
 class Call:
-    """A command of the lab's for a worker. `run`: its run there; `known`: so many bytes of its rows the client has;
-    `app`: whether it is of sources that `prepare` has brought, at `at` in them; `typed`: the client's own command;
-    `origin`: what the client says of the sources (`paths.ORIGIN`)."""
+    """A command for a worker. `run`: its run there; `known`: the bytes of its rows that the client has; `app`, `at`:
+    whether and where it has brought sources; `typed`: the client's command; `origin`: `paths.ORIGIN`."""
 
     arguments: tuple[str, ...]
     run: str
@@ -43,9 +42,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a call. `code`: the exit code; `said`: the last line; `failures`: a line on each cell and trial that
-    failed; `rows`: what was added to the run's rows, the first `earlier` bytes of it by calls before this one;
-    `environment` and `dockerfiles` (by name) as they are now."""
+    """What came of a call: exit code, last line, failures; `rows`: those added, with the first `earlier` bytes by
+    earlier calls; `environment` and `dockerfiles` (by name) as they are now."""
 
     code: int
     said: str

@@ -24,9 +24,8 @@ LOAD = ("workload", "workers", "connections")  # what tells the studies of a loa
 
 @dataclass(frozen=True)
 class Section:
-    """A notebook. `label`: what the contents of a page call it. `parts`: the parameters of each part that a run has
-    data for. `summary`: the table that says it in a few lines, where there is one. `draws`: the kind of the studies (""
-    for sizes) of which it plots each cell."""
+    """A notebook. `label`: in the contents of a page. `parts`: the parameters of each part with data. `summary`: its
+    short table, if any. `draws`: the kind of studies ("" for sizes) of which it plots each cell."""
 
     label: str
     parts: Callable[[RunData], list[dict[str, Any]]]

@@ -8,9 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from rustimg_lab.analysis import recommendation
 from rustimg_lab.model import studies
-from rustimg_lab.report import format, sections, views
+from rustimg_lab.report import format, sections
 from rustimg_lab.store import runs
 
 _HEADING = 15  # characters in a line of a heading over numbers that stay whole; a long one takes the room of the cell
@@ -23,23 +22,8 @@ def summary(run: str, notebook: str = studies.SIZES, parameters: dict | None = N
     return _terminal(title, short.lines[0], short.lines[1:], short.numbers, no_wrap=True)
 
 
-def candidates(run: str, found: recommendation.Choice) -> Table:
-    """The table in a terminal of the cells that were to choose from."""
-    return _of_frame(f"run {run}: what was to choose from", views.recommendation.candidates_in_words(found))
-
-
-def changed_sizes(names: str, found: pd.DataFrame) -> Table:
-    """The table in a terminal of `regression.sizes`."""
-    shown = views.regression.changed_sizes(found)
-    return _of_frame(f"{names}: sizes in MB (1e6 bytes){'' if len(shown) else ': all the same'}", shown)
-
-
-def changed_speeds(names: str, found: pd.DataFrame) -> Table:
-    """The table in a terminal of `regression.speeds`."""
-    return _of_frame(f"{names}: as a ratio to the first", views.regression.changed_speeds(found))
-
-
-def _of_frame(title: str, shown: pd.DataFrame) -> Table:
+def of_frame(title: str, shown: pd.DataFrame) -> Table:
+    """The table in a terminal of what is text, as `views.regression.changed_sizes`."""
     numbers = [place for place, name in enumerate(shown) if name not in ("cell", "of", "verdict")]
     return _terminal(title, list(shown), shown.to_numpy().tolist(), numbers)
 

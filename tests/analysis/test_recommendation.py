@@ -437,7 +437,7 @@ def test_the_tables_name_what_was_picked(service):
     shown = views.recommendation.candidates_in_words(found)
     assert shown["verdict"].tolist().count("SELECTED") == 1 and shown["cell"].iloc[0] == FAST
     assert set(CRITERIA[name].phrase for name in CRITERIA) <= set(shown)
-    assert terminal.candidates("service", found).row_count == 4
+    assert terminal.of_frame("service", views.recommendation.candidates_in_words(found)).row_count == 4
     assert "SELECTED" in views.recommendation.candidates(found).to_html()
 
 

@@ -62,9 +62,8 @@ Outcomes = Iterator[tuple[str, Outcome]]
 
 @dataclass(frozen=True)
 class Subject:
-    """The images of a cell, by id: of the app, of the program that probes, and of the app's server, which is asked as
-    `server_app` says (None, and "", where it has none). `base` is that of the base image, "" for scratch; `tools` that
-    of what measures."""
+    """The images of a cell, by id: of the app, the program that probes, and the server, which is asked as `server_app`
+    says (None, and "", for none); of the base, "" for scratch, and of the benchmark tools."""
 
     app: App
     image: str

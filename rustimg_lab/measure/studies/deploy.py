@@ -70,9 +70,8 @@ def measure(
     stored: dict[str, int],
     bases: dict[str, str],
 ) -> list[Observation]:
-    """One trial: the machine is emptied, gets the cell's base image where `bases` has one, and then the image, which is
-    started on it. `pushed` are the images as the registry has them, `stored` the `stored_bytes` of each. Raises Lost;
-    LabError where machine or registry are gone for good."""
+    """One trial: the emptied machine gets the base image if in `bases`, then the image, and starts it. `pushed`: images
+    in the registry; `stored`: their `stored_bytes`. Raises Lost; LabError without machine or registry."""
     image = pushed[treatment.image]
     try:
         command = images.command(treatment.image)

@@ -24,13 +24,8 @@ def plan(context: StudyContext) -> Studies:
         rate = context.rate(load, context.run)
         parameters = load.parameters() | {metrics.REQUESTS_PER_S: rate}
         highest = metrics.LATENCIES[_told(rate * load.seconds)[-1]]
-        study = context.study(study_name(load), "latency", highest, parameters)
+        study = context.study(f"latency-{load.name}", "latency", highest, parameters)
         yield study, partial(measure, load=load, rate=rate, tools=context.tools)
-
-
-def study_name(load: Load) -> str:
-    """The name of the study of a load."""
-    return f"latency-{load.name}"
 
 
 def _told(samples: int) -> list[float]:

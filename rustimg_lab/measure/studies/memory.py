@@ -47,9 +47,8 @@ _FIND = f"exec grep -sHE '^(PPid:|{'|'.join(_LINES)})' /proc/[0-9]*/status /proc
 
 
 def plan(context: StudyContext) -> Studies:
-    """The studies of a server's memory, each with how a trial of it is measured: under load, by connections, and the
-    smallest limit, which takes an engine that keeps containers to one. Raises PlanError when this machine has too few
-    CPUs, or the plan does not fit."""
+    """The studies of a server's memory, and how they are measured: under load, by connections, and the smallest limit,
+    where the engine keeps containers to one. Raises PlanError when machine or plan do not fit."""
     for load in context.loads:
         yield from _of_load(context, load)
 

@@ -42,9 +42,8 @@ NETWORKS = {"host": "host_network", "bridge": "publishes_here"}  # with what the
 
 
 def plan(context: StudyContext) -> Studies:
-    """The studies of a start, each with how a trial of it is measured: the server's and the client's process, and the
-    server's container, where the lab reaches it on the host's network or by a published port. Clients are called as the
-    app's check says. Raises PlanError when the plan does not fit."""
+    """The studies of a start, and how they are measured: of the processes of server and client (called as the check
+    says), and of the server's container where the lab reaches it. Raises PlanError when the plan does not fit."""
     (servers, *clients), workload, check = context.built, context.loads[0].workload, context.app.check
     tools, serve = context.tools, workload.serve
     networks = [name for name, needed in NETWORKS.items() if context.holds(needed) and not workload.services]

@@ -41,9 +41,8 @@ def plan(context: StudyContext) -> Studies:
 
 
 def plan_layouts(context: StudyContext) -> Studies:
-    """Plan a study of each load whose blocks hold each cell in several orders of its functions, with how a trial of it
-    is measured. The baseline is a cell; its first layout is the one that the A/A control repeats. Raises PlanError as
-    `plan` does."""
+    """Plan a study of each load whose blocks hold each cell in several orders of its functions, and how it is measured.
+    The A/A control repeats the first layout of the baseline. Raises PlanError as `plan` does."""
     own = context.plan.baseline
     first = (each.name for each in context.built[0] if replace(each.cell, layout=0).slug == own)
     context = replace(context, plan=replace(context.plan, baseline=next(first, own)))

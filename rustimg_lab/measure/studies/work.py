@@ -30,8 +30,7 @@ _OWNER = 10_001  # the program's user
 @contextmanager
 def given(work: Work, image: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     """Keep the input of a program's work in a volume while the block lasts: the options by which a container has it at
-    `INPUT`, read-only, and what a study's plan tells of it. Both are empty for work without one. The volume goes with
-    the container that holds it, which is of the image and never starts."""
+    `INPUT`, read-only, and its digest for a plan; both empty without one. The volume goes with its container."""
     if not work.input:
         yield {}, {}
         return
@@ -58,9 +57,8 @@ def _plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def measure(treatment: Treatment, load: Load, tools: str, options: dict[str, Any]) -> list[Observation]:
-    """One trial: a fresh container with these `options`, in which the program is called again and again, at least once
-    for `load.warmup_s` and once for `load.seconds`, which count. `tools` is the image that `starter` is in. Raises Lost
-    when a call ends otherwise than `[work]` says, or the first does not print what it should."""
+    """One trial: a fresh container with `options` calls the program for `load.warmup_s`, then `load.seconds` that
+    count. `tools` has `starter`. Raises Lost when a call ends or the first prints otherwise than `[work]` says."""
     work, (arguments, _) = load.workload.work, load.workload.serve.told(workers=load.workers)
     deadline_s = LONGEST_S + load.warmup_s + load.seconds
     times = [str(seconds) for seconds in (load.warmup_s, load.seconds, deadline_s)]

@@ -9,9 +9,8 @@ from rustimg_lab.report.plots.style import SCALE, Plot, draw_map, legend_below, 
 
 
 def deploys(table: pd.DataFrame, found: pd.DataFrame, has: str) -> Plot:
-    """Time until the first byte of a machine that has so much of an image, by bandwidth, both logarithmic: a point for
-    what was measured, with its 95% interval, a ring for what was held out, and the model as a line. `table` is
-    `deploy.times`, `found` `deploy.model`."""
+    """Time until the first byte by bandwidth, both logarithmic: points with 95% intervals, rings for what was held out,
+    the model as a line. `table` is `deploy.times`, `found` `deploy.model`, `has` what the machine had."""
     axes = Plot(9, 5).subplots()
     own, models = table[table["has"] == has], found[found["has"] == has].set_index("cell")
     line = np.geomspace(own["bandwidth_mbit"].min(), own["bandwidth_mbit"].max(), 60)

@@ -16,9 +16,8 @@ _BEYOND = 1.6  # times the farthest interval of a machine: where the axis ends, 
 
 
 def forest(found: pd.DataFrame, cell: str) -> Plot:
-    """The ratio of a cell on each machine with its 95% interval, then all machines combined, then the prediction
-    interval of a machine that was not measured. `found` is what `machines.combine` returns. An arrow marks an
-    interval that is wider than the plot."""
+    """A cell's ratio on each machine with its 95% interval, all combined, and the prediction interval of another one;
+    an arrow marks an interval wider than the plot. `found` is what `machines.combine` returns."""
     own = found[found["cell"] == cell].reset_index(drop=True)
     measured = own[own["level"] == MACHINE]
     axes = Plot(7.5, 0.5 * len(own) + 1.3).subplots()

@@ -52,9 +52,8 @@ def front(found: recommendation.Choice, across: str, up: str) -> Plot:
 
 
 def break_even(found: recommendation.Choice, deploy_s: pd.DataFrame, bandwidth_mbit: float) -> Plot:
-    """Which cell takes the fewest seconds a day, by deploys and requests a day, both logarithmic; of
-    `recommendation.daily_seconds`; pale where that is not sure. `deploy_s` is `recommendation.deploy_seconds` at that
-    bandwidth."""
+    """The cell with the fewest seconds a day, by deploys and requests, both logarithmic (`daily_seconds`); pale where
+    that is not sure. `deploy_s` is `recommendation.deploy_seconds` at that bandwidth."""
     requests, deploys = np.meshgrid(np.logspace(1, 9, 141), np.logspace(0, 6, 121))
     seconds = recommendation.daily_seconds(found.table, deploy_s["mean"], deploys, requests)
     axes = Plot(9, 5.6).subplots()

@@ -67,9 +67,8 @@ def ratio_ticks(axes: Axes) -> None:
 
 
 def write_names(axes: Axes, names: list[str], points: np.ndarray) -> None:
-    """Writes a name at the nearest place to each point (x, y) where it covers no name and no point, with a line where
-    that is not beside it. Call it last, since whatever changes the axes moves the points. A name without a place in the
-    axes is left out; `tell` has it."""
+    """Writes a name at the nearest free place to each point (x, y), with a line where that is not beside it. Call it
+    last: what changes the axes moves points. A name without a place is left out; `tell` has it."""
     axes.figure.draw_without_rendering()  # the layout
     at = axes.transData.transform(points) * 72 / axes.figure.dpi  # in points of type, as all below
     left, bottom, right, top = axes.bbox.extents * 72 / axes.figure.dpi
