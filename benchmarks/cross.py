@@ -32,7 +32,9 @@ def main() -> int:
     doctor.prepare(print)
     one_each = list({cell.binary: cell for cell in grid.CELLS}.values())
     found = [{"binary": cell.binary.slug} | _cpu_s(cell) for cell in one_each]
-    RESULTS.write_text(json.dumps({"machine": client.machine(), "lab": machine.lab(), "cpu_s": found}, indent=1) + "\n")
+    RESULTS.write_text(
+        json.dumps({"machine": client.machine(), "lab": machine.lab_version(), "cpu_s": found}, indent=1) + "\n"
+    )
     print(table(json.loads(RESULTS.read_text())))
     return int(any(each["arm64"] > LIMIT * each["amd64"] for each in found))
 
@@ -62,7 +64,7 @@ def images(names: Iterable[str]) -> dict[str, bases.Provenance]:
     for name in names:
         base = name.partition("-")[0]
         if base == BUILDER and name != BUILDER:
-            found[name] = bases.cross(found[BUILDER], name, print, ca)
+            found[name] = bases.cross_builder(found[BUILDER], name, print, ca)
         elif name not in found and (image := bases.resolve(name, bases.Sources(), print, ca)):
             found[name] = image
     return found

@@ -52,7 +52,7 @@ def main() -> int:
             for way in [*ways][:: -1 if number % 2 else 1]:
                 cpu_s[way].append(_cpu_s(*ways[way], archive))
                 print(f"round {number + 1} of {ROUNDS}: {way}: {cpu_s[way][-1]:.0f} s of CPU", flush=True)
-    told = {"machine": client.machine(), "lab": machine.lab(), "crate": f"{CRATE} {VERSION}", "cpu_s": cpu_s}
+    told = {"machine": client.machine(), "lab": machine.lab_version(), "crate": f"{CRATE} {VERSION}", "cpu_s": cpu_s}
     RESULTS.write_text(json.dumps(told, indent=1) + "\n")
     print(table(told))
     return 0

@@ -38,9 +38,9 @@ _COMPILING = re.compile(r"^ *Compiling (\S+ v\S+)", re.MULTILINE)
 
 
 def main(run: str) -> int:
-    rows = runs.current(runs.load(run))
+    rows = runs.newest_rows(runs.load(run))
     told = rows[rows["metric"] == "build_cpu_s"].set_index("cell")["value"].astype(float)
-    grid = matrix.usual("ladder")
+    grid = matrix.usual_grid("ladder")
     cells = {cell.slug: cell for cell in matrix.grid(grid.bases, grid.profiles, grid.allocators)}
     if missing := [name for name in cells if name not in told.index]:
         raise SystemExit(f"run '{run}' lacks {', '.join(missing)}: ./lab run --grid ladder --run {run} --blocks 0")

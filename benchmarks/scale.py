@@ -98,7 +98,7 @@ def pages() -> list[tuple[str, int, float, str]]:
     """The size of the page of a run of so many cells."""
     rows = [json.loads(line) for line in (RECORDED / "ladder" / "rows.jsonl").read_text().splitlines()]
     cells, run = list(dict.fromkeys(row["cell"] for row in rows)), ROOT / "data" / "runs" / "benchmark-scale"
-    joined = [f"+{one}+{other}" for one, other in itertools.combinations(profiles.everything(), 2)]
+    joined = [f"+{one}+{other}" for one, other in itertools.combinations(profiles.all_profiles(), 2)]
     names = [(cell, more) for more in ["", *joined] for cell in cells][:CELLS]
     of_cell = {cell: [row for row in rows if row["cell"] == cell] for cell in cells}
     run.mkdir(parents=True)
@@ -110,7 +110,7 @@ def pages() -> list[tuple[str, int, float, str]]:
                     profile, slug = row["profile"] + more, row["profile"].replace("+", "_")
                     name = cell.replace(f"-{slug}-", f"-{profile.replace('+', '_')}-", 1)
                     file.write(json.dumps(row | {"profile": profile, "cell": name}) + "\n")
-        page = publish.whole(run.name, "html", print)
+        page = publish.write_page(run.name, "html", print)
         return [("page of cells", CELLS, page.stat().st_size / 1e6, "MB")]
     finally:
         shutil.rmtree(run)

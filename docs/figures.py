@@ -125,7 +125,7 @@ def _ratios(
     for study in comparison.find_studies(run, kind, **parameters):
         if {*pair} <= {*comparison.samples(run, study, metric)["cell"]}:
             found = comparison.of_study(run, study, metric, baseline=pair[1])
-            yield found.assign(warning=comparison.note_on(found, pair[0])).set_index("cell").loc[pair[0]]
+            yield found.assign(warning=comparison.ratio_note(found, pair[0])).set_index("cell").loc[pair[0]]
 
 
 def _ratio_in_words(one: pd.Series, notes: dict[str, str]) -> str:
@@ -259,24 +259,24 @@ def survival() -> None:
 
 def knobs(run: str) -> None:
     """Print the contribution of each factor, in a paragraph for each quantity that the run has."""
-    found, _ = factorials.everything(runs.load(run))
+    found, _ = factorials.find_factorials(runs.load(run))
     print("\n\n".join(views.attribution.in_words(attribution.shares(each)) for each in found))
 
 
 def prediction() -> None:
     """Print how well half of the cells predict the others."""
-    measured = factorials.of(runs.load("recorded/factorial"), metrics.APP)
+    measured = factorials.find_factorial(runs.load("recorded/factorial"), metrics.APP)
     print(views.attribution.score_in_words(factorials.score(measured)))
 
 
 def deploys() -> None:
     """Print what a deploy takes on a machine that has nothing."""
-    print(views.deploy.in_words(deploy.against(runs.load("recorded/deploy"), "", "")))
+    print(views.deploy.in_words(deploy.compare_cells(runs.load("recorded/deploy"), "", "")))
 
 
 def deploy_model() -> None:
     """Print by how much the model of deploys is off."""
-    print(views.deploy.off_in_words(deploy.model(deploy.times(runs.load("recorded/deploy")))))
+    print(views.deploy.error_in_words(deploy.model(deploy.times(runs.load("recorded/deploy")))))
 
 
 def choice(run: str, options: str, **wishes: Any) -> None:

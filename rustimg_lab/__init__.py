@@ -36,20 +36,23 @@ def cells(
     allocators: str | Iterable[str] = "system",
     debian: str = "trixie",
 ) -> "Cells":
-    """Return every combination of base images, build profiles and allocators: a tuple of cells. Names are a list, or
-    text with commas. Raises LabError, with the nearest name, on an unknown one, and without any combination."""
+    """Return every combination of base images, build profiles and allocators: a tuple of cells.
+
+    Names are a list, or text with commas; `debian` is the Debian release. Raises LabError, with the nearest name, for
+    an unknown name, and when there is no combination."""
     from rustimg_lab.errors import NAMES, check_values
-    from rustimg_lab.model.names import listed
+    from rustimg_lab.model.names import split_list
     from rustimg_lab.widgets.results import Cells
 
     check_values(NAMES, bases=bases, profiles=profiles, allocators=allocators)
-    factors = (listed(each) if isinstance(each, str) else list(each) for each in (bases, profiles, allocators))
-    _some(made := Cells(*factors, debian))
-    return made
+    factors = (split_list(names) if isinstance(names, str) else list(names) for names in (bases, profiles, allocators))
+    _some(combinations := Cells(*factors, debian))
+    return combinations
 
 
 def profiles() -> "Result":
-    """Return every build profile of data/profiles.toml, with its gain and its cost."""
+    """Return a table of every build profile of data/profiles.toml: one row per profile, with its expected gain and
+    cost."""
     from rustimg_lab.report import views
     from rustimg_lab.widgets.results import Result
 
@@ -57,7 +60,7 @@ def profiles() -> "Result":
 
 
 def doctor() -> "Result":
-    """Return what this machine and its engine have, what they lack, and what to do about it."""
+    """Return a table of what this machine and its engine have, what they lack, and what to do about it."""
     from rustimg_lab.engine import doctor
     from rustimg_lab.report import views
     from rustimg_lab.widgets.results import Result
@@ -66,19 +69,21 @@ def doctor() -> "Result":
 
 
 def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "Run":
-    """Build each cell's image, check that it works, measure its sizes, and record them in a run of that name. `app` is
-    the folder of a crate with a `lab.toml` (default: `myip`). What the run has is not built again. Raises LabError when
-    the machine or the input does not allow a start."""
+    """Build each cell's image, check that it works, measure its sizes (bytes), and record them in the run `run`.
+
+    `app` is the folder of a crate with a `lab.toml` (default: the article's `myip`). What the run already has is not
+    built again. `failures` of the result has one line per failed cell. Raises LabError when the machine or the input
+    does not allow a start."""
     from rustimg_lab.build import lab_toml
     from rustimg_lab.errors import FOLDER, TEXT, check_values
-    from rustimg_lab.host.files import readable_errors, real
+    from rustimg_lab.host.files import readable_errors, resolve_path
     from rustimg_lab.paths import MYIP
     from rustimg_lab.pipeline import grid, session
 
     check_values(TEXT, run=run)
     check_values(FOLDER, app=app or MYIP)
-    crate = lab_toml.load(real(app or MYIP))
-    lab_toml.refuse(crate, cells := _some(cells))
+    crate = lab_toml.load(resolve_path(app or MYIP))
+    lab_toml.refuse_cells(crate, cells := _some(cells))
     command = f"# in Python, lab.build: {', '.join(map(str, cells))}"
     with readable_errors():
         failures = grid.run_grid(session.Request(crate, run, command=command), cells)
@@ -88,13 +93,14 @@ def build(cells: "Iterable[Cell]", run: str, app: str | Path | None = None) -> "
 def measure(
     cells: "Iterable[Cell]", run: str, study: str = "throughput", blocks: int = 20, app: str | Path | None = None
 ) -> "Run":
-    """Measure the cells in a study of so many randomized blocks, recorded in a run of that name.
+    """Measure the cells in a study of `blocks` randomized blocks, and record the trials in the run `run`.
 
-    `study` is throughput, memory, rest, latency, startup, deploy, build, or layouts. `app` as in `build`; of myip the
-    server is measured. Raises LabError on a wrong name, and when the machine or the input does not allow a start."""
+    `study` is throughput, memory, rest, latency, startup, deploy, build, or layouts. `app` is a crate's folder, as in
+    `build`; of myip the server is measured. Raises LabError for a wrong name, and when the machine or the input does
+    not allow a start."""
     from rustimg_lab.build import lab_toml
     from rustimg_lab.errors import COUNT, FOLDER, TEXT, check_known, check_values
-    from rustimg_lab.host.files import readable_errors, real
+    from rustimg_lab.host.files import readable_errors, resolve_path
     from rustimg_lab.measure.plan import Plan
     from rustimg_lab.model.studies import KINDS
     from rustimg_lab.paths import MYIP
@@ -104,11 +110,11 @@ def measure(
     check_values(COUNT, blocks=blocks)
     check_values(FOLDER, app=app or MYIP)
     check_known("study", study, KINDS)
-    crate, kind = lab_toml.load(real(app or MYIP)), KINDS[study]
+    crate, kind = lab_toml.load(resolve_path(app or MYIP)), KINDS[study]
     programs = planner.programs(crate, kind, Path(app) if app else None)
-    lab_toml.refuse(crate, cells := _some(cells))
-    usual = planner.load_of(programs[0])
-    loads = [replace(usual, workers=workers) for workers in planner.usual_workers(programs[0], kind)]
+    lab_toml.refuse_cells(crate, cells := _some(cells))
+    usual_load = planner.load_of(programs[0])
+    loads = [replace(usual_load, workers=workers) for workers in planner.usual_workers(programs[0], kind)]
     plan = planner.planner(study, loads, Plan(blocks), programs[0])
     command = f"# in Python, lab.measure: {', '.join(map(str, cells))}; study {study}, {blocks} blocks"
     request = session.Request(programs[0], run, command=command)
@@ -118,19 +124,19 @@ def measure(
 
 
 def _some(cells: "Iterable[Cell]") -> "list[Cell]":
-    """Return cells as a list. Raises LabError where there is none, and for what is no cell."""
+    """Return cells as a list. Raises LabError when there are none, and for a value that is not a cell."""
     from rustimg_lab.errors import LabError
     from rustimg_lab.model.matrix import Cell
 
-    found = [cells] if not isinstance(cells, Iterable) else list(cells)
-    if not found or not all(isinstance(each, Cell) for each in found):
-        wrong = f"{cells!r} are no cells" if found else "there are no cells"
-        raise LabError(f"{wrong}: `lab.cells('scratch')` makes one, of a base, a profile and an allocator")
-    return found
+    cell_list = [cells] if not isinstance(cells, Iterable) else list(cells)
+    if not cell_list or not all(isinstance(cell, Cell) for cell in cell_list):
+        problem = f"{cells!r} are no cells" if cell_list else "there are no cells"
+        raise LabError(f"{problem}: `lab.cells('scratch')` makes one, of a base, a profile and an allocator")
+    return cell_list
 
 
 def load(run: str) -> "Run":
-    """Return a run by its name: `recorded/NAME`, or one of your own. Raises LabError when there is no such run."""
+    """Read a run by its name: `recorded/NAME`, or one of your own. Raises LabError when there is no such run."""
     from rustimg_lab.errors import TEXT, check_values
     from rustimg_lab.store import runs as store_runs
     from rustimg_lab.widgets.run import Run
@@ -140,7 +146,7 @@ def load(run: str) -> "Run":
 
 
 def runs() -> "Result":
-    """Return every run that there is, with what each has."""
+    """Return a table of all runs: one row per run, with its app, its studies and the numbers of its cells and rows."""
     from rustimg_lab.report import views
     from rustimg_lab.widgets.results import Result
 
@@ -148,12 +154,13 @@ def runs() -> "Result":
 
 
 def compare(before: str, after: str) -> "Change":
-    """Return what changed in size and speed between two runs. Raises LabError for runs of two apps or two machines."""
+    """Return what changed from one run to another: sizes in bytes, and speeds as ratios after / before. Raises LabError
+    when the runs are of two apps or of two machines."""
     from rustimg_lab.analysis import regression
     from rustimg_lab.widgets.run import Change
 
-    one, other = load(before), load(after)
-    return Change(one, other, regression.sizes(one.data, other.data), regression.speeds(one.data, other.data))
+    old, new = load(before), load(after)
+    return Change(old, new, regression.sizes(old.data, new.data), regression.speeds(old.data, new.data))
 
 
 def recommend(
@@ -162,10 +169,11 @@ def recommend(
 ) -> "Recommendation":  # fmt: skip
     """Return the cell to ship: the smallest compressed (pull) size within the limits, with the reasons against others.
 
-    Limits are `max_transfer_mb`, `max_memory_mb` and `max_startup_ms`; 0 is none. `min_throughput` is a fraction
-    of the best cell's. `shell` requires one in the image, `stable` rules out unstable compiler flags (default: True).
-    `workload` is of the studies (default: the first). With the defaults of all of these, the goal is the one that the
-    report of the run begins with. Raises LabError when a limit is unknown, or on what the run did not measure."""
+    Limits are `max_transfer_mb`, `max_memory_mb` and `max_startup_ms`; 0 is none. `min_throughput` is a fraction of the
+    best cell's. `shell` requires a shell in the image; `stable` rules out unstable compiler flags (default: True).
+    `workload` selects the studies (default: any workload). If no constraint is set, the objective is the first one in
+    the report of the run. Raises LabError for an unknown limit, and for a constraint on what the run did not measure.
+    """
     from rustimg_lab.analysis.recommendation import Wishes
     from rustimg_lab.errors import FRACTION, NUMBER, TEXT, TRUTH, check_known, check_values
     from rustimg_lab.model.metrics import CRITERIA
@@ -181,10 +189,10 @@ def recommend(
     check_values(TRUTH, shell=shell, stable=is_stable)
     check_values(TEXT, run=run, workload=workload)
     limits = {names[name]: limit * CRITERIA[names[name]].divisor for name, limit in most.items() if limit}
-    found, wishes = load(run), Wishes(limits, min_throughput, shell, is_stable)
+    loaded_run, wishes = load(run), Wishes(limits, min_throughput, shell, is_stable)
     if stable is None and wishes == Wishes(stable=True):
-        wishes = summary.first_goal(found.data, workload)
-    return Recommendation(found, wishes, workload)
+        wishes = summary.first_goal(loaded_run.data, workload)
+    return Recommendation(loaded_run, wishes, workload)
 
 
 def report(run: str, form: str = "html") -> Path:
@@ -197,7 +205,7 @@ def report(run: str, form: str = "html") -> Path:
     check_values(TEXT, run=run, form=form)
     check_known("format", form, ("html", "pdf", "md"))
     with readable_errors():
-        return publish.whole(run, form, print)
+        return publish.write_page(run, form, print)
 
 
 sys.modules[__name__].__class__ = _Face

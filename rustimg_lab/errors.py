@@ -24,41 +24,42 @@ class LabError(Exception):
 
 
 @contextmanager
-def located(where: str | Path) -> Iterator[None]:
-    """Put `where` before what a LabError says in the block."""
+def located(location: str | Path) -> Iterator[None]:
+    """Prefix the message of a LabError that the block raises with `location` and a colon."""
     try:
         yield
     except LabError as error:
-        raise LabError(f"{where}: {error}") from None
+        raise LabError(f"{location}: {error}") from None
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> LabError:
-    """The error for a name that is not there, with the nearest one that is."""
-    known = list(known)
-    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+def unknown_name(kind: str, name: str, names: Iterable[str]) -> LabError:
+    """Return the error for a name that is not known. Its message has the nearest known name, and all known names."""
+    names = list(names)
+    near = get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    there = f"known are {', '.join(known)}" if known else "there is none"
-    return LabError(f"unknown {kind} '{name}': {hint}{there}")
+    choices = f"known are {', '.join(names)}" if names else "there is none"
+    return LabError(f"unknown {kind} '{name}': {hint}{choices}")
 
 
-def check_known(kind: str, name: str, known: Collection[str]) -> None:
-    """Raises LabError, with the nearest name that is known, for one that is not."""
-    if name not in list(known):  # of a list also what no dictionary could be asked for
-        raise unknown(kind, name, known)
+def check_known(kind: str, name: str, names: Collection[str]) -> None:
+    """Raise LabError, with the nearest known name, unless `name` is one of `names`."""
+    if name not in list(names):  # of a list also what no dictionary could be asked for
+        raise unknown_name(kind, name, names)
 
 
-def check_keys(entries: dict[str, Any], known: dict[str, tuple[type, ...]], where: str) -> None:
-    """Raises LabError for an unknown key, with the nearest one, and for a value of a type not in `known`."""
+def check_keys(entries: dict[str, Any], types: dict[str, tuple[type, ...]], prefix: str) -> None:
+    """Raise LabError for a key that `types` lacks, with the nearest known key, and for a value of the wrong type.
+    `types` has the allowed types by key; `prefix` begins each message."""
     for key, value in entries.items():
-        check_known(f"{where}key", key, known)
-        if not isinstance(value, known[key]) or (isinstance(value, bool) and bool not in known[key]):
+        check_known(f"{prefix}key", key, types)
+        if not isinstance(value, types[key]) or (isinstance(value, bool) and bool not in types[key]):
             raise LabError(
-                f"{where}'{key}' is {kind_of(value)}, {' or '.join(KINDS[each] for each in known[key])} is needed"
+                f"{prefix}'{key}' is {kind_of(value)}, {' or '.join(KINDS[kind] for kind in types[key])} is needed"
             )
 
 
 def kind_of(value: Any) -> str:
-    """Return what a value of TOML is, in words."""
+    """Return the type of a TOML value in words, such as "a text" for a string."""
     return KINDS.get(type(value), "a date or a time")
 
 
@@ -68,7 +69,8 @@ COUNT, NAMES, FOLDER = "a whole number above 0", "names: a list, or text with co
 
 
 def check_values(kind: str, /, **values: object) -> None:
-    """Raises LabError for a value, by its name, that is not what `kind` says: one of these."""
+    """Raise LabError, with the value's name, for a value that is not of `kind`: TEXT, TRUTH, NUMBER, FRACTION, COUNT,
+    NAMES or FOLDER."""
     for name, value in values.items():
         is_number = isinstance(value, Real) and not isinstance(value, bool)
         fits = {
@@ -81,8 +83,9 @@ def check_values(kind: str, /, **values: object) -> None:
             raise LabError(f"{name} is {value!r}: it must be {kind}")
 
 
-def or_why_not(make: Callable[..., str], *arguments: str) -> str:
-    """Return a file's text that `make` gives, or a comment that says why there is none, as for a run of another lab."""
+def text_or_reason(make: Callable[..., str], *arguments: str) -> str:
+    """Return the text that `make(*arguments)` returns for a file. If `make` raises LabError, return its message as a
+    comment (`# ...`) instead, as for a run of another lab."""
     try:
         return make(*arguments)
     except LabError as error:

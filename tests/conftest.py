@@ -29,7 +29,7 @@ from rustimg_lab.host import process as host_process
 from rustimg_lab.host import tools as host_tools
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import INPUT, App
-from rustimg_lab.model.bases import with_builder
+from rustimg_lab.model.bases import bases_and_builder
 from rustimg_lab.paths import REPORTS, ROOT, STATE
 
 # A shell starts what is in the background with SIGINT ignored, and so would be every lab that a test interrupts.
@@ -129,7 +129,7 @@ def least_privilege() -> Iterator[list[dict]]:
 def images() -> dict[str, bases.Provenance]:
     """The builder, and every base that can be had without a registry, by name."""
     doctor.prepare(print)
-    names = [name for name, base in with_builder().items() if base.packages]
+    names = [name for name, base in bases_and_builder().items() if base.packages]
     return {name: bases.resolve(name, bases.Sources(), print, machine.ca_bundle()) for name in names}
 
 

@@ -306,7 +306,7 @@ def test_a_table_is_copied_and_the_rows_are_downloaded(browser, recorded_page):
 
 
 def test_the_pdf_has_the_whole_page():
-    pdf = publish.whole("recorded/article", "pdf").read_bytes()
+    pdf = publish.write_page("recorded/article", "pdf").read_bytes()
     assert pdf.startswith(b"%PDF-") and len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 5
 
 
@@ -344,7 +344,7 @@ def test_markup_in_a_strangers_run_is_text(browser, hostile):
         asked, dialogs = [], []
         page.on("request", lambda request: asked.append(request.url))
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        written = publish.whole(hostile)
+        written = publish.write_page(hostile)
         page.goto(written.as_uri())
         page.wait_for_load_state("networkidle")
         assert dialogs == [] and [url for url in asked if not url.startswith("data:")] == [written.as_uri()]

@@ -215,7 +215,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_in_one_line(monkeypatch):
     def refused(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system", str(ROOT / "reports"))
 
-    monkeypatch.setattr(publish, "whole", refused)
+    monkeypatch.setattr(publish, "write_page", refused)
     monkeypatch.setattr(grid, "run_grid", refused)
     told = r"^cannot read or write .*reports \(Read-only file system\): runs and reports are kept below"
     for call in (lambda: lab.report("recorded/fd"), lambda: lab.build(lab.cells(), RUN)):

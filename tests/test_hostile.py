@@ -112,9 +112,9 @@ def test_rows_that_a_stranger_has_changed(runs, inputs):
         run = store_runs.load("a")
         assert len(run.rows) >= 2
         refused(cells.cell_table, run)
-        refused(regression.inputs, run, run)
+        refused(regression.changed_inputs, run, run)
         refused(regression.sizes, run, run)
-        refused(factorials.everything, run)
+        refused(factorials.find_factorials, run)
         refused(terminal.markdown, "a")
         refused(views.robustness.survival, run)
         refused(views.robustness.survival_facts, run)
@@ -259,13 +259,13 @@ def test_profiles_that_a_stranger_wrote(tmp_path, monkeypatch, inputs):
     def changed(name, entry):
         lines = "".join(f"{key} = {_toml(each)}\n" for key, each in entry.items())
         file.write_bytes(f'[{json.dumps(name)}]\nsummary = "mine"\n{lines}'.encode(errors="surrogatepass"))
-        profiles.everything.cache_clear()
-        refused(profiles.everything)
+        profiles.all_profiles.cache_clear()
+        refused(profiles.all_profiles)
 
     try:
         changed()
     finally:
-        profiles.everything.cache_clear()
+        profiles.all_profiles.cache_clear()
 
 
 def test_a_batch_that_a_stranger_wrote(tmp_path, inputs):

@@ -26,7 +26,7 @@ PORT = 5000  # in the engine's own network namespace
 def test_the_text_makes_one_index_whose_programs_are_those_of_the_cells(tiny, builds, images, tmp_path):
     engines.check()
     ca = machine.ca_bundle()
-    images = images | {"rust-arm64": bases.cross(images["rust"], "rust-arm64", print, ca)}
+    images = images | {"rust-arm64": bases.cross_builder(images["rust"], "rust-arm64", print, ca)}
     cell = matrix.cell("scratch", "optimized", "mimalloc")
     built = builds([replace(cell, architecture=each) for each in Architecture], tiny, images=images)
     wanted = {each.cell.architecture.debian: files.sha256(each.shipped) for each in built}

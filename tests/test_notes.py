@@ -42,7 +42,7 @@ def test_notes_are_kept_in_a_database_that_runs_beside_the_program(folder, build
     row = smoke.measure_runs(built.image, app, tools)
     assert row.ok, row.reason
     assert "beside postgres (image " in row.detail
-    with server.serving(built.image, workloads.own(app), tools, workers=1, deadline_s=60) as notes:
+    with server.serving(built.image, workloads.app_workload(app), tools, workers=1, deadline_s=60) as notes:
 
         def ask(method: str, path: str, body: str = "") -> tuple[str, str]:
             _, said = notes.client.exec_run(["python3", "-c", ASK, str(workloads.PORT), method, path, body])

@@ -42,7 +42,9 @@ def test_two_cold_builds_give_the_same_binary_and_the_same_layers(cold, tiny, re
     """Of the article's grid with `--faults`, which takes a quarter of an hour; else of a tiny crate on its bases."""
     full = request.config.getoption("--faults")
     grid = (
-        matrix.usual("article") if full else matrix.Grid(matrix.ARTICLE_BASES, ("optimized",), ("system", "mimalloc"))
+        matrix.usual_grid("article")
+        if full
+        else matrix.Grid(matrix.ARTICLE_BASES, ("optimized",), ("system", "mimalloc"))
     )
     cells = matrix.grid(grid.bases, grid.profiles, grid.allocators)
     cells += [matrix.cell("scratch", "optimized", "system", additions=("ca-certificates", "init", "tmp", "tzdata"))]

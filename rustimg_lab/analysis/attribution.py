@@ -22,106 +22,114 @@ _CHOOSE = 4  # of so many blocks one chooses the target
 
 
 def shapley(values: Mapping[frozenset[Hashable], np.ndarray | float], knobs: list[Hashable]) -> dict[Hashable, float]:
-    """The Shapley value of each knob. `values`: of every set of turned knobs, numbers or arrays of one shape."""
-    count, found = len(knobs), {}
+    """Return the Shapley value of each of `knobs`, in the unit of `values`. `values` has a value for every set of
+    switched factors, the empty set included. Values are numbers, or arrays of one shape, which the results then have
+    too."""
+    count, contributions = len(knobs), {}
     for knob in knobs:
-        others = [each for each in knobs if each != knob]
+        other_knobs = [candidate for candidate in knobs if candidate != knob]
         total = 0.0
         for size in range(count):
             weight = permutations(size) * permutations(count - size - 1) / permutations(count)
-            for chosen in map(frozenset, combinations(others, size)):
-                total = total + weight * (values[chosen | {knob}] - values[chosen])
-        found[knob] = total
-    return found
+            for coalition in map(frozenset, combinations(other_knobs, size)):
+                total = total + weight * (values[coalition | {knob}] - values[coalition])
+        contributions[knob] = total
+    return contributions
 
 
-def shares(found: Factorial, target: str = "") -> pd.DataFrame:
-    """What each knob adds on the way from the start to a target, in the unit of the metric: columns knob, level, share,
-    low and high (95%, NaN where exact), of_whole (the share of the difference), verdict; by size. Knobs on which the
-    two cells agree are left out.
+def shares(design: Factorial, target: str = "") -> pd.DataFrame:
+    """Return the contribution of each factor on the way from the start to a target: one row per factor, by
+    contribution.
 
-    The target is by default the cell with the least; of what has noise, the one whose knobs each lessen the metric in
-    every fourth block, and shares are of the other blocks: the least of noisy means is too low. `attrs`: both cells,
-    their values, whether the target was named, the warning, and how many blocks are in the shares and chose the target.
-    Raises LabError for a target without a value.
-    """
-    values, turned = _whole(found)
-    chosen_on, is_named = 0, bool(target)
-    if found.quantity.study and not target:
-        target, chosen_on = _least(values.iloc[:, ::_CHOOSE], turned), len(values.columns[::_CHOOSE])
+    Columns: `knob` (the factor), level (the target's), `share` (contribution, in the metric's unit), low and high (95%,
+    NaN where exact); of_whole (fraction of the whole difference), verdict. A factor on which both cells agree has no
+    row. The default target is the cell with the least value. With noise, every fourth block selects the target: the
+    least of noisy means is too low by its noise. The other blocks measure the contributions.
+
+    `attrs`: start, target, is_named (whether `target` was passed), from, to and whole (values and difference); warning,
+    stand_ins, quantity, blocks, chosen_on (blocks that selected the target). Raises LabError for a target without a
+    value."""
+    values, switches = _all_cells(design)
+    selection_blocks, is_named = 0, bool(target)
+    if design.quantity.study and not target:
+        target, selection_blocks = _lowest_cell(values.iloc[:, ::_CHOOSE], switches), len(values.columns[::_CHOOSE])
         values = values.drop(columns=values.columns[::_CHOOSE])
     means = values.mean(axis=1)
     target = target or means.idxmin()
     check_known("cell with a value", target, values.index)
-    wanted = [knob for knob in found.knobs if turned.loc[target, knob]]
-    by_set = {frozenset(on.index[on]): values.loc[cell].to_numpy() for cell, on in turned.iterrows()}
+    knobs = [knob for knob in design.knobs if switches.loc[target, knob]]
+    by_set = {frozenset(row.index[row]): values.loc[cell].to_numpy() for cell, row in switches.iterrows()}
     lines = []
-    for knob, each in shapley(by_set, wanted).items():
-        share = float(np.mean(each))
-        low, high, verdict = _interval(found, each, len(wanted), (found.floor - 1) * means[found.start])
-        lines.append((knob, found.knobs[knob][1], share, low, high, verdict))
+    for knob, contributions in shapley(by_set, knobs).items():
+        share = float(np.mean(contributions))
+        low, high, verdict = _interval(design, contributions, len(knobs), (design.floor - 1) * means[design.start])
+        lines.append((knob, design.knobs[knob][1], share, low, high, verdict))
     table = pd.DataFrame(lines, columns=["knob", "level", "share", "low", "high", "verdict"])
-    whole = means[target] - means[found.start]
-    table.insert(5, "of_whole", table["share"] / whole if whole else np.nan)
+    difference = means[target] - means[design.start]
+    table.insert(5, "of_whole", table["share"] / difference if difference else np.nan)
     table = table.sort_values("share", ignore_index=True)
     table.attrs = {
-        "start": found.start, "target": target, "from": means[found.start], "to": means[target], "whole": whole,
-        "warning": found.warning, "stand_ins": found.stand_ins, "quantity": found.quantity, "blocks": values.shape[1],
-        "chosen_on": chosen_on, "is_named": is_named,
+        "start": design.start, "target": target, "from": means[design.start], "to": means[target], "whole": difference,
+        "warning": design.warning, "stand_ins": design.stand_ins, "quantity": design.quantity,
+        "blocks": values.shape[1], "chosen_on": selection_blocks, "is_named": is_named,
     }  # fmt: skip
     return table
 
 
-def _least(values: pd.DataFrame, turned: pd.DataFrame) -> str:
-    """The cell with those knobs turned that, over all settings of the others, have less."""
+def _lowest_cell(values: pd.DataFrame, switches: pd.DataFrame) -> str:
+    """Return the cell with exactly those factors switched that lower the metric, over all settings of the others."""
     logs = np.log(values).mean(axis=1)
-    lessens = [logs[turned[knob]].mean() < logs[~turned[knob]].mean() for knob in turned]
-    return turned.index[(turned == lessens).all(axis=1)][0]
+    lessens = [logs[switches[knob]].mean() < logs[~switches[knob]].mean() for knob in switches]
+    return switches.index[(switches == lessens).all(axis=1)][0]
 
 
-def effects(found: Factorial) -> pd.DataFrame:
-    """What each knob, and each two together, do over all settings of the others: columns knobs, order (1 for a knob, 2
-    for two), ratio (geometric mean; of two, by how much the one's ratio is another where the other is turned), low and
-    high (95%), least and most (of the ratio, over the settings), verdict. By order, then by size."""
-    values, turned = _whole(found)
+def effects(design: Factorial) -> pd.DataFrame:
+    """Return the effect of each factor, and of each pair, over all settings of the others: one row each, by order, then
+    by size. Columns: `knobs`, order (1 or 2 factors), ratio (geometric mean), low and high (95%, NaN where exact),
+    least and most (of that ratio), verdict. The ratio of a pair is the ratio by which switching one factor changes the
+    ratio of the other."""
+    values, switches = _all_cells(design)
     logs = np.log(values.to_numpy())
     lines = []
     for order in (1, 2):
-        for chosen in combinations(found.knobs, order):
-            signs = np.prod([np.where(turned[knob], 1, -1) for knob in chosen], axis=0)
-            each = 2**order * (signs[:, None] * logs).mean(axis=0)
-            settings = [turned[knob] for knob in turned if knob not in chosen]
-            own = pd.Series(signs * logs.mean(axis=1), turned.index)
-            differences = own.groupby(settings).sum() if settings else own.sum()
-            low, high, verdict = _interval(found, each, comb(len(found.knobs), order), np.log(found.floor))
-            ratios = np.exp([each.mean(), low, high, np.min(differences), np.max(differences)])
-            lines.append((" x ".join(chosen), order, *ratios, verdict))
+        for knobs in combinations(design.knobs, order):
+            signs = np.prod([np.where(switches[knob], 1, -1) for knob in knobs], axis=0)
+            block_effects = 2**order * (signs[:, None] * logs).mean(axis=0)
+            settings = [switches[knob] for knob in switches if knob not in knobs]
+            signed_logs = pd.Series(signs * logs.mean(axis=1), switches.index)
+            differences = signed_logs.groupby(settings).sum() if settings else signed_logs.sum()
+            low, high, verdict = _interval(design, block_effects, comb(len(design.knobs), order), np.log(design.floor))
+            ratios = np.exp([block_effects.mean(), low, high, np.min(differences), np.max(differences)])
+            lines.append((" x ".join(knobs), order, *ratios, verdict))
     table = pd.DataFrame(lines, columns=["knobs", "order", "ratio", "low", "high", "least", "most", "verdict"])
-    by = np.log(table["ratio"]).abs()
-    table = table.assign(by=-by).sort_values(["order", "by"], ignore_index=True).drop(columns="by")
-    table.attrs = {"quantity": found.quantity, "warning": found.warning}
+    magnitude = np.log(table["ratio"]).abs()
+    table = table.assign(by=-magnitude).sort_values(["order", "by"], ignore_index=True).drop(columns="by")
+    table.attrs = {"quantity": design.quantity, "warning": design.warning}
     return table
 
 
-def _whole(found: Factorial) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Values and settings of every cell: where some are predicted, a column per draw."""
-    if found.predicted.empty:
-        return found.values, found.turned
-    measured = found.values.mean(axis=1).to_numpy()[:, None].repeat(DRAWS, axis=1)
-    turned = found.predicted[list(found.knobs)].astype(bool)
-    return pd.concat([pd.DataFrame(measured, found.values.index), found.drawn]), pd.concat([found.turned, turned])
+def _all_cells(design: Factorial) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the values and settings of every cell. Where some cells are predicted, values have one column per draw."""
+    if design.predicted.empty:
+        return design.values, design.switches
+    measured = design.values.mean(axis=1).to_numpy()[:, None].repeat(DRAWS, axis=1)
+    switches = design.predicted[list(design.knobs)].astype(bool)
+    return pd.concat([pd.DataFrame(measured, design.values.index), design.draws]), pd.concat(
+        [design.switches, switches]
+    )
 
 
-def _interval(found: Factorial, each: np.ndarray, comparisons: int, floor: float) -> tuple[float, float, Verdict]:
-    """The 95% interval of contributions, and whether it is apart from 0 (for all comparisons) and beyond the floor."""
-    mean = float(each.mean())
-    if found.quantity.study:
-        half = half_interval(each)
-        apart = abs(mean) > max(half_interval(each, comparisons), floor)
+def _interval(design: Factorial, values: np.ndarray, comparisons: int, floor: float) -> tuple[float, float, Verdict]:
+    """Return the 95% interval (NaN where exact) and the verdict of a mean over blocks, or over draws of predictions. A
+    mean over blocks must differ from 0 for so many comparisons (Bonferroni), and by more than the floor."""
+    mean = float(values.mean())
+    if design.quantity.study:
+        half = half_interval(values)
+        is_apart = abs(mean) > max(half_interval(values, comparisons), floor)
         verdict = Verdict.LESS if mean < 0 else Verdict.MORE
-        return mean - half, mean + half, verdict if apart else Verdict.NO_DIFFERENCE
-    if np.ptp(each) <= 1e-12 * abs(mean):
+        return mean - half, mean + half, verdict if is_apart else Verdict.NO_DIFFERENCE
+    if np.ptp(values) <= 1e-12 * abs(mean):
         return np.nan, np.nan, Verdict.EXACT
-    low, high = np.quantile(each, [0.025, 0.975])
+    low, high = np.quantile(values, [0.025, 0.975])
     verdict = Verdict.LESS_PREDICTED if high < 0 else Verdict.MORE_PREDICTED if low > 0 else Verdict.NO_DIFFERENCE
     return low, high, verdict

@@ -16,12 +16,13 @@ from rustimg_lab.store.runs import RunData
 
 
 def of_study(run: RunData, study: str) -> tuple[str, float, float, float, Verdict] | None:
-    """Return the clearest carry-over in a study's main metric: the cell before, the ratio, the ends of the 95% interval
-    for all cells at once (Bonferroni), and the verdict. None where too few trials tell any apart."""
-    about, rows = metrics.find(run.environment.studies[study].metric), run.rows
+    """Return the clearest carry-over in the main metric of a study; None where the trials cannot separate the effects.
+    The tuple has: the cell that came before, the ratio of the values after that cell to the average, both ends of its
+    95% interval, and the verdict. The interval is simultaneous for all cells (Bonferroni)."""
+    metric, rows = metrics.find(run.environment.studies[study].metric), run.rows
     turns = rows[(rows["study"] == study) & (rows["metric"] == metrics.TRIAL)].drop_duplicates(["block", "order"])
     turns = turns.assign(order=turns["order"] + 1)[["block", "order", "cell"]].rename(columns={"cell": "before"})
-    trials = comparison.samples(run, study, about).merge(turns, on=["block", "order"])
+    trials = comparison.samples(run, study, metric).merge(turns, on=["block", "order"])
     block, cell, before = (pd.get_dummies(trials[name], dtype=float) for name in ("block", "cell", "before"))
     contrasts = before.iloc[:, :-1].sub(before.iloc[:, -1:].squeeze(axis=1), axis=0)  # the effects sum to 0
     terms, count = np.hstack([block, cell.iloc[:, 1:], contrasts]), contrasts.shape[1]
@@ -30,11 +31,11 @@ def of_study(run: RunData, study: str) -> tuple[str, float, float, float, Verdic
         return None
     logs, inverse = np.log(trials["value"].to_numpy()), np.linalg.inv(terms.T @ terms)
     fitted = inverse @ terms.T @ logs
-    every = np.vstack([np.eye(count), -np.ones(count)])  # the effects of all cells, from those of all but the last
-    variance = ((logs - terms @ fitted) ** 2).sum() / freedom * np.diag(every @ inverse[-count:, -count:] @ every.T)
-    half = quantile(freedom, len(every)) * np.sqrt(variance)
-    effects = every @ fitted[-count:]
+    basis = np.vstack([np.eye(count), -np.ones(count)])  # the effects of all cells, from those of all but the last
+    variance = ((logs - terms @ fitted) ** 2).sum() / freedom * np.diag(basis @ inverse[-count:, -count:] @ basis.T)
+    half = quantile(freedom, len(basis)) * np.sqrt(variance)
+    effects = basis @ fitted[-count:]
     clearest = int(np.argmax(np.abs(effects) - half))
     effect, reach = effects[clearest], half[clearest]
-    verdict = about.verdict_on(effect) if abs(effect) > reach else Verdict.NO_DIFFERENCE
+    verdict = metric.verdict_on(effect) if abs(effect) > reach else Verdict.NO_DIFFERENCE
     return before.columns[clearest], *np.exp([effect, effect - reach, effect + reach]).tolist(), verdict

@@ -7,13 +7,13 @@ import pandas as pd
 
 from rustimg_lab.errors import LabError, check_known
 from rustimg_lab.model import matrix, metrics
-from rustimg_lab.model.bases import everything
+from rustimg_lab.model.bases import all_bases
 from rustimg_lab.model.matrix import OWN
 from rustimg_lab.model.names import MARK, SUBSTITUTE, additions_of
 from rustimg_lab.model.profiles import PUBLISHED
 from rustimg_lab.paths import ARTICLE, RECORDED_RUN
 from rustimg_lab.store.rows import NOT_STARTED, NOTE
-from rustimg_lab.store.runs import RunData, current
+from rustimg_lab.store.runs import RunData, newest_rows
 
 _FACTORS = ["cell", "architecture", "base", "profile", "allocator", "image"]
 # What a note begins with of a cell that was made of something else than the others.
@@ -24,34 +24,36 @@ OPTIONS_OF_A_RUN = "the run's --bases, --profiles and --allocators, and --app if
 
 
 def article() -> pd.DataFrame:
-    """The article's two tables: columns base, profile, size_bytes (its MB taken as 1e6 bytes)."""
+    """Return the article's two tables: columns base, profile, size_bytes (the article's MB taken as 1e6 bytes)."""
     return pd.read_csv(ARTICLE, comment="#")
 
 
 def app_name(run: RunData) -> str:
-    """The name of the app that a run is of."""
+    """Return the name of the app that a run is of (default: `myip`)."""
     return run.environment.app.get("name", ARTICLES_APP)
 
 
 def bases_in_words(table: pd.DataFrame) -> pd.Series:
-    """Return the base of each row as a reader sees it: a substitute is marked."""
+    """Return the base of each row as a reader sees it: a substitute is marked. `table` is what `cell_table` returns."""
     return table["base"].where(~table["stand_in"], table["base"] + SUBSTITUTE)
 
 
 def allocators_in_words(table: pd.DataFrame) -> pd.Series:
-    """Return the allocator of each row; of the crate's own with what the program has, which differs by target."""
-    found = table[metrics.LINKED_ALLOCATOR].astype(object).fillna("")
-    return table["allocator"].where(~table["allocator"].eq(OWN) | found.eq(""), f"{OWN} (" + found + ")")
+    """Return the allocator of each row as a reader sees it. The crate's own allocator is followed by the one that was
+    detected in the program, since that may depend on the target."""
+    allocators = table[metrics.LINKED_ALLOCATOR].astype(object).fillna("")
+    return table["allocator"].where(~table["allocator"].eq(OWN) | allocators.eq(""), f"{OWN} (" + allocators + ")")
 
 
 def working_cells(run: RunData, purpose: str) -> pd.DataFrame:
-    """Return the working cells' rows of `cell_table`, by cell. Raises LabError, with the `purpose`, without any."""
+    """Return the rows of `cell_table` for the cells that work, by cell. Raises LabError when no cell works. The message
+    has `purpose`, such as "choose from"."""
     table = some_cells(run, purpose)
-    works = table.query("ok").set_index("cell")
-    if works.empty:
+    rows = table.query("ok").set_index("cell")
+    if rows.empty:
         cell, reason = table[["cell", "reason"]].iloc[0]
         raise LabError(f"run '{run.name}' has no cell that works: nothing to {purpose}; {cell}: {reason}")
-    return works
+    return rows
 
 
 def some_cells(run: RunData, purpose: str) -> pd.DataFrame:
@@ -65,10 +67,13 @@ def some_cells(run: RunData, purpose: str) -> pd.DataFrame:
 
 
 def cell_table(run: RunData) -> pd.DataFrame:
-    """One row per cell: its factors, a column per metric, the base's provenance, the article's figure, `ok`, `reason`,
-    `note` (what a reader must know), and `compressed_with` (how `compressed_bytes` came about, "" for none). A cell
-    that was not built, or failed its check, has no sizes: `reason` says why."""
-    newest = current(run)
+    """Return one row per cell: factors, a column per metric (sizes in bytes), the base's provenance, the article's
+    figure. Also `ok`, `reason`, `note` (what a reader must know of the cell), and `compressed_with`: how
+    `compressed_bytes` came about ("" without one).
+
+    `run` is what `runs.load` returns. A cell whose image was not built, or failed its check, has no sizes (NaN). They
+    would be sizes of something that does not work. `reason` says why."""
+    newest = newest_rows(run)
     factors = newest[_FACTORS].drop_duplicates("cell").set_index("cell")
     single = newest[newest["metric"].isin(metrics.SINGLE)].drop_duplicates(["cell", "metric"], keep="last")
     wide = single[single["ok"]].pivot(index="cell", columns="metric", values="value")
@@ -80,9 +85,9 @@ def cell_table(run: RunData) -> pd.DataFrame:
     table["ok"] = table["runs"].isin([True, NOT_STARTED]) & wide[metrics.UNPACKED_BYTES].notna() & reasons.eq("")
     table.loc[~table["ok"] & table["reason"].eq(""), "reason"] = "not measured to the end; call `./lab run` again"
     notes = single[single["detail"].str.startswith(NOTE)].groupby("cell")["detail"]
-    told = notes.agg(lambda texts: "; ".join(text.removeprefix(NOTE).partition(";")[0] for text in texts))
-    notes = told.reindex(table.index).fillna("").astype(str)
-    table["note"] = notes.str.cat(_made_with(newest, table.index), sep="; ").str.strip("; ")
+    cell_notes = notes.agg(lambda texts: "; ".join(text.removeprefix(NOTE).partition(";")[0] for text in texts))
+    notes = cell_notes.reindex(table.index).fillna("").astype(str)
+    table["note"] = notes.str.cat(_cell_notes(newest, table.index), sep="; ").str.strip("; ")
     sizes = [column for column in table.columns if column.endswith("_bytes")]
     table[sizes] = table[sizes].apply(pd.to_numeric).where(table["ok"])
 
@@ -93,10 +98,10 @@ def cell_table(run: RunData) -> pd.DataFrame:
     table["compressed_with"] = compressed.reindex(table.index).where(table[metrics.COMPRESSED_BYTES].notna()).fillna("")
 
     images = run.environment.images
-    digest = table[metrics.BASE_DIGEST].astype(object).fillna("")
-    bases = [(base, images.get(one)) for base, one in zip(table["base"], digest, strict=True)]
-    labels = {name: base.label for name, base in everything().items()}
-    sources = {name: "empty" for name, base in everything().items() if not base.image}
+    digests = table[metrics.BASE_DIGEST].astype(object).fillna("")
+    bases = [(base, images.get(digest)) for base, digest in zip(table["base"], digests, strict=True)]
+    labels = {name: base.label for name, base in all_bases().items()}
+    sources = {name: "empty" for name, base in all_bases().items() if not base.image}
     table["base_label"] = [image["label"] if image else labels.get(base, base) for base, image in bases]
     table["base_source"] = [image["source"] if image else sources.get(base, "not recorded") for base, image in bases]
     table["stand_in"] = [image["stand_in"] if image else False for _, image in bases]
@@ -104,118 +109,129 @@ def cell_table(run: RunData) -> pd.DataFrame:
     if app_name(run) != ARTICLES_APP:
         figures = figures.iloc[:0]
     table["article_bytes"] = figures.reindex(pd.MultiIndex.from_frame(table[["base", "profile"]])).to_numpy()
-    return _in_order(table).reset_index()
+    return _sort_cells(table).reset_index()
 
 
-def _made_with(newest: pd.DataFrame, names: pd.Index) -> list[str]:
-    """What to note of each of the cells: its additions, and whether `made_otherwise` has it."""
-    notes = {name: f"with {', '.join(more)}" if (more := additions_of(name)) else "" for name in names}
-    for differs, (last, others) in made_otherwise(newest, names).items():
-        for name in others:
-            notes[name] += f"; {differs} than {last}: `./lab run` with all cells builds it anew"
+def _cell_notes(newest: pd.DataFrame, names: pd.Index) -> list[str]:
+    """Return the note on each of the cells: its additions, and whether it differs from the cell that was built last in
+    what `OTHERS` names. `newest` is `runs.newest_rows`."""
+    notes = {name: f"with {', '.join(additions)}" if (additions := additions_of(name)) else "" for name in names}
+    for phrase, (last_cell, differing_cells) in built_otherwise(newest, names).items():
+        for name in differing_cells:
+            notes[name] += f"; {phrase} than {last_cell}: `./lab run` with all cells builds it anew"
     return list(notes.values())
 
 
-def made_otherwise(newest: pd.DataFrame, names: pd.Index) -> dict[str, tuple[str, list[str]]]:
-    """By each of `OTHERS`: the cell that was built last, and those of `names` that are made of something else than it.
-    `newest` is `current` of a run; rows of older labs do not tell."""
-    found = {}
-    for metric, differs in OTHERS.items():
-        of = newest[newest["metric"] == metric].set_index("cell")["value"].to_dict()
-        last = next(reversed(of), "")
-        found[differs] = last, [name for name in names if of.get(name, of.get(last)) != of.get(last)]
-    return found
+def built_otherwise(newest: pd.DataFrame, names: pd.Index) -> dict[str, tuple[str, list[str]]]:
+    """Return by each phrase of `OTHERS` the cell that was built last and the list of those of `names` that were built
+    of something else. `newest` is `runs.newest_rows`; rows of older labs do not tell."""
+    groups = {}
+    for metric, phrase in OTHERS.items():
+        digests = newest[newest["metric"] == metric].set_index("cell")["value"].to_dict()
+        last_cell = next(reversed(digests), "")
+        last_digest = digests.get(last_cell)
+        groups[phrase] = last_cell, [name for name in names if digests.get(name, last_digest) != last_digest]
+    return groups
 
 
 def layer_table(run: RunData) -> pd.DataFrame:
-    """One row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner, instruction."""
+    """Return one row per layer of each cell that works: factors, order (0 is the lowest), file_bytes, owner,
+    instruction."""
     columns = ["cell", "base", "base_source", "profile", "allocator", metrics.LINKED_ALLOCATOR, "stand_in"]
-    works, newest = cell_table(run).query("ok")[columns], current(run)
+    factors, newest = cell_table(run).query("ok")[columns], newest_rows(run)
     layers = newest.loc[newest["metric"] == metrics.LAYER_BYTES, ["cell", "order", "value", "detail"]]
-    found = works.merge(layers, on="cell")
-    detail = found.pop("detail").astype(str).str.split(": ", n=1)
-    return found.assign(file_bytes=found.pop("value").astype("int64"), owner=detail.str[0], instruction=detail.str[1])
+    table = factors.merge(layers, on="cell")
+    detail = table.pop("detail").astype(str).str.split(": ", n=1)
+    return table.assign(file_bytes=table.pop("value").astype("int64"), owner=detail.str[0], instruction=detail.str[1])
 
 
-def smallest(table: pd.DataFrame) -> str:
-    """The cell with the fewest bytes unpacked; "" where none works. `table` is `cells`."""
-    works = table[table["ok"]]
-    return works.loc[works[metrics.UNPACKED_BYTES].idxmin(), "cell"] if len(works) else ""
+def smallest_cell(table: pd.DataFrame) -> str:
+    """Return the cell with the fewest bytes unpacked; "" where none works. `table` is what `cell_table` returns."""
+    rows = table[table["ok"]]
+    return rows.loc[rows[metrics.UNPACKED_BYTES].idxmin(), "cell"] if len(rows) else ""
 
 
 def parts(run: RunData, metric: str) -> pd.DataFrame:
-    """One row per section (`section_bytes`) or crate (`crate_bytes`) of each working cell: cell, name, size_bytes."""
-    newest = current(run)
-    works = cell_table(run).query("ok")["cell"]
-    found = newest.loc[(newest["metric"] == metric) & newest["cell"].isin(works), ["cell", "detail", "value"]]
-    found = found.rename(columns={"detail": "name", "value": "size_bytes"})
-    return found.astype({"size_bytes": "int64"}).reset_index(drop=True)
+    """Return one row per part of each cell that works: columns cell, name, size_bytes (int). `metric` says which parts:
+    sections (`section_bytes`) or crates (`crate_bytes`)."""
+    newest = newest_rows(run)
+    cells = cell_table(run).query("ok")["cell"]
+    rows = newest.loc[(newest["metric"] == metric) & newest["cell"].isin(cells), ["cell", "detail", "value"]]
+    rows = rows.rename(columns={"detail": "name", "value": "size_bytes"})
+    return rows.astype({"size_bytes": "int64"}).reset_index(drop=True)
 
 
 def check_works(table: pd.DataFrame, cell: str) -> None:
-    """Raises LabError, with the nearest name, when no cell of that name works. `table` is `cell_table`."""
+    """Raise LabError, with the nearest name, unless a cell of that name works. `table` is what `cell_table` returns."""
     check_known("cell that works", cell, table.loc[table["ok"], "cell"].to_list())
 
 
 def composition(run: RunData, cell: str) -> pd.DataFrame:
-    """Whose the bytes of a cell's image are: owner, name (a package, a crate), size_bytes; their sum is the image's.
-    The base is one part where its packages are not recorded; so is a binary packed by UPX. Empty where a size could not
-    be read. Raises LabError for a cell that does not work."""
+    """Return what takes up the space in a cell's image: one row per part. Columns: owner (base image, binary or other
+    files), name (a package or crate), size_bytes. The sizes sum to the image's. A base without recorded packages is one
+    part; so is a binary that UPX packed. No row when a size could not be read. Raises LabError when no cell of that
+    name works."""
     table = cell_table(run)
     check_works(table, cell)
-    one = table.set_index("cell").loc[cell]
-    if one[[metrics.BINARY_BYTES, metrics.BASE_BYTES, metrics.APP_BYTES]].isna().any():
+    facts = table.set_index("cell").loc[cell]
+    if facts[[metrics.BINARY_BYTES, metrics.BASE_BYTES, metrics.APP_BYTES]].isna().any():
         return pd.DataFrame(columns=["owner", "name", "size_bytes"])
-    packages = run.environment.package_bytes.get(one[metrics.BASE_DIGEST], {})
+    packages = run.environment.package_bytes.get(facts[metrics.BASE_DIGEST], {})
     crates = parts(run, metrics.CRATE_BYTES).query("cell == @cell").set_index("name")["size_bytes"]
-    binary, base = int(one[metrics.BINARY_BYTES]), int(one[metrics.BASE_BYTES])
-    found = [("base image", name, size) for name, size in packages.items()]
-    found.append(("base image", "(of no package)" if packages else one["base_label"], base - sum(packages.values())))
+    binary, base = int(facts[metrics.BINARY_BYTES]), int(facts[metrics.BASE_BYTES])
+    rows = [("base image", name, size) for name, size in packages.items()]
+    rows.append(("base image", "(of no package)" if packages else facts["base_label"], base - sum(packages.values())))
     if crates.sum() <= binary:
-        found += [("binary", name, size) for name, size in crates.items()]
-        found.append(("binary", "(symbols, headers)" if len(crates) else "binary", binary - int(crates.sum())))
+        rows += [("binary", name, size) for name, size in crates.items()]
+        rows.append(("binary", "(symbols, headers)" if len(crates) else "binary", binary - int(crates.sum())))
     else:
-        found.append(("binary", "packed by UPX", binary))
-    found.append(("other files", "passwd, group, own files", int(one[metrics.APP_BYTES]) - binary))
-    return pd.DataFrame([each for each in found if each[2]], columns=["owner", "name", "size_bytes"])
+        rows.append(("binary", "packed by UPX", binary))
+    rows.append(("other files", "passwd, group, own files", int(facts[metrics.APP_BYTES]) - binary))
+    return pd.DataFrame([row for row in rows if row[2]], columns=["owner", "name", "size_bytes"])
 
 
 def ladder(table: pd.DataFrame) -> pd.DataFrame:
-    """Every profile beside `baseline` on the same base with the same allocator: cell, base, base_source, stand_in,
-    profile, allocator, linked_allocator, unstable, ok, reason, unpacked_bytes, compressed_bytes, build_cpu_s, and
-    ratios of both sizes to the baseline's (`unpacked`, `compressed`), in the order of `table`; of bases with three
-    profiles or more."""
+    """Return every profile compared with `baseline` on the same base with the same allocator: one row per cell.
+    Columns: cell, base, base_source, stand_in, profile, allocator, linked_allocator, unstable, ok, reason,
+    unpacked_bytes, compressed_bytes, build_cpu_s. `unpacked` and `compressed` are both sizes as ratios to the
+    baseline's.
+
+    `table` is what `cell_table` returns. Bases with fewer than three profiles of an allocator, or no `baseline`, are
+    left out."""
     columns = ["cell", "base", "base_source", "stand_in", "profile", "allocator", metrics.LINKED_ALLOCATOR]
     columns += ["unstable", "ok", "reason", metrics.UNPACKED_BYTES, metrics.COMPRESSED_BYTES]
-    found = table[columns].assign(build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S]))
-    is_baseline, together = found["profile"] == "baseline", [found["base"], found["allocator"]]
-    for ratio, size in (("unpacked", found[metrics.UNPACKED_BYTES]), ("compressed", found[metrics.COMPRESSED_BYTES])):
-        found[ratio] = size / size.where(is_baseline).groupby(together).transform("first")
-    rungs, based = (is_baseline.groupby(together).transform(how) for how in ("size", "any"))
-    return found[(rungs > 2) & based].reset_index(drop=True)
+    sweep = table[columns].assign(build_cpu_s=pd.to_numeric(table[metrics.BUILD_CPU_S]))
+    is_baseline, groups = sweep["profile"] == "baseline", [sweep["base"], sweep["allocator"]]
+    for ratio, size in (("unpacked", sweep[metrics.UNPACKED_BYTES]), ("compressed", sweep[metrics.COMPRESSED_BYTES])):
+        sweep[ratio] = size / size.where(is_baseline).groupby(groups).transform("first")
+    counts, has_baseline = (is_baseline.groupby(groups).transform(method) for method in ("size", "any"))
+    return sweep[(counts > 2) & has_baseline].reset_index(drop=True)
 
 
 def article_grid(run: RunData) -> pd.DataFrame:
-    """The cells that the article has too: its bases and profiles, its allocator on each. Same columns as `cells`."""
+    """Return the rows of `cell_table` for the cells of the article: its bases and profiles, with its allocator on each
+    base."""
     table = cell_table(run)
-    theirs = table["base"].map({name: base.article_allocator for name, base in everything().items()})
-    return table[table["article_bytes"].notna() & (table["allocator"] == theirs)].reset_index(drop=True)
+    allocators = table["base"].map({name: base.article_allocator for name, base in all_bases().items()})
+    return table[table["article_bytes"].notna() & (table["allocator"] == allocators)].reset_index(drop=True)
 
 
-def drawn(table: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
-    """The cells that have room side by side: `grid` (`article_grid`), else two profiles with one allocator a base."""
+def plotted_cells(table: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that a plot has room for: `grid` (`article_grid`). If `grid` is empty, return those of `table`
+    (`cell_table`) with the first two profiles and the first allocator on each base."""
     if len(grid):
         return grid
     return table[table["profile"].isin(table["profile"].unique()[:2])].drop_duplicates(["base", "profile"])
 
 
-def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """By profile as first written (`published` first), base in the article's order, allocator as first written."""
+def _sort_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows sorted: profiles as first written (`published` first), bases in the article's order, then
+    allocators."""
     ranks = table[["profile", "base", "allocator"]].copy()
     for factor in ("profile", "allocator"):
         ranks[factor] = pd.Categorical(table[factor], table[factor].unique()).codes
     ranks["profile"] = ranks["profile"].mask(table["profile"] == PUBLISHED.name, -1)
-    ranks["base"] = table["base"].map({name: rank for rank, name in enumerate(everything())}).fillna(len(everything()))
+    ranks["base"] = table["base"].map({name: rank for rank, name in enumerate(all_bases())}).fillna(len(all_bases()))
     return table.loc[ranks.sort_values(list(ranks)).index]
 
 
@@ -233,13 +249,13 @@ class Pair(NamedTuple):
 def beside_malloc(samples: pd.DataFrame) -> list[Pair]:
     """Return a pair for each allocator of a study beside malloc of the C library on the same base and profile, where
     the lab knows both. `samples` is what `comparison.samples` returns; settings of allocators are left out."""
-    found = []
-    plain = samples[~samples["cell"].str.contains(MARK)]
-    for (base, profile), own in plain.groupby(["base", "profile"], sort=False):
-        cells = own.drop_duplicates("allocator").set_index("allocator")["cell"]
+    pairs = []
+    plain_samples = samples[~samples["cell"].str.contains(MARK)]
+    for (base, profile), rows in plain_samples.groupby(["base", "profile"], sort=False):
+        cells = rows.drop_duplicates("allocator").set_index("allocator")["cell"]
         if "system" in cells:
             with suppress(LabError):  # this lab does not know the base or the profile
                 malloc = f"{'musl' if matrix.cell(base, profile, 'system').libc == 'musl' else 'glibc'} malloc"
                 others = cells.drop("system").items()
-                found += [Pair(base, profile, allocator, malloc, cell, cells["system"]) for allocator, cell in others]
-    return found
+                pairs += [Pair(base, profile, allocator, malloc, cell, cells["system"]) for allocator, cell in others]
+    return pairs

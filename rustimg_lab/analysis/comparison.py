@@ -36,33 +36,36 @@ TIME = metrics.Metric("time")
 
 
 def find_studies(run: RunData, kind: str, **parameters: Any) -> list[str]:
-    """The names of the run's studies of that kind with those parameters whose baseline has a number."""
+    """Return the names of the run's studies of that kind with those parameters whose baseline has a value."""
     return [name for name in _planned(run, kind, parameters) if has_baseline(run, name)]
 
 
 def find_study(run: RunData, kind: str, **parameters: Any) -> str:
-    """The first of such studies, with a number of its baseline if any has. Raises LabError when there is none."""
-    fit = _planned(run, kind, parameters)
-    if not fit:
-        asked = ", ".join(f"{key} {value}" for key, value in parameters.items())
-        known = ", ".join(run.environment.studies) or "none"
-        raise LabError(f"run '{run.name}' has no {kind} study{asked and f' with {asked}'}; it has {known}")
-    return next((name for name in fit if has_baseline(run, name)), fit[0])
+    """Return the name of the run's study of that kind with those parameters: the first whose baseline has a value, else
+    the first. Raises LabError when there is none."""
+    matches = _planned(run, kind, parameters)
+    if not matches:
+        options = ", ".join(f"{key} {value}" for key, value in parameters.items())
+        studies = ", ".join(run.environment.studies) or "none"
+        raise LabError(f"run '{run.name}' has no {kind} study{options and f' with {options}'}; it has {studies}")
+    return next((name for name in matches if has_baseline(run, name)), matches[0])
 
 
 def studies_of(run: RunData, metric: metrics.Metric, workload: str = "") -> list[str]:
-    """The run's studies of the metric's kind that have it of the most cells (a run may have a short one of a few too),
-    of that workload where one is named; the one under the usual load first."""
+    """Return the names of the studies that measured the metric of the most cells: a run may also have a short study of
+    a few. Only studies of `workload` count, if named. The study under the usual load comes first."""
     plans = run.environment.studies
     measured = run.rows[(run.rows["metric"] == metric) & run.rows["ok"]].groupby("study")["cell"].nunique()
     names = [name for name in _planned(run, metric.study, {}) if has_baseline(run, name, metric)]
-    fit = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
-    most = [name for name in fit if measured[name] == measured[fit].max()]
-    return sorted(most, key=lambda name: sum(plans[name].parameters.get(key) != of for key, of in USUAL_LOAD.items()))
+    matches = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
+    candidates = [name for name in matches if measured[name] == measured[matches].max()]
+    return sorted(
+        candidates, key=lambda name: sum(plans[name].parameters.get(key) != value for key, value in USUAL_LOAD.items())
+    )
 
 
 def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
-    """The first of `studies_of`; "" for none."""
+    """Return the first name that `studies_of` returns; "" for none."""
     return next(iter(studies_of(run, metric, workload)), "")
 
 
@@ -75,158 +78,167 @@ def _planned(run: RunData, kind: str, parameters: dict[str, Any]) -> list[str]:
 
 
 def check_workload(run: RunData, workload: str) -> None:
-    """Raises LabError, with the nearest name, for a workload that no study of a run is of; "" is any."""
-    known = {plan.parameters.get("workload", "") for plan in run.environment.studies.values()} - {""}
+    """Raise LabError, with the nearest name, for a workload that no study of a run has; "" is any workload."""
+    workloads = {plan.parameters.get("workload", "") for plan in run.environment.studies.values()} - {""}
     if workload:
-        check_known(f"workload of run '{run.name}'", workload, sorted(known))
+        check_known(f"workload of run '{run.name}'", workload, sorted(workloads))
 
 
 def has_baseline(run: RunData, study: str, metric: str = "") -> bool:
-    """Whether the baseline of a study has a number of one metric, of its main one unless another is named."""
+    """Return whether the baseline of a study has a value of a metric (default: the study's main metric)."""
     plan = run.environment.studies[study]
     return bool((samples(run, study, metric or plan.metric)["cell"] == plan.baseline).any())
 
 
-def left_out(run: RunData) -> dict[str, str]:
-    """By study whose baseline has trials and no number, so that its cells cannot be compared: a line on it."""
-    said = {}
+def excluded_studies(run: RunData) -> dict[str, str]:
+    """Return a message by study for each study whose baseline has trials and no number above 0: its
+    cells cannot be compared."""
+    messages = {}
     for study, plan in run.environment.studies.items():
-        own = run.rows[(run.rows["study"] == study) & (run.rows["cell"] == plan.baseline)]
-        if len(own) and not has_baseline(run, study):
-            why = study_notes.last_failure(own) or "each is 0, less than could be measured"
-            said[study] = f"{study} is left out: no trial of its baseline {plan.baseline} has a number ({why})"
-    return said
+        baseline_rows = run.rows[(run.rows["study"] == study) & (run.rows["cell"] == plan.baseline)]
+        if len(baseline_rows) and not has_baseline(run, study):
+            reason = study_notes.last_failure(baseline_rows) or "each is 0, less than could be measured"
+            messages[study] = f"{study} is left out: no trial of its baseline {plan.baseline} has a number ({reason})"
+    return messages
 
 
 def of_study(run: RunData, study: str, metric: str = "", baseline: str = "") -> pd.DataFrame:
-    """`compare` for a metric of a study (default: its main one), against its own baseline or another of its cells."""
+    """Return the ratios of a study's cells to a baseline, a frame of `compare`, for one metric (default: the main
+    metric). The baseline is the study's own unless another cell is named. Raises LabError as `compare` does."""
     plan = run.environment.studies[study]
     metric = metric or plan.metric
     trials = samples(run, study, metric)
     try:
         return compare(trials, baseline or plan.baseline, cells=plan.cells, about=metrics.find(metric))
     except LabError as error:
-        what = metrics.find(metric).phrase or metric
-        raise LabError(f"run '{run.name}', study '{study}', {what}: {error}") from None
+        phrase = metrics.find(metric).phrase or metric
+        raise LabError(f"run '{run.name}', study '{study}', {phrase}: {error}") from None
 
 
 def samples(run: RunData, study: str, metric: str) -> pd.DataFrame:
-    """The trials of a study that have a metric, as `compare` takes them: without warm-ups and lost trials, the median
-    of a trial's values, and without values of 0 that would have ratios, with a warning.
+    """Return the successful trials of a study without warm-ups, one row per cell and block, as `compare` takes them. A
+    trial with several values has their median. A value of 0 of a compared metric is left out with a warning, unless all
+    are 0.
 
-    Columns: cell, base, profile, allocator, block, order, value (float), by cell. `attrs`: `warning` on any number of
-    this study ("" for none), `stand_ins` (bases), `at_least` (cells with a value at the measurable minimum), and
-    `resolution` where values have one: the logarithm of a step.
-    """
+    `run` is what `runs.load` returns. Columns: cell, base, profile, allocator, block, order, value (float), by cell.
+    `attrs`: warning (what a reader of any number of this study must see, "" for none); stand_ins (substitute bases);
+    at_least (cells with a value at the least that can be measured). Values in steps also have `resolution`: the
+    logarithm of a step."""
     columns = ["cell", "base", "profile", "allocator", "block", "order"]
     plan = run.environment.studies[study]
     rank = {cell: place for place, cell in enumerate(plan.cells)}
-    found = trials(run, study, metric)[[*columns, "value"]].astype({"value": float})
-    found = found.groupby(["cell", "block"], sort=False, as_index=False)
-    found = found.agg({**dict.fromkeys(columns, "last"), "value": "median"})[[*columns, "value"]]
-    found = found.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
-    notes = study_notes.of_trials(run, study, metric)
-    is_zero = found["value"] == 0
+    table = trials(run, study, metric)[[*columns, "value"]].astype({"value": float})
+    table = table.groupby(["cell", "block"], sort=False, as_index=False)
+    table = table.agg({**dict.fromkeys(columns, "last"), "value": "median"})[[*columns, "value"]]
+    table = table.sort_values("cell", key=lambda cells: cells.map(rank), kind="stable", ignore_index=True)
+    notes = study_notes.trial_notes(run, study, metric)
+    is_zero = table["value"] == 0
     if metric in metrics.COMPARED and is_zero.any() and not is_zero.all():
-        less = "less than could be measured, and is left out"
-        notes += [f"in {is_zero.sum()} of {len(found)} trials the {metrics.find(metric).phrase} was 0: {less}"]
-        found = found[~is_zero].reset_index(drop=True)
-    at_least = found.loc[found["value"] <= metrics.find(metric).least, "cell"]
-    found.attrs = {
+        reason = "less than could be measured, and is left out"
+        notes += [f"in {is_zero.sum()} of {len(table)} trials the {metrics.find(metric).phrase} was 0: {reason}"]
+        table = table[~is_zero].reset_index(drop=True)
+    at_least = table.loc[table["value"] <= metrics.find(metric).least, "cell"]
+    table.attrs = {
         "warning": "; ".join(notes), "stand_ins": run.environment.stand_ins,
         "at_least": list(at_least.unique()),
     }  # fmt: skip
     if metric == metrics.SMALLEST_LIMIT_BYTES and (step := plan.parameters.get("step")):
         halvings = ceil(log2(log(2) / log(step)))  # of the bisection, between a limit and its double
-        found.attrs["resolution"] = log(2) / 2**halvings
-    return found
+        table.attrs["resolution"] = log(2) / 2**halvings
+    return table
 
 
 def compare(
     samples: pd.DataFrame, baseline: str, *, cells: Iterable[str] = (), about: metrics.Metric = TIME
 ) -> pd.DataFrame:
-    """One row per cell other than `baseline`, as ratios cell / baseline, and one for the A/A control, as control / its
-    image. What the control repeats counts as the mean of the two in each block.
+    """Return one row per cell other than `baseline`, as ratios cell / baseline; and one for the A/A control, as control
+    / its image. If the control's image is the baseline or the cell, the mean of the two in each block counts.
 
-    `samples`: cell, block and value (> 0), one row per trial; only blocks with both of a pair count. Columns: cell,
-    is_twin, pairs, freedom (degrees of freedom), ratio (geometric mean), low and high (95% interval), low_all and
-    high_all (95% for all comparisons: Bonferroni), detectable (the minimum detectable effect: the ratio above 1 found
-    with a probability of 0.8), verdict. `attrs`: those of `samples`, the baseline, notes (the warning without that of a
-    short study), control (the farthest end of its interval, above 1), floor (what a claim must be beyond: 1, `control`
-    where it differs from its image, or infinite without one), and the warning. Without two pairs ratio and interval are
-    NaN and the verdict is "too noisy"; so it is for `cells`, which order the rows, without a trial, and without a
-    control. Values of cells in `samples.attrs["at_least"]` are at most that: the interval is open at that end (0 or
-    infinite). No interval is narrower than `samples.attrs["resolution"]` to both sides. Raises LabError when the
-    baseline has no trial, or a value is not above 0.
-    """
-    known = sorted(samples["cell"].unique())
-    if baseline not in known:
-        others = f"; choose one of {', '.join(known)}" if known else ""
-        raise LabError(f"the baseline {baseline} has no trial{others}")
+    `samples` has the columns cell, block and value (> 0), one row per trial; only blocks with both of a pair count.
+    Columns: cell, is_twin (A/A control), pairs (blocks), freedom (degrees of freedom), ratio (geometric mean), low and
+    high (95% interval), low_all and high_all (simultaneous 95% CI: Bonferroni), `detectable`, verdict. `detectable` is
+    the minimum detectable effect: the ratio above 1 that such a study finds with a probability of 0.8. `attrs`:
+    baseline, those of `samples`, notes (the warning without that on a short study), control, floor, warning (what is
+    wrong with the study). `control` is the farthest end of the control's interval, as a ratio above 1. `floor` is the
+    ratio that a claim must exceed: 1, `control` where the control differs from its image, or infinite without a
+    control.
+
+    Fewer than two pairs have no ratio and no interval (NaN), and the verdict "too noisy". `cells` orders the rows, and
+    may name cells without a trial. Without a control all verdicts are "too noisy". A cell in
+    `samples.attrs["at_least"]` has an interval open at one end (0 or infinite): its value may be less. No interval is
+    narrower than `samples.attrs["resolution"]` (a logarithm) to either side. Raises LabError when the baseline has no
+    trial, or a value is not above 0."""
+    measured_cells = sorted(samples["cell"].unique())
+    if baseline not in measured_cells:
+        hint = f"; choose one of {', '.join(measured_cells)}" if measured_cells else ""
+        raise LabError(f"the baseline {baseline} has no trial{hint}")
     order = [cell for cell in dict.fromkeys([*cells, *samples["cell"]]) if cell != baseline]
     resolution = samples.attrs.get("resolution", 0.0)
     at_least = samples.attrs.get("at_least", ())
     estimates, control = _estimates(logarithms(samples), baseline, order)
-    apart = alarm(control, len(order), resolution)
+    threshold = alarm(control, len(order), resolution)
     rows = []
-    for cell, own in zip(order, estimates, strict=True):
+    for cell, estimate in zip(order, estimates, strict=True):
         is_twin = cell.endswith(TWIN)
-        row = {"cell": cell, "is_twin": is_twin, "pairs": int(own.pairs), "freedom": own.freedom, **NOTHING}
-        if own.pairs > 1:
-            floor = max(resolution, 0.0 if is_twin else apart)
-            row |= judged(own.mean, own.error, own.freedom, len(order), floor, about)
-            against = cell.removesuffix(TWIN) if is_twin else baseline
-            row |= _within_reach(row, resolution, cell in at_least, against in at_least)
+        row = {"cell": cell, "is_twin": is_twin, "pairs": int(estimate.pairs), "freedom": estimate.freedom, **NOTHING}
+        if estimate.pairs > 1:
+            floor = max(resolution, 0.0 if is_twin else threshold)
+            row |= judge(estimate.mean, estimate.error, estimate.freedom, len(order), floor, about)
+            reference = cell.removesuffix(TWIN) if is_twin else baseline
+            row |= _limit_to_resolution(row, resolution, cell in at_least, reference in at_least)
         rows.append(row)
-    found = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", "freedom", *NUMBERS, "verdict"])
-    notes = [*filter(None, [samples.attrs.get("warning"), alarm_in_words(apart)])]
-    attrs = {"floor": float(np.exp(apart)), "control": float(np.exp(control_end(control))), "baseline": baseline}
-    found.attrs = {**attrs, **samples.attrs, "notes": notes}
-    found.attrs["warning"] = note_on(found)
-    return found
+    ratios = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", "freedom", *NUMBERS, "verdict"])
+    notes = [*filter(None, [samples.attrs.get("warning"), alarm_in_words(threshold)])]
+    attrs = {"floor": float(np.exp(threshold)), "control": float(np.exp(control_end(control))), "baseline": baseline}
+    ratios.attrs = {**attrs, **samples.attrs, "notes": notes}
+    ratios.attrs["warning"] = ratio_note(ratios)
+    return ratios
 
 
-def note_on(found: pd.DataFrame, cell: str = "") -> str:
-    """What a reader must know of all ratios of `compare`, or of one cell's: a short study's detectable effect."""
-    short = _short(found[found["cell"] == cell] if cell else found)
-    return "; ".join(filter(None, [*found.attrs["notes"], short]))
+def ratio_note(ratios: pd.DataFrame, cell: str = "") -> str:
+    """Return what a reader must know of all ratios of `compare`, or of one cell's; "" for nothing. For a short study,
+    that includes the minimum detectable effect of those cells."""
+    warning = _few_blocks_note(ratios[ratios["cell"] == cell] if cell else ratios)
+    return "; ".join(filter(None, [*ratios.attrs["notes"], warning]))
 
 
 def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[list[variances.Estimates], np.ndarray]:
-    """Estimates of each cell of `order`, and the control's differences from its image by block, none without trials."""
+    """Return the estimates of each cell of `order`, and the control's differences from its image by block. `table` is
+    `logarithms`. A control whose image has no trial has no difference."""
     twins = [cell for cell in order if cell.endswith(TWIN)]
     cells = [cell for cell in order if not cell.endswith(TWIN)]
     table = table.reindex(columns=dict.fromkeys([baseline, *order, *(twin.removesuffix(TWIN) for twin in twins)]))
     controls = {twin: control_differences(table, twin) for twin in twins}
     for twin in twins:
-        own = twin.removesuffix(TWIN)
-        table[own] = variances.measured_twice(table[own].to_numpy(), table[twin].to_numpy())
-    found = variances.estimate(table[cells].sub(table[baseline], axis=0).to_numpy()).by_cell(cells)
+        cell = twin.removesuffix(TWIN)
+        table[cell] = variances.mean_of_two(table[cell].to_numpy(), table[twin].to_numpy())
+    estimates = variances.estimate(table[cells].sub(table[baseline], axis=0).to_numpy()).by_cell(cells)
     for twin, logs in controls.items():
-        found |= variances.estimate(logs[:, None]).by_cell([twin])
-    return [found[cell] for cell in order], next(iter(controls.values()), np.array([]))
+        estimates |= variances.estimate(logs[:, None]).by_cell([twin])
+    return [estimates[cell] for cell in order], next(iter(controls.values()), np.array([]))
 
 
 def alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:
-    """What a claim must be beyond, as a logarithm: 0, unless the control differs from its image; inf without one."""
+    """Return the logarithm that a difference must exceed to be claimed. It is 0, or the control's far end where the
+    control differs from its image beyond chance; infinite with fewer than two blocks of a control."""
     if len(control) < 2:
         return inf
     is_apart = abs(control.mean()) > max(half_interval(control, comparisons), resolution)
     return control_end(control) if is_apart else 0.0
 
 
-def alarm_in_words(apart: float) -> str:
-    """What a reader must know of an `alarm`; "" where there is none."""
-    if apart in (0, inf):
-        return "" if not apart else "without trials of the A/A control no difference is claimed"
+def alarm_in_words(threshold: float) -> str:
+    """Return what a reader must know of a result of `alarm`; "" where that is 0."""
+    if threshold in (0, inf):
+        return "" if not threshold else "without trials of the A/A control no difference is claimed"
     return (
         "the A/A control differs from its own image, so something else than the image was measured: no difference of "
-        f"{np.exp(apart) - 1:.1%} or less is claimed"
+        f"{np.exp(threshold) - 1:.1%} or less is claimed"
     )
 
 
-def _within_reach(row: dict, resolution: float, cell_is_least: bool, baseline_is_least: bool) -> dict:
-    """What changes of a row where values have a resolution, or are only known to be at most the measurable minimum."""
+def _limit_to_resolution(row: dict, resolution: float, cell_is_least: bool, baseline_is_least: bool) -> dict:
+    """Return the entries of a row that change where values have a resolution, or are at the measurable minimum."""
     low, high = row["ratio"] / np.exp(resolution), row["ratio"] * np.exp(resolution)
     changed = {name: 0.0 if cell_is_least else min(row[name], low) for name in ("low", "low_all")}
     changed |= {name: inf if baseline_is_least else max(row[name], high) for name in ("high", "high_all")}
@@ -239,7 +251,8 @@ def _within_reach(row: dict, resolution: float, cell_is_least: bool, baseline_is
 
 
 def logarithms(samples: pd.DataFrame) -> pd.DataFrame:
-    """The logarithms of the values, by block and cell. Raises LabError when a value is not above 0."""
+    """Return the logarithms of the values: one row per block, one column per cell, NaN without a trial. Raises LabError
+    when a value is not above 0."""
     if not (samples["value"] > 0).all():
         raise LabError("a value of 0 or below has no ratio; the trials cannot be compared")
     # As `DataFrame.pivot`, in a sixth of its time: simulations compare thousands of studies.
@@ -250,61 +263,64 @@ def logarithms(samples: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table, pd.Index(blocks, name="block"), pd.Index(cells, name="cell"))
 
 
-def names(found: pd.DataFrame) -> list[str]:
-    """The cells of a frame as a reader sees them."""
-    return [cell_in_words(cell, found.attrs) for cell in found["cell"]]
+def names(table: pd.DataFrame) -> list[str]:
+    """Return the names of a frame's cells as a reader sees them."""
+    return [cell_in_words(cell, table.attrs) for cell in table["cell"]]
 
 
 def summarize(samples: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: trials, the geometric mean of its values, and its 95% interval, low and high. The interval is
-    of this cell alone, with all that its machine did meanwhile, and no narrower than the resolution; low is 0 where a
-    value is at most that."""
+    """Return one row per cell: columns cell, trials, mean (geometric), low and high (95% interval, NaN with one trial).
+
+    The interval includes the drift of the machine, and is no narrower than the resolution; ratios are in `compare`.
+    `low` is 0 for cells in `samples.attrs["at_least"]`, whose values may be less."""
     rows = []
     for cell, values in samples.groupby("cell", sort=False)["value"]:
         logs = np.log(values.to_numpy())
         half = np.maximum(half_interval(logs), samples.attrs.get("resolution", 0.0))
         low = 0.0 if cell in samples.attrs.get("at_least", ()) else np.exp(logs.mean() - half)
         rows.append((cell, len(logs), np.exp(logs.mean()), low, np.exp(logs.mean() + half)))
-    found = pd.DataFrame(rows, columns=["cell", "trials", "mean", "low", "high"])
-    found.attrs = dict(samples.attrs)
-    return found
+    summary = pd.DataFrame(rows, columns=["cell", "trials", "mean", "low", "high"])
+    summary.attrs = dict(samples.attrs)
+    return summary
 
 
-def judged(mean: float, error: float, freedom: float, comparisons: int, floor: float, about: metrics.Metric) -> dict:
-    """Ratio, intervals and verdict of a mean logarithm with its standard error, of so many degrees of freedom."""
-    alone, together = quantile(freedom), quantile(freedom, comparisons)
+def judge(mean: float, error: float, freedom: float, comparisons: int, floor: float, metric: metrics.Metric) -> dict:
+    """Return the entries of `NUMBERS` and the verdict for a mean logarithm with its standard error and degrees of
+    freedom. `floor` is the logarithm that a claim must exceed."""
+    t_one, t_all = quantile(freedom), quantile(freedom, comparisons)
     detectable = variances.minimum_effect(error, freedom, comparisons, floor)
-    ends = [0.0, -alone * error, alone * error, -together * error, together * error]
+    ends = [0.0, -t_one * error, t_one * error, -t_all * error, t_all * error]
     with np.errstate(over="ignore"):  # an interval may have no end
         *ratios, detectable = np.exp([*(mean + end for end in ends), detectable])
-    if abs(mean) > max(together * error, floor):
-        verdict = about.verdict_on(mean)
+    if abs(mean) > max(t_all * error, floor):
+        verdict = metric.verdict_on(mean)
     else:
         verdict = Verdict.NO_DIFFERENCE if detectable <= NOISY_RATIO else Verdict.TOO_NOISY
     return dict(zip(NUMBERS, [*ratios, detectable], strict=True)) | {"verdict": verdict}
 
 
-def _short(found: pd.DataFrame) -> str:
-    """What a reader must know of a study of few blocks; "" where they were enough."""
-    if found.empty:
+def _few_blocks_note(ratios: pd.DataFrame) -> str:
+    """Return what a reader must know of a study with few blocks; "" where there were enough."""
+    if ratios.empty:
         return ""
-    cells = found if found["is_twin"].all() else found[~found["is_twin"]]
-    pairs, detectable = int(found["pairs"].max()), float(cells["detectable"].max())
+    cells = ratios if ratios["is_twin"].all() else ratios[~ratios["is_twin"]]
+    pairs, detectable = int(ratios["pairs"].max()), float(cells["detectable"].max())
     if pairs >= SHORT_BLOCKS or detectable <= FINE_RATIO:
         return ""
-    told = "it tells no difference"
+    detail = "it tells no difference"
     if detectable <= HUGE_RATIO:
-        told = f"its minimum detectable effect is {'up to ' * (len(cells) > 1)}{detectable - 1:.0%}"
-    return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {told}"
+        detail = f"its minimum detectable effect is {'up to ' * (len(cells) > 1)}{detectable - 1:.0%}"
+    return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {detail}"
 
 
 def control_differences(table: pd.DataFrame, twin: str) -> np.ndarray:
-    """Return what a control differs by from its image in each block that has both. `table` is `logarithms`."""
+    """Return the difference of logarithms between a control and its image in each block that has both. `table` is
+    `logarithms`."""
     return (table[twin] - table[twin.removesuffix(TWIN)]).dropna().to_numpy()
 
 
 def control_end(twin: np.ndarray) -> float:
-    """The farthest end of the twin's own interval, as a logarithm; infinite where there is none."""
+    """Return the farthest end of the control's interval, as a logarithm; infinite with fewer than two blocks."""
     if len(twin) < 2:
         return np.inf
     return abs(twin.mean()) + half_interval(twin)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from rustimg_lab.analysis import comparison
-from rustimg_lab.analysis.variances import drawn
+from rustimg_lab.analysis.variances import draw_means
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.store.runs import RunData
 
@@ -18,32 +18,33 @@ Values = dict[str, np.ndarray]  # by what was measured, arrays (draws, cells)
 class Draws:
     """`DRAWS` draws of each cell: about the own means, and by the ratios to a baseline."""
 
-    own: Values = field(default_factory=dict)
-    paired: Values = field(default_factory=dict)
+    cell_draws: Values = field(default_factory=dict)
+    ratio_draws: Values = field(default_factory=dict)
 
 
-def measured(
+def draw_metric(
     run: RunData, study: str, metric: str, cells: pd.Index, generator: np.random.Generator
 ) -> tuple[pd.Series, np.ndarray, np.ndarray, str]:
-    """Per cell the metric's mean, its draws about that, those by the ratio to the baseline, and the study's warning.
+    """Return by cell the metric's mean, draws about that mean, draws by the ratio to the baseline, and the study's
+    warning. Draws are arrays (`DRAWS`, cells), in the unit of the metric.
 
-    The mean is the baseline's times the ratio, over shared blocks (else the plain mean): cells that lost other blocks
-    were measured in other conditions. What an A/A control is apart from its image may be the error of any draw; without
-    a control no draw is known.
+    The mean is the baseline's times the ratio to the baseline, over the blocks that have both. Plain means of cells
+    that failed in other blocks would be of other conditions of the machine. Without a ratio it is the plain mean. Where
+    the A/A control differs from its image, any draw may be wrong by that difference. Without a control draws are NaN.
     """
-    everything = comparison.summarize(comparison.samples(run, study, metric)).set_index("cell")
+    summary = comparison.summarize(comparison.samples(run, study, metric)).set_index("cell")
     ratios = comparison.of_study(run, study, metric)
     baseline, warning = ratios.attrs["baseline"], ratios.attrs["warning"]
-    own = everything.reindex(cells)
-    mean = np.exp(np.log(everything["mean"].reindex([baseline, baseline + TWIN])).mean())  # of the image's two names
+    cell_summary = summary.reindex(cells)
+    mean = np.exp(np.log(summary["mean"].reindex([baseline, baseline + TWIN])).mean())  # of the image's two names
     ratios = ratios[~ratios["is_twin"]].set_index("cell").reindex(cells)
-    paired = mean * drawn(ratios.rename(columns={"ratio": "mean", "pairs": "trials"}), DRAWS, generator)
-    value = (mean * ratios["ratio"]).fillna(own["mean"])
+    paired = mean * draw_means(ratios.rename(columns={"ratio": "mean", "pairs": "trials"}), DRAWS, generator)
+    value = (mean * ratios["ratio"]).fillna(cell_summary["mean"])
     if baseline in cells:
         paired[:, cells.get_loc(baseline)] = value[baseline] = mean
-    about_own = drawn(own.assign(mean=value), DRAWS, generator)
+    own_draws = draw_means(cell_summary.assign(mean=value), DRAWS, generator)
     if (floor := ratios.attrs["floor"]) > 1:
-        apart = np.log(floor) if np.isfinite(floor) else np.nan
-        error = np.exp(apart * generator.uniform(-1, 1, paired.shape))
-        about_own, paired = about_own * error, paired * error
-    return value, about_own, paired, warning
+        offset = np.log(floor) if np.isfinite(floor) else np.nan
+        error = np.exp(offset * generator.uniform(-1, 1, paired.shape))
+        own_draws, paired = own_draws * error, paired * error
+    return value, own_draws, paired, warning

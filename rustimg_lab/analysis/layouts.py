@@ -21,80 +21,85 @@ _TAIL = (1 - CONFIDENCE) / 2
 
 
 def of_study(run: RunData, study: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return `components` of each cell, with `cell` and `mean` (geometric, in the metric's unit), and `differences`, of
-    a study of layouts. Both have the `attrs` of `comparison.samples`, `baseline` and `metric`. Only whole blocks count,
-    and cells with two layouts and blocks. Raises LabError when a value is not above 0."""
+    """Return two frames on the main metric of a study of layouts: `components` of each cell, with `cell` and `mean`
+    (geometric, in the metric's unit), and `differences`. Both have the `attrs` of `comparison.samples`, baseline and
+    metric.
+
+    Only blocks with every layout count, and cells with two or more blocks and layouts; the warning says what is left
+    out. Raises LabError when a value is not above 0."""
     plan = run.environment.studies[study]
     trials = comparison.samples(run, study, plan.metric)
     if not (trials["value"] > 0).all():
         raise LabError(f"study '{study}' has a value of 0 or below, which has no logarithm; no layouts are compared")
     rows = run.rows[run.rows["study"] == study]
     seeds = dict(zip(rows["cell"], rows["layout"], strict=True))
-    own = trials[~trials["cell"].str.endswith(TWIN)]
-    every = comparison.logarithms(own)[list(own["cell"].unique())]
-    whole = every.dropna()
-    cells = [without_layout(layout, seeds[layout]) for layout in whole]
-    logs = {cell: whole.loc[:, [each == cell for each in cells]].to_numpy() for cell in dict.fromkeys(cells)}
+    layout_trials = trials[~trials["cell"].str.endswith(TWIN)]
+    blocks = comparison.logarithms(layout_trials)[list(layout_trials["cell"].unique())]
+    full_blocks = blocks.dropna()
+    cells = [without_layout(layout, seeds[layout]) for layout in full_blocks]
+    logs = {cell: full_blocks.loc[:, [name == cell for name in cells]].to_numpy() for cell in dict.fromkeys(cells)}
     notes = [trials.attrs["warning"]]
-    if lost := len(every) - len(whole):
-        notes.append(f"{lost} of {len(every)} blocks lack a layout and are left out")
-    notes += [f"{cell} has fewer than two layouts or blocks" for cell, each in logs.items() if min(each.shape) < 2]
-    enough = {cell: each for cell, each in logs.items() if min(each.shape) > 1}
-    baseline, about = without_layout(plan.baseline, seeds.get(plan.baseline, 0)), metrics.find(plan.metric)
-    made = [{"cell": cell, "mean": np.exp(each.mean())} | components(each) for cell, each in enough.items()]
+    if missing := len(blocks) - len(full_blocks):
+        notes.append(f"{missing} of {len(blocks)} blocks lack a layout and are left out")
+    notes += [f"{cell} has fewer than two layouts or blocks" for cell, array in logs.items() if min(array.shape) < 2]
+    usable_logs = {cell: array for cell, array in logs.items() if min(array.shape) > 1}
+    baseline, metric = without_layout(plan.baseline, seeds.get(plan.baseline, 0)), metrics.find(plan.metric)
+    records = [{"cell": cell, "mean": np.exp(array.mean())} | components(array) for cell, array in usable_logs.items()]
     notes += [
-        f"the layouts of {each['cell']} differ by less than chance alone would have it, as in one study in "
+        f"the layouts of {record['cell']} differ by less than chance alone would have it, as in one study in "
         f"{1 / _TAIL:.0f} where layouts have no effect: the upper limit of 0 limits nothing"
-        for each in made
-        if each["between_high"] == 0 < each["within"]
+        for record in records
+        if record["between_high"] == 0 < record["within"]
     ]
-    found = pd.DataFrame(made), differences(enough, baseline, about)
-    for each in found:
-        each.attrs = trials.attrs | {"warning": "; ".join(filter(None, notes)), "baseline": baseline, "metric": about}
-    return found
+    tables = pd.DataFrame(records), differences(usable_logs, baseline, metric)
+    for table in tables:
+        table.attrs = trials.attrs | {"warning": "; ".join(filter(None, notes)), "baseline": baseline, "metric": metric}
+    return tables
 
 
 def components(logs: np.ndarray) -> dict[str, float]:
-    """Return `layouts` and `blocks` of logarithms of shape (blocks, layouts), two of each or more, and the standard
-    deviations `between` layouts and `within` one, with 95% intervals (`between_low` and so on). 0.01 is 1%.
+    """Return the numbers `layouts` and `blocks`, and the standard deviations `between` layouts and `within` one, with
+    95% intervals (`between_low` and so on). `logs`: logarithms, (blocks, layouts), two of each or more. A deviation of
+    0.01 is 1%.
 
     Two-way analysis of variance: what a block does to all layouts is in neither. The interval between layouts is that
-    of Williams (Biometrika 49, 1962; compared with others by Boardman, Biometrics 30, 1974), cut off at 0.
-    """
+    of Williams (Biometrika 49, 1962; compared with others by Boardman, Biometrics 30, 1974), cut off at 0."""
     blocks, layouts = logs.shape
-    few, many = layouts - 1, (layouts - 1) * (blocks - 1)
+    layout_freedom, error_freedom = layouts - 1, (layouts - 1) * (blocks - 1)
     means = logs.mean(axis=0)
     residuals = logs - logs.mean(axis=1, keepdims=True) - means + logs.mean()
-    between, within = blocks * means.var(ddof=1), (residuals**2).sum() / many
+    between, within = blocks * means.var(ddof=1), (residuals**2).sum() / error_freedom
     variances = {"between": (between - within) / blocks, "within": within}
     for end, tail in (("low", _TAIL), ("high", 1 - _TAIL)):  # chdtri takes the upper tail
-        excess = between - within * scipy.special.fdtri(few, many, 1 - tail)
-        variances[f"between_{end}"] = few * excess / (blocks * scipy.special.chdtri(few, tail))
-        variances[f"within_{end}"] = many * within / scipy.special.chdtri(many, tail)
-    return {"layouts": layouts, "blocks": blocks} | {key: max(each, 0.0) ** 0.5 for key, each in variances.items()}
+        excess = between - within * scipy.special.fdtri(layout_freedom, error_freedom, 1 - tail)
+        variances[f"between_{end}"] = layout_freedom * excess / (blocks * scipy.special.chdtri(layout_freedom, tail))
+        variances[f"within_{end}"] = error_freedom * within / scipy.special.chdtri(error_freedom, tail)
+    return {"layouts": layouts, "blocks": blocks} | {key: max(value, 0.0) ** 0.5 for key, value in variances.items()}
 
 
-def differences(logs: dict[str, np.ndarray], baseline: str, about: metrics.Metric) -> pd.DataFrame:
-    """Return a row for each cell but the baseline, of logarithms of shape (blocks, layouts) that share their blocks.
+def differences(logs: dict[str, np.ndarray], baseline: str, metric: metrics.Metric) -> pd.DataFrame:
+    """Return one row per cell but the baseline; no row without the baseline. `logs`: by cell, logarithms (blocks,
+    layouts) of common blocks.
 
-    Columns: cell; ratio (geometric mean, cell / baseline); low, high, verdict: with layout as a random effect, by
-    Welch's t of the means of N layouts, of N - 1 to 2 (N - 1) degrees of freedom; fixed_low,
-    fixed_high, fixed_verdict: of the trials alone, by the t-interval of the paired blocks; survives: both claim it;
-    least, most: the ratios of one layout each. Intervals are 95% for all rows at once (Bonferroni). No row without the
-    baseline.
-    """
-    others = [cell for cell in logs if cell != baseline and baseline in logs]
+    Columns: cell; ratio (geometric mean, cell / baseline); low, high, verdict; fixed_low, fixed_high, fixed_verdict;
+    `survives` (both verdicts claim a difference); least, most (ratios of one layout each). `low` to `verdict` take
+    layout as a random effect: Welch's t of the means of N layouts, with N - 1 to 2 (N - 1) degrees of freedom.
+    `fixed_*` are of the trials alone, by the t-interval of the paired blocks. Intervals are simultaneous 95% CI
+    (Bonferroni)."""
+    cells = [cell for cell in logs if cell != baseline and baseline in logs]
     rows, base = [], logs.get(baseline)
-    for cell in others:
-        one, other = logs[cell].mean(axis=0), base.mean(axis=0)
-        mean, error, freedom = welch(one, other)
+    for cell in cells:
+        means, base_means = logs[cell].mean(axis=0), base.mean(axis=0)
+        mean, error, freedom = welch(means, base_means)
         row = {"cell": cell, "ratio": np.exp(mean)}
         paired = logs[cell].mean(axis=1) - base.mean(axis=1)
         fixed = standard_error(paired), len(paired) - 1
-        for kind, (own_error, degrees) in {"": (error, freedom), "fixed_": fixed}.items():
-            half = quantile(degrees, len(others)) * own_error
+        for kind, (kind_error, degrees) in {"": (error, freedom), "fixed_": fixed}.items():
+            half = quantile(degrees, len(cells)) * kind_error
             row |= {f"{kind}low": np.exp(mean - half), f"{kind}high": np.exp(mean + half)}
-            row[f"{kind}verdict"] = about.verdict_on(mean) if abs(mean) > half else Verdict.NO_DIFFERENCE
+            row[f"{kind}verdict"] = metric.verdict_on(mean) if abs(mean) > half else Verdict.NO_DIFFERENCE
         row["survives"] = Verdict.NO_DIFFERENCE not in (row["verdict"], row["fixed_verdict"])
-        rows.append(row | {"least": np.exp(one.min() - other.max()), "most": np.exp(one.max() - other.min())})
+        rows.append(
+            row | {"least": np.exp(means.min() - base_means.max()), "most": np.exp(means.max() - base_means.min())}
+        )
     return pd.DataFrame(rows)

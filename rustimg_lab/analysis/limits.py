@@ -33,14 +33,14 @@ class Limits:
 
     @property
     def noisy(self) -> dict[str, float]:
-        """Return the shares by which what is measured in blocks may grow."""
+        """Return the limits on what is measured in blocks: by name, the fraction by which it may grow."""
         return {name: share for name, share in self.max_regression.items() if metrics.GUARDED[name].study}
 
     @property
     def exact(self) -> "Limits":
-        """Return the same without those of what is measured in blocks."""
-        kept = {name: share for name, share in self.max_regression.items() if name not in self.noisy}
-        return replace(self, max_regression=kept)
+        """Return these limits without those on what is measured in blocks."""
+        shares = {name: share for name, share in self.max_regression.items() if name not in self.noisy}
+        return replace(self, max_regression=shares)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Finding:
     """What a check finds of a cell: `verdict` is FAIL, CANNOT_TELL or, of what has noise, PASS."""
 
     cell: str
-    what: str
+    message: str
     verdict: Verdict = Verdict.FAIL
 
 
@@ -59,69 +59,73 @@ class Checked:
     findings: list[Finding]
     notes: list[str] = field(default_factory=list)
 
-    def of(self, verdict: Verdict) -> list[Finding]:
+    def findings_with(self, verdict: Verdict) -> list[Finding]:
         """Return the findings with that verdict."""
-        return [each for each in self.findings if each.verdict == verdict]
+        return [finding for finding in self.findings if finding.verdict == verdict]
 
     @property
     def verdict(self) -> Verdict:
-        """Return FAIL where one limit is broken, else CANNOT_TELL where one is uncertain, else PASS."""
-        return next((each for each in (Verdict.FAIL, Verdict.CANNOT_TELL) if self.of(each)), Verdict.PASS)
+        """Return FAIL where a limit is broken, else CANNOT_TELL where a limit is uncertain, else PASS."""
+        return next(
+            (verdict for verdict in (Verdict.FAIL, Verdict.CANNOT_TELL) if self.findings_with(verdict)), Verdict.PASS
+        )
 
 
-def answer(own: tuple, share: float, comparisons: int) -> Finding:
-    """Whether a cell keeps a limit on the ratio of one of its metrics, a row of `regression.paired` or `speeds`.
+def check_ratio(row: tuple, share: float, comparisons: int) -> Finding:
+    """Return whether a cell keeps a limit on the ratio of one of its metrics. `row` is of `regression.paired` or
+    `speeds`; `share` is the fraction by which the metric may grow.
 
     PASS when the upper one-sided 95% bound is below the limit. FAIL when the ratio is above the limit, and the lower
-    bound, which holds for all `comparisons` at once (Bonferroni), above 1. Else CANNOT_TELL. Where the A/A control is
-    apart from its own image, both bounds are farther out by that much; without one no answer is given.
-    """
-    about = f"{own.study}: {own.what}: "
-    if own.blocks < FEWEST_BLOCKS:
-        few = f"{own.blocks} block{'s' * (own.blocks != 1)}, too few for an answer"
-        need = blocks_needed(own, share) if own.blocks > 1 else f"at least {FEWEST_BLOCKS} blocks"
-        return Finding(own.cell, f"{about}{few}: {need} needed", Verdict.CANNOT_TELL)
-    if own.alarm == inf:
-        unknown_noise = f"{own.ratio - 1:+.2%}, {own.blocks} blocks, but the A/A control has no trials to compare"
-        return Finding(own.cell, f"{about}{unknown_noise}", Verdict.CANNOT_TELL)
+    bound is above 1 for all `comparisons` (Bonferroni). Else CANNOT_TELL, as with fewer than `FEWEST_BLOCKS` blocks or
+    no A/A control. Where the control differs from its image, both bounds are farther out by that difference."""
+    prefix = f"{row.study}: {row.what}: "
+    if row.blocks < FEWEST_BLOCKS:
+        few = f"{row.blocks} block{'s' * (row.blocks != 1)}, too few for an answer"
+        need = blocks_needed(row, share) if row.blocks > 1 else f"at least {FEWEST_BLOCKS} blocks"
+        return Finding(row.cell, f"{prefix}{few}: {need} needed", Verdict.CANNOT_TELL)
+    if row.alarm == inf:
+        unknown_noise = f"{row.ratio - 1:+.2%}, {row.blocks} blocks, but the A/A control has no trials to compare"
+        return Finding(row.cell, f"{prefix}{unknown_noise}", Verdict.CANNOT_TELL)
     lower = 1 - (1 - CONFIDENCE) / comparisons
-    low = own.ratio * np.exp(-scipy.special.stdtrit(own.freedom, lower) * own.error - own.alarm)
-    high = own.ratio * np.exp(scipy.special.stdtrit(own.freedom, CONFIDENCE) * own.error + own.alarm)
-    told = f" (at least {low - 1:+.2%}, at most {high - 1:+.2%}, {own.blocks} blocks)"
+    low = row.ratio * np.exp(-scipy.special.stdtrit(row.freedom, lower) * row.error - row.alarm)
+    high = row.ratio * np.exp(scipy.special.stdtrit(row.freedom, CONFIDENCE) * row.error + row.alarm)
+    bounds = f" (at least {low - 1:+.2%}, at most {high - 1:+.2%}, {row.blocks} blocks)"
     if high < 1 + share:
-        return Finding(own.cell, f"{about}{own.ratio - 1:+.2%}{told}", Verdict.PASS)
-    if own.ratio > 1 + share and low > 1:
-        return Finding(own.cell, f"{about}{more(own.ratio, share)}{told}")
-    unsure = f"{own.ratio - 1:+.2%}{told}, more than +{100 * share:g}% or not"
-    need = f"{blocks_needed(own, share)} needed"
-    if _need(own, share) <= own.blocks:  # of an unchanged cell
-        need = f"its ratio is near the limit, so more than these {own.blocks} blocks are needed"
-    if own.alarm:
-        need = f"the A/A control is apart from its own image, so by up to {np.expm1(own.alarm):.1%} nothing is known"
-    return Finding(own.cell, f"{about}{unsure}: {need}", Verdict.CANNOT_TELL)
+        return Finding(row.cell, f"{prefix}{row.ratio - 1:+.2%}{bounds}", Verdict.PASS)
+    if row.ratio > 1 + share and low > 1:
+        return Finding(row.cell, f"{prefix}{growth_in_words(row.ratio, share)}{bounds}")
+    unsure = f"{row.ratio - 1:+.2%}{bounds}, more than +{100 * share:g}% or not"
+    need = f"{blocks_needed(row, share)} needed"
+    if _needed_width(row, share) <= row.blocks:  # of an unchanged cell
+        need = f"its ratio is near the limit, so more than these {row.blocks} blocks are needed"
+    if row.alarm:
+        need = f"the A/A control is apart from its own image, so by up to {np.expm1(row.alarm):.1%} nothing is known"
+    return Finding(row.cell, f"{prefix}{unsure}: {need}", Verdict.CANNOT_TELL)
 
 
-def blocks_needed(own: tuple, share: float) -> str:
-    """How many blocks show with a probability of 0.8 that an unchanged cell keeps the limit, by the upper 80% limit of
-    their standard error: that of few blocks may be far too small (Browne, Statistics in Medicine 14, 1995)."""
-    need = _need(own, share)
+def blocks_needed(row: tuple, share: float) -> str:
+    """Return in words how many blocks show, with a probability of 0.8, that an unchanged cell keeps the limit. The
+    estimate takes the upper 80% limit of the standard error: that of few blocks may be far too small by chance (Browne,
+    Statistics in Medicine 14, 1995)."""
+    need = _needed_width(row, share)
     return f"about {need} blocks" if need < inf else f"more than {_MOST_BLOCKS:,} blocks"
 
 
-def _need(own: tuple, share: float) -> float:
-    error = own.error * np.sqrt(own.freedom / scipy.special.chdtri(own.freedom, POWER))
+def _needed_width(row: tuple, share: float) -> float:
+    error = row.error * np.sqrt(row.freedom / scipy.special.chdtri(row.freedom, POWER))
     counts, widths = _widths()
-    enough = counts[widths * error * np.sqrt(own.blocks) < np.log1p(share)]
+    enough = counts[widths * error * np.sqrt(row.blocks) < np.log1p(share)]
     return enough[0] if len(enough) else inf
 
 
 @functools.cache
 def _widths() -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of blocks, and how far out a limit must be to be shown by each, in standard deviations of one block."""
+    """Return the numbers of blocks that may be needed. For each, return how far out a limit must be to be shown, in
+    standard deviations of one block."""
     counts = np.arange(FEWEST_BLOCKS, _MOST_BLOCKS + 1)
     quantiles = scipy.special.stdtrit(counts - 1, CONFIDENCE) + scipy.special.stdtrit(counts - 1, POWER)
     return counts, quantiles / np.sqrt(counts)
 
 
-def more(ratio: float, share: float) -> str:
+def growth_in_words(ratio: float, share: float) -> str:
     return f"{ratio - 1:+.2%}, more than +{100 * share:g}%"

@@ -41,85 +41,88 @@ class Fit:
 
     @property
     def half(self) -> np.ndarray:
-        """Return half of the 95% interval of the means; NaN without a degree of freedom."""
+        """Return half the width of the 95% interval of the means; NaN without a degree of freedom."""
         return quantile(self.freedom) * self.error
 
 
 def fit(estimates: np.ndarray, errors: np.ndarray, groups: np.ndarray | None = None) -> Fit:
-    """Fit by REML what `estimates` with these standard errors (above 0) have in common. `groups`: a row per estimate, a
-    column per group, 1 where the estimate is of the group (default: one group). All groups have one variance, which is
-    0 where no group has two estimates. By Fisher scoring, where a variance below 0 is 0, from 0 and from that of the
-    estimates themselves: of two optima the more likely one."""
+    """Fit by REML what `estimates` with these standard errors (above 0) have in common. `groups`: one row per estimate,
+    one column per group, 1 where the estimate is in the group (default: one group). All groups have one variance; it is
+    0 where no group has two estimates. Fisher scoring starts from 0 and from the variance of the estimates themselves,
+    and raises a variance below 0 to 0. Of two optima the more likely one counts."""
     groups = np.ones((estimates.shape[-1], 1)) if groups is None else groups
-    freedom, known = groups.shape[0] - groups.shape[1], errors**2
-    _, _, rest = _weighted(estimates, np.ones_like(known), np.zeros(estimates.shape[:-1]), groups)
-    variance = np.stack([np.zeros(estimates.shape[:-1]), (rest**2).sum(-1) / max(freedom, 1)])
+    freedom, error_variances = groups.shape[0] - groups.shape[1], errors**2
+    _, _, residuals = _weighted(estimates, np.ones_like(error_variances), np.zeros(estimates.shape[:-1]), groups)
+    variance = np.stack([np.zeros(estimates.shape[:-1]), (residuals**2).sum(-1) / max(freedom, 1)])
     for _ in range(_STEPS if freedom else 0):
-        weights, _, rest = _weighted(estimates, known, variance, groups)
+        weights, _, residuals = _weighted(estimates, error_variances, variance, groups)
         sums = [weights**power @ groups for power in (1, 2, 3)]
         trace = weights.sum(-1) - (sums[1] / sums[0]).sum(-1)
         square = (weights**2).sum(-1) - 2 * (sums[2] / sums[0]).sum(-1) + ((sums[1] / sums[0]) ** 2).sum(-1)
-        better = np.maximum(variance + (((weights * rest) ** 2).sum(-1) - trace) / square, 0)
-        variance, moved = better, np.abs(better - variance).max(initial=0)
-        if moved < _CLOSE:
+        next_variance = np.maximum(variance + (((weights * residuals) ** 2).sum(-1) - trace) / square, 0)
+        variance, step = next_variance, np.abs(next_variance - variance).max(initial=0)
+        if step < _CLOSE:
             break
-    weights, _, rest = _weighted(estimates, known, variance, groups)
-    likely = np.log(weights).sum(-1) - np.log(weights @ groups).sum(-1) - (weights * rest**2).sum(-1)
-    variance = np.where(likely[1] > likely[0], variance[1], variance[0])
-    weights, mean, rest = _weighted(estimates, known, variance, groups)
-    spread = (weights * rest**2).sum(-1) / freedom if freedom else np.ones(estimates.shape[:-1])
+    weights, _, residuals = _weighted(estimates, error_variances, variance, groups)
+    likelihoods = np.log(weights).sum(-1) - np.log(weights @ groups).sum(-1) - (weights * residuals**2).sum(-1)
+    variance = np.where(likelihoods[1] > likelihoods[0], variance[1], variance[0])
+    weights, mean, residuals = _weighted(estimates, error_variances, variance, groups)
+    spread = (weights * residuals**2).sum(-1) / freedom if freedom else np.ones(estimates.shape[:-1])
     error = np.sqrt(np.maximum(spread, 1)[..., None] / (weights @ groups))
     return Fit(mean, error, variance, freedom)
 
 
 def _weighted(
-    estimates: np.ndarray, known: np.ndarray, variance: np.ndarray, groups: np.ndarray
+    estimates: np.ndarray, error_variances: np.ndarray, variance: np.ndarray, groups: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The weights of the estimates, the means of the groups, and what each estimate differs by from that of its own."""
-    weights = 1 / (known + variance[..., None])
+    """Return the weights of the estimates, the means of the groups, and the difference of each estimate from its
+    group's mean."""
+    weights = 1 / (error_variances + variance[..., None])
     mean = ((weights * estimates) @ groups) / (weights @ groups)
     return weights, mean, estimates - mean @ groups.T
 
 
 def heterogeneity(errors: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Return I squared: how much of the variance is between estimates (Higgins, Thompson, Stat. Med. 21, 2002)."""
+    """Return I squared: the fraction of the variance of the estimates that is between them (Higgins, Thompson,
+    Statistics in Medicine 21, 2002). `variance` is the one between estimates."""
     weights = errors**-2.0
     typical = (errors.shape[-1] - 1) * weights.sum(-1) / (weights.sum(-1) ** 2 - (weights**2).sum(-1))
     return variance / (variance + typical)
 
 
 def predict(estimates: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a further true value's 95% prediction interval, which contains the mean's; two estimates or more."""
+    """Return the low and the high end of the 95% prediction interval of another true value, from two estimates or more.
+    The interval contains that of the mean."""
     means, deviations = _confidence(estimates, errors)
-    least, most = (means - _FAR * deviations).min(-1), (means + _FAR * deviations).max(-1)
+    lower_bound, upper_bound = (means - _FAR * deviations).min(-1), (means + _FAR * deviations).max(-1)
 
     def quantile_of(tail: float) -> np.ndarray:
-        low, high = least, most
+        low, high = lower_bound, upper_bound
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
             is_below = scipy.special.ndtr((middle[..., None] - means) / deviations).mean(-1) < tail
             low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
         return (low + high) / 2
 
-    all_of_them = fit(estimates, errors)
-    mean, half = all_of_them.mean[..., 0], all_of_them.half[..., 0]
+    model = fit(estimates, errors)
+    mean, half = model.mean[..., 0], model.half[..., 0]
     return np.minimum(quantile_of(_TAIL), mean - half), np.maximum(quantile_of(1 - _TAIL), mean + half)
 
 
 def _confidence(estimates: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The confidence distribution of another true value, as equally likely normal distributions: means and standard
-    deviations, (..., `_DRAWS`). Each is of a variance for which Q is a quantile of its chi-squared distribution, found
-    by Newton's method on 1 / Q, which is linear for equal errors."""
-    estimates, known = estimates[..., None, :], errors[..., None, :] ** 2
-    wanted = scipy.special.chdtri(estimates.shape[-1] - 1, (np.arange(_DRAWS) + 0.5) / _DRAWS)
+    """Return the confidence distribution of another true value, as equally likely normal distributions: means and
+    standard deviations, (..., `_DRAWS`). Each is of a variance for which Q is a quantile of its chi-squared
+    distribution. Newton's method finds that variance on 1 / Q, which is linear for equal errors."""
+    estimates, error_variances = estimates[..., None, :], errors[..., None, :] ** 2
+    quantiles = scipy.special.chdtri(estimates.shape[-1] - 1, (np.arange(_DRAWS) + 0.5) / _DRAWS)
     one_group = np.ones((estimates.shape[-1], 1))
     variance = np.zeros((*estimates.shape[:-2], _DRAWS))
     for _ in range(_NEWTONS):
-        weights, mean, rest = _weighted(estimates, known, variance, one_group)
-        statistic, slope = (weights * rest**2).sum(-1), ((weights * rest) ** 2).sum(-1)
-        step = np.divide(statistic**2 / wanted - statistic, slope, out=np.zeros_like(slope), where=slope > 0)
+        weights, mean, residuals = _weighted(estimates, error_variances, variance, one_group)
+        statistic, slope = (weights * residuals**2).sum(-1), ((weights * residuals) ** 2).sum(-1)
+        step = np.divide(statistic**2 / quantiles - statistic, slope, out=np.zeros_like(slope), where=slope > 0)
         variance, before = np.maximum(variance + step, 0), variance
         if (np.abs(variance - before) / (1 + variance)).max(initial=0) < _CLOSE:
             break
-    weights, mean, _ = _weighted(estimates, known, variance, one_group)
+    weights, mean, _ = _weighted(estimates, error_variances, variance, one_group)
     return mean[..., 0], np.sqrt(variance + 1 / weights.sum(-1))

@@ -22,49 +22,51 @@ _APART = "the studies did not take turns: what the machine did in between is in 
 
 
 def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
-    """Return a row per cell and step to more workers: `COLUMNS`, with the ratio of requests per second, its 95%
-    intervals (`low_all`, `high_all`: for all rows, Bonferroni), verdict, and the ratio of CPU time per request; none
-    with one number of workers. `attrs`: the warning and the stand-ins."""
-    found = comparison.find_studies(run, "throughput", workload=workload, connections=connections)
-    about, rows, warnings = {name: run.environment.studies[name].parameters for name in found}, [], []
-    for one, other in pairwise(sorted(found, key=lambda name: about[name]["workers"])):
-        logs, cpu = (_ratios(run, one, other, each) for each in (metrics.REQUESTS_PER_S, metrics.CPU_US_PER_REQUEST))
-        step = {"fewer": about[one]["workers"], "workers": about[other]["workers"]}
+    """Return one row per cell and step from fewer workers to more: `COLUMNS`. `ratio` is that of requests per second,
+    with 95% intervals (`low_all`, `high_all`: simultaneous, Bonferroni) and verdict. `cpu` is the ratio of CPU time per
+    request (NaN if unknown). Empty where the run has one number of workers. `attrs`: warning, stand_ins (substitutes).
+    """
+    studies = comparison.find_studies(run, "throughput", workload=workload, connections=connections)
+    parameters, rows, warnings = {name: run.environment.studies[name].parameters for name in studies}, [], []
+    for first, second in pairwise(sorted(studies, key=lambda name: parameters[name]["workers"])):
+        logs, cpu = (_ratios(run, first, second, name) for name in (metrics.REQUESTS_PER_S, metrics.CPU_US_PER_REQUEST))
+        step = {"fewer": parameters[first]["workers"], "workers": parameters[second]["workers"]}
         costs = np.exp(cpu.mean()).reindex(logs.columns)  # NaN where the engine does not tell CPU time
-        rows += [{**step, "cell": cell, "logs": own.dropna(), "cpu": costs[cell]} for cell, own in logs.items()]
-        first, last = (run.rows.index[run.rows["study"] == name] for name in (one, other))
-        apart = _APART if first.max() < last.min() or last.max() < first.min() else ""
-        warnings += [apart, about[other]["warning"] or _limited(run, other)]
-    table = pd.DataFrame([row | _judged(row["logs"], len(rows)) for row in rows], columns=COLUMNS)
+        rows += [{**step, "cell": cell, "logs": column.dropna(), "cpu": costs[cell]} for cell, column in logs.items()]
+        first_rows, second_rows = (run.rows.index[run.rows["study"] == name] for name in (first, second))
+        note = _APART if first_rows.max() < second_rows.min() or second_rows.max() < first_rows.min() else ""
+        warnings += [note, parameters[second]["warning"] or _load_limit_note(run, second)]
+    table = pd.DataFrame([row | _judge(row["logs"], len(rows)) for row in rows], columns=COLUMNS)
     table.attrs = {"warning": "; ".join(dict.fromkeys(filter(None, warnings))), "stand_ins": run.environment.stand_ins}
     return table
 
 
-def _limited(run: RunData, study: str) -> str:
-    """A warning where servers with CPUs of their own do not use them: what is measured is the load then."""
-    used, about = closed_loop.busy_in(run, study), run.environment.studies[study].parameters
-    if used.empty or used.min() >= closed_loop.BUSY:
+def _load_limit_note(run: RunData, study: str) -> str:
+    """Return a warning where servers with CPUs of their own do not use them: the load limits what is measured then."""
+    use, parameters = closed_loop.cpu_use_in_study(run, study), run.environment.studies[study].parameters
+    if use.empty or use.min() >= closed_loop.BUSY:
         return ""
     return (
-        f"with {about['workers']} workers a server used {used.min():.0%} of its CPUs, so the load limits the gain: "
-        f"take more --connections than {about['connections']}"
+        f"with {parameters['workers']} workers a server used {use.min():.0%} of its CPUs, so the load limits the gain: "
+        f"take more --connections than {parameters['connections']}"
     )
 
 
-def _ratios(run: RunData, one: str, other: str, metric: str) -> pd.DataFrame:
-    """The logarithms of the second study's values over the first's, by block and cell, in the order of the cells."""
-    wide = [
+def _ratios(run: RunData, first: str, second: str, metric: str) -> pd.DataFrame:
+    """Return the logarithms of the second study's values over the first's, by block and cell, in the order of the
+    cells."""
+    tables = [
         comparison.samples(run, name, metric).pivot(index="block", columns="cell", values="value")
-        for name in (one, other)
+        for name in (first, second)
     ]
-    logs = np.log(wide[1]) - np.log(wide[0])
-    return logs.reindex(columns=[cell for cell in run.environment.studies[one].cells if cell in logs])
+    logs = np.log(tables[1]) - np.log(tables[0])
+    return logs.reindex(columns=[cell for cell in run.environment.studies[first].cells if cell in logs])
 
 
-def _judged(logs: pd.Series, comparisons: int) -> dict[str, Any]:
-    """Pairs, ratio, intervals and verdict of a cell."""
-    mean, alone, together = logs.mean(), half_interval(logs), half_interval(logs, comparisons)
-    ends = np.exp([mean, mean - alone, mean + alone, mean - together, mean + together])
-    verdict = Verdict.NO_DIFFERENCE if together <= np.log(comparison.NOISY_RATIO) else Verdict.TOO_NOISY
-    verdict = metrics.SPEED_UP.verdict_on(mean) if abs(mean) > together else verdict
+def _judge(logs: pd.Series, comparisons: int) -> dict[str, Any]:
+    """Return the pairs, ratio, intervals and verdict of a cell."""
+    mean, half_one, half_all = logs.mean(), half_interval(logs), half_interval(logs, comparisons)
+    ends = np.exp([mean, mean - half_one, mean + half_one, mean - half_all, mean + half_all])
+    verdict = Verdict.NO_DIFFERENCE if half_all <= np.log(comparison.NOISY_RATIO) else Verdict.TOO_NOISY
+    verdict = metrics.SPEED_UP.verdict_on(mean) if abs(mean) > half_all else verdict
     return {"pairs": len(logs), "verdict": verdict} | dict(zip(comparison.NUMBERS[:5], ends, strict=True))

@@ -10,45 +10,47 @@ FEW_REQUESTS = 100  # of each connection, below which what is unanswered at the 
 FAILURES_APART = 0.05  # a share of failed trials by which two cells may differ without a warning
 RARELY = 0.5  # of the time until the first byte, a pause in which nobody looked for it and that makes it too long
 LOOKED_FOR = {metrics.EXEC_TO_FIRST_BYTE_S: metrics.LONGEST_POLL_S} | {
-    metrics.of_container(network, "first_byte"): metrics.of_container(network, "longest_poll")
+    metrics.container_metric(network, "first_byte"): metrics.container_metric(network, "longest_poll")
     for network in ("host", "bridge")
 }
 
 
-def of_trials(run: RunData, study: str, metric: str) -> list[str]:
+def trial_notes(run: RunData, study: str, metric: str) -> list[str]:
     """Return a line on each thing that a reader of a metric of a study must know."""
     warnings = [run.environment.studies[study].parameters["warning"], run.environment.app.get("note")]
-    of_study = [of(run, study) for of in (_failures, _few, _other_answers)]
-    return [each for each in (*warnings, *of_study, _rarely_looked(run, study, metric)) if each]
+    of_study = [check(run, study) for check in (_failure_note, _few_answers_note, _answer_size_note)]
+    return [note for note in (*warnings, *of_study, _rare_polls_note(run, study, metric)) if note]
 
 
-def _failures(run: RunData, study: str) -> str:
-    """That trials of some cells failed more often: slow trials that fail are missing from the mean. "" where not."""
+def _failure_note(run: RunData, study: str) -> str:
+    """What a reader must know of a study where trials of some cells failed more often than those of others: trials that
+    fail because they are slow are missing from the mean. "" for none."""
     failed = failed_trials(run, study)
     if failed.empty or failed.max() - failed.min() <= FAILURES_APART:
         return ""
-    worst, least, attrs = failed.idxmax(), failed.idxmin(), {"stand_ins": run.environment.stand_ins}
+    worst_cell, least_cell, attrs = failed.idxmax(), failed.idxmin(), {"stand_ins": run.environment.stand_ins}
     return (
-        f"{failed[worst]:.0%} of the trials of {cell_in_words(worst, attrs)} failed and "
-        f"{failed[least]:.0%} of those of {cell_in_words(least, attrs)}: a cell whose slow trials fail looks "
+        f"{failed[worst_cell]:.0%} of the trials of {cell_in_words(worst_cell, attrs)} failed and "
+        f"{failed[least_cell]:.0%} of those of {cell_in_words(least_cell, attrs)}: a cell whose slow trials fail looks "
         "faster than it is"
     )
 
 
 def failed_trials(run: RunData, study: str) -> pd.Series:
-    """The share of the trials of each cell of a study that failed, by cell."""
+    """Return the fraction of failed trials of each cell of a study, by cell; warm-ups do not count."""
     ends = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.TRIAL) & ~run.rows["is_warmup"]]
     return 1 - ends.drop_duplicates(["cell", "block"], keep="last").groupby("cell")["ok"].mean()
 
 
 def last_failure(rows: pd.DataFrame) -> str:
-    """The first line of the last reason why one of the rows has no value; "" where all have one."""
+    """Return the first line of the last reason why one of the rows has no value; "" if all have values."""
     reasons = rows.loc[~rows["ok"], "reason"]
     return reasons.iloc[-1].partition("\n")[0][:200] if len(reasons) else ""
 
 
-def _few(run: RunData, study: str) -> str:
-    """That servers answered so few requests that the CPU time of unanswered ones counts; "" where it does not."""
+def _few_answers_note(run: RunData, study: str) -> str:
+    """What a reader must know of a study of a load in whose trials a server answered few requests: the CPU time of
+    those that it had begun when the load ended is in that of the answered ones. "" for none."""
     rows = run.rows[(run.rows["study"] == study) & (run.rows["metric"] == metrics.REQUESTS) & run.rows["ok"]]
     plan = run.environment.studies[study].parameters
     if rows.empty or "work" in plan or '"http": 2' in plan.get("asked", ""):  # `Workload.parameters`; all have ended
@@ -62,8 +64,9 @@ def _few(run: RunData, study: str) -> str:
     )
 
 
-def _other_answers(run: RunData, study: str) -> str:
-    """That servers answered with bodies of several sizes, as a list of an image's own files does; "" where none did."""
+def _answer_size_note(run: RunData, study: str) -> str:
+    """What a reader must know of a study of servers whose answers differ in size, as a list of an image's own files
+    does. "" for none."""
     sizes = pd.to_numeric(trials(run, study, metrics.BODY_BYTES)["value"], errors="coerce")
     if not sizes.min() < sizes.max():
         return ""
@@ -73,15 +76,16 @@ def _other_answers(run: RunData, study: str) -> str:
     )
 
 
-def _rarely_looked(run: RunData, study: str, metric: str) -> str:
-    """That nobody looked for the first byte during much of the time until it came; "" where somebody did."""
+def _rare_polls_note(run: RunData, study: str, metric: str) -> str:
+    """What a reader must know of a study in which nobody looked for the first byte during much of the time until it
+    came. "" for none."""
     if not (pause := LOOKED_FOR.get(metric)):
         return ""
-    took, longest = (
-        trials(run, study, each).astype({"value": float}).groupby(["cell", "block"])["value"].median()
-        for each in (metric, pause)
+    durations, pauses = (
+        trials(run, study, name).astype({"value": float}).groupby(["cell", "block"])["value"].median()
+        for name in (metric, pause)
     )
-    if not (share := (longest / took).median()) >= RARELY:
+    if not (share := (pauses / durations).median()) >= RARELY:
         return ""
     return (
         f"the machine was busy: in half of the trials, nobody looked for the first byte during at least {share:.0%} "

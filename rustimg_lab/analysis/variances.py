@@ -23,7 +23,8 @@ _MANY = 1e6  # degrees of freedom that stand for infinitely many
 
 @dataclass(frozen=True)
 class Estimates:
-    """Mean difference, standard error, degrees of freedom, pairs: (..., cells); mean and error NaN below two pairs."""
+    """Of each cell: the mean difference, its standard error, their degrees of freedom, and the number of pairs. Arrays
+    (..., cells); mean and error are NaN with fewer than two pairs."""
 
     mean: np.ndarray
     error: np.ndarray
@@ -31,39 +32,40 @@ class Estimates:
     pairs: np.ndarray
 
     def by_cell(self, cells: list[str]) -> dict[str, "Estimates"]:
-        """Return the same of each cell by its name, of one study."""
-        own = zip(self.mean, self.error, self.freedom, self.pairs, strict=True)
-        return {cell: Estimates(*each) for cell, each in zip(cells, own, strict=True)}
+        """Return the estimates of one study by the name of the cell, each with numbers in place of arrays."""
+        rows = zip(self.mean, self.error, self.freedom, self.pairs, strict=True)
+        return {cell: Estimates(*row) for cell, row in zip(cells, rows, strict=True)}
 
 
-def measured_twice(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the mean of two measurements of each block; where one is NaN, the other. Arrays of equal shape."""
-    return np.where(np.isnan(one), other, np.where(np.isnan(other), one, (one + other) / 2))
+def mean_of_two(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the mean of two measurements of each block; where one is NaN, the other one. Arrays of equal shape."""
+    return np.where(np.isnan(first), second, np.where(np.isnan(second), first, (first + second) / 2))
 
 
 def estimate(differences: np.ndarray) -> Estimates:
-    """Return mean differences of cells, moderated together. `differences`: logarithms, (..., blocks, cells), or NaN."""
-    there = ~np.isnan(differences)
-    pairs = there.sum(axis=-2)
-    enough = pairs > 1
-    freedom = np.where(enough, pairs - 1.0, 1.0)
-    mean = np.where(there, differences, 0).sum(axis=-2) / np.maximum(pairs, 1)
-    residuals = np.where(there, differences - mean[..., None, :], 0)
+    """Return the estimates of each cell's mean difference. `differences`: logarithms of ratios, (..., blocks, cells),
+    NaN where a trial failed. The cells of one study are moderated together."""
+    is_measured = ~np.isnan(differences)
+    pairs = is_measured.sum(axis=-2)
+    is_enough = pairs > 1
+    freedom = np.where(is_enough, pairs - 1.0, 1.0)
+    mean = np.where(is_measured, differences, 0).sum(axis=-2) / np.maximum(pairs, 1)
+    residuals = np.where(is_measured, differences - mean[..., None, :], 0)
     variance = (residuals**2).sum(axis=-2) / freedom
     shared = (pairs >= FEWEST) & (variance > 0)
     shared &= shared.sum(axis=-1, keepdims=True) >= FEWEST
     if shared.any():
-        independent = _independent_cells(residuals, there, shared)
-        moderated, more = _moderate(variance, freedom, shared, independent)
-        variance, freedom = np.where(shared, moderated, variance), np.where(shared, more, freedom)
+        independent = _independent_cells(residuals, is_measured, shared)
+        moderated, moderated_freedom = _moderate(variance, freedom, shared, independent)
+        variance, freedom = np.where(shared, moderated, variance), np.where(shared, moderated_freedom, freedom)
     error = np.sqrt(variance / np.maximum(pairs, 1))
-    return Estimates(*(np.where(enough, each, np.nan) for each in (mean, error)), freedom, pairs)
+    return Estimates(*(np.where(is_enough, values, np.nan) for values in (mean, error)), freedom, pairs)
 
 
 def _moderate(
     variance: np.ndarray, freedom: np.ndarray, shared: np.ndarray, independent: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Variances and degrees of freedom, moderated; where `shared` is False they mean nothing."""
+    """Return moderated variances and degrees of freedom; where `shared` is False they mean nothing."""
     prior, prior_freedom = _prior(variance, freedom, shared)
     weight = prior_freedom / (prior_freedom + freedom)
     moderated = weight * prior + (1 - weight) * variance
@@ -73,7 +75,8 @@ def _moderate(
 
 
 def _prior(variance: np.ndarray, freedom: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The variance that cells share, and its degrees of freedom, by moments of logarithms (Smyth, 6.2). (..., 1)."""
+    """Return the variance that the cells of a study have in common, and the degrees of freedom of that variance, (...,
+    1). A scaled F distribution is fitted by the moments of the logarithms (Smyth, section 6.2)."""
 
     def mean(values: np.ndarray) -> np.ndarray:
         total = np.where(shared, values, 0).sum(axis=-1, keepdims=True)
@@ -88,61 +91,66 @@ def _prior(variance: np.ndarray, freedom: np.ndarray, shared: np.ndarray) -> tup
 
 
 def _inverse_trigamma(values: np.ndarray) -> np.ndarray:
-    """By Newton's method on 1 / trigamma, which is convex (Smyth, appendix)."""
-    found = 0.5 + 1 / values
+    """Return the inverse of trigamma by Newton's method on 1 / trigamma, which is convex (Smyth, appendix)."""
+    root = 0.5 + 1 / values
     for _ in range(10):
-        trigamma = scipy.special.polygamma(1, found)
-        found = found + trigamma * (1 - trigamma / values) / scipy.special.polygamma(2, found)
-    return found
+        trigamma = scipy.special.polygamma(1, root)
+        root = root + trigamma * (1 - trigamma / values) / scipy.special.polygamma(2, root)
+    return root
 
 
-def _independent_cells(residuals: np.ndarray, there: np.ndarray, shared: np.ndarray) -> np.ndarray:
-    """How many independent cells a study has: 1 over the mean squared correlation of any two, (..., 1)."""
+def _independent_cells(residuals: np.ndarray, is_measured: np.ndarray, shared: np.ndarray) -> np.ndarray:
+    """Return how many independent cells those of a study count as, (..., 1): 1 over the mean squared correlation of any
+    two of them, each with itself too."""
     products = residuals.swapaxes(-1, -2) @ residuals
-    squares = (residuals**2).swapaxes(-1, -2) @ there.astype(float)  # of the blocks that both have
+    squares = (residuals**2).swapaxes(-1, -2) @ is_measured.astype(float)  # of the blocks that both have
     scale = squares * squares.swapaxes(-1, -2)
-    both = shared[..., None] & shared[..., None, :] & (scale > 0)
-    squared = np.where(both, products**2 / np.where(both, scale, 1), 0).sum(axis=(-1, -2))
-    return (np.maximum(both.sum(axis=(-1, -2)), 1) / np.maximum(squared, 1e-12))[..., None]
+    is_shared = shared[..., None] & shared[..., None, :] & (scale > 0)
+    squared = np.where(is_shared, products**2 / np.where(is_shared, scale, 1), 0).sum(axis=(-1, -2))
+    return (np.maximum(is_shared.sum(axis=(-1, -2)), 1) / np.maximum(squared, 1e-12))[..., None]
 
 
-def welch(one: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
-    """Return the difference of two means, its standard error and degrees of freedom (Welch, Biometrika 34, 1947)."""
-    squares = np.array([each.var(ddof=1) / len(each) for each in (one, other)])
-    parts = (squares**2 / [len(one) - 1, len(other) - 1]).sum()
-    freedom = squares.sum() ** 2 / parts if parts else len(one) + len(other) - 2
-    return one.mean() - other.mean(), np.sqrt(squares.sum()), freedom
+def welch(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean of `first` minus that of `second`, its standard error, and its degrees of freedom (Welch,
+    Biometrika 34, 1947). Samples have two values or more."""
+    squares = np.array([sample.var(ddof=1) / len(sample) for sample in (first, second)])
+    parts = (squares**2 / [len(first) - 1, len(second) - 1]).sum()
+    freedom = squares.sum() ** 2 / parts if parts else len(first) + len(second) - 2
+    return first.mean() - second.mean(), np.sqrt(squares.sum()), freedom
 
 
 def quantile(freedom: np.ndarray | float, comparisons: int = 1) -> np.ndarray | float:
-    """Return Student's t for two-sided 95% intervals, for so many comparisons (Bonferroni); NaN without freedom."""
+    """Return Student's t for two-sided 95% intervals, simultaneous for so many comparisons (Bonferroni); NaN without a
+    degree of freedom."""
     freedom = np.where(np.asarray(freedom) > 0, freedom, np.nan)
     return scipy.special.stdtrit(freedom, 1 - (1 - CONFIDENCE) / (2 * comparisons))[()]
 
 
 def minimum_effect(error: float, freedom: float, comparisons: int, floor: float = 0) -> float:
-    """Return the difference, as a logarithm, that a study with this standard error finds with probability `POWER`: by
-    the noncentral t distribution. `floor` is what a difference must be beyond besides."""
+    """Return the difference, as a logarithm, that a study with this standard error finds with probability `POWER`, by
+    the noncentral t distribution. A difference must also exceed `floor` (a logarithm) to be claimed."""
     # Without the bias of a standard deviation of few.
     error = error * np.sqrt(freedom / 2) / scipy.special.poch(freedom / 2, 0.5)
     by_noise = scipy.special.nctdtrinc(freedom, 1 - POWER, quantile(freedom, comparisons)) * error
     return max(by_noise, floor + scipy.special.stdtrit(freedom, POWER) * error if floor else 0)
 
 
-def drawn(found: pd.DataFrame, draws: int, generator: np.random.Generator) -> np.ndarray:
-    """Return draws about each mean by its 95% t-interval, as `comparison.summarize` has them: (draws, rows), or NaN."""
-    freedom = (found["freedom"] if "freedom" in found else found["trials"] - 1).clip(lower=1).fillna(1)
-    errors = np.log(found["high"] / found["low"]) / 2 / quantile(freedom)
-    noise = generator.standard_t(freedom, (draws, len(found)))
+def draw_means(summary: pd.DataFrame, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Return so many values about each geometric mean with a 95% t-interval, by the columns of `comparison.summarize`:
+    (draws, rows); NaN where there is no interval."""
+    freedom = (summary["freedom"] if "freedom" in summary else summary["trials"] - 1).clip(lower=1).fillna(1)
+    errors = np.log(summary["high"] / summary["low"]) / 2 / quantile(freedom)
+    noise = generator.standard_t(freedom, (draws, len(summary)))
     # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
-    return found["mean"].to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
+    return summary["mean"].to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
 
 
 def half_interval(values: np.ndarray, comparisons: int = 1) -> float:
-    """Half of the 95% interval of a mean, by Student's t, that holds for so many comparisons at once (Bonferroni)."""
+    """Return half the width of the 95% interval of a mean, by Student's t, simultaneous for so many comparisons
+    (Bonferroni)."""
     return quantile(len(values) - 1, comparisons) * standard_error(values)
 
 
 def standard_error(logs: np.ndarray) -> float:
-    """The standard error of a mean; NaN for fewer than two values."""
+    """Return the standard error of a mean; NaN for fewer than two values."""
     return logs.std(ddof=1) / np.sqrt(len(logs)) if len(logs) > 1 else np.nan

@@ -11,7 +11,7 @@ from docker.models.images import Image
 from elftools.elf.enums import ENUM_E_MACHINE
 
 from rustimg_lab.build import mmdebstrap
-from rustimg_lab.build.origins import Origin, Wanted
+from rustimg_lab.build.origins import ImageRequest, Origin
 from rustimg_lab.engine import client, images
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import files, process
@@ -23,28 +23,27 @@ ELF_MAGIC, MANIFEST_LIMIT = b"\x7fELF", 16 << 20
 _NAMES = ("repositories", "index.json", "oci-layout")  # where an archive says what its image is called
 
 
-def detect(named: str) -> bool:
-    """Return whether a source is an archive: a path says so by how it begins or ends, as no image's name does."""
+def detect(source: str) -> bool:
+    """Return whether a source is the path of an archive, by how it begins or ends; no image's name does so."""
     endings = (".tar", ".tgz", ".tar.gz", ".tar.xz", ".tar.bz2", ".tar.zst")
-    return named.startswith(("/", "./", "../", "~")) or named.endswith(endings)
+    return source.startswith(("/", "./", "../", "~")) or source.endswith(endings)
 
 
-def obtain(wanted: Wanted) -> Origin:
-    """Import an archive, when the engine has it not. Raises LabError as `load` does."""
-    path = Path(wanted.origin.reference).expanduser()
+def obtain(request: ImageRequest) -> Origin:
+    """Import an archive unless the engine has its image. Raises LabError as `load` does."""
+    path = Path(request.origin.reference).expanduser()
     digest = files.sha256(path)
-    own = wanted.own_name(digest, "archive-")
-    if not images.find_image(own):
-        wanted.say(f"{wanted.name}: importing {path.name}")
-        load(path, wanted.name, own.rpartition(":")[2], wanted.architecture)
-    return wanted.obtained(own, source=f"archive {path.name}", reference=f"sha256:{digest}")
+    image_name = request.own_name(digest, "archive-")
+    if not images.find_image(image_name):
+        request.say(f"{request.name}: importing {path.name}")
+        load(path, request.name, image_name.rpartition(":")[2], request.architecture)
+    return request.obtained(image_name, source=f"archive {path.name}", reference=f"sha256:{digest}")
 
 
 def load(path: Path, name: str, tag: str, architecture: Architecture = NATIVE) -> Image:
-    """The image that an archive holds, under our own name only: an image of that name in the engine stays as it is.
-
-    Raises LabError when the file is no archive, is cut off, holds several images, or programs for another machine.
-    """
+    """Import the image that an archive contains, under the lab's own name only. An image of the archive's own name in
+    the engine stays as it is. Raises LabError when the file is no archive, is cut off, contains several images, or has
+    programs for another machine; and DiskFull."""
     try:
         with tarfile.open(path) as archive:
             members = archive.getmembers()  # to the end: an archive that is cut off must not become half a base
@@ -56,8 +55,8 @@ def load(path: Path, name: str, tag: str, architecture: Architecture = NATIVE) -
     except _UNREADABLE as error:
         if isinstance(error, OSError) and files.is_full(error):
             raise files.DiskFull(f"{path} could not be unpacked", [STATE], path.stat().st_size) from error
-        whole, said = "a whole tar archive, plain or compressed with gzip, bzip2 or xz", str(error).splitlines()[0]
-        raise LabError(f"{path}: not {whole} ({said})") from None
+        form, message = "a whole tar archive, plain or compressed with gzip, bzip2 or xz", str(error).splitlines()[0]
+        raise LabError(f"{path}: not {form} ({message})") from None
     unpacked_bytes = sum(member.size for member in members)
     return mmdebstrap.import_rootfs(path, unpacked_bytes, name, tag, [mmdebstrap.PATH], architecture)
 
@@ -72,9 +71,9 @@ def _check_machine(archive: tarfile.TarFile, path: Path, architecture: Architect
         if head[:4] == ELF_MAGIC:  # else it is a script
             machine = int.from_bytes(head[18:20], "little" if head[5:6] == b"\1" else "big")
             if machine != ENUM_E_MACHINE[architecture.elf]:
-                known = {number: name for name, number in ENUM_E_MACHINE.items()}
-                told = known.get(machine, f"machine {machine}").removeprefix("EM_")
-                raise LabError(f"{path}: {member.name} is for {told}, this base is for {architecture.value}")
+                machine_names = {number: name for name, number in ENUM_E_MACHINE.items()}
+                machine_name = machine_names.get(machine, f"machine {machine}").removeprefix("EM_")
+                raise LabError(f"{path}: {member.name} is for {machine_name}, this base is for {architecture.value}")
             return
 
 
@@ -86,13 +85,13 @@ def _load_saved(archive: tarfile.TarFile, path: Path, name: str, tag: str) -> Im
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
         raise LabError(f"{path}: its manifest.json is none; `docker save` writes one") from None
     if len(manifest) != 1:
-        held = f"{len(manifest)} images ({', '.join(map(str, names))})"
-        raise LabError(f"{path}: holds {held}; save the one that is meant")
-    own = f"{client.repository(name)}:{tag}"
-    manifest[0]["RepoTags"] = [own]
+        contents = f"{len(manifest)} images ({', '.join(map(str, names))})"
+        raise LabError(f"{path}: holds {contents}; save the one that is meant")
+    image_name = f"{client.repository(name)}:{tag}"
+    manifest[0]["RepoTags"] = [image_name]
     with process.work_folder() as folder:
-        renamed = folder / "image.tar"
-        with tarfile.open(renamed, "w") as target:
+        target_path = folder / "image.tar"
+        with tarfile.open(target_path, "w") as target:
             for member in archive:
                 if member.name == "manifest.json":
                     content = json.dumps(manifest).encode()
@@ -100,4 +99,4 @@ def _load_saved(archive: tarfile.TarFile, path: Path, name: str, tag: str) -> Im
                     target.addfile(member, io.BytesIO(content))
                 elif member.name not in _NAMES:
                     target.addfile(member, archive.extractfile(member) if member.isfile() else None)
-        return images.load_image(renamed, own)
+        return images.load_image(target_path, image_name)

@@ -22,77 +22,77 @@ _REPEATED = {"interval": "5s", "timeout": "3s", "retries": 3}
 
 
 def write(app: App, dockerfile: str) -> list[Path]:
-    """Write the files to the folder that builds get, and return their paths. A .dockerignore that is there stays: the
-    lab's builds go by it too.
-
-    Raises LabError, and writes nothing, when another of them is there already, or when what `lab.toml` says cannot
-    stand in a compose.yaml."""
+    """Write the files to the folder that builds get, and return their paths. A .dockerignore that is there stays,
+    because the lab's builds use it too. Raises LabError, and writes nothing, when another file is there or cannot be
+    written. A secret that would be sent, and a value that a compose.yaml cannot have, are errors too."""
     texts = {"Dockerfile": dockerfile, "compose.yaml": compose(app)}
-    if there := [name for name in texts if os.path.lexists(app.directory / name)]:
-        raise LabError(f"{app.directory} has {', '.join(there)} already: nothing was written; move it away first")
+    if conflicts := [name for name in texts if os.path.lexists(app.directory / name)]:
+        raise LabError(f"{app.directory} has {', '.join(conflicts)} already: nothing was written; move it away first")
     if not os.path.lexists(app.directory / IGNORED):
-        texts[IGNORED] = ignored(app)
-    elif sent := inputs.sent(app):
-        raise LabError(f"{app.directory / app.at}: {inputs.would_be_sent(*sent[0])}: nothing was written")
-    written: list[Path] = []
+        texts[IGNORED] = ignore_file(app)
+    elif leaks := inputs.sent_secrets(app):
+        raise LabError(
+            f"{app.directory / app.subdirectory}: {inputs.sent_secret_error(*leaks[0])}: nothing was written"
+        )
+    paths: list[Path] = []
     try:
         for name, text in texts.items():
             with (app.directory / name).open("x", encoding="utf-8") as file:
-                written.append(app.directory / name)
+                paths.append(app.directory / name)
                 file.write(text)
     except BaseException as error:
-        for path in written:
+        for path in paths:
             path.unlink()
         if not isinstance(error, OSError):
             raise
         raise LabError(f"{error.filename or app.directory}: {error.strerror}; nothing was written") from None
-    return written
+    return paths
 
 
-def ignored(app: App) -> str:
-    """Return the .dockerignore: what the lab's builds do not get either, what no build reads, and secrets."""
-    made = ["/target", *([f"/{app.at}/target"] if app.at else []), *([] if app.git else ["/.git"])]
-    secrets = [path.relative_to(app.directory).as_posix() for _, path in inputs.sent(app)]
-    made += [re.sub(r"[][*?\\]", "?", f"/{each}") for each in dict.fromkeys(secrets)]  # no letter of a pattern's
-    return "\n".join([*made, "/Dockerfile", f"/{IGNORED}", "/compose.yaml", ""])
+def ignore_file(app: App) -> str:
+    """Return the text of the .dockerignore: what the lab's builds leave out, what no build reads, and secrets."""
+    lines = ["/target", *([f"/{app.subdirectory}/target"] if app.subdirectory else []), *([] if app.git else ["/.git"])]
+    secrets = [path.relative_to(app.directory).as_posix() for _, path in inputs.sent_secrets(app)]
+    lines += [re.sub(r"[][*?\\]", "?", f"/{path}") for path in dict.fromkeys(secrets)]  # no letter of a pattern's
+    return "\n".join([*lines, "/Dockerfile", f"/{IGNORED}", "/compose.yaml", ""])
 
 
 def compose(app: App) -> str:
-    """Return the compose.yaml (https://github.com/compose-spec/compose-spec): the image, the services beside it, and
-    for a server its port and its health. Raises LabError as `write` does."""
-    name, services = files.image_part(app.name), {each.name: _service(each) for each in app.services}
+    """Return the text of the compose.yaml (https://github.com/compose-spec/compose-spec): the image, its services, and
+    for a server its port and its health. Raises LabError when a compose.yaml cannot have what `lab.toml` says."""
+    name, services = files.image_part(app.name), {service.name: _service(service) for service in app.services}
     program: dict[str, Any] = {"build": _build(app)}
-    after = {key: {"condition": f"service_{'healthy' if 'healthcheck' in of else 'started'}"}
-             for key, of in services.items()}  # fmt: skip
-    own: dict[str, Any] = {}
+    dependencies = {key: {"condition": f"service_{'healthy' if 'healthcheck' in service else 'started'}"}
+                    for key, service in services.items()}  # fmt: skip
+    containers: dict[str, Any] = {}
     if app.serve:
         port = PORT if app.serve.takes_port else app.image.ports[0]
-        told = _told(app.serve, port)
-        program["environment"] = told["environment"]
+        settings = _server_settings(app.serve, port)
+        program["environment"] = settings["environment"]
         for number, arguments in enumerate(app.serve.before, 1):
-            call = f"{name}-before-{number}"
-            own[call] = program | {"command": list(map(_literal, arguments)), "depends_on": dict(after)}
-            after[call] = {"condition": "service_completed_successfully"}
-        program |= told | {"ports": [f"{port}:{port}"]}
+            step = f"{name}-before-{number}"
+            containers[step] = program | {"command": list(map(_escape, arguments)), "depends_on": dict(dependencies)}
+            dependencies[step] = {"condition": "service_completed_successfully"}
+        program |= settings | {"ports": [f"{port}:{port}"]}
         if app.serve.grpc is None and not app.image.healthcheck:
-            own[f"{name}-health"] = _health(app.serve, name, port)
-    own[name] = {key: value for key, value in (program | {"depends_on": after}).items() if value}
-    if taken := own.keys() & services.keys():
-        raise LabError(f"compose.yaml: [[services]] has {min(taken)}, a name that the program's own containers get")
+            containers[f"{name}-health"] = _health_check(app.serve, name, port)
+    containers[name] = {key: value for key, value in (program | {"depends_on": dependencies}).items() if value}
+    if conflicts := containers.keys() & services.keys():
+        raise LabError(f"compose.yaml: [[services]] has {min(conflicts)}, a name that the program's own containers get")
     secrets = {
-        key: {"environment": key} if of == "env" else {"file": secret_file(app, of, "${HOME}")}
-        for key, of in app.secrets
+        key: {"environment": key} if source == "env" else {"file": secret_file(app, source, "${HOME}")}
+        for key, source in app.secrets
     }
-    body = {"services": services | own} | ({"secrets": secrets} if secrets else {})
+    body = {"services": services | containers} | ({"secrets": secrets} if secrets else {})
     body = json.loads(json.dumps(body))  # what stands twice is written twice, and not as an alias
-    how = "up --build --wait" if app.serve else f"run --build --rm {name}"
-    return f"# Written by rustimg_lab. To start it: docker compose {how}\n{yaml.safe_dump(body, sort_keys=False)}"
+    command = "up --build --wait" if app.serve else f"run --build --rm {name}"
+    return f"# Written by rustimg_lab. To start it: docker compose {command}\n{yaml.safe_dump(body, sort_keys=False)}"
 
 
 def _build(app: App) -> dict[str, Any]:
     """How Compose builds the image, with what the build gets beside its sources."""
-    inputs = {"args": app.arguments, "secrets": [name for name, _ in app.secrets], "ssh": ["default"] * app.ssh}
-    return {"context": "."} | {key: list(value) for key, value in inputs.items() if value}
+    settings = {"args": app.arguments, "secrets": [name for name, _ in app.secrets], "ssh": ["default"] * app.ssh}
+    return {"context": "."} | {key: list(value) for key, value in settings.items() if value}
 
 
 def _service(service: Service) -> dict[str, Any]:
@@ -101,41 +101,41 @@ def _service(service: Service) -> dict[str, Any]:
         raise LabError(f"compose.yaml: the service {archive}, and Compose takes none: name an image in [[services]]")
     settings = {
         "image": service.image,
-        "command": list(map(_literal, service.command)),
-        "environment": {key: _literal(text) for key, text in service.environment},
-        "healthcheck": {"test": ["CMD", *map(_literal, service.ready)], **_REPEATED} if service.ready else {},
+        "command": list(map(_escape, service.command)),
+        "environment": {key: _escape(text) for key, text in service.environment},
+        "healthcheck": {"test": ["CMD", *map(_escape, service.ready)], **_REPEATED} if service.ready else {},
     }
     return {key: value for key, value in settings.items() if value}
 
 
-def _told(serve: Serve, port: int) -> dict[str, Any]:
+def _server_settings(serve: Serve, port: int) -> dict[str, Any]:
     """The server's variables and arguments. Of the former those are left out that a measurement sets: how many threads
     it has, and when it is to end."""
     if any("{deadline_s}" in text for text in serve.arguments):
         raise LabError("compose.yaml: an argument in [serve] has {deadline_s}, which ends the server: use a variable")
 
     def filled(text: str) -> str:
-        text = _literal(text).replace("{host}", "0.0.0.0").replace("{port}", str(port))
+        text = _escape(text).replace("{host}", "0.0.0.0").replace("{port}", str(port))
         return text.replace("{workers}", "${WORKERS:-1}")
 
-    measured = re.compile(r"{workers}|{deadline_s}")
-    environment = {key: filled(text) for key, text in serve.environment if not measured.search(text)}
+    placeholder = re.compile(r"{workers}|{deadline_s}")
+    environment = {key: filled(text) for key, text in serve.environment if not placeholder.search(text)}
     return {"environment": environment, "command": list(map(filled, serve.arguments))}
 
 
-def _literal(text: str) -> str:
+def _escape(text: str) -> str:
     """A text in which Compose finds no variable."""
     return text.replace("$", "$$")
 
 
-def _health(serve: Serve, name: str, port: int) -> dict[str, Any]:
+def _health_check(serve: Serve, name: str, port: int) -> dict[str, Any]:
     """A container in the server's network that is healthy while the server answers with its status."""
     protocol = ["--http2" if serve.tls else "--http2-prior-knowledge"] if serve.http == 2 else []
     body = ["--data-raw", serve.body] if serve.body else []
     url = f"{'https' if serve.tls else 'http'}://127.0.0.1:{port}{serve.path}"
     options = ["--silent", "--insecure", "--globoff", "--output", "/dev/null", "--write-out", "%{http_code}"]
     call = shlex.join(["curl", *options, *protocol, "--request", serve.method, *body, url])
-    test = ["CMD-SHELL", _literal(f'test "$({call})" = {serve.status}')]
+    test = ["CMD-SHELL", _escape(f'test "$({call})" = {serve.status}')]
     return {
         "image": CLIENT,
         "entrypoint": ["sleep", "infinity"],

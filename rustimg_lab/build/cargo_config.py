@@ -13,7 +13,7 @@ from typing import Any
 import tomli
 
 from rustimg_lab.errors import LabError, located
-from rustimg_lab.host.files import real
+from rustimg_lab.host.files import resolve_path
 from rustimg_lab.model.app import Configuration
 from rustimg_lab.model.architecture import TARGETS
 from rustimg_lab.model.profiles import Profile
@@ -46,61 +46,63 @@ _TAKEN: dict[tuple[type, ...], str] = {
 _CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
 
 
-def toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file of a crate's, with a byte order mark or without. Raises LabError, with the file."""
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the table in a TOML file of a crate, with a byte order mark or without. Raises LabError, with the file,
+    when it cannot be read or a text has the character NUL."""
     try:
-        told = tomli.loads(path.read_text(encoding="utf-8-sig"))
+        table = tomli.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:  # what is no TOML, no UTF-8, or nested too deep
         raise LabError(f"{path}: {error}") from None
-    if key := _with_nul(told):
+    if key := _find_nul(table):
         raise LabError(f"{path}: '{key}' has the character NUL in it, which no path, name or argument can have")
-    return told
+    return table
 
 
-def _with_nul(value: Any, key: str = "") -> str:
+def _find_nul(value: Any, key: str = "") -> str:
     """The first key whose text has the character NUL; "" where none has it."""
     if isinstance(value, str):
         return key if "\0" in value else ""
-    each = value.items() if isinstance(value, dict) else enumerate(value, 1) if isinstance(value, list) else ()
-    return next(filter(None, (_with_nul(part, f"{key}.{name}".lstrip(".")) for name, part in each)), "")
+    pairs = value.items() if isinstance(value, dict) else enumerate(value, 1) if isinstance(value, list) else ()
+    return next(filter(None, (_find_nul(part, f"{key}.{name}".lstrip(".")) for name, part in pairs)), "")
 
 
-def parsed(path: Path) -> dict[str, Any]:
-    """Return a TOML file that cargo reads. Raises LabError, with the file and the key, also on a value of a type that
-    cargo does not take there."""
-    told = toml(path)
+def read_cargo_toml(path: Path) -> dict[str, Any]:
+    """Return the table in a TOML file that cargo reads. Raises LabError as `toml` does; and, with the file and the key,
+    on a value of a type that cargo does not take there."""
+    table = read_toml(path)
     for kinds, places in (_LOCKED if path.name == "Cargo.lock" else _TAKEN).items():
-        for key, value in (each for place in places.split() for each in _at(told, place.split("."))):
+        for key, value in (pair for place in places.split() for pair in _values_at(table, place.split("."))):
             if not isinstance(value, kinds):
-                what = " or ".join(_WORDS[each] for each in kinds)
-                raise LabError(f"{path}: '{key}' is no {what}, as cargo takes it; `cargo metadata` says more")
-    return told
+                expected = " or ".join(_WORDS[kind] for kind in kinds)
+                raise LabError(f"{path}: '{key}' is no {expected}, as cargo takes it; `cargo metadata` says more")
+    return table
 
 
-def _at(value: Any, keys: list[str], name: str = "") -> Iterator[tuple[str, Any]]:
+def _values_at(value: Any, keys: list[str], name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what is at a path of keys, `*` for any, each with its name."""
     if not keys:
         yield name, value
     elif isinstance(value, dict):
         for key in value if keys[0] == "*" else value.keys() & {keys[0]}:
-            yield from _at(value[key], keys[1:], f"{name}.{key}".lstrip("."))
+            yield from _values_at(value[key], keys[1:], f"{name}.{key}".lstrip("."))
     elif isinstance(value, list) and keys[0] == "*":
-        for number, each in enumerate(value, 1):
-            yield from _at(each, keys[1:], f"{name}.{number}")
+        for number, item in enumerate(value, 1):
+            yield from _values_at(item, keys[1:], f"{name}.{number}")
 
 
 def workspace_root(directory: Path) -> Path:
-    """Return the folder of the workspace that a crate's folder (absolute) belongs to; its own, where it is in none."""
-    own = parsed(directory / "Cargo.toml")
-    if named := own.get("package", {}).get("workspace"):
-        root = real(named, directory)
+    """Return the folder of the workspace that a crate's folder (absolute) belongs to; the crate's own when it is in
+    none. Raises LabError when `package.workspace` names a folder without a Cargo.toml."""
+    table = read_cargo_toml(directory / "Cargo.toml")
+    if root_path := table.get("package", {}).get("workspace"):
+        root = resolve_path(root_path, directory)
         if not (root / "Cargo.toml").is_file():
-            raise LabError(f"{directory / 'Cargo.toml'}: 'package.workspace' is '{named}': no Cargo.toml there")
+            raise LabError(f"{directory / 'Cargo.toml'}: 'package.workspace' is '{root_path}': no Cargo.toml there")
         return root
-    for folder in [] if "workspace" in own else directory.parents:
+    for folder in [] if "workspace" in table else directory.parents:
         manifest = folder / "Cargo.toml"
-        if manifest.is_file() and (workspace := parsed(manifest).get("workspace")) is not None:
-            listed = {key: [folder / each for each in workspace.get(key, [])] for key in ("members", "exclude")}
+        if manifest.is_file() and (workspace := read_cargo_toml(manifest).get("workspace")) is not None:
+            listed = {key: [folder / path for path in workspace.get(key, [])] for key in ("members", "exclude")}
             inside = {key: any(map(directory.is_relative_to, paths)) for key, paths in listed.items()}
             if inside["members"] or not inside["exclude"]:
                 return folder
@@ -108,61 +110,64 @@ def workspace_root(directory: Path) -> Path:
 
 
 def files(directory: Path) -> Iterator[Path]:
-    """Yield the configuration files that cargo reads when it is called in a folder, the last of which decides; but for
-    the user's own in the home folder."""
+    """Yield the configuration files that cargo reads when it is called in a folder; the last one decides. The user's
+    own file in the home folder is left out."""
     for folder in (*reversed(directory.parents), directory):
-        names = (folder / ".cargo" / name for name in ("config", "config.toml"))
-        if folder != Path.home() and (path := next((each for each in names if each.is_file()), None)):
+        candidates = (folder / ".cargo" / name for name in ("config", "config.toml"))
+        if folder != Path.home() and (path := next((file for file in candidates if file.is_file()), None)):
             yield path
 
 
-def read(paths: list[Path], by: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return these configuration files as one; `by` are those that include them. Raises LabError where one cannot be
-    read."""
-    told: dict[str, Any] = {}
+def read(paths: list[Path], parents: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return these configuration files merged into one table. `parents` are the files that include them. Raises
+    LabError when a file, an `include` or a `cfg(...)` cannot be read."""
+    configuration: dict[str, Any] = {}
     for path in paths:
-        own = parsed(path)
-        included = own.pop("include", [])
-        for each in included if isinstance(included, list) else [included]:
-            name = each.get("path") if isinstance(each, dict) else each
-            if not isinstance(name, str) or (other := Path(os.path.normpath(path.parent / name))) in (*by, path):
+        table = read_cargo_toml(path)
+        included = table.pop("include", [])
+        for entry in included if isinstance(included, list) else [included]:
+            name = entry.get("path") if isinstance(entry, dict) else entry
+            if not isinstance(name, str) or (child := Path(os.path.normpath(path.parent / name))) in (*parents, path):
                 raise LabError(f"{path}: include: {name!r} is no other file")
-            told = merged(told, read([other], (*by, path)) if other.is_file() else {})
-        told = merged(told, own)
+            configuration = merge(configuration, read([child], (*parents, path)) if child.is_file() else {})
+        configuration = merge(configuration, table)
         with located(path):
-            rustflags(own, TARGETS[0])  # which reads each `cfg(...)`
-    return told
+            rustflags(table, TARGETS[0])  # which reads each `cfg(...)`
+    return configuration
 
 
-def merged(before: Any, after: Any) -> Any:
+def merge(before: Any, after: Any) -> Any:
     """Return two values as cargo merges them: tables and lists are joined, of other values the later one counts."""
     if isinstance(before, dict) and isinstance(after, dict):
-        return before | {key: merged(before[key], value) if key in before else value for key, value in after.items()}
+        return before | {key: merge(before[key], value) if key in before else value for key, value in after.items()}
     return [*before, *after] if isinstance(before, list) and isinstance(after, list) else after
 
 
 def rustflags(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
-    """Return the compiler's flags for a target: those of all tables that are for it, or else those of `[build]`."""
-    of_target = [flag for table in _of_target(configuration, target) for flag in _flags(table)]
-    return tuple(of_target or _flags(configuration.get("build", {})))
+    """Return the compiler's flags for a target triple: those of all tables for it, or else those of `[build]`."""
+    target_flags = [flag for table in _target_tables(configuration, target) for flag in _flags(table)]
+    return tuple(target_flags or _flags(configuration.get("build", {})))
 
 
 def tools(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
-    """Return the programs that the configuration names for a target: linkers, and what wraps the compiler."""
+    """Return the names of the programs that the configuration has for a target triple: linkers, and wrappers of the
+    compiler."""
     flags = rustflags(configuration, target)
-    linkers = [table["linker"] for table in _of_target(configuration, target) if "linker" in table][:1]
+    linkers = [table["linker"] for table in _target_tables(configuration, target) if "linker" in table][:1]
     chosen = [value for key, value in options(flags).items() if key == "-Clinker"]
-    used = [_LINKERS.get(name, f"ld.{name}") for flag in flags for name in re.findall(r"-fuse-ld=(\w+)", flag)]
+    flag_linkers = [_LINKERS.get(name, f"ld.{name}") for flag in flags for name in re.findall(r"-fuse-ld=(\w+)", flag)]
     wrappers = [configuration.get("build", {}).get(key, "") for key in ("rustc-wrapper", "rustc-workspace-wrapper")]
-    named = (*(chosen or linkers), *used, *wrappers)
-    return tuple(name for name in named if name and "/" not in name and name != "rust-lld")  # which rustc has with it
+    names = (*(chosen or linkers), *flag_linkers, *wrappers)
+    return tuple(name for name in names if name and "/" not in name and name != "rust-lld")  # which rustc has with it
 
 
-def _of_target(configuration: dict[str, Any], target: str) -> list[dict[str, Any]]:
+def _target_tables(configuration: dict[str, Any], target: str) -> list[dict[str, Any]]:
     """The tables `[target.*]` that are for a target: that of its name first, others by their names, as cargo does."""
     tables = configuration.get("target", {})
-    of_cfg = [table for name, table in sorted(tables.items()) if name.startswith("cfg(") and holds(name, target)]
-    return [tables[target], *of_cfg] if target in tables else of_cfg
+    cfg_tables = [
+        table for name, table in sorted(tables.items()) if name.startswith("cfg(") and cfg_holds(name, target)
+    ]
+    return [tables[target], *cfg_tables] if target in tables else cfg_tables
 
 
 def _flags(table: dict[str, Any]) -> list[str]:
@@ -170,22 +175,22 @@ def _flags(table: dict[str, Any]) -> list[str]:
     return flags.split() if isinstance(flags, str) else flags
 
 
-def holds(expression: str, target: str) -> bool:
-    """Return whether `cfg(...)` holds for a target. Raises LabError where the expression cannot be read."""
+def cfg_holds(expression: str, target: str) -> bool:
+    """Return whether `cfg(...)` holds for a target triple. Raises LabError when the expression cannot be read."""
     words = [re.sub(r"\s*=\s*", "=", word) for word in _CFG_WORD.findall(expression)]
     architecture, environment = target.partition("-")[0], target.rpartition("-")[2]
-    known = _CFG | {f'target_arch="{architecture}"', f'target_env="{environment}"'}
-    known |= {f'target_feature="{each}"' for each in _FEATURES[architecture]}
+    facts = _CFG | {f'target_arch="{architecture}"', f'target_env="{environment}"'}
+    facts |= {f'target_feature="{feature}"' for feature in _FEATURES[architecture]}
 
     def value() -> bool:
         word = words.pop(0)
         if word not in ("cfg", "all", "any", "not"):
-            return word in known
+            return word in facts
         values = []
         while words.pop(0) != ")":
             if words[0] != ")":
                 values.append(value())
-        return {"cfg": all, "all": all, "any": any, "not": lambda each: not any(each)}[word](values)
+        return {"cfg": all, "all": all, "any": any, "not": lambda items: not any(items)}[word](values)
 
     try:
         return value()
@@ -194,39 +199,39 @@ def holds(expression: str, target: str) -> bool:
 
 
 def entry_files(folder: Path) -> Iterator[Path]:
-    """Yield the sources that cargo starts from in a crate's folder: those that its manifest names, and those that it
-    finds by their names, a build script among them."""
-    own = parsed(folder / "Cargo.toml")
-    named = [
-        own.get("package", {}).get("build"),
-        *(each.get("path") for each in (own.get("lib", {}), *own.get("bin", []))),
+    """Yield the sources that cargo starts from in a crate's folder, a build script among them. They are those that the
+    manifest names, and those that cargo finds by their names."""
+    manifest = read_cargo_toml(folder / "Cargo.toml")
+    paths = [
+        manifest.get("package", {}).get("build"),
+        *(target.get("path") for target in (manifest.get("lib", {}), *manifest.get("bin", []))),
     ]
-    for name in ("build.rs", "src/lib.rs", "src/main.rs", *(each for each in named if isinstance(each, str))):
+    for name in ("build.rs", "src/lib.rs", "src/main.rs", *(path for path in paths if isinstance(path, str))):
         if (folder / name).is_file():
             yield folder / name
 
 
 def path_dependencies(folders: list[Path]) -> Iterator[tuple[Path, str, Path]]:
-    """Yield the dependencies by path of the crates in these folders, and of those in turn, and what cargo's
-    configuration puts in the place of one: the file that names it, its name, and its folder (absolute); and where one
-    inherits from a workspace that none of the folders is, that one's manifest."""
+    """Yield the direct and indirect dependencies by path of the crates in these folders: the file that names one, its
+    name, and its folder (absolute). Folders by which cargo's configuration replaces dependencies count too. If a crate
+    inherits from a workspace outside of these folders, yield the manifest of that workspace as well."""
     configurations = {path for folder in folders for path in files(folder)}
-    waiting, seen = [*configurations, *(folder / "Cargo.toml" for folder in folders)], set()
-    while waiting:
-        file = waiting.pop()
+    queue, seen = [*configurations, *(folder / "Cargo.toml" for folder in folders)], set()
+    while queue:
+        file = queue.pop()
         if file not in seen and file.is_file():
             seen.add(file)
-            told, base, named = parsed(file), file.parent, []
+            table, base, replacements = read_cargo_toml(file), file.parent, []
             if file in configurations:
-                base, named = base.parent, replaced(told)
-            elif (inherited := {*_inherited(told)}) and (root := workspace_root(base)) not in (base, *folders):
+                base, replacements = base.parent, find_replacements(table)
+            elif (inherited := {*_inherited_keys(table)}) and (root := workspace_root(base)) not in (base, *folders):
                 yield file, "its workspace", root / "Cargo.toml"
-                shared = parsed(root / "Cargo.toml").get("workspace", {}).get("dependencies", {})
-                paths = _paths({"dependencies": {name: each for name, each in shared.items() if name in inherited}})
-                named = [(name, str(root / path)) for name, path in paths]
-            for name, path in (*_paths(told), *named):
+                shared = read_cargo_toml(root / "Cargo.toml").get("workspace", {}).get("dependencies", {})
+                paths = _paths({"dependencies": {name: spec for name, spec in shared.items() if name in inherited}})
+                replacements = [(name, str(root / path)) for name, path in paths]
+            for name, path in (*_paths(table), *replacements):
                 folder = Path(os.path.normpath(base / path))
-                waiting.append(folder / "Cargo.toml")
+                queue.append(folder / "Cargo.toml")
                 yield file, name, folder
 
 
@@ -238,52 +243,53 @@ def _paths(table: dict[str, Any], of_dependencies: bool = False) -> Iterator[tup
             yield from _paths(value, of_dependencies or name.endswith("dependencies") or name in ("patch", "replace"))
 
 
-def _inherited(table: dict[str, Any]) -> Iterator[str]:
+def _inherited_keys(table: dict[str, Any]) -> Iterator[str]:
     """Yield the keys of a manifest whose values are those of its workspace."""
     for name, value in table.items():
         if isinstance(value, dict) and name != "metadata":
-            yield from [name] if value.get("workspace") is True else _inherited(value)
+            yield from [name] if value.get("workspace") is True else _inherited_keys(value)
 
 
-def replaced(configuration: dict[str, Any]) -> list[tuple[str, str]]:
-    """What a configuration file puts in the place of dependencies or of a registry: how it names that, and the folder.
-    An absolute one may be the builder's."""
-    named = [("paths", path) for path in configuration.get("paths", [])]
+def find_replacements(configuration: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the folders by which a configuration file replaces dependencies or a registry: its key, and the folder.
+    Absolute folders are left out, since they may be the builder's."""
+    replacements = [("paths", path) for path in configuration.get("paths", [])]
     for name, source in configuration.get("source", {}).items():
-        named += [(f"source.{name}", source[key]) for key in ("directory", "local-registry") if key in source]
-    return [(name, path) for name, path in named if not Path(path).is_absolute()]
+        replacements += [(f"source.{name}", source[key]) for key in ("directory", "local-registry") if key in source]
+    return [(name, path) for name, path in replacements if not Path(path).is_absolute()]
 
 
-def brings(features: dict[str, list[str]], feature: str) -> set[str]:
-    """Return all that a feature turns on, itself among it: features, and dependencies as `dep:NAME`."""
-    found, waiting = set(), [feature]
-    while waiting:
-        if (each := waiting.pop()) not in found:
-            found.add(each)
-            name, slash, _ = each.partition("/")
-            waiting += features.get(each, []) + ([f"dep:{name}"] if slash and not name.endswith("?") else [])
-    return found
+def expand(features: dict[str, list[str]], feature: str) -> set[str]:
+    """Return all that a feature turns on, with itself: features, and dependencies as `dep:NAME`."""
+    enabled, queue = set(), [feature]
+    while queue:
+        if (part := queue.pop()) not in enabled:
+            enabled.add(part)
+            name, slash, _ = part.partition("/")
+            queue += features.get(part, []) + ([f"dep:{name}"] if slash and not name.endswith("?") else [])
+    return enabled
 
 
-def without(features: dict[str, list[str]], names: list[str], left_out: set[str]) -> list[str]:
-    """Return features without some of them: of one that turns on one of these, its other parts."""
-    kept: list[str] = []
+def drop_features(features: dict[str, list[str]], names: list[str], left_out: set[str]) -> list[str]:
+    """Return the features in `names` without those in `left_out`. One that turns on a feature of `left_out` is replaced
+    by its other parts."""
+    remaining: list[str] = []
     for name in names:
-        if not brings(features, name) & left_out:
-            kept += [] if name.startswith("dep:") else [name]  # no option turns that on
+        if not expand(features, name) & left_out:
+            remaining += [] if name.startswith("dep:") else [name]  # no option turns that on
         elif name not in left_out:
-            kept += without(features, features[name], left_out)
-    return list(dict.fromkeys(kept))
+            remaining += drop_features(features, features[name], left_out)
+    return list(dict.fromkeys(remaining))
 
 
 def toolchain(folders: list[Path]) -> str:
-    """Return what the first of these folders with a toolchain file asks rustup for, a channel or the folder of a
-    toolchain; "" where none has."""
+    """Return the channel, or the folder of a toolchain, that the first toolchain file in these folders requests; ""
+    without such a file."""
     for path in toolchain_files(folders):
         text = path.read_text(encoding="utf-8-sig", errors="replace").strip()
         is_plain = path.suffix == "" and len(text.splitlines()) == 1 and "=" not in text
-        told = {} if is_plain else parsed(path).get("toolchain", {})
-        return text if is_plain else told.get("channel") or told.get("path", "")
+        table = {} if is_plain else read_cargo_toml(path).get("toolchain", {})
+        return text if is_plain else table.get("channel") or table.get("path", "")
     return ""
 
 
@@ -294,31 +300,31 @@ def toolchain_files(folders: Iterable[Path]) -> list[Path]:
 
 
 def options(flags: tuple[str, ...]) -> dict[str, str]:
-    """Return the compiler's options among flags, by name (`-Copt-level`); what adds up, as arguments of the linker do,
-    is left out. A target feature is an option by itself."""
+    """Return the compiler's options among flags: values by name (`-Copt-level`). Options that add up, such as arguments
+    of the linker, are left out. A target feature is an option by itself."""
     words: list[str] = []
     for flag in flags:
         prefix = words[-1] if words else ""
         words = [*words[:-1], prefix.replace("--codegen", "-C") + flag] if prefix in _PREFIXES else [*words, flag]
-    found = {}
-    for word in (each.replace("--codegen=", "-C") for each in words):
+    values = {}
+    for word in (word.replace("--codegen=", "-C") for word in words):
         name, _, value = _SHORT.get(word, word).partition("=")
         if name == "-Ctarget-feature":
-            found |= {f"{name}={feature[1:]}": feature[0] for feature in value.split(",") if feature}
+            values |= {f"{name}={feature[1:]}": feature[0] for feature in value.split(",") if feature}
         elif name[:2] in _PREFIXES and not name.startswith("-Clink-arg"):
-            found[name.replace("_", "-")] = value
-    return found
+            values[name.replace("_", "-")] = value
+    return values
 
 
-def contradiction(profile: Profile, own: Configuration, target: str) -> str:
-    """Return where a profile of the lab and the project's own flags give an option of the compiler two values, with
-    both sources; "" where they do not."""
+def contradiction(profile: Profile, config: Configuration, target: str) -> str:
+    """Return which option of the compiler has two values, with both sources: a lab's profile and the project's own
+    flags. Return "" when none has."""
     settings = tuple(f"-C{key}={value}" for key, value in profile.settings)
-    theirs = options(dict(own.rustflags).get(target, ()))
+    flags = options(dict(config.rustflags).get(target, ()))
     for name, value in options((*settings, *profile.rustflags)).items():
-        if theirs.get(name, value) != value:
+        if flags.get(name, value) != value:
             return (
-                f"profile '{profile.name}' has {_option(name, value)}, {own.files} has {_option(name, theirs[name])} "
+                f"profile '{profile.name}' has {_option(name, value)}, {config.files} has {_option(name, flags[name])} "
                 f"for {target}"
             )
     return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.build import cargo_config, sources
-from rustimg_lab.build.cargo_config import brings
+from rustimg_lab.build.cargo_config import expand
 from rustimg_lab.build.cargo_metadata import places, tree
 from rustimg_lab.build.known import KNOWN
 from rustimg_lab.errors import LabError
@@ -80,10 +80,10 @@ class Crate:
         """Return the packages of the lockfile, for all features of the workspace; none without one. Raises LabError on
         one that cargo has not written."""
         path = self.root / "Cargo.lock"
-        found = cargo_config.parsed(path).get("package", []) if path.is_file() else []
-        if not all("name" in each for each in found):
+        packages = cargo_config.read_cargo_toml(path).get("package", []) if path.is_file() else []
+        if not all("name" in package for package in packages):
             raise LabError(f"{path}: a package there has no name; `cargo generate-lockfile` writes the file anew")
-        return found
+        return packages
 
     @cached_property
     def locked(self) -> dict[str, set[str]]:
@@ -91,139 +91,141 @@ class Crate:
         it is built of, or where nobody knows, those of the lockfile, which has them for all features there are."""
         if self.tree:
             return self.tree
-        depended: dict[str, set[str]] = {}
-        for each in self.lockfile:
-            depended.setdefault(each["name"], set()).update(name.split()[0] for name in each.get("dependencies", []))
-        waiting = {each["name"] for kind in (None, "build") for each in self.dependencies(kind)} & depended.keys()
-        found: set[str] = set()
-        while waiting:
-            found.add(name := waiting.pop())
-            waiting |= (depended[name] & depended.keys()) - found
-        return {name: depended[name] for name in sorted(found)}
+        graph: dict[str, set[str]] = {}
+        for package in self.lockfile:
+            graph.setdefault(package["name"], set()).update(name.split()[0] for name in package.get("dependencies", []))
+        queue = {crate["name"] for kind in (None, "build") for crate in self.dependencies(kind)} & graph.keys()
+        reachable: set[str] = set()
+        while queue:
+            reachable.add(name := queue.pop())
+            queue |= (graph[name] & graph.keys()) - reachable
+        return {name: graph[name] for name in sorted(reachable)}
 
-    def found(self, pattern: re.Pattern, in_build: bool = False) -> list[str]:
-        """Return what a pattern finds in the program's sources, and `in_build` in build scripts too, each once."""
-        texts = self.texts.values() if in_build else self.program()
-        return list(dict.fromkeys(each for text in texts for each in pattern.findall(text)))
+    def find_matches(self, pattern: re.Pattern, in_build: bool = False) -> list[str]:
+        """Return what a pattern finds in the program's sources, each match once; with `in_build` in build scripts
+        too."""
+        texts = self.texts.values() if in_build else self.program_texts()
+        return list(dict.fromkeys(match for text in texts for match in pattern.findall(text)))
 
     def other_mains(self) -> list[str]:
-        """Return the features without which another `main` is built, that does something too."""
+        """Return the features without which the program has another `main`, one that is not empty."""
         text = self.texts.get(Path(self.target["src_path"]), "")
         return sorted({*_MAIN_BEHIND.findall(text)}.intersection(_MAIN_WITHOUT.findall(text)))
 
     def package_of(self, path: Path) -> dict[str, Any]:
-        """Return the package that a source is of."""
-        folders = {folder_of(each): each for each in [*self.linked, self.package]}
-        return next((folders[each] for each in path.parents if each in folders), self.package)
+        """Return the package, as cargo describes it, that a source belongs to."""
+        packages = {folder_of(package): package for package in [*self.linked, self.package]}
+        return next((packages[parent] for parent in path.parents if parent in packages), self.package)
 
     @cached_property
     def folders(self) -> set[Path]:
-        """Return the folders that the program's sources are in, and those above these."""
+        """Return the folders that the program's sources are in, and all folders above."""
         return {parent for path in self.texts.keys() - self.scripts for parent in path.parents}
 
-    def script(self, package: dict[str, Any] | None = None) -> list[str]:
-        """Return the texts of the build scripts, or of those of one package."""
-        of_all = [(path, text) for path, text in self.texts.items() if path in self.scripts]
-        return [text for path, text in of_all if package in (None, self.package_of(path))]
+    def script_texts(self, package: dict[str, Any] | None = None) -> list[str]:
+        """Return the texts of all build scripts, or of those of one package."""
+        scripts = [(path, text) for path, text in self.texts.items() if path in self.scripts]
+        return [text for path, text in scripts if package in (None, self.package_of(path))]
 
-    def program(self) -> list[str]:
-        """Return the texts of all but the build scripts."""
+    def program_texts(self) -> list[str]:
+        """Return the texts of all sources except build scripts."""
         return [text for path, text in self.texts.items() if path not in self.scripts]
 
     def dependencies(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Return the dependencies of the package and of those that it is linked with, as cargo describes them: of a
-        kind ("build", or None for those of the program), without those of other systems, and those that no feature
-        turns on which is on by default or that the binary requires; with the features of theirs that such a one turns
+        """Return the dependencies of the package and its linked packages, as cargo describes them, with the features
+        that these turn on. `kind` is "build", or None for those of the program. Dependencies of other systems are left
+        out. So are optional ones, unless a feature that is on by default, or that the binary requires, turns them
         on."""
         needed = self.target.get("required-features", [])
-        own = [(self.package, needed), *((each, []) for each in self.linked)]
-        features_on = [(package, turned_on(package, features)) for package, features in own]
+        packages = [(self.package, needed), *((package, []) for package in self.linked)]
+        enabled = [(package, enabled_features(package, features)) for package, features in packages]
         return [
-            each | {"features": [*each.get("features", []), *_features(each, on)]}
-            for package, on in features_on
-            for each in package["dependencies"]
-            if each.get("kind") == kind and _is_used(each, on)
+            dependency | {"features": [*dependency.get("features", []), *_features(dependency, features)]}
+            for package, features in enabled
+            for dependency in package["dependencies"]
+            if dependency.get("kind") == kind and _is_used(dependency, features)
         ]
 
     def features_off(self) -> set[str]:
-        """Return what features of the package would turn on that are not on by default or required by the binary."""
+        """Return what the package's features turn on, without what is on by default or required by the binary."""
         features = self.package.get("features", {})
-        return set().union(*features.values()) - turned_on(self.package, self.target.get("required-features", []))
+        return set().union(*features.values()) - enabled_features(
+            self.package, self.target.get("required-features", [])
+        )
 
-    def uses(self) -> set[str]:
-        """Return the names of the program's dependencies, as `dependencies` has them."""
-        return {each["name"] for each in self.dependencies()}
+    def dependency_names(self) -> set[str]:
+        """Return the names of the program's dependencies (`dependencies`)."""
+        return {dependency["name"] for dependency in self.dependencies()}
 
     def called_in_build(self) -> set[str]:
-        """Return the programs that build scripts call by their names."""
-        text = "\n".join(self.script())
+        """Return the names of the programs that build scripts call, certainly or probably."""
+        text = "\n".join(self.script_texts())
         return {*self.called_by_scripts(), *(name for names in _CALLED_ELSE.findall(text) for name in names if name)}
 
     def called_by_scripts(self) -> set[str]:
-        """Return the programs that are such for sure among those that build scripts call by their names."""
-        return _called("\n".join(self.script())) - _OTHER_SYSTEMS
+        """Return the names of the programs that build scripts certainly call, without those of other systems."""
+        return _called_programs("\n".join(self.script_texts())) - _OTHER_SYSTEMS
 
-    def beside(self) -> list[str]:
+    def sibling_programs(self) -> list[str]:
         """Return the other binaries of the package that the program calls, or looks for beside itself."""
-        names = [each["name"] for each in self.package.get("targets", ()) if "bin" in each["kind"]]
-        texts = [text for text in self.program() if "current_exe" in text]
-        looks = r'\.(?:join|push|\w*file_name)\(\s*(?:format!\(\s*)?"{}(?:\{{\w*\}}|\.exe)?"'
-        beside = {name for name in names for text in texts if re.search(looks.format(re.escape(name)), text)}
-        return [name for name in names if name != self.target["name"] and name in {*beside, *self._calls}]
+        names = [target["name"] for target in self.package.get("targets", ()) if "bin" in target["kind"]]
+        texts = [text for text in self.program_texts() if "current_exe" in text]
+        pattern = r'\.(?:join|push|\w*file_name)\(\s*(?:format!\(\s*)?"{}(?:\{{\w*\}}|\.exe)?"'
+        siblings = {name for name in names for text in texts if re.search(pattern.format(re.escape(name)), text)}
+        return [name for name in names if name != self.target["name"] and name in {*siblings, *self._calls}]
 
     @cached_property
     def _calls(self) -> set[str]:
-        texts = [text for text in self.program() if _PROCESS.search(text)]
-        without = [
-            re.sub(r"(?<!process::)\bCommand::new", "", each) if _OF_CLAP.search(each) else each for each in texts
+        texts = [text for text in self.program_texts() if _PROCESS.search(text)]
+        callers = [
+            re.sub(r"(?<!process::)\bCommand::new", "", text) if _OF_CLAP.search(text) else text for text in texts
         ]
-        return _called("\n".join(without))
+        return _called_programs("\n".join(callers))
 
     def called_in_use(self) -> list[str]:
-        """Return the programs that the program calls by their names when it runs."""
-        own = {self.package.get("name"), self.target["name"], *self.beside()}
-        return sorted(each for each in self._calls - _OTHER_SYSTEMS - own if not each.endswith(".exe"))
+        """Return the names of the programs that the program calls when it runs."""
+        own_names = {self.package.get("name"), self.target["name"], *self.sibling_programs()}
+        return sorted(program for program in self._calls - _OTHER_SYSTEMS - own_names if not program.endswith(".exe"))
 
 
 def read(
-    root: Path,
-    directory: Path,
-    package: dict[str, Any],
-    target: dict[str, Any],
-    described: Callable[[Path], list[dict]],
+    root: Path, directory: Path, package: dict[str, Any], target: dict[str, Any], describe: Callable[[Path], list[dict]]
 ) -> Crate:
-    """Read a crate; `described` tells the packages of the workspace that a folder is in. Comments and unit tests are
-    left out, and so are tests, benches, examples and other binaries of the package; of what it is linked with the
-    libraries are there."""
-    folder, known = folder_of(package), {folder_of(each): each for each in described(directory)}
-    folders = _beside(package, known, described)
-    linked = [each for at, each in known.items() if folders.get(at) is False]
-    outside = [each for each in folders.keys() & known.keys() if not each.is_relative_to(root)]
-    walked = sorted({place / each for place in (root, *outside) for each in sources.walk(place)})
-    crates = {path.parent for path in walked if path.name == "Cargo.toml"} | {folder}
-    first = Path(target.get("src_path", ""))  # what a program reads first is where it begins
-    scripts, apart = set(), _apart(package, target).union(*(_apart(each, {}) for each in linked))
-    libraries = {at: _library(each) for at, each in known.items()}
-    libraries[folder] = [folder / "src", first.parent, *_library(package)]
-    of_scripts = set().union(*(places(each, {"custom-build"}) for each in (package, *linked)))
-    waiting, there = [], {path for path in walked if path.suffix == ".rs" and path.is_file()}
-    for path in sorted(there, key=lambda path: (path != first, path)):
-        own = next((each for each in path.parents if each in crates), root)
-        is_script = bool(folders.get(own)) or not of_scripts.isdisjoint((path, *path.parents))
-        is_library = any(path.is_relative_to(each) for each in libraries.get(own) or [own / "src"])
-        is_linked = is_library and apart.isdisjoint((path, *path.parents))
-        if (own == folder or own in folders) and (is_linked or is_script):
-            waiting.append(path)
+    """Return a crate with its sources. `describe` returns the packages of the workspace that a folder is in. Comments
+    and unit tests are left out, and tests, benches, examples and other binaries of the package. Of the linked packages
+    only the libraries are read."""
+    folder, packages = folder_of(package), {folder_of(member): member for member in describe(directory)}
+    folders = _path_dependencies(package, packages, describe)
+    linked = [member for place, member in packages.items() if folders.get(place) is False]
+    places_outside = [place for place in folders.keys() & packages.keys() if not place.is_relative_to(root)]
+    paths = sorted({place / path for place in (root, *places_outside) for path in sources.walk(place)})
+    crates = {path.parent for path in paths if path.name == "Cargo.toml"} | {folder}
+    entry = Path(target.get("src_path", ""))  # what a program reads first is where it begins
+    scripts, excluded = (
+        set(),
+        _other_sources(package, target).union(*(_other_sources(library, {}) for library in linked)),
+    )
+    libraries = {place: _library_folder(member) for place, member in packages.items()}
+    libraries[folder] = [folder / "src", entry.parent, *_library_folder(package)]
+    script_places = set().union(*(places(member, {"custom-build"}) for member in (package, *linked)))
+    queue, files = [], {path for path in paths if path.suffix == ".rs" and path.is_file()}
+    for path in sorted(files, key=lambda path: (path != entry, path)):
+        owner = next((parent for parent in path.parents if parent in crates), root)
+        is_script = bool(folders.get(owner)) or not script_places.isdisjoint((path, *path.parents))
+        is_library = any(path.is_relative_to(place) for place in libraries.get(owner) or [owner / "src"])
+        is_linked = is_library and excluded.isdisjoint((path, *path.parents))
+        if (owner == folder or owner in folders) and (is_linked or is_script):
+            queue.append(path)
             scripts |= {path} if is_script else set()
-    texts, of_others = _texts(waiting, scripts, there, {first})
+    texts, foreign = _texts(queue, scripts, files, {entry})
     # What is called as a build script and is none may be the program's.
-    called = {path for path in there if path == folder / "build.rs" or path.parent in {folder / "build"} - crates}
-    texts |= _texts(sorted(called - texts.keys()), scripts, there, set())[0]
-    texts = {path: text for path, text in texts.items() if of_others.isdisjoint((path, *path.parents))}
-    behind = {*_MAIN_BEHIND.findall(texts.get(first, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(first, "")))
-    target = target | {"required-features": sorted({*target.get("required-features", []), *behind})}
-    built_of = tree(root, directory, package, target["required-features"])
-    return Crate(package, target, directory, root, linked, texts, frozenset(scripts), built_of)
+    build_files = {path for path in files if path == folder / "build.rs" or path.parent in {folder / "build"} - crates}
+    texts |= _texts(sorted(build_files - texts.keys()), scripts, files, set())[0]
+    texts = {path: text for path, text in texts.items() if foreign.isdisjoint((path, *path.parents))}
+    features = {*_MAIN_BEHIND.findall(texts.get(entry, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(entry, "")))
+    target = target | {"required-features": sorted({*target.get("required-features", []), *features})}
+    graph = tree(root, directory, package, target["required-features"])
+    return Crate(package, target, directory, root, linked, texts, frozenset(scripts), graph)
 
 
 def folder_of(package: dict[str, Any]) -> Path:
@@ -231,114 +233,114 @@ def folder_of(package: dict[str, Any]) -> Path:
     return Path(package["manifest_path"]).parent
 
 
-def _called(text: str) -> set[str]:
-    values, often = dict(_IS.findall(text)), Counter(re.findall(_SET, text))
-    by_name = {values[name] for name in _CALLED_BY_NAME.findall(text) if name in values and often[name] == 1}
-    return {*CALLED.findall(text), *_LOOKED_UP.findall(text), *by_name}
+def _called_programs(text: str) -> set[str]:
+    values, counts = dict(_IS.findall(text)), Counter(re.findall(_SET, text))
+    programs = {values[name] for name in _CALLED_BY_NAME.findall(text) if name in values and counts[name] == 1}
+    return {*CALLED.findall(text), *_LOOKED_UP.findall(text), *programs}
 
 
 def _texts(
-    waiting: list[Path], scripts: set[Path], there: set[Path], roots: set[Path]
+    queue: list[Path], scripts: set[Path], files: set[Path], roots: set[Path]
 ) -> tuple[dict[Path, str], set[Path]]:
-    """The texts of sources, and of others that are `there` and that they name by their paths, which are `scripts` where
-    one of these names them; and where modules are that no release for Linux has."""
-    texts, of_others = {}, set()
-    for path in waiting:
+    """Return the texts of sources, and of those of `files` that they name by their paths. The second result is where
+    modules are that no release for Linux has. What a script names is added to `scripts`."""
+    texts, foreign = {}, set()
+    for path in queue:
         text = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
-        texts[path], modules = _without_others(path, text, path in roots)
-        of_others |= modules
-        named = {Path(os.path.normpath(path.parent / name)) for name in _SOURCE.findall(texts[path])} & there
-        waiting += (new := sorted(named.difference(waiting)))
-        scripts |= {*new} if path in scripts else set()
-    return texts, of_others
+        texts[path], modules = _strip_other_targets(path, text, path in roots)
+        foreign |= modules
+        includes = {Path(os.path.normpath(path.parent / name)) for name in _SOURCE.findall(texts[path])} & files
+        queue += (additions := sorted(includes.difference(queue)))
+        scripts |= {*additions} if path in scripts else set()
+    return texts, foreign
 
 
-def _without_others(path: Path, text: str, is_root: bool) -> tuple[str, set[Path]]:
+def _strip_other_targets(path: Path, text: str, is_root: bool) -> tuple[str, set[Path]]:
     """A source without what no release for Linux has, and where the modules are that it has for others alone."""
-    at, modules = 0, set()
-    while found := _CONDITIONAL.search(text, at):
-        at = found.end()
-        if _is_of_others(next(filter(None, found.groups()), "")):
-            depth, end = 0, at if found[0].endswith(";") else len(text)
-            for brace in _BRACE.finditer(text, at) if end > at else ():
+    position, modules = 0, set()
+    while match := _CONDITIONAL.search(text, position):
+        position = match.end()
+        if _is_for_others(next(filter(None, match.groups()), "")):
+            depth, end = 0, position if match[0].endswith(";") else len(text)
+            for brace in _BRACE.finditer(text, position) if end > position else ():
                 depth += {"{": 1, "}": -1}.get(brace[2], 0)
                 if brace[2] == "}" and not depth:
                     end = brace.end()
                     break
-            modules |= {*_MODULE.findall(text[found.start() : end])}
-            text, at = text[: found.start()] + text[end:], found.start()
+            modules |= {*_MODULE.findall(text[match.start() : end])}
+            text, position = text[: match.start()] + text[end:], match.start()
     modules -= {*_MODULE.findall(text)}  # what is declared for Linux too
-    below = path.parent if is_root or path.stem in ("main", "lib", "mod") else path.with_suffix("")
-    named = {path.parent / place for place, _ in modules if place}
-    return text, named.union(*((below / name, below / f"{name}.rs") for place, name in modules if not place))
+    folder = path.parent if is_root or path.stem in ("main", "lib", "mod") else path.with_suffix("")
+    paths = {path.parent / place for place, _ in modules if place}
+    return text, paths.union(*((folder / name, folder / f"{name}.rs") for place, name in modules if not place))
 
 
-def _is_of_others(condition: str) -> bool:
+def _is_for_others(condition: str) -> bool:
     """Whether a condition holds for unit tests alone, or for no target of the lab's whatever the features."""
     if not _OF_SYSTEM.fullmatch(condition):
         return bool(re.match(r"(?:all\(\s*)?test\b", condition))
     with suppress(LabError):
-        return not any(cargo_config.holds(f"cfg({condition})", each) for each in TARGETS)
+        return not any(cargo_config.cfg_holds(f"cfg({condition})", target) for target in TARGETS)
     return False
 
 
-def _apart(package: dict[str, Any], target: dict[str, Any]) -> set[Path]:
+def _other_sources(package: dict[str, Any], target: dict[str, Any]) -> set[Path]:
     """Where the sources of other binaries than the target are, and of tests, benches and examples."""
-    binaries = [each for each in package["targets"] if "bin" in each["kind"] and each["name"] != target.get("name")]
-    others = {Path(each["src_path"]) for each in binaries}
-    folders = {each.parent for each in others if each.name == "main.rs" and each.parent.parent.name == "bin"}
-    return others | folders | places(package, {"test", "bench", "example"})
+    bins = [binary for binary in package["targets"] if "bin" in binary["kind"] and binary["name"] != target.get("name")]
+    files = {Path(binary["src_path"]) for binary in bins}
+    folders = {path.parent for path in files if path.name == "main.rs" and path.parent.parent.name == "bin"}
+    return files | folders | places(package, {"test", "bench", "example"})
 
 
-def _library(package: dict[str, Any]) -> list[Path]:
+def _library_folder(package: dict[str, Any]) -> list[Path]:
     """The folder where a package has its library."""
-    others = {"bin", "test", "bench", "example", "custom-build"}
-    return [Path(each["src_path"]).parent for each in package["targets"] if others.isdisjoint(each["kind"])]
+    kinds = {"bin", "test", "bench", "example", "custom-build"}
+    return [Path(target["src_path"]).parent for target in package["targets"] if kinds.isdisjoint(target["kind"])]
 
 
-def _beside(
-    package: dict[str, Any], known: dict[Path, dict[str, Any]], described: Callable[[Path], list[dict]]
+def _path_dependencies(
+    package: dict[str, Any], packages: dict[Path, dict[str, Any]], describe: Callable[[Path], list[dict]]
 ) -> dict[Path, bool]:
-    """The folders of what a package depends on by its path, and of what that depends on in turn, as cargo tells; with
-    whether only build scripts use it. Packages of other workspaces become known."""
-    waiting, found = [(package, False)], {}
-    while waiting:
-        one, of_script = waiting.pop()
-        for each in (each for each in one["dependencies"] if each.get("path") and each.get("kind") != "dev"):
-            folder, only = Path(each["path"]), of_script or each.get("kind") == "build"
-            if folder not in found or found[folder] > only:
-                found[folder] = only
-                if folder not in known:  # in no workspace of this
-                    known |= {folder_of(each): each for each in described(folder)}
-                if folder in known:
-                    waiting.append((known[folder], only))
-    return found
+    """Return the folders of a package's direct and indirect dependencies by path, each with whether only build scripts
+    use it. Packages of other workspaces are added to `packages`."""
+    queue, folders = [(package, False)], {}
+    while queue:
+        dependent, is_of_script = queue.pop()
+        for entry in (entry for entry in dependent["dependencies"] if entry.get("path") and entry.get("kind") != "dev"):
+            folder, is_for_script = Path(entry["path"]), is_of_script or entry.get("kind") == "build"
+            if folder not in folders or folders[folder] > is_for_script:
+                folders[folder] = is_for_script
+                if folder not in packages:  # in no workspace of this
+                    packages |= {folder_of(member): member for member in describe(folder)}
+                if folder in packages:
+                    queue.append((packages[folder], is_for_script))
+    return folders
 
 
-def turned_on(package: dict[str, Any], features: list[str]) -> set[str]:
-    """Return all that a package's default features and these turn on."""
-    known = package.get("features", {})
-    return set().union(*(brings(known, each) for each in (*known.get("default", []), *features)))
+def enabled_features(package: dict[str, Any], features: list[str]) -> set[str]:
+    """Return all that a package's default features and these `features` turn on."""
+    table = package.get("features", {})
+    return set().union(*(expand(table, feature) for feature in (*table.get("default", []), *features)))
 
 
-def _features(dependency: dict[str, Any], on: set[str]) -> list[str]:
+def _features(dependency: dict[str, Any], features: set[str]) -> list[str]:
     """The features of a dependency that those of its package turn on (`NAME/FEATURE`)."""
     name = dependency.get("rename") or dependency["name"]
-    split = sorted(each.partition("/") for each in on)
-    return [feature for of, _, feature in split if feature and of.rstrip("?") == name]
+    parts = sorted(feature.partition("/") for feature in features)
+    return [feature for prefix, _, feature in parts if feature and prefix.rstrip("?") == name]
 
 
-def _is_used(dependency: dict[str, Any], on: set[str]) -> bool:
+def _is_used(dependency: dict[str, Any], features: set[str]) -> bool:
     """Whether a dependency is in a build for one of the lab's targets, with what features have turned on."""
-    is_on = not dependency.get("optional") or f"dep:{dependency.get('rename') or dependency['name']}" in on
-    return is_on and is_of_here(dependency)
+    is_on = not dependency.get("optional") or f"dep:{dependency.get('rename') or dependency['name']}" in features
+    return is_on and is_for_targets(dependency)
 
 
-def is_of_here(dependency: dict[str, Any]) -> bool:
-    """Return whether a dependency, as cargo describes it, is one for any of the lab's targets."""
-    if not (of_target := dependency.get("target")):
+def is_for_targets(dependency: dict[str, Any]) -> bool:
+    """Return whether a dependency, as cargo describes it, is for any of the lab's targets."""
+    if not (platform := dependency.get("target")):
         return True
     try:
-        return any(cargo_config.holds(of_target, each) if "(" in of_target else of_target == each for each in TARGETS)
+        return any(cargo_config.cfg_holds(platform, name) if "(" in platform else platform == name for name in TARGETS)
     except LabError:
         return True

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.build import cargo_config
-from rustimg_lab.build.cargo_config import brings
-from rustimg_lab.build.crate import Crate, is_of_here
+from rustimg_lab.build.cargo_config import expand
+from rustimg_lab.build.crate import Crate, is_for_targets
 from rustimg_lab.build.known import KNOWN
 from rustimg_lab.model.architecture import TARGETS, Architecture
 
@@ -27,38 +27,39 @@ _TARGETS = [
 ]
 
 
-def by_feature(crate: Crate) -> dict[str, str]:
-    """Return the feature by which each allocator is turned on: the one that the allocator's place in the sources names,
-    else one that is named for it, its author's before an optional dependency's own, and one that turns on little. An
-    allocator for other systems alone has none."""
-    package, named = crate.package, set()
+def allocator_features(crate: Crate) -> dict[str, str]:
+    """Return the feature that turns on each allocator, by the allocator's name. Of several, one that the sources name
+    where they set an allocator comes first, then one with "alloc" in its name. An allocator without a feature, or for
+    other systems alone, is left out."""
+    package, cited = crate.package, set()
     for text in crate.texts.values():
-        named |= {name for condition in _conditions(text) for name in _NAMED.findall(condition)}
-    features, found = package["features"], {}
-    depended = [each for each in package["dependencies"] if not each["kind"] and is_of_here(each)]
-    names = {each["name"]: each.get("rename") or each["name"] for each in depended}
-    for allocating, allocator in KNOWN["allocator_crates"].items():
-        if name := names.get(allocating):
-            fitting = [each for each in features if each != "default" and f"dep:{name}" in brings(features, each)]
-            ranks = [
-                (each not in named, "alloc" not in each, each == name, len(brings(features, each)), each)
-                for each in fitting
+        cited |= {name for condition in _conditions(text) for name in _NAMED.findall(condition)}
+    features, choices = package["features"], {}
+    dependencies = [entry for entry in package["dependencies"] if not entry["kind"] and is_for_targets(entry)]
+    names = {dependency["name"]: dependency.get("rename") or dependency["name"] for dependency in dependencies}
+    for crate_name, allocator in KNOWN["allocator_crates"].items():
+        if name := names.get(crate_name):
+            candidates = [
+                feature for feature in features if feature != "default" and f"dep:{name}" in expand(features, feature)
             ]
-            found |= {allocator: min(ranks)[-1]} if ranks else {}
-    return found
+            ranks = [
+                (feature not in cited, "alloc" not in feature, feature == name, len(expand(features, feature)), feature)
+                for feature in candidates
+            ]
+            choices |= {allocator: min(ranks)[-1]} if ranks else {}
+    return choices
 
 
-def has_own(crate: Crate, on: set[str], configuration: dict[str, Any]) -> bool:
-    """Return whether the sources set an allocator while these features of the crate are on, and those of a library that
-    it is depended on with, and what the project's own `configuration` sets; where they do in a module, its condition
-    counts too."""
-    facts = _set(crate, configuration)
-    depended = crate.dependencies()
-    on_in = {each["name"]: _on_in(each, depended) for each in crate.linked}
+def has_own_allocator(crate: Crate, features: set[str], configuration: dict[str, Any]) -> bool:
+    """Return whether the sources set an allocator while these features of the crate are on. The features of linked
+    libraries, the project's own `configuration` and the conditions of modules count too."""
+    facts = _true_conditions(crate, configuration)
+    dependencies = crate.dependencies()
+    enabled = {library["name"]: _enabled_features(library, dependencies) for library in crate.linked}
 
     def holds(condition: str, path: Path) -> bool:
         package = crate.package_of(path)
-        return holds_here(condition, on if package is crate.package else on_in[package["name"]], facts)
+        return conditions_hold(condition, features if package is crate.package else enabled[package["name"]], facts)
 
     left_out = {
         name
@@ -74,55 +75,55 @@ def has_own(crate: Crate, on: set[str], configuration: dict[str, Any]) -> bool:
     )
 
 
-def _set(crate: Crate, configuration: dict[str, Any]) -> set[str]:
+def _true_conditions(crate: Crate, configuration: dict[str, Any]) -> set[str]:
     """The conditions that hold by the project's own flags and by its release profile."""
     flags = " ".join(flag for target in TARGETS for flag in cargo_config.rustflags(configuration, target))
-    manifest = cargo_config.parsed(crate.root / "Cargo.toml")
-    release = cargo_config.merged(manifest, configuration).get("profile", {}).get("release", {})
+    manifest = cargo_config.read_cargo_toml(crate.root / "Cargo.toml")
+    release = cargo_config.merge(manifest, configuration).get("profile", {}).get("release", {})
     facts = {name.replace('"', "") for name in re.findall(r"--cfg[= ](\S+)", flags)}
     return facts | ({"debug_assertions"} if release.get("debug-assertions") else set())
 
 
-def _on_in(library: dict[str, Any], depended: list[dict[str, Any]]) -> set[str]:
-    """The features of a library that the program and its other libraries turn on, by what they depend on: its default
-    where one of them takes it, or none is known."""
-    own = [each for each in depended if each["name"] == library["name"]]
-    asked = {feature for each in own for feature in each["features"]}
-    if not own or any(each.get("uses_default_features", True) for each in own):
-        asked.add("default")
-    return set().union(*(brings(library["features"], each) for each in asked))
+def _enabled_features(library: dict[str, Any], dependencies: list[dict[str, Any]]) -> set[str]:
+    """Return the features of a library that the program and its other libraries turn on. Its default is on when one of
+    them takes it, or when no dependency on the library is known."""
+    uses = [use for use in dependencies if use["name"] == library["name"]]
+    features = {feature for use in uses for feature in use["features"]}
+    if not uses or any(use.get("uses_default_features", True) for use in uses):
+        features.add("default")
+    return set().union(*(expand(library["features"], feature) for feature in features))
 
 
 def _conditions(text: str) -> list[str]:
     """What each place that sets an allocator asks: its own attributes, and those of the blocks that it is in."""
-    found = []
+    conditions = []
     for match in _SETS.finditer(text):
-        opened = [0]  # where the head of each block begins that is open here
+        starts = [0]  # where the head of each block begins that is open here
         heads: list[str] = []
-        for place in re.finditer(r"[{};]", text[: match.start()]):
-            if place.group() == "{":
-                heads.append(text[opened[-1] : place.start()])
-            elif place.group() == "}" and heads:
+        for mark in re.finditer(r"[{};]", text[: match.start()]):
+            if mark.group() == "{":
+                heads.append(text[starts[-1] : mark.start()])
+            elif mark.group() == "}" and heads:
                 heads.pop()
-            opened.append(place.end())
+            starts.append(mark.end())
         heads = [head for head in heads if "cfg(" in head]
-        found.append(" ".join([*heads, text[opened[-1] : match.end()]]))
-    return found
+        conditions.append(" ".join([*heads, text[starts[-1] : match.end()]]))
+    return conditions
 
 
-def holds_here(text: str, features: set[str], others: Iterable[str] = ()) -> bool:
-    """Return whether all conditions in a text's attributes hold for one of the targets, with those features and others
-    that are set."""
-    conditions = ["".join(each) for each in _CONDITION.findall(text)]
-    facts = {f"feature={each}" for each in features}.union(others)
-    return any(all(_is_true(each, facts | target) for each in conditions) for target in _TARGETS)
+def conditions_hold(text: str, features: set[str], other_facts: Iterable[str] = ()) -> bool:
+    """Return whether all conditions in a text's attributes hold for one of the targets, with these features and
+    `other_facts`."""
+    conditions = ["".join(groups) for groups in _CONDITION.findall(text)]
+    facts = {f"feature={feature}" for feature in features}.union(other_facts)
+    return any(all(_is_true(condition, facts | target) for condition in conditions) for target in _TARGETS)
 
 
 def _is_true(condition: str, facts: set[str]) -> bool:
     """Whether a condition is true; one that cannot be read, as in a macro, counts as true."""
     text = _FACT.sub(lambda fact: str(int((f"{fact[1]}={fact[2]}" if fact[2] else fact[1]) in facts)), condition)
-    while joined := _JOINED.search(text):
-        told = joined[2]
-        value = {"all": "0" not in told, "any": "1" in told, "not": "1" not in told}[joined[1]]
-        text = text[: joined.start()] + str(int(value)) + text[joined.end() :]
+    while match := _JOINED.search(text):
+        values = match[2]
+        value = {"all": "0" not in values, "any": "1" in values, "not": "1" not in values}[match[1]]
+        text = text[: match.start()] + str(int(value)) + text[match.end() :]
     return text.strip() != "0"

@@ -23,47 +23,48 @@ _NEEDED = {*KNOWN["programs"].values(), *KNOWN["libraries"].values()}.difference
 )
 
 
-def says(crate: Crate, told: dict[str, Any]) -> list[str]:
-    """Return what the Dockerfile of a crate's folder, or of its workspace's, says and `told` does not: what is
-    installed in any stage by Debian's names, and of the last stage its ports, variables, files and health check."""
+def dockerfile_notes(crate: Crate, values: dict[str, Any]) -> list[str]:
+    """Return what the Dockerfile of a crate's folder, or of its workspace's, has and `values` lack. Of all stages these
+    are packages, by Debian's names. Of the last stage they are ports, variables, files and a health check. Without a
+    Dockerfile the list is empty."""
     folders = dict.fromkeys([crate.directory, crate.root])
     path = next((file for folder in folders if (file := folder / "Dockerfile").is_file()), None)
     if not path:
         return []
     text = re.sub(r"(?m)^[ \t]*#.*\n", "", path.read_text(encoding="utf-8", errors="replace"))
-    found = [(name.upper(), rest) for name, rest in _INSTRUCTION.findall(re.sub(r"\\[ \t]*\n", " ", text))]
-    last = max((number for number, (name, _) in enumerate(found) if name == "FROM"), default=0)
-    copied = _copied(found[last:], crate.target["name"], told["files"]) if last else ()
-    return list(dict.fromkeys([*_packages(found, told["packages"]), *_of_image(found[last:], told), *copied]))
+    lines = [(name.upper(), args) for name, args in _INSTRUCTION.findall(re.sub(r"\\[ \t]*\n", " ", text))]
+    stage = max((number for number, (name, _) in enumerate(lines) if name == "FROM"), default=0)
+    copied = _copied_files(lines[stage:], crate.target["name"], values["files"]) if stage else ()
+    return list(dict.fromkeys([*_packages(lines, values["packages"]), *_image_notes(lines[stage:], values), *copied]))
 
 
-def _packages(instructions: list[tuple[str, str]], known: list[str]) -> Iterator[str]:
-    lacking = _NEEDED.difference(known)
-    for name, rest in instructions:
-        for words in _INSTALLED.findall(rest) if name == "RUN" else ():
-            yield from (f"package {each}" for each in words.split() if each in lacking)
+def _packages(instructions: list[tuple[str, str]], packages: list[str]) -> Iterator[str]:
+    lacking = _NEEDED.difference(packages)
+    for name, args in instructions:
+        for words in _INSTALLED.findall(args) if name == "RUN" else ():
+            yield from (f"package {package}" for package in words.split() if package in lacking)
 
 
-def _copied(instructions: list[tuple[str, str]], program: str, files: dict[str, str]) -> Iterator[str]:
+def _copied_files(instructions: list[tuple[str, str]], program: str, files: dict[str, str]) -> Iterator[str]:
     """What the last of several stages takes beside the program."""
-    for name, rest in instructions:
-        words = _COPIED.match(re.sub(r'[\[\]",]', " ", rest).strip()) if name in ("COPY", "ADD") else None
+    for name, args in instructions:
+        words = _COPIED.match(re.sub(r'[\[\]",]', " ", args).strip()) if name in ("COPY", "ADD") else None
         for source in words[1].split() if words else ():
-            last = source.rstrip("/").rpartition("/")[2]
-            is_known = last in (program, f"{program}*") or any(last in key.split("/") for key in files)
+            file_name = source.rstrip("/").rpartition("/")[2]
+            is_known = file_name in (program, f"{program}*") or any(file_name in key.split("/") for key in files)
             if not is_known and not _OF_SYSTEM.search(source):
                 yield f"{name} {source}"
 
 
-def _of_image(instructions: list[tuple[str, str]], told: dict[str, Any]) -> Iterator[str]:
-    serve = told["serve"]
-    known = {*serve.get("environment", ()), *serve.get("opened", ())}
-    for name, rest in instructions:
+def _image_notes(instructions: list[tuple[str, str]], values: dict[str, Any]) -> Iterator[str]:
+    serve = values["serve"]
+    known_names = {*serve.get("environment", ()), *serve.get("opened", ())}
+    for name, args in instructions:
         if name == "EXPOSE" and not serve:
-            yield f"EXPOSE {rest.strip()}"
+            yield f"EXPOSE {args.strip()}"
         elif name == "ENV":
-            pairs = [(key, value.strip('"')) for key, value in _VARIABLE.findall(rest)]
-            new = [(key, value) for key, value in pairs if key not in known and not _OF_ANY.match(key)]
-            yield from (f"{key}={value}" for key, value in new if len(value) < 40 and "$" not in value)
-        elif name == "HEALTHCHECK" and (asked := _ASKED.search(rest)) and asked[1] != serve.get("path", "/"):
-            yield f"a health check of {asked[1]}"
+            pairs = [(key, value.strip('"')) for key, value in _VARIABLE.findall(args)]
+            additions = [(key, value) for key, value in pairs if key not in known_names and not _OF_ANY.match(key)]
+            yield from (f"{key}={value}" for key, value in additions if len(value) < 40 and "$" not in value)
+        elif name == "HEALTHCHECK" and (request := _ASKED.search(args)) and request[1] != serve.get("path", "/"):
+            yield f"a health check of {request[1]}"

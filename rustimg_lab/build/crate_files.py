@@ -99,75 +99,79 @@ _LONGEST = 240  # bytes of a file's name, before its ending
 SHOWN = 3  # of names that are not there
 
 
-def placed(crate: Crate) -> tuple[dict[str, str], list[str]]:
-    """Return the files and folders that the sources name by a relative path, by their source: the crate's own, or the
-    workspace's, in whose folder cargo runs a program too; and a line on each that builds do not get, or that is not
-    there. Of a file in a folder that is the folder. The build script is left out."""
-    there, missing = {}, []
+def placed_files(crate: Crate) -> tuple[dict[str, str], list[str]]:
+    """Return the files and folders that the sources name by a relative path, and notes on those that are missing or not
+    sent to builds. The first result has places in the image by path from the crate's folder; a file in a folder counts
+    as the folder. Names are looked up in the crate's folder and its workspace's; build scripts are left out."""
+    paths, missing = {}, []
     for name, place in _names(crate):
-        found = places(crate, name)
-        if not found and "/" in name and places(crate, name.split("/")[0]):
+        matches = places(crate, name)
+        if not matches and "/" in name and places(crate, name.split("/")[0]):
             missing.append(name)
-        for path in found:
-            deep = path.is_file() and "/" in name
-            at = f"{place.rpartition('/')[0]}/{path.name}".lstrip("/") if not place.startswith("/") else place
+        for path in matches:
+            is_nested = path.is_file() and "/" in name
+            target = f"{place.rpartition('/')[0]}/{path.name}".lstrip("/") if not place.startswith("/") else place
             # The folder of the build is yielded first, and stays the place of what a message names too.
-            there.setdefault(path.parent if deep else path, str(Path(at).parent) if deep else at)
-    made = {path for path, _ in _made(crate)}
-    missing += [name for name in crate.found(_SERVED) if not places(crate, name) and name not in {*made, *missing}]
-    there = {path: at for path, at in there.items() if not any(each in there for each in path.parents)}
-    reasons = {path: sources.why_missing(crate.root, path) for path in there}
-    left_out = [f"its sources name {there[path]}: {reason}" for path, reason in reasons.items() if reason]
+            paths.setdefault(path.parent if is_nested else path, str(Path(target).parent) if is_nested else target)
+    outputs = {path for path, _ in _created_paths(crate)}
+    missing += [
+        name for name in crate.find_matches(_SERVED) if not places(crate, name) and name not in {*outputs, *missing}
+    ]
+    paths = {path: place for path, place in paths.items() if not any(parent in paths for parent in path.parents)}
+    reasons = {path: sources.why_missing(crate.root, path) for path in paths}
+    notes = [f"its sources name {paths[path]}: {reason}" for path, reason in reasons.items() if reason]
     # Files of whoever works on the crate, keys and databases among them.
-    named = [str(path) for path, reason in reasons.items() if not reason]
-    ignored = _git(crate.root, ["check-ignore", *named]) if named else []
-    left_out += [
-        f"its sources name {at}, which git ignores: `files` there takes it if each image is to have it"
-        for path, at in there.items()
+    candidates = [str(path) for path, reason in reasons.items() if not reason]
+    ignored = _git(crate.root, ["check-ignore", *candidates]) if candidates else []
+    notes += [
+        f"its sources name {place}, which git ignores: `files` there takes it if each image is to have it"
+        for path, place in paths.items()
         if str(path) in ignored
     ]
-    left_out += [
+    notes += [
         f"its sources name {name}, which is not there: `build_commands` can make it before the build, `writable` "
         "makes a folder that the program fills"
-        for name in [each for each in missing if not {*map(str, Path(each).parents)} & {*missing}][:SHOWN]
+        for name in [path for path in missing if not {*map(str, Path(path).parents)} & {*missing}][:SHOWN]
     ]
-    kept = {path: at for path, at in there.items() if not reasons[path] and str(path) not in ignored}
-    folders = [path for path in kept if path.is_dir()]
-    left_out += [line for path in folders for line in _ignored(crate.root, path)] + lost(crate, folders, "image")
-    return {each: kept[path] for path, each in sorted((p, os.path.relpath(p, crate.directory)) for p in kept)}, left_out
+    files = {path: place for path, place in paths.items() if not reasons[path] and str(path) not in ignored}
+    folders = [path for path in files if path.is_dir()]
+    notes += [line for path in folders for line in _ignored_notes(crate.root, path)] + lost_files(
+        crate, folders, "image"
+    )
+    return {name: files[path] for path, name in sorted((p, os.path.relpath(p, crate.directory)) for p in files)}, notes
 
 
 def _names(crate: Crate) -> Iterator[tuple[str, str]]:
-    """The relative paths that the sources name, up to the first part that is none, and their places in the image: those
-    that the program reads below the folder of the build are there."""
-    used, at = crate.uses(), place_of(crate)
-    named = {name for crate_name, names in _BY_CRATE.items() if crate_name in used for name in names}
-    read: set[str] = set()
+    """Yield the relative paths that the sources name, up to the first part that is none, with their places in the
+    image. Those that the program reads below the folder of the build are in that folder there."""
+    crates, folder = crate.dependency_names(), place_of(crate)
+    candidates = {name for crate_name, names in _BY_CRATE.items() if crate_name in crates for name in names}
+    read_names: set[str] = set()
     for text in _texts(crate):
-        told = _with_build_folder(INCLUDED.sub("", text))
-        for groups in _JOINED.findall(told):
+        code = _with_build_folder(INCLUDED.sub("", text))
+        for groups in _JOINED.findall(code):
             name = next(filter(None, groups)).strip("/")
-            yield name, f"{IN_IMAGE}{at}{name}"
-        for name in _BESIDE.findall(told):
+            yield name, f"{IN_IMAGE}{folder}{name}"
+        for name in _BESIDE.findall(code):
             yield name, f"/{crate.target['name']}/{name}"
         for pattern in (_JOINED, _BESIDE, _COMPILED, _FOLDERS, _FILES):
-            told = pattern.sub("", told)
-        told = _in_folder_of_start(told)
-        named |= {*_OPENED.findall(told)}
-        read |= {name.rstrip("/") for name in _READ.findall(told) if places(crate, name)}
-        folders = [*_FOLDER.findall(told), *_DOTTED.findall(told)]
-        named |= {name for name in folders if any(each.is_dir() for each in places(crate, name))}
-        for whole in _NAMED.findall(told):
-            parts = whole.split("/")
+            code = pattern.sub("", code)
+        code = _in_folder_of_start(code)
+        candidates |= {*_OPENED.findall(code)}
+        read_names |= {name.rstrip("/") for name in _READ.findall(code) if places(crate, name)}
+        folders = [*_FOLDER.findall(code), *_DOTTED.findall(code)]
+        candidates |= {name for name in folders if any(path.is_dir() for path in places(crate, name))}
+        for literal in _NAMED.findall(code):
+            parts = literal.split("/")
             count = next((n for n, part in enumerate(parts) if not _PART.fullmatch(part)), len(parts))
-            if count and (len(parts) > 1 or re.search(r"\.\w+$", whole)):
+            if count and (len(parts) > 1 or re.search(r"\.\w+$", literal)):
                 name = "/".join(parts[:count])
-                named |= {name} if " " not in name or places(crate, name) else set()  # else it is words
-    made = [path for path, _ in _made(crate) if not path.startswith("/")]
-    for name in sorted(named | read):
-        is_made = any(f"{name}/".startswith(f"{each}/") for each in made)
+                candidates |= {name} if " " not in name or places(crate, name) else set()  # else it is words
+    outputs = [path for path, _ in _created_paths(crate) if not path.startswith("/")]
+    for name in sorted(candidates | read_names):
+        is_made = any(f"{name}/".startswith(f"{path}/") for path in outputs)
         # What is there although the program makes it is a default, or what it begins with.
-        if (not is_made or places(crate, name)) and (name in read or not NOT_READ.fullmatch(name)):
+        if (not is_made or places(crate, name)) and (name in read_names or not NOT_READ.fullmatch(name)):
             yield name, name
 
 
@@ -187,25 +191,25 @@ def _texts(crate: Crate) -> list[str]:
     def opened(call: re.Match) -> str:
         return f'File::open("{call[1]}"' if places(crate, call[1]) else call[0]
 
-    return [_ONLY_OPENED.sub(opened, text) for text in crate.program()]
+    return [_ONLY_OPENED.sub(opened, text) for text in crate.program_texts()]
 
 
 def _in_folder_of_start(text: str) -> str:
-    """The text without what is joined to a folder that only the running program knows: to what a call returns, to a
-    field, or to a variable that is another folder than the one that the program starts in."""
-    starts_in = _STARTS_IN.findall(text)
+    """Return the text without what is joined to a folder that only the running program knows. That is what a call
+    returns, a field, or a variable for another folder than the one that the program starts in."""
+    start_names = _STARTS_IN.findall(text)
 
-    def kept(joined: re.Match) -> str:
-        receiver = re.split(r"[;{}=,(]\s*(?=\w[\w.:?()]*$)", text[max(joined.start() - 120, 0) : joined.start()])[-1]
+    def kept(match: re.Match) -> str:
+        receiver = re.split(r"[;{}=,(]\s*(?=\w[\w.:?()]*$)", text[max(match.start() - 120, 0) : match.start()])[-1]
         receiver = re.sub(r"(?:\.(?:clone|unwrap|to_owned|as_path)\(\)|\?)+$", "", receiver).strip()
         if not receiver.isidentifier():
-            return joined[0] if _START.search(receiver) else ""
+            return match[0] if _START.search(receiver) else ""
         is_bound = re.search(
             rf"\b(?:let\s+(?:mut\s+)?|for\s+|Some\(|Ok\(){receiver}\b|\b{receiver}\s*:\s*(?:&|impl|P\b|Path)"
             rf"|\|\s*{receiver}\s*\|",
             text,
         )
-        return joined[0] if receiver in starts_in or not is_bound else ""
+        return match[0] if receiver in start_names or not is_bound else ""
 
     return _TO_FOLDER.sub(kept, text)
 
@@ -215,22 +219,22 @@ _BY_CRATE = {"loco-rs": ("config",), "rocket": ("Rocket.toml",), "rocket_dyn_tem
 
 
 def place_of(crate: Crate) -> str:
-    """Return the package's folder below what builds get, with a slash at its end; "" for the root."""
-    at = os.path.relpath(folder_of(crate.package), crate.root)
-    return "" if at == "." else f"{at}/"
+    """Return the package's folder relative to what builds get, with a slash at its end; "" for the root."""
+    folder = os.path.relpath(folder_of(crate.package), crate.root)
+    return "" if folder == "." else f"{folder}/"
 
 
 def places(crate: Crate, name: str) -> list[Path]:
-    """Return where a file or folder of a name is, or a configuration file that is named without its ending; no other
-    crate, or a folder of the program's sources."""
+    """Return the paths at which a file or folder of that name is; a configuration file may be named without its ending.
+    Another crate, or a folder of the program's sources, does not count."""
     folders = dict.fromkeys([crate.root, crate.directory, folder_of(crate.package)])
     if any(len(os.fsencode(part)) > _LONGEST for part in name.split("/")):  # a key, or what is compressed
         return []
-    for end in _ENDINGS:
-        if found := [path for each in folders if (path := each / f"{name}{end}").exists()]:
-            outer = {parent for each in folders for parent in (each, *each.parents)}
-            found = [path for path in found if path not in {*outer, *crate.folders}]
-            return [path for path in found if not any(map(_is_crate, {path, *path.parents} - outer))]
+    for ending in _ENDINGS:
+        if paths := [path for folder in folders if (path := folder / f"{name}{ending}").exists()]:
+            ancestors = {parent for folder in folders for parent in (folder, *folder.parents)}
+            paths = [path for path in paths if path not in {*ancestors, *crate.folders}]
+            return [path for path in paths if not any(map(_is_crate, {path, *path.parents} - ancestors))]
     return []
 
 
@@ -238,38 +242,39 @@ def _is_crate(folder: Path) -> bool:
     return bool({*folder.glob("Cargo.toml"), *folder.glob("*/Cargo.toml")})
 
 
-def _ignored(root: Path, folder: Path) -> list[str]:
+def _ignored_notes(root: Path, folder: Path) -> list[str]:
     """A line on what git ignores below a folder that is placed."""
-    asked = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--", str(folder)]
-    name, ignored = os.path.relpath(folder, root), _git(root, asked)
-    told = f"`files` takes what git ignores in {name} too ({', '.join(ignored[:SHOWN])})"
-    return [f"{told}: name in .dockerignore what no image is to have"] if ignored else []
+    arguments = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "--", str(folder)]
+    name, ignored = os.path.relpath(folder, root), _git(root, arguments)
+    note = f"`files` takes what git ignores in {name} too ({', '.join(ignored[:SHOWN])})"
+    return [f"{note}: name in .dockerignore what no image is to have"] if ignored else []
 
 
-def lost(crate: Crate, folders: list[Path], by: str) -> list[str]:
-    """Return a line on each folder of which builds do not get a file, so that an image, or a program, lacks it."""
-    sent = {crate.root / each for each in sources.walk(crate.root)} if folders else set()
-    said = []
+def lost_files(crate: Crate, folders: list[Path], artifact: str) -> list[str]:
+    """Return a line on each folder of which builds do not get a file, so that the `artifact` (image or program) lacks
+    it."""
+    sent = {crate.root / path for path in sources.walk(crate.root)} if folders else set()
+    notes = []
     for folder in folders:
-        files = [each for each in sorted(folder.rglob("*")) if each.is_file() and each not in sent]
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file() and file not in sent]
         if reason := files and sources.why_missing(crate.root, files[0]):
             count = f"{len(files)} files" if len(files) > 1 else "a file"
-            said.append(f"the {by} lacks {count} of {os.path.relpath(folder, crate.root)}: {reason}")
-    return said
+            notes.append(f"the {artifact} lacks {count} of {os.path.relpath(folder, crate.root)}: {reason}")
+    return notes
 
 
 def _git(root: Path, arguments: list[str]) -> list[str]:
-    """What git says, by line: of the folder's repository, or by its .gitignore alone where it has none that git reads;
-    nothing where there is no git."""
-    said = _of_repository(root, arguments)
-    if said is None:
-        with tempfile.TemporaryDirectory() as empty:
-            process.run(["git", "init", "--quiet", "--bare", empty])
-            said = _of_repository(root, [f"--git-dir={empty}", f"--work-tree={root}", *arguments])
-    return said or []
+    """Return git's output by line, by the folder's repository, or by its .gitignore alone if git reads no repository
+    there. Without git the output is empty."""
+    lines = _run_git(root, arguments)
+    if lines is None:
+        with tempfile.TemporaryDirectory() as repository:
+            process.run(["git", "init", "--quiet", "--bare", repository])
+            lines = _run_git(root, [f"--git-dir={repository}", f"--work-tree={root}", *arguments])
+    return lines or []
 
 
-def _of_repository(root: Path, arguments: list[str]) -> list[str] | None:
+def _run_git(root: Path, arguments: list[str]) -> list[str] | None:
     """What git says, by line; None where it reads no repository."""
     try:
         return process.run(["git", *arguments], cwd=root).splitlines()
@@ -279,30 +284,30 @@ def _of_repository(root: Path, arguments: list[str]) -> list[str] | None:
         return []
 
 
-def writable(crate: Crate, settings: list[tuple[Path, str, str]]) -> list[str]:
-    """The folders that the sources make, or make a file in, by places that they name, and those that the `settings`
-    which the program reads name (`crate_settings.read`); "." is the one that the program starts in."""
-    folders = [path if is_folder else str(Path(path).parent) for path, is_folder in _made(crate)]
+def writable_folders(crate: Crate, settings: list[tuple[Path, str, str]]) -> list[str]:
+    """Return the folders that the sources make or make a file in, and those that `settings` name
+    (`crate_settings.read`). The folder "." is the one that the program starts in."""
+    folders = [path if is_folder else str(Path(path).parent) for path, is_folder in _created_paths(crate)]
     folders += crate_settings.folders(settings, crate.directory)
     return [name for name in dict.fromkeys(folders) if not _NOT_OWN.match(name)]
 
 
 @functools.cache
-def _made(crate: Crate) -> list[tuple[str, bool]]:
+def _created_paths(crate: Crate) -> list[tuple[str, bool]]:
     """The paths that the sources make, and whether each is of a folder."""
-    constants, fields = dict(crate.found(_CONSTANT)), {name: path for path, name in crate.found(_FIELD)}
-    fields |= dict(each for text in crate.found(_DEFAULTS) for each in _OF_DEFAULTS.findall(text))
-    fields |= dict(crate.found(_DEFAULT))
+    constants, fields = dict(crate.find_matches(_CONSTANT)), {name: path for path, name in crate.find_matches(_FIELD)}
+    fields |= dict(pair for text in crate.find_matches(_DEFAULTS) for pair in _OF_DEFAULTS.findall(text))
+    fields |= dict(crate.find_matches(_DEFAULT))
     paths = []
     for text in _texts(crate):
         text = _TO_SECOND.sub("fs::write(", text)
-        text = _BELOW.sub(lambda below: f"{below[1] or below[2]}.join(", text)
+        text = _BELOW.sub(lambda match: f"{match[1] or match[2]}.join(", text)
         text = _WHOLE.sub(r'\1/\2")', text)
         for pattern, is_folder in ((_FOLDERS, True), (_FILES, False)):
-            for made in pattern.finditer(text):
-                own, constant, is_below, variable, is_joined, *other = (each or "" for each in made.groups())
-                known = _value(text[: made.start()], variable, fields) if variable else constants.get(constant, "")
-                path = own or known or "".join(other)
+            for match in pattern.finditer(text):
+                literal, constant, is_below, variable, is_joined, *sqlite = (group or "" for group in match.groups())
+                value = _value(text[: match.start()], variable, fields) if variable else constants.get(constant, "")
+                path = literal or value or "".join(sqlite)
                 if path.endswith("{"):
                     paths.append((str(Path(path).parent), True))
                 elif path:
@@ -310,13 +315,13 @@ def _made(crate: Crate) -> list[tuple[str, bool]]:
     return paths
 
 
-def _value(before: str, variable: str, fields: dict[str, str]) -> str:
+def _value(head: str, variable: str, fields: dict[str, str]) -> str:
     """What a variable is, or is by default, by what stands before its use in that function; or a field."""
-    function = before[max(before.rfind("\nfn "), before.rfind(" fn "), 0) :]
+    function = head[max(head.rfind("\nfn "), head.rfind(" fn "), 0) :]
     name = re.escape(variable)
     is_bound = rf"\blet\s+(?:mut\s+)?{name}\b|[({{,|]\s*{name}\s*[)}},|][^;{{=]*(?:=>|[|=])"
-    *_, bound = [None, *re.finditer(is_bound, function)]
-    if not bound:
+    *_, binding = [None, *re.finditer(is_bound, function)]
+    if not binding:
         return fields.get(variable.rpartition(".")[2], "")
-    path = _VARIABLE.match(function, bound.start())
-    return path[2] if path else ""
+    match = _VARIABLE.match(function, binding.start())
+    return match[2] if match else ""

@@ -26,47 +26,51 @@ _OF_SYSTEM = re.compile(
 )
 
 
-def in_build_folder(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
-    """Return what to know of a program that reads in the folder of its build, and whether it holds."""
-    at = f"{crate_files.IN_IMAGE}{crate_files.place_of(crate)}"
+def build_folder_notes(crate: Crate, placed: dict[str, str]) -> dict[str, object]:
+    """Return notes on a program that reads in the folder of its build, each with a value that is true if it holds.
+    `placed` has places in the image by source."""
+    folder = f"{crate_files.IN_IMAGE}{crate_files.place_of(crate)}"
     is_placed = any(place.startswith(crate_files.IN_IMAGE) for place in placed.values())
-    texts = [crate_files.INCLUDED.sub("", text) for text in crate.program()]
-    told = [name for text in crate.script() if _KNOWS_FOLDER.search(text) for name in _FOLDER_SET.findall(text)]
+    texts = [crate_files.INCLUDED.sub("", text) for text in crate.program_texts()]
+    variables = [
+        name for text in crate.script_texts() if _KNOWS_FOLDER.search(text) for name in _FOLDER_SET.findall(text)
+    ]
     forms = {"CARGO_MANIFEST_DIR": _BUILD_FOLDER, "file!()": _OF_SOURCE}
-    forms |= {name: re.compile(rf'env!\(\s*"{name}"') for name in ("OUT_DIR", *told)}
-    named = {name: any(map(form.search, texts)) for name, form in forms.items()}
+    forms |= {name: re.compile(rf'env!\(\s*"{name}"') for name in ("OUT_DIR", *variables)}
+    is_named = {name: any(map(form.search, texts)) for name, form in forms.items()}
     return {
         f"its sources name {name}, a folder of the build, which no image has: "
         + (
             "`include_bytes!` puts a file of it into the program"
             if name == "OUT_DIR"
-            else f'`files = {{ "assets" = "{at}assets" }}` there places what the program reads in it'
-        ): named[name] and (name == "OUT_DIR" or not is_placed)
+            else f'`files = {{ "assets" = "{folder}assets" }}` there places what the program reads in it'
+        ): is_named[name] and (name == "OUT_DIR" or not is_placed)
         for name in forms
     }
 
 
-def looks_for(crate: Crate, is_served: bool) -> dict[str, object]:
-    """Return what to know of a program that looks for something in its image, and whether it holds."""
-    calls, program, others = crate.called_in_use(), crate.target["name"], crate.beside()
-    may_ask = sorted(crate.locked.keys() & set(KNOWN["system_roots"]["names"]))
-    brings_roots = "webpki-roots" in crate.locked and not may_ask
-    asks_tls = bool(crate.uses() & set(KNOWN["tls_client_crates"]["names"])) and not brings_roots
-    asks_tls |= bool(crate.found(_CERTIFICATES))
-    own = {program, crate.package.get("name")}
-    of_system = [each for each in crate.found(_OF_SYSTEM) if own.isdisjoint(each.split("/"))]
+def lookup_notes(crate: Crate, is_served: bool) -> dict[str, object]:
+    """Return notes on what a program looks for in its image, each with a value that is true if it holds. `is_served` is
+    true for an app with [serve]."""
+    callees, program, siblings = crate.called_in_use(), crate.target["name"], crate.sibling_programs()
+    roots = sorted(crate.locked.keys() & set(KNOWN["system_roots"]["names"]))
+    brings_roots = "webpki-roots" in crate.locked and not roots
+    asks_tls = bool(crate.dependency_names() & set(KNOWN["tls_client_crates"]["names"])) and not brings_roots
+    asks_tls |= bool(crate.find_matches(_CERTIFICATES))
+    own_names = {program, crate.package.get("name")}
+    files = [path for path in crate.find_matches(_OF_SYSTEM) if own_names.isdisjoint(path.split("/"))]
     return {
         f"it asks over TLS: take `--with ca-certificates`{'' if is_served else ', and a check that fetches'}": asks_tls,
-        f"it may ask over TLS, since its lockfile has {', '.join(may_ask)}: then take `--with ca-certificates`": may_ask
+        f"it may ask over TLS, since its lockfile has {', '.join(roots)}: then take `--with ca-certificates`": roots
         and not asks_tls,
-        f"its sources name {', '.join(of_system[:3])}, which no image has: `files` there places a copy": of_system,
-        "it tells local time: take `--with tzdata`; without that all times are UTC": crate.found(_LOCAL_TIME),
-        "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.found(_TEMPORARY),
+        f"its sources name {', '.join(files[:3])}, which no image has: `files` there places a copy": files,
+        "it tells local time: take `--with tzdata`; without that all times are UTC": crate.find_matches(_LOCAL_TIME),
+        "it writes temporary files: take `--with tmp`; scratch has no folder /tmp": crate.find_matches(_TEMPORARY),
         'it looks for a home folder, which its user in the image lacks: `environment = { HOME = "/home/app" }` and '
-        '`writable = ["/home/app"]` there give it one': crate.found(_HOME),
-        f"it looks for files beside itself: places in `files` then begin with /{program}/": crate.found(_BESIDE)
-        and not others,
-        f"it calls {', '.join(others)} of the same package, and its image has one binary alone": others,
-        f"its sources call {', '.join(calls)} when it runs, which the lab's images lack: `--base debian=IMAGE` takes "
-        "one that has it; let the check call it": calls,
+        '`writable = ["/home/app"]` there give it one': crate.find_matches(_HOME),
+        f"it looks for files beside itself: places in `files` then begin with /{program}/": crate.find_matches(_BESIDE)
+        and not siblings,
+        f"it calls {', '.join(siblings)} of the same package, and its image has one binary alone": siblings,
+        f"its sources call {', '.join(callees)} when it runs, which the lab's images lack: `--base debian=IMAGE` takes "
+        "one that has it; let the check call it": callees,
     }

@@ -31,86 +31,93 @@ _FOLDER = re.compile(r"(?:\./)?(\w[\w./-]*?)/?")
 @functools.cache
 def prefixes(crate: Crate) -> list[tuple[str, str]]:
     """Return what variables begin with that are read without their names, and what stands before a field in these."""
-    found, constants = [], dict(crate.found(SOURCES["constant"]))
-    for text, name, of_config, config_text, config_name, rest in crate.found(SOURCES["prefixed"]):
-        split, named = dict(SOURCES["split"].findall(rest)), name or config_name
-        between = split.get("separator", split.get("split", ""))
-        prefix = text or config_text or constants.get(named, "")
-        joined = split.get("prefix_separator", between or "_") if of_config else ""
-        found += [(f"{prefix}{joined}".upper(), between)] if prefix or not named else []
-    return found
+    pairs, constants = [], dict(crate.find_matches(SOURCES["constant"]))
+    for text, name, is_config, config_text, config_name, calls in crate.find_matches(SOURCES["prefixed"]):
+        options, constant = dict(SOURCES["split"].findall(calls)), name or config_name
+        separator = options.get("separator", options.get("split", ""))
+        prefix = text or config_text or constants.get(constant, "")
+        tail = options.get("prefix_separator", separator or "_") if is_config else ""
+        pairs += [(f"{prefix}{tail}".upper(), separator)] if prefix or not constant else []
+    return pairs
 
 
 def variables(crate: Crate) -> list[str]:
     """Return the names of variables that the sources read by such prefixes, as the fields of their structures tell."""
-    read = {name: SOURCES["member"].findall(body) for name, body in crate.found(SOURCES["structure"])}
-    fields = {name: [(field, re.findall(r"\w+", of)) for field, of in members] for name, members in read.items()}
-    inner = {each for name in fields for _, words in fields[name] for each in words}
-    named = {word for text in crate.program() if SOURCES["prefixed"].search(text) for word in re.findall(r"\w+", text)}
+    structures = {name: SOURCES["member"].findall(body) for name, body in crate.find_matches(SOURCES["structure"])}
+    fields = {
+        name: [(field, re.findall(r"\w+", kind)) for field, kind in members] for name, members in structures.items()
+    }
+    inner = {word for members in fields.values() for _, words in members for word in words}
+    texts = [text for text in crate.program_texts() if SOURCES["prefixed"].search(text)]
+    outer = {word for text in texts for word in re.findall(r"\w+", text)} - inner
 
-    def below(name: str, deep: int) -> Iterator[list[str]]:
+    def field_paths(name: str, depth: int) -> Iterator[list[str]]:
         for field, words in fields[name]:
-            within = [each for each in words if deep and each in fields]
-            yield from ([field, *rest] for each in within for rest in below(each, deep - 1))
-            yield from [] if within else [[field]]
+            parts = [word for word in words if depth and word in fields]
+            yield from ([field, *path] for part in parts for path in field_paths(part, depth - 1))
+            yield from [] if parts else [[field]]
 
     return [
-        f"{prefix}{between.join(path)}".upper()
-        for prefix, between in prefixes(crate)
+        f"{prefix}{separator.join(path)}".upper()
+        for prefix, separator in prefixes(crate)
         for name in fields
-        if name in named - inner
-        for path in below(name, 3)
-        if between or len(path) == 1
+        if name in outer
+        for path in field_paths(name, 3)
+        if separator or len(path) == 1
     ]
 
 
 def read(files: list[Path]) -> list[tuple[Path, str, str]]:
-    """Return the settings in files, or in what is in folders, of forms that are known: the file, the names of all that
-    the setting is in (`server_port`), and the value; none that is another program's by its name."""
-    found = []
-    for path in (path for each in files for path in ([each] if each.is_file() else sorted(each.glob("*")))):
+    """Return the settings in `files` of known formats, and in those of the folders among them: the file, the name, and
+    the value. The name joins all keys that lead to the value (`server_port`). Settings of other programs, by their
+    names, are left out."""
+    settings = []
+    for path in (path for entry in files for path in ([entry] if entry.is_file() else sorted(entry.glob("*")))):
         if path.suffix in _READERS and path.is_file() and path.stat().st_size <= _MOST_BYTES:
             with suppress(ValueError, RecursionError, yaml.YAMLError):
-                told = _named(_READERS[path.suffix](path.read_text(encoding="utf-8")))
-                found += [(path, name, value) for name, value in told if not _is_of_other(name)]
-    return found
+                pairs = _named_values(_READERS[path.suffix](path.read_text(encoding="utf-8")))
+                settings += [(path, name, value) for name, value in pairs if not _is_of_other(name)]
+    return settings
 
 
 def ports(settings: list[tuple[Path, str, str]]) -> set[int]:
-    """Return the ports that settings (`read`) name: of several, those of a server by their names."""
-    found = []
+    """Return the ports that settings (`read`) name; only those with names of a server, if there are any."""
+    pairs = []
     for _, name, value in settings:
-        ends = re.fullmatch(r"[^/]*:(\d{2,5})", value) if SOURCES["address"].search(name) else None
-        port = value if SOURCES["port"].search(name) else ends[1] if ends else ""
+        match = re.fullmatch(r"[^/]*:(\d{2,5})", value) if SOURCES["address"].search(name) else None
+        port = value if SOURCES["port"].search(name) else match[1] if match else ""
         if port.isdecimal() and 0 < int(port) < 65536:
-            found.append((name, int(port)))
-    return {port for name, port in found if OWN.search(name)} or {port for _, port in found}
+            pairs.append((name, int(port)))
+    return {port for name, port in pairs if OWN.search(name)} or {port for _, port in pairs}
 
 
-def first(settings: list[tuple[Path, str, str]], named: re.Pattern, value: re.Pattern) -> str:
+def first_setting(settings: list[tuple[Path, str, str]], name_pattern: re.Pattern, value_pattern: re.Pattern) -> str:
     """Return the first of settings (`read`) with such a name and value, by its name and its file; "" for none."""
-    fitting = (f"{name} in {path.name}" for path, name, is_ in settings if named.search(name) and value.fullmatch(is_))
-    return next(fitting, "")
+    matches = (
+        f"{name} in {path.name}"
+        for path, name, value in settings
+        if name_pattern.search(name) and value_pattern.fullmatch(value)
+    )
+    return next(matches, "")
 
 
 def folders(settings: list[tuple[Path, str, str]], directory: Path) -> list[str]:
-    """Return the folders that settings (`read`) name by a path that is relative to `directory`, in which they are not
-    yet."""
-    found = []
+    """Return the folders that settings (`read`) name by a relative path, and that `directory` does not have yet."""
+    names = []
     for _, name, value in settings:
-        path = _FOLDER.fullmatch(value)
-        if path and _FOLDER_NAME.search(name) and not Path(path[1]).suffix and not (directory / path[1]).exists():
-            found.append(path[1])
-    return list(dict.fromkeys(found))
+        match = _FOLDER.fullmatch(value)
+        if match and _FOLDER_NAME.search(name) and not Path(match[1]).suffix and not (directory / match[1]).exists():
+            names.append(match[1])
+    return list(dict.fromkeys(names))
 
 
 def _is_of_other(name: str) -> bool:
-    return any(SOURCES[each].search(SOURCES["certificate"].sub("", name)) for each in ("others", "services"))
+    return any(SOURCES[kind].search(SOURCES["certificate"].sub("", name)) for kind in ("others", "services"))
 
 
-def _named(told: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(told, dict):
-        for key, value in told.items():
-            yield from _named(value, f"{name}_{key}".lstrip("_"))
-    elif isinstance(told, str | int):
-        yield name, str(told)
+def _named_values(data: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _named_values(value, f"{name}_{key}".lstrip("_"))
+    elif isinstance(data, str | int):
+        yield name, str(data)

@@ -60,49 +60,48 @@ _TOLD_CARGO = re.compile(r"cargo::?(?:warning|error)=(.+)")  # by a build script
 
 
 def first_error(output: list[str]) -> str:
-    """Return cargo's first error with its place and its causes, or else the last thing that was said; and what may
-    help."""
-    said = click.unstyle("".join(output))  # cargo colors its words where a project's configuration says so
-    reason = _first_error(said)
+    """Return cargo's first error with its place, its causes and a hint, or else the last line of the output."""
+    text = click.unstyle("".join(output))  # cargo colors its words where a project's configuration says so
+    reason = _first_error(text)
     hints = (f"; {hint}" for pattern, hint in KNOWN["hints"].items() if re.search(pattern, reason))
-    lacks = _missing_header(reason) or _missing_library(said) or _missing_program(reason)
-    return reason + (next(hints, "") or lacks or _for_glibc(reason, said))
+    lack = _missing_header(reason) or _missing_library(text) or _missing_program(reason)
+    return reason + (next(hints, "") or lack or _glibc_library_note(reason, text))
 
 
-def _for_glibc(reason: str, said: str) -> str:
+def _glibc_library_note(reason: str, text: str) -> str:
     """Which library of a Debian package, all of which are for glibc, a linker was given for a program for musl."""
-    if not reason.startswith("error: linking with") or "-unknown-linux-musl" not in said:
+    if not reason.startswith("error: linking with") or "-unknown-linux-musl" not in text:
         return ""
-    if not (found := _DEBIANS.search(said)):
+    if not (match := _DEBIANS.search(text)):
         return ""
     return (
-        f"; {found[1]} of Debian is for glibc, and this program for musl: take the bases debian and distroless, or a "
+        f"; {match[1]} of Debian is for glibc, and this program for musl: take the bases debian and distroless, or a "
         "feature of its crate that builds it from source"
     )
 
 
 def _missing_header(reason: str) -> str:
     """Which header a C compiler did not find, and the Debian package that has it, where that is known."""
-    if not (found := _HEADER.search(reason)):
+    if not (match := _HEADER.search(reason)):
         return ""
-    package = KNOWN["headers"].get(found[1] or found[2])
-    bring = (
+    package = KNOWN["headers"].get(match[1] or match[2])
+    remedy = (
         f'packages = ["{package}"] in {lab_toml.FILE} may bring it, or on musl a feature of its crate that builds the '
         "library from source"
         if package
         else f"`packages` in {lab_toml.FILE} is for the Debian package that has it; a Git submodule must be checked out"
     )
-    return f"; it lacks the header {found[2]}: {bring}"
+    return f"; it lacks the header {match[2]}: {remedy}"
 
 
-def _missing_library(said: str) -> str:
+def _missing_library(text: str) -> str:
     """Which Debian package a build script lacks, as far as its words tell; "" when it lacks none."""
     for pattern in _LIBRARY_LACKS:
-        if found := re.search(pattern, said):
-            name = found[1].lower()
+        if match := re.search(pattern, text):
+            name = match[1].lower()
             package = KNOWN["libraries"].get(name, "" if "-l" in pattern else f"lib{name.removeprefix('lib')}-dev")
             return package and (
-                f'; it lacks the library {found[1]}: packages = ["pkg-config", "{package}"] in {lab_toml.FILE} may '
+                f'; it lacks the library {match[1]}: packages = ["pkg-config", "{package}"] in {lab_toml.FILE} may '
                 "bring it, or on musl a feature of its crate that builds it from source"
             )
     return ""
@@ -112,43 +111,44 @@ def _missing_program(reason: str) -> str:
     """Which Debian package has the program that a build script, or cargo, did not find; "" when none is missed."""
     for name, package in KNOWN["programs"].items() if _PROGRAM_LACKS.search(reason) else []:
         if re.search(_PROGRAM.format(re.escape(name)), reason):
-            return _bring(name, package)
+            return _install_hint(name, package)
     return ""
 
 
-def _bring(program: str, package: str) -> str:
+def _install_hint(program: str, package: str) -> str:
     return f'; it lacks the program {program}: packages = ["{package}"] in {lab_toml.FILE} brings it'
 
 
-def _first_error(said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip()]
+def _first_error(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
     for number, line in enumerate(lines):
         if re.match(r"(error(\[E\d+\])?|rustc-LLVM ERROR): ", line):
             if line.startswith("error: linking with"):
-                return _of_linker(line, lines[number:])
+                return _linker_error(line, lines[number:])
             causes = _causes(lines[number + 1 :])
             place = lines[number + 1].strip() if number + 1 < len(lines) else ""
             if line.endswith(":") and not causes:
                 return f"{line} {place}"
             if place.startswith("--> "):
-                told = f"{line} ({place.removeprefix('--> ')})"
-                own = line.removeprefix("error: ")  # words of the project's, where its macro has some
-                if any("env!(" in each and own in each for each in lines[number + 2 : number + 5]):
+                error = f"{line} ({place.removeprefix('--> ')})"
+                message = line.removeprefix("error: ")  # words of the project's, where its macro has some
+                if any("env!(" in excerpt and message in excerpt for excerpt in lines[number + 2 : number + 5]):
                     return f"{line} (env!, {place.removeprefix('--> ')})"
-                wanted = (each.strip().removeprefix("= ") for each in lines[number:] if "= help: to create" in each)
-                return f"{told} {next(wanted, '')}".rstrip() if "[E0583]" in line else told
+                hints = (hint.strip().removeprefix("= ") for hint in lines[number:] if "= help: to create" in hint)
+                return f"{error} {next(hints, '')}".rstrip() if "[E0583]" in line else error
             return " ".join([line, *causes])[:MOST]
-    last, unfetched = lines[-1].strip() if lines else "", _UNFETCHED.search(said)
-    return f"{last}: {unfetched[1]}" if unfetched and last.startswith("E: ") else last
+    last_line, fetch_error = lines[-1].strip() if lines else "", _UNFETCHED.search(text)
+    return f"{last_line}: {fetch_error[1]}" if fetch_error and last_line.startswith("E: ") else last_line
 
 
-def _of_linker(line: str, lines: list[str]) -> str:
-    """What the linker itself says first, as an error. What a line with a function begins is said in the one below."""
-    said = [each.strip().removeprefix("= note: ") for each in lines]
-    for each, below in pairwise([*said, ""]):
-        told = f"{each} {below}" if each.endswith(":") else each
-        if _LINKER.search(each) and not re.search("warning: |note: ", told):
-            return f"{line} {told}"
+def _linker_error(line: str, lines: list[str]) -> str:
+    """Return the first message of the linker itself, as an error. If a line only names a function, its message is in
+    the line below."""
+    messages = [message.strip().removeprefix("= note: ") for message in lines]
+    for message, next_message in pairwise([*messages, ""]):
+        error = f"{message} {next_message}" if message.endswith(":") else message
+        if _LINKER.search(message) and not re.search("warning: |note: ", error):
+            return f"{line} {error}"
     return line
 
 
@@ -162,44 +162,44 @@ def _causes(lines: list[str]) -> list[str]:
     if "Caused by:" not in block:
         return []
     chain = [line for line in block[block.index("Caused by:") :] if line != "Caused by:"]
-    if ended := next(filter(None, map(_ENDED.match, chain)), None):
-        return [f"{ended[1]} was ended by {ended[2]}"]
-    printed = next((chain.index(mark) for mark in ("--- stderr", "--- stdout") if mark in chain), 0)
-    told = [line for line in chain[printed:] if not _NOISE.match(line)]
-    if printed and (tool := _of_tool(chain)):
-        told = [tool]
-    elif printed:
-        panic = next((place for place, line in enumerate(told) if "panicked at" in line), None)
-        above = told[:panic] if panic else []
-        before = [line[:BEFORE] for line in ([each for each in above if _OF_SHELL.search(each)] or above)[-1:]]
-        first = next((place for place, line in enumerate(told) if line.startswith("error: ")), max(len(told) - LAST, 0))
-        last = told[first if panic is None else panic :]
-        told = before + [line for line in last if not _FRAME.match(line)][:LAST]
-        told = [each[1][:BEFORE] for each in map(_TOLD_CARGO.match, chain) if each][-1:] + told
-    return [f"caused by: {line}" if not printed else line for line in told]
+    if match := next(filter(None, map(_ENDED.match, chain)), None):
+        return [f"{match[1]} was ended by {match[2]}"]
+    output_start = next((chain.index(mark) for mark in ("--- stderr", "--- stdout") if mark in chain), 0)
+    log = [line for line in chain[output_start:] if not _NOISE.match(line)]
+    if output_start and (tool_error := _tool_error(chain)):
+        log = [tool_error]
+    elif output_start:
+        panic = next((index for index, line in enumerate(log) if "panicked at" in line), None)
+        prefix = log[:panic] if panic else []
+        context = [line[:BEFORE] for line in ([line for line in prefix if _OF_SHELL.search(line)] or prefix)[-1:]]
+        start = next((index for index, line in enumerate(log) if line.startswith("error: ")), max(len(log) - LAST, 0))
+        tail = log[start if panic is None else panic :]
+        log = context + [line for line in tail if not _FRAME.match(line)][:LAST]
+        log = [match[1][:BEFORE] for match in map(_TOLD_CARGO.match, chain) if match][-1:] + log
+    return [f"caused by: {line}" if not output_start else line for line in log]
 
 
-def _of_tool(lines: list[str]) -> str:
+def _tool_error(lines: list[str]) -> str:
     """What a tool that a build script called says first of its own error; "" when none does."""
-    for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        if found := _TOOL.match(line):
-            return f"{found[1]} {below}" if found[1].startswith("CMake Error") else found[1]
+    for line, next_line in zip(lines, [*lines[1:], ""], strict=True):
+        if match := _TOOL.match(line):
+            return f"{match[1]} {next_line}" if match[1].startswith("CMake Error") else match[1]
     return ""
 
 
-def called(root: Path, reason: str) -> str:
-    """Return which program a build script called where it says only that something is not there, by the line of its
-    panic below the folder `root`, or by its only call where it reads no file; and the Debian package that has it. ""
-    where nothing tells."""
+def find_called_program(root: Path, reason: str) -> str:
+    """Return a hint that names the program which a build script failed to call, with its Debian package if known; ""
+    when nothing shows it. The panic in `reason` gives a line of a file below the folder `root`. Without a panic, the
+    script's only call counts, if the script reads no file."""
     panic = re.search(r"panicked at ([\w./-]+\.rs):(\d+):\d+: .*\b(?:code: 2|CannotFindBinaryPath)\b", reason)
-    returned = re.search(r"custom build command for `[^`(]*\(/src/?([^`)]*)\)`.*\bError: Os \{ code: 2\b", reason)
-    script = root / (panic[1] if panic else Path(returned[1], "build.rs") if returned else "")
+    error_return = re.search(r"custom build command for `[^`(]*\(/src/?([^`)]*)\)`.*\bError: Os \{ code: 2\b", reason)
+    script = root / (panic[1] if panic else Path(error_return[1], "build.rs") if error_return else "")
     if "; it lacks" in reason or not script.is_file():
         return ""
     lines = script.read_text(encoding="utf-8", errors="replace").splitlines()
-    said = "\n".join(lines[max(int(panic[2]) - LAST, 0) : int(panic[2])] if panic else lines)
-    names = [called or looked_up for called, looked_up in _CALLED.findall(said)]
+    excerpt = "\n".join(lines[max(int(panic[2]) - LAST, 0) : int(panic[2])] if panic else lines)
+    names = [call or lookup for call, lookup in _CALLED.findall(excerpt)]
     if not names or (not panic and (len({*names}) > 1 or re.search(r"\b(?:fs|File)::", "\n".join(lines)))):
         return ""
     package = KNOWN["programs"].get(names[-1])
-    return _bring(names[-1], package) if package else f"; it calls {names[-1]}"
+    return _install_hint(names[-1], package) if package else f"; it calls {names[-1]}"

@@ -33,11 +33,9 @@ _BUILD_DIR = "--config 'build.build-dir=\"/target\"'"
 
 
 def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfile.j2", file: str = "") -> str:
-    """The Dockerfile of `cell` for `app`, whole: what is built, measured and handed out, byte for byte; or `FACTS`.
-
-    `toolchain` names a builder other than the default, whose compiled crates must not be mixed with the default's;
-    `file` is the text's own name in its head (default: Dockerfile.BASE).
-    """
+    """Return the whole Dockerfile of `cell` for `app`, which is built, measured and published byte for byte; or the
+    template `FACTS`. `toolchain` names a builder other than the default: compiled crates of both must not be mixed.
+    `file` is the name in the text's head (default: Dockerfile.BASE)."""
     additions = [ADDITIONS[name] for name in cell.additions]
     return TEMPLATES.get_template(template).render(
         cell=cell,
@@ -47,75 +45,75 @@ def render(cell: Cell, app: App, toolchain: str = "", template: str = "Dockerfil
         rust_reference=reference(BUILDER, cell.debian),
         base_reference=reference(cell.base.name, cell.debian),
         cache_id=cache_id(cell, app, toolchain),
-        lacks=[what for what, _, needed in _lacks(cell) if needed],
-        packages=sorted(package for _, package, needed in _lacks(cell) if needed and package),
+        lacks=[description for description, _, is_needed in _builder_requirements(cell) if is_needed],
+        packages=sorted(package for _, package, is_needed in _builder_requirements(cell) if is_needed and package),
         cargo=_cargo(cell, app),
         manifest=" ".join(["", *_manifest(app)]),
         architectures=_architectures(cell, app),
         exports=" ".join(_exports(cell, app)),
         commands=map(shlex.quote, app.build_commands),
-        folder=shlex.quote(app.at),
-        tools=[tuple(map(shlex.quote, each)) for each in _tools(cell, app)],
-        packages_of_additions=[package for each in additions for package in each.packages],
-        commands_of_additions=[text.format(app=app.name) for each in additions for text in each.commands],
-        entrypoint=[text.format(app=app.name) for each in additions for text in each.entrypoint],
+        folder=shlex.quote(app.subdirectory),
+        tools=[tuple(map(shlex.quote, tool)) for tool in _tools(cell, app)],
+        packages_of_additions=[package for addition in additions for package in addition.packages],
+        commands_of_additions=[text.format(app=app.name) for addition in additions for text in addition.commands],
+        entrypoint=[text.format(app=app.name) for addition in additions for text in addition.entrypoint],
         contents=contents.commands(app.image),
         settings=contents.settings(app.image),
     )
 
 
 def cold_stage(cell: Cell, app: App) -> str:
-    """A stage to put behind the cell's text, named cold: an image whose command is the text's own call of cargo."""
+    """Return a stage named cold to append to the cell's text: an image whose command is that text's call of cargo."""
     exports = " ".join([f"SOURCE_DATE_EPOCH={app.date}", *_exports(cell, app)])
-    folder = shlex.quote(f"./{app.at}")
-    exported = f"CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}"
-    script = f"cd {folder}; . /target.sh; export {exported}; exec {_cargo(cell, app)}"
+    folder = shlex.quote(f"./{app.subdirectory}")
+    variables = f"CARGO_HOME=/cargo CARGO_NET_OFFLINE=true {exports}"
+    script = f"cd {folder}; . /target.sh; export {variables}; exec {_cargo(cell, app)}"
     app = _with_files(app)
     return TEMPLATES.get_template("cold.j2").render(cell=cell, app=app, exports=exports, folder=folder, script=script)
 
 
 def _with_files(app: App) -> App:
     """The app with the files of its secrets as they are called in the folder that builds get."""
-    return replace(app, secrets=tuple((name, of if of == "env" else secret_file(app, of)) for name, of in app.secrets))
+    return replace(
+        app,
+        secrets=tuple((name, source if source == "env" else secret_file(app, source)) for name, source in app.secrets),
+    )
 
 
 def secret_file(app: App, source: str, home: str = "$HOME") -> str:
-    """The file of a secret, as seen from the folder that builds get."""
-    return source.replace("~", home, 1) if source.startswith("~/") else posixpath.join(app.at, source)
+    """Return the path of a secret's file, as seen from the folder that builds get; `home` replaces `~`."""
+    return source.replace("~", home, 1) if source.startswith("~/") else posixpath.join(app.subdirectory, source)
 
 
 def _architectures(cell: Cell, app: App) -> list[Architecture]:
     """The architectures that the text is for: the cell's alone where the project has other flags for another one."""
-    own = _rustflags(cell, app)
-    alike = [each for each in Architecture if _rustflags(replace(cell, architecture=each), app) == own]
-    return alike if cell.profile != PUBLISHED else list(Architecture)  # whose flags are left to cargo
+    flags = _rustflags(cell, app)
+    matches = [arch for arch in Architecture if _rustflags(replace(cell, architecture=arch), app) == flags]
+    return matches if cell.profile != PUBLISHED else list(Architecture)  # whose flags are left to cargo
 
 
 def cache_id(cell: Cell, app: App, toolchain: str = "") -> str:
-    """The name of the target directory: one per app, lockfile, toolchain, C library, what of a profile cargo is told,
-    and what build scripts find beside it: cargo would not notice that they find another library or variable. cargo
-    keeps architectures apart in it.
-
-    The toolchain is more than rustc: what a build script compiles with the builder's gcc needs the builder's glibc,
-    and cargo would not notice that it has become another.
-    A literal in the text, since the BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount.
-    """
+    """Return the name of the target directory, one per app, lockfile, toolchain, C library, compiled profile and inputs
+    of build scripts. cargo would not notice that build scripts find another library or variable, or that the builder
+    has another glibc. cargo keeps architectures apart in the directory. The name is a literal in the text, since the
+    BuildKit of Docker Engine 20.10 expands no `${ARG}` in the id of a cache mount."""
     toolchain = toolchain or f"rust{RUST_VERSION}-{cell.debian}"
-    found = (app.system_packages, app.build_environment, app.build_commands, app.configuration.beside_sources)
-    digest = f"-{hashlib.sha256(repr(found).encode()).hexdigest()[:8]}" if any(found) else ""
+    inputs = (app.system_packages, app.build_environment, app.build_commands, app.configuration.beside_sources)
+    digest = f"-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:8]}" if any(inputs) else ""
     return f"rustimg-lab-{app.package}-{app.lock_sha256[:12]}{digest}-{toolchain}-{cell.libc}-{cell.profile.compiled}"
 
 
 def _tools(cell: Cell, app: App) -> list[tuple[str, str]]:
-    """The programs that the project names, which the builder may lack, and what is said where it lacks one."""
-    named = f"error: {app.configuration.files} names the program"
+    """Return the programs that the project names, which the builder may lack, each with the error for a builder that
+    does."""
+    message = f"error: {app.configuration.files} names the program"
     tools = dict(app.configuration.tools).get(cell.target, ())
-    return [(tool, f"{named} {tool}, which the builder lacks") for tool in tools]
+    return [(tool, f"{message} {tool}, which the builder lacks") for tool in tools]
 
 
-def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
-    """What the official builder image may lack: in words, the Debian package that has it ("" for what rustup brings),
-    and whether this cell needs it."""
+def _builder_requirements(cell: Cell) -> list[tuple[str, str, bool]]:
+    """Return what the official builder image may lack: a description, the Debian package that has it, and whether this
+    cell needs it. The package is "" for what rustup brings."""
     return [
         ("the musl target, and a C compiler for it", "musl-tools", cell.libc == "musl"),
         ("make, for jemalloc's build", "make", cell.allocator in ("jemalloc", OWN)),
@@ -124,22 +122,22 @@ def _lacks(cell: Cell) -> list[tuple[str, str, bool]]:
 
 
 def _cargo(cell: Cell, app: App) -> str:
-    of_allocator = [feature for name, feature in app.allocators if name == cell.allocator]
-    features = [*app.features, *(app.moved if cell.allocator == OWN else of_allocator)]
-    with_defaults, features = app.default_features or "default" in features, [f for f in features if f != "default"]
+    allocator_features = [feature for name, feature in app.allocators if name == cell.allocator]
+    features = [*app.features, *(app.moved_features if cell.allocator == OWN else allocator_features)]
+    has_defaults, features = app.default_features or "default" in features, [f for f in features if f != "default"]
     words = [
         "cargo",
         *(["auditable"] if cell.profile.auditable else []),
         "rustc" if cell.layout else "build",
         "--locked --release" if app.profile == "release" else f"--locked --profile {app.profile}",
         *_manifest(app),
-        *_by_option(cell, app),
+        *_profile_options(cell, app),
         *cell.profile.cargo,
         "--target $RUST_TARGET --target-dir /target",  # no variable: a build script that calls cargo would wait for us
         *([_BUILD_DIR] if app.configuration.build_dir else []),
         *([f"--package {app.package}"] if app.member else []),
         f"--bin {app.name}",
-        *([] if with_defaults else ["--no-default-features"]),
+        *([] if has_defaults else ["--no-default-features"]),
         *([f"--features {','.join(features)}"] if features else []),
         *([_KEPT_LINK] if cell.layout else []),
     ]
@@ -158,35 +156,35 @@ def _settings(cell: Cell, app: App) -> list[tuple[str, str]]:
     return [*cell.profile.settings, *([("strip", "debuginfo")] if strips else [])]
 
 
-def _by_option(cell: Cell, app: App) -> list[str]:
-    """The settings of a profile of the crate's own, as options: cargo takes the variable that `release-lto` or
-    `release_lto` has for its settings for one that sets `lto` of `release`. Of any profile, those of the lab's for the
-    packages that the crate's own has other ones for."""
-    told = _settings(cell, app) if app.profile != "release" else []
+def _profile_options(cell: Cell, app: App) -> list[str]:
+    """Return the settings of a profile of the crate's own, as options. cargo would take the variable of a profile
+    `release-lto` for one that sets `lto` of `release`. If a profile has settings of single packages, the lab's settings
+    for these packages are options too."""
+    options = _settings(cell, app) if app.profile != "release" else []
     settings = dict(_settings(cell, app))
     overrides = [(name, key) for name, key in dict.fromkeys(app.configuration.overrides) if key in settings]
-    told += [(f'package."{name}".{key}', settings[key]) for name, key in overrides]
-    return [f"--config {shlex.quote(f'profile.{app.profile}.{key}={toml_value(value)}')}" for key, value in told]
+    options += [(f'package."{name}".{key}', settings[key]) for name, key in overrides]
+    return [f"--config {shlex.quote(f'profile.{app.profile}.{key}={toml_value(value)}')}" for key, value in options]
 
 
 def _exports(cell: Cell, app: App) -> list[str]:
     """What cargo reads from the environment, so that the app's own Cargo.toml stays as it is."""
     settings = _settings(cell, app) if app.profile == "release" else []
-    told = [f"CARGO_PROFILE_RELEASE_{key.upper().replace('-', '_')}={value}" for key, value in settings]
-    told += _rustflags(cell, app) if cell.profile != PUBLISHED else []
-    of_additions = [variable for name in cell.additions for variable in ADDITIONS[name].build_environment]
-    told += [f"{name}={shlex.quote(value)}" for name, value in (*app.build_environment, *of_additions)]
-    return told + (["RUSTC_BOOTSTRAP=1"] if cell.profile.unstable else [])
+    exports = [f"CARGO_PROFILE_RELEASE_{key.upper().replace('-', '_')}={value}" for key, value in settings]
+    exports += _rustflags(cell, app) if cell.profile != PUBLISHED else []
+    addition_variables = [variable for name in cell.additions for variable in ADDITIONS[name].build_environment]
+    exports += [f"{name}={shlex.quote(value)}" for name, value in (*app.build_environment, *addition_variables)]
+    return exports + (["RUSTC_BOOTSTRAP=1"] if cell.profile.unstable else [])
 
 
 def _rustflags(cell: Cell, app: App) -> list[str]:
     """The flags of the lab's profile behind the project's own. In the environment they count in place of all that
     cargo's configuration has, so where the profile has none the project's are left to cargo."""
-    given = dict(app.configuration.rustflags).get(cell.target, ())
-    own = tuple(_STRIPS_TOO.sub(r"\1", _STRIPS.sub("strip=debuginfo", flag)) for flag in given)
-    strips = own != given or cargo_config.options(own).get("-Cstrip", "none") != "none"
-    keep = ("-Cstrip=debuginfo",) if strips else ()
-    flags = (*own, *keep, *cell.profile.rustflags) if keep or cell.profile.rustflags else ()
+    project_flags = dict(app.configuration.rustflags).get(cell.target, ())
+    kept_flags = tuple(_STRIPS_TOO.sub(r"\1", _STRIPS.sub("strip=debuginfo", flag)) for flag in project_flags)
+    strips = kept_flags != project_flags or cargo_config.options(kept_flags).get("-Cstrip", "none") != "none"
+    strip_option = ("-Cstrip=debuginfo",) if strips else ()
+    flags = (*kept_flags, *strip_option, *cell.profile.rustflags) if strip_option or cell.profile.rustflags else ()
     if any(re.search(r"[\s'\"\\]", flag) for flag in flags):
         pattern = "\\037".join(["%s"] * len(flags))  # the separator that cargo takes where a flag has a space in it
         return [f"CARGO_ENCODED_RUSTFLAGS=\"$(printf '{pattern}' {shlex.join(flags)})\""]

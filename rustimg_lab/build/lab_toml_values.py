@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rustimg_lab.build import contents
-from rustimg_lab.errors import LabError, check_keys, unknown
-from rustimg_lab.host.files import real
+from rustimg_lab.errors import LabError, check_keys, unknown_name
+from rustimg_lab.host.files import resolve_path
 from rustimg_lab.model import toml
 from rustimg_lab.model.app import Check, Serve, Service, Work
 from rustimg_lab.model.matrix import ALLOCATORS
@@ -61,7 +61,7 @@ TOKEN = re.compile(r"CARGO_REGISTR(Y|IES_\w+)_TOKEN")
 _LABS = {
     "RUST_TARGET", "BINUTILS", "TARGET_CC", "SOURCE_DATE_EPOCH", "RUST_IMAGE", "BASE_IMAGE", "ca", "PATH", "HOME",
     "GIT_SSH_COMMAND", "GIT_SSL_CAINFO", "SSH_AUTH_SOCK",
-    *(f"{of}{what}" for of in ("TARGET", "BUILD") for what in ("PLATFORM", "OS", "ARCH", "VARIANT")),
+    *(f"{prefix}{suffix}" for prefix in ("TARGET", "BUILD") for suffix in ("PLATFORM", "OS", "ARCH", "VARIANT")),
 }  # fmt: skip
 _CARGOS = re.compile(
     r"CARGO_((TARGET|PROFILE|HTTP|NET|REGISTRIES|REGISTRY|PKG|CFG|FEATURE|MANIFEST|CRATE|BIN)_\w+|HOME|ENCODED_RUSTFLAGS"
@@ -69,39 +69,43 @@ _CARGOS = re.compile(
 )
 
 
-def check(told: dict[str, Any]) -> None:
-    """Raises LabError, with the key, on one that is not known, and on a value that cannot work."""
+def check(settings: dict[str, Any]) -> None:
+    """Raise LabError, with the key, on an unknown key and on a value that cannot work."""
     for table, keys in KEYS.items():
-        where, entries = (f"[{table}] ", told.get(table, {})) if table else ("", told)
-        check_keys(entries, keys, where)
+        prefix, entries = (f"[{table}] ", settings.get(table, {})) if table else ("", settings)
+        check_keys(entries, keys, prefix)
         for key, value in entries.items():
-            _check_value(where, key, value)
-    contents.check(told)
-    own = told.get("check", {})
-    if ("https_url" in own and ({"prints", "exit_code"} & set(own) or told.get("services"))) or (
-        "https_ca" in own and "https_url" not in own
+            _check_value(prefix, key, value)
+    contents.check(settings)
+    check_table = settings.get("check", {})
+    if ("https_url" in check_table and ({"prints", "exit_code"} & set(check_table) or settings.get("services"))) or (
+        "https_ca" in check_table and "https_url" not in check_table
     ):
         raise LabError("[check] 'https_url' goes with 'https_ca' and 'arguments', and with nothing else")
-    _check_variables(told)
+    _check_variables(settings)
 
 
-def _check_value(where: str, key: str, value: Any) -> None:
+def _check_value(prefix: str, key: str, value: Any) -> None:
     """Raises LabError on a text of another form, also in a list, and on a number that is not in its range."""
     texts = value if isinstance(value, list) and key not in ("before", "services", "ports") else []
-    if not all(isinstance(each, str) for each in texts):
-        raise LabError(f"{where}'{key}' has something in it that is no text")
-    form, what = _FORMS.get(f"{where}{key}", (".*", ""))
-    for each in [value] if isinstance(value, str) else texts:
-        if what and not re.fullmatch(form, each):
-            raise LabError(f"{where}'{key}': {each!r} {what}")
-    known = _RANGES.get(f"{where}{key}")
-    if known and value not in known:
-        raise LabError(f"{where}'{key}': {value} is not within {known[0]} to {known[-1]}")
+    if not all(isinstance(text, str) for text in texts):
+        raise LabError(f"{prefix}'{key}' has something in it that is no text")
+    form, complaint = _FORMS.get(f"{prefix}{key}", (".*", ""))
+    for text in [value] if isinstance(value, str) else texts:
+        if complaint and not re.fullmatch(form, text):
+            raise LabError(f"{prefix}'{key}': {text!r} {complaint}")
+    limits = _RANGES.get(f"{prefix}{key}")
+    if limits and value not in limits:
+        raise LabError(f"{prefix}'{key}': {value} is not within {limits[0]} to {limits[-1]}")
 
 
-def _check_variables(told: dict[str, Any]) -> None:
+def _check_variables(settings: dict[str, Any]) -> None:
     """Raises LabError on a variable of the build that it cannot have."""
-    texts, secrets, names = told.get("build_environment", {}), told.get("secrets", {}), told.get("from_environment", [])
+    texts, secrets, names = (
+        settings.get("build_environment", {}),
+        settings.get("secrets", {}),
+        settings.get("from_environment", []),
+    )
     for name, value in (*texts.items(), *secrets.items(), *((name, "") for name in names)):
         if not re.fullmatch(_VARIABLE, name) or not toml.is_line(value):
             raise LabError(f"{name!r} is no variable with a text of one line")
@@ -117,66 +121,68 @@ def _check_variables(told: dict[str, Any]) -> None:
             raise LabError(f"[secrets] '{name}': '{value}' is neither \"env\" nor a path without quotes and commas")
 
 
-def serve(told: dict[str, Any], ports: list[int]) -> Serve:
-    """Return what `[serve]` says. Raises LabError on what no start of a server can have."""
-    environment = told.get("environment", {})
+def serve(table: dict[str, Any], ports: list[int]) -> Serve:
+    """Return what `[serve]` says; `ports` are those of the file. Raises LabError on what no start of a server can
+    have."""
+    environment = table.get("environment", {})
     _check_environment("[serve] ", environment)
-    calls = told.get("before", [])
+    calls = table.get("before", [])
     if not all(isinstance(call, list) and all(isinstance(text, str) for text in call) for call in calls):
         raise LabError("[serve] 'before' is a list of lists of arguments, such as [[\"migrate\"]]")
-    _check_places("serve", _PLACES, [*told.get("arguments", []), *environment.values()])
-    nested = {"environment": tuple(sorted(environment.items())), "before": tuple(map(tuple, calls))}
-    made = Serve(**toml.tuples(told) | nested)
-    if not made.takes_port and not ports:
+    _check_places("serve", _PLACES, [*table.get("arguments", []), *environment.values()])
+    nested_fields = {"environment": tuple(sorted(environment.items())), "before": tuple(map(tuple, calls))}
+    server = Serve(**toml.freeze(table) | nested_fields)
+    if not server.takes_port and not ports:
         raise LabError(
             "[serve] has no {port} in its arguments or environment: the port is another at each start; of a server "
             "with a port of its own, `ports` names it"
         )
-    more = told.keys() & {"method", "path", "body", "status"} or told.get("http") == 1
-    if "grpc" in told and (more or len(told["grpc"].encode()) > _SERVICE_BYTES):
+    http_keys = table.keys() & {"method", "path", "body", "status"} or table.get("http") == 1
+    if "grpc" in table and (http_keys or len(table["grpc"].encode()) > _SERVICE_BYTES):
         raise LabError("[serve] 'grpc' is the name of a service, and goes with no method, path, body, status, http = 1")
-    if (told.get("http") == 2 or "grpc" in told) and not made.keep_alive:
+    if (table.get("http") == 2 or "grpc" in table) and not server.keep_alive:
         raise LabError("[serve] 'keep_alive' = false goes with HTTP/1 alone: leave out http = 2 or grpc")
-    return replace(made, **_HEALTH) if "grpc" in told else made
+    return replace(server, **_HEALTH) if "grpc" in table else server
 
 
-def work(told: dict[str, Any], directory: Path) -> Work:
-    """Return what `[work]` says, with the whole path of its input, which need not be there where nothing is measured.
-    Raises LabError on what no call can have."""
-    made = toml.make(Work, told, "[work] ")
-    _check_places("work", _WORKS, made.arguments)
-    return replace(made, input=made.input and str(real(made.input, directory, "[work] 'input': ")))
+def work(table: dict[str, Any], directory: Path) -> Work:
+    """Return what `[work]` says, with the absolute path of its input, which need not exist until it is measured. Raises
+    LabError on what no call can have."""
+    program = toml.make(Work, table, "[work] ")
+    _check_places("work", _WORKS, program.arguments)
+    return replace(program, input=program.input and str(resolve_path(program.input, directory, "[work] 'input': ")))
 
 
-def _check_places(table: str, known: tuple[str, ...], texts: Iterable[str]) -> None:
+def _check_places(table: str, names: tuple[str, ...], texts: Iterable[str]) -> None:
     """Raises LabError on a placeholder that is nearly one of those that the lab fills in; others are the program's."""
     for place in re.findall(r"\{(\w+)\}", " ".join(texts)):
-        if place not in known and get_close_matches(place.lower(), known, cutoff=0.75):
-            raise unknown(f"[{table}] placeholder", f"{{{place}}}", [f"{{{each}}}" for each in known])
+        if place not in names and get_close_matches(place.lower(), names, cutoff=0.75):
+            raise unknown_name(f"[{table}] placeholder", f"{{{place}}}", [f"{{{name}}}" for name in names])
 
 
-def _check_environment(where: str, told: dict[str, Any]) -> None:
+def _check_environment(prefix: str, environment: dict[str, Any]) -> None:
     """Raises LabError on a variable that no container can have."""
-    if not all(isinstance(text, str) for text in told.values()):
-        raise LabError(f"{where}'environment' has something in it that is no text")
-    if wrong := [name for name in told if not re.fullmatch(_OF_CONTAINER, name)]:
-        raise LabError(f"{where}'environment': {wrong[0]!r} cannot be the name of a variable")
+    if not all(isinstance(text, str) for text in environment.values()):
+        raise LabError(f"{prefix}'environment' has something in it that is no text")
+    if bad_names := [name for name in environment if not re.fullmatch(_OF_CONTAINER, name)]:
+        raise LabError(f"{prefix}'environment': {bad_names[0]!r} cannot be the name of a variable")
 
 
-def services(told: list[Any], directory: Path) -> tuple[Service, ...]:
-    """Return the services; an archive by its whole path."""
+def services(tables: list[Any], directory: Path) -> tuple[Service, ...]:
+    """Return what `[[services]]` says, with absolute paths of archives. Raises LabError on an invalid name, image,
+    command or environment."""
     from rustimg_lab.build.archives import detect  # loads the docker package, which help and completion do not need
 
-    made: dict[str, Service] = {}
-    for table in told:
-        each = toml.make(Service, table, where := f"[[services]] {len(made) + 1}: ")
-        _check_environment(where, dict(each.environment))
-        if not all(isinstance(text, str) for text in (*each.command, *each.ready)):
-            raise LabError(f"{where}'command' or 'ready' has something in it that is no text")
-        if not _SERVICE.fullmatch(each.name) or each.name in made:
-            raise LabError(f"{where}'name': '{each.name}' cannot be a host's name, or is that of another service")
-        image = str(real(each.image, directory, where)) if detect(each.image) else each.image
+    entries: dict[str, Service] = {}
+    for table in tables:
+        service = toml.make(Service, table, prefix := f"[[services]] {len(entries) + 1}: ")
+        _check_environment(prefix, dict(service.environment))
+        if not all(isinstance(text, str) for text in (*service.command, *service.ready)):
+            raise LabError(f"{prefix}'command' or 'ready' has something in it that is no text")
+        if not _SERVICE.fullmatch(service.name) or service.name in entries:
+            raise LabError(f"{prefix}'name': '{service.name}' cannot be a host's name, or is that of another service")
+        image = str(resolve_path(service.image, directory, prefix)) if detect(service.image) else service.image
         if image == "packages" or not (detect(image) or _REFERENCE.fullmatch(image)):
-            raise LabError(f"{where}'image': '{image}' cannot be the name of an image, or the path of an archive")
-        made[each.name] = replace(each, image=image, environment=tuple(sorted(each.environment)))
-    return tuple(made.values())
+            raise LabError(f"{prefix}'image': '{image}' cannot be the name of an image, or the path of an archive")
+        entries[service.name] = replace(service, image=image, environment=tuple(sorted(service.environment)))
+    return tuple(entries.values())

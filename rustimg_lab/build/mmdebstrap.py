@@ -10,7 +10,7 @@ from pathlib import Path
 from docker.models.images import Image
 
 from rustimg_lab.build.known import TEMPLATES
-from rustimg_lab.build.origins import Origin, Wanted
+from rustimg_lab.build.origins import ImageRequest, Origin
 from rustimg_lab.engine import client, images, podman
 from rustimg_lab.engine.emulation import emulates
 from rustimg_lab.errors import LabError
@@ -18,7 +18,7 @@ from rustimg_lab.host import files, machine, process, proxy
 from rustimg_lab.host.tools import KEYRING, REMEDIES, buildx_command, install, user_namespace_refusal
 from rustimg_lab.model import matrix, names
 from rustimg_lab.model.architecture import NATIVE, Architecture
-from rustimg_lab.model.bases import BUILDER, DEBIAN, Recipe, on_release, with_builder
+from rustimg_lab.model.bases import BUILDER, DEBIAN, Recipe, bases_and_builder, fill_release
 from rustimg_lab.paths import BASES
 
 SOURCE = "Debian packages"
@@ -46,46 +46,43 @@ _APART = ("setpriv", "--pdeathsig=KILL", "--", "unshare", "--mount", "--pid", "-
 MERGED_USR = {"bookworm": ("--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",)}
 
 
-def obtain(wanted: Wanted) -> Origin:
-    """Make an image of packages, when the engine has none. Raises LabError as `make` does."""
-    debian = wanted.sources.debian
-    base, _ = names.of_image(wanted.name)
-    made = make(wanted.name, debian, wanted.say, wanted.ca)
-    return wanted.obtained(made, source=SOURCE, reference=matrix.reference(base, debian))
+def obtain(request: ImageRequest) -> Origin:
+    """Make an image of packages unless the engine has it. Raises LabError as `make` does."""
+    debian = request.sources.debian
+    base, _ = names.parse_image_name(request.name)
+    image_name = make(request.name, debian, request.say, request.ca)
+    return request.obtained(image_name, source=SOURCE, reference=matrix.reference(base, debian))
 
 
 def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) -> str:
-    """Make the image of a base, or of the Rust builder (`names.of_image`), of a Debian release's packages, when the
-    engine has none.
-
-    Returns the name that the lab gave it. An image may have other names too, which their owner may remove at any time:
-    builds take this one. `ca` is the CA bundle for the builder's crate registry. Raises LabError when packages cannot
-    be had.
-    """
-    base, architecture = names.of_image(name)
-    recipe = with_builder()[base].packages
+    """Make the image of a base, or of the Rust builder (`names.parse_image_name`), of a Debian release's packages,
+    unless the engine has it. Returns the name that the lab gave it, which builds use: the owner of another name may
+    remove that at any time. `ca` is the CA bundle for the builder's crate registry. Raises LabError when packages
+    cannot be had, or mmdebstrap cannot run."""
+    base, architecture = names.parse_image_name(name)
+    recipe = bases_and_builder()[base].packages
     if not recipe:
         raise LabError(f"{name}: {BASES.name} does not say of which Debian packages it can be made; name an image")
     recipe = _without_programs(recipe) if architecture is not NATIVE and not emulates(architecture.value) else recipe
     debian = DEBIAN if recipe.stand_in else debian
-    packages = [package for text in recipe.names if (package := on_release(text, debian))]
-    options = [*_options(recipe, debian), *_of_foreign(architecture)]
+    packages = [package for text in recipe.names if (package := fill_release(text, debian))]
+    options = [*_options(recipe, debian), *_foreign_options(architecture)]
     changes = [PATH, *(f"ENV {key}={value}" for key, value in recipe.environment)]
     if recipe.stand_in:  # wherever the image goes, this goes with it
         changes.append(f'LABEL {client.STAND_IN_LABEL}="{recipe.label}"')
-    made_of = (debian, recipe.variant, packages, options, changes, _sources(BUILDER_FOLDER) if name == BUILDER else "")
-    tag = f"{debian}-{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
-    finished = f"{client.repository(name)}:{tag}"
-    if images.find_image(finished):
-        return finished
-    there = {"mmdebstrap": shutil.which("mmdebstrap"), "debian-archive-keyring": Path(KEYRING).exists()}
-    if missing := [package for package, found in there.items() if not found]:
-        install(missing, say)
+    inputs = (debian, recipe.variant, packages, options, changes, _sources(BUILDER_FOLDER) if name == BUILDER else "")
+    tag = f"{debian}-{hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]}"
+    image_name = f"{client.repository(name)}:{tag}"
+    if images.find_image(image_name):
+        return image_name
+    requirements = {"mmdebstrap": shutil.which("mmdebstrap"), "debian-archive-keyring": Path(KEYRING).exists()}
+    if missing_packages := [package for package, is_present in requirements.items() if not is_present]:
+        install(missing_packages, say)
     if os.geteuid() and (refusal := user_namespace_refusal()):
         remedy = REMEDIES["user namespace"]
         raise LabError(f"{name}: mmdebstrap cannot run without root here ({refusal}): {remedy}")
 
-    say(f"{name}: {machine.as_root()}mmdebstrap makes a root file system of Debian packages ({debian})")
+    say(f"{name}: {machine.root_prefix()}mmdebstrap makes a root file system of Debian packages ({debian})")
     rootfs_name = f"{name}-rootfs" if name == BUILDER else name
     with process.work_folder() as folder:
         archive = folder / "rootfs.tar"
@@ -94,18 +91,18 @@ def make(name: str, debian: str, say: Callable[[str], None], ca: Path | None) ->
         _mmdebstrap(name, [f"--variant={recipe.variant}", *include, *options, debian, str(archive)], folder)
         import_rootfs(archive, archive.stat().st_size, rootfs_name, tag, changes, architecture)
     if name != BUILDER:
-        return finished
+        return image_name
 
     say(f"{name}: compiling the standard library for musl (about a minute)")
-    build_folder(BUILDER_FOLDER, finished, {"ROOTFS": f"{client.repository(rootfs_name)}:{tag}"}, ca)
-    return finished
+    build_folder(BUILDER_FOLDER, image_name, {"ROOTFS": f"{client.repository(rootfs_name)}:{tag}"}, ca)
+    return image_name
 
 
 def import_rootfs(
     archive: Path, unpacked_bytes: int, name: str, tag: str, changes: list[str], architecture: Architecture
 ) -> Image:
-    """Make an image as `images.import_rootfs` does. For another architecture than this machine's it is built: Docker
-    Engine 20.10 imports for its own alone."""
+    """Make an image of one layer from a root file system archive. For another architecture than this machine's the
+    image is built, since Docker Engine 20.10 imports for its own alone."""
     if architecture is NATIVE:
         return images.import_rootfs(archive, unpacked_bytes, name, tag, changes)
     with process.work_folder() as folder:
@@ -115,19 +112,19 @@ def import_rootfs(
 
 
 def make_cross(name: str, builder: str, say: Callable[[str], None], ca: Path | None) -> Image:
-    """Make the Rust builder `name` (`names.of_image`) on the image `builder`, when the engine has none: with a cross
-    compiler, and the standard library for glibc and musl. Raises LabError when packages cannot be had."""
-    made_of = images.contents_digest(builder) + _sources(BUILDER_FOLDER)
-    finished = f"{client.repository(name)}:{hashlib.sha256(made_of.encode()).hexdigest()[:12]}"
-    if image := images.find_image(finished):
+    """Make the Rust builder `name` (`names.parse_image_name`) on the image `builder`, unless the engine has it. It has
+    a cross compiler, and the standard library for glibc and musl. Raises LabError when packages cannot be had."""
+    inputs = images.contents_digest(builder) + _sources(BUILDER_FOLDER)
+    image_name = f"{client.repository(name)}:{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
+    if image := images.find_image(image_name):
         return image
-    _, architecture = names.of_image(name)
+    _, architecture = names.parse_image_name(name)
     say(f"{name}: a cross compiler of Debian packages, and the standard library for musl (some minutes, once)")
     arguments = {"BUILDER": builder, "MACHINE": architecture.value, "ARCHITECTURE": architecture.debian}
-    return build_folder(BUILDER_FOLDER, finished, arguments, ca, file="Dockerfile.cross")
+    return build_folder(BUILDER_FOLDER, image_name, arguments, ca, file="Dockerfile.cross")
 
 
-def _of_foreign(architecture: Architecture) -> list[str]:
+def _foreign_options(architecture: Architecture) -> list[str]:
     return [] if architecture is NATIVE else [f"--architectures={architecture.debian}", "--skip=check/qemu"]
 
 
@@ -151,25 +148,25 @@ def _options(recipe: Recipe, debian: str) -> list[str]:
 def _mmdebstrap(name: str, arguments: list[str], folder: Path) -> None:
     """Run mmdebstrap, as root or in a user namespace. Raises LabError with what it printed as the cause.
 
-    In a user namespace its ids are others, which a user's home is closed to: it works where programs put what is
-    temporary, and only its output, which it writes as the user, goes into the lab's `folder`.
+    In a user namespace its ids are others, to which a user's home is closed. So it works in the folder for temporary
+    files. Only its output, which it writes as the user, goes into the lab's `folder`.
     """
-    apart, mode = _can_be_apart(), ["--mode=unshare"] if os.geteuid() else []
-    command = [*(_APART if apart else ()), "mmdebstrap", *mode, f"--setup-hook={_AS_ROOT}", "--skip=output/dev"]
-    environment = {"SOURCE_DATE_EPOCH": "0"} | ({"TMPDIR": str(folder)} if apart else {})
+    is_apart, mode = _can_unshare(), ["--mode=unshare"] if os.geteuid() else []
+    command = [*(_APART if is_apart else ()), "mmdebstrap", *mode, f"--setup-hook={_AS_ROOT}", "--skip=output/dev"]
+    environment = {"SOURCE_DATE_EPOCH": "0"} | ({"TMPDIR": str(folder)} if is_apart else {})
     try:
         process.run([*command, *arguments], env=environment, cwd=Path("/") if mode else None)
     except process.CommandError as error:  # what failed is said first; then comes all that failed with it
         if error.disk_full:
             raise
-        said = [line.removeprefix("E: ") for line in error.stderr.splitlines() if line.startswith("E: ")]
+        errors = [line.removeprefix("E: ") for line in error.stderr.splitlines() if line.startswith("E: ")]
         raise LabError(
-            f"{name}: mmdebstrap could not make a root file system ({proxy.redact(said[0]) if said else error}); name "
-            f"a registry, an image or an archive: --registry HOST, --base {name}=SOURCE"
+            f"{name}: mmdebstrap could not make a root file system ({proxy.redact(errors[0]) if errors else error}); "
+            f"name a registry, an image or an archive: --registry HOST, --base {name}=SOURCE"
         ) from None
 
 
-def _can_be_apart() -> bool:
+def _can_unshare() -> bool:
     """Whether this process may make namespaces so: as root, and not in a container that may not."""
     if os.geteuid():
         return False
@@ -181,43 +178,44 @@ def _can_be_apart() -> bool:
 
 
 def make_tools(name: str, base: str, rust: str, say: Callable[[str], None], ca: Path | None) -> Image:
-    """Make an image of the benchmark tools, by its folder's name, on an image of Debian, when the engine has none;
-    `rust` compiles what is compiled. That of `oha` stands on that of `tools`. Raises LabError when packages or crates
-    cannot be had."""
+    """Make a benchmark tools image, by its folder's name, on an image of Debian, unless the engine has it. `rust` is
+    the image that compiles programs. The image `oha` stands on the image `tools`. Raises LabError when packages or
+    crates cannot be had."""
     argument = "DEBIAN_IMAGE"
     if name != "tools":
         tags = map(images.plain_name, make_tools("tools", base, rust, say, ca).tags)
         base, argument = next(tag for tag in tags if tag.startswith(client.repository("tools"))), "TOOLS_IMAGE"
     folder = MEASURE_FOLDER / name
-    made_of = (images.contents_digest(base), images.contents_digest(rust), _sources(folder))
-    finished = f"{client.repository(name)}:{hashlib.sha256(repr(made_of).encode()).hexdigest()[:12]}"
-    if image := images.find_image(finished):
+    inputs = (images.contents_digest(base), images.contents_digest(rust), _sources(folder))
+    image_name = f"{client.repository(name)}:{hashlib.sha256(repr(inputs).encode()).hexdigest()[:12]}"
+    if image := images.find_image(image_name):
         return image
     say(f"{name}: {MADE_OF[name]}")
-    return build_folder(folder, finished, {argument: base, "RUST_IMAGE": rust}, ca)
+    return build_folder(folder, image_name, {argument: base, "RUST_IMAGE": rust}, ca)
 
 
 def build_folder(
     folder: Path, name: str, arguments: dict[str, str], ca: Path | None, platform: str = "", file: str = "Dockerfile"
 ) -> Image:
-    """The image `name` of a folder with a Dockerfile of the lab's own, `file`, with its label and `arguments` (build
-    args), for a `platform` (default: the engine's)."""
+    """Build the image `name` from a folder of the lab's own, by its Dockerfile `file`, with the lab's label.
+    `arguments` are build args, `platform` is a target such as linux/arm64 (default: the engine's). Raises LabError when
+    the build fails."""
     secrets = [f"id=ca,src={ca}"] if ca else []
     if client.is_podman():
         podman.build_folder(folder / file, name, arguments, secrets, platform)
     else:
         options = [option for key, value in arguments.items() for option in ("--build-arg", f"{key}={value}")]
         options += [option for secret in secrets for option in ("--secret", secret)]
-        machine_there = client.machine_in_builds()
-        options += [*proxy.build_options(machine_there), "--label", f"{client.IMAGE_LABEL}={client.lab_id()}"]
+        host_name = client.machine_in_builds()
+        options += [*proxy.build_options(host_name), "--label", f"{client.IMAGE_LABEL}={client.lab_id()}"]
         options += ["--file", str(folder / file), *([f"--platform={platform}"] if platform else [])]
         command = [*buildx_command(), "build", f"--builder={client.own_builder()}", "--provenance=false"]
         command += ["--output=type=docker", "--tag", name, *options, str(folder)]
-        process.run(command, env=proxy.variables(machine_there))
+        process.run(command, env=proxy.variables(host_name))
     return images.find_image(name)
 
 
 def _sources(folder: Path) -> str:
     """The texts in a folder of the lab's own; what no text is counts too, and what an editor leaves there does not."""
-    own = [path for path in sorted(folder.iterdir()) if path.is_file() and not files.is_beside(path.name)]
-    return "".join(path.read_text(encoding="utf-8", errors="backslashreplace") for path in own)
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file() and not files.is_editor_file(path.name)]
+    return "".join(path.read_text(encoding="utf-8", errors="backslashreplace") for path in paths)

@@ -39,9 +39,9 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """An image that is to be obtained: for a base, or for the Rust builder, by its name (`names.of_image`). `ca` is
-    the CA bundle for the builder's crate registry."""
+class ImageRequest:
+    """An image that is to be obtained: for a base, or for the Rust builder, by its name (`names.parse_image_name`).
+    `ca` is the CA bundle for the builder's crate registry."""
 
     name: str
     origin: Origin
@@ -52,12 +52,12 @@ class Wanted:
     @property
     def architecture(self) -> Architecture:
         """Return the architecture that the image must be of."""
-        return names.of_image(self.name)[1]
+        return names.parse_image_name(self.name)[1]
 
     def own_name(self, digest: str, kind: str = "") -> str:
         """Return the lab's own name for the image that has a digest (SHA-256, hex)."""
         return f"{client.repository(self.name)}:{kind}{digest.removeprefix('sha256:')[:12]}"
 
     def obtained(self, image: str, **facts: str) -> Origin:
-        """Return where the image came from that the engine has now by the name `image`."""
+        """Return the origin of the image that the engine now has by the name `image`; `facts` are fields of it."""
         return replace(self.origin, image=image, **facts)

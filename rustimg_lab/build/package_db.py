@@ -22,31 +22,32 @@ _LISTS = re.compile(r"var/lib/dpkg/(?:info/([^/:]+)(?::\w+)?\.list|status\.d/([^
 
 
 def read_packages(image: str) -> tuple[dict[str, str], str]:
-    """The packages that an image's own database names (version by name), and its release as in os-release."""
+    """Return the packages in an image's own database (versions by name), and its release as in os-release ("" for
+    none)."""
     with containers.created(image, command=["nothing"]) as container:
         status, status_d, apk = (_read(container, path) for path in (_DPKG, f"{_DPKG}.d", _APK))
         release = next(filter(None, (_read(container, path) for path in _RELEASES)), "")
-    found = _versions(f"{status}\n\n{status_d}", ": ", "Package", "Version") | _versions(apk, ":", "P", "V")
-    return dict(sorted(found.items())), _release(release)
+    versions = _versions(f"{status}\n\n{status_d}", ": ", "Package", "Version") | _versions(apk, ":", "P", "V")
+    return dict(sorted(versions.items())), _release(release)
 
 
 def _versions(database: str, separator: str, name: str, version: str) -> dict[str, str]:
     """The versions by package of a database that has a paragraph for each, with these two fields in it."""
-    found = {}
+    versions = {}
     for paragraph in database.split("\n\n"):
         lines = [line for line in paragraph.splitlines() if separator in line and line[0] != " "]
         fields = dict(line.split(separator, 1) for line in lines)
         if name in fields and version in fields:
-            found[fields[name]] = fields[version]
-    return found
+            versions[fields[name]] = fields[version]
+    return versions
 
 
 def package_bytes(image: str) -> dict[str, int]:
-    """The bytes of an image's files by the package that they are of, those of none last, as `UNPACKAGED`."""
+    """Return the bytes of an image's files by package, largest first. Those of no package are last, as `UNPACKAGED`."""
     sizes: dict[str, int] = {}
     links: dict[str, str] = {}  # at the top only: /lib is usr/lib, whatever a package calls it
     owners: dict[str, str] = {}
-    with images.saved(image) as (_, layers):
+    with images.open_layers(image) as (_, layers):
         for layer in layers:
             with tarfile.open(fileobj=layer) as files:
                 for member in files:
@@ -55,26 +56,26 @@ def package_bytes(image: str) -> dict[str, int]:
                         links[path] = member.linkname
                     elif member.isfile():
                         sizes[path] = member.size
-                        owners |= _listed(path, files.extractfile(member))
-    owners = {_resolved(path, links): package for path, package in owners.items()}
-    found = Counter()
+                        owners |= _paths_in_list(path, files.extractfile(member))
+    owners = {_resolve_links(path, links): package for path, package in owners.items()}
+    totals = Counter()
     for path, size in sizes.items():
-        found[owners.get(path, UNPACKAGED)] += size
-    unpackaged = found.pop(UNPACKAGED, 0)
-    return dict(found.most_common()) | {UNPACKAGED: unpackaged}
+        totals[owners.get(path, UNPACKAGED)] += size
+    unpackaged_bytes = totals.pop(UNPACKAGED, 0)
+    return dict(totals.most_common()) | {UNPACKAGED: unpackaged_bytes}
 
 
-def _listed(path: str, file: IO[bytes]) -> dict[str, str]:
+def _paths_in_list(path: str, file: IO[bytes]) -> dict[str, str]:
     """The packages by path that a file names, where it is a list of a package's files; others are not read."""
-    if found := _LISTS.fullmatch(path):
+    if match := _LISTS.fullmatch(path):
         lines = file.read().decode(errors="replace").splitlines()
-        return dict.fromkeys((line.split("  ", 1)[-1].lstrip("/") for line in lines), found[1] or found[2])
-    return _of_apk(file.read().decode(errors="replace")) if path.endswith("lib/apk/db/installed") else {}
+        return dict.fromkeys((line.split("  ", 1)[-1].lstrip("/") for line in lines), match[1] or match[2])
+    return _paths_in_apk(file.read().decode(errors="replace")) if path.endswith("lib/apk/db/installed") else {}
 
 
-def _of_apk(database: str) -> dict[str, str]:
+def _paths_in_apk(database: str) -> dict[str, str]:
     """The packages by path that apk's database names: P: a package, F: a folder of it, R: a file in that."""
-    found, package, folder = {}, "", ""
+    owners, package, folder = {}, "", ""
     for line in database.splitlines():
         kind, _, value = line.partition(":")
         if kind == "P":
@@ -82,13 +83,13 @@ def _of_apk(database: str) -> dict[str, str]:
         elif kind == "F":
             folder = value
         elif kind == "R":
-            found[posixpath.join(folder, value)] = package
-    return found
+            owners[posixpath.join(folder, value)] = package
+    return owners
 
 
-def _resolved(path: str, links: dict[str, str]) -> str:
-    first, _, rest = path.partition("/")
-    return posixpath.join(links[first].lstrip("/"), rest) if first in links and rest else path
+def _resolve_links(path: str, links: dict[str, str]) -> str:
+    top, _, tail = path.partition("/")
+    return posixpath.join(links[top].lstrip("/"), tail) if top in links and tail else path
 
 
 def _release(text: str) -> str:

@@ -27,7 +27,7 @@ from rustimg_lab.build import (
     sources,
 )
 from rustimg_lab.build import crate as crates
-from rustimg_lab.build.cargo_config import brings, without
+from rustimg_lab.build.cargo_config import drop_features, expand
 from rustimg_lab.build.crate import READER, Crate
 from rustimg_lab.build.known import KNOWN, SOURCES, TEMPLATES
 from rustimg_lab.errors import LabError, check_known
@@ -56,278 +56,294 @@ _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
 
 
 def init(directory: Path, binary: str, builder: Callable[[], str]) -> tuple[Path, list[str]]:
-    """Write a `lab.toml` to a folder (absolute) from what cargo says of the crate there; returns its path, and a line
-    on each thing that the user should know.
-
-    Cargo is this machine's; where it has none, that of the image `builder()`. Raises LabError when there is a
-    `lab.toml`, when cargo cannot read the crate, or when it has several binaries and none is named: they are listed.
-    """
-    path = lab_toml.beside_manifest(directory)
+    """Write a `lab.toml` to a folder (absolute) from what cargo reports of the crate there. Returns its path, and a
+    line on each thing that the user should know. cargo is this machine's, or else that of the image `builder()`. Raises
+    LabError when there is a `lab.toml` or cargo cannot read the crate. Several binaries without a name in `binary` are
+    an error too, which lists them."""
+    path = lab_toml.find_lab_toml(directory)
     if os.path.lexists(path):
         raise LabError(f"{path} is there already; edit it, or move it away")
     root = cargo_config.workspace_root(directory)
-    told = cargo_metadata.read(root, directory, builder)
-    here = [each for each in told["packages"] if crates.folder_of(each) == directory]
-    members = told.get("workspace_default_members", [])
-    usual = here or [each for each in told["packages"] if each["id"] in members]
-    package, target = _chosen(directory, binary, told["packages"] if directory == root else here, usual)
+    metadata = cargo_metadata.read(root, directory, builder)
+    packages = [package for package in metadata["packages"] if crates.folder_of(package) == directory]
+    members = metadata.get("workspace_default_members", [])
+    defaults = packages or [package for package in metadata["packages"] if package["id"] in members]
+    package, target = _choose_binary(
+        directory, binary, metadata["packages"] if directory == root else packages, defaults
+    )
 
     def described(folder: Path) -> list[dict[str, Any]]:
         if folder == directory:
-            return told["packages"]
+            return metadata["packages"]
         with suppress(LabError):  # of a dependency, what cargo cannot read, the build will say
             return cargo_metadata.read(cargo_config.workspace_root(folder), folder, builder)["packages"]
         return []
 
     crate = crates.read(root, directory, package, target, described)
-    named = "" if len(told["packages"]) == 1 and here else package["name"]
-    text, notes = proposal(crate, named)
+    package_name = "" if len(metadata["packages"]) == 1 and packages else package["name"]
+    text, notes = proposal(crate, package_name)
     write_whole(path, text)
     try:
         lab_toml.load(directory)
     except LabError as error:  # what the user has to do before a build
         notes.append(str(error))
-    notes += _in_member(directory, crates.folder_of(package))
-    links = [each for each in sources.walk(root) if sources.leads_out(root, each)]
-    return path, notes + [sources.why_missing(root, each) for each in links[:3]]
+    notes += _member_notes(directory, crates.folder_of(package))
+    links = [link for link in sources.walk(root) if sources.leads_out(root, link)]
+    return path, notes + [sources.why_missing(root, link) for link in links[:3]]
 
 
-def _in_member(directory: Path, folder: Path) -> list[str]:
+def _member_notes(directory: Path, folder: Path) -> list[str]:
     """A line on what cargo reads below a folder only where it is called there, in which a package is."""
-    inner = [each for each in (folder, *folder.parents) if each != directory and each.is_relative_to(directory)]
-    own = [path for path in cargo_config.files(folder) if path.parent.parent in inner]
-    found = [str(path.relative_to(directory)) for path in [*own, *cargo_config.toolchain_files(inner)]]
-    read = f"cargo reads {', '.join(found)} only where it is called there: `./lab init {folder}` does that"
-    return [read] if found else []
+    folders = [path for path in (folder, *folder.parents) if path != directory and path.is_relative_to(directory)]
+    configs = [path for path in cargo_config.files(folder) if path.parent.parent in folders]
+    files = [str(path.relative_to(directory)) for path in [*configs, *cargo_config.toolchain_files(folders)]]
+    note = f"cargo reads {', '.join(files)} only where it is called there: `./lab init {folder}` does that"
+    return [note] if files else []
 
 
-def _chosen(
-    directory: Path, binary: str, packages: list[dict[str, Any]], usual: list[dict[str, Any]]
+def _choose_binary(
+    directory: Path, binary: str, packages: list[dict[str, Any]], default_packages: list[dict[str, Any]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The package and the binary that are meant; where none is named, one that cargo builds then: of its packages, and
-    with the features that they have by default, unless each binary needs another."""
-    found = [(package, each) for package in packages for each in package["targets"] if "bin" in each["kind"]]
-    if not found:
-        examples = [each["name"] for package in packages for each in package["targets"] if "example" in each["kind"]]
-        way = f"; of the example {examples[0]} a [[bin]] in Cargo.toml makes one" if examples else ""
-        raise LabError(f"{directory}: no package there has a binary{way}")
+    """Return the package and the binary that are meant. Without a name, that is the one that cargo builds by default,
+    with default features unless each binary needs others. Raises LabError when there is no binary, several, or none of
+    that name."""
+    bins = [(package, target) for package in packages for target in package["targets"] if "bin" in target["kind"]]
+    if not bins:
+        examples = [
+            target["name"] for package in packages for target in package["targets"] if "example" in target["kind"]
+        ]
+        hint = f"; of the example {examples[0]} a [[bin]] in Cargo.toml makes one" if examples else ""
+        raise LabError(f"{directory}: no package there has a binary{hint}")
     if not binary:
-        found = [each for each in found if each[0] in usual] or found
-    defaults = {package["default_run"] for package, _ in found if package.get("default_run")}
+        bins = [pair for pair in bins if pair[0] in default_packages] or bins
+    defaults = {package["default_run"] for package, _ in bins if package.get("default_run")}
     if not binary and not defaults:
-        built = [each for each in found if crates.turned_on(each[0], []) >= {*each[1].get("required-features", [])}]
-        found = built or found
-    names = dict.fromkeys(target["name"] for _, target in found)
+        buildable = [
+            pair for pair in bins if crates.enabled_features(pair[0], []) >= {*pair[1].get("required-features", [])}
+        ]
+        bins = buildable or bins
+    names = dict.fromkeys(target["name"] for _, target in bins)
     chosen = binary or (next(iter(names)) if len(names) == 1 else next(iter(defaults)) if len(defaults) == 1 else "")
     if not chosen:
         raise LabError(f"{directory}: several binaries, choose one with --binary NAME: {', '.join(names)}")
     check_known("binary", chosen, names)
-    fitting = [(package, target) for package, target in found if target["name"] == chosen]
-    if len(fitting) > 1:
-        folders = ", ".join(str(crates.folder_of(package)) for package, _ in fitting)
+    matches = [(package, target) for package, target in bins if target["name"] == chosen]
+    if len(matches) > 1:
+        folders = ", ".join(str(crates.folder_of(package)) for package, _ in matches)
         raise LabError(f"several packages have a binary '{chosen}'; call init with the folder of one: {folders}")
-    return fitting[0]
+    return matches[0]
 
 
-def proposal(crate: Crate, named: str) -> tuple[str, list[str]]:
-    """Return the file's text, and what the user should know. An allocator that is on by default is so for its own cells
-    only; `named` is the package where the file has to name it."""
-    features, found = crate.package["features"], crate_allocators.by_feature(crate)
+def proposal(crate: Crate, package_name: str) -> tuple[str, list[str]]:
+    """Return the text of the file, and lines that the user should know. An allocator that is on by default is on only
+    in its own cells. `package_name` is the package where the file has to name it; else it is empty."""
+    features, allocators = crate.package["features"], crate_allocators.allocator_features(crate)
     defaults = features.get("default", [])
-    is_moved = any(brings(features, each) & set(found.values()) for each in defaults)
-    kept = without(features, defaults, set(found.values())) if is_moved else defaults
-    lost = [each for each in defaults if is_moved and each.startswith("dep:")]
-    needed = {*crate.target.get("required-features", [])}.difference(*(brings(features, each) for each in kept))
-    on = set().union({"default"} if kept == defaults else (), *(brings(features, each) for each in (*kept, *needed)))
+    is_moved = any(expand(features, feature) & set(allocators.values()) for feature in defaults)
+    base = drop_features(features, defaults, set(allocators.values())) if is_moved else defaults
+    lost = [feature for feature in defaults if is_moved and feature.startswith("dep:")]
+    extra = {*crate.target.get("required-features", [])}.difference(*(expand(features, name) for name in base))
+    active = set().union({"default"} if base == defaults else (), *(expand(features, name) for name in (*base, *extra)))
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
-    manifest = cargo_config.parsed(crate.root / "Cargo.toml")
-    placed, left_out = crate_files.placed(crate)
-    settings = crate_settings.read([crate.directory / each for each in placed])
-    told = {
-        "package": named,
+    manifest = cargo_config.read_cargo_toml(crate.root / "Cargo.toml")
+    files, omissions = crate_files.placed_files(crate)
+    settings = crate_settings.read([crate.directory / file for file in files])
+    values = {
+        "package": package_name,
         "binary": crate.target["name"],
-        "features": (kept if kept != defaults else []) + sorted(needed),
-        "default_features": kept == defaults,
+        "features": (base if base != defaults else []) + sorted(extra),
+        "default_features": base == defaults,
         "packages": crate_packages.packages(crate, configuration),
         "git": (asks_git := _asks_git(crate)) and (crate.root / ".git").is_dir(),
-        "outside": (outside := _outside(crate)),
-        "context": os.path.relpath(os.path.commonpath([crate.root, *outside]), crate.directory),
+        "outside": (outside_paths := _paths_outside(crate)),
+        "context": os.path.relpath(os.path.commonpath([crate.root, *outside_paths]), crate.directory),
         "is_offline": _has_queries(crate),
         "profiles": _profiles(manifest, configuration),
         "variables": _variables(crate, configuration),
-        "own_allocator": crate_allocators.has_own(crate, on, configuration),
-        "allocators": found,
+        "own_allocator": crate_allocators.has_own_allocator(crate, active, configuration),
+        "allocators": allocators,
         "services": _services(crate),
-        "files": placed,
-        "writable": crate_files.writable(crate, settings),
-        "starts": _starts(crate) or "--version",
+        "files": files,
+        "writable": crate_files.writable_folders(crate, settings),
+        "starts": _start_argument(crate) or "--version",
         "serve": crate_server.serve(crate, settings),
     }
-    notes = _notes(crate, told) | {
-        **_only_there(crate, configuration),
+    notes = _notes(crate, values) | {
+        **_machine_notes(crate, configuration),
         f"its default features turn on {', '.join(lost)}, which no option can: the cells without those lack it": lost,
-        _no_repository(crate): asks_git and not told["git"],
+        _repository_note(crate): asks_git and not values["git"],
         "`packages` there is by the lockfile, which has all features; after `cargo fetch --locked` init knows which of "
         "them are on": shutil.which("cargo") and not crate.tree and crate.locked.keys() & crate_packages.NEEDING,
-        **_stops(crate, on),
-        **crate_image.looks_for(crate, bool(told["serve"])),
+        **_compile_error_notes(crate, active),
+        **crate_image.lookup_notes(crate, bool(values["serve"])),
     }
-    text = TEMPLATES.get_template("lab.toml.j2").render(told)
-    return text, [note for note, holds in notes.items() if holds] + left_out + crate_embedded.lacks(crate)
+    text = TEMPLATES.get_template("lab.toml.j2").render(values)
+    return text, [note for note, holds in notes.items() if holds] + omissions + crate_embedded.missing_files(crate)
 
 
-def _notes(crate: Crate, told: dict[str, Any]) -> dict[str, object]:
+def _notes(crate: Crate, values: dict[str, Any]) -> dict[str, object]:
     """What to know of what is proposed, and whether it holds."""
-    services, variables = ", ".join(told["services"]), ", ".join(told["variables"])
-    calls = crate_packages.unknown(crate)
-    is_tool, of_image = not crate_server.is_server(crate), crate_dockerfile.says(crate, told)
-    set_there = {*told["variables"], *told["serve"].get("environment", ())}
-    unset = [each for each in _of_dotenv(crate) if each not in set_there]
-    targets = [(each["name"], target) for each in crate.linked for target in each["targets"]]
-    beside = [name for name, target in targets if {*target["kind"]} & {"dylib", "lib", "rlib"} == {"dylib"}]
-    outside = _some([*dict.fromkeys(told["outside"].values())])
-    begins = sorted({prefix for prefix, _ in crate_settings.prefixes(crate) if prefix})
-    is_refused = len(told["outside"]) == 1 and not outside.startswith("../")  # with the words of that
+    services, variables = ", ".join(values["services"]), ", ".join(values["variables"])
+    programs = crate_packages.unknown_programs(crate)
+    is_tool, dockerfile_items = not crate_server.is_server(crate), crate_dockerfile.dockerfile_notes(crate, values)
+    set_names = {*values["variables"], *values["serve"].get("environment", ())}
+    unset_names = [name for name in _dotenv_variables(crate) if name not in set_names]
+    targets = [(package["name"], target) for package in crate.linked for target in package["targets"]]
+    dylibs = [name for name, target in targets if {*target["kind"]} & {"dylib", "lib", "rlib"} == {"dylib"}]
+    outside_names = _list_names([*dict.fromkeys(values["outside"].values())])
+    prefixes = sorted({prefix for prefix, _ in crate_settings.prefixes(crate) if prefix})
+    is_refused = len(values["outside"]) == 1 and not outside_names.startswith("../")  # with the words of that
     return {
-        f"builds do not get {outside}, outside of {crate.root}: "
-        f'`context = "{told["context"]}"` there sends them': outside and not is_refused,
-        f'its library {_some(beside)} is a dylib, which no image has beside it: crate-type = ["rlib"] puts it into the '
-        "program": beside,
+        f"builds do not get {outside_names}, outside of {crate.root}: "
+        f'`context = "{values["context"]}"` there sends them': outside_names and not is_refused,
+        f'its library {_list_names(dylibs)} is a dylib, which no image has beside it: crate-type = ["rlib"] puts it '
+        "into the program": dylibs,
         f"it seems to use {services}: see [[services]] there": services,
-        f"its build calls {_some(calls)}, which the builder may lack: `packages` there is for what has it": calls,
+        f"its build calls {_list_names(programs)}, which the builder may lack: `packages` there is for what has "
+        "it": programs,
         f"its sources read {variables} when they are compiled: see `build_environment` there": variables,
-        f"its own Dockerfile has {_some(of_image)}: see what of it is missing there": of_image,
-        f"no image has its .env: `environment` there gives {_some(unset)} to the program": unset,
-        f"its sources read all variables that begin with {', '.join(begins)}: `environment` there gives those that it "
-        "needs": begins,
-        **crate_image.in_build_folder(crate, told["files"]),
-        **crate_server.notes(crate, told["serve"]),
+        f"its own Dockerfile has {_list_names(dockerfile_items)}: see what of it is missing there": dockerfile_items,
+        f"no image has its .env: `environment` there gives {_list_names(unset_names)} to the program": unset_names,
+        f"its sources read all variables that begin with {', '.join(prefixes)}: `environment` there gives those that "
+        "it needs": prefixes,
+        **crate_image.build_folder_notes(crate, values["files"]),
+        **crate_server.notes(crate, values["serve"]),
         "it reads arguments, and seems not to know --version: write a call that it knows into [check] there": is_tool
-        and not _starts(crate)
-        and crate.found(_ARGUMENTS),
+        and not _start_argument(crate)
+        and crate.find_matches(_ARGUMENTS),
     }
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+def _list_names(names: list[str]) -> str:
+    tail = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + tail
 
 
-def _profiles(*settings: dict[str, Any]) -> list[str]:
+def _profiles(*tables: dict[str, Any]) -> list[str]:
     """The profiles of the crate's own, by its manifest and its configuration."""
-    return sorted(set().union(*(each.get("profile", {}) for each in settings)) - lab_toml.CARGOS_PROFILES)
+    return sorted(set().union(*(table.get("profile", {}) for table in tables)) - lab_toml.CARGOS_PROFILES)
 
 
-def _outside(crate: Crate) -> dict[Path, str]:
-    """What builds do not get: dependencies by path, and what is above the crate where a build script reads it, or the
-    compiler puts it into the program; the name of each by its place."""
-    depended = cargo_config.path_dependencies([crate.root, crate.directory])
-    found = {sources.real(folder): name for _, name, folder in depended if sources.why_missing(crate.root, folder)}
-    named = [(each, name) for each in sorted(crate.scripts) for name in _ABOVE.findall(crate.texts[each])]
-    named = [(crates.folder_of(crate.package_of(script)), name) for script, name in named]
-    for folder, name in named + [named[1:] for named in crate_embedded.included(crate)]:
+def _paths_outside(crate: Crate) -> dict[Path, str]:
+    """Return what builds do not get, by its place, with its name: dependencies by path, and what is above the crate.
+    The latter counts if a build script reads it, or the compiler puts it into the program."""
+    dependencies = cargo_config.path_dependencies([crate.root, crate.directory])
+    names = {sources.real(folder): name for _, name, folder in dependencies if sources.why_missing(crate.root, folder)}
+    references = [(script, name) for script in sorted(crate.scripts) for name in _ABOVE.findall(crate.texts[script])]
+    references = [(crates.folder_of(crate.package_of(script)), name) for script, name in references]
+    for folder, name in references + [entry[1:] for entry in crate_embedded.embedded_paths(crate)]:
         path = sources.real(folder / name)
         if path.exists() and not path.is_relative_to(crate.root) and ".git" not in path.parts:
-            found.setdefault(path, name)
-    return found
+            names.setdefault(path, name)
+    return names
 
 
 def _has_queries(crate: Crate) -> bool:
     """Whether the answers of sqlx's database to its macros are committed, for a program that asks it."""
-    own = [crates.folder_of(each) for each in (crate.package, *crate.linked)]
-    folders = (crate.root, crate.directory, *own) if "sqlx" in crate.uses() else ()
+    package_folders = [crates.folder_of(package) for package in (crate.package, *crate.linked)]
+    folders = (crate.root, crate.directory, *package_folders) if "sqlx" in crate.dependency_names() else ()
     return any((folder / name).exists() for folder in folders for name in (".sqlx", "sqlx-data.json"))
 
 
-def _stops(crate: Crate, on: set[str]) -> dict[str, object]:
+def _compile_error_notes(crate: Crate, features: set[str]) -> dict[str, object]:
     """What to know of the first `compile_error!` that ends a build with these features of the crate."""
-    own = [text for path, text in crate.texts.items() if crate.package_of(path) is crate.package]
-    said = [
-        said for text in own for condition, said in _STOPS.findall(text) if crate_allocators.holds_here(condition, on)
+    texts = [text for path, text in crate.texts.items() if crate.package_of(path) is crate.package]
+    messages = [
+        message
+        for text in texts
+        for condition, message in _STOPS.findall(text)
+        if crate_allocators.conditions_hold(condition, features)
     ]
-    first = " ".join(re.sub(r"\\n|\\\s*", " ", said[0]).split())[:200] if said else ""
-    return {f'a build with these features stops: "{first}"; `features` there takes others': first}
+    reason = " ".join(re.sub(r"\\n|\\\s*", " ", messages[0]).split())[:200] if messages else ""
+    return {f'a build with these features stops: "{reason}"; `features` there takes others': reason}
 
 
-def _only_there(crate: Crate, configuration: dict[str, Any]) -> dict[str, object]:
+def _machine_notes(crate: Crate, configuration: dict[str, Any]) -> dict[str, object]:
     """What to know of a build that works on some machines only, and whether it holds."""
     nightly = ["[unstable] of its cargo configuration"] if "unstable" in configuration else []
     if not configuration.get("env", {}).get("RUSTC_BOOTSTRAP"):  # with it a stable compiler takes them
-        nightly += [f"#![feature({name})]" for name in crate.found(_UNSTABLE)]
+        nightly += [f"#![feature({name})]" for name in crate.find_matches(_UNSTABLE)]
     for path in dict.fromkeys([crate.root / "Cargo.toml", Path(crate.package["manifest_path"])]):
-        if names := cargo_config.parsed(path).get("cargo-features"):
+        if names := cargo_config.read_cargo_toml(path).get("cargo-features"):
             nightly.append(f"cargo-features = {names}")
-    above = next(iter(cargo_config.toolchain_files(crate.root.parents)), None)
-    within = [each for each in (crate.directory, *crate.directory.parents) if each.is_relative_to(crate.root)]
-    own = cargo_config.toolchain_files(within)
-    others = crate.other_mains()
-    asks_database = "sqlx" in crate.uses() and crate.found(_QUERY)
-    asked, lacks = crate.package.get("rust_version") or "0", _some(crate_packages.not_locked(crate))
-    newer = [*map(int, asked.split(".")[:2])] > [*map(int, RUST_VERSION.split("."))]
+    toolchain = next(iter(cargo_config.toolchain_files(crate.root.parents)), None)
+    folders = [folder for folder in (crate.directory, *crate.directory.parents) if folder.is_relative_to(crate.root)]
+    inner_files = cargo_config.toolchain_files(folders)
+    features = crate.other_mains()
+    asks_database = "sqlx" in crate.dependency_names() and crate.find_matches(_QUERY)
+    rust = crate.package.get("rust_version") or "0"
+    is_newer = [*map(int, rust.split(".")[:2])] > [*map(int, RUST_VERSION.split("."))]
+    unlocked = _list_names(crate_packages.unlocked_names(crate))
     return {
-        f"it asks for Rust {asked}, the lab's builder has {RUST_VERSION}: --base rust=IMAGE takes a newer one": newer,
-        f"its Cargo.lock lacks {lacks}, which a Cargo.toml names: `cargo update --workspace` renews it": lacks,
+        f"it asks for Rust {rust}, the lab's builder has {RUST_VERSION}: --base rust=IMAGE takes a newer one": is_newer,
+        f"its Cargo.lock lacks {unlocked}, which a Cargo.toml names: `cargo update --workspace` renews it": unlocked,
         f"it needs a nightly compiler ({', '.join(nightly)}): --base rust=IMAGE takes a builder that has one": nightly,
         "its cargo configuration compiles for the machine that builds (target-cpu=native): its image may not start on "
         "another": "target-cpu=native" in str(configuration),
-        f"rustup reads {above} here, which builds do not get: a copy in {crate.root} holds for them too": above
-        and not own,
-        f"its main is another one with the feature {', '.join(others)}: `features` there takes it": others,
+        f"rustup reads {toolchain} here, which builds do not get: a copy in {crate.root} holds for them too": toolchain
+        and not inner_files,
+        f"its main is another one with the feature {', '.join(features)}: `features` there takes it": features,
         "its sources ask a database when they are compiled (sqlx): commit the folder .sqlx that `cargo sqlx prepare` "
         "writes": asks_database and not _has_queries(crate),
     }
 
 
 @functools.cache
-def _starts(crate: Crate) -> str:
+def _start_argument(crate: Crate) -> str:
     """The argument with which a tool ends at once; "" where its sources tell none."""
-    if crate.found(SOURCES["version"]):
+    if crate.find_matches(SOURCES["version"]):
         return "--version"
-    return "--help" if crate.uses() & set(KNOWN["parser_crates"]["names"]) else ""
+    return "--help" if crate.dependency_names() & set(KNOWN["parser_crates"]["names"]) else ""
 
 
 def _variables(crate: Crate, configuration: dict[str, Any]) -> list[str]:
     """The variables that the sources read when they are compiled, and that nothing of the project sets. A build script
     that sets one may take its value from the environment."""
-    of_script = [name for text in crate.script() for name in _READ_BY_SCRIPT.findall(text)]
-    given = {*crate.found(_SET_BY_SCRIPT, True)}.difference(of_script).union(configuration.get("env", {}))
-    return [each for each in dict.fromkeys([*crate.found(_BUILD_VARIABLE, True), *of_script]) if each not in given]
+    script_names = [name for text in crate.script_texts() for name in _READ_BY_SCRIPT.findall(text)]
+    presets = {*crate.find_matches(_SET_BY_SCRIPT, True)}.difference(script_names).union(configuration.get("env", {}))
+    return [
+        name
+        for name in dict.fromkeys([*crate.find_matches(_BUILD_VARIABLE, True), *script_names])
+        if name not in presets
+    ]
 
 
-def _no_repository(crate: Crate) -> str:
+def _repository_note(crate: Crate) -> str:
     """What to know of a build that asks git for a revision, where builds do not get a repository."""
-    said = f"its build asks git for a revision, and {crate.root} has no folder .git"
-    top = next((each for each in (crate.root, *crate.root.parents) if (each / ".git").exists()), None)
+    note = f"its build asks git for a revision, and {crate.root} has no folder .git"
+    top = next((folder for folder in (crate.root, *crate.root.parents) if (folder / ".git").exists()), None)
     if top and (top / ".git").is_file():
-        return f"{said}: that of a worktree or a submodule is a file; `git clone {top} FOLDER` makes one with a folder"
-    way = top and f'; context = "{os.path.relpath(top, crate.directory)}" and git = true send it that of {top}'
-    return f"{said}{way or ''}"
+        return f"{note}: that of a worktree or a submodule is a file; `git clone {top} FOLDER` makes one with a folder"
+    hint = top and f'; context = "{os.path.relpath(top, crate.directory)}" and git = true send it that of {top}'
+    return f"{note}{hint or ''}"
 
 
 def _services(crate: Crate) -> dict[str, dict[str, Any]]:
     """What the dependencies talk to, by its name, with what a container of it takes."""
-    words = "\n".join(word for each in crate.dependencies() for word in (each["name"], *each.get("features", [])))
-    return {name: each for name, each in KNOWN["services"].items() if re.search(each["crates"], words, re.MULTILINE)}
+    words = "\n".join(word for entry in crate.dependencies() for word in (entry["name"], *entry.get("features", [])))
+    return {name: entry for name, entry in KNOWN["services"].items() if re.search(entry["crates"], words, re.MULTILINE)}
 
 
-def _of_dotenv(crate: Crate) -> list[str]:
+def _dotenv_variables(crate: Crate) -> list[str]:
     """The variables that the sources name and that a program finds in its file .env, by that or by an example of it."""
-    names = (".env", ".env.example", ".env.sample", ".env.template")
-    file = next((path for name in names if (path := crate.directory / name).is_file()), None)
-    if not file or not crate.uses() & {"dotenv", "dotenvy"}:
+    file_names = (".env", ".env.example", ".env.sample", ".env.template")
+    file = next((path for file_name in file_names if (path := crate.directory / file_name).is_file()), None)
+    if not file or not crate.dependency_names() & {"dotenv", "dotenvy"}:
         return []
-    there = re.findall(r"(?m)^\s*(?:export\s+)?(\w+)\s*=", file.read_text(encoding="utf-8", errors="replace"))
-    return [each for each in there if any(f'"{each}"' in text for text in crate.program())]
+    names = re.findall(r"(?m)^\s*(?:export\s+)?(\w+)\s*=", file.read_text(encoding="utf-8", errors="replace"))
+    return [name for name in names if any(f'"{name}"' in text for text in crate.program_texts())]
 
 
 def _asks_git(crate: Crate) -> bool:
     """Whether the build asks git for a revision, which is "unknown" in most programs where there is no repository."""
-    known, of_build = KNOWN["git_crates"], crate.dependencies("build")
-    asks = any(
-        each["name"] in known["names"]
-        or (each["name"] in known["by_feature"] and re.search(r"git|gix", str(each["features"])))
-        for each in [*of_build, *crate.dependencies()]
+    git_crates, build_dependencies = KNOWN["git_crates"], crate.dependencies("build")
+    has_git_crate = any(
+        dependency["name"] in git_crates["names"]
+        or (dependency["name"] in git_crates["by_feature"] and re.search(r"git|gix", str(dependency["features"])))
+        for dependency in [*build_dependencies, *crate.dependencies()]
     )
-    reads = {each["name"] for each in of_build} & {"git2", "gix"}
-    walks = any('".git"' in text for text in crate.script())  # a program may only skip such folders
-    return bool(asks or reads or walks or "git" in crate.called_in_build() or crate.found(_OF_GIT, True))
+    readers = {dependency["name"] for dependency in build_dependencies} & {"git2", "gix"}
+    names_git = any('".git"' in text for text in crate.script_texts())  # a program may only skip such folders
+    return bool(
+        has_git_crate or readers or names_git or "git" in crate.called_in_build() or crate.find_matches(_OF_GIT, True)
+    )

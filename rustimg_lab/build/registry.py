@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from docker.utils import parse_repository_tag
 
-from rustimg_lab.build.origins import Origin, Wanted
+from rustimg_lab.build.origins import ImageRequest, Origin
 from rustimg_lab.engine import client, images, local_registry, podman
 from rustimg_lab.engine.images import RegistryError
 from rustimg_lab.errors import LabError
@@ -18,57 +18,59 @@ _silent: dict[str, RegistryError] = {}  # what did not answer is not asked again
 
 
 def parse(text: str) -> str:
-    """Read a registry as HOST[:PORT][/PREFIX]. Raises LabError on what an image's name cannot begin with."""
+    """Return a registry as HOST[:PORT][/PREFIX]. Raises LabError on what an image's name cannot begin with."""
     host = text.partition("/")[0]
     if "://" in text or not host or not ("." in host or ":" in host or host == "localhost"):
         raise LabError(f"--registry {text}: give HOST:PORT or HOST/PREFIX, without http://")
     return text.rstrip("/")
 
 
-def obtain(wanted: Wanted) -> Origin:
-    """Pull an image under the first of its names that the registry knows, or with the digest that a run recorded, when
-    the engine has it not. Raises RegistryError, and LabError when the registry has another under the recorded name."""
-    origin, candidates = wanted.origin, names(wanted.origin.reference, wanted.sources.registry)
-    if origin.manifest and images.find_image(own := wanted.own_name(origin.manifest)):
-        return wanted.obtained(own)
+def obtain(request: ImageRequest) -> Origin:
+    """Pull an image, unless the engine has it, by the digest that a run recorded, or under its first name that the
+    registry knows. Raises RegistryError, and LabError when the registry has another image under the recorded name."""
+    origin, candidates = request.origin, names(request.origin.reference, request.sources.registry)
+    if origin.manifest and images.find_image(image_name := request.own_name(origin.manifest)):
+        return request.obtained(image_name)
     host = images.split_host(candidates[0])[0]
     try:
-        with _way_to(host, [_with_digest(each, origin.manifest) for each in candidates]) as (where, digest):
-            digest = _of_architecture(where, digest, wanted.architecture)
-            own = wanted.own_name(digest)
-            if not images.find_image(own):
-                wanted.say(f"{wanted.name}: pulling {origin.reference} from {host} ({digest[:19]})")
-                platform = f"linux/{wanted.architecture.debian}"
-                images.pull(_with_digest(where, digest), own, host, _progress(wanted), platform)
+        with _find_name(host, [_pin_digest(name, origin.manifest) for name in candidates]) as (reference, digest):
+            digest = _platform_digest(reference, digest, request.architecture)
+            image_name = request.own_name(digest)
+            if not images.find_image(image_name):
+                request.say(f"{request.name}: pulling {origin.reference} from {host} ({digest[:19]})")
+                platform = f"linux/{request.architecture.debian}"
+                images.pull(_pin_digest(reference, digest), image_name, host, _progress(request), platform)
     except RegistryError as error:
         if not (origin.manifest and error.missing):
             raise
-        with _way_to(host, candidates) as (_, serves):
-            if serves == origin.manifest:  # what is missing is a part of it
+        with _find_name(host, candidates) as (_, served_digest):
+            if served_digest == origin.manifest:  # what is missing is a part of it
                 raise error
             raise LabError(
-                f"{wanted.name}: this run recorded {origin.reference} as {origin.manifest}, {host} has it as {serves} "
-                "and not the recorded one; ask the registry that it came from, or begin a new run with --run NAME"
+                f"{request.name}: this run recorded {origin.reference} as {origin.manifest}, {host} has it as "
+                f"{served_digest} and not the recorded one; ask the registry that it came from, or begin a new run "
+                "with --run NAME"
             ) from None
     # By way of a registry of the lab's own on 127.0.0.1 nobody else can pull it.
-    pulled = _with_digest(where, digest) if images.split_host(where)[0] == host else ""
-    return wanted.obtained(own, source=f"registry {host}", manifest=digest, pulled=pulled)
+    pulled = _pin_digest(reference, digest) if images.split_host(reference)[0] == host else ""
+    return request.obtained(image_name, source=f"registry {host}", manifest=digest, pulled=pulled)
 
 
-def _of_architecture(where: str, digest: str, architecture: Architecture) -> str:
-    """The digest by which an image is pulled: of an index that of its image for the architecture, where the engine
-    keeps both images of an index under one name, and by that name tells of its own architecture's alone."""
+def _platform_digest(reference: str, digest: str, architecture: Architecture) -> str:
+    """Return the digest by which an image is pulled. Of an index that is the image for the architecture, if the engine
+    keeps both images of an index under one name. By that name such an engine reports only on its own architecture."""
     if architecture is NATIVE or not client.engine_info().keeps_in_containerd:
         return digest
     try:
-        said = process.run([*tools.buildx_command(), "imagetools", "inspect", "--raw", _with_digest(where, digest)])
-        return local_registry.digest_in_index(json.loads(said), architecture.debian) or digest
+        text = process.run([*tools.buildx_command(), "imagetools", "inspect", "--raw", _pin_digest(reference, digest)])
+        return local_registry.digest_in_index(json.loads(text), architecture.debian) or digest
     except (LabError, ValueError):  # where only the engine has a way to the registry, what it pulled is seen later
         return digest
 
 
 def names(reference: str, mirror: str) -> list[str]:
-    """Return the names that an image may have: in a mirror, as Docker Hub has it and as one types it."""
+    """Return the names that an image may have: its own, or two in a `mirror`. For Docker Hub these are with and without
+    `library/`, for other registries without and with their host."""
     if not mirror:
         return [reference]
     host, path = images.split_host(reference)
@@ -78,57 +80,57 @@ def names(reference: str, mirror: str) -> list[str]:
 
 
 @contextmanager
-def _way_to(host: str, names: list[str]) -> Iterator[tuple[str, str]]:
-    """The first of the names that a registry knows, as the engine reaches it, and the digest of its manifest.
-
-    Where the engine has no way to the registry and the lab does (a proxy, a company's certificate authority, neither
-    of which an engine takes from its client), that is through a pull-through registry of the lab's own on 127.0.0.1.
+def _find_name(host: str, candidates: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield the first of the names that a registry knows, as the engine reaches it, and the digest of its manifest.
     Raises RegistryError.
+
+    If the engine has no way to the registry and the lab does, the way is a pull-through registry of the lab's own on
+    127.0.0.1. A proxy and a company's certificate authority are such ways, which no engine takes from its client.
     """
     if host in _silent:
         raise _silent[host]
     with ExitStack() as stack:
         try:
-            found = _first_known(names, host)
+            answer = _first_known(candidates, host)
         except RegistryError as error:
             if error.answered:
                 raise
             try:
-                through = stack.enter_context(local_registry.serve(upstream=host))
-                found = _first_known([f"{through.address}/{images.split_host(each)[1]}" for each in names], host)
-            except RegistryError as no:
+                relay = stack.enter_context(local_registry.serve(upstream=host))
+                answer = _first_known([f"{relay.address}/{images.split_host(name)[1]}" for name in candidates], host)
+            except RegistryError as relay_error:
                 # What went wrong behind the lab's own registry is a fault of that one, in its words.
-                raise (no if no.answered and not no.failed else error) from None
+                raise (relay_error if relay_error.answered and not relay_error.failed else error) from None
             except LabError:
                 _silent[host] = error
                 raise error from None
-        yield found
+        yield answer
 
 
-def _first_known(names: list[str], host: str) -> tuple[str, str]:
+def _first_known(candidates: list[str], host: str) -> tuple[str, str]:
     """The first of the names that the registry has, and the digest that it has it under. Raises RegistryError.
 
     Some registries refuse a name that they do not have, so that nobody learns which there are.
     """
     digest_of = podman.manifest_digest if client.is_podman() else images.manifest_digest
-    failed = []
-    for name in names:
+    errors = []
+    for name in candidates:
         try:
             return name, digest_of(name, host)
         except RegistryError as error:
             if not (error.missing or error.refused):
                 raise
-            failed.append(error)
-    raise next((error for error in failed if error.refused), failed[-1])
+            errors.append(error)
+    raise next((error for error in errors if error.refused), errors[-1])
 
 
-def _with_digest(reference: str, digest: str) -> str:
+def _pin_digest(reference: str, digest: str) -> str:
     """A reference with a digest in place of its tag and its own digest; as it is where there is none to put there."""
     repository = parse_repository_tag(parse_repository_tag(reference)[0])[0]
     return f"{repository}@{digest}" if digest else reference
 
 
-def _progress(wanted: Wanted) -> Callable[[int, int], None]:
+def _progress(request: ImageRequest) -> Callable[[int, int], None]:
     """Tells of a pull every five seconds."""
     last = time.monotonic()
 
@@ -136,6 +138,6 @@ def _progress(wanted: Wanted) -> Callable[[int, int], None]:
         nonlocal last
         if time.monotonic() - last > 5:
             last = time.monotonic()
-            wanted.say(f"{wanted.name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+            request.say(f"{request.name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
 
     return tell

@@ -4,5 +4,5 @@ from rustimg_lab.paths import COMMAND
 
 
 def as_called(text: str) -> str:
-    """Return a text that names commands as `./lab` does, with the name that they have where the lab is installed."""
+    """Return a text in which commands have the name of this installation in place of `./lab`."""
     return text.replace("./lab ", f"{COMMAND} ")

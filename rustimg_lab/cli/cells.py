@@ -23,7 +23,7 @@ def cells(options: SimpleNamespace) -> int:
 
 
 @command(
-    click.Argument(["base"], type=Names("base", bases.everything()), default="scratch"),
+    click.Argument(["base"], type=Names("base", bases.all_bases()), default="scratch"),
     option("--profile", "build profile:", Names("profile", PROFILES, joined=True), shown="optimized; --app: published"),
     option("--allocator", "allocator:", Names("allocator", ALLOCATORS), shown=f"{matrix.ARTICLE}; with --app system"),
     *(ARCH, DEBIAN, ADDITIONS, APP),
@@ -41,11 +41,11 @@ def dockerfile(options: SimpleNamespace) -> int:
         raise LabError("--arch: a Dockerfile is checked for one architecture; name one, or call it for each")
     app = selection.load_app(options)
     profile = options.profile or (PUBLISHED.name if options.app and not options.allocator else "optimized")
-    usual = lab_toml.allocators(app)[0] if options.app and profile != PUBLISHED.name else matrix.ARTICLE
-    cell = matrix.cell(options.base, profile, options.allocator or usual, options.debian, options.additions)
+    default = lab_toml.allocators(app)[0] if options.app and profile != PUBLISHED.name else matrix.ARTICLE
+    cell = matrix.cell(options.base, profile, options.allocator or default, options.debian, options.additions)
     cell = replace(cell, architecture=(options.architectures or [NATIVE])[0])
     matrix.refuse_additions(cell.additions, [cell])
-    lab_toml.refuse(app, [cell])
+    lab_toml.refuse_cells(app, [cell])
     if not options.write:
         print(dockerfile.render(cell, app), end="")
         return 0

@@ -27,13 +27,13 @@ def test(options: SimpleNamespace) -> int:
 
     _refuse_installed()
     needed = ((doctor.prepare, "an engine"), (doctor.prepare_browser, "a browser"))
-    for prepare, what in () if "--quick" in options.rest else needed:
+    for prepare, resource in () if "--quick" in options.rest else needed:
         try:
             prepare(output.say)
         except LabError as error:
             if os.environ.get("CI"):
                 raise
-            output.say(f"{error}; tests that need {what} will be skipped")
+            output.say(f"{error}; tests that need {resource} will be skipped")
     for line in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["lint-imports", "--no-cache"]):
         if code := subprocess.run([Path(sys.executable).with_name(line[0]), *line[1:]], cwd=ROOT).returncode:
             return code
@@ -41,21 +41,22 @@ def test(options: SimpleNamespace) -> int:
 
 
 def _all_tests() -> int:
-    """What needs an engine, which leaves half of two CPUs idle, beside builds and the rest, which print at the end."""
-    slowest = "--durations=30"
-    apart = [slowest, "-m", "not engine or builds", "-o", "cache_dir=.pytest_cache/apart"]
+    """Run the studies and other tests with an engine, which leave half of two CPUs idle, beside the builds and the
+    tests without an engine. The output of the latter comes at the end."""
+    durations = "--durations=30"
+    arguments = [durations, "-m", "not engine or builds", "-o", "cache_dir=.pytest_cache/apart"]
     with (
-        tempfile.TemporaryFile() as said,
-        subprocess.Popen([*PYTEST, *apart], cwd=ROOT, stdout=said, stderr=subprocess.STDOUT) as others,
+        tempfile.TemporaryFile() as log,
+        subprocess.Popen([*PYTEST, *arguments], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         try:
-            tests = subprocess.run([*PYTEST, slowest, "-m", "engine and not builds"], cwd=ROOT)
-            codes = [tests.returncode, others.wait()]
+            tests = subprocess.run([*PYTEST, durations, "-m", "engine and not builds"], cwd=ROOT)
+            codes = [tests.returncode, process.wait()]
         except BaseException:
-            others.terminate()
+            process.terminate()
             raise
-        said.seek(0)
-        sys.stdout.write(said.read().decode(errors="replace"))
+        log.seek(0)
+        sys.stdout.write(log.read().decode(errors="replace"))
     return max(codes, key=abs)
 
 
@@ -72,8 +73,9 @@ def _refuse_installed() -> None:
 
 
 def documents(*options: str) -> int:
-    """Call cog, which puts what the functions of docs/figures.py print between the marks of each document. Returns its
-    exit code: with the options `--check --diff` nothing is written, and 5 says that a document is not up to date."""
+    """Call cog, which puts the output of the functions of docs/figures.py between the marks of each document. Return
+    its exit code. With the options `--check --diff` nothing is written, and 5 says that a document is not up to
+    date."""
     paths = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     cog = [sys.executable, "-m", "cogapp", "-P", "-I", str(ROOT / "docs"), "-p", "from figures import *"]
     return subprocess.run([*cog, *options, *map(str, paths)], cwd=ROOT).returncode

@@ -14,7 +14,7 @@ import click
 from click.shell_completion import shell_complete
 
 from rustimg_lab.cli import as_called
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, unknown_name
 from rustimg_lab.host import files
 from rustimg_lab.paths import HOME, ROOT
 
@@ -38,7 +38,7 @@ class _Lab(click.Group):
             return getattr(import_module(f"rustimg_lab.cli.{MODULES[cmd_name]}"), cmd_name)
         if ctx.resilient_parsing:  # a shell asks for completions
             return None
-        raise unknown("command", cmd_name, MODULES)
+        raise unknown_name("command", cmd_name, MODULES)
 
 
 lab = _Lab(
@@ -50,7 +50,8 @@ lab = _Lab(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command. 0: all is well; 1: a cell or test failed; 2: not possible; 3: cannot tell; 130: interrupted."""
+    """Run one command. Return 0 when all is well, 1 when a cell or a test failed, 2 when the command could not be done.
+    Return 3 when a check cannot tell, and 130 when the command was interrupted."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # an end in order, as with Ctrl-C
     _make_printable()
     try:
@@ -64,9 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         return code
     except click.UsageError as error:
         # What lacks its value is refused before there is a command.
-        named = [each for each in (arguments or sys.argv[1:])[:1] if each in MODULES]
-        where = error.ctx.command_path if error.ctx else " ".join(["lab", *named])
-        return _refused(f"{error.format_message().rstrip('.')} (see ./{where} --help)")
+        names = [word for word in (arguments or sys.argv[1:])[:1] if word in MODULES]
+        command = error.ctx.command_path if error.ctx else " ".join(["lab", *names])
+        return _refused(f"{error.format_message().rstrip('.')} (see ./{command} --help)")
     except LabError as error:
         return _refused(str(error))
     except BrokenPipeError:  # who reads has enough, as `head` has; the interpreter would say so at its end once more
@@ -78,7 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _make_printable() -> None:
-    """Makes of what is closed a stream that takes all, and of a character that a stream's encoding lacks, a "?"."""
+    """Replace a closed stream by one that takes all. Make a stream write "?" for a character that its encoding
+    lacks."""
     for name in ("stdout", "stderr"):
         if (stream := getattr(sys, name)) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
@@ -91,8 +93,8 @@ def _call(arguments: list[str]) -> int:
         # Not `lab.main`, which prints an empty line on Ctrl-C.
         with lab.make_context("lab", list(arguments), obj=arguments) as context:
             return lab.invoke(context)
-    except click.exceptions.Exit as shown:  # --help
-        return shown.exit_code
+    except click.exceptions.Exit as request:  # --help
+        return request.exit_code
 
 
 def _refused(text: str) -> int:

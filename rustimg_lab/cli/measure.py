@@ -15,7 +15,7 @@ from rustimg_lab.model.settings import KNOWN
 from rustimg_lab.model.studies import KINDS, LAYOUTS, REST_S, USUAL_LAYOUTS, USUAL_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, PROBES_RUN, STUDIES_RUN
 
-_WORKLOAD = "the requests; " + "; ".join(f"{each.name}: {each.summary}" for each in WORKLOADS.values())
+_WORKLOAD = "the requests; " + "; ".join(f"{workload.name}: {workload.summary}" for workload in WORKLOADS.values())
 
 _WORKERS = "worker threads of the server under load, or of the program at work"
 _WORKERS_SHOWN = "1; of throughput and memory 1,2, and with six CPUs or more 1,2,4..."
@@ -38,21 +38,21 @@ def run(options: SimpleNamespace) -> int:
 
     app = selection.load_app(options)
     options.run = options.run or (app.package if options.app else DEFAULT_RUN)
-    usual = matrix.usual(options.grid, options.debian)
+    usual = matrix.usual_grid(options.grid, options.debian)
     cells = selection.with_additions(selection.chosen_cells(options, app, usual), options)
     if options.scheduler:
         from rustimg_lab.pipeline import machines
 
         spread = selection.spread(options, app, {"--only"})
-        return output.ended(options.run, machines.run_cells(spread, cells))
+        return output.finish(options.run, machines.run_cells(spread, cells))
     study, is_native = None, any(cell.architecture is NATIVE for cell in cells)
-    if refused := planner.refusal(app, KINDS["throughput"]):
-        click.echo(f"note: no study: {refused}")
+    if refusal := planner.refusal(app, KINDS["throughput"]):
+        click.echo(f"note: no study: {refusal}")
     elif options.blocks and not options.knobs and (app.is_measured or not options.app) and is_native:
-        studied = planner.short(*selection.chosen_grid(options, app, usual), options.debian)
-        made = planner.planner("throughput", [planner.load_of(app)], Plan(options.blocks), app)
-        study = selection.with_additions(selection.matching(studied, options.only), options), made
-    return output.ended(options.run, grid.run_grid(selection.request(options, app), cells, study))
+        study_cells = planner.short(*selection.chosen_grid(options, app, usual), options.debian)
+        plan = planner.planner("throughput", [planner.load_of(app)], Plan(options.blocks), app)
+        study = selection.with_additions(selection.filter_cells(study_cells, options.only), options), plan
+    return output.finish(options.run, grid.run_grid(selection.request(options, app), cells, study))
 
 
 @command(
@@ -96,7 +96,7 @@ def measure(options: SimpleNamespace) -> int:
     kind, app = KINDS[options.study], selection.load_app(options)
     options.run = options.run or (app.package if options.app else STUDIES_RUN)
     programs = planner.programs(app, kind, options.app)
-    is_long = kind.of_builds or options.study == LAYOUTS  # each cell takes minutes: not every one of an own app
+    is_long = kind.measures_builds or options.study == LAYOUTS  # each cell takes minutes: not every one of an own app
     usual = replace(kind, bases=matrix.ARTICLE_BASES) if options.app and not is_long else kind
     if is_long and not options.knobs:
         options.allocators = options.allocators or (lab_toml.allocators(app)[:1] if options.app else kind.allocators)
@@ -109,20 +109,20 @@ def measure(options: SimpleNamespace) -> int:
 
         spread = selection.spread(options, app, set())
         of_builds = selection.spread(options, app, {"--only", "--settings"})
-        moved = [] if is_long or kind.of_clients else cells  # others are built where they are measured
-        moved = machines.Moved(of_builds, programs[0].name, moved, options.push_to or "")
-        asked = {"connections": [options.connections or planner.load_of(programs[0]).connections]}
-        asked["workload"] = options.workload or [USUAL_LOAD["workload"]]
-        asked |= {"workers": options.workers} if options.workers else {}
-        return output.ended(options.run, machines.run_blocks(spread, moved, options.blocks, options.study, asked))
+        moved = [] if is_long or kind.measures_clients else cells  # others are built where they are measured
+        moved = machines.SharedImages(of_builds, programs[0].name, moved, options.push_to or "")
+        factors = {"connections": [options.connections or planner.load_of(programs[0]).connections]}
+        factors["workload"] = options.workload or [USUAL_LOAD["workload"]]
+        factors |= {"workers": options.workers} if options.workers else {}
+        return output.finish(options.run, machines.run_blocks(spread, moved, options.blocks, options.study, factors))
     width = options.width and options.width / 100
     plan = Plan(options.blocks, width, options.baseline, options.seed, settings, options.rest or REST_S)
     loads = selection.chosen_loads(options, kind, app)
     if not options.images_only:
         planner.refuse_loads(loads, kind)
-    made = None if options.images_only else planner.planner(options.study, loads, plan, programs[0])
+    study_plan = None if options.images_only else planner.planner(options.study, loads, plan, programs[0])
     request = selection.request(options, programs[0])
-    return output.ended(options.run, studies.run_studies(request, cells, programs, made, kind))
+    return output.finish(options.run, studies.run_studies(request, cells, programs, study_plan, kind))
 
 
 @command(*run_options(PROBES_RUN, f"{PROBES_RUN} behind the name of its package"), ADDITIONS)
@@ -133,8 +133,8 @@ def probe(options: SimpleNamespace) -> int:
     app = selection.load_app(options)
     options.run = options.run or (f"{app.package}-{PROBES_RUN}" if options.app else PROBES_RUN)
     options.profiles = options.profiles or matrix.PROFILES  # the program that probes has none of the crate's own
-    cells = selection.chosen_cells(options, app, matrix.usual("article", options.debian))
+    cells = selection.chosen_cells(options, app, matrix.usual_grid("article", options.debian))
     if options.additions:  # beside those without: what they cost, and what they fix, is the difference
         cells += selection.with_additions(cells, options)
     server = app.server if app.serve or not options.app else None
-    return output.ended(options.run, probes.run_probes(selection.request(options, app), cells, server))
+    return output.finish(options.run, probes.run_probes(selection.request(options, app), cells, server))

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from rustimg_lab.cli import output, selection, types
 from rustimg_lab.cli.options import ACROSS, APP, BUILDER, BUILT_WITH, CELLS, SOURCES, command, option
-from rustimg_lab.errors import LabError, or_why_not
+from rustimg_lab.errors import LabError, text_or_reason
 from rustimg_lab.measure.workloads import OWN, WORKLOADS
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.metrics import Verdict
@@ -46,16 +46,16 @@ def demo(options: SimpleNamespace) -> int:
 
     goal, wishes = next(iter(summary.GOALS.items()))
     run = output.load(CHOICE_RUN)
-    found = recommendation.choose(run, wishes)
+    choice = recommendation.choose(run, wishes)
     say(f"Recorded on {run.environment.machine['cpu_model']}: run {CHOICE_RUN}. Goal: {goal}.")
-    told = (views.recommendation.of_two_programs(found), views.recommendation.sure(found))
-    say(f"Ship {found.name(found.picked)}: {views.recommendation.facts(found)}. {' '.join(filter(None, told))}")
+    notes = (views.recommendation.of_two_programs(choice), views.recommendation.sure(choice))
+    say(f"Ship {choice.name(choice.picked)}: {views.recommendation.facts(choice)}. {' '.join(filter(None, notes))}")
     output.console.print(terminal.summary(f"{RECORDED_RUN}/{DEFAULT_RUN}"))
-    compared = summary.allocators({name: output.load(name) for name in ALLOCATOR_RUNS})
-    for each in compared[compared["allocator"] == "jemalloc"].to_dict("records"):
-        ratio = each[metrics.CPU_US_PER_REQUEST.noun]
-        say(f"jemalloc in place of {each['instead of']}, {each['CPU']}, {each['load']}: CPU time per request {ratio}.")
-    path = runs.run_path(CHOICE_RUN) / "dockerfiles" / f"Dockerfile.{found.picked}"
+    table = summary.allocators({name: output.load(name) for name in ALLOCATOR_RUNS})
+    for row in table[table["allocator"] == "jemalloc"].to_dict("records"):
+        ratio = row[metrics.CPU_US_PER_REQUEST.noun]
+        say(f"jemalloc in place of {row['instead of']}, {row['CPU']}, {row['load']}: CPU time per request {ratio}.")
+    path = runs.run_path(CHOICE_RUN) / "dockerfiles" / f"Dockerfile.{choice.picked}"
     say(f"The Dockerfile: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")
     print(f"Next: `{COMMAND} report recorded` makes the whole report; for your own crate, `{COMMAND} init PATH`")
     return 0
@@ -115,22 +115,22 @@ def choose(options: SimpleNamespace) -> int:
     day = recommendation.Day(options.deploys, options.bandwidth, options.requests or 0) if options.deploys else None
     weights = options.weights or {metrics.DAY if day else "transfer": 1.0}
     limits = {name: limit for name, limit in limits.items() if limit}
-    kept = options.min_throughput or 0, options.shell, options.stable
-    wishes, run = recommendation.Wishes(limits, *kept, weights, day, options.additions), output.load(options.run)
+    needs = options.min_throughput or 0, options.shell, options.stable
+    wishes, run = recommendation.Wishes(limits, *needs, weights, day, options.additions), output.load(options.run)
     if wishes == recommendation.Wishes(additions=options.additions) and not options.weights:
         wishes = replace(summary.first_goal(run, options.workload or ""), additions=options.additions)
-    found = recommendation.choose(run, wishes, options.workload or "")
-    shown = views.recommendation.candidates_in_words(found)
-    output.console.print(terminal.of_frame(f"run {options.run}: what was to choose from", shown))
-    for line in views.recommendation.evidence(found):
+    choice = recommendation.choose(run, wishes, options.workload or "")
+    candidates = views.recommendation.candidates_in_words(choice)
+    output.console.print(terminal.of_frame(f"run {options.run}: what was to choose from", candidates))
+    for line in views.recommendation.evidence(choice):
         output.console.print(escape(line), highlight=False, soft_wrap=True)
-    if not found.picked:
+    if not choice.picked:
         return 1
-    cell = found.table.loc[found.picked, cargo_profile.FACTORS]
+    cell = choice.table.loc[choice.picked, cargo_profile.FACTORS]
     if options.run.startswith(RECORDED_RUN):
         output.say("the Dockerfile is the one that was measured; `./lab dockerfile` prints today's")
-    print(f"\n--- without the Dockerfile\n{or_why_not(cargo_profile.cargo_profile, *cell)}")
-    print(f"--- Dockerfile\n{or_why_not(runs.dockerfile, options.run, found.picked)}", end="")
+    print(f"\n--- without the Dockerfile\n{text_or_reason(cargo_profile.cargo_profile, *cell)}")
+    print(f"--- Dockerfile\n{text_or_reason(runs.dockerfile, options.run, choice.picked)}", end="")
     return 0
 
 
@@ -145,27 +145,27 @@ def compare(options: SimpleNamespace) -> int:
         raise LabError(f"compare: {options.before} is named twice; name two runs")
     before, after = (output.load(name) for name in (options.before, options.after))
     names = f"{options.before} -> {options.after}"
-    sizes, differs = regression.sizes(before, after), regression.other_machine(before, after)
-    changed = runs.changed_dockerfiles(options.before, options.after)
-    inputs = regression.inputs(before, after)
-    inputs += [f"machine: {', '.join(differs)}"] if differs else []
-    inputs += [f"Dockerfiles of {', '.join(changed)}"] if changed else []
+    sizes, differences = regression.sizes(before, after), regression.machine_differences(before, after)
+    dockerfiles = runs.changed_dockerfiles(options.before, options.after)
+    inputs = regression.changed_inputs(before, after)
+    inputs += [f"machine: {', '.join(differences)}"] if differences else []
+    inputs += [f"Dockerfiles of {', '.join(dockerfiles)}"] if dockerfiles else []
     for line in inputs:
         print(f"differs: {line}")
     if sizes.empty:
         print(f"{names}: no cell has a size in either run")
     else:
-        shown = views.regression.changed_sizes(sizes)
-        title = f"{names}: sizes in MB (1e6 bytes){'' if len(shown) else ': all the same'}"
-        output.console.print(terminal.of_frame(title, shown))
+        rows = views.regression.changed_sizes(sizes)
+        title = f"{names}: sizes in MB (1e6 bytes){'' if len(rows) else ': all the same'}"
+        output.console.print(terminal.of_frame(title, rows))
     speeds = regression.speeds(before, after, options.across_machines)
     for note in speeds.attrs["notes"]:
         print(f"note: {note}")
     if speeds.empty:
         print("the two runs have measured no cell alike: nothing to say of speed")
     else:
-        shown = views.regression.changed_speeds(speeds)
-        output.console.print(terminal.of_frame(f"{names}: as a ratio to the first", shown))
+        rows = views.regression.changed_speeds(speeds)
+        output.console.print(terminal.of_frame(f"{names}: as a ratio to the first", rows))
     return 0
 
 
@@ -190,80 +190,87 @@ def check(options: SimpleNamespace) -> int:
         raise LabError("--max-regression: over which run? name it with --against NAME, or a version with --before")
     failures = _measure_both(options) if options.before else []
     options.run = options.run or DEFAULT_RUN
-    told: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.CANNOT_TELL: []}
-    for part, after, before, checked in _checked(options, limits):
+    messages: dict[Verdict, list[str]] = {Verdict.FAIL: [], Verdict.CANNOT_TELL: []}
+    for part, after, before, checked in _check_parts(options, limits):
         print(views.regression.markdown(part, after, checked, before), end="")
-        for verdict, lines in told.items():
-            lines += [f"{each.cell}: {' '.join(each.what.split())}" for each in checked.of(verdict)]
-    broken, unsure = ([*dict.fromkeys(lines)] for lines in told.values())
+        for verdict, lines in messages.items():
+            lines += [
+                f"{finding.cell}: {' '.join(finding.message.split())}" for finding in checked.findings_with(verdict)
+            ]
+    broken, unsure = ([*dict.fromkeys(lines)] for lines in messages.values())
     for line in unsure:
         print(f"lab: cannot tell: {line}", file=sys.stderr)
     return output.exit_code([*dict.fromkeys([*failures, *broken])]) or (3 if unsure else 0)
 
 
-def _checked(options: SimpleNamespace, limits: "Limits") -> "Iterator[tuple[str, RunData, RunData | None, Checked]]":
-    """Check each architecture of a run; yield its name, it, what it is compared with, and what was found. Of several
-    machines the cells are checked together, since any may have built each, and what has noise by machine."""
+def _check_parts(
+    options: SimpleNamespace, limits: "Limits"
+) -> "Iterator[tuple[str, RunData, RunData | None, Checked]]":
+    """Check each architecture of a run. Yield its name, its data, the data that it is compared with, and the outcome.
+    Of a run of several machines the cells are checked together, since any machine may have built each of them. Metrics
+    with noise are checked by machine."""
     from rustimg_lab.analysis import regression
     from rustimg_lab.analysis.limits import Checked, Finding
 
-    parts, studied = _parts(options, limits)
-    gone = [] if options.before else _gone(options, parts)
+    parts, machine_parts = _parts(options, limits)
+    gone = [] if options.before else _missing_architectures(options, parts)
     for part in parts:
-        against = _part_of(options.against, part, options.run)
+        against = _matching_part(options.against, part, options.run)
         after, before = output.load(part), output.load(against) if against else None
-        lacks, notes = [], []
+        gaps, notes = [], []
         if options.against and not against:
             notes = [f"not compared: there is no {options.against}{part.removeprefix(options.run)}"]
             if limits.max_regression:
-                lacks, notes = [Finding(f"run {part}", notes[0], Verdict.CANNOT_TELL)], []
-        found = Checked([])
-        if part not in studied:
-            found = regression.check(after, limits.exact if studied else limits, before, options.across_machines)
+                gaps, notes = [Finding(f"run {part}", notes[0], Verdict.CANNOT_TELL)], []
+        result = Checked([])
+        if part not in machine_parts:
+            result = regression.check(after, limits.exact if machine_parts else limits, before, options.across_machines)
         elif before:
             wholes = (output.load(name) for name in (options.run, options.against))
             after, before = map(regression.with_cells, (after, before), wholes)
-            found = regression.check_noise(after, limits, before, options.across_machines)
-        yield part, after, before, Checked(gone + found.findings + lacks, found.notes + notes)
+            result = regression.check_noise(after, limits, before, options.across_machines)
+        yield part, after, before, Checked(gone + result.findings + gaps, result.notes + notes)
         gone = []
 
 
 def _parts(options: SimpleNamespace, limits: "Limits") -> tuple[list[str], list[str]]:
-    """The parts of a run to check, and which of them are one machine's: those with studies, for limits with noise."""
+    """Return the parts of a run to check, and those of them that are of one machine of several. The latter have
+    studies, and are there when a metric with noise is limited."""
     from rustimg_lab.store import runs
 
     # What has noise was measured now for this machine's architecture alone, and sizes for each that was asked for.
     parts = [options.run] if options.before and limits.noisy else runs.parts(options.run)
     if options.before or options.run not in parts or not runs.machines(options.run):
         return parts, []
-    machines = [each for each in parts[1:] if limits.noisy and runs.load(each).rows["study"].ne("").any()]
+    machines = [part for part in parts[1:] if limits.noisy and runs.load(part).rows["study"].ne("").any()]
     return [options.run, *machines], machines
 
 
-def _gone(options: SimpleNamespace, parts: list[str]) -> "list[Finding]":
-    """The architectures of the other run that a run has nothing for."""
+def _missing_architectures(options: SimpleNamespace, parts: list[str]) -> "list[Finding]":
+    """Return a finding for each architecture of the other run that a run has nothing for."""
     from rustimg_lab.analysis.limits import Finding
     from rustimg_lab.store import runs
 
     if not options.against or runs.AT in options.run or runs.machines(options.run) or runs.machines(options.against):
         return []
     marks = [part.removeprefix(options.against) for part in runs.parts(options.against)]
-    lost = [mark for mark in marks if mark and f"{options.run}{mark}" not in parts]
-    return [Finding(f"run {options.run}{mark}", f"gone: there is {options.against}{mark}") for mark in lost]
+    lost_marks = [mark for mark in marks if mark and f"{options.run}{mark}" not in parts]
+    return [Finding(f"run {options.run}{mark}", f"gone: there is {options.against}{mark}") for mark in lost_marks]
 
 
-def _part_of(against: str, part: str, run: str) -> str:
-    """The part of the run that another is compared with that is as a part of that other one; "" where it has none."""
+def _matching_part(against: str, part: str, run: str) -> str:
+    """Return the part of the run `against` that corresponds to a part of `run`; "" where there is none."""
     from rustimg_lab.store import runs
 
     if part == run or not against:
         return against or ""
-    same = f"{against}{part.removeprefix(run)}"
-    return same if same in runs.parts(against) else ""
+    part_name = f"{against}{part.removeprefix(run)}"
+    return part_name if part_name in runs.parts(against) else ""
 
 
 def _measure_both(options: SimpleNamespace) -> list[str]:
-    """Build and measure both versions of an app, and set the options to their runs. Returns a line on each failure."""
+    """Build and measure the app and its version before. Put the names of their runs into the options, and return a
+    message for each failure."""
     from rustimg_lab.build import lab_toml, versions
     from rustimg_lab.measure.plan import Plan
     from rustimg_lab.pipeline import pairs, planner
@@ -273,14 +280,14 @@ def _measure_both(options: SimpleNamespace) -> list[str]:
     app = selection.load_app(options)
     options.bases, options.profiles = options.bases or ["scratch"], options.profiles or ["optimized"]
     options.allocators = options.allocators or lab_toml.allocators(app)[:1]
-    cells = selection.chosen_cells(options, app, matrix.usual("article", options.debian))
-    measured = (metrics.GUARDED[name].study for name in options.max_regression)
+    cells = selection.chosen_cells(options, app, matrix.usual_grid("article", options.debian))
+    kinds = (metrics.GUARDED[name].study for name in options.max_regression)
     plans = []
-    for kind in dict.fromkeys(filter(None, measured)):
+    for kind in dict.fromkeys(filter(None, kinds)):
         planner.programs(app, KINDS[kind], options.app)  # refuses an app that it cannot measure
-        made = planner.planner(kind, [planner.load_of(app)], Plan(options.blocks or 20), app)
-        plans.append((KINDS[kind], made))
-    with versions.before(app, options.before) as before:
+        plan = planner.planner(kind, [planner.load_of(app)], Plan(options.blocks or 20), app)
+        plans.append((KINDS[kind], plan))
+    with versions.app_before(app, options.before) as before:
         options.run = options.run or pairs.run_name(app, before, cells)
         options.against = pairs.name_before(options.run)
         progress = Console(stderr=True, width=output.console.width)  # standard output is the summary

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rustimg_lab.cli import as_called, output, selection
 from rustimg_lab.cli.options import INSECURE, REST, SOURCES, command, option
-from rustimg_lab.host.files import real
+from rustimg_lab.host.files import resolve_path
 from rustimg_lab.model.bases import BUILDER
 from rustimg_lab.paths import COMMAND, INSTALLED, NOTEBOOKS, ROOT, STATE
 
@@ -37,7 +37,7 @@ def init(options: SimpleNamespace) -> int:
         return bases.resolve(BUILDER, sources, output.say, machine.ca_bundle()).image
 
     with client.readable_errors():
-        path, notes = proposal.init(real(options.path), options.binary, builder)
+        path, notes = proposal.init(resolve_path(options.path), options.binary, builder)
     output.say(f"wrote {path}")
     for note in notes:  # "there" in them is that file
         output.say(f"note: {note}")
@@ -55,7 +55,7 @@ def doctor(options: SimpleNamespace) -> int:
     table = Table("", "what", "found", "what to do", box=None)
     for finding in findings:
         remedy = "" if finding.ok else finding.remedy
-        table.add_row(finding.mark, finding.name, as_called(finding.found), as_called(remedy))
+        table.add_row(finding.mark, finding.name, as_called(finding.state), as_called(remedy))
     output.console.print(table)
     return 0 if all(finding.ok or not finding.required for finding in findings) else 2
 
@@ -66,13 +66,13 @@ def clean(options: SimpleNamespace) -> int:
     from rustimg_lab.engine import client, cold_engine, containers, doctor, emulation, images
 
     with client.readable_errors():
-        removed = containers.remove_containers(all_of_ours=True)
-        cold_engine.remove_left()
-        unlinked, kept = images.remove_images()
-    print(f"removed {removed} containers and {unlinked} images of this lab")
-    if entries := emulation.remove():
-        print(f"removed {entries} emulators of this lab from binfmt_misc")
-    for line in kept:
+        container_count = containers.remove_containers(all_of_ours=True)
+        cold_engine.remove_leftovers()
+        image_count, leftovers = images.remove_images()
+    print(f"removed {container_count} containers and {image_count} images of this lab")
+    if emulator_count := emulation.remove():
+        print(f"removed {emulator_count} emulators of this lab from binfmt_misc")
+    for line in leftovers:
         print(f"kept {line}")
     print(f"left: the engine's build cache, which is not the lab's alone; it holds {doctor.cache_size()}")
     return 0
@@ -92,10 +92,10 @@ def notebook(options: SimpleNamespace) -> int:
     folder = options.copy_to or (ROOT / "notebooks" if INSTALLED else NOTEBOOKS)
     if folder != NOTEBOOKS:
         folder.mkdir(parents=True, exist_ok=True)
-        new = [path for path in NOTEBOOKS.iterdir() if path.is_file() and not (folder / path.name).exists()]
-        for path in new:
+        new_paths = [path for path in NOTEBOOKS.iterdir() if path.is_file() and not (folder / path.name).exists()]
+        for path in new_paths:
             shutil.copyfile(path, folder / path.name)
-        output.say(f"copied {len(new)} notebooks and other files to {folder}")
+        output.say(f"copied {len(new_paths)} notebooks and other files to {folder}")
     return subprocess.run([*line, *options.rest], cwd=folder, env=environment).returncode
 
 

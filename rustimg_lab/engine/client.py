@@ -34,75 +34,80 @@ TIMEOUT_S = 600
 
 @cache
 def lab_id() -> str:
-    """This clone's id, eight hex digits, made once. It is in the label and the name of all that the clone makes."""
+    """Return this clone's id, eight hex digits, which the first call makes. All that the clone makes has it in its
+    label and name."""
     STATE.mkdir(exist_ok=True)
     with (STATE / "id").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # of two labs that begin at once, one makes it, and the other waits for it
         file.seek(0)
-        if not (known := file.read()):
-            file.write(known := uuid.uuid4().hex[:8])
-    return known
+        if not (clone_id := file.read()):
+            file.write(clone_id := uuid.uuid4().hex[:8])
+    return clone_id
 
 
 def repository(name: str) -> str:
-    """The name of an image of ours, without its tag: never one that an official image has. It ends with `name`, or for
-    one that is no part of an image's name (cargo allows `_app_`) with a digest of it; "" gives what all begin with."""
+    """Return the name of an image of the lab, without a tag; no official image has such a name. It ends with `name`, or
+    with a digest of `name` where that cannot be part of an image's name. For "" return the prefix of all these
+    names."""
     return f"rustimg-lab-{lab_id()}/{files.image_part(name) if name else ''}"
 
 
 def engine_address() -> str:
-    """The address of the engine that the docker client calls. Raises LabError as `contexts.current` does."""
+    """Return the address of the engine that the docker client calls. Raises LabError as `contexts.current` does."""
     return contexts.current().address
 
 
 def own_builder() -> str:
-    """The buildx builder that is the engine itself; the one a user has selected may not see the engine's images."""
+    """Return the name of the buildx builder that is the engine itself. A builder that the user has selected may not see
+    the engine's images. Raises LabError as `contexts.current` does."""
     return contexts.current().name
 
 
 @cache
 def connect(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
-    """The engine. Raises LabError, in one line, when none answers."""
-    asked = contexts.current()
-    address = asked.address
+    """Return a client of the engine, with a timeout of `timeout_s` seconds per call. Raises LabError, in one line, when
+    no engine answers."""
+    context = contexts.current()
+    address = context.address
     try:
         # Importing a root file system of more than a gigabyte is one call, and may take minutes.
-        with _own_authorities(asked):
-            found = docker.DockerClient(address, timeout=timeout_s, tls=asked.tls or False)
-        if asked.tls:
-            found.api.trust_env = False
-        found.ping()
-        return found
+        with _own_authorities(context):
+            client = docker.DockerClient(address, timeout=timeout_s, tls=context.tls or False)
+        if context.tls:
+            client.api.trust_env = False
+        client.ping()
+        return client
     except (DockerException, RequestException, SSHException, OSError) as error:
         if address.startswith("ssh://"):
-            told = f"{error}; `ssh` must reach that machine without a question, and `docker` must work there"
-            raise LabError(f"no Docker engine answers at {address}: {told}") from None
+            message = f"{error}; `ssh` must reach that machine without a question, and `docker` must work there"
+            raise LabError(f"no Docker engine answers at {address}: {message}") from None
         if shutil.which("nerdctl") and not shutil.which("docker"):
             raise LabError(
                 f"nerdctl has no Docker API, and no engine answers at {address}: install and start Docker Engine or "
                 "Podman, and set DOCKER_HOST to its socket"
             ) from None
-        if asked.tls:
+        if context.tls:
             raise LabError(f"no Docker engine can be used at {address}: {error}") from None
-        elsewhere = system.engine_line(address) if system.family() == "macos" or system.is_wsl() else ""
-        usual = "start it (systemctl start docker), check that you may use it (group docker)"
-        raise LabError(f"no Docker engine answers at {address}: {elsewhere or usual}, or set DOCKER_HOST") from None
+        line = system.engine_line(address) if system.family() == "macos" or system.is_wsl() else ""
+        hint = "start it (systemctl start docker), check that you may use it (group docker)"
+        raise LabError(f"no Docker engine answers at {address}: {line or hint}, or set DOCKER_HOST") from None
 
 
 @contextmanager
-def _own_authorities(asked: contexts.Context) -> Iterator[None]:
+def _own_authorities(context: contexts.Context) -> Iterator[None]:
     """Variables by which requests trusts other authorities, in the place of those that an engine was given, unset."""
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if asked.tls else ()
-    unset = {name: os.environ.pop(name) for name in names if name in os.environ}
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if context.tls else ()
+    variables = {name: os.environ.pop(name) for name in names if name in os.environ}
     try:
         yield
     finally:
-        os.environ.update(unset)
+        os.environ.update(variables)
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """What the engine refuses, as one line; and a command that failed since a disk is full, with which disk that is."""
+    """Raise LabError, in one line, when the engine refuses something in the block or stops answering. When the engine
+    or a command fails because a disk is full, raise DiskFull with that disk."""
     try:
         yield
     except process.CommandError as error:
@@ -122,20 +127,22 @@ def readable_errors() -> Iterator[None]:
         raise LabError(f"the Docker client could not do it: {' '.join(str(error).split())}") from error
 
 
-def explained(error: APIError) -> str:
-    """What the engine refused, in its words. Raises where it answers nothing else either: then it is no refusal."""
+def explain_refusal(error: APIError) -> str:
+    """Return the engine's message of an error. When the engine no longer answers at all, raise its own error: then the
+    request is not at fault."""
     connect().ping()
     return error.explanation
 
 
 def data_folders() -> list[Path]:
-    """Where the engine keeps its data, and temporary files; nothing for an engine on another or a virtual machine."""
-    about = engine_info()
-    return [Path(about.data_folder), Path(tempfile.gettempdir())] if _is_here(about) else []
+    """Return the folders of the engine's data and of temporary files; none for an engine on another machine, or in a
+    virtual one."""
+    info = engine_info()
+    return [Path(info.data_folder), Path(tempfile.gettempdir())] if _is_here(info) else []
 
 
 def engine_info() -> inspection.EngineInfo:
-    """Ask the engine about itself."""
+    """Return what the engine reports of itself and its machine. Raises LabError when no engine answers."""
     return inspection.engine(connect().info())
 
 
@@ -145,22 +152,22 @@ def is_podman() -> bool:
 
 
 def engine_cpus() -> list[int]:
-    """The numbers of the CPUs that containers may be kept to: the lab's own, or all of another machine's."""
+    """Return the numbers of the CPUs that containers may be kept to: the lab's own, or all of another machine's."""
     return sorted(cpu for core in engine_cores() for cpu in core.cpus)
 
 
 def engine_cores() -> list[Core]:
-    """The cores of `engine_cpus`, as `machine.cores` has them; of another machine each CPU counts as one."""
-    about = engine_info()
-    return cores(sorted(os.sched_getaffinity(0))) if _is_here(about) else [Core((cpu,)) for cpu in range(about.cpus)]
+    """Return the cores of `engine_cpus`, as `machine.cores` does; on another machine each CPU counts as one core."""
+    info = engine_info()
+    return cores(sorted(os.sched_getaffinity(0))) if _is_here(info) else [Core((cpu,)) for cpu in range(info.cpus)]
 
 
-def _is_here(about: inspection.EngineInfo) -> bool:
+def _is_here(info: inspection.EngineInfo) -> bool:
     """Whether an engine's containers run on this machine's kernel, by its address and what it says of its machine."""
     address = urlsplit(engine_address())
     if address.scheme == "ssh" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
         return False  # a machine that is like this one, it may be
-    return platform.release() == about.kernel and abs(about.memory_bytes - memory_bytes()) < 1 << 28
+    return platform.release() == info.kernel and abs(info.memory_bytes - memory_bytes()) < 1 << 28
 
 
 def _is_virtual() -> bool:
@@ -169,35 +176,40 @@ def _is_virtual() -> bool:
 
 
 def machine_in_builds() -> str:
-    """Return this machine's name in a virtual engine's builds, if the proxy is on loopback; "" if none is needed."""
-    if not proxy.on_this_machine() or _is_here(engine_info()):
+    """Return the host name by which builds reach a proxy on this machine's loopback, when the engine is in a virtual
+    machine on it. The name is "" when builds reach loopback by the host's network, or need no such proxy."""
+    if not proxy.is_on_this_machine() or _is_here(engine_info()):
         return ""
     return "host.containers.internal" if is_podman() else "host.docker.internal"
 
 
 def machine() -> dict[str, str | int]:
-    """What a number depends on and two runs must share to be compared. No host name, no path."""
-    about = engine_info()
-    here = _is_here(about)
+    """Return the facts of machine and engine on which measurements depend, by name, without host names and paths. Two
+    runs can be compared only if these facts are equal."""
+    info = engine_info()
+    is_here = _is_here(info)
     return {
-        "architecture": about.architecture,
-        "cpu_model": cpu_model() if here or _is_virtual() else "unknown",
-        "cpus": cpus() if here else about.cpus,
-        "memory_gib": round((memory_bytes() if here else about.memory_bytes) / 2**30),
-        "kernel": about.kernel,
-        "engine": engine_version(about),
-        "storage_driver": about.driver,
-        "cgroup_version": about.cgroup_version,
+        "architecture": info.architecture,
+        "cpu_model": cpu_model() if is_here or _is_virtual() else "unknown",
+        "cpus": cpus() if is_here else info.cpus,
+        "memory_gib": round((memory_bytes() if is_here else info.memory_bytes) / 2**30),
+        "kernel": info.kernel,
+        "engine": engine_version(info),
+        "storage_driver": info.driver,
+        "cgroup_version": info.cgroup_version,
     }
 
 
 def parallel_builds() -> int:
-    """Return how many binaries may be compiled at once: one per two CPUs of the engine's machine, and 2 GiB each. On
-    two CPUs a second cargo, which compiles while the first links, takes 10% off the wall time for 7% more CPU time
-    (benchmarks/grid.py)."""
-    about = machine()
-    return max(1, min(about["cpus"] // 2, (about["memory_gib"] << 30) // MEMORY_PER_BUILD_BYTES))
+    """Return how many binaries may be compiled at once: one per two CPUs of the engine's machine, and one per 2 GiB of
+    its memory; at least one.
+
+    One cargo keeps all CPUs busy except while it links. On two CPUs a second one takes 10% off the wall time, and uses
+    7% more CPU time (benchmarks/grid.py). The two CPUs are often threads of one core.
+    """
+    facts = machine()
+    return max(1, min(facts["cpus"] // 2, (facts["memory_gib"] << 30) // MEMORY_PER_BUILD_BYTES))
 
 
-def engine_version(about: inspection.EngineInfo) -> str:
-    return f"{'Podman ' if is_podman() else ''}{about.version}"
+def engine_version(info: inspection.EngineInfo) -> str:
+    return f"{'Podman ' if is_podman() else ''}{info.version}"

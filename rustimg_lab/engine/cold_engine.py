@@ -49,7 +49,8 @@ Found = TypeVar("Found")
 
 @dataclass
 class Line:
-    """The way to the registry: `bits_per_s` in all (0: no limit), and the bytes of blobs that came by."""
+    """The way to the registry: so many bits a second, shared by all that comes by it, and what came by of layers and
+    configurations, in bytes. 0 bits are no limit."""
 
     bits_per_s: float = 0
     blob_bytes: int = 0
@@ -57,16 +58,17 @@ class Line:
     _lock: Any = field(default_factory=threading.Lock)
 
     def reset(self, bits_per_s: float) -> None:
-        """Counts from 0 again, at another rate."""
+        """Set the rate in bits per second (0 for no limit), and count bytes from 0 again."""
         with self._lock:
             self.bits_per_s, self.blob_bytes, self._free_at = bits_per_s, 0, 0
 
     def piece(self) -> int:
-        """How many bytes are sent at once."""
+        """Return the number of bytes that are sent at once."""
         return max(1024, int(self.bits_per_s / 8 * _SLICE_S)) if self.bits_per_s else 1 << 18
 
     def carry(self, size: int, is_blob: bool) -> None:
-        """Waits until so many bytes have gone."""
+        """Wait until `size` bytes have passed at the rate. Those of layers and configurations (`is_blob`) are
+        counted."""
         with self._lock:
             self.blob_bytes += size * is_blob
             if not self.bits_per_s:
@@ -78,7 +80,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Elsewhere:
+class ColdMachine:
     """The engine, the address by which it knows the registry, that by which we do, and the line in between; `inside`
     runs a function that has the engine's 127.0.0.1 in the place of ours."""
 
@@ -89,14 +91,14 @@ class Elsewhere:
     inside: Callable[[Callable[[], Found]], Found]
 
     def empty(self) -> None:
-        """Removes every container and every image there."""
+        """Remove every container and every image of the engine."""
         for container in self.client.containers.list(all=True):
             container.remove(force=True, v=True)
         for image in self.client.images.list():
             self.client.images.remove(image.id, force=True)
 
     def check(self) -> None:
-        """Raises LabError where the engine or the registry has ended."""
+        """Raise LabError when the engine or the registry has ended."""
         try:
             self.client.ping()
             host, _, port = self.registry_address.partition(":")
@@ -107,7 +109,8 @@ class Elsewhere:
             raise LabError("the registry of the lab's own has ended; run the same command to resume") from None
 
     def pull(self, tag: str) -> str:
-        """Pulls an image of the registry by the line; its id. Raises LabError when it does not come whole."""
+        """Pull an image of the registry over the slow link, and return its id. Raises LabError when it does not arrive
+        whole."""
         name = f"{self.address}/rustimg-lab"
         try:
             for event in self.client.api.pull(name, tag, stream=True, decode=True):
@@ -119,7 +122,7 @@ class Elsewhere:
 
 
 def check() -> None:
-    """Raise LabError where this machine cannot have a cold engine that equals its own: that takes root, `NEEDED`, the
+    """Raise LabError unless this machine can have a cold engine that equals its own. That takes root, `NEEDED`, the
     engine's `dockerd`, and an engine that reaches a registry on 127.0.0.1."""
     if os.geteuid() != 0:
         raise LabError("an engine of its own, in a network namespace, takes root: call this study as root")
@@ -144,9 +147,9 @@ def check() -> None:
 
 
 def find_dockerd() -> Path:
-    """Return the path of the `dockerd` that the machine's engine runs: that of the process behind the engine's socket,
-    else the one in PATH. Raises LabError, with both versions, when neither has the engine's version."""
-    wanted = engine_info().version
+    """Return the path of the `dockerd` that the machine's engine runs: of the process behind the engine's socket, else
+    the one in PATH. Raises LabError, with the versions found, when neither has the engine's version."""
+    wanted_version = engine_info().version
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(engine_address().removeprefix("unix://"))
         pid, *_ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
@@ -157,14 +160,17 @@ def find_dockerd() -> Path:
         for path in (shutil.which("dockerd") or "", os.path.realpath(f"/proc/{pid}/exe"))
         if Path(path).name == "dockerd" and Path(path).exists()
     }
-    if wanted not in paths:
-        others = ", ".join(f"{path} is {version}" for version, path in paths.items()) or "there is no dockerd here"
-        raise LabError(f"the engine is version {wanted}, but {others}: put the folder of its own dockerd first in PATH")
-    return paths[wanted]
+    if wanted_version not in paths:
+        candidates = ", ".join(f"{path} is {version}" for version, path in paths.items()) or "there is no dockerd here"
+        raise LabError(
+            f"the engine is version {wanted_version}, but {candidates}: put the folder of its own dockerd first in PATH"
+        )
+    return paths[wanted_version]
 
 
-def remove_left() -> None:
-    """Removes what killed labs of this clone have left, once their engines have ended. None of this lab is in use."""
+def remove_leftovers() -> None:
+    """Remove the network namespaces of killed labs of this clone whose engines have ended, and those of this
+    process."""
     for path in NAMESPACES.glob(f"{_PREFIX}{engine_client.lab_id()}-*"):
         owner = path.name.removeprefix(f"{_PREFIX}{engine_client.lab_id()}-")
         is_used = host_process.lives(owner) or host_process.run(["ip", "netns", "pids", path.name]).strip()
@@ -173,10 +179,11 @@ def remove_left() -> None:
 
 
 @contextmanager
-def start(registry_address: str) -> Iterator[Elsewhere]:
-    """Such a machine, with a line to the registry. Raises LabError as `check`, and when the engine does not start."""
+def start(registry_address: str) -> Iterator[ColdMachine]:
+    """Run a cold engine while the block lasts, with a slow link to the registry at `registry_address`. Raises LabError
+    as `check` does, and when the engine does not start, or keeps images otherwise than the machine's engine."""
     check()
-    remove_left()
+    remove_leftovers()
     name = f"{_PREFIX}{engine_client.lab_id()}-{host_process.process_name()}"
     host_process.run(["ip", "netns", "add", name])
     try:
@@ -196,15 +203,15 @@ def start(registry_address: str) -> Iterator[Elsewhere]:
                 "--storage-driver", hot.driver,
             ]  # fmt: skip
             # Beside that dockerd are the containerd and runc that came with it.
-            beside = f"{program.parent}:{program.parents[1]}/bin:{program.parents[1]}/sbin:{os.environ['PATH']}"
+            search_path = f"{program.parent}:{program.parents[1]}/bin:{program.parents[1]}/sbin:{os.environ['PATH']}"
             with (
-                host_process.background(command, {"PATH": beside}) as process,
+                host_process.background(command, {"PATH": search_path}) as process,
                 _line(registry_address, name) as (port, line),
             ):
                 client = _client(f"unix:///proc/{process.pid}/root{_SOCKET}", process)  # as that process sees it
                 _compare(client, hot)
                 try:
-                    yield Elsewhere(client, f"127.0.0.1:{port}", registry_address, line, partial(_inside, name))
+                    yield ColdMachine(client, f"127.0.0.1:{port}", registry_address, line, partial(_call_inside, name))
                 finally:
                     # One that has ended has ended its containers.
                     with suppress(RequestException):
@@ -227,7 +234,7 @@ def _client(address: str, process: subprocess.Popen) -> docker.DockerClient:
 
 def _compare(client: docker.DockerClient, expected: inspection.EngineInfo) -> None:
     """Raise LabError when a cold engine does not keep its images as the machine's engine does, or has any."""
-    cold, hot = ((each.driver, each.keeps_in_containerd) for each in (inspection.engine(client.info()), expected))
+    cold, hot = ((info.driver, info.keeps_in_containerd) for info in (inspection.engine(client.info()), expected))
     if cold != hot:
         raise LabError(f"the cold engine keeps images by {cold}, not {hot} (driver, in containerd): see `docker info`")
     if client.images.list():
@@ -251,7 +258,7 @@ def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
                 super().handle()
 
         def do_GET(self) -> None:
-            _hand_on(self, registry_address, line)
+            _forward_request(self, registry_address, line)
 
         do_HEAD = do_GET
 
@@ -259,7 +266,7 @@ def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False)
     server.socket.close()
-    server.socket = _inside(namespace, lambda: socket.create_server(("127.0.0.1", 0), backlog=64))
+    server.socket = _call_inside(namespace, lambda: socket.create_server(("127.0.0.1", 0), backlog=64))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server.socket.getsockname()[1], line
@@ -268,8 +275,8 @@ def _line(registry_address: str, namespace: str) -> Iterator[tuple[int, Line]]:
         server.server_close()
 
 
-def _hand_on(request: BaseHTTPRequestHandler, registry_address: str, line: Line) -> None:
-    """Ask the registry what the engine has asked, and give its answer back by the line."""
+def _forward_request(request: BaseHTTPRequestHandler, registry_address: str, line: Line) -> None:
+    """Pass the engine's request on to the registry, and the registry's answer back over the slow link."""
     upstream = http.client.HTTPConnection(registry_address, timeout=images.REGISTRY_TIMEOUT_S)
     try:
         upstream.request(request.command, request.path, headers=request.headers)
@@ -289,8 +296,9 @@ def _hand_on(request: BaseHTTPRequestHandler, registry_address: str, line: Line)
         upstream.close()
 
 
-def _inside(namespace: str, work: Callable[[], Found]) -> Found:
-    """What a function returns whose sockets are in a network namespace: it runs in a thread that enters it."""
+def _call_inside(namespace: str, work: Callable[[], Found]) -> Found:
+    """What a function returns in a network namespace: sockets that it opens are there. It has a thread of its own,
+    which alone is there."""
 
     def enter() -> Found:
         with (NAMESPACES / namespace).open() as handle:

@@ -22,7 +22,8 @@ _NO_TEXT = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]"
 
 @contextmanager
 def created(image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
-    """A container for as long as the block lasts, not yet started, with `files` (a tar archive for /) in it."""
+    """Create a container, not yet started, with `files` (a tar archive for /) in it, and yield it. It is removed after
+    the block."""
     container = create_container(image, **options)
     try:
         if files:
@@ -33,20 +34,22 @@ def created(image: str, files: bytes = b"", **options: Any) -> Iterator[Containe
 
 
 def create_container(image: str, command: Sequence[str], **options: Any) -> Container:
-    """A container with our labels that runs `command` and nothing else, not yet started; the caller removes it."""
-    options |= whole(command) | {"healthcheck": {"test": ["NONE"]}}  # a check would run beside what is measured
+    """Create a container, not yet started, that has the lab's labels and runs `command` alone. The caller removes
+    it."""
+    options |= command_options(command)
+    options["healthcheck"] = {"test": ["NONE"]}  # a check would run beside what is measured
     labels = {client.CONTAINER_LABEL: client.lab_id(), client.PID_LABEL: process.process_name()}
     # The proxy of the client's configuration is not for what is measured: it talks to 127.0.0.1.
     return client.connect().containers.create(image, labels=labels, use_config_proxy=False, log_config=LOG, **options)
 
 
-def whole(command: Sequence[str]) -> dict[str, list[str]]:
-    """Return the options by which the engine runs a command as it is, whatever an image's entry point."""
+def command_options(command: Sequence[str]) -> dict[str, list[str]]:
+    """Return the options by which a container runs exactly this command, whatever the image's entry point."""
     return {"entrypoint": list(command[:1]), "command": list(command[1:])}
 
 
 def exit_code(container: Container, timeout_s: float) -> int | None:
-    """The exit code of a container, for whose end is waited; None for one that does not end in time, or is gone."""
+    """Wait for the end of a container, and return its exit code; None when it does not end in time, or is gone."""
     try:
         return container.wait(timeout=timeout_s)["StatusCode"]
     except RequestException:
@@ -54,7 +57,7 @@ def exit_code(container: Container, timeout_s: float) -> int | None:
 
 
 def is_running(container: Container) -> bool:
-    """Whether a container runs; one that is gone does not."""
+    """Return whether a container runs; False for one that is gone."""
     try:
         container.reload()
     except NotFound:
@@ -63,8 +66,9 @@ def is_running(container: Container) -> bool:
 
 
 @contextmanager
-def printed(container: Container, **options: Any) -> Iterator[Iterable[bytes]]:
-    """What a container prints, as `logs` has it, in pieces for as long as the block lasts."""
+def open_output(container: Container, **options: Any) -> Iterator[Iterable[bytes]]:
+    """Yield an iterator of what a container prints, in pieces of bytes, for use in the block. `options` are those of
+    `logs`."""
     chunks = container.logs(stream=True, **options)
     try:
         yield chunks
@@ -73,22 +77,24 @@ def printed(container: Container, **options: Any) -> Iterator[Iterable[bytes]]:
             chunks.close()
 
 
-def text(said: bytes) -> str:
-    """Return what a container printed without colors; what is no text, or turns its direction (UAX 9), is marked."""
-    return _NO_TEXT.sub("\ufffd", click.unstyle(said.decode(errors="replace")))
+def decode_output(output: bytes) -> str:
+    """Return a container's output as text, without the codes that color it in a terminal. Other control characters, and
+    those that turn the text's direction (Unicode's UAX 9), become U+FFFD."""
+    return _NO_TEXT.sub("\ufffd", click.unstyle(output.decode(errors="replace")))
 
 
 def last_words(container: Container) -> str:
-    """The last lines that a container printed, to be put behind the reason why it failed; "" when it is gone."""
+    """Return the last lines that a container printed, each behind a semicolon, to append to a reason; "" when it is
+    gone."""
     try:
-        lines = text(container.logs(tail=8)).split("\n")
+        lines = decode_output(container.logs(tail=8)).split("\n")
     except NotFound:
         return ""
     return "".join(f"; {line.strip()}" for line in lines if line.strip())
 
 
 def remove_container(container: Container) -> None:
-    """Removes a container, running or not; one that is gone already, or just being removed, is no error."""
+    """Remove a container and its volumes, running or not. One that is gone, or is being removed, is no error."""
     try:
         with suppress(APIError):  # it does not run
             container.kill()  # Podman's forced removal stops it first, which may take ten seconds
@@ -99,13 +105,13 @@ def remove_container(container: Container) -> None:
 
 
 def remove_containers(all_of_ours: bool = False) -> int:
-    """Removes this clone's containers, running or not, by id: those of this process and of processes that are gone;
-    with `all_of_ours` also those of a lab that is running now. Returns how many there were."""
-    removed = 0
+    """Remove this clone's containers, running or not: those of this process and of processes that have ended. With
+    `all_of_ours`, remove also those of a lab that is running now. Returns how many were removed."""
+    removed_count = 0
     filters = {"label": f"{client.CONTAINER_LABEL}={client.lab_id()}"}
     for container in client.connect().containers.list(all=True, ignore_removed=True, filters=filters):
         owner = container.labels.get(client.PID_LABEL, "")
         if all_of_ours or owner == process.process_name() or not process.lives(owner):
             remove_container(container)
-            removed += 1
-    return removed
+            removed_count += 1
+    return removed_count

@@ -19,7 +19,8 @@ USUAL = "unix:///var/run/docker.sock"
 
 @dataclass(frozen=True)
 class Context:
-    """An engine. `name`: of the client's context and of the engine's own builder; `tls`: certificates, or None."""
+    """An engine. `name`: of the client's context, and of the buildx builder that is the engine itself; `tls`: the
+    certificates for it, None for one that is called without."""
 
     name: str
     address: str
@@ -27,7 +28,8 @@ class Context:
 
 
 def current() -> Context:
-    """Return the engine of DOCKER_HOST, else DOCKER_CONTEXT, else the context in use. Raises LabError without it."""
+    """Return the engine of DOCKER_HOST, else of DOCKER_CONTEXT, else of the context that is in use. Raises LabError
+    when there is no context of that name, or the certificates for it are missing."""
     if address := os.environ.get("DOCKER_HOST"):
         try:
             return Context("default", address, kwargs_from_env().get("tls"))
@@ -38,19 +40,19 @@ def current() -> Context:
                 "name the folder that has them, or unset both"
             ) from None
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    asked, used = os.environ.get("DOCKER_CONTEXT"), ""
+    requested_name, current_name = os.environ.get("DOCKER_CONTEXT"), ""
     with suppress(OSError, ValueError, AttributeError):  # none, or one that the client does not read either
-        used = str(json.loads((folder / "config.json").read_text()).get("currentContext", ""))
-    if (name := asked or used or "default") == "default":
+        current_name = str(json.loads((folder / "config.json").read_text()).get("currentContext", ""))
+    if (name := requested_name or current_name or "default") == "default":
         return Context(name, USUAL)
     place = hashlib.sha256(name.encode()).hexdigest()
     try:
-        told = json.loads((folder / "contexts/meta" / place / "meta.json").read_text())
-        endpoint = told["Endpoints"]["docker"]
+        metadata = json.loads((folder / "contexts/meta" / place / "meta.json").read_text())
+        endpoint = metadata["Endpoints"]["docker"]
         address = endpoint["Host"]
     except (OSError, ValueError, KeyError, TypeError):
-        said = f"'{name}'{' (DOCKER_CONTEXT)' if asked else ', which its config.json names'}"
-        raise LabError(f"the docker client has no context {said}; see `docker context ls`") from None
+        description = f"'{name}'{' (DOCKER_CONTEXT)' if requested_name else ', which its config.json names'}"
+        raise LabError(f"the docker client has no context {description}; see `docker context ls`") from None
     return Context(name, address, _tls(folder / "contexts/tls" / place / "docker", bool(endpoint.get("SkipTLSVerify"))))
 
 
@@ -59,5 +61,5 @@ def _tls(folder: Path, is_unverified: bool) -> TLSConfig | None:
                                    for name in ("ca", "cert", "key"))  # fmt: skip
     if not (authority or certificate or is_unverified):
         return None
-    own = (certificate, key) if certificate and key else None
-    return TLSConfig(client_cert=own, ca_cert=authority, verify=not is_unverified)
+    key_pair = (certificate, key) if certificate and key else None
+    return TLSConfig(client_cert=key_pair, ca_cert=authority, verify=not is_unverified)

@@ -21,7 +21,7 @@ class Finding:
     """One line of `lab doctor`. What is missing and `required` stops a run."""
 
     name: str
-    found: str
+    state: str
     ok: bool
     remedy: str = ""
     required: bool = True
@@ -32,7 +32,8 @@ class Finding:
 
 
 def findings() -> list[Finding]:
-    """Everything that a run depends on, found or missing. Never raises: what cannot be asked is a finding."""
+    """Return a finding for each thing that a run depends on, present or missing. An engine that does not answer is a
+    finding too, and no error."""
     free = shutil.disk_usage(ROOT).free
     return [
         Finding("python", platform.python_version(), sys.version_info >= (3, 11), remedy="the lab needs 3.11"),
@@ -50,11 +51,12 @@ def findings() -> list[Finding]:
 
 
 def prepare(say: Callable[[str], None]) -> None:
-    """Install what the system lacks for a run; says first what it does as root. Raises LabError where it cannot."""
+    """Install what the system lacks for a run; what is done as root is passed to `say` first. Raises LabError, in one
+    line, when the machine cannot do the job."""
     client.connect()
-    for each in (_architecture(), _engines_architecture(client.engine_info())):
-        if not each.ok:
-            raise LabError(f"{each.name} {each.found}: {each.remedy}")
+    for finding in (_architecture(), _engines_architecture(client.engine_info())):
+        if not finding.ok:
+            raise LabError(f"{finding.name} {finding.state}: {finding.remedy}")
     if tools.buildx_version() is None and not client.is_podman():
         tools.fetch_package("docker-buildx", say)
         tools.buildx_version.cache_clear()
@@ -68,7 +70,7 @@ def prepare(say: Callable[[str], None]) -> None:
 
 
 def prepare_browser(say: Callable[[str], None]) -> None:
-    """Installs Chromium where there is no browser. Raises LabError where the user is not root, or there is no apt."""
+    """Install Chromium when there is no browser. Raises LabError when the user is not root, or there is no apt."""
     if not tools.browser():
         tools.install(["chromium", "fonts-dejavu-core"], say)
 
@@ -77,11 +79,11 @@ def _mmdebstrap() -> Finding:
     """Whether it works for this user: root may use it, and gets it."""
     if os.geteuid() == 0 or not shutil.which("mmdebstrap"):
         return _tool("mmdebstrap", shutil.which("mmdebstrap") and "found", optional=True)
-    lacks, refusal = "debian-archive-keyring", "the keys of Debian's archive are missing"
+    lack, refusal = "debian-archive-keyring", "the keys of Debian's archive are missing"
     if Path(tools.KEYRING).exists():
-        lacks, refusal = "user namespace", tools.user_namespace_refusal()
-    found = f"not without root here: {refusal}" if refusal else "found; runs without root, in a user namespace"
-    return Finding("mmdebstrap", found, not refusal, tools.REMEDIES[lacks], required=False)
+        lack, refusal = "user namespace", tools.user_namespace_refusal()
+    state = f"not without root here: {refusal}" if refusal else "found; runs without root, in a user namespace"
+    return Finding("mmdebstrap", state, not refusal, tools.REMEDIES[lack], required=False)
 
 
 def _architecture() -> Finding:
@@ -89,24 +91,24 @@ def _architecture() -> Finding:
                    remedy="the lab works on x86_64 and arm64")  # fmt: skip
 
 
-def _engines_architecture(about: inspection.EngineInfo) -> Finding:
+def _engines_architecture(info: inspection.EngineInfo) -> Finding:
     """Whether the engine's machine has the architecture that Python runs for: cells without --arch are of that."""
-    here = platform.machine()
-    return Finding("engine's architecture", about.architecture, about.architecture == here.replace("arm64", "aarch64"),
-                   remedy=f"Python here is for {here}: take an engine on such a machine, or a Python for "
-                   f"{about.architecture} (remove .venv, then call ./lab)")  # fmt: skip
+    native = platform.machine()
+    return Finding("engine's architecture", info.architecture, info.architecture == native.replace("arm64", "aarch64"),
+                   remedy=f"Python here is for {native}: take an engine on such a machine, or a Python for "
+                   f"{info.architecture} (remove .venv, then call ./lab)")  # fmt: skip
 
 
 def _resources() -> list[Finding]:
     """CPUs and memory of the machine where builds run: the engine's."""
     try:
         with client.readable_errors():
-            about = client.machine()
+            facts = client.machine()
     except LabError:
-        about = {"cpus": machine.cpus(), "cpu_model": machine.cpu_model(), "memory_gib": machine.memory_bytes() >> 30}
+        facts = {"cpus": machine.cpus(), "cpu_model": machine.cpu_model(), "memory_gib": machine.memory_bytes() >> 30}
     return [
-        Finding("cpu", f"{about['cpus']} of {about['cpu_model']}", True),
-        Finding("memory", f"{about['memory_gib']} GiB", about["memory_gib"] << 30 >= machine.MEMORY_PER_BUILD_BYTES,
+        Finding("cpu", f"{facts['cpus']} of {facts['cpu_model']}", True),
+        Finding("memory", f"{facts['memory_gib']} GiB", facts["memory_gib"] << 30 >= machine.MEMORY_PER_BUILD_BYTES,
                 remedy="an optimized build takes up to 2 GiB"),
     ]  # fmt: skip
 
@@ -114,19 +116,19 @@ def _resources() -> list[Finding]:
 def _engine() -> list[Finding]:
     try:
         with client.readable_errors():
-            about = client.engine_info()
+            info = client.engine_info()
     except LabError as error:
         line = ""
         with suppress(LabError):  # there is no such context
             line = system.engine_line(client.engine_address())
         return [Finding("engine", "none", False, remedy=f"{error}{line and f'; here: {line}'}")]
-    product = system.engine_product(client.engine_address(), about.system)
-    named = f"{product}'s virtual machine: " if product else ""
+    product = system.engine_product(client.engine_address(), info.system)
+    prefix = f"{product}'s virtual machine: " if product else ""
     return [
-        Finding("engine", f"{client.engine_version(about)}, {named}{about.system}, kernel {about.kernel}", True),
-        Finding("storage driver", about.driver, True),
-        Finding("cgroup version", about.cgroup_version, True),
-        _engines_architecture(about),
+        Finding("engine", f"{client.engine_version(info)}, {prefix}{info.system}, kernel {info.kernel}", True),
+        Finding("storage driver", info.driver, True),
+        Finding("cgroup version", info.cgroup_version, True),
+        _engines_architecture(info),
         *_capabilities(),
     ]  # fmt: skip
 
@@ -135,15 +137,18 @@ def _capabilities() -> list[Finding]:
     """What the engine was seen to do, tried now where it has an image that the trials need."""
     try:
         with client.readable_errors():
-            own = tuple(f"{client.repository(name)}:" for name in ("rust", "debian"))
-            every = client.connect().images.list()
-            fit = [each for each in every if any(plain_name(tag).startswith(own) for tag in each.tags)]
-            if not fit:
+            prefixes = tuple(f"{client.repository(name)}:" for name in ("rust", "debian"))
+            images = client.connect().images.list()
+            candidates = [image for image in images if any(plain_name(tag).startswith(prefixes) for tag in image.tags)]
+            if not candidates:
                 return [Finding("engine's capabilities", "not tried yet: `./lab run` tries them", True)]
-            tried = capabilities.detect(fit[0].id)
+            abilities = capabilities.detect(candidates[0].id)
     except (LabError, OSError) as error:
         return [Finding("engine's capabilities", "could not be tried", False, remedy=str(error), required=False)]
-    return [Finding(name, seen, not loss, loss, required=False) for name, seen, loss in capabilities.lost(tried)]
+    return [
+        Finding(name, state, not loss, loss, required=False)
+        for name, state, loss in capabilities.ability_lines(abilities)
+    ]
 
 
 def _builder() -> Finding:
@@ -157,23 +162,23 @@ def _builder() -> Finding:
     return _tool("docker-buildx", tools.buildx_version())
 
 
-def _tool(package: str, found: str | None, optional: bool = False) -> Finding:
+def _tool(package: str, status: str | None, optional: bool = False) -> Finding:
     """A tool that a Debian package brings. One that the lab gets by itself does not stop a run."""
-    by_itself = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
-    said = found or ("not yet: `./lab run` gets it by itself" if by_itself else "none")
+    is_automatic = bool(shutil.which("apt-get")) and (package != "mmdebstrap" or os.geteuid() == 0)
+    text = status or ("not yet: `./lab run` gets it by itself" if is_automatic else "none")
     line = system.install_line(package)
     remedy = f"install it: {line}" if line else tools.REMEDIES[package]  # what it is called on other systems
-    return Finding(package, said, bool(found) or by_itself, remedy, required=not optional)
+    return Finding(package, text, bool(status) or is_automatic, remedy, required=not optional)
 
 
 def cache_size() -> str:
-    """The size of the engine's build cache, everybody's, as BuildKit tells it; the lab never empties it. It is not
-    asked for where the storage driver would compare all layers of the cache: that takes a quarter of an hour and 10 GB
-    of memory."""
+    """Return the size of the engine's build cache, of all users, as BuildKit reports it; or in words where to find it.
+    With some storage drivers BuildKit would compare all layers of the cache, which takes a quarter of an hour and ten
+    gigabytes of memory. There, and with Podman, the result is words."""
     if client.is_podman():
         return "what `podman system df` shows as images without containers"
-    about = client.engine_info()
-    if about.driver_status.get("Native Overlay Diff") != "true" and not about.keeps_in_containerd:
-        return f"what only a long comparison tells with storage driver {about.driver}: `docker buildx du`, when idle"
-    said = process.run([*tools.buildx_command(), "du", f"--builder={client.own_builder()}"])
-    return said.rsplit("Total:", 1)[-1].strip()
+    info = client.engine_info()
+    if info.driver_status.get("Native Overlay Diff") != "true" and not info.keeps_in_containerd:
+        return f"what only a long comparison tells with storage driver {info.driver}: `docker buildx du`, when idle"
+    output = process.run([*tools.buildx_command(), "du", f"--builder={client.own_builder()}"])
+    return output.rsplit("Total:", 1)[-1].strip()

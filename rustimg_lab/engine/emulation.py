@@ -21,28 +21,30 @@ _MACHINES = {"x86_64": 0x3E, "aarch64": 0xB7}  # in the header of an ELF file
 
 
 def emulates(architecture: str) -> bool:
-    """Whether the kernel starts programs of an architecture, in containers too (flag F keeps the interpreter open)."""
+    """Return whether this machine's kernel starts programs of an architecture (the kernel's name), in containers too.
+    Containers find an interpreter only if the kernel keeps it open (flag F)."""
     header = f"0200{_MACHINES[architecture]:02x}00"
     entries = []
     with suppress(OSError):  # the table is not mounted
         entries = [path.read_text() for path in TABLE.iterdir() if path.name not in ("register", "status")]
-    kept_open = re.compile("^flags:.*F", re.MULTILINE)
-    return any(text.startswith("enabled") and header in text and kept_open.search(text) for text in entries)
+    open_flag = re.compile("^flags:.*F", re.MULTILINE)
+    return any(text.startswith("enabled") and header in text and open_flag.search(text) for text in entries)
 
 
 def program(architecture: str, say: Callable[[str], None]) -> Path:
-    """Return the lab's static QEMU for an architecture, fetched if missing. Raises LabError if it cannot be had."""
-    own = tools.unpacked(PACKAGE) / f"usr/bin/qemu-{architecture}-static"
-    if not own.exists():
+    """Return the path of QEMU for an architecture, linked statically: the lab's own copy, which is fetched if it is
+    missing. Raises LabError when it cannot be had."""
+    emulator = tools.package_folder(PACKAGE) / f"usr/bin/qemu-{architecture}-static"
+    if not emulator.exists():
         tools.fetch_package(PACKAGE, say, SUITE)
-    if not own.exists():  # the package was there, of another version, say
-        raise LabError(f"{tools.unpacked(PACKAGE)} lacks {own.name}: remove that folder, and call again")
-    return own
+    if not emulator.exists():  # the package was there, of another version, say
+        raise LabError(f"{tools.package_folder(PACKAGE)} lacks {emulator.name}: remove that folder, and call again")
+    return emulator
 
 
 def prepare(architecture: str, same_kernel: bool, say: Callable[[str], None]) -> None:
-    """Register QEMU for an architecture where the kernel has no emulator for it, and say so first. Without root, or
-    with an engine that has a kernel of its own, say what that means: images that do not start are not checked."""
+    """Register QEMU for an architecture, and pass that to `say` first. If the kernel has an emulator, or the engine a
+    kernel of its own, do nothing. If it fails, as without root, `say` gets a note that images are not started."""
     if emulates(architecture) or not same_kernel:
         return
     try:
@@ -50,26 +52,27 @@ def prepare(architecture: str, same_kernel: bool, say: Callable[[str], None]) ->
             raise LabError(f"only root may register one: install {PACKAGE} with its binfmt entries, or call with sudo")
         emulator = program(architecture, say)
         entry = _entry(architecture)
-        say(f"{machine.as_root()}registers {emulator.name} as {entry} (binfmt_misc); `./lab clean` removes it")
+        say(f"{machine.root_prefix()}registers {emulator.name} as {entry} (binfmt_misc); `./lab clean` removes it")
         if not (TABLE / "register").exists():
             process.run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(TABLE)])
         magic = b"\x7fELF\x02\x01\x01" + bytes(9) + bytes([2, 0, _MACHINES[architecture], 0])
         mask = b"\xff" * 7 + b"\0" + b"\xff" * 8 + b"\xfe\xff\xff\xff"  # any OS ABI; programs and shared objects
-        words = ["".join(f"\\x{byte:02x}" for byte in each) for each in (magic, mask)]
+        words = ["".join(f"\\x{byte:02x}" for byte in pattern) for pattern in (magic, mask)]
         (TABLE / "register").write_text(f":{entry}:M::{words[0]}:{words[1]}:{emulator}:OCF")
     except (LabError, OSError) as error:
         say(f"note: no emulator for {architecture}, so its images are built and sized, and not started: {error}")
 
 
 def remove() -> int:
-    """Remove what this clone registered. Returns how many entries that were. Raises LabError where that takes root."""
-    own = [path for architecture in _MACHINES if (path := TABLE / _entry(architecture)).exists()]
-    for path in own:
+    """Remove the emulators that this clone registered, and return their number. Raises LabError when that takes
+    root."""
+    entries = [path for architecture in _MACHINES if (path := TABLE / _entry(architecture)).exists()]
+    for path in entries:
         try:
             path.write_text("-1")
         except PermissionError:
             raise LabError(f"the emulator {path.name} was registered by root: `sudo ./lab clean` removes it") from None
-    return len(own)
+    return len(entries)
 
 
 def _entry(architecture: str) -> str:

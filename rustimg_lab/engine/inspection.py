@@ -10,8 +10,9 @@ ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}  # Podman's names -> the
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """An image. `id`: of its configuration, or with containerd's store its manifest; `layers`: DiffIDs, the lowest
-    first; `created`: a UTC time that sorts as text; `command`: all that it runs, its `entrypoint` first."""
+    """An image. `id` is the engine's: of the configuration, or with containerd's store of the manifest. `layers` are
+    the SHA-256 digests of the unpacked layers (DiffIDs), the lowest first; `created` is a UTC time whose order is that
+    of the text; `command` is all that it runs: its `entrypoint`, and the arguments of that."""
 
     id: str
     created: str
@@ -50,7 +51,7 @@ class EngineInfo:
 
 
 def image(attributes: dict[str, Any]) -> ImageInfo:
-    """Read what the engine's image inspect answered."""
+    """Return the values in the engine's answer to the inspection of an image."""
     config = attributes.get("Config") or {}
     entrypoint = tuple(config.get("Entrypoint") or ())
     return ImageInfo(
@@ -69,7 +70,7 @@ def image(attributes: dict[str, Any]) -> ImageInfo:
 
 
 def engine(info: dict[str, Any]) -> EngineInfo:
-    """Read what the engine's info answered."""
+    """Return the values in the engine's answer to a request for its info."""
     status = {pair[0]: pair[1] for pair in info.get("DriverStatus") or [] if len(pair) == 2}
     architecture = info.get("Architecture") or "unknown"
     return EngineInfo(
@@ -92,36 +93,37 @@ def engine(info: dict[str, Any]) -> EngineInfo:
 
 
 def is_podman(version: dict[str, Any]) -> bool:
-    """Whether the engine that answered so, asked for its version, is Podman."""
-    return any(each.get("Name") == "Podman Engine" for each in version.get("Components") or [])
+    """Return whether the engine is Podman, by its answer to a request for its version."""
+    return any(component.get("Name") == "Podman Engine" for component in version.get("Components") or [])
 
 
 def api_version(version: dict[str, Any]) -> str:
-    """The newest API that an engine speaks, as it answered, asked for its version."""
+    """Return the newest API version that an engine speaks, by its answer to a request for its version."""
     return version.get("ApiVersion") or "unknown"
 
 
 def cpuset(container: dict[str, Any]) -> str:
-    """The CPUs that the engine says it keeps a container to; "" for all."""
+    """Return the CPUs that the engine reports to keep a container to, as in `--cpuset-cpus`; "" for all."""
     return (container.get("HostConfig") or {}).get("CpusetCpus") or ""
 
 
 def published_port(container: dict[str, Any], port: str) -> int:
-    """The port of the engine's machine at which a container's `port` ("8080/tcp") is published; 0 for none."""
+    """Return the port of the engine's machine at which a container's `port` ("8080/tcp") is published; 0 for none."""
     bindings = ((container.get("NetworkSettings") or {}).get("Ports") or {}).get(port) or [{}]
     return int(bindings[0].get("HostPort") or 0)
 
 
 def is_out_of_memory(container: dict[str, Any]) -> bool:
-    """Whether the engine says of a container that its memory limit ended it."""
+    """Return whether the engine reports that a container was ended by its memory limit."""
     return bool((container.get("State") or {}).get("OOMKilled"))
 
 
 def cpu_ns(stats: dict[str, Any]) -> int | None:
-    """The CPU time that a container has used, in ns, as the engine's stats tell it; None where they tell none."""
+    """Return the CPU time that a container has used, in nanoseconds, from the engine's stats; None when they have
+    none."""
     return ((stats.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage") or None
 
 
 def volumes(container: dict[str, Any]) -> dict[str, str]:
-    """Return the volumes of a container: the engine's name of each, by its place."""
-    return {each["Destination"]: each["Name"] for each in container.get("Mounts") or [] if each.get("Name")}
+    """Return the engine's name of each volume of a container, by the path at which it is mounted."""
+    return {mount["Destination"]: mount["Name"] for mount in container.get("Mounts") or [] if mount.get("Name")}

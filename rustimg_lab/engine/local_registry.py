@@ -29,7 +29,8 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # 127.0.
 
 @dataclass(frozen=True)
 class Pushed:
-    """An image in a registry. `layer_bytes`: the base's first; `compressed_by`: of `gzip`, `zstd`, `nothing`."""
+    """An image in a registry: its tag, and the bytes of its configuration and its layers, the base's first, as its
+    manifest has them; and how the layers are compressed: `gzip`, `zstd`, or `nothing`."""
 
     tag: str
     config_bytes: int
@@ -42,15 +43,16 @@ class Registry:
     address: str
 
     def push(self, image: str) -> Pushed:
-        """Push an image and read its sizes from the manifest. Raises LabError when engine or registry refuse."""
+        """Push an image, and return its tag and its sizes in bytes from the manifest. Raises LabError when engine or
+        registry refuse."""
         with podman.plain_http(repository := f"{self.address}/rustimg-lab"):
             tag, _ = images.push(image, repository)
         try:
             manifest = self._manifest(tag, images.inspect(image).architecture)
             sizes = [layer["size"] for layer in manifest["layers"]]
-            ways = {re.split(r"[.+]", layer["mediaType"])[-1] for layer in manifest["layers"]}
-            known = {way if way in ("gzip", "zstd") else "nothing" for way in ways}
-            return Pushed(tag, manifest["config"]["size"], sizes, tuple(sorted(known)))
+            suffixes = {re.split(r"[.+]", layer["mediaType"])[-1] for layer in manifest["layers"]}
+            compressions = {suffix if suffix in ("gzip", "zstd") else "nothing" for suffix in suffixes}
+            return Pushed(tag, manifest["config"]["size"], sizes, tuple(sorted(compressions)))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise LabError(f"the registry at {self.address} has no manifest of the pushed image ({error!r})") from None
 
@@ -61,24 +63,25 @@ class Registry:
         )
         with _direct.open(request, timeout=10) as response:
             manifest = json.load(response)
-        held = digest_in_index(manifest, architecture)
-        return self._manifest(held, architecture) if held else manifest
+        digest = digest_in_index(manifest, architecture)
+        return self._manifest(digest, architecture) if digest else manifest
 
 
 def digest_in_index(manifest: dict[str, Any], architecture: str) -> str:
-    """Return the digest of an index's image for an architecture, by Docker's name; "" where it has none, or is none."""
-    for each in manifest.get("manifests", []):
-        platform = each.get("platform") or {}
+    """Return the digest of an index's image for an architecture, by Docker's name. It is "" when the index has none, or
+    when `manifest` is no index."""
+    for entry in manifest.get("manifests", []):
+        platform = entry.get("platform") or {}
         if (platform.get("os"), platform.get("architecture")) == ("linux", architecture):
-            return each["digest"]
+            return entry["digest"]
     return ""
 
 
 @contextmanager
 def serve(upstream: str = "") -> Iterator[Registry]:
-    """A registry as long as the block lasts: an empty one, or one that hands through what `upstream` (its host) has, by
-    the proxy variables, the CA bundle and the docker client's logins. Raises LabError without `docker-registry`, or
-    where it ends at once."""
+    """Run a registry while the block lasts: an empty one, or one that passes on what `upstream` (its host) has. It
+    connects to `upstream` by the proxy variables, the CA bundle and the docker client's logins. Raises LabError when
+    this machine has no `docker-registry`, or it ends at once, as when `upstream` is not there."""
     program = tools.registry_command()
     if program is None:
         raise LabError(f"docker-registry is missing; {tools.REMEDIES['docker-registry']}")

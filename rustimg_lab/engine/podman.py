@@ -33,8 +33,10 @@ _RESULT = re.compile(r"--> [0-9a-f]+$|(\[\d+/\d+\] )?COMMIT\b|Successfully (buil
 
 
 def build_command(folder: Path, definition: dict, builder: str | None = None) -> list[str]:
-    """Write a bake file to `folder` and return the command that builds its targets in order, up to the first failure,
-    and writes their image ids to `METADATA`, as bake does. Raises LabError when a `builder` is named."""
+    """Write a bake file to `folder` and return the command that builds its targets in order, up to the first failure.
+
+    The command writes the image ids to `METADATA`, as bake does. Raises LabError when a `builder` is named.
+    """
     if builder:
         raise LabError("--builder names a builder of docker buildx, and the engine is Podman: leave --builder out")
     folder.mkdir(exist_ok=True)
@@ -44,7 +46,8 @@ def build_command(folder: Path, definition: dict, builder: str | None = None) ->
 
 
 def build_folder(file: Path, name: str, arguments: dict[str, str], secrets: list[str], platform: str = "") -> None:
-    """Build the image `name`, with the lab's label, of a Dockerfile and its folder. Raises LabError when it fails."""
+    """Build the image `name` from a Dockerfile and its folder, with the lab's label. `arguments` are build args,
+    `secrets` as in `--secret`. Raises LabError when the build fails."""
     target = {
         "context": str(file.parent), "dockerfile-inline": file.read_text(), "tags": [name],
         "platforms": [platform] if platform else [],
@@ -57,25 +60,26 @@ def build_folder(file: Path, name: str, arguments: dict[str, str], secrets: list
 
 
 def manifest_digest(reference: str, host: str) -> str:
-    """Return the digest of an image's manifest in a registry. Raises RegistryError, naming `host`. Podman answers only
-    after a pull, with every digest that it ever knew: the registry decides. The image stays, under a name of the lab's.
-    """
+    """Return the digest of an image's manifest in a registry. Raises RegistryError, which names `host`. Podman reports
+    digests only after a pull, and reports every digest that it ever knew the image by. So each is pulled until the
+    registry has it. The image stays, under a name of the lab's."""
     name = f"{client.repository('pulled')}:{hashlib.sha256(reference.encode()).hexdigest()[:12]}"
     image = pull(reference, name, host, lambda done, total: None)
     repository, tag = parse_repository_tag(reference)
-    known = {each.partition("@")[2] for each in inspection.image(image.attrs).digests}
-    for digest in [tag] if "@" in reference else sorted(known):
+    digests = {entry.partition("@")[2] for entry in inspection.image(image.attrs).digests}
+    for digest in [tag] if "@" in reference else sorted(digests):
         try:
             pull(f"{repository}@{digest}", name, host, lambda done, total: None)
             return digest
         except RegistryError as error:
-            unknown = error
-    raise unknown
+            last_error = error
+    raise last_error
 
 
 @contextmanager
 def plain_http(reference: str) -> Iterator[None]:
-    """Let Podman push to loopback by plain HTTP. Raises LabError when it refuses, which the SDK cannot read."""
+    """Let Podman push to a registry on loopback by plain HTTP while the block runs, as Docker does by default. Raises
+    LabError when Podman refuses the push; the docker SDK cannot read the reason."""
     parameters = client.connect().api.params
     parameters |= {"tlsVerify": "false"} if reference.startswith("127.") else {}
     try:
@@ -89,10 +93,13 @@ def plain_http(reference: str) -> Iterator[None]:
 def _build(slug: str, target: dict) -> str:
     """Build a target of a bake file and return the id of its image. Raises LabError when Podman refuses."""
     context = Path(target["context"])
-    told = [re.fullmatch(r"id=(\w+),(src|env)=(.*)", secret).groups() for secret in target["secret"]]
-    secrets = {name: os.environ[at] if of == "env" else Path(at).read_text("utf-8", "replace") for name, of, at in told}
+    specs = [re.fullmatch(r"id=(\w+),(src|env)=(.*)", secret).groups() for secret in target["secret"]]
+    secrets = {
+        name: os.environ[source] if kind == "env" else Path(source).read_text("utf-8", "replace")
+        for name, kind, source in specs
+    }
     extra = [(f"{_SECRET}{name}", text) for name, text in secrets.items()]
-    is_on_host = proxy.on_this_machine() and not client.machine_in_builds()
+    is_on_host = proxy.is_on_this_machine() and not client.machine_in_builds()
     parameters = {
         "dockerfile": _DOCKERFILE, "excludes": json.dumps([_DOCKERFILE]), "identitylabel": "false", "forcerm": "true",
         "secrets": json.dumps([f"id={name},src={_SECRET}{name}" for name in secrets]),
@@ -102,7 +109,7 @@ def _build(slug: str, target: dict) -> str:
     }  # fmt: skip
     vertex: dict = {"digest": slug, "name": f"[{slug} internal] build"}
     stages: dict[str, str] = {}
-    rest, image, error, api = "", "", "", client.connect().api
+    tail, image, error, api = "", "", "", client.connect().api
     with tempfile.TemporaryFile() as archive:
         files = exclude_paths(str(context), [])  # `.dockerignore` was applied when the sources were copied
         extra.append((_DOCKERFILE, target["dockerfile-inline"]))
@@ -110,7 +117,7 @@ def _build(slug: str, target: dict) -> str:
         headers = {"Content-Type": "application/x-tar"}
         with api.post(f"{api.base_url}/build", params=parameters, data=archive, headers=headers, stream=True) as answer:
             for event in map(json.loads, answer.iter_lines()):
-                *lines, rest = (rest + event.get("stream", "")).split("\n")
+                *lines, tail = (tail + event.get("stream", "")).split("\n")
                 for line in lines:
                     vertex = _read(line, slug, stages, vertex)
                 image = (event.get("aux") or {}).get("ID", image)
@@ -123,11 +130,12 @@ def _build(slug: str, target: dict) -> str:
 
 
 def _read(line: str, target: str, stages: dict[str, str], vertex: dict) -> dict:
-    """Print BuildKit's event for a line of Podman's; returns the next line's step. `stages` collects their names."""
+    """Print the event that BuildKit has for a line of Podman's, and return the step that the next line belongs to.
+    `stages` collects the names of the Dockerfile's stages."""
     if step := _STEP.match(line):
         stage, number, instruction = step.groups("1")
-        if named := re.match(r"FROM .* AS (\S+)$", instruction, re.IGNORECASE):
-            stages[stage] = named[1]
+        if stage_match := re.match(r"FROM .* AS (\S+)$", instruction, re.IGNORECASE):
+            stages[stage] = stage_match[1]
         name = f"[{target} {stages.get(stage, f'stage-{stage}')} {number}] {instruction}"
         vertex = {"digest": f"{target} {stage} {number}", "name": name, "started": True}
         _tell({"vertexes": [vertex]})
@@ -144,7 +152,8 @@ def _tell(event: dict) -> None:
 
 
 def main(folder: Path) -> int:
-    """Build the targets of a bake file and write their `output`. Returns 1 after the first failure, told on stderr."""
+    """Build the targets of a bake file, and write out what their `output` names. Returns 0; 1 after the first failure,
+    with the reason on standard error; or 130 after Ctrl-C."""
     images = {}
     try:
         for name, target in json.loads((folder / DEFINITION).read_text())["target"].items():

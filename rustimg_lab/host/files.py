@@ -24,44 +24,48 @@ LONGEST_NAME = 200  # of a file, in letters: file systems allow 255 bytes
 
 
 class DiskFull(LabError):
-    """A disk that is full: `where` the folders that were written to, of which the one with the least space is told."""
+    """A disk that is full. `folders`: those that were written to; the message names the one with the least space."""
 
-    def __init__(self, what: str, where: list[Path], needed_bytes: int):
+    def __init__(self, failure: str, folders: list[Path], needed_bytes: int):
         usage = {}
-        for each in where:
+        for folder in folders:
             with suppress(OSError):  # it is not there, or not this user's
-                usage[each] = shutil.disk_usage(each)
-        path = min(usage, key=lambda each: usage[each].free, default=None)
+                usage[folder] = shutil.disk_usage(folder)
+        path = min(usage, key=lambda folder: usage[folder].free, default=None)
         if path is None:  # an engine on another machine, or in a virtual one
-            super().__init__(f"{what}: the disk of the engine, on a machine of its own, is full; free some space there")
+            super().__init__(
+                f"{failure}: the disk of the engine, on a machine of its own, is full; free some space there"
+            )
             return
         free = usage[path].free
+        left, needed, missing = map(format_size, (free, needed_bytes, max(needed_bytes - free, 0)))
         super().__init__(
-            f"{what}: the disk that holds {path} is full: {size(free)} of {size(usage[path].total)} left, "
-            f"{size(needed_bytes)} needed, {size(max(needed_bytes - free, 0))} missing; free some space and call again"
+            f"{failure}: the disk that holds {path} is full: {left} of {format_size(usage[path].total)} left, "
+            f"{needed} needed, {missing} missing; free some space and call again"
         )
 
 
-def is_full(said: str | OSError) -> bool:
-    """Whether an error, or what a program said last, is that a disk is full."""
-    if isinstance(said, OSError):
-        return said.errno in (errno.ENOSPC, errno.EDQUOT)
-    return "no space left on device" in said.lower()
+def is_full(error: str | OSError) -> bool:
+    """Return whether an error, or the output of a program, reports a full disk."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "no space left on device" in error.lower()
 
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Make a LabError of what the system refuses in the block, where that is of a file."""
+    """Turn an OSError in the block into a LabError when it concerns a file or a full disk. Other errors pass."""
     try:
         yield
     except OSError as error:
-        if not (told := _in_words(error)):
+        if not (message := _in_words(error)):
             raise
-        raise LabError(told) from error
+        raise LabError(message) from error
 
 
 def _in_words(error: OSError) -> str:
-    """What the system refused, with the file; "" for what is of no file, which is a fault of the lab's own."""
+    """Return what the system refused, with the file; "" for an error that concerns no file, which is a fault of the
+    lab."""
     if is_full(error) and not error.filename:  # of what is open: a file, or the output
         return f"nothing more can be written ({error.strerror}), to a file below {ROOT} or to where the output goes"
     if is_full(error):
@@ -70,17 +74,17 @@ def _in_words(error: OSError) -> str:
         return ""
     name = os.fsdecode(error.filename)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and Path(name).is_relative_to(ROOT):
-        where = f"runs and reports are kept below {ROOT}"
+        reason = f"runs and reports are kept below {ROOT}"
         remedy = "make it writable, or clone the repository to a folder of yours"
         if INSTALLED:
             remedy = f"call the lab in a folder of yours, or name one with {HOME}"
-        return f"cannot read or write {name} ({error.strerror}): {where}; {remedy}"
+        return f"cannot read or write {name} ({error.strerror}): {reason}; {remedy}"
     return f"{name}: {error.strerror}"
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock that a file is, for as long as the block lasts; a lab that holds it now is waited for."""
+    """Hold the lock of the file `path` while the block runs. Wait as long as another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -88,7 +92,8 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all: what was there stays until then. Of two at once, the later one stays."""
+    """Write a file whole or not at all: the content from before stays until the new file is complete. Of two writers
+    the last one to complete wins. Raises DiskFull when the disk is full."""
     part = path.with_name(f".{path.name}.{threading.get_native_id()}.part")
     try:
         part.write_text(text, encoding="utf-8")
@@ -101,15 +106,16 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def add_file(archive: tarfile.TarFile, name: str, content: IO[bytes]) -> None:
-    """Add a file to an archive that is open for writing. `content` is read from its begin to its end."""
+    """Add a file to an archive that is open for writing. `content` is read from its beginning to its end."""
     member = tarfile.TarInfo(name)
     member.size = content.seek(0, io.SEEK_END)
     content.seek(0)
     archive.addfile(member, content)
 
 
-def real(path: Path | str, folder: Path = Path(), where: str = "") -> Path:
-    """Return where a path leads, by `~` and links. Raises LabError (`where` first) for a loop or an unknown user."""
+def resolve_path(path: Path | str, folder: Path = Path(), where: str = "") -> Path:
+    """Return the absolute path, from `folder`: `~` is a user's home, links are followed. Raises LabError, with `where`
+    before it, for a link that leads back to itself, an unknown user, or an invalid name."""
     try:
         return (folder / Path(path).expanduser()).resolve()
     except (RuntimeError, OSError, ValueError) as error:  # a link; a name that no file system takes; a NUL
@@ -117,13 +123,13 @@ def real(path: Path | str, folder: Path = Path(), where: str = "") -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def size(number: int) -> str:
-    """Bytes in the unit that fits: kB, MB, GB (powers of 1000)."""
+def format_size(number: int) -> str:
+    """Return a number of bytes in the unit that fits: kB, MB, GB (powers of 1000)."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6)):
         if number >= scale:
             return f"{number / scale:.1f} {unit}"
@@ -131,19 +137,21 @@ def size(number: int) -> str:
 
 
 def short_name(name: str) -> str:
-    """Return a name that a file system takes; of one that is too long the beginning, and what tells it from others."""
+    """Return a name that a file system takes. A name of more than `LONGEST_NAME` letters is cut and ends with a part of
+    its SHA-256."""
     if len(name) <= LONGEST_NAME:
         return name
     return f"{name[:LONGEST_NAME]}~{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def image_part(name: str) -> str:
-    """Return a program's name for use in an image's name; a digest where that cannot hold it (cargo allows `_app_`)."""
+    """Return a program's name in lower case, as a part of an image's name. A name that is no such part (cargo allows
+    `_app_`) becomes "program-" and a part of its SHA-256."""
     if _COMPONENT.fullmatch(name.lower()):
         return name.lower()
     return f"program-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def is_beside(name: str) -> bool:
-    """Whether a file of that name is an editor's or a file manager's, and none of the sources that it lies beside."""
+def is_editor_file(name: str) -> bool:
+    """Return whether a file of that name belongs to an editor or a file manager, and not to the sources beside it."""
     return name.startswith(".") or name.endswith("~")

@@ -32,7 +32,7 @@ def name() -> str:
 
 
 def is_wsl() -> bool:
-    """Whether this is the Windows Subsystem for Linux, which names Microsoft in its kernel's release."""
+    """Return whether this is the Windows Subsystem for Linux, which names Microsoft in its kernel's release."""
     return "microsoft" in platform.release().lower()
 
 
@@ -40,8 +40,8 @@ def family() -> str:
     """Return debian, ubuntu, fedora, arch or macos: by ID, else ID_LIKE, of os-release(5); "" for another system."""
     if platform.system() == "Darwin":
         return "macos"
-    names = [release().get("ID", ""), *release().get("ID_LIKE", "").split()]
-    return next((each for each in names if each in _PACKAGES), "")
+    identifiers = [release().get("ID", ""), *release().get("ID_LIKE", "").split()]
+    return next((identifier for identifier in identifiers if identifier in _PACKAGES), "")
 
 
 def install_line(program: str) -> str:
@@ -53,16 +53,17 @@ def install_line(program: str) -> str:
 
 
 def engine_product(address: str, system: str) -> str:
-    """Return the product that an engine is of, by address and OperatingSystem: a key of `_MACHINES`; "" for none."""
-    return next((each for each, (part, *_) in _MACHINES.items() if part in address or each == system), "")
+    """Return the product that an engine is part of: Docker Desktop, Colima or OrbStack; "" for an engine of the machine
+    itself. The engine's address, or the OperatingSystem that it reports, decides."""
+    return next((product for product, (part, *_) in _MACHINES.items() if part in address or product == system), "")
 
 
 def engine_line(address: str) -> str:
-    """Return the command that gets an engine to answer here: one that starts it, or where there is none installs it."""
+    """Return the command that starts an engine here, or that installs one where there is none."""
     product = engine_product(address, "")
     if family() == "macos":
-        here = (each for each, (_, path, _) in _MACHINES.items() if shutil.which(path) or Path("/", path).exists())
-        product = product or next(here, "")
+        engines = (label for label, (_, path, _) in _MACHINES.items() if shutil.which(path) or Path("/", path).exists())
+        product = product or next(engines, "")
         return _MACHINES[product][2] if product else f"{install_line('engine')} && colima start"
     if is_wsl():
         return "turn on WSL integration in Docker Desktop's settings, or: sudo service docker start"

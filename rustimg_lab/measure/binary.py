@@ -29,41 +29,45 @@ _ALLOCATOR_SYMBOLS = {
 _SYSTEM, _RUST = re.compile(r"posix_memalign(@.*)?|.*__rdl_alloc"), re.compile(r".*4core")
 
 
-def other_compiler(linked: Path, toolchain: str) -> str:
-    """A note where a binary is not of the compiler that the project's `toolchain` file asks for; "" where it is."""
+def compiler_note(linked: Path, toolchain: str) -> str:
+    """Return a note when the rustc that compiled a binary does not match `toolchain`, the channel in the project's
+    toolchain file. The note is "" when it matches, or when the channel is "" or `stable`."""
     rustc = str(elf_facts(linked)["rustc"])
     channel = re.sub(r"-\w+-unknown-linux-\w+$", "", toolchain)
-    asked = re.escape(channel.partition("-")[0])
-    honoured = channel in ("", "stable") or bool(re.search(rf"\b{asked}\b(?!\d)", rustc))
-    return "" if honoured else f"compiled by rustc {rustc}, not {toolchain} as the project's toolchain file asks"
+    version = re.escape(channel.partition("-")[0])
+    is_honoured = channel in ("", "stable") or bool(re.search(rf"\b{version}\b(?!\d)", rustc))
+    return "" if is_honoured else f"compiled by rustc {rustc}, not {toolchain} as the project's toolchain file asks"
 
 
 def measure_binary(linked: Path, shipped: Path, allocator: str, toolchain: str = "") -> list[Observation]:
-    """What the binary is: its bytes; how it is linked and what it needs, from the headers of `linked`, since UPX leaves
-    none; and its allocator there, which the linker drops without a word where nothing refers to it. A row is not ok
-    when it is another than was asked for. A note tells of another compiler than the project's `toolchain`."""
-    found = linked_allocator(linked)
+    """Return rows on a binary: the bytes of `shipped`, a row per fact of `elf_facts`, and the allocator. Headers and
+    symbols are read from `linked`, since UPX and stripping remove them from `shipped`. The row of the allocator is not
+    ok when the linker kept another one than `allocator`. The row of rustc has a note when the compiler does not match
+    `toolchain`. Raises LabError when a file is not an ELF file."""
+    kept_allocator = linked_allocator(linked)
     facts = elf_facts(linked) | {"stripped": elf_facts(shipped)["stripped"]}
-    reason = not_as_asked(found, allocator)
-    told = other_compiler(linked, toolchain)
-    notes = {metrics.RUSTC: NOTE + told} if told else {}
+    reason = allocator_mismatch(kept_allocator, allocator)
+    note = compiler_note(linked, toolchain)
+    notes = {metrics.RUSTC: NOTE + note} if note else {}
     return [
         Observation(metrics.BINARY_BYTES, shipped.stat().st_size),
         *(Observation(metric, value, detail=notes.get(metric, "")) for metric, value in facts.items()),
-        Observation(metrics.LINKED_ALLOCATOR, found, ok=not reason, reason=reason),
+        Observation(metrics.LINKED_ALLOCATOR, kept_allocator, ok=not reason, reason=reason),
     ]
 
 
 def elf_facts(path: Path) -> dict[str, str | bool]:
-    """An executable's linkage, PIE, stripped, libraries, GLIBC version, rustc, by its headers. Raises LabError."""
+    """Return facts from an executable's headers, by metric: linkage, PIE, whether it is stripped, needed libraries, the
+    highest GLIBC version needed, and rustc's version. A text is "" when the file has no such fact. Raises LabError when
+    the file is not an ELF file."""
     with path.open("rb") as file:
         elf = _elf(file, path)
         flags = next((tag["d_val"] for tag in dynamic_tags(elf, "DT_FLAGS_1")), 0)
-        interpreted = any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
+        has_interpreter = any(segment["p_type"] == "PT_INTERP" for segment in elf.iter_segments())
         versions = [version.name for _, version in needed_versions(elf) if version.name.startswith("GLIBC_2")]
         return {
-            "linkage": "dynamic" if interpreted else "static",
-            "pie": elf["e_type"] == "ET_DYN" and (interpreted or bool(flags & ENUM_DT_FLAGS_1["DF_1_PIE"])),
+            "linkage": "dynamic" if has_interpreter else "static",
+            "pie": elf["e_type"] == "ET_DYN" and (has_interpreter or bool(flags & ENUM_DT_FLAGS_1["DF_1_PIE"])),
             "stripped": elf.get_section_by_name(".symtab") is None,
             metrics.NEEDED_LIBRARIES: " ".join(tag.needed for tag in dynamic_tags(elf, "DT_NEEDED")),
             metrics.GLIBC_NEEDED: max(versions, key=glibc_version, default=""),
@@ -72,46 +76,51 @@ def elf_facts(path: Path) -> dict[str, str | bool]:
 
 
 def measure_layout(linked: Path, shipped: Path) -> list[Observation]:
-    """Return what tells a layout from others, the SHA-256 of its file; what they share, that of its list of code
-    sections with sizes, in no order; and the linker."""
-    code = files.sha256(linked.with_name(CODE_SECTIONS))
+    """Return three rows that identify a layout of a program: two SHA-256 digests and the linker. The first digest is of
+    `shipped`, the second of the list of code sections with their sizes. The build leaves that list beside `linked`; it
+    is equal for all layouts of one program. Raises LabError when `linked` is not an ELF file."""
+    code_sha256 = files.sha256(linked.with_name(CODE_SECTIONS))
     with linked.open("rb") as file:
         linker = _comment(_elf(file, linked), "Linker: ")
-    values = {metrics.BINARY_SHA256: files.sha256(shipped), metrics.CODE_SHA256: code, metrics.LINKER: linker}
+    values = {metrics.BINARY_SHA256: files.sha256(shipped), metrics.CODE_SHA256: code_sha256, metrics.LINKER: linker}
     return [Observation(metric, value) for metric, value in values.items()]
 
 
 def linked_allocator(path: Path) -> str:
-    """Which allocator a binary brings along; `unknown` for another of its own, "" without symbols to tell."""
+    """Return the name of the allocator in a binary: `system` for the C library's, `unknown` for one that the lab does
+    not know. Several names are joined by " and ". The name is "" when the binary has no symbols. Raises LabError when
+    the file is not an ELF file."""
     with path.open("rb") as file:
         symbols = _elf(file, path).get_section_by_name(".symtab")
         if symbols is None:
             return ""
         names = {symbol.name for symbol in symbols.iter_symbols()}
-    found = [name for name, text in _ALLOCATOR_SYMBOLS.items() if any(map(re.compile(text).fullmatch, names))]
+    allocators = [name for name, text in _ALLOCATOR_SYMBOLS.items() if any(map(re.compile(text).fullmatch, names))]
     is_own = any(map(_RUST.match, names)) and not any(map(_SYSTEM.fullmatch, names))
-    return " and ".join(found) or ("unknown" if is_own else "system")
+    return " and ".join(allocators) or ("unknown" if is_own else "system")
 
 
-def not_as_asked(found: str, asked: str) -> str:
-    """Why a binary's allocator is not the one that was asked for, as `linked_allocator` found it; "" when it is."""
-    if not found and asked != OWN:
-        by = "the app's cargo configuration, or link arguments of its build script (as -s),"
-        return f"no symbols, so its allocator cannot be identified: {by} strip it; leave that to the profiles"
-    if asked in (found, OWN):
+def allocator_mismatch(actual: str, requested: str) -> str:
+    """Return why the allocator `actual` (of `linked_allocator`) is not the `requested` one; "" when it is. With `OWN`
+    every allocator is right."""
+    if not actual and requested != OWN:
+        cause = "the app's cargo configuration, or link arguments of its build script (as -s),"
+        return f"no symbols, so its allocator cannot be identified: {cause} strip it; leave that to the profiles"
+    if requested in (actual, OWN):
         return ""
-    own = "; the crate sets it itself: own_allocator = true in lab.toml" if asked == "system" else ""
-    return f"requested {asked}, the linker kept {found}{own}"
+    hint = "; the crate sets it itself: own_allocator = true in lab.toml" if requested == "system" else ""
+    return f"requested {requested}, the linker kept {actual}{hint}"
 
 
 def dynamic_tags(elf: ELFFile, name: str) -> list[Any]:
-    """The entries of that name in an object's dynamic section; none where it has no such section."""
+    """Return the entries of that name in the dynamic section of an ELF object; none when it has no such section."""
     dynamic = elf.get_section_by_name(".dynamic")
     return list(dynamic.iter_tags(name)) if dynamic else []
 
 
 def needed_versions(elf: ELFFile) -> Iterator[tuple[str, Any]]:
-    """The versions that an object needs of libraries, each with the library's name."""
+    """Yield the symbol versions that an ELF object needs, each as the library's name and pyelftools' object of the
+    version."""
     for section in elf.iter_sections():
         if isinstance(section, GNUVerNeedSection):
             for library, versions in section.iter_versions():
@@ -126,12 +135,13 @@ def _elf(file: IO[bytes], path: Path) -> ELFFile:
 
 
 def _comment(elf: ELFFile, begin: str) -> str:
-    """What the comment section has behind `begin`: rustc and lld leave their versions there, and strip keeps them."""
+    """What the section for comments has behind such a beginning: there rustc and lld leave their versions, and
+    stripping keeps them."""
     comment = elf.get_section_by_name(".comment")
     notes = comment.data().decode(errors="replace").split("\0") if comment else []
     return next((note.removeprefix(begin) for note in notes if note.startswith(begin)), "")
 
 
 def glibc_version(name: str) -> list[int]:
-    """GLIBC_2.38 as numbers, which sort as letters do not."""
+    """Return the numbers of a version: [2, 38] of GLIBC_2.38. Unlike the text, they sort by value."""
     return [int(part) for part in name.removeprefix("GLIBC_").split(".")]

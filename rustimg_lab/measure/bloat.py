@@ -26,45 +26,53 @@ _IN_FILE = "tTrRdDwWvVu"  # nm's letters of what has bytes in the file; b and B,
 
 
 def measure_parts(linked: Path, shipped: Path, symbols: Path) -> list[Observation]:
-    """Rows `section_bytes` of the shipped binary (none if packed), `crate_bytes` of the linked one's loaded parts."""
+    """Return rows of bytes: `section_bytes` per section of `shipped`, and `crate_bytes` per crate of `linked`. The
+    detail of a row is the section or the crate. A file packed by UPX has no sections. `symbols` is a file with the
+    output of nm."""
     by_crate = crates(symbols.read_text(errors="replace"), loaded_bytes(linked))
     rows = [Observation(metrics.SECTION_BYTES, size, detail=name) for name, size in sections(shipped).items()]
     return rows + [Observation(metrics.CRATE_BYTES, size, detail=name) for name, size in by_crate.items()]
 
 
 def sections(path: Path) -> dict[str, int]:
-    """The bytes in the file by section, largest first, then headers and padding; none where a file has no sections."""
+    """Return the bytes in the file by section, largest first, and last those of headers and padding. The result is
+    empty when the file has no sections."""
     with path.open("rb") as file:
-        found = {s.name: s["sh_size"] for s in ELFFile(file).iter_sections() if s["sh_type"] != "SHT_NOBITS"}
-    if not any(found.values()):
+        sizes = {
+            section.name: section["sh_size"]
+            for section in ELFFile(file).iter_sections()
+            if section["sh_type"] != "SHT_NOBITS"
+        }
+    if not any(sizes.values()):
         return {}
-    rest = path.stat().st_size - sum(found.values())
-    sized = {name: size for name, size in found.items() if name and size}
-    return dict(Counter(sized).most_common()) | {"(headers and padding)": rest}
+    remainder = path.stat().st_size - sum(sizes.values())
+    named_sizes = {name: size for name, size in sizes.items() if name and size}
+    return dict(Counter(named_sizes).most_common()) | {"(headers and padding)": remainder}
 
 
 def loaded_bytes(path: Path) -> int:
-    """The bytes of all sections that are in the file and in memory: those that stripping leaves."""
+    """Return the bytes of all sections that are both in the file and in memory. Stripping keeps these sections."""
     with path.open("rb") as file:
-        in_file = [s for s in ELFFile(file).iter_sections() if s["sh_type"] != "SHT_NOBITS"]
-        return sum(s["sh_size"] for s in in_file if s["sh_flags"] & SH_FLAGS.SHF_ALLOC)
+        file_sections = [section for section in ELFFile(file).iter_sections() if section["sh_type"] != "SHT_NOBITS"]
+        return sum(section["sh_size"] for section in file_sections if section["sh_flags"] & SH_FLAGS.SHF_ALLOC)
 
 
-def crates(symbols: str, of_bytes: int) -> dict[str, int]:
-    """The bytes by crate, largest first, of what `nm --print-size --demangle` printed; they sum up to `of_bytes`."""
-    found, seen = Counter(), set()
+def crates(symbols: str, total_bytes: int) -> dict[str, int]:
+    """Return bytes by crate, largest first, from the output of `nm --print-size --demangle`. Crates below 1 KiB are one
+    entry. The last entry has the bytes without a symbol, so that all entries sum up to `total_bytes`."""
+    sizes, addresses = Counter(), set()
     for line in symbols.splitlines():
         address, size, kind, name = (line.split(" ", 3) + [""] * 4)[:4]
-        if len(kind) == 1 and kind in _IN_FILE and address not in seen and not name.startswith(_CONSTANTS):
-            seen.add(address)
-            found[_crate(name)] += int(size, 16)
-    small = {name: size for name, size in found.items() if size < SMALL_BYTES}
-    kept = Counter({name: size for name, size in found.items() if name not in small})
-    rest = {SMALL_CRATES: sum(small.values())} if small else {}
-    return dict(kept.most_common()) | rest | {NO_SYMBOL: of_bytes - sum(found.values())}
+        if len(kind) == 1 and kind in _IN_FILE and address not in addresses and not name.startswith(_CONSTANTS):
+            addresses.add(address)
+            sizes[_crate(name)] += int(size, 16)
+    small = {name: size for name, size in sizes.items() if size < SMALL_BYTES}
+    large = Counter({name: size for name, size in sizes.items() if name not in small})
+    remainder = {SMALL_CRATES: sum(small.values())} if small else {}
+    return dict(large.most_common()) | remainder | {NO_SYMBOL: total_bytes - sum(sizes.values())}
 
 
 def _crate(name: str) -> str:
-    if found := _CRATE.search(name):
-        return found[1]
+    if match := _CRATE.search(name):
+        return match[1]
     return next((crate for prefix, crate in _PREFIXES.items() if name.startswith(prefix)), OTHER)

@@ -32,7 +32,8 @@ COMPRESSOR = f"each layer alone, by cramjam {metadata.version('cramjam')}"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: its instruction, bytes of its files, as gzip and as zstd, and the path of a shell, "" for none."""
+    """One layer: the instruction that made it, the sum of its files' bytes, its bytes compressed by gzip and by zstd,
+    and the path of a shell in it, "" for none."""
 
     instruction: str
     file_bytes: int
@@ -42,16 +43,17 @@ class Layer:
 
 
 def measure_image(image: str, base: str | None, registry: Registry | None) -> list[Observation]:
-    """Measure the sizes of an image, in bytes. `base` is the id of the image it stands on, None for scratch. Unpacked
-    and compressed bytes are the same on every engine; `pushed_bytes` is the sum of the layers in the manifest after
-    this engine pushed it to `registry`, or a reason. Raises LabError when the engine cannot save the image."""
+    """Return rows of an image's sizes in bytes, and of a shell in it. `base` is the id of the base image, None for
+    scratch. All sizes but `pushed_bytes` are equal on every engine. `pushed_bytes` sums up the layers that this engine
+    pushes to `registry`. If it cannot push, the row has no value, and the reason as detail. Raises LabError when the
+    engine cannot save the image, and DiskFull."""
     layers = read_layers(image)
-    of_base = len(images.inspect(base).layers) if base else 0
-    app = layers[of_base:]
+    base_count = len(images.inspect(base).layers) if base else 0
+    app = layers[base_count:]
     gzip_with, zstd_with = f"gzip -{GZIP_LEVEL}, {COMPRESSOR}", f"zstd -{ZSTD_LEVEL}, {COMPRESSOR}"
     rows = [
         Observation(metrics.UNPACKED_BYTES, sum(layer.file_bytes for layer in layers)),
-        Observation(metrics.BASE_BYTES, sum(layer.file_bytes for layer in layers[:of_base])),
+        Observation(metrics.BASE_BYTES, sum(layer.file_bytes for layer in layers[:base_count])),
         Observation(metrics.APP_BYTES, sum(layer.file_bytes for layer in app)),
         Observation(metrics.COMPRESSED_BYTES, sum(layer.gzip_bytes for layer in layers), detail=gzip_with),
         Observation(metrics.COMPRESSED_APP_BYTES, sum(layer.gzip_bytes for layer in app), detail=gzip_with),
@@ -60,7 +62,7 @@ def measure_image(image: str, base: str | None, registry: Registry | None) -> li
         Observation(metrics.SHELL, next((layer.shell for layer in layers if layer.shell), "")),
     ]
     for order, layer in enumerate(layers):
-        detail = f"{'base' if order < of_base else 'app'}: {layer.instruction}"
+        detail = f"{'base' if order < base_count else 'app'}: {layer.instruction}"
         rows.append(Observation(metrics.LAYER_BYTES, layer.file_bytes, order=order, detail=detail))
     return rows
 
@@ -78,8 +80,9 @@ def _pushed(image: str, registry: Registry | None) -> Observation:
 
 
 def read_layers(image: str) -> list[Layer]:
-    """The layers of an image, the base's first, each with the instruction that made it."""
-    with images.saved(image) as (config, archives):
+    """Return the layers of an image, the base's first, each with the instruction that made it. The instruction is
+    `unknown` when the image's history does not match its layers."""
+    with images.open_layers(image) as (config, archives):
         instructions = [
             entry.get("created_by") or "imported root file system"
             for entry in config.get("history", [])
@@ -88,15 +91,15 @@ def read_layers(image: str) -> list[Layer]:
         diff_ids = config["rootfs"]["diff_ids"]
         if len(instructions) != len(diff_ids):
             instructions = ["unknown"] * len(diff_ids)
-        found = []
+        layers = []
         for diff_id, instruction, archive in zip(diff_ids, instructions, archives, strict=True):
             file_bytes, shell = files_of_layer(archive)
-            found.append(Layer(instruction, file_bytes, *_compressed(diff_id, archive), shell))
-        return found
+            layers.append(Layer(instruction, file_bytes, *_compressed(diff_id, archive), shell))
+        return layers
 
 
 def files_of_layer(layer: IO[bytes]) -> tuple[int, str]:
-    """The sum of the bytes of a layer's files, and the path of a shell in it, "" for none."""
+    """Return the total bytes of the files in a layer's tar archive, and the path of a shell in it ("" for none)."""
     with tarfile.open(fileobj=layer) as files:
         members = files.getmembers()
     programs = [member.name for member in members if member.mode & 0o111 and not member.isdir()]
@@ -122,7 +125,8 @@ def _compressed(diff_id: str, layer: IO[bytes]) -> tuple[int, int]:
 
 @contextmanager
 def _without_times(layer: IO[bytes]) -> Iterator[IO[bytes]]:
-    """A copy of a layer's archive without times and users' names, which builds and engines write differently."""
+    """Yield a copy of a layer's archive with all times 0 and without names of users. These differ between builds, and
+    between engines' ways to write an archive, and would change the compressed bytes."""
     layer.seek(0)
     with tempfile.TemporaryFile() as plain:
         with (

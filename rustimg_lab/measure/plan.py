@@ -13,7 +13,7 @@ from rustimg_lab.model.studies import REST_S
 from rustimg_lab.store.rows import Observation
 from rustimg_lab.store.runs import Run
 
-Measure = Callable[["Treatment"], list[Observation]]  # the numbers of one trial; raises Lost
+Measure = Callable[["Treatment"], list[Observation]]  # the numbers of one trial; raises FailedTrial
 Studies = Iterator[tuple["Study", Measure]]  # each with how a trial of it is measured
 
 SHUFFLED, WILLIAMS = "shuffled", "Williams"  # how the order of a block is drawn; the first in runs of older labs
@@ -24,7 +24,7 @@ class PlanError(LabError):
     """A study that cannot be made as it is asked for."""
 
 
-class Lost(Exception):
+class FailedTrial(Exception):
     """A trial that gave no number; the text says why."""
 
 
@@ -53,8 +53,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Study:
-    """A study's plan. `parameters`: what its trials share; `metric`: what `width` is about. It ends after `blocks`
-    blocks, or before, as soon as every interval's high / low - 1 is below `width`."""
+    """A study's plan. `parameters` are what its trials share; `metric` is the one that `width` is about.
+
+    It ends after `blocks` blocks, or before, as soon as every interval's high / low - 1 is below `width`.
+    """
 
     name: str
     kind: str
@@ -70,14 +72,14 @@ class Study:
     continues: bool = False  # whether the study that is planned next takes turns with this one, block by block
 
     def order(self, block: int) -> list[Treatment]:
-        """Return the block's treatments in the order in which they have their turn."""
+        """Return the treatments of a block in the order of their trials."""
         if self.design == SHUFFLED:
             return random.Random(f"{self.seed}:{block}").sample(self.treatments, len(self.treatments))
         (places,) = islice(_orders(len(self.treatments), self.seed), block, block + 1)
         return [self.treatments[place] for place in places]
 
     def as_dict(self) -> dict[str, Any]:
-        """For the environment of a run."""
+        """Return the plan as the environment of a run records it."""
         stopping = {"blocks": self.blocks} if self.width is None else {"width": self.width, "at_most": self.blocks}
         return {
             "kind": self.kind,
@@ -94,43 +96,49 @@ class Study:
 
 def _orders(count: int, seed: int) -> Iterator[list[int]]:
     """Yield the order of each block: rows of Williams squares (Aust. J. Sci. Res. A 2, 149, 1949), in which each of
-    `count` treatments follows each other equally often. Names and rows are drawn anew for each square, so that no row
-    begins with what the row before ended with, and no pair meets twice where two rows meet, as far as that can be."""
+    `count` treatments follows each other equally often. Names and rows are drawn anew for each square. As far as
+    possible, no row begins with what the row before ended with, and no pair meets twice where two rows meet."""
     base = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]
     square = [[(start + step) % count for step in base] for start in range(count)]
     square += [row[::-1] for row in square] if count % 2 else []
-    draw, before = random.Random(f"{seed}:{WILLIAMS}"), [[-1]]
+    generator, last_rows = random.Random(f"{seed}:{WILLIAMS}"), [[-1]]
 
     def unlike(rows: list[list[int]]) -> int:
-        return len({(one[-1], other[0]) for one, other in pairwise(before + rows) if one[-1] != other[0]})
+        return len({(row[-1], next_row[0]) for row, next_row in pairwise(last_rows + rows) if row[-1] != next_row[0]})
 
     while True:
-        drawn = []
+        squares = []
         for _ in range(DRAWS):
-            names, rows = draw.sample(range(count), count), draw.sample(square, len(square))
-            drawn.append([[names[place] for place in row] for row in rows])
-        yield from (before := max(drawn, key=unlike))
-        before = before[-1:]
+            names, rows = generator.sample(range(count), count), generator.sample(square, len(square))
+            squares.append([[names[place] for place in row] for row in rows])
+        yield from (last_rows := max(squares, key=unlike))
+        last_rows = last_rows[-1:]
 
 
-def going_on(study: Study, run: Run) -> None:
-    """Records the plan. Raises PlanError when the run has the study with another plan: its trials would be mixed."""
+def record_plan(study: Study, run: Run) -> None:
+    """Record the plan of a study in a run. Raises PlanError when the run has the study with another plan: trials of two
+    plans are not mixed."""
     studies = run.environment.get("studies", {})
-    if differs := _differences(studies[study.name], study.as_dict()) if study.name in studies else []:
+    if changes := _differences(studies[study.name], study.as_dict()) if study.name in studies else []:
         raise PlanError(
-            f"study '{study.name}' of run '{run.name}' was begun otherwise ({'; '.join(differs)}); trials of two plans "
+            f"study '{study.name}' of run '{run.name}' was begun otherwise ({'; '.join(changes)}); trials of two plans "
             "are not mixed: choose a new run with --run NAME"
         )
     run.save_environment(studies=studies | {study.name: study.as_dict()})
 
 
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What of a plan may not change while a study goes on, and has. A warning may: a newer lab knows of more."""
-    kept = ("baseline", "seed")
-    one, other = (plan["parameters"] | {key: plan[key] for key in kept} | {"warning": ""} for plan in (before, now))
-    differs = [f"{key} {one.get(key)}, now {other.get(key)}" for key in one | other if one.get(key) != other.get(key)]
-    if set(before["cells"]) != set(now["cells"]):
-        return [*differs, f"cells {', '.join(before['cells'])}, now {', '.join(now['cells'])}"]
-    return differs + [
-        f"{cell} was another image" for cell, digest in now["contents"].items() if before["contents"][cell] != digest
+def _differences(old_plan: dict[str, Any], new_plan: dict[str, Any]) -> list[str]:
+    """Return the differences between two plans of a study that must not be there while the study runs. A warning may
+    differ: a newer lab knows of more."""
+    keys = ("baseline", "seed")
+    old, new = (
+        plan["parameters"] | {key: plan[key] for key in keys} | {"warning": ""} for plan in (old_plan, new_plan)
+    )
+    differences = [f"{key} {old.get(key)}, now {new.get(key)}" for key in old | new if old.get(key) != new.get(key)]
+    if set(old_plan["cells"]) != set(new_plan["cells"]):
+        return [*differences, f"cells {', '.join(old_plan['cells'])}, now {', '.join(new_plan['cells'])}"]
+    return differences + [
+        f"{cell} was another image"
+        for cell, digest in new_plan["contents"].items()
+        if old_plan["contents"][cell] != digest
     ]

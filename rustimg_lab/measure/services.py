@@ -17,12 +17,12 @@ from docker.errors import APIError
 from docker.models.containers import Container
 
 from rustimg_lab.build import archives, bases
-from rustimg_lab.build.origins import Sources, Wanted
+from rustimg_lab.build.origins import ImageRequest, Sources
 from rustimg_lab.engine import client, images
 from rustimg_lab.engine.containers import created, exit_code, is_running, last_words
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import workloads
-from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure.plan import FailedTrial
 from rustimg_lab.model.app import App, Serve, Service
 
 READY_TIMEOUT_S, CALL_TIMEOUT_S, ENDED_S, POLL_S = 60, 120, 2, 0.05
@@ -30,94 +30,103 @@ READY_TIMEOUT_S, CALL_TIMEOUT_S, ENDED_S, POLL_S = 60, 120, 2, 0.05
 
 @cache
 def obtain(service: Service) -> bases.Provenance:
-    """Return the image of a service, pulled or imported where missing. Raises LabError with where it was looked for."""
+    """Return the provenance of a service's image, which is imported or pulled when the engine lacks it. Raises
+    LabError, with the places that were searched, when it cannot be had."""
     name, image = service.name, service.image
     if archives.detect(image) and not Path(image).is_file():
         raise LabError(f"service {name}: there is no file {image}; 'image' is a path from the folder of lab.toml")
-    own = name.replace("-", "_")  # behind a dash the name of an image has an architecture
-    get, origin = bases.decide(own, "", sources := Sources(named={own: image}))
+    image_name = name.replace("-", "_")  # behind a dash the name of an image has an architecture
+    get, origin = bases.choose_source(image_name, "", sources := Sources(named={image_name: image}))
     try:
-        found = bases.describe(own, get(Wanted(own, origin, sources, partial(print, "lab:"), None)))
-        return replace(found, name=name)
+        provenance = bases.describe(
+            image_name, get(ImageRequest(image_name, origin, sources, partial(print, "lab:"), None))
+        )
+        return replace(provenance, name=name)
     except images.RegistryError as error:
-        where = f"registry {images.split_host(image)[0]} did not give it ({error.cause})"
+        cause = f"registry {images.split_host(image)[0]} did not give it ({error.cause})"
         remedy = "`docker load` it, or name an archive of it as 'image'"
-        raise LabError(f"service {name}: the engine has no image {image}, and {where}; {remedy}") from None
+        raise LabError(f"service {name}: the engine has no image {image}, and {cause}; {remedy}") from None
 
 
-def described(app: App | None) -> dict[str, str]:
-    """For the plan of a study: each service, with digests of its image and of how it is started; empty without any.
-    Raises LabError as `obtain` does, and when two services have one port, or one has the app's."""
+def describe(app: App | None) -> dict[str, str]:
+    """Return the entry `services` for the plan of a study: each service with digests of its image and its settings. The
+    result is empty without services. Raises LabError as `obtain` does, and when two services, or a service and the app,
+    have one port."""
     if not (app and app.services):
         return {}
-    ports, told = {f"{workloads.own(app).port}/tcp": app.name} if app.serve else {}, []
-    for each in app.services:
-        for port in images.inspect(image := obtain(each).digest).ports:
-            if (other := ports.setdefault(port, each.name)) != each.name:
-                raise LabError(f"{other} and the service {each.name} both have port {port}, and share one network")
-        settings = hashlib.sha256(repr((each.environment, each.command)).encode()).hexdigest()
-        told.append(f"{each.name} (image {images.contents_digest(image)[:12]}, settings {settings[:12]})")
-    return {"services": ", ".join(told)}
+    ports, descriptions = {f"{workloads.app_workload(app).port}/tcp": app.name} if app.serve else {}, []
+    for service in app.services:
+        for port in images.inspect(image := obtain(service).digest).ports:
+            if (holder := ports.setdefault(port, service.name)) != service.name:
+                raise LabError(f"{holder} and the service {service.name} both have port {port}, and share one network")
+        settings = hashlib.sha256(repr((service.environment, service.command)).encode()).hexdigest()
+        descriptions.append(f"{service.name} (image {images.contents_digest(image)[:12]}, settings {settings[:12]})")
+    return {"services": ", ".join(descriptions)}
 
 
 @contextmanager
-def beside(services: tuple[Service, ...], cpus: str = "") -> Iterator[dict[str, str]]:
-    """Run services while the block lasts, on these CPUs ("": all), and yield the options by which a container joins
-    their network: none without services. Raises Lost, with a service's last words, when it does not start or stay."""
+def run_services(services: tuple[Service, ...], cpus: str = "") -> Iterator[dict[str, str]]:
+    """Run services while the block lasts, on these CPUs ("": all). Yields the options by which a container joins their
+    network; none without services. Raises FailedTrial, with a service's last log lines, when a service does not start
+    or ends early."""
     network: dict[str, Any] = {}
     with ExitStack() as stack:
-        running = []
-        for each in services:
-            names = {service.name: "127.0.0.1" for service in services}
+        containers = []
+        for service in services:
+            names = {peer.name: "127.0.0.1" for peer in services}
             # By its own name too a host finds itself, as some services want; Docker gives it to those that join.
-            options = network or {"network_mode": "none", "extra_hosts": names, "hostname": each.name}
-            options = options | {"environment": dict(each.environment), "cpuset_cpus": cpus}
-            about = images.inspect(image := obtain(each).digest)
-            options |= {"command": [*about.entrypoint, *each.command] if each.command else about.command}
-            running.append(stack.enter_context(started(f"service {each.name}", image, **options)))
-            network = {"network_mode": f"container:{running[0].id}"}
-            _wait_until_ready(each, running[-1])
+            options = network or {"network_mode": "none", "extra_hosts": names, "hostname": service.name}
+            options = options | {"environment": dict(service.environment), "cpuset_cpus": cpus}
+            info = images.inspect(image := obtain(service).digest)
+            options |= {"command": [*info.entrypoint, *service.command] if service.command else info.command}
+            containers.append(stack.enter_context(started(f"service {service.name}", image, **options)))
+            network = {"network_mode": f"container:{containers[0].id}"}
+            _wait_until_ready(service, containers[-1])
         yield network
-        for each, container in zip(services, running, strict=True):
+        for service, container in zip(services, containers, strict=True):
             if not is_running(container):
-                raise Lost(f"the service {each.name} ended while the app ran{last_words(container)}")
+                raise FailedTrial(f"the service {service.name} ended while the app ran{last_words(container)}")
 
 
 def _wait_until_ready(service: Service, container: Container) -> None:
-    api, what, code, call = client.connect().api, f"the service {service.name}", None, ""
-    begun = time.monotonic()
+    api, label, code, call = client.connect().api, f"the service {service.name}", None, ""
+    start_s = time.monotonic()
     while service.ready and code != 0:
         if not is_running(container):
-            raise Lost(f"{what} ended before it was ready{last_words(container)}")
-        if time.monotonic() - begun > READY_TIMEOUT_S:
-            raise Lost(f"{what} is not ready within {READY_TIMEOUT_S} s{last_words(container)}")
+            raise FailedTrial(f"{label} ended before it was ready{last_words(container)}")
+        if time.monotonic() - start_s > READY_TIMEOUT_S:
+            raise FailedTrial(f"{label} is not ready within {READY_TIMEOUT_S} s{last_words(container)}")
         try:
             if not call or code is not None:
                 api.exec_start(call := api.exec_create(container.id, list(service.ready))["Id"], detach=True)
             code = api.exec_inspect(call)["ExitCode"]  # None while it runs
         except APIError as error:
             if exit_code(container, ENDED_S) is None:  # else it ended just now
-                raise Lost(f"{what}: `ready` cannot be called: {error.explanation}{last_words(container)}") from None
+                raise FailedTrial(
+                    f"{label}: `ready` cannot be called: {error.explanation}{last_words(container)}"
+                ) from None
         time.sleep(POLL_S)
 
 
 def run_before(image: str, serve: Serve, **options: Any) -> None:
-    """Call the image's program as `serve.before` says, with container `options`. Raises Lost when a call fails."""
+    """Run the image's program once per list of arguments in `serve.before`, in containers with `options`. Raises
+    FailedTrial when a call does not end with exit code 0."""
     for arguments in serve.before:
-        what = f"call `{' '.join(arguments)}` before the server"
-        with started(what, image, **options | {"command": [*images.command(image), *arguments]}) as container:
+        label = f"call `{' '.join(arguments)}` before the server"
+        with started(label, image, **options | {"command": [*images.command(image), *arguments]}) as container:
             if (code := exit_code(container, CALL_TIMEOUT_S)) != 0:
-                ended = f"did not end within {CALL_TIMEOUT_S} s" if code is None else f"ended with exit code {code}"
-                raise Lost(f"the {what} {ended}{last_words(container)}")
+                outcome = f"did not end within {CALL_TIMEOUT_S} s" if code is None else f"ended with exit code {code}"
+                raise FailedTrial(f"the {label} {outcome}{last_words(container)}")
 
 
 @contextmanager
-def started(what: str, image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
-    """A started container of the image in the block, with `files` (a tar archive for /). Raises Lost, naming `what`."""
+def started(label: str, image: str, files: bytes = b"", **options: Any) -> Iterator[Container]:
+    """Run a container of the image while the block lasts, with `files` (a tar archive for /) in it, and yield it.
+    Raises FailedTrial, which names it by `label`, when the engine cannot create or start it."""
     with ExitStack() as stack:
         try:
             container = stack.enter_context(created(image, files, **options))
             container.start()
         except APIError as error:
-            raise Lost(f"the {what} does not start: {client.explained(error)}") from None
+            raise FailedTrial(f"the {label} does not start: {client.explain_refusal(error)}") from None
         yield container

@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 from rustimg_lab.engine import client, containers, images
 from rustimg_lab.engine.emulation import NO_EMULATOR
 from rustimg_lab.measure import services, workloads
-from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure.plan import FailedTrial
 from rustimg_lab.measure.server import CLIENT, ask, serving, wait_for
 from rustimg_lab.measure.workloads import PORT
 from rustimg_lab.model import metrics
@@ -53,8 +53,9 @@ _HELP = {
 
 @dataclass(frozen=True)
 class AddressServer:
-    """An HTTPS server on 127.0.0.1 in a `network` that others join. It answers as api.myip.com, with an address that
-    nobody can guess; its certificate is signed by an authority below the root in `ca_pem`."""
+    """An HTTPS server on 127.0.0.1 in a network of its own, which `network` lets another container join. It answers as
+    api.myip.com does, with an address that nobody can guess. Its certificate is signed as those of public hosts are: by
+    an authority between it and the root in `ca_pem`."""
 
     url: str
     ca_pem: str
@@ -63,18 +64,19 @@ class AddressServer:
 
     @property
     def network(self) -> str:
-        """The mode by which a container gets into the server's network."""
+        """Return the network mode by which a container joins the server's network."""
         return f"container:{self.container.id}"
 
 
 @contextmanager
 def address_server(tools: str) -> Iterator[AddressServer]:
-    """Serve in the block, with a certificate authority made for it. `tools`: the benchmark tools. Raises Lost."""
+    """Run an HTTPS server while the block lasts, with a certificate of an authority made for it, and yield it. `tools`
+    is the benchmark tools image. Raises FailedTrial when the server does not start."""
     import trustme  # which only a check by the program's own request takes
 
     authority = trustme.CA()
     certificate = authority.create_child_ca().issue_cert("127.0.0.1", "localhost")
-    chain = b"".join(each.bytes() for each in certificate.cert_chain_pems)
+    chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
     # 2001:db8::/32 is for documentation (RFC 3849): no machine has such an address.
     address = str(ipaddress.IPv6Address("2001:db8::") + secrets.randbits(64))
     answer = {"port": PORT, "body": json.dumps({"ip": address, "country": "Unknown", "cc": "XX"})}
@@ -88,19 +90,19 @@ def address_server(tools: str) -> Iterator[AddressServer]:
 
 
 def archive(texts: dict[str, str]) -> bytes:
-    """A tar archive for /, of these files by name."""
+    """Return a tar archive for / with these files: contents by name."""
     return create_archive("", [], io.BytesIO(), extra_files=list(texts.items())).getvalue()
 
 
 def needs_tools(app: App) -> bool:
-    """Whether the check of an app takes the image of the benchmark tools: where something is asked over a network."""
+    """Return whether the check of an app needs the benchmark tools image: it does when the check uses a network."""
     return app.check is None or bool(app.check.https_url)
 
 
 def measure_runs(image: str, app: App, tools: str = "", emulated: bool = False) -> Observation:
-    """Start the image's program as its own user and check what it does: a row `runs`, not ok with the reason. `tools`:
-    see `needs_tools`. Of an image for another architecture (`emulated`) the row says so; its value is `NOT_STARTED`
-    without an emulator."""
+    """Start the image's program as its own user, check it, and return the row `runs`, not ok with the reason. `tools`
+    is the benchmark tools image, for a check that needs it (`needs_tools`). For an image of another architecture
+    (`emulated`) the detail says so. If there is no emulator, the value is `NOT_STARTED`."""
     note = ""
     if (user := images.inspect(image).user) != USER:
         reason = f"runs as '{user or 'root'}', not as user 10001"
@@ -110,49 +112,53 @@ def measure_runs(image: str, app: App, tools: str = "", emulated: bool = False) 
         reason = why_not(image, app, tools)
         if emulated and NO_EMULATOR in reason:
             return Observation(metrics.RUNS, NOT_STARTED, detail=f"{NOTE}{NOT_STARTED}; {in_words(app)}")
-    reason += "".join(f"; {help}" for said, help in _HELP.items() if re.search(said, reason))
+    reason += "".join(f"; {hint}" for pattern, hint in _HELP.items() if re.search(pattern, reason))
     return Observation(metrics.RUNS, not reason, ok=not reason, reason=reason, detail=note + in_words(app, emulated))
 
 
 def why_not(image: str, app: App, tools: str = "", **options: Any) -> str:
-    """Why the image's program does not do what the app's check says, in a container with `options`; "" when it does."""
+    """Return why the image's program fails the app's check, in a container with `options`; "" when it passes."""
     if app.check is None:
         return _answers(image, app, tools, **options)[0]
     try:
         if app.check.https_url:
             return _fetches(image, app.check, tools, **options)
-        with services.beside(app.services) as network:
+        with services.run_services(app.services) as network:
             return _prints(image, app.check, **network | options)
-    except Lost as lost:
+    except FailedTrial as lost:
         return str(lost)
 
 
 def in_words(app: App, emulated: bool = False) -> str:
-    """What is checked: with another check, what was found by this one is nothing to go by."""
+    """Return a description of the app's check. A result under another description does not count for this check."""
     if emulated:
-        only = " (only its start)" if app.check and app.check.only_starts else ""
-        return f"{NOTE}checked under emulation{only}; {in_words(app).removeprefix(NOTE)}"
-    there = "".join(f"; beside {each}" for each in services.described(app).values())
+        limitation = " (only its start)" if app.check and app.check.only_starts else ""
+        return f"{NOTE}checked under emulation{limitation}; {in_words(app).removeprefix(NOTE)}"
+    suffix = "".join(f"; beside {description}" for description in services.describe(app).values())
     if app.check is None:
-        return f"CMD, as its own user, answers: {workloads.own(app).parameters()['asked']}{there}"
+        return f"CMD, as its own user, answers: {workloads.app_workload(app).parameters()['asked']}{suffix}"
     command = " ".join(["CMD", *app.check.arguments])
     if app.check.https_url:
         return f"{command} over HTTPS, as its own user"
     note = f"{NOTE}only its start was checked; " if app.check.only_starts else ""
-    return f"{note}{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'{there}"
+    return f"{note}{command}, as its own user, ends with {app.check.exit_code} and prints '{app.check.prints}'{suffix}"
 
 
 def _answers(image: str, app: App, tools: str, elsewhere: bool = False, **options: Any) -> tuple[str, str]:
-    """Why the server does not answer what its app says it is asked, with keep-alive or without; "" when it does. And
-    `ANY_PATH` where it is asked `elsewhere` too, and answers with as much, as by one page for all; else ""."""
-    workload, deadline_s = workloads.once(workloads.own(app)), TIMEOUT_S + app.serve.start_timeout_s
+    """Return why the server does not answer the request of its app, with keep-alive or without; "" when it does. With
+    `elsewhere` another path is requested too. The second text is `ANY_PATH` if that has an answer of equal size, as by
+    one page for all; else it is empty."""
+    workload, deadline_s = (
+        workloads.closing_workload(workloads.app_workload(app)),
+        TIMEOUT_S + app.serve.start_timeout_s,
+    )
     path, mark, query = app.serve.path.partition("?")
     nowhere = replace(workload, serve=replace(workload.serve, path=f"{path}-{secrets.token_hex(8)}{mark}{query}"))
-    asked = [workload, nowhere] if elsewhere and path != "/" and app.serve.method == "GET" else []
+    targets = [workload, nowhere] if elsewhere and path != "/" and app.serve.method == "GET" else []
     try:
         with serving(image, workload, tools, workers=1, deadline_s=deadline_s, **options) as server:
-            sizes = [ask(server.client, "ask", each, seconds=0).get("body_bytes") for each in asked]
-    except Lost as lost:
+            sizes = [ask(server.client, "ask", target, seconds=0).get("body_bytes") for target in targets]
+    except FailedTrial as lost:
         return str(lost), ""
     return "", ANY_PATH if sizes and sizes[0] == sizes[1] is not None else ""
 
@@ -161,13 +167,13 @@ def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:
     """Why the program did not fetch from a server of this call's and print what that had answered; "" when it did."""
     with address_server(tools) as server:
         environment = {check.https_url: server.url} | ({check.https_ca: server.ca_pem} if check.https_ca else {})
-        where = {"network_mode": server.network, "environment": environment}
-        said, reason = _ended(image, check, stderr=False, **where, **options)
+        network_options = {"network_mode": server.network, "environment": environment}
+        output, reason = _run_check(image, check, stderr=False, **network_options, **options)
         requests_made = server.container.logs().count(b"request\n")
     if reason:
         return reason
-    if said.strip() != server.address:
-        return f"printed '{said.strip()[:80]}', the server had answered '{server.address}'"
+    if output.strip() != server.address:
+        return f"printed '{output.strip()[:80]}', the server had answered '{server.address}'"
     if requests_made != 1:
         return f"made {requests_made} requests in place of one"
     return ""
@@ -175,37 +181,37 @@ def _fetches(image: str, check: Check, tools: str, **options: Any) -> str:
 
 def _prints(image: str, check: Check, **options: Any) -> str:
     """Why the program, called as the check says, did not end and print as it says; "" when it did."""
-    said, reason = _ended(image, check, stderr=True, **{"network_mode": "none"} | options)
-    if not reason and check.prints not in said:
-        reason = f"did not print '{check.prints}': {said.strip()[:80]}"
+    output, reason = _run_check(image, check, stderr=True, **{"network_mode": "none"} | options)
+    if not reason and check.prints not in output:
+        reason = f"did not print '{check.prints}': {output.strip()[:80]}"
     return reason
 
 
-def _ended(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[str, str]:
-    """What the image's program printed, called as the check says, to stderr too where that counts, and why it did not
-    end with the check's code, or run on after it had printed the check's words; `options` are the container's."""
+def _run_check(image: str, check: Check, *, stderr: bool, **options: Any) -> tuple[str, str]:
+    """Run the image's program as the check says. Returns its output, with stderr if requested, and why it failed:
+    another exit code, or no end without the check's words in its output. `options` are the container's."""
     with containers.created(image, command=[*images.command(image), *check.arguments], **options) as container:
         try:
             container.start()
         except APIError as error:
-            return "", f"does not start: {client.explained(error)}"
-        code, late = check.exit_code, ""
+            return "", f"does not start: {client.explain_refusal(error)}"
+        code, delay = check.exit_code, ""
         try:
             code = container.wait(timeout=TIMEOUT_S)["StatusCode"]
         except APIError as error:
-            return "", f"its container is gone: {client.explained(error)}"
+            return "", f"its container is gone: {client.explain_refusal(error)}"
         except RequestException:
-            late = f"did not end within {TIMEOUT_S} s{containers.last_words(container)}"
+            delay = f"did not end within {TIMEOUT_S} s{containers.last_words(container)}"
             if check.https_url or check.exit_code:
-                return "", late
+                return "", delay
         if code != check.exit_code:
             return "", f"exit code {code}{containers.last_words(container)}"
-        said = bytearray()
+        output = bytearray()
         # Not followed: Podman 5.4 then leaves out most of 200,000 lines.
-        with containers.printed(container, stderr=stderr, follow=False) as chunks:
+        with containers.open_output(container, stderr=stderr, follow=False) as chunks:
             for chunk in chunks:
-                said += chunk
-                if len(said) > OUTPUT_BYTES:
+                output += chunk
+                if len(output) > OUTPUT_BYTES:
                     return "", f"printed more than {OUTPUT_BYTES >> 20} MiB"
-        text = containers.text(said)
-        return text, f"{late}; {NEVER_ENDS}" if late and not (check.prints and check.prints in text) else ""
+        text = containers.decode_output(output)
+        return text, f"{delay}; {NEVER_ENDS}" if delay and not (check.prints and check.prints in text) else ""

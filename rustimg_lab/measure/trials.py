@@ -25,82 +25,83 @@ ATTEMPTS = 2
 def run_in_turns(
     studies: list[tuple[plan.Study, plan.Measure]],
     run: Run,
-    on_trial: Callable[[int, int, str], None] = lambda done, planned, what: None,
+    on_trial: Callable[[int, int, str], None] = lambda done, planned, message: None,
     is_enough: Callable[[plan.Study, Run, int], bool] = lambda study, run, blocks: False,
 ) -> list[str]:
-    """Run what the run lacks of the studies, a block of each in turn, and return a line on trials given up, by
-    treatment and reason. Blocks of one number are neighbours in time: what the machine does then is in all of them.
+    """Run the trials that the run lacks, one block of each study in turn, so that blocks of one number are neighbours
+    in time. Returns a line per treatment and reason on the trials that failed.
 
-    A study comes with what measures one trial of it or raises Lost. `on_trial` hears how many trials of how many are
-    done, and which is next. `is_enough` says before a block whether those that are there suffice. Raises PlanError,
-    before the first trial, when the run has another plan for a study.
-    """
+    A study comes with the function that returns the rows of a trial, or raises FailedTrial. `on_trial` gets the numbers
+    of trials done and planned in this call, and a text on the next one. `is_enough` decides before each block whether
+    the given number of blocks suffices. Raises PlanError, before the first trial, when the run has another plan for a
+    study."""
     for study, _ in studies:
-        plan.going_on(study, run)
-    here = capabilities.holds(run.environment, "same_kernel")
-    attempts, given_up = _attempts(run), defaultdict(list)
-    done, planned, ended = 0, 0, set()
+        plan.record_plan(study, run)
+    is_local = capabilities.has_ability(run.environment, "same_kernel")
+    attempts, failures = _attempts(run), defaultdict(list)
+    done_count, planned_count, ended_names = 0, 0, set()
     for study, _ in studies:
         for block, treatment in product(range(study.blocks), study.treatments):
-            planned += not _is_over(attempts[study.name, block, treatment.name])
+            planned_count += not _is_over(attempts[study.name, block, treatment.name])
     for block in range(max(study.blocks for study, _ in studies)):
         for study, measure in studies:
-            if block >= study.blocks or study.name in ended or is_enough(study, run, block):
-                ended.add(study.name)
+            if block >= study.blocks or study.name in ended_names or is_enough(study, run, block):
+                ended_names.add(study.name)
                 continue
             for order, treatment in enumerate(study.order(block)):
-                if _is_over(tried := attempts[study.name, block, treatment.name]):
+                if _is_over(results := attempts[study.name, block, treatment.name]):
                     continue
-                on_trial(done, planned, f"block {block + 1} of {study.blocks}, {treatment.name}")
-                while not _is_over(tried):
-                    found = [replace(each, block=block, order=order) for each in _trial(measure, treatment, here)]
+                on_trial(done_count, planned_count, f"block {block + 1} of {study.blocks}, {treatment.name}")
+                while not _is_over(results):
+                    rows = [replace(row, block=block, order=order) for row in _trial(measure, treatment, is_local)]
                     run.append(
-                        treatment.cell, treatment.image, found, study=study.name, name=treatment.name,
+                        treatment.cell, treatment.image, rows, study=study.name, name=treatment.name,
                         setting=str(treatment.setting or ""),
                     )  # fmt: skip
-                    tried.append(found[-1].ok)
-                if not tried[-1]:
-                    given_up[study.name, treatment.name, found[-1].reason].append(str(block + 1))
-                done += 1
-    on_trial(done, planned, "done")
-    return _in_words(given_up)
+                    results.append(rows[-1].ok)
+                if not results[-1]:
+                    failures[study.name, treatment.name, rows[-1].reason].append(str(block + 1))
+                done_count += 1
+    on_trial(done_count, planned_count, "done")
+    return _in_words(failures)
 
 
-def _in_words(given_up: dict[tuple[str, str, str], list[str]]) -> list[str]:
+def _in_words(failures: dict[tuple[str, str, str], list[str]]) -> list[str]:
     """A line on the blocks that lack a trial, by study, treatment and reason."""
     return [
         f"{study}, block{'s' * (len(blocks) > 1)} {', '.join(blocks)}, {name}: {reason}"
-        for (study, name, reason), blocks in given_up.items()
+        for (study, name, reason), blocks in failures.items()
     ]
 
 
-def _is_over(tried: list[bool]) -> bool:
+def _is_over(results: list[bool]) -> bool:
     """Whether a trial needs no further attempt, by how those before came out."""
-    return any(tried) or len(tried) >= ATTEMPTS
+    return any(results) or len(results) >= ATTEMPTS
 
 
-def _trial(measure: plan.Measure, treatment: plan.Treatment, here: bool) -> list[Observation]:
-    """The rows of a trial, the one that ends it last; what the machine did besides only where it was `here`."""
+def _trial(measure: plan.Measure, treatment: plan.Treatment, is_local: bool) -> list[Observation]:
+    """Return the rows of one trial, with the row that ends it as the last. Rows on the machine's load are there only if
+    the trial `is_local`, on the lab's own machine."""
     load = os.getloadavg()[0]
-    stolen, before = _steal_s() if here else 0.0, time.monotonic()
+    stolen_s, start_s = _steal_s() if is_local else 0.0, time.monotonic()
     try:
-        found, reason = measure(treatment), ""
-    except plan.Lost as lost:
-        found, reason = [], str(lost)
-    took = time.monotonic() - before
-    if here:
-        stolen = max(_steal_s() - stolen, 0.0)
-        found = [*found, Observation(metrics.LOAD_AVERAGE, load), Observation(metrics.STEAL_S, stolen)]
+        rows, reason = measure(treatment), ""
+    except plan.FailedTrial as lost:
+        rows, reason = [], str(lost)
+    duration_s = time.monotonic() - start_s
+    if is_local:
+        stolen_s = max(_steal_s() - stolen_s, 0.0)
+        rows = [*rows, Observation(metrics.LOAD_AVERAGE, load), Observation(metrics.STEAL_S, stolen_s)]
     ending = Observation(metrics.TRIAL, not reason, ok=not reason, reason=reason)
-    return [*found, Observation(metrics.TRIAL_S, took), ending]
+    return [*rows, Observation(metrics.TRIAL_S, duration_s), ending]
 
 
 def _attempts(run: Run) -> defaultdict[tuple[str, int, str], list[bool]]:
     """By study, block and treatment, how the attempts that are in the run came out."""
-    found, rows = defaultdict(list), runs.load(run.name).rows
+    attempts, rows = defaultdict(list), runs.load(run.name).rows
     for row in rows[rows["metric"] == metrics.TRIAL].itertuples():
-        found[row.study, row.block, row.cell].append(row.ok)
-    return found
+        attempts[row.study, row.block, row.cell].append(row.ok)
+    return attempts
 
 
 def _steal_s() -> float:

@@ -32,44 +32,49 @@ class Workload:
 
     @property
     def port(self) -> int:
-        """The port on which the server is asked, in a network of its own."""
+        """Return the port at which the server answers, in a network of its own."""
         return self.fixed_port or PORT
 
     def request(self) -> dict[str, str | int | None]:
-        """What is asked, as `tools/client.py` takes it."""
-        right = None if self.answer is None else hashlib.sha256(self.answer).hexdigest()
-        return {"port": self.port, "sha256": right} | {name: getattr(self.serve, name) for name in _ASKED}
+        """Return the request as `tools/client.py` takes it, with the SHA-256 of the right body (None: any body will
+        do)."""
+        sha256 = None if self.answer is None else hashlib.sha256(self.answer).hexdigest()
+        return {"port": self.port, "sha256": sha256} | {name: getattr(self.serve, name) for name in _ASKED}
 
     def parameters(self) -> dict[str, str]:
-        """For a study's plan: what `lab.toml` says of an own workload; nothing of myip's, which their names tell."""
+        """Return entries for the plan of a study: what `lab.toml` says of an own workload. The result is empty for
+        myip's workloads, which their names identify."""
         if self.name != OWN:
             return {}
         if self.work:
             return {"work": json.dumps(asdict(replace(self.work, input="")), sort_keys=True)}
         # What is as usual is left out, so that runs of labs that did not have it go on, but for what was always there.
-        told = {name: value for name, value in asdict(self.serve).items() if name in _ALWAYS or value != _USUAL[name]}
-        told |= {"port": self.fixed_port} if self.fixed_port else {}
-        once = {} if self.serve.keep_alive else {"connections_per_request": 1}
-        return {"asked": json.dumps(told, sort_keys=True), **once}
+        settings = {
+            name: value for name, value in asdict(self.serve).items() if name in _ALWAYS or value != _USUAL[name]
+        }
+        settings |= {"port": self.fixed_port} if self.fixed_port else {}
+        extra = {} if self.serve.keep_alive else {"connections_per_request": 1}
+        return {"asked": json.dumps(settings, sort_keys=True), **extra}
 
 
-def find(name: str) -> Workload:
-    """The workload of that name. Raises LabError, with the nearest name, when there is none."""
+def find_workload(name: str) -> Workload:
+    """Return the workload of that name. Raises LabError, with the nearest name, when there is none."""
     check_known("workload", name, WORKLOADS)
     return WORKLOADS[name]
 
 
-def own(app: App) -> Workload:
-    """The question that an app's `lab.toml` names, or the work of its program."""
+def app_workload(app: App) -> Workload:
+    """Return the workload that an app's `lab.toml` describes: a request to its server, or the work of its program."""
     if app.work:
         return Workload(OWN, "a call of its [work]", Serve(app.work.arguments), services=app.services, work=app.work)
-    asked = f"{app.serve.method} {app.serve.path}"
+    summary = f"{app.serve.method} {app.serve.path}"
     port = 0 if app.serve.takes_port else app.image.ports[0]
-    return Workload(OWN, asked, app.serve, services=app.services, fixed_port=port)
+    return Workload(OWN, summary, app.serve, services=app.services, fixed_port=port)
 
 
-def once(workload: Workload) -> Workload:
-    """Return a workload whose server may close each connection after its answer: it is asked for that it works."""
+def closing_workload(workload: Workload) -> Workload:
+    """Return the workload for a check that the server answers: the server may close each connection after its
+    answer."""
     return replace(workload, serve=replace(workload.serve, keep_alive=False))
 
 

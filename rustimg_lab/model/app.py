@@ -20,7 +20,8 @@ class Check:
 
     @property
     def only_starts(self) -> bool:
-        """Whether it shows no more than that the program starts."""
+        """Return whether the check shows no more than that the program starts: its arguments ask for a version or for
+        help."""
         asks = {"--version", "-V", "-v", "version", "--help", "-h", "help"}
         return (
             bool(self.arguments)
@@ -54,32 +55,33 @@ class Serve:
 
     @property
     def takes_port(self) -> bool:
-        """Whether it is told the port to listen on; else it has one of its own."""
-        return self._takes("{port}")
+        """Return whether the server is passed the port to listen on; otherwise its port is fixed."""
+        return self._has_place("{port}")
 
     @property
     def takes_workers(self) -> bool:
-        """Whether it is told how many threads to have."""
-        return self._takes("{workers}")
+        """Return whether the server is passed its number of threads."""
+        return self._has_place("{workers}")
 
-    def _takes(self, place: str) -> bool:
+    def _has_place(self, place: str) -> bool:
         return any(place in text for text in (*self.arguments, *dict(self.environment).values()))
 
-    def told(self, **values: str | int) -> tuple[list[str], dict[str, str]]:
-        """Arguments and environment with these values in them."""
+    def invocation(self, **values: str | int) -> tuple[list[str], dict[str, str]]:
+        """Return the arguments, and the environment by variable, with these values in place of names in braces."""
 
         def filled(text: str) -> str:
             for name, value in values.items():
                 text = text.replace(f"{{{name}}}", str(value))
             return text
 
-        return [filled(each) for each in self.arguments], {key: filled(each) for key, each in self.environment}
+        return [filled(text) for text in self.arguments], {key: filled(text) for key, text in self.environment}
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a program does while its speed is measured: called with `arguments` (`{workers}`: its threads), it finds the
-    folder `input` at `INPUT`, ends with `exit_code` and prints `prints` somewhere."""
+    """What a program that ends does while its speed is measured: it is called with `arguments`, in which `{workers}` is
+    its number of threads, and finds what the folder `input` has (by its whole path) at `INPUT`. As in a check, it ends
+    with `exit_code` and prints `prints` somewhere."""
 
     arguments: tuple[str, ...]
     input: str = ""
@@ -143,19 +145,19 @@ class Configuration:
 class App:
     """A binary of a Rust crate, as `lab_toml.load` reads it from a `lab.toml`.
 
-    `name` is the binary's; `directory` the folder that builds get, `at` the folder in it that cargo is called in, ""
-    for itself; `lock_sha256` the SHA-256 of its Cargo.lock in hex; `package` the crate's name, which cargo is told for
-    a `member` of a workspace; `features` are on beside the allocator's, which are in `allocators` by the allocator's
-    name; `manifest` is the path of its Cargo.toml from there, where that is in another folder, and else "", since
-    cargo's resolver 1 takes features for the package of the folder; `moved` are those of the crate's default features
-    that bring one of them, `default` where the file has all others; with `own_allocator` its sources set one without
-    asking a feature. `profile` is the crate's profile that all cells begin with; `build_environment` what the build
-    finds in its environment, `date` that of its sources, in seconds since 1970; `system_packages` are Debian's, for the
-    build; `serve` is for a server only, which without a `check` has to answer what `serve` asks; `work` is for another
-    program, whose speed is that of this work; `services` run beside the app whenever it runs; `image` is what an image
-    of it has beside the program. `arguments` are the user's variables that builds get as build arguments; `secrets`, by
-    name, "env" for the variable of that name, or a file. Like these, `ssh` (the agent) and `build_commands` are for the
-    step that calls cargo; `git`: the repository.
+    `name` is the binary's; `directory` the folder that builds get, `subdirectory` the folder in it that cargo is called
+    in, "" for itself; `lock_sha256` the SHA-256 of its Cargo.lock in hex; `package` the crate's name, which cargo is
+    told for a `member` of a workspace; `features` are on beside the allocator's, which are in `allocators` by the
+    allocator's name; `manifest` is the path of its Cargo.toml from there, where that is in another folder, and else "",
+    since cargo's resolver 1 takes features for the package of the folder; `moved_features` are those of the crate's
+    default features that bring one of them, `default` where the file has all others; with `own_allocator` its sources
+    set one without asking a feature. `profile` is the crate's profile that all cells begin with; `build_environment`
+    what the build finds in its environment, `date` that of its sources, in seconds since 1970; `system_packages` are
+    Debian's, for the build; `serve` is for a server only, which without a `check` has to answer what `serve` asks;
+    `work` is for another program, whose speed is that of this work; `services` run beside the app whenever it runs;
+    `image` is what an image of it has beside the program. `arguments` are the user's variables that builds get as build
+    arguments; `secrets`, by name, "env" for the variable of that name, or a file. Like these, `ssh` (the agent) and
+    `build_commands` are for the step that calls cargo; `git`: the repository.
     """
 
     name: str
@@ -170,10 +172,10 @@ class App:
     check: Check | None = Check()
     serve: Serve | None = None
     work: Work | None = None
-    at: str = ""
+    subdirectory: str = ""
     profile: str = "release"
     own_allocator: bool = False
-    moved: tuple[str, ...] = ()
+    moved_features: tuple[str, ...] = ()
     manifest: str = ""
     build_environment: tuple[tuple[str, str], ...] = ()
     configuration: Configuration = Configuration()
@@ -188,12 +190,13 @@ class App:
 
     @property
     def is_measured(self) -> bool:
-        """Whether its speed can be measured: it says how its server is asked, or what it does at work."""
+        """Return whether the app's speed can be measured: it has `serve` (how to request its server) or `work`."""
         return bool(self.serve or self.work)
 
     @property
     def server(self) -> "App":
-        """What is measured: the app, or myip's server behind its feature `server`, which has images of its own."""
+        """Return the app that is measured under load or at work: the app itself, or the server of myip. The server of
+        myip has the feature `server`, and images that are not the client's."""
         if self.is_measured:
             return self
         return replace(self, name=f"{self.package}-server", features=("server",))

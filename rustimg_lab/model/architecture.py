@@ -15,10 +15,11 @@ class Architecture(Enum):
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """Return the architecture by the kernel's or Debian's name. Raises LabError, with the nearest name."""
-        known = {text: each for each in cls for text in (each.debian, each.value)}
-        check_known("architecture", name, known)
-        return known[name]
+        """Return the architecture with the kernel's or Debian's name. Raises LabError, with the nearest name, for
+        another name."""
+        architectures = {text: member for member in cls for text in (member.debian, member.value)}
+        check_known("architecture", name, architectures)
+        return architectures[name]
 
     @property
     def debian(self) -> str:
@@ -32,14 +33,15 @@ class Architecture(Enum):
 
     @property
     def mark(self) -> str:
-        """Return what the names of cells, images and files of it end with; x86_64, the first, has no mark."""
+        """Return the suffix in the names of cells, images and files of this architecture, such as `-arm64`; "" for
+        x86_64."""
         return "" if self is Architecture.X86_64 else f"-{self.debian}"
 
     def rust(self, libc: str) -> str:
-        """Return Rust's target for programs that are linked with `musl` or `gnu` (glibc)."""
+        """Return Rust's target for programs that are linked with `libc`: `musl` or `gnu` (glibc)."""
         return f"{self.value}-unknown-linux-{libc}"
 
 
 # Of this machine; `engine.doctor` refuses any other machine, and an engine of another.
 NATIVE = Architecture.AARCH64 if platform.machine() in ("aarch64", "arm64") else Architecture.X86_64
-TARGETS = tuple(each.rust(libc) for each in Architecture for libc in ("musl", "gnu"))  # of Rust
+TARGETS = tuple(architecture.rust(libc) for architecture in Architecture for libc in ("musl", "gnu"))  # of Rust

@@ -54,31 +54,33 @@ class Base:
 
     @property
     def article_allocator(self) -> str:
-        """Return the article's own choice: jemalloc on 64-bit musl, system elsewhere."""
+        """Return the allocator that the article uses on the base: jemalloc on 64-bit musl, system elsewhere."""
         return "jemalloc" if self.libc == "musl" else "system"
 
 
-def on_release(text: str, debian: str) -> str:
-    """Put the words of a Debian release, and the version of Rust, into a text of the file."""
+def fill_release(text: str, debian: str) -> str:
+    """Return a text of data/bases.toml with the words of a Debian release and the version of Rust in it."""
     return text.format(debian=debian, rust=RUST_VERSION, **RELEASES[debian])
 
 
-def everything() -> dict[str, Base]:
-    """Return all bases by name, in the order of the file. Raises LabError, with the base, where it has a fault."""
-    return {name: base for name, base in with_builder().items() if name != BUILDER}
+def all_bases() -> dict[str, Base]:
+    """Return all bases by name, in the order of data/bases.toml. Raises LabError, with the base, where an entry has a
+    fault."""
+    return {name: base for name, base in bases_and_builder().items() if name != BUILDER}
 
 
 @cache
-def with_builder() -> dict[str, Base]:
-    """Return all bases and the Rust builder, as `everything` does."""
-    known = toml.entries(BASES, "base", lambda name, table, _: _base(name, table))
-    if BUILDER not in known:
+def bases_and_builder() -> dict[str, Base]:
+    """Return all bases and the Rust builder, by name. Raises LabError where an entry has a fault, or none is the
+    builder."""
+    bases = toml.entries(BASES, "base", lambda name, table, _: _base(name, table))
+    if BUILDER not in bases:
         raise LabError(f"{BASES.name} has no '{BUILDER}', the Rust builder")
-    return known
+    return bases
 
 
 def _base(name: str, table: Any) -> Base:
-    """Make a base, or the builder, of its table. Raises LabError where a text has another form."""
+    """Make a base, or the builder, of its table. Raises LabError where a text does not have its form (`_FORMS`)."""
     if isinstance(table, dict) and "packages" in table:
         table["packages"] = toml.make(Recipe, table["packages"], "[packages] ")
     base = toml.make(Base, table, name=name)
@@ -86,7 +88,7 @@ def _base(name: str, table: Any) -> Base:
     variables = (word for variable in recipe.environment for word in variable)
     words = [*filter(None, [base.image]), *recipe.names, *recipe.without, *variables]
     texts = ([name], [base.libc], [recipe.variant], [base.label, recipe.label], words)
-    for (what, form), of_it in zip(_FORMS.items(), texts, strict=True):
-        if wrong := [text for text in of_it if not isinstance(text, str) or not re.fullmatch(form, text, re.ASCII)]:
-            raise LabError(f"{str(wrong[0])[:40]!r} is no {what}")
+    for (kind, form), group in zip(_FORMS.items(), texts, strict=True):
+        if wrong := [text for text in group if not isinstance(text, str) or not re.fullmatch(form, text, re.ASCII)]:
+            raise LabError(f"{str(wrong[0])[:40]!r} is no {kind}")
     return base

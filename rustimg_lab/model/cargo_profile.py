@@ -10,8 +10,9 @@ FACTORS = ["base", "profile", "allocator", "architecture"]  # the columns with t
 
 
 def cargo_profile(base: str, profile_name: str, allocator: str, architecture: str = NATIVE.value) -> str:
-    """How a cell is built, as a user writes it without the Dockerfile: Cargo.toml's `[profile.release]`, target and
-    compiler's flags for `.cargo/config.toml`, and the rest in comments. Raises LabError when there is no such cell."""
+    """Return how a cell is built, as a user writes it without the Dockerfile: Cargo.toml's `[profile.release]`, target
+    and compiler flags for `.cargo/config.toml`, and the rest in comments. Raises LabError when there is no such cell.
+    """
     cell = replace(matrix.cell(base, profile_name, allocator), architecture=Architecture.named(architecture))
     profile = cell.profile
     if profile == PUBLISHED:
@@ -32,5 +33,5 @@ def cargo_profile(base: str, profile_name: str, allocator: str, architecture: st
 
 
 def toml_value(value: str) -> str:
-    """Return a setting of a cargo profile as TOML has it."""
+    """Return a setting of a cargo profile as a TOML value: quoted, unless it is true, false or a number."""
     return value if value in ("true", "false") or value.isdecimal() else f'"{value}"'

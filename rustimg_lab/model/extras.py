@@ -11,7 +11,7 @@ class Addition:
     """`packages` are Debian's, from which it is copied; `commands` make it part of the image's tree at /build/rootfs,
     with `{app}` for the program's folder; `places` are what they write, with a / behind a folder of which they write
     all. `entrypoint` is put before the program. One that changes the program instead has a `build_environment`:
-    variables for cargo and build scripts; `allocator` is the one that it changes, "" for any."""
+    variables for cargo and build scripts."""
 
     summary: str
     packages: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ ADDITIONS = {
 
 
 def parse(names: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once and in order. Raises LabError, with the nearest name, on one that is unknown."""
-    found = tuple(sorted(set(names)))
-    for name in found:
+    """Return the names of additions, each once, sorted. Raises LabError, with the nearest name, for an unknown one."""
+    additions = tuple(sorted(set(names)))
+    for name in additions:
         check_known("addition", name, ADDITIONS)
-    return found
+    return additions

@@ -9,19 +9,19 @@ from rustimg_lab.model import bases
 from rustimg_lab.model.architecture import NATIVE, Architecture
 from rustimg_lab.model.bases import BUILDER, DEBIAN, RELEASES, Base
 from rustimg_lab.model.extras import ADDITIONS
-from rustimg_lab.model.profiles import PUBLISHED, Profile, everything, find
+from rustimg_lab.model.profiles import PUBLISHED, Profile, all_profiles, find
 
 WITH = "-with_"  # in a cell's name, before its additions
 
 
 def layout_name(name: str, layout: int) -> str:
-    """Return the name of a layout of a cell or binary; of layout 0 the name itself."""
+    """Return the name of a layout of a cell or binary. Layout 0 has the name without a suffix."""
     return f"{name}-layout_{layout}" if layout else name
 
 
-def _slug(begin: str, of: "Cell | Binary") -> str:
-    name = f"{begin}-{of.profile.slug}-{of.allocator}{of.architecture.mark}"
-    return layout_name(name, of.layout) + (WITH + "_".join(of.additions) if of.additions else "")
+def _slug(begin: str, artifact: "Cell | Binary") -> str:
+    name = f"{begin}-{artifact.profile.slug}-{artifact.allocator}{artifact.architecture.mark}"
+    return layout_name(name, artifact.layout) + (WITH + "_".join(artifact.additions) if artifact.additions else "")
 
 
 @dataclass(frozen=True)
@@ -61,17 +61,19 @@ class Cell:
 
     @property
     def libc(self) -> str:
-        """The base's, unless the profile is of glibc alone: then what comes out needs no libc of its base."""
+        """Return the base's libc, or gnu where the profile is for glibc alone. Such a program needs no libc of its
+        base."""
         return "gnu" if self.profile.glibc else self.base.libc
 
     @property
     def target(self) -> str:
-        """Rust's name for what its program is compiled for."""
+        """Return Rust's name for the target that the program is compiled for."""
         return self.architecture.rust(self.libc)
 
     @property
     def images(self) -> tuple[str, str]:
-        """The names of its base image and of its builder, each with a mark where it is for a foreign architecture."""
+        """Return the names of the cell's base image and of its builder. Another architecture than this machine's is
+        marked, as in `debian-arm64`."""
         mark = "" if self.architecture is NATIVE else f"-{self.architecture.debian}"
         return self.base.name + mark, BUILDER + mark
 
@@ -84,7 +86,7 @@ class Cell:
         return self.slug
 
     def facts(self) -> dict[str, str]:
-        """What it is, in words."""
+        """Return what the cell is made of, in words, by heading."""
         flags = [*(f"{key} = {value}" for key, value in self.profile.settings), *self.profile.rustflags]
         flags += ["stripped"] * self.profile.strip + ["packed by UPX"] * self.profile.upx
         flags += ["its crates listed in it"] * self.profile.auditable
@@ -99,14 +101,14 @@ class Cell:
         } | ({"with": ", ".join(self.additions)} if self.additions else {})
 
     def _repr_html_(self) -> str:
-        """How a notebook shows it."""
+        """Return the table of facts that a notebook shows."""
         lines = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in self.facts().items())
         return f"<table>{''.join(lines)}</table>"
 
 
 ARTICLE_BASES = ("scratch", "alpine", "distroless", "debian")
 
-PROFILES = ("baseline", "optimized")  # the article's; `profiles.everything()` has all
+PROFILES = ("baseline", "optimized")  # the article's; `profiles.all_profiles()` has all
 
 ALLOCATORS = ("system", "jemalloc", "mimalloc")
 OWN = "own"  # in the place of an allocator: the one that the app has with the features that it is published with
@@ -125,28 +127,30 @@ class Grid:
 GRIDS = ("article", "ladder")
 
 
-def usual(grid_name: str, debian: str = DEBIAN) -> Grid:
-    """The grid of that name: the article's, or every optimization that the release has. Raises as `everything`."""
+def usual_grid(grid_name: str, debian: str = DEBIAN) -> Grid:
+    """Return one of `GRIDS`: the article's, or every optimization that the release has the tools for, on musl and
+    glibc. Raises LabError for an unknown release, and where data/profiles.toml cannot be used."""
     if grid_name == "article":
         return Grid(ARTICLE_BASES, PROFILES)
     has_upx = bool(release(debian)["upx"])
-    names = (name for name, each in everything().items() if not each.auditable and (has_upx or not each.upx))
+    names = (name for name, profile in all_profiles().items() if not profile.auditable and (has_upx or not profile.upx))
     return Grid(("scratch", "debian"), tuple(names))
 
 
 def reference(name: str, debian: str = DEBIAN) -> str | None:
-    """The official image of a base, or of the Rust builder, on a Debian release; None for scratch."""
-    return bases.on_release(bases.with_builder()[name].image, debian) or None
+    """Return the official image of a base, or of the Rust builder, on a Debian release; None for scratch."""
+    return bases.fill_release(bases.bases_and_builder()[name].image, debian) or None
 
 
 def base(name: str) -> Base:
-    """The base of that name. Raises LabError, with the nearest name, when there is none."""
-    check_known("base", name, known := bases.everything())
-    return known[name]
+    """Return the base with that name. Raises LabError, with the nearest name, when there is none."""
+    check_known("base", name, known_bases := bases.all_bases())
+    return known_bases[name]
 
 
 def release(debian: str) -> dict[str, str]:
-    """Return what a Debian release puts into names. Raises LabError, with the nearest name, when there is none such."""
+    """Return the words that a Debian release puts into names, by placeholder. Raises LabError, with the nearest name,
+    for an unknown release."""
     check_known("Debian release", debian, RELEASES)
     return RELEASES[debian]
 
@@ -154,23 +158,25 @@ def release(debian: str) -> dict[str, str]:
 def cell(
     base_name: str, profile_name: str, allocator: str, debian: str = DEBIAN, additions: tuple[str, ...] = ()
 ) -> Cell:
-    """One cell by names; `article` becomes the article's allocator on that base, or `published`'s. Raises LabError."""
-    chosen, compiled = base(base_name), find(profile_name)
+    """Return the cell with these names. The allocator `article` becomes the article's on that base, or the crate's own
+    with the profile `published`. Raises LabError for an unknown name, and for a profile that the release or allocator
+    rules out."""
+    chosen_base, profile = base(base_name), find(profile_name)
     upx = release(debian)["upx"]
     check_known("allocator", allocator, (*ALLOCATORS, ARTICLE, OWN))
-    if compiled.upx and not upx:
+    if profile.upx and not upx:
         raise LabError(f"profile '{profile_name}': Debian {debian} has no package of UPX; take --debian trixie")
-    if compiled == PUBLISHED:
+    if profile == PUBLISHED:
         if allocator not in (ARTICLE, OWN):
             raise LabError(f"profile '{PUBLISHED.name}' has the crate's own allocator, not {allocator}: leave that out")
         allocator = OWN
     if allocator == ARTICLE:
-        allocator = "system" if compiled.glibc else chosen.article_allocator
-    return Cell(chosen, compiled, allocator, debian, additions)
+        allocator = "system" if profile.glibc else chosen_base.article_allocator
+    return Cell(chosen_base, profile, allocator, debian, additions)
 
 
 def refuse_additions(additions: Iterable[str], cells: Iterable[Cell]) -> None:
-    """Raises LabError for an addition that would change an allocator that no cell has; the crate's own may be any."""
+    """Raise LabError for an addition that would change an allocator that no cell has; the crate's own may be any."""
     allocators = {cell.allocator for cell in cells}
     for name in additions:
         if (changed := ADDITIONS[name].allocator) and not {changed, OWN} & allocators:
@@ -178,7 +184,8 @@ def refuse_additions(additions: Iterable[str], cells: Iterable[Cell]) -> None:
 
 
 def links_musl(base_name: str, profile_name: str) -> bool:
-    """Whether cells of a base and a profile are linked with musl; False where the lab no longer knows one of them."""
+    """Return whether cells of a base and a profile are linked with musl; False where the lab no longer knows one of the
+    names."""
     try:
         return cell(base_name, profile_name, ARTICLE).libc == "musl"
     except LabError:
@@ -186,8 +193,9 @@ def links_musl(base_name: str, profile_name: str) -> bool:
 
 
 def grid(bases: Iterable[str], profiles: Iterable[str], allocators: Iterable[str], debian: str = DEBIAN) -> list[Cell]:
-    """Every combination, once, by profile, allocator, base as named; `published` once a base. Raises LabError."""
+    """Return every combination of the names, each once, by profile, allocator, base as named; `published` once per
+    base. Raises LabError as `cell` does: for an unknown name, or names that cannot be combined."""
     bases, profiles, allocators = list(bases), list(profiles), list(allocators)
-    of = {PUBLISHED.name: [OWN]}
-    cells = (cell(b, p, a, debian) for p in profiles for a in of.get(p, allocators) for b in bases)
+    overrides = {PUBLISHED.name: [OWN]}
+    cells = (cell(b, p, a, debian) for p in profiles for a in overrides.get(p, allocators) for b in bases)
     return list(dict.fromkeys(cells))

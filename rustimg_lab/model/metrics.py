@@ -41,7 +41,7 @@ LESS, FEWER = (Verdict.LESS, Verdict.MORE), (Verdict.FEWER, Verdict.MORE)
 
 @dataclass(frozen=True, eq=False, repr=False)  # what text has is kept: it equals its name
 class Metric(str):
-    """A metric. A value is shown divided by `divisor`, in the `shown_unit`, with `digits` behind the point."""
+    """A metric. A value is shown by the format `number_format`, after it was divided by `divisor`."""
 
     name: str
     label: str = ""  # in columns and on axes, without the unit; "" for what is not compared
@@ -66,7 +66,7 @@ class Metric(str):
 
     @property
     def title(self) -> str:
-        """The label, or what there is in place of one, with the unit of rows."""
+        """Return the label (default: the noun), with the unit of rows."""
         label = self.label or self.noun
         return f"{label}, {IN_WORDS[self.unit]}" if self.unit in IN_WORDS else label
 
@@ -76,16 +76,16 @@ class Metric(str):
         return self.words[0] if is_better else self.words[1]
 
     def in_words(self, value: float) -> str:
-        """Tell a value with its unit; "not measured" for NaN."""
+        """Return a value with its unit, as text; "not measured" for NaN."""
         return "not measured" if isnan(value) else f"{value / self.divisor:,.{self.digits}f} {self.shown_unit}"
 
     def exactly(self, value: float) -> str:
-        """Tell a limit that a user sets, with its unit, and with all of its digits where it has more than values."""
+        """Return a user's limit with its unit, as text, with all of its digits where `in_words` would round it."""
         amount = value / self.divisor
         return self.in_words(value) if isclose(round(amount, self.digits), amount) else f"{amount:g} {self.shown_unit}"
 
     def signed(self, value: float) -> str:
-        """Tell a difference with its sign and its unit."""
+        """Return a difference with its sign and its unit, as text."""
         return ("+" if value > 0 else "\u2212" if value < 0 else "") + self.in_words(abs(value))
 
 
@@ -118,7 +118,7 @@ SHELL = _text("shell")
 UNSTABLE = _truth("unstable")
 RUNS = Metric("runs", holds=(bool, str))  # a text where the image could not be started here
 # What every cell that works has.
-OF_CELLS = [each for each in globals().values() if isinstance(each, Metric) and each is not BUILDER_DIGEST]
+OF_CELLS = [metric for metric in globals().values() if isinstance(metric, Metric) and metric is not BUILDER_DIGEST]
 BUILT = _truth("built")
 CODE_SHA256 = _text("code_sha256")  # of a layout: of its sections of code, their order left out
 LINKER = _text("linker")  # of a layout
@@ -182,12 +182,12 @@ REQUESTS_PER_S_AT_LIMIT = Metric("requests_per_s_at_limit", unit="1/s", study="m
 
 
 def rss_at(connections: int) -> Metric:
-    """Return the metric of the resident memory with so many connections open."""
+    """Return the metric of the resident memory (bytes) with so many connections open."""
     return _of_memory(f"rss_at_{connections}_bytes", f"resident memory with {connections:,} connections")
 
 
 def bytes_per_connection_at(connections: int) -> Metric:
-    """Return the metric of the memory that each of so many connections takes."""
+    """Return the metric of the memory (bytes) that each of so many connections takes."""
     return _of_memory(f"bytes_per_connection_at_{connections}")
 
 
@@ -203,15 +203,18 @@ LONGEST_POLL_S = _of_startup("longest_poll_s")
 NOOP_CONTAINER_S = _of_startup("noop_container_s")
 
 
-def of_container(network: str, part: str) -> Metric:
-    """Return the metric of a part of a container's start: create, start_call, first_byte, exit, or longest_poll."""
+def container_metric(network: str, part: str) -> Metric:
+    """Return the metric (seconds) of a part of a container's start: create, start_call, first_byte, exit, or
+    longest_poll. `network` is host or bridge."""
     return _of_startup(f"{network}_{part}_s")
 
 
 def _first_byte(network: str) -> Metric:
     noun = f"time from the container's start to its first byte, {network} network"
     label = f"start of the container to first byte, {network} network"
-    return replace(of_container(network, "first_byte"), label=label, phrase=label, noun=noun, shown_unit="s", digits=3)
+    return replace(
+        container_metric(network, "first_byte"), label=label, phrase=label, noun=noun, shown_unit="s", digits=3
+    )
 
 
 HOST_FIRST_BYTE_S, BRIDGE_FIRST_BYTE_S = _first_byte("host"), _first_byte("bridge")
@@ -235,13 +238,15 @@ MANIFEST_BYTES = _bytes_of_deploy("manifest_bytes")
 STORED_BYTES = _bytes_of_deploy("stored_bytes")
 BASE_STORED_BYTES = _bytes_of_deploy("base_stored_bytes")
 
-METRICS = {each: each for each in [*globals().values(), *LATENCIES.values()] if isinstance(each, Metric)}
+METRICS = {metric: metric for metric in [*globals().values(), *LATENCIES.values()] if isinstance(metric, Metric)}
 SINGLE = METRICS.keys() - PARTS  # of which a cell has one value
-COMPARED = [each for each in METRICS.values() if each.study and each.label]  # what cells of a study are compared by
+COMPARED = [
+    metric for metric in METRICS.values() if metric.study and metric.label
+]  # what cells of a study are compared by
 
 
 def find(name: str) -> Metric:
-    """Return the metric of a name, which may be of a row that another lab wrote."""
+    """Return the metric with that name. A name that only another lab knows becomes a metric without unit and study."""
     return METRICS.get(name) or Metric(name, name)
 
 
@@ -252,7 +257,7 @@ CRITERIA = {
     "cpu": CPU_US_PER_REQUEST,
     "memory": STEADY_RSS_BYTES,
 }
-MEASURED = {name: each for name, each in CRITERIA.items() if each.study}  # in blocks; the others are exact
+MEASURED = {name: metric for name, metric in CRITERIA.items() if metric.study}  # in blocks; the others are exact
 # What a day takes, where a user says what it brings: of a host that waits for an image, and of a CPU that answers.
 DAY = "day"
 ALL = CRITERIA | {DAY: _of_deploy(DAY, "seconds a day", shown_unit="s", digits=1)}

@@ -12,29 +12,31 @@ BEFORE = f"{MARK}before"  # what the name of a cell ends with, ahead of TWIN, wh
 SUBSTITUTE, CONTROL = " (substitute)", " (A/A control)"
 
 
-def of_image(name: str) -> tuple[str, Architecture]:
-    """Return base (or builder) and architecture of an image's name, `debian-arm64`. Raises LabError if unknown."""
+def parse_image_name(name: str) -> tuple[str, Architecture]:
+    """Return the base (or the builder) and the architecture that an image's name has, as `debian-arm64`. A name without
+    a mark is of this machine's architecture. Raises LabError for an unknown architecture."""
     base, _, mark = name.partition("-")
     return base, Architecture.named(mark) if mark else NATIVE
 
 
-def listed(text: str) -> list[str]:
-    """Return what is between the commas of a text, without the blanks around each."""
-    return [each.strip() for each in text.split(",")]
+def split_list(text: str) -> list[str]:
+    """Return the parts of a text between its commas, without the blanks around each."""
+    return [part.strip() for part in text.split(",")]
 
 
 def additions_of(cell: str) -> tuple[str, ...]:
-    """Return the names of what a cell's image has beside the program, as its name says; empty where it has nothing."""
+    """Return the names of the additions in a cell's name; empty where there are none."""
     return tuple(filter(None, cell.partition(MARK)[0].partition(WITH)[2].split("_")))
 
 
 def without_layout(cell: str, layout: int) -> str:
-    """Return the name of the cell that a layout with this seed is one of."""
+    """Return the name of the cell that a layout with this seed belongs to."""
     return cell.replace(layout_name("", layout), "") if layout else cell
 
 
 def cell_in_words(cell: str, attrs: dict[str, Any]) -> str:
-    """Return a cell's name with marks: a substitute base, the version before, the A/A control. `attrs`: a frame's."""
-    base, _, rest = cell.removesuffix(TWIN).partition("-")
+    """Return a cell's name as a reader sees it: a substitute base, the version before and the A/A control are marked.
+    `attrs` is that of the frame; its `stand_ins` are the substitute bases."""
+    base, _, suffix = cell.removesuffix(TWIN).partition("-")
     mark = SUBSTITUTE if base in attrs.get("stand_ins", ()) else ""
-    return f"{base}{mark}-{rest.replace(BEFORE, ' before')}{CONTROL if cell.endswith(TWIN) else ''}"
+    return f"{base}{mark}-{suffix.replace(BEFORE, ' before')}{CONTROL if cell.endswith(TWIN) else ''}"

@@ -15,7 +15,8 @@ FACTS = (
 
 @dataclass(frozen=True)
 class Probe:
-    """What is true where an image passes, what to do where not, and the addition (`--with`) that does it, or ""."""
+    """An entry of the file: what is true where the image passes; what to do where it fails, and the addition (`--with`)
+    that does it, "" where none does."""
 
     group: str
     question: str

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache, reduce
 from typing import Any
 
-from rustimg_lab.errors import LabError, check_known, unknown
+from rustimg_lab.errors import LabError, check_known, unknown_name
 from rustimg_lab.model import toml
 from rustimg_lab.paths import PROFILES
 
@@ -39,27 +39,29 @@ class Profile:
 
     @property
     def slug(self) -> str:
-        """The name, as it may stand in the name of an image and of a bake target."""
+        """Return the name, in the form for the names of images and bake targets: `_` in place of `+`."""
         return self.name.replace("+", "_")
 
     @property
     def compiled(self) -> str:
-        """What of it cargo is told, as a name: profiles that have the same share what cargo compiled. `cargo auditable`
-        shares it too: for its RUSTC_WORKSPACE_WRAPPER cargo compiles the workspace's crates anew, and no others."""
-        said = [
+        """Return a name for what cargo compiles: profiles with equal names use the same compiled crates. `cargo
+        auditable` uses them too: for its RUSTC_WORKSPACE_WRAPPER cargo compiles the workspace's crates anew, and no
+        others."""
+        words = [
             *(f"{key}-{value}" for key, value in self.settings),
             *(flag[2:] for flag in (*self.rustflags, *self.cargo)),
         ]
-        return re.sub("[=,+]", "-", "-".join(said)) or "release"
+        return re.sub("[=,+]", "-", "-".join(words)) or "release"
 
     @property
     def unstable(self) -> bool:
-        """Whether it takes what the stable compiler has for its own use only (RUSTC_BOOTSTRAP), or a nightly one."""
+        """Return whether the profile needs unstable options: a nightly compiler, or RUSTC_BOOTSTRAP with the stable
+        one."""
         return any(flag.startswith("-Z") for flag in (*self.rustflags, *self.cargo))
 
     @property
     def builds_std(self) -> bool:
-        """Whether cargo compiles the standard library too, for which it needs its sources."""
+        """Return whether cargo compiles the standard library too, which takes its sources."""
         return any(flag.startswith("-Zbuild-std") for flag in self.cargo)
 
 
@@ -68,63 +70,68 @@ PUBLISHED = Profile("published", "the crate's own profile, features, allocator a
 
 
 def find(name: str) -> Profile:
-    """The profile of that name, or those joined by `+`. Raises LabError when one is unknown, or two contradict."""
-    known = everything() | {PUBLISHED.name: PUBLISHED}
+    """Return the profile with that name, or the combination of names joined by `+`. Raises LabError for an unknown
+    name, two profiles that contradict each other, and a combination with `published`."""
+    profiles = all_profiles() | {PUBLISHED.name: PUBLISHED}
     parts = name.split("+")
     for part in parts:
-        if part not in known:
-            raise LabError(f"{unknown('profile', part, known)}; others can be added to {PROFILES.name}")
+        if part not in profiles:
+            raise LabError(f"{unknown_name('profile', part, profiles)}; others can be added to {PROFILES.name}")
     if len(parts) == 1:
-        return known[name]
+        return profiles[name]
     if PUBLISHED.name in parts:
         raise LabError(f"'{name}': {PUBLISHED.name} is the crate as its owner builds it, and cannot be combined")
-    summary = "; ".join(known[part].summary for part in parts)
-    return replace(reduce(_combined, (known[part] for part in parts)), name=name, summary=summary, gain="", cost="")
+    summary = "; ".join(profiles[part].summary for part in parts)
+    return replace(reduce(_combine, (profiles[part] for part in parts)), name=name, summary=summary, gain="", cost="")
 
 
 @cache
-def everything() -> dict[str, Profile]:
-    """All profiles of the file, in its order. Raises LabError, with the profile, where the file cannot be used."""
+def all_profiles() -> dict[str, Profile]:
+    """Return all profiles of data/profiles.toml by name, in its order. Raises LabError, with the profile, where the
+    file cannot be used."""
     return toml.entries(PROFILES, "profile", _profile)
 
 
-def _profile(name: str, entry: Any, known: dict[str, Profile]) -> Profile:
+def _profile(name: str, entry: Any, profiles: dict[str, Profile]) -> Profile:
     if not all(letter.isalnum() or letter == "-" for letter in name) or name == PUBLISHED.name:
         raise LabError(f"a name has letters, digits and dashes, and is not {PUBLISHED.name}, which the lab has itself")
-    own = toml.make(Profile, entry, name=name)
-    said = ((key, str(value).lower() if isinstance(value, bool) else str(value)) for key, value in own.settings)
-    own = replace(own, settings=tuple(said))  # as cargo says them
-    for key, _ in own.settings:
+    profile = toml.make(Profile, entry, name=name)
+    settings = ((key, str(value).lower() if isinstance(value, bool) else str(value)) for key, value in profile.settings)
+    profile = replace(profile, settings=tuple(settings))  # as cargo says them
+    for key, _ in profile.settings:
         check_known("setting", key, _SETTINGS)
     # These become lines and words of a Dockerfile.
-    words = [*own.rustflags, *own.cargo, *own.of, *(word for setting in own.settings for word in setting)]
+    words = [*profile.rustflags, *profile.cargo, *profile.of, *(word for pair in profile.settings for word in pair)]
     if wrong := [word for word in words if not isinstance(word, str) or not _WORD.fullmatch(word)]:
         raise LabError(f"{str(wrong[0])[:40]!r} is no name, value or option that cargo takes")
-    if not toml.is_line(own.summary):
-        raise LabError(f"its summary, {own.summary!r}, is no text of one line")
-    for part in own.of:
-        check_known("profile before it", part, known)
-    return reduce(_combined, (known[part] for part in own.of), own)
+    if not toml.is_line(profile.summary):
+        raise LabError(f"its summary, {profile.summary!r}, is no text of one line")
+    for part in profile.of:
+        check_known("profile before it", part, profiles)
+    return reduce(_combine, (profiles[part] for part in profile.of), profile)
 
 
-def _combined(one: Profile, other: Profile) -> Profile:
-    """The first, with what the other is compiled with too. Raises LabError when they contradict each other."""
-    settings = dict(one.settings)
-    for key, value in other.settings:
+def _combine(first: Profile, second: Profile) -> Profile:
+    """Return the first profile, with what the second is compiled with too. Raises LabError when they contradict each
+    other."""
+    settings = dict(first.settings)
+    for key, value in second.settings:
         if settings.setdefault(key, value) != value:
-            raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {key} is {settings[key]} and {value}")
-    switches = {key: getattr(one, key) or getattr(other, key) for key in _SWITCHES}
-    options = {key: _both(one, other, key) for key in ("rustflags", "cargo")}
-    return replace(one, settings=tuple(sorted(settings.items())), **options, **switches)
+            raise LabError(
+                f"'{first.name}' and '{second.name}' cannot be combined: {key} is {settings[key]} and {value}"
+            )
+    switches = {key: getattr(first, key) or getattr(second, key) for key in _SWITCHES}
+    options = {key: _join_options(first, second, key) for key in ("rustflags", "cargo")}
+    return replace(first, settings=tuple(sorted(settings.items())), **options, **switches)
 
 
-def _both(one: Profile, other: Profile, kind: str) -> tuple[str, ...]:
-    """The options of that kind of both profiles. Raises LabError where they give one option two values."""
-    first, second = getattr(one, kind), getattr(other, kind)
+def _join_options(first_profile: Profile, second_profile: Profile, kind: str) -> tuple[str, ...]:
+    """Return the options of that kind of both profiles. Raises LabError where they give one option two values."""
+    first_options, second_options = getattr(first_profile, kind), getattr(second_profile, kind)
     # The linker's arguments add up, in their order, and may be there twice; all others are there once.
-    linker = [option for option in (*first, *second) if option.startswith(_LINK_ARGUMENT)]
-    options = {option.partition("=")[0]: option for option in first if option not in linker}
-    for option in second:
+    linker = [option for option in (*first_options, *second_options) if option.startswith(_LINK_ARGUMENT)]
+    options = {option.partition("=")[0]: option for option in first_options if option not in linker}
+    for option in second_options:
         if option not in linker and (before := options.setdefault(option.partition("=")[0], option)) != option:
-            raise LabError(f"'{one.name}' and '{other.name}' cannot be combined: {before}, {option}")
+            raise LabError(f"'{first_profile.name}' and '{second_profile.name}' cannot be combined: {before}, {option}")
     return (*sorted(options.values()), *linker)

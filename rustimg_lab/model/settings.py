@@ -23,7 +23,8 @@ class Setting:
 
 
 def parse(text: str) -> Setting:
-    """Return the setting that a text as `narenas=1` names. Raises LabError, with the nearest name, on another."""
+    """Return the setting in a text such as `narenas=1`. Raises LabError, with the nearest name, for an unknown name,
+    and for a value that is no whole number."""
     name, _, value = text.partition("=")
     check_known("setting", name, KNOWN)
     if not re.fullmatch(r"-?\d{1,9}", value):

@@ -27,23 +27,23 @@ LOAD_OPTIONS = ("workload", "workers", "connections", "seconds", "warmup", "sett
 class Kind(matrix.Grid):
     """What a study takes unless it is told otherwise."""
 
-    of_clients: bool = False  # whether the client is measured beside the server
-    of_builds: bool = False  # whether it is the build that is measured
+    measures_clients: bool = False  # whether the client is measured beside the server
+    measures_builds: bool = False  # whether it is the build that is measured
     tools: str = "tools"  # the image that it measures with, if any
     load: tuple[str, ...] = LOAD_OPTIONS  # the ones that it goes by; where not all, it asks one workload
     curve: bool = False  # whether servers are measured with several numbers of worker threads unless one is named
-    of_work: bool = False  # whether a program that is no server can be measured by its calls
+    measures_work: bool = False  # whether a program that is no server can be measured by its calls
 
 
 _ALLOCATORS = Kind(("scratch", "debian"), ("optimized",), tuple(matrix.ALLOCATORS))
 _COMPILED = ("baseline", "lto-thin", "lto-fat", "unit-1", "optimized", "opt-z")
 KINDS = {
-    "throughput": replace(_ALLOCATORS, curve=True, of_work=True),
-    "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), of_clients=True, load=("workload",)),
+    "throughput": replace(_ALLOCATORS, curve=True, measures_work=True),
+    "startup": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), measures_clients=True, load=("workload",)),
     "memory": replace(_ALLOCATORS, curve=True),
     REST: replace(_ALLOCATORS, load=(*LOAD_OPTIONS, "rest")),
     "latency": replace(_ALLOCATORS, tools="oha"),
     "deploy": Kind(matrix.ARTICLE_BASES, ("optimized",), (matrix.ARTICLE,), tools="", load=("workload",)),
-    COLD_BUILD: Kind(("scratch",), _COMPILED, ("system",), of_builds=True, tools="", load=()),
-    LAYOUTS: Kind(("scratch",), matrix.PROFILES, ("jemalloc",), of_work=True),
+    COLD_BUILD: Kind(("scratch",), _COMPILED, ("system",), measures_builds=True, tools="", load=()),
+    LAYOUTS: Kind(("scratch",), matrix.PROFILES, ("jemalloc",), measures_work=True),
 }

@@ -21,20 +21,21 @@ _FORMS = {
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a file. Raises LabError, with the file's name, when it cannot be read or is no TOML."""
+    """Read a TOML file. Raises LabError, with the file's name, when it cannot be read or is not TOML."""
     try:
         return tomli.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise LabError(f"{path.name} cannot be read: {error}") from None
 
 
-def entries(path: Path, kind: str, made: Callable[[str, Any, dict[str, Entry]], Entry]) -> dict[str, Entry]:
-    """Make an entry of each table: `made` gets name, table, earlier entries. Raises LabError with file and name."""
-    known: dict[str, Entry] = {}
+def entries(path: Path, kind: str, factory: Callable[[str, Any, dict[str, Entry]], Entry]) -> dict[str, Entry]:
+    """Make an object of each table in a TOML file, by name. `factory` gets the name, the table, and the objects made so
+    far. Raises LabError, with the file and the name, where an object cannot be made."""
+    objects: dict[str, Entry] = {}
     for name, table in read(path).items():
         with located(f"{path.name}, {kind} '{name}'"):
-            known[name] = made(name, table, known)
-    return known
+            objects[name] = factory(name, table, objects)
+    return objects
 
 
 def is_line(value: Any) -> bool:
@@ -47,19 +48,19 @@ def types(kind: type) -> dict[str, tuple[type, ...]]:
     return {field.name: (_FORMS.get(field.type, field.type),) for field in fields(kind)}
 
 
-def tuples(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table with tuples for its lists and tables, as a frozen dataclass has them."""
+def freeze(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with tuples in place of its lists and tables, as a frozen dataclass has them."""
     forms = {list: tuple, dict: lambda value: tuple(value.items())}
-    return {key: forms.get(type(value), lambda kept: kept)(value) for key, value in table.items()}
+    return {key: forms.get(type(value), lambda item: item)(value) for key, value in table.items()}
 
 
-def make(kind: type[Entry], table: Any, where: str = "", **others: Any) -> Entry:
-    """Make a frozen dataclass of a table, whose lists and tables become tuples, and of `others`. Raises LabError, with
-    `where` before it, on a key that is missing or unknown, and on a value of a wrong type."""
+def make(kind: type[Entry], table: Any, prefix: str = "", **values: Any) -> Entry:
+    """Make a frozen dataclass of `values` and of a table, whose lists and tables become tuples. Raises LabError,
+    beginning with `prefix`, for a key that is missing or unknown, and for a value of a wrong type."""
     if not isinstance(table, dict):
-        raise LabError(f"{where}is {kind_of(table)}, a table is needed")
-    check_keys(table, {key: known for key, known in types(kind).items() if key not in others}, where)
+        raise LabError(f"{prefix}is {kind_of(table)}, a table is needed")
+    check_keys(table, {key: value_types for key, value_types in types(kind).items() if key not in values}, prefix)
     for field in fields(kind):
-        if field.default is MISSING and field.name not in (*table, *others):
-            raise LabError(f"{where}has no {field.name}")
-    return kind(**tuples(table), **others)
+        if field.default is MISSING and field.name not in (*table, *values):
+            raise LabError(f"{prefix}has no {field.name}")
+    return kind(**freeze(table), **values)

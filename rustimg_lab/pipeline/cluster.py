@@ -32,7 +32,8 @@ DEATHS = 2  # of workers, after which what they were doing is not tried again
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of a worker's work: a command's arguments, the machine ("" for any), and the cells that it builds."""
+    """What a worker does in one piece: the arguments of a command, the machine that it is for, "" for any, and the
+    cells that are as that machine has them from then on."""
 
     arguments: tuple[str, ...]
     machine: str = ""
@@ -40,7 +41,7 @@ class Unit:
 
 
 def check_address(address: str, insecure: bool) -> None:
-    """Raises LabError for what is no scheduler's address, and for one on a network without TLS unless `insecure`."""
+    """Raise LabError when this is no scheduler's address, or is one on a network without TLS unless `insecure`."""
     parts = urlsplit(address)
     if parts.scheme not in ("tcp", "tls") or not parts.hostname:
         raise LabError(f"--scheduler {address}: no address of a Dask scheduler, such as tls://HOST:8786")
@@ -61,7 +62,8 @@ def _is_loopback(host: str) -> bool:
 
 @contextmanager
 def connected(address: str, insecure: bool) -> Iterator["Client"]:
-    """The client of a scheduler. Raises LabError when Dask is not installed, none answers, or it stops answering."""
+    """Yield a client of a Dask scheduler. Raises LabError when Dask is not installed, when `check_address` refuses the
+    address, or when no scheduler answers."""
     check_address(address, insecure)
     try:
         from distributed import Client, Security
@@ -88,12 +90,12 @@ def connected(address: str, insecure: bool) -> Iterator["Client"]:
 
 
 def workers(client: "Client") -> dict[str, str]:
-    """Return the address of each worker that has the lab's resource, by the machine's name."""
-    found = client.scheduler_info(n_workers=-1)["workers"]
+    """Return the address of each running worker that has the lab's resource, by the machine's name."""
+    entries = client.scheduler_info(n_workers=-1)["workers"]
     return {
-        re.sub("[^A-Za-z0-9]", "-", str(each["name"])).strip("-"): address  # a folder may have that name
-        for address, each in found.items()
-        if each["status"] == "running" and each["resources"].get(RESOURCE) == 1
+        re.sub("[^A-Za-z0-9]", "-", str(entry["name"])).strip("-"): address  # a folder may have that name
+        for address, entry in entries.items()
+        if entry["status"] == "running" and entry["resources"].get(RESOURCE) == 1
     }
 
 
@@ -105,29 +107,26 @@ def perform_all(
     done: Callable[[Unit, str, Any], str],
     names: set[str],
 ) -> list[str]:
-    """Give each of the machines of those names its next unit whenever it has none, until none is left.
-
-    `sent` gets the unit and the machine, and returns what `work` gets in its worker; `done` gets the unit, the machine
-    and what `work` returned, and returns why the machine gets no more, "" where it goes on. A unit for any machine then
-    goes to the others, and the machine's name leaves `names`. Returns a line on what could not be done. Raises LabError
-    when the scheduler is lost.
-    """
+    """Give each machine in `names` a unit whenever it is idle, until none is left. Returns a line on what could not be
+    done. `sent` gets the unit and the machine, and returns what `work` gets in its worker. `done` gets both and what
+    `work` returned, and returns why the machine gets no more ("" when it does). Such a machine leaves `names`, and a
+    unit for any machine goes to the others. Raises LabError when the scheduler stops answering."""
     state = _Queue(units, names)
     with _scheduler_errors(client):
-        while state.left():
-            for name, address in state.idle(client):
+        while state.has_work():
+            for name, address in state.idle_machines(client):
                 if not (unit := state.take(name)):  # another machine has just got the last one
                     continue
                 call = client.submit(
                     work, sent(unit, name), workers=[address], resources={RESOURCE: 1}, pure=False, retries=0
                 )
                 state.running[call] = unit, name, address
-            for call in _ended(client, state):
+            for call in _wait_for_ended(client, state):
                 unit, name, _ = state.running.pop(call)
-                said = "" if call.status == "finished" else _reason(call)
-                if said and not _failed_there(call):
-                    state.lost(name, unit, said)
-                elif reason := said or done(unit, name, call.result()):
+                failure = "" if call.status == "finished" else _reason(call)
+                if failure and not _failed_there(call):
+                    state.lost(name, unit, failure)
+                elif reason := failure or done(unit, name, call.result()):
                     state.put_aside(name, unit, reason)
     return state.failures
 
@@ -138,31 +137,35 @@ class _Queue:
     def __init__(self, units: list[Unit], names: set[str]) -> None:
         self.names, self.failures = names, []
         self.running: dict[Future, tuple[Unit, str, str]] = {}
-        self.waiting = {name: deque(each for each in units if each.machine == name) for name in ("", *names)}
-        self.known: dict[str, str] = {}
+        self.waiting = {name: deque(unit for unit in units if unit.machine == name) for name in ("", *names)}
+        self.known_workers: dict[str, str] = {}
         self.deaths: dict[Unit, int] = {}
         self.asked, self.seen = 0.0, time.monotonic()
 
-    def left(self) -> bool:
-        """Whether something is to be done, by a machine that is there or may return."""
-        waits = any(self.waiting.values())
-        if self.running or (waits and self.names and time.monotonic() - self.seen < RETURN_S):
+    def has_work(self) -> bool:
+        """Return whether units remain for a machine that is there or may return. If not, record a failure for those
+        that are left."""
+        is_waiting = any(self.waiting.values())
+        if self.running or (is_waiting and self.names and time.monotonic() - self.seen < RETURN_S):
             return True
         for name in self.waiting:
             self._give_up(name, "no worker is left")
         return False
 
-    def idle(self, client: "Client") -> list[tuple[str, str]]:
-        """Machines that are there, have nothing to do, and for which there is something."""
+    def idle_machines(self, client: "Client") -> list[tuple[str, str]]:
+        """Return the name and address of each machine that is there, does nothing, and has a unit waiting. If there is
+        none and nothing runs, wait `POLL_S` seconds."""
         if time.monotonic() - self.asked > POLL_S:
-            self.known, self.asked = workers(client), time.monotonic()
+            self.known_workers, self.asked = workers(client), time.monotonic()
         busy = {name for _, name, _ in self.running.values()}
-        found = [each for each in self.known.items() if each[0] in self.names - busy and self._units_of(each[0])]
-        if found or self.running:
+        pairs = [
+            pair for pair in self.known_workers.items() if pair[0] in self.names - busy and self._units_of(pair[0])
+        ]
+        if pairs or self.running:
             self.seen = time.monotonic()
         else:
             time.sleep(POLL_S)
-        return found
+        return pairs
 
     def _units_of(self, name: str) -> deque[Unit]:
         return self.waiting[name] or self.waiting[""]
@@ -172,7 +175,7 @@ class _Queue:
         return units.popleft() if units else None
 
     def put_aside(self, name: str, unit: Unit, reason: str) -> None:
-        """A machine that cannot go on gets nothing more."""
+        """Record the reason, and give the machine no more units."""
         self.names.discard(name)  # of the caller's own set: it has no more work for the machine either
         self.failures.append(f"{name}: {reason}")
         if not unit.machine:
@@ -180,7 +183,8 @@ class _Queue:
         self._give_up(name, "it gets no more")
 
     def lost(self, name: str, unit: Unit, reason: str) -> None:
-        """A worker that is gone: what it did is done again, by the one that its nanny starts, or by another."""
+        """Queue the unit of a worker that is gone again, for its successor or another machine. After more than `DEATHS`
+        workers, put the machine aside."""
         self.asked = 0.0
         self.deaths[unit] = self.deaths.get(unit, 0) + 1
         if self.deaths[unit] <= DEATHS:
@@ -197,7 +201,7 @@ class _Queue:
             self.waiting[name].clear()
 
 
-def _ended(client: "Client", state: _Queue) -> list["Future"]:
+def _wait_for_ended(client: "Client", state: _Queue) -> list["Future"]:
     """Calls that have ended, or whose worker is gone, after a while at most."""
     from distributed import wait
 
@@ -207,15 +211,17 @@ def _ended(client: "Client", state: _Queue) -> list["Future"]:
         return list(wait(list(state.running), timeout=POLL_S, return_when="FIRST_COMPLETED").done)
     except TimeoutError:
         pass
-    state.known, state.asked = workers(client), time.monotonic()
-    gone = [call for call, (_, name, address) in state.running.items() if state.known.get(name) != address]
-    for call in gone:
+    state.known_workers, state.asked = workers(client), time.monotonic()
+    lost_calls = [
+        call for call, (_, name, address) in state.running.items() if state.known_workers.get(name) != address
+    ]
+    for call in lost_calls:
         call.cancel(force=True)
-    return gone
+    return lost_calls
 
 
 def _failed_there(call: "Future") -> bool:
-    """Whether a worker that still runs could not do what it was asked, as where its disk is full."""
+    """Return whether a worker that still runs could not do its unit of work, as when its disk is full."""
     from distributed import KilledWorker
 
     return call.status == "error" and not isinstance(call.exception(), KilledWorker)

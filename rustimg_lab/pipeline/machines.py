@@ -53,86 +53,95 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Moved:
-    """A study's images that are built once and brought to other machines: the command that builds them, the program,
-    the cells, and the repository in between, "" for none. Without cells each machine builds its own."""
+class SharedImages:
+    """The images of a study that are built once and brought to the other machines: the command that builds them, the
+    program in them, the cells, and the repository through which they go, "" for none. Without cells each machine builds
+    its own."""
 
-    of_builds: Spread
+    build_spread: Spread
     program: str
     cells: list[Cell]
     repository: str
 
 
 def run_cells(spread: Spread, cells: list[Cell]) -> list[str]:
-    """Build and measure cells, each binary on one machine; a line on each failure. Raises LabError as `connected`."""
-    with _opened(spread) as opened:
+    """Build and measure cells, those of each binary on the machine that is free first. Returns a line on each cell that
+    failed. Raises LabError as `cluster.connected` does, and when no worker can be used."""
+    with _open_cluster(spread) as opened:
         # Without the short study: a worker has some of the cells alone.
-        units = [Unit(("--blocks", "0", *unit.arguments), cells=unit.cells) for unit in _by_binary(cells)]
+        units = [Unit(("--blocks", "0", *unit.arguments), cells=unit.cells) for unit in _binary_units(cells)]
         _perform(spread, opened, units)
     return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
 
 
-def run_blocks(spread: Spread, moved: Moved, blocks: int, kind: str, asked: dict[str, list[Any]]) -> list[str]:
-    """Measure a study by blocks on each machine; `asked`: of `studies.blocks_done`. Returns, raises as `run_cells`."""
-    with _opened(spread) as opened:
-        brought = _brought(moved, opened) if len(opened.names) > 1 else {}
+def run_blocks(
+    spread: Spread, moved: SharedImages, blocks: int, kind: str, load_values: dict[str, list[Any]]
+) -> list[str]:
+    """Measure a study of that kind on each machine, block by block, until it has `blocks`. The images of `moved` are
+    built once and brought to the others. `load_values` is that of `studies.blocks_done`. Returns a line on each
+    failure, and raises LabError as `run_cells` does."""
+    with _open_cluster(spread) as opened:
+        brought_images = _bring_images(moved, opened) if len(opened.names) > 1 else {}
         units = []
         for name in sorted(opened.names):
-            images = ",".join(f"{cell}={image}" for cell, image in brought.get(name, {}).items())
-            more = ("--brought", images) if images else ()
-            begun = min(studies.blocks_done(spread.run, name, kind, asked), blocks)
-            units += [Unit(("--blocks", str(n), *more), name) for n in range(max(begun, 1), blocks + 1)]
+            images = ",".join(f"{cell}={image}" for cell, image in brought_images.get(name, {}).items())
+            options = ("--brought", images) if images else ()
+            done_count = min(studies.blocks_done(spread.run, name, kind, load_values), blocks)
+            units += [Unit(("--blocks", str(count), *options), name) for count in range(max(done_count, 1), blocks + 1)]
         _perform(spread, opened, units)
     return [*dict.fromkeys(opened.failures), *_other_binaries(spread.run)]
 
 
-def _brought(moved: Moved, opened: "_Opened") -> dict[str, dict[str, str]]:
-    """By machine and cell, the images that another machine has built and that are there now. Each binary has the same
-    machine in each call, whose cache is kept. Images of an earlier call are not taken: the sources may have changed."""
+def _bring_images(moved: SharedImages, opened: "_Cluster") -> dict[str, dict[str, str]]:
+    """By machine and cell, the images that another machine has built and that are there now.
+
+    Each binary has a machine that builds it, one and the same in each call, where what it was built of is kept. What
+    was built in an earlier call is not taken: the sources may have changed.
+    """
     names = sorted(opened.names)
     units = [
         Unit(("--images-only", *unit.arguments), names[place % len(names)])
-        for place, unit in enumerate(_by_binary(moved.cells))
+        for place, unit in enumerate(_binary_units(moved.cells))
     ]
-    found: dict[str, dict[str, str]] = {name: {} for name in names}
-    for unit in _perform(moved.of_builds, opened, units):
+    images: dict[str, dict[str, str]] = {name: {} for name in names}
+    for unit in _perform(moved.build_spread, opened, units):
         for cell in unit.arguments[-1].split(","):
             for name in opened.names - {unit.machine}:
                 if image := _bring(moved, opened, cell, unit.machine, name):
-                    found[name][cell] = image
-    return found
+                    images[name][cell] = image
+    return images
 
 
-def _bring(moved: Moved, opened: "_Opened", cell: str, source: str, name: str) -> str:
+def _bring(moved: SharedImages, opened: "_Cluster", cell: str, source: str, name: str) -> str:
     """Bring a cell's image from one machine to another unless it is there: through the repository, or as `docker save`
     writes it. Returns its id there; "" where it could not be brought: that machine builds it."""
-    at, options = cluster.workers(opened.client), {"pure": False, "resources": {cluster.RESOURCE: 1}}
-    spread, client = moved.of_builds, opened.client
+    addresses, options = cluster.workers(opened.client), {"pure": False, "resources": {cluster.RESOURCE: 1}}
+    spread, client = moved.build_spread, opened.client
     try:
-        image = client.run(worker.built, moved.program, cell, workers=[at[source]])[at[source]]
-        if there := client.run(worker.find, image, workers=[at[name]])[at[name]]:
-            return there
+        image = client.run(worker.find_built, moved.program, cell, workers=[addresses[source]])[addresses[source]]
+        if image_id := client.run(worker.find_image, image, workers=[addresses[name]])[addresses[name]]:
+            return image_id
         opened.show(name, f"gets the image of {cell} from {source}")
         send, take = (worker.push, worker.pull) if moved.repository else (worker.save, worker.bring)
-        sent = client.submit(send, image, *filter(None, [moved.repository]), workers=[at[source]], **options)
-        call = client.submit(take, spread.run_of(name), cell, sent, workers=[at[name]], **options)
+        transfer = client.submit(send, image, *filter(None, [moved.repository]), workers=[addresses[source]], **options)
+        call = client.submit(take, spread.run_of(name), cell, transfer, workers=[addresses[name]], **options)
         return call.result(timeout=BRING_TIMEOUT_S)
     except Exception as error:  # whatever it is: the image can be built there
-        said = str(error).strip().partition("\n")[0]
-        spread.say(f"note: {name} builds {cell}, since its image could not be brought from {source} ({said})")
+        message = str(error).strip().partition("\n")[0]
+        spread.say(f"note: {name} builds {cell}, since its image could not be brought from {source} ({message})")
         return ""
 
 
-def _by_binary(cells: list[Cell]) -> list[Unit]:
+def _binary_units(cells: list[Cell]) -> list[Unit]:
     """Cells that share a binary are one unit: it is compiled once."""
-    together: dict[object, list[str]] = {}
+    groups: dict[object, list[str]] = {}
     for cell in cells:
-        together.setdefault(cell.binary, []).append(cell.slug)
-    return [Unit(("--only", ",".join(slugs)), cells=tuple(slugs)) for slugs in together.values()]
+        groups.setdefault(cell.binary, []).append(cell.slug)
+    return [Unit(("--only", ",".join(slugs)), cells=tuple(slugs)) for slugs in groups.values()]
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _Cluster:
     """A cluster that works on a run: its client, the folder of the machines' runs, a digest of what images are built
     of, the names of the machines, what shows what a machine does, and a line on all that failed."""
 
@@ -145,58 +154,61 @@ class _Opened:
 
 
 @contextmanager
-def _opened(spread: Spread) -> Iterator[_Opened]:
+def _open_cluster(spread: Spread) -> Iterator[_Cluster]:
     failures: list[str] = []
     with cluster.connected(spread.scheduler, spread.insecure) as client, runs.open_spread(spread.run) as folder:
         archive = _archive(spread.app) if spread.app else b""
         built_of = repr((machine.lab_files(), spread.arguments)).encode() + archive
-        names = _prepared(spread, client, folder, archive, failures)
+        names = _prepare_workers(spread, client, folder, archive, failures)
         with _progress(spread, client, sorted(names)) as show:
-            yield _Opened(client, folder, hashlib.sha256(built_of).hexdigest(), names, show, failures)
+            yield _Cluster(client, folder, hashlib.sha256(built_of).hexdigest(), names, show, failures)
 
 
-def _perform(spread: Spread, opened: _Opened, units: list[Unit]) -> list[Unit]:
+def _perform(spread: Spread, opened: _Cluster, units: list[Unit]) -> list[Unit]:
     """Give the workers the units, and write what they send. Returns the units of which nothing failed."""
-    whole = []
+    done_units = []
 
     def sent(unit: Unit, name: str) -> worker.Call:
         rows = opened.folder / name / "rows.jsonl"
-        known = rows.stat().st_size if rows.exists() else 0
-        call = worker.Call((*spread.arguments, *unit.arguments), spread.run_of(name), known, spread.typed)
+        known_bytes = rows.stat().st_size if rows.exists() else 0
+        call = worker.Call((*spread.arguments, *unit.arguments), spread.run_of(name), known_bytes, spread.typed)
         if not (app := spread.app):
             return call
-        return replace(call, app=True, at=app.at, origin=f"{app.date},{session.folder_digest(app)}")
+        return replace(call, app=True, subdirectory=app.subdirectory, origin=f"{app.date},{session.folder_digest(app)}")
 
     def done(unit: Unit, name: str, outcome: worker.Outcome) -> str:
-        reason = _written(spread, opened.folder / name, outcome, unit.cells, opened.built_of)
+        reason = _write_outcome(spread, opened.folder / name, outcome, unit.cells, opened.built_of)
         opened.failures.extend(f"{name}: {line}" for line in outcome.failures if outcome.code == 1)
-        opened.show(name, reason or outcome.said)
-        whole.extend([] if reason or outcome.code else [unit])
+        opened.show(name, reason or outcome.last_line)
+        done_units.extend([] if reason or outcome.code else [unit])
         return reason
 
     failures = cluster.perform_all(opened.client, units, worker.perform, sent, done, opened.names)
     opened.failures.extend(failures)
-    return whole
+    return done_units
 
 
-def _prepared(spread: Spread, client: "Client", folder: Path, archive: bytes, failures: list[str]) -> set[str]:
+def _prepare_workers(spread: Spread, client: "Client", folder: Path, archive: bytes, failures: list[str]) -> set[str]:
     """The names of the machines whose workers can be used, each with the app's sources and the run so far."""
     names, spread_id = set(), spread_record.read(folder.parent).id
-    if differs := _other_lab(_lab_of_scheduler(client)):
+    if difference := _lab_difference(_lab_of_scheduler(client)):
         raise LabError(
-            f"the scheduler at {spread.scheduler} {differs}: start `dask scheduler` where this lab is installed"
+            f"the scheduler at {spread.scheduler} {difference}: start `dask scheduler` where this lab is installed"
         )
-    of_first = ""  # the architecture of the first machine
+    first_architecture = ""  # the architecture of the first machine
     for name, address in sorted(cluster.workers(client).items()):
-        own = folder / name
-        held = [each.read_text() if each.exists() else "" for each in (own / "rows.jsonl", own / "environment.json")]
+        machine_folder = folder / name
+        texts = [
+            path.read_text() if path.exists() else ""
+            for path in (machine_folder / "rows.jsonl", machine_folder / "environment.json")
+        ]
         try:
-            lab, reason, architecture, load = client.run(worker.about, workers=[address])[address]
-            reason = reason or _refusal(name, lab, architecture, of_first or architecture)
+            lab, reason, architecture, load = client.run(worker.describe_worker, workers=[address])[address]
+            reason = reason or _refusal(name, lab, architecture, first_architecture or architecture)
             if not reason:
-                of_first = architecture
-                sent = spread.run_of(name), archive, *held, spread_id
-                reason = client.run(worker.prepare, *sent, workers=[address])[address]
+                first_architecture = architecture
+                arguments = spread.run_of(name), archive, *texts, spread_id
+                reason = client.run(worker.prepare, *arguments, workers=[address])[address]
         except (AttributeError, ImportError, OSError, TypeError, ValueError, LabError) as error:
             reason = f"its lab is not this one, or the worker is gone ({str(error).strip() or type(error).__name__})"
         if reason:
@@ -207,26 +219,26 @@ def _prepared(spread: Spread, client: "Client", folder: Path, archive: bytes, fa
             spread.say(f"note: {name} is busy: {load:.1f} processes want each of its CPUs")
         names.add(name)
     if not names:
-        said = f": {'; '.join(failures)}" if failures else "; start some with `./lab worker`"
-        raise LabError(f"the scheduler at {spread.scheduler} has no worker that can be used{said}")
+        detail = f": {'; '.join(failures)}" if failures else "; start some with `./lab worker`"
+        raise LabError(f"the scheduler at {spread.scheduler} has no worker that can be used{detail}")
     return names
 
 
-def _other_lab(lab: tuple[str, str] | str) -> str:
+def _lab_difference(lab: tuple[str, str] | str) -> str:
     """In words that another lab than this one is there; "" where it is this one, as its files tell."""
-    lab, own = (lab, "") if isinstance(lab, str) else lab, machine.identity()  # an older one tells no files
-    there, here = (f"{told} (files {digest[:12] or 'unknown'})" for told, digest in (lab, own))
-    return f"has {there}, this is {here}" if lab[1] != own[1] else ""
+    lab, own_lab = (lab, "") if isinstance(lab, str) else lab, machine.identity()  # an older one tells no files
+    other_text, own_text = (f"{label} (files {digest[:12] or 'unknown'})" for label, digest in (lab, own_lab))
+    return f"has {other_text}, this is {own_text}" if lab[1] != own_lab[1] else ""
 
 
-def _refusal(name: str, lab: tuple[str, str], architecture: str, of_first: str) -> str:
+def _refusal(name: str, lab: tuple[str, str], architecture: str, first_architecture: str) -> str:
     """Why a worker cannot be used, "" where it can."""
-    if differs := _other_lab(lab):
-        return f"it {differs}: install one on both"
-    if name in {each.debian for each in Architecture} or not name:
+    if difference := _lab_difference(lab):
+        return f"it {difference}: install one on both"
+    if name in {platform.debian for platform in Architecture} or not name:
         return "no machine can have this name: start the worker with --name"
-    if architecture != of_first:
-        return f"it is {architecture}, and others are {of_first}: use a scheduler and a run for each"
+    if architecture != first_architecture:
+        return f"it is {architecture}, and others are {first_architecture}: use a scheduler and a run for each"
     return ""
 
 
@@ -239,16 +251,17 @@ def _lab_of_scheduler(client: "Client") -> tuple[str, str]:
 
 
 def _archive(app: App) -> bytes:
-    """A tar archive of an app's sources, its lab.toml, and the archives of its services, which builds do not need."""
-    written, here = io.BytesIO(), Path(app.at) / sources.LAB_TOML
-    named = [Path(each.image) for each in app.services]
-    beside = {
-        path.relative_to(app.directory) for path in named if path.is_relative_to(app.directory) and path.is_file()
+    """Return a tar archive of an app's sources, as its builds get them, and of its lab.toml. It also has the archives
+    that its services are made of, which builds do not need."""
+    buffer, toml_path = io.BytesIO(), Path(app.subdirectory) / sources.LAB_TOML
+    image_paths = [Path(service.image) for service in app.services]
+    archive_paths = {
+        path.relative_to(app.directory) for path in image_paths if path.is_relative_to(app.directory) and path.is_file()
     }
-    with tarfile.open(fileobj=written, mode="w") as archive:
-        for path in sorted({*sources.walk(app.directory, app.git), here, *beside}):
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in sorted({*sources.walk(app.directory, app.git), toml_path, *archive_paths}):
             archive.add(app.directory / path, str(path), recursive=False)
-    return written.getvalue()
+    return buffer.getvalue()
 
 
 @contextmanager
@@ -268,14 +281,14 @@ def _progress(spread: Spread, client: "Client", names: list[str]) -> Iterator[Ca
         client.unsubscribe_topic(worker.PROGRESS)
 
 
-def _written(
+def _write_outcome(
     spread: Spread, folder: Path, outcome: worker.Outcome, cells: tuple[str, ...] = (), built_of: str = ""
 ) -> str:
     """Write what a worker sent to its machine's folder, and record the cells that it was to build, and the sources of
     its binaries. Returns why the machine gets no more work, "" where it does."""
     try:
-        before, now = _read(outcome.rows[: outcome.earlier]), _read(outcome.rows[outcome.earlier :])
-        for row in filter(None, before + now):
+        old_rows, new_rows = _parse_rows(outcome.rows[: outcome.earlier]), _parse_rows(outcome.rows[outcome.earlier :])
+        for row in filter(None, old_rows + new_rows):
             if (run := row["run_id"]) != spread.run_of(folder.name):
                 return f"it sent rows of run '{run}', which is not '{spread.run_of(folder.name)}'; they are left out"
         if outcome.environment:
@@ -287,45 +300,45 @@ def _written(
     for name, text in outcome.dockerfiles.items():
         (folder / "dockerfiles" / name).parent.mkdir(exist_ok=True)
         files.write_whole(folder / "dockerfiles" / name, text)
-    if unreadable := (before + now).count(None):
-        spread.say(f"note: {folder.name} sent rows that cannot be read: {unreadable}; reports leave them out")
+    if unreadable_count := (old_rows + new_rows).count(None):
+        spread.say(f"note: {folder.name} sent rows that cannot be read: {unreadable_count}; reports leave them out")
     if outcome.rows:
         append_rows(folder, outcome.rows)
     is_done = outcome.code in (0, 1)
-    binaries = dict.fromkeys(_binaries(before), "") | dict.fromkeys(_binaries(now), built_of)
+    binaries = dict.fromkeys(_binaries(old_rows), "") | dict.fromkeys(_binaries(new_rows), built_of)
     spread_record.note(folder.parent.parent, folder.name, cells if is_done else (), binaries)
-    return "" if is_done else outcome.said
+    return "" if is_done else outcome.last_line
 
 
-def _read(text: bytes) -> list[dict[str, Any] | None]:
+def _parse_rows(text: bytes) -> list[dict[str, Any] | None]:
     """The rows that a worker sent; None for a line that is none, as of a lab that was killed in the middle of it. Such
     a line is kept, so that the worker's rows begin with those that are here. Raises ValueError where it is no text."""
-    found = []
+    rows = []
     for line in filter(None, text.decode().split("\n")):
         try:
-            found.append(read_row(line))
+            rows.append(read_row(line))
         except ValueError:
-            found.append(None)
-    return found
+            rows.append(None)
+    return rows
 
 
 def _binaries(rows: list[dict[str, Any] | None]) -> list[str]:
     """What the record calls the binaries that rows are of."""
-    own = [row for row in filter(None, rows) if row["metric"] == metrics.BINARY_SHA256]
-    return [spread_record.binary(row["study"], row["cell"]) for row in own]
+    binary_rows = [row for row in filter(None, rows) if row["metric"] == metrics.BINARY_SHA256]
+    return [spread_record.binary(row["study"], row["cell"]) for row in binary_rows]
 
 
 def _other_binaries(run: str) -> list[str]:
     """A line on each cell of which two machines built two binaries of one program, of the same sources."""
-    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    digests: dict[tuple[str, str, str], dict[str, str]] = {}
     record = spread_record.read(runs.run_path(run))
     for name in runs.machines(run):
         rows, built_of = runs.load(f"{run}{runs.AT}{name}", whole=True).rows, record.sources.get(name, {})
         for row in rows[rows["metric"] == metrics.BINARY_SHA256].itertuples():
             if sources := built_of.get(spread_record.binary(row.study, row.cell)):  # `study` names the program
-                found.setdefault((row.study, row.cell, sources), {})[name] = row.value
+                digests.setdefault((row.study, row.cell, sources), {})[name] = row.value
     return [
-        f"{cell}: the machines built different binaries ({', '.join(f'{n} {v[:12]}' for n, v in by.items())})"
-        for (_, cell, _), by in found.items()
-        if len(set(by.values())) > 1
+        f"{cell}: the machines built different binaries ({', '.join(f'{n} {v[:12]}' for n, v in by_machine.items())})"
+        for (_, cell, _), by_machine in digests.items()
+        if len(set(by_machine.values())) > 1
     ]

@@ -19,12 +19,15 @@ from rustimg_lab.store import runs
 
 
 def run_name(app: App, before: App, cells: list[Cell]) -> str:
-    """Return the name of the run of two versions and these cells, the same for equal sources and `lab.toml`."""
+    """Return the name of the run of two versions in these cells. Equal sources with an equal `lab.toml` have one name,
+    so that another call resumes the run."""
     with process.work_folder() as work:
-        copies = [sources.copy(each.directory, work / name, each.git) for name, each in (("a", app), ("b", before))]
-        told = (app.directory / app.at / sources.LAB_TOML).read_text(encoding="utf-8", errors="replace")
-        made_of = " ".join([*(copy.name for copy in copies), *(cell.slug for cell in cells), told])
-    return f"{app.package}-{hashlib.sha256(made_of.encode()).hexdigest()[:8]}"
+        copies = [
+            sources.copy(version.directory, work / name, version.git) for name, version in (("a", app), ("b", before))
+        ]
+        toml_text = (app.directory / app.subdirectory / sources.LAB_TOML).read_text(encoding="utf-8", errors="replace")
+        identity = " ".join([*(copy.name for copy in copies), *(cell.slug for cell in cells), toml_text])
+    return f"{app.package}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
 
 def name_before(run: str) -> str:
@@ -33,34 +36,37 @@ def name_before(run: str) -> str:
 
 
 def run_pairs(request: Request, before: App, cells: list[Cell], plans: list[tuple[Kind, Planner]]) -> list[str]:
-    """Builds and measures the cells of an app before and after, each in a run of its own, and the studies of both, of
-    cells whose images differ, in the app's run; returns a line on each failed cell. Raises LabError as `grid.run_grid`
-    and `studies.run_studies`. Ctrl-C leaves no container, and the same call resumes."""
+    """Build and measure the cells of an app before and after, each version in a run of its own. Then run the studies of
+    both in the app's run. Returns a line on each cell that failed.
+
+    A cell with one image in both versions has no study. Raises LabError as `grid.run_grid` and `studies.run_studies`
+    do. After Ctrl-C no container is left, and the same call resumes.
+    """
     if plans:
         refuse_foreign(cells)
     earlier = replace(request, app=before, run_name=name_before(request.run_name))
     failures = [f"before: {line}" for line in grid.run_grid(earlier, cells)] + grid.run_grid(request, cells)
-    if plans and (treatments := _differing(request, cells)):
-        lost: list[str] = []  # no failures of a cell: the blocks that are whole give the answer
+    if plans and (treatments := _differing_images(request, cells)):
+        messages: list[str] = []  # no failures of a cell: the blocks that are whole give the answer
         with open_session(request, cells, with_tools=True) as session:
             for kind, plan in plans:
-                studies.run_built([treatments], request.app, session, plan, lost, kind.tools)
-            for line in lost:
+                studies.run_built([treatments], request.app, session, plan, messages, kind.tools)
+            for line in messages:
                 session.say(f"note: {line}")
     return failures
 
 
-def _differing(request: Request, cells: list[Cell]) -> list[Treatment]:
+def _differing_images(request: Request, cells: list[Cell]) -> list[Treatment]:
     """Each cell whose images of both versions work and differ, before and after. The image before gets a name, since
     the cell's own name went to the image after, and engines may remove an image without any."""
     names, repository = (name_before(request.run_name), request.run_name), f"{request.app.name}-before"
     tables = [analysis.cell_table(runs.load(name)).query("ok").set_index("cell") for name in names]
-    found = []
+    treatments = []
     for cell in cells:
         images = [table.loc[cell.slug, "image"] for table in tables if cell.slug in table.index]
         if len(set(images)) == 2:
             with client.readable_errors():
                 client.connect().images.get(images[0]).tag(client.repository(repository), cell.slug)
             marks = (BEFORE, "")
-            found += [Treatment(cell, image, cell.slug + mark) for image, mark in zip(images, marks, strict=True)]
-    return found
+            treatments += [Treatment(cell, image, cell.slug + mark) for image, mark in zip(images, marks, strict=True)]
+    return treatments

@@ -21,46 +21,47 @@ SBOMS = "sboms"  # the folder of a run
 
 
 def run_probes(request: Request, cells: list[Cell], server: App | None) -> list[str]:
-    """Builds the cells of the app, of its `server` if any, and of the program that probes; probes them into the run;
-    and returns a line on all that could not be built or probed. A failed probe is none. What was probed in the same
-    images is kept. Raises LabError as `run_grid`."""
+    """Build the cells of the app, of its `server` and of the probe program, and probe them into the run. Returns a line
+    on each cell or probe that could not be built or run; a probe that fails is a result. What was probed before in
+    equal images is not probed again. Raises LabError as `run_grid` does."""
     app, programs, failures = request.app, [request.app, *([server] if server else []), runner.load_app()], []
     with open_session(request, cells, with_tools=True) as session:
         tools = make_tools("tools", session)
-        made: list[dict[Cell, str]] = []
-        for each in programs:
-            batch = Batch(cells, each, "" if each == app else each.name)
-            built, failed = build_treatments(batch, session, probes.STUDY)
-            made.append({treatment.cell: treatment.image for treatment in built})
-            failures += failed
-        ready = [cell for cell in cells if all(cell in images for images in made)]
-        asked = [smoke.in_words(app)]
+        image_maps: list[dict[Cell, str]] = []
+        for program in programs:
+            batch = Batch(cells, program, "" if program == app else program.name)
+            treatments, messages = build_treatments(batch, session, probes.STUDY)
+            image_maps.append({treatment.cell: treatment.image for treatment in treatments})
+            failures += messages
+        ready_cells = [cell for cell in cells if all(cell in images for images in image_maps)]
+        questions = [smoke.in_words(app)]
         if server and server.serve:
-            asked.append(workloads.own(server).parameters()["asked"])
-        limits_memory = capabilities.holds(session.run.environment, "limits_memory")
-        before = robustness.newest(runs.load(session.run.name, whole=True))
+            questions.append(workloads.app_workload(server).parameters()["asked"])
+        limits_memory = capabilities.has_ability(session.run.environment, "limits_memory")
+        earlier_rows = robustness.newest(runs.load(session.run.name, whole=True))
         (session.run.path / SBOMS).mkdir(exist_ok=True)
         with local_registry.serve() if registry_command() else nullcontext() as own_registry:
-            for number, cell in enumerate(ready, 1):
-                images = [each[cell] for each in made]
-                told = Observation(metrics.PROBED_WITH, " ".join(images), detail="; ".join(asked))
-                if _is_probed(cell, told, before):
+            for number, cell in enumerate(ready_cells, 1):
+                images = [program_images[cell] for program_images in image_maps]
+                stamp = Observation(metrics.PROBED_WITH, " ".join(images), detail="; ".join(questions))
+                if _is_probed(cell, stamp, earlier_rows):
                     continue
-                session.say(f"probing {cell} ({number} of {len(ready)})")
-                on, of_server = session.images.get(cell.images[0]), images[1] if server else ""
-                stand = {"base": on.digest if on else "", "tools": tools, "limits_memory": limits_memory}
-                stand |= {"architecture": cell.architecture}
-                subject = runner.Subject(app, images[0], images[-1], server, of_server, **stand)
+                session.say(f"probing {cell} ({number} of {len(ready_cells)})")
+                base, server_image = session.images.get(cell.images[0]), images[1] if server else ""
+                subject_options = {"base": base.digest if base else "", "tools": tools, "limits_memory": limits_memory}
+                subject_options |= {"architecture": cell.architecture}
+                subject = runner.Subject(app, images[0], images[-1], server, server_image, **subject_options)
                 rows, inventory = runner.measure(subject, own_registry)
                 if inventory:
                     files.write_whole(session.run.path / SBOMS / f"{cell.slug}.spdx.json", inventory)
-                session.run.append(cell, subject.image, [*rows, told], study=probes.STUDY)
+                session.run.append(cell, subject.image, [*rows, stamp], study=probes.STUDY)
                 failures += [f"{cell}: {row.metric}: {row.reason}" for row in rows if not row.ok]
     return failures
 
 
-def _is_probed(cell: Cell, told: Observation, before: pd.DataFrame) -> bool:
-    """Whether a cell's probes in `before` (`robustness.newest`) are of these images, asked the same, and all made."""
-    own = before[before["cell"] == cell.slug]
-    last = own[own["metric"] == metrics.PROBED_WITH]
-    return bool(own["ok"].all()) and last[["value", "detail"]].to_numpy().tolist() == [[told.value, told.detail]]
+def _is_probed(cell: Cell, stamp: Observation, earlier_rows: pd.DataFrame) -> bool:
+    """Return whether all probes of a cell in `earlier_rows` (`robustness.newest`) were made, on these images and with
+    these checks."""
+    rows = earlier_rows[earlier_rows["cell"] == cell.slug]
+    stamps = rows[rows["metric"] == metrics.PROBED_WITH]
+    return bool(rows["ok"].all()) and stamps[["value", "detail"]].to_numpy().tolist() == [[stamp.value, stamp.detail]]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from rustimg_lab.errors import LabError, located, unknown
+from rustimg_lab.errors import LabError, located, unknown_name
 from rustimg_lab.host import process
 from rustimg_lab.host.files import readable_errors
 from rustimg_lab.paths import NOTEBOOKS
@@ -35,11 +35,11 @@ class _Loader(yaml.SafeLoader):
     """YAML in which a key stands once: the loader of YAML itself takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        known: set[str] = set()
+        keys: set[str] = set()
         for key, _ in node.value:
-            if str(key.value) in known:
+            if str(key.value) in keys:
                 raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' is there twice", key.start_mark)
-            known.add(str(key.value))
+            keys.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -52,12 +52,13 @@ class Page:
     parameters: dict[str, str | int | float | bool]
 
     def __str__(self) -> str:
-        told = (f"{name}={value}" for name, value in self.parameters.items())
-        return " ".join([self.notebook, self.run, *told])
+        settings = (f"{name}={value}" for name, value in self.parameters.items())
+        return " ".join([self.notebook, self.run, *settings])
 
 
 def read(path: Path) -> list[Page]:
-    """The pages that a file asks for. Raises LabError, with the file and the entry, where it is not as above."""
+    """Return the pages that a YAML file requests, one for each combination of an entry's lists. Raises LabError, with
+    the file and the number of the entry, when the file cannot be read or an entry is wrong."""
     try:
         entries = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -74,52 +75,56 @@ def read(path: Path) -> list[Page]:
 def _pages(entry: object) -> list[Page]:
     if not isinstance(entry, dict) or not {"notebook", "run_name"} <= set(entry):
         raise LabError("an entry has `notebook` and `run_name`, and may have the notebook's parameters")
-    there = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
-    if entry["notebook"] not in there:
-        raise unknown("notebook", str(entry["notebook"]), there)
-    known = notebooks.parameters_of(entry["notebook"])
+    names = [path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    if entry["notebook"] not in names:
+        raise unknown_name("notebook", str(entry["notebook"]), names)
+    parameters = notebooks.parameters_of(entry["notebook"])
     values = {}
     for name, value in entry.items():
         if name == "notebook":
             continue
-        if name not in known:
-            raise unknown("parameter", str(name), known)
+        if name not in parameters:
+            raise unknown_name("parameter", str(name), parameters)
         values[name] = value if isinstance(value, list) else [value]
-        if not values[name] or not all(isinstance(each, str | int | float) for each in values[name]):
+        if not values[name] or not all(isinstance(item, str | int | float) for item in values[name]):
             raise LabError(f"parameter '{name}' is neither a value nor a list of values")
-        for each in values[name]:
-            if isinstance(each, float) and not math.isfinite(each):
-                raise LabError(f"parameter '{name}' is {each}, and a finite number is needed")
-            kind = known[name]["inferred_type_name"]
-            if kind in _IN_WORDS and kind not in _KINDS[type(each)]:
-                raise LabError(f"parameter '{name}' is {json.dumps(each)}, and {_IN_WORDS[kind]} is needed")
-    combinations = (dict(zip(values, each, strict=True)) for each in itertools.product(*values.values()))
-    return [Page(str(each.pop("run_name")), entry["notebook"], each) for each in combinations]
+        for item in values[name]:
+            if isinstance(item, float) and not math.isfinite(item):
+                raise LabError(f"parameter '{name}' is {item}, and a finite number is needed")
+            kind = parameters[name]["inferred_type_name"]
+            if kind in _IN_WORDS and kind not in _KINDS[type(item)]:
+                raise LabError(f"parameter '{name}' is {json.dumps(item)}, and {_IN_WORDS[kind]} is needed")
+    combinations = (dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values()))
+    return [Page(str(combination.pop("run_name")), entry["notebook"], combination) for combination in combinations]
 
 
 def make(pages: list[Page], timeout_s: int, jobs: int, on_page: Callable[[int, str, bool], None]) -> list[str]:
-    """Makes the pages, `jobs` at once, each in a process that has `timeout_s`; returns a line on each failure.
-    `on_page` gets a page's place, what it is doing, and whether that is all. Pages newer than what they are made of
-    stay. Raises LabError when a notebook would build or measure beside others. Ctrl-C stops all kernels first."""
+    """Make the pages, `jobs` at a time, each in a process of its own with at most `timeout_s` seconds. Return a message
+    for each page that failed. `on_page` gets the place of a page, what the page is doing, and whether the page has
+    ended. A page that is newer than its inputs is not made again.
+
+    Raises LabError when `jobs` is above 1 and a notebook builds or measures. On Ctrl-C all kernels are stopped before
+    the interrupt is raised.
+    """
     for page in pages:
         if jobs > 1 and _MEASURES.search((NOTEBOOKS / f"{page.notebook}.ipynb").read_text(encoding="utf-8")):
             raise LabError(
                 f"{page.notebook} builds or measures, and notebooks beside it would disturb it; leave out --jobs"
             )
     calls = [(page, timeout_s, partial(on_page, place)) for place, page in enumerate(pages)]
-    with closing(process.side_by_side(_make, calls, jobs)) as done:
-        reasons = dict(done)
+    with closing(process.side_by_side(_make, calls, jobs)) as results:
+        reasons = dict(results)
     return [f"{page}: {reasons[place]}" for place, page in enumerate(pages) if reasons[place]]
 
 
 def _make(page: Page, timeout_s: int, on_page: Callable[[str, bool], None]) -> str:
-    """Why a page could not be made; "" when it was, or is there."""
+    """Return why a page could not be made; "" when the page was made or is unchanged."""
     on_page("running", False)
-    begun, reason = time.monotonic(), ""
+    start, reason = time.monotonic(), ""
     try:
-        unchanged = notebooks.is_rendered(page.run, page.notebook, page.parameters)
-        reason = "" if unchanged else _make_apart(page, timeout_s)
-        outcome = "unchanged" if unchanged else f"done in {time.monotonic() - begun:.0f} s"
+        is_unchanged = notebooks.is_rendered(page.run, page.notebook, page.parameters)
+        reason = "" if is_unchanged else _make_apart(page, timeout_s)
+        outcome = "unchanged" if is_unchanged else f"done in {time.monotonic() - start:.0f} s"
     except LabError as error:
         reason = " ".join(str(error).split())
     on_page(f"FAILED: {reason}" if reason else outcome, True)
@@ -127,14 +132,14 @@ def _make(page: Page, timeout_s: int, on_page: Callable[[str, bool], None]) -> s
 
 
 def _make_apart(page: Page, timeout_s: int) -> str:
-    """Why a page could not be made by a process of its own; "" when it was."""
-    about, printed = [page.run, page.notebook, json.dumps(page.parameters), str(timeout_s)], []
-    code = process.stream([sys.executable, "-m", __name__, *about], printed.append)
-    return ("".join(printed).strip().rpartition("\n")[2] or f"its process ended with exit code {code}") if code else ""
+    """Make a page in a process of its own. Return why that failed; "" when the page was made."""
+    arguments, lines = [page.run, page.notebook, json.dumps(page.parameters), str(timeout_s)], []
+    code = process.stream([sys.executable, "-m", __name__, *arguments], lines.append)
+    return ("".join(lines).strip().rpartition("\n")[2] or f"its process ended with exit code {code}") if code else ""
 
 
 def _main(run: str, notebook: str, parameters: str, timeout_s: str) -> None:
-    """Makes one page, within so many seconds. Whatever ends it, its kernel is stopped first."""
+    """Make one page within `timeout_s` seconds. The kernel is stopped first, whatever ends this process."""
 
     def expire(*_: object) -> None:
         raise KeyboardInterrupt(f"not done within {timeout_s} s")

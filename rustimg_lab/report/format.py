@@ -10,21 +10,24 @@ from rustimg_lab.analysis import comparison
 
 
 def number(value: float) -> str:
-    """Four significant digits or more, never with an exponent; "" for none."""
+    """Return a number as text: a whole number with commas from 1000 on, else up to four significant digits; "" for
+    NaN."""
     return "" if pd.isna(value) else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def plain(text: str) -> str:
-    """A text of a run, which may come from a stranger, as Markdown that shows it and does nothing else."""
-    shown = escape(" ".join(text.split()), quote=False)
-    return re.sub(r"([\[\]`|])", r"\\\1", shown)
+    """Return a text of a run as Markdown that shows the characters and has no effect. The run may come from a
+    stranger."""
+    escaped = escape(" ".join(text.split()), quote=False)
+    return re.sub(r"([\[\]`|])", r"\\\1", escaped)
 
 
 def in_markdown(header: list[str], lines: list[list[str]], numbers: Container[int]) -> str:
-    """A table of text as Markdown; `numbers` are the places of the columns that have those."""
+    """Return a table of text as Markdown. `numbers` has the places (from 0) of the columns that are aligned to the
+    right."""
     ruler = ["---:" if place in numbers else "---" for place in range(len(header))]
-    shown = [list(map(plain, header)), ruler, *(list(map(plain, line)) for line in lines)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in shown)
+    rows = [list(map(plain, header)), ruler, *(list(map(plain, line)) for line in lines)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in rows)
 
 
 MEGABYTE = 1e6
@@ -33,7 +36,7 @@ SENTINEL = "Report complete"  # what the last cell of a notebook prints: papermi
 
 
 def megabytes(size_bytes: float | None) -> str:
-    """Bytes as MB of 1e6 bytes with three significant digits; "" for none."""
+    """Return bytes in MB (1e6 bytes) with three significant digits; "" for None or NaN."""
     return "" if pd.isna(size_bytes) else f"{size_bytes / 1e6:#.3g}".rstrip(".")
 
 
@@ -42,7 +45,8 @@ def mb(size_bytes: float) -> str:
 
 
 def detectable_in_words(ratio: float) -> str:
-    """The minimum detectable effect, a ratio above 1, as a reader sees it; "" for none."""
+    """Return a minimum detectable effect (a ratio above 1) with two decimals; "" for NaN. A ratio above
+    `comparison.HUGE_RATIO` is only called "over" that limit."""
     if pd.isna(ratio):
         return ""
     return f"over {comparison.HUGE_RATIO}" if ratio > comparison.HUGE_RATIO else f"{ratio:.2f}"

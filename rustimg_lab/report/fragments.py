@@ -25,13 +25,15 @@ NO_NUMBER = ("", "not measured", "no number")
 
 
 def of_markdown(text: str, prefix: str = "") -> str:
-    """Return Markdown as a fragment. Headings are a level lower, with names that begin with `prefix`, "" for none."""
+    """Return Markdown as a fragment of HTML. Headings are a level lower, and their ids begin with `prefix` ("" for no
+    ids)."""
     return tidy(markdown2html(text), prefix=prefix)
 
 
 def of_output(output: dict, caption: str = "", reduced: bool = False) -> str:
-    """Return an output of a notebook's cell as a fragment; "" for one that shows nothing. `caption` is what a screen
-    reader calls a table of it; `reduced`: a long table shows the rows that matter until a reader asks for all."""
+    """Return an output of a notebook's cell as a fragment of HTML; "" for an output that shows nothing. `caption`: the
+    name of a table for a screen reader. `reduced`: a long table shows the rows that matter until a reader requests
+    all."""
     data = output.get("data", {})
     if "image/png" in data:
         alt = output.metadata.get("image/png", {}).get("alt", "")
@@ -46,27 +48,28 @@ def of_output(output: dict, caption: str = "", reduced: bool = False) -> str:
 
 
 def of_table(table: pd.DataFrame, caption: str) -> str:
-    """Return a table of text as a fragment."""
+    """Return a table of text as a fragment of HTML. `caption` names the table for a screen reader."""
     return tidy(table.to_html(index=False, border=0), caption)
 
 
 def tidy(fragment: str, caption: str = "", reduced: bool = False, prefix: str = "") -> str:
-    """Return a fragment as the page has it, as the functions above say."""
+    """Return a fragment of HTML as the page has it: no foreign markup, small figures, tables that scroll. `caption` and
+    `reduced` as in `of_output`, `prefix` as in `of_markdown`."""
     soup = BeautifulSoup(fragment, "html.parser")
-    for each in soup(["style", "script"]) + soup.select("a.anchor-link"):
-        each.decompose()
+    for tag in soup(["style", "script"]) + soup.select("a.anchor-link"):
+        tag.decompose()
     _as_text(soup)
     for heading in soup(["h5", "h4", "h3", "h2", "h1"]):
         heading.name = f"h{int(heading.name[1]) + 1}"
-    for each in soup(True):
-        has_name = prefix and each.name in ("h2", "h3", "h4") and each.get("id")
-        names = {"id": f"{prefix}-{each['id']}"} if has_name else {}
-        kept = {name: each[name] for name in KEPT if name in each.attrs}
-        if each.name == "td" and "matters" in each.get("class", ()):
-            each.parent["class"] = "matters"
-        each.attrs = kept | names
-    for each in soup("div"):
-        each.unwrap()
+    for tag in soup(True):
+        has_name = prefix and tag.name in ("h2", "h3", "h4") and tag.get("id")
+        identifier = {"id": f"{prefix}-{tag['id']}"} if has_name else {}
+        attributes = {name: tag[name] for name in KEPT if name in tag.attrs}
+        if tag.name == "td" and "matters" in tag.get("class", ()):
+            tag.parent["class"] = "matters"
+        tag.attrs = attributes | identifier
+    for tag in soup("div"):
+        tag.unwrap()
     for table in soup("table"):
         _tidy_table(soup, table, caption, reduced)
     for image in soup("img"):
@@ -75,37 +78,38 @@ def tidy(fragment: str, caption: str = "", reduced: bool = False, prefix: str = 
 
 
 def smaller(picture: bytes, form: str = "WEBP") -> bytes:
-    """Return a figure with as few colours as it needs. Raises ValueError where it is none."""
-    drawn = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE)
-    written = io.BytesIO()
+    """Return a picture with at most `COLOURS` colours, in the format `form` (WEBP or PNG). Raises OSError when the
+    bytes are no picture, or a part of one."""
+    image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS, Image.Quantize.FASTOCTREE)
+    buffer = io.BytesIO()
     if form == "PNG":
-        drawn.save(written, form, optimize=True)
+        image.save(buffer, form, optimize=True)
     else:
-        drawn.convert("RGB").save(written, form, lossless=True, quality=80, method=4)
-    return written.getvalue()
+        image.convert("RGB").save(buffer, form, lossless=True, quality=80, method=4)
+    return buffer.getvalue()
 
 
 def is_number(values: pd.Series) -> bool:
-    """Return whether a column of text has numbers, and nothing else."""
-    known = values[~values.isin(NO_NUMBER)]
-    return len(known) > 0 and all(NUMBER.fullmatch(value) for value in known)
+    """Return whether a column of text has numbers and nothing else. The texts in `NO_NUMBER` are ignored."""
+    texts = values[~values.isin(NO_NUMBER)]
+    return len(texts) > 0 and all(NUMBER.fullmatch(value) for value in texts)
 
 
 def _as_text(soup: BeautifulSoup) -> None:
-    """Makes text of markup that a page has no use for, since runs come from strangers. Figures stay, made smaller."""
-    for each in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):  # comments, CDATA
-        each.replace_with(NavigableString(each.output_ready()))
-    for each in soup(True):
-        if each.name == "img" and (picture := _picture(each.get("src", ""))):
-            each["src"] = picture
-        elif (each.name not in MARKUP or each.name == "img") and each.parent is not None:
-            each.replace_with(str(each))
-        elif each.name == "a" and not re.match(r"https?://|#", each.get("href", "")):
-            each.unwrap()  # as to a file of the lab's, which is not beside the page
+    """Turn markup that a page has no use for into text, since runs come from strangers. Figures stay, made smaller."""
+    for element in soup.find_all(string=lambda text: isinstance(text, PreformattedString)):  # comments, CDATA
+        element.replace_with(NavigableString(element.output_ready()))
+    for element in soup(True):
+        if element.name == "img" and (picture := _picture(element.get("src", ""))):
+            element["src"] = picture
+        elif (element.name not in MARKUP or element.name == "img") and element.parent is not None:
+            element.replace_with(str(element))
+        elif element.name == "a" and not re.match(r"https?://|#", element.get("href", "")):
+            element.unwrap()  # as to a file of the lab's, which is not beside the page
 
 
 def _picture(source: str) -> str:
-    """A figure (as a data URL) made smaller; "" for what is none."""
+    """Return a figure (a data URL) made smaller; "" when `source` is no figure."""
     try:
         picture = smaller(base64.b64decode(source.partition(",")[2])) if PICTURE.match(source) else b""
     except (ValueError, UnidentifiedImageError, Image.DecompressionBombError):
@@ -114,7 +118,8 @@ def _picture(source: str) -> str:
 
 
 def _tidy_table(soup: BeautifulSoup, table: Tag, caption: str, reduced: bool) -> None:
-    """Names a table and its columns, marks columns of numbers and rows that may wait, and wraps it: it scrolls."""
+    """Name a table and its columns, and mark columns of numbers and rows that are hidden at first. Wrap the table so
+    that it scrolls."""
     rows = [row.find_all(["th", "td"]) for row in table("tr")]
     for place in range(min(map(len, rows), default=0)):
         column = [row[place] for row in rows]
@@ -124,17 +129,17 @@ def _tidy_table(soup: BeautifulSoup, table: Tag, caption: str, reduced: bool) ->
                     cell["class"] = "number"  # by which page.css aligns the whole column
     for cell in table.select("thead th"):
         cell["scope"] = "col"
-    if not (named := table.find("caption")):
-        named = soup.new_tag("caption")
-        table.insert(0, named)
-    named.insert(0, soup.new_tag("span", attrs={"class": "unseen"}, string=f"{caption or 'Table'}. "))
+    if not (caption_tag := table.find("caption")):
+        caption_tag = soup.new_tag("caption")
+        table.insert(0, caption_tag)
+    caption_tag.insert(0, soup.new_tag("span", attrs={"class": "unseen"}, string=f"{caption or 'Table'}. "))
     region = {"class": "table", "tabindex": "0", "role": "region", "aria-label": caption or "Table"}
     body = table.select("tbody > tr")
     frame = table.wrap(soup.new_tag("div", attrs=region)).wrap(soup.new_tag("div", attrs={"class": "rows"}))
     if reduced and len(body) > MANY_ROWS:
         marked = table.select("tr.matters") or body[:MANY_ROWS]
         for row in body:
-            row["class"] = "matters" if any(row is each for each in marked) else "minor"
+            row["class"] = "matters" if any(row is marked_row for marked_row in marked) else "minor"
         label = soup.new_tag("label", attrs={"class": "every"}, string=f"Show all {len(body)} rows")
         label.insert(0, soup.new_tag("input", attrs={"type": "checkbox", "autocomplete": "off"}))
         frame.insert(0, label)

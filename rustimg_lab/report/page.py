@@ -33,7 +33,8 @@ _JINJA = jinja2.Environment(
 
 @dataclass(frozen=True)
 class Part:
-    """An executed notebook on the page. `facts`: the run and parameters; `label`: its question in the contents."""
+    """An executed notebook on the page. `facts` tell it from others of the same notebook: the run, and parameters;
+    `label`: what the contents call its question (default: its title)."""
 
     document: nbformat.NotebookNode
     facts: dict[str, Any] = field(default_factory=dict)
@@ -74,8 +75,8 @@ class Source:
 @dataclass(frozen=True)
 class Lead:
     """What the page begins and ends with: the answers, and how to reproduce them. `allocators` as in
-    `summary.allocators`; `article` as `cells.article_grid`; `trade_off` as in `summary.trade_off`; `source` says which
-    lab made it; `rows`: the raw files of all runs, an archive (tar, xz)."""
+    `summary.allocators`; `article` as `cells.article_grid`; `trade_off` as in `summary.trade_off`. `source` says which
+    lab made the page; `rows`: the raw files of all runs, an archive (tar, xz)."""
 
     best: list[Answer] = field(default_factory=list)
     allocators: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -88,29 +89,30 @@ class Lead:
     rows: bytes = b""
 
 
-def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) -> str:
-    """The page as HTML. The browser may load nothing, and run no script but the page's own."""
+def html(title: str, subtitle: str, parts: list[Part], lead: Lead | None = None) -> str:
+    """Return the page as HTML, with a section for each question. The browser may load nothing, and run no script but
+    the page's own. Without `lead` the page has the sections alone."""
     script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
-    own = lead or Lead()
-    grouped = [list(group) for _, group in itertools.groupby(parts, lambda part: _outline(part.document))]
-    places = {(each.run, each.cell): f"ship-{number}" for number, each in enumerate(own.shipped, 1)}
+    intro = lead or Lead()
+    groups = [list(group) for _, group in itertools.groupby(parts, lambda part: _outline(part.document))]
+    places = {(shipped.run, shipped.cell): f"ship-{number}" for number, shipped in enumerate(intro.shipped, 1)}
     tables = {
-        "allocators": (own.allocators, "What each allocator changes"),
-        "article": (article(own.article), "Sizes in the article of 2021, and today"),
+        "allocators": (intro.allocators, "What each allocator changes"),
+        "article": (article(intro.article), "Sizes in the article of 2021, and today"),
     }
     return _JINJA.get_template("page.html.j2").render(
-        vars(own) | {name: Markup(fragments.of_table(*each)) if len(each[0]) else "" for name, each in tables.items()},
+        vars(intro) | {key: Markup(fragments.of_table(*pair)) if len(pair[0]) else "" for key, pair in tables.items()},
         title=title,
-        about=about,
-        sections=[_question(group, number, bool(own.runs)) for number, group in enumerate(grouped, 1)],
-        most_parts=max(map(len, grouped), default=0),
+        about=subtitle,
+        sections=[_question(group, number, bool(intro.runs)) for number, group in enumerate(groups, 1)],
+        most_parts=max(map(len, groups), default=0),
         lead=lead is not None,
-        goals=Markup(_linked(own.best, places)) if own.best else "",
-        trade_off_json=json.dumps(own.trade_off) if own.trade_off else "",
+        goals=Markup(_linked(intro.best, places)) if intro.best else "",
+        trade_off_json=json.dumps(intro.trade_off) if intro.trade_off else "",
         places=places,
         about_allocators=ALLOCATORS,
-        archive=base64.b64encode(own.rows).decode(),
-        runs=[_source(each, parts) for each in own.runs],
+        archive=base64.b64encode(intro.rows).decode(),
+        runs=[_source(run, parts) for run in intro.runs],
         style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
@@ -118,28 +120,29 @@ def html(title: str, about: str, parts: list[Part], lead: Lead | None = None) ->
 
 
 def _outline(document: nbformat.NotebookNode) -> list[str]:
-    """What the parts of one question have in common: the texts, and where the code is."""
+    """Return what the parts of one question have in common: the texts, and where the code is."""
     return [cell.source if cell.cell_type == "markdown" else "" for cell in document.cells]
 
 
 def _question(parts: list[Part], number: int, footers_apart: bool) -> dict[str, Any]:
-    """A section: parts of one notebook, each cell's outputs beside each other. First the verdict, and the first plot
-    and table that are neighbours; then the rest. `footers_apart`: what the last cells show is elsewhere on the page."""
+    """Return a section: the parts of one notebook, with the outputs of each cell beside each other. First come the
+    verdict, and the first plot and table that are neighbours; then the rest. `footers_apart`: the last cells are shown
+    elsewhere."""
     columns = _columns([part.document for part in parts], footers_apart)[1:]
     code = [place for place, column in enumerate(columns) if column[0].cell_type == "code"]
-    both = [pair for pair in itertools.pairwise(code[1:]) if _has(columns, pair, "image/png") and _has(columns, pair)]
-    first = range(both[0][0], both[0][1] + 1) if both else range(0)
-    while first and first[0] - 1 not in (-1, *code):  # the heading, and what it says
-        first = range(first[0] - 1, first[-1] + 1)
-    names, heading, rest, headings, open_ = _labels(parts), parts[0].title, [], [], []
+    pairs = [pair for pair in itertools.pairwise(code[1:]) if _has(columns, pair, "image/png") and _has(columns, pair)]
+    opening_places = range(pairs[0][0], pairs[0][1] + 1) if pairs else range(0)
+    while opening_places and opening_places[0] - 1 not in (-1, *code):  # the heading, and what it says
+        opening_places = range(opening_places[0] - 1, opening_places[-1] + 1)
+    names, heading, remainder, headings, opening = _labels(parts), parts[0].title, [], [], []
     for place, column in enumerate(columns):
         if column[0].cell_type == "markdown":
             heading = column[0].source.partition("\n")[0].lstrip("# ")
-            shown = fragments.of_markdown(column[0].source, f"part-{number}")
+            fragment = fragments.of_markdown(column[0].source, f"part-{number}")
         else:
-            shown = _beside(column, names, heading, place in first)
-        (open_ if place in first or place in code[:1] else rest).append(shown)
-        headings += [heading] if column[0].cell_type == "markdown" and place not in first else []
+            fragment = _beside(column, names, heading, place in opening_places)
+        (opening if place in opening_places or place in code[:1] else remainder).append(fragment)
+        headings += [heading] if column[0].cell_type == "markdown" and place not in opening_places else []
     return {
         "id": f"part-{number}",
         "title": parts[0].title,
@@ -147,23 +150,24 @@ def _question(parts: list[Part], number: int, footers_apart: bool) -> dict[str, 
         "names": names,
         "of": parts[0].of if len(parts) == 1 else "",
         "intro": Markup(fragments.of_markdown(PLAN.sub("", parts[0].document.cells[0].source.partition("\n")[2]))),
-        "first": Markup("".join(open_)),
+        "first": Markup("".join(opening)),
         "headings": headings,
-        "rest": Markup("".join(rest)),
+        "rest": Markup("".join(remainder)),
     }
 
 
 def _columns(documents: list[nbformat.NotebookNode], footers_apart: bool = False) -> list[tuple]:
-    """The cells of documents with one outline, by place, but those that show nothing, and texts on such alone."""
+    """Return the cells of documents with one outline, the cells of one place together. Code without output is left out,
+    and so is text that has such code alone."""
     columns = list(zip(*(document.cells for document in documents), strict=True))[: -1 if footers_apart else None]
-    found = []
+    visible = []
     for number, column in enumerate(columns):
-        code = list(itertools.takewhile(lambda each: each[0].cell_type == "code", columns[number + 1 :]))
-        on = [column] if column[0].cell_type == "code" else code
+        code = list(itertools.takewhile(lambda following: following[0].cell_type == "code", columns[number + 1 :]))
+        code_columns = [column] if column[0].cell_type == "code" else code
         has_more = column[0].cell_type == "markdown" and not code and "\n" in column[0].source
-        if number == 0 or has_more or any(cell.outputs for each in on for cell in each):
-            found.append(column)
-    return found
+        if number == 0 or has_more or any(cell.outputs for code_column in code_columns for cell in code_column):
+            visible.append(column)
+    return visible
 
 
 def _has(columns: list[tuple], places: tuple[int, int], kind: str = "<table") -> bool:
@@ -172,111 +176,114 @@ def _has(columns: list[tuple], places: tuple[int, int], kind: str = "<table") ->
 
 
 def _labels(parts: list[Part]) -> list[str]:
-    """What the parts of a section differ by, in words."""
-    differ = [key for key in parts[0].facts if len({str(part.facts.get(key)) for part in parts}) > 1]
-    return [", ".join(f"{key} {part.facts.get(key, 'not recorded')}" for key in differ) for part in parts]
+    """Return what the parts of a section differ by, in words."""
+    keys = [key for key in parts[0].facts if len({str(part.facts.get(key)) for part in parts}) > 1]
+    return [", ".join(f"{key} {part.facts.get(key, 'not recorded')}" for key in keys) for part in parts]
 
 
 def _beside(column: tuple, names: list[str], caption: str, reduced: bool) -> str:
-    """What the cells of one place show: once where all show the same, else each under its name."""
-    shown = [
+    """Return what the cells of one place show. Equal outputs are there once; others each have the name of their
+    part."""
+    texts = [
         "".join(
             fragments.of_output(output, f"{caption}{f' ({number})' if number > 1 else ''}", reduced)
             for number, output in enumerate(cell.outputs, 1)
         )
         for cell in column
     ]
-    if len(set(shown)) == 1:
-        return shown[0]
-    named = [(number, *each) for number, each in enumerate(zip(names, shown, strict=True), 1) if each[1]]
+    if len(set(texts)) == 1:
+        return texts[0]
+    items = [(number, *pair) for number, pair in enumerate(zip(names, texts, strict=True), 1) if pair[1]]
     return "".join(
-        f'<div class="of of-{number}"><p class="of-name">{escape(name)}</p>{text}</div>' for number, name, text in named
+        f'<div class="of of-{number}"><p class="of-name">{escape(name)}</p>{text}</div>' for number, name, text in items
     )
 
 
-def markdown(title: str, about: str, parts: list[Part], lead: Lead, folder: str) -> tuple[str, dict[str, bytes]]:
-    """The page as GitHub's Markdown, and its figures by the name that it has for them, below `folder`."""
-    said, figures = [f"# {plain(title)}", plain(about)], {}
+def markdown(title: str, subtitle: str, parts: list[Part], lead: Lead, folder: str) -> tuple[str, dict[str, bytes]]:
+    """Return the page as GitHub's Markdown, and its figures (PNG) by file name. The page links to each figure in
+    `folder`."""
+    blocks, figures = [f"# {plain(title)}", plain(subtitle)], {}
     if lead.best:
-        first = lead.best[0]
-        said += [f"## {plain(first.heading)}"]
-        facts = f"{first.goal}: {first.facts}. {first.note}"
-        said += [plain(each) for each in (facts, first.sure, first.decides, first.missed)]
-    said += ["## The allocator", ALLOCATORS, _pipes(lead.allocators)] if len(lead.allocators) else []
-    then_and_now = article(lead.article)
-    if len(then_and_now):
-        said += ["## The article of 2021, and today", "Images in MB (1e6 bytes), unpacked.", _pipes(then_and_now)]
-    said += [f"**{plain(note)}**" for note in lead.notes]
+        answer = lead.best[0]
+        blocks += [f"## {plain(answer.heading)}"]
+        facts = f"{answer.goal}: {answer.facts}. {answer.note}"
+        blocks += [plain(text) for text in (facts, answer.sure, answer.decides, answer.missed)]
+    blocks += ["## The allocator", ALLOCATORS, _pipes(lead.allocators)] if len(lead.allocators) else []
+    sizes = article(lead.article)
+    if len(sizes):
+        blocks += ["## The article of 2021, and today", "Images in MB (1e6 bytes), unpacked.", _pipes(sizes)]
+    blocks += [f"**{plain(note)}**" for note in lead.notes]
     if lead.best:
-        said += ["## Best image per goal", _pipes(_goals(lead.best))]
+        blocks += ["## Best image per goal", _pipes(_goals(lead.best))]
     for part in parts:
-        said += _in_markdown(part, folder, figures)
-    for each in lead.shipped:
-        said += [f"## {plain(each.name)}, of run {plain(each.run)}"]
-        said += [_fenced(each.dockerfile, "dockerfile"), _fenced(each.profile, "toml")]
-    said.append("## How to reproduce it")
+        blocks += _in_markdown(part, folder, figures)
+    for shipped in lead.shipped:
+        blocks += [f"## {plain(shipped.name)}, of run {plain(shipped.run)}"]
+        blocks += [_fenced(shipped.dockerfile, "dockerfile"), _fenced(shipped.profile, "toml")]
+    blocks.append("## How to reproduce it")
     for run in lead.runs:
         commands = [_fenced("\n".join(run.commands))] if run.commands else []
         lines = [f"Machine: {run.machine}", f"App: {run.app}", *run.images, *run.studies]
-        said += [f"### Run {plain(run.name)}", *commands, "\n".join(f"- {plain(line)}" for line in lines)]
-    return "\n\n".join(each.strip("\n") for each in said) + "\n", figures
+        blocks += [f"### Run {plain(run.name)}", *commands, "\n".join(f"- {plain(line)}" for line in lines)]
+    return "\n\n".join(block.strip("\n") for block in blocks) + "\n", figures
 
 
 def article(table: pd.DataFrame) -> pd.DataFrame:
-    """The article's figures and ours, a row per base, as text; of `cells.article_grid`."""
+    """Return sizes in MB (1e6 bytes) as text: a row per base, and for each profile a column for the article and one for
+    today. `table` is `cells.article_grid`; the result is empty when that is."""
     if table.empty:
         return pd.DataFrame()
-    shown = table.assign(base=cells.bases_in_words(table))
-    wide = {}
-    for profile, own in shown.groupby("profile", sort=False):
+    rows = table.assign(base=cells.bases_in_words(table))
+    columns = {}
+    for profile, profile_rows in rows.groupby("profile", sort=False):
         for column, year in (("article_bytes", "2021"), (metrics.UNPACKED_BYTES, "today")):
-            sizes = [format.megabytes(size) or "no number" for size in own[column]]
-            wide[f"{profile}, {year}"] = dict(zip(own["base"], sizes, strict=True))
-    return pd.DataFrame(wide).fillna("").rename_axis("base").reset_index()
+            sizes = [format.megabytes(size) or "no number" for size in profile_rows[column]]
+            columns[f"{profile}, {year}"] = dict(zip(profile_rows["base"], sizes, strict=True))
+    return pd.DataFrame(columns).fillna("").rename_axis("base").reset_index()
 
 
 def _goals(best: list[Answer]) -> pd.DataFrame:
     """The best image per goal, as text, with a column per quantity that was measured of any."""
     lines = []
-    for each in best:
-        measured = {label: value.replace(" ", "\N{NO-BREAK SPACE}") for label, value in each.measured.items()}
-        lines.append({"goal": each.goal, "ship": each.name, **measured, "how sure": each.sure, "of run": each.run})
+    for answer in best:
+        texts = {label: value.replace(" ", "\N{NO-BREAK SPACE}") for label, value in answer.measured.items()}
+        lines.append({"goal": answer.goal, "ship": answer.name, **texts, "how sure": answer.sure, "of run": answer.run})
     return pd.DataFrame(lines).fillna("")
 
 
 def _pipes(table: pd.DataFrame) -> str:
     """A table of text as Markdown."""
-    shown = table.astype(str)
-    numbers = [place for place in range(shown.shape[1]) if fragments.is_number(shown.iloc[:, place])]
-    return in_markdown(list(table), shown.to_numpy().tolist(), numbers)
+    texts = table.astype(str)
+    numbers = [place for place in range(texts.shape[1]) if fragments.is_number(texts.iloc[:, place])]
+    return in_markdown(list(table), texts.to_numpy().tolist(), numbers)
 
 
 def _linked(best: list[Answer], places: dict[tuple[str, str], str]) -> str:
     """`_goals` as HTML, each image a link to its Dockerfile."""
     soup = BeautifulSoup(fragments.of_table(_goals(best), "Best image per goal"), "html.parser")
     for row, answer in zip(soup.find("tbody")("tr"), best, strict=True):
-        shown = row("td")[1]
-        link = soup.new_tag("a", href=f"#{places[answer.run, answer.cell]}", string=shown.get_text())
-        shown.clear()
-        shown.append(link)
+        cell = row("td")[1]
+        link = soup.new_tag("a", href=f"#{places[answer.run, answer.cell]}", string=cell.get_text())
+        cell.clear()
+        cell.append(link)
     return str(soup)
 
 
 def _source(run: Source, parts: list[Part]) -> dict[str, Any]:
     """A run for the last section, with what the last cell of its first notebook shows: method and environment."""
-    own = next((part.document.cells[-1].outputs for part in parts if part.facts.get("run") == run.name), [])
-    shown = (fragments.of_output(each, f"Method and environment of run {run.name}") for each in own)
-    return {**vars(run), "method": Markup("".join(shown))}
+    outputs = next((part.document.cells[-1].outputs for part in parts if part.facts.get("run") == run.name), [])
+    texts = (fragments.of_output(output, f"Method and environment of run {run.name}") for output in outputs)
+    return {**vars(run), "method": Markup("".join(texts))}
 
 
 def _in_markdown(part: Part, folder: str, figures: dict[str, bytes]) -> list[str]:
-    said = []
+    blocks = []
     for (cell,) in _columns([part.document]):
         if cell.cell_type == "markdown":
-            own = re.sub(r"^(#+ )", r"#\1", PLAN.sub("", cell.source), flags=re.MULTILINE)
-            said.append(_TO_THE_LAB.sub(r"\1", own))
+            source = re.sub(r"^(#+ )", r"#\1", PLAN.sub("", cell.source), flags=re.MULTILINE)
+            blocks.append(_TO_THE_LAB.sub(r"\1", source))
             if part.of and cell.source.startswith("# "):
-                said.append(f"*{part.of}*")
+                blocks.append(f"*{part.of}*")
             continue
         for output in cell.get("outputs", []):
             data = output.get("data", {})
@@ -285,30 +292,30 @@ def _in_markdown(part: Part, folder: str, figures: dict[str, bytes]) -> list[str
                 name = f"{hashlib.sha256(figure).hexdigest()[:16]}.png"
                 figures[name] = figure
                 alt = output.metadata.get("image/png", {}).get("alt", "")
-                said.append(f"![{plain(alt)}]({folder}/{name})")
+                blocks.append(f"![{plain(alt)}]({folder}/{name})")
             elif "text/markdown" in data:
-                said.append(data["text/markdown"])
+                blocks.append(data["text/markdown"])
             elif "text/html" in data:
-                said += _tables(data["text/html"])
+                blocks += _tables(data["text/html"])
             elif "text" in output:
-                said.append(_fenced(output["text"]))
-    return said
+                blocks.append(_fenced(output["text"]))
+    return blocks
 
 
 def _tables(fragment: str) -> list[str]:
     """The tables of an output, and its other text, as Markdown."""
     soup = BeautifulSoup(fragment, "html.parser")
-    for each in soup(["style", "details"]):
-        each.decompose()
-    found = []
+    for tag in soup(["style", "details"]):
+        tag.decompose()
+    blocks = []
     for table in soup("table"):
         if caption := table.find("caption"):
-            found.append(f"*{plain(caption.extract().get_text())}*")
+            blocks.append(f"*{plain(caption.extract().get_text())}*")
         if rows := [[cell.get_text().strip() for cell in row(["th", "td"])] for row in table("tr")]:
-            found.append(_pipes(pd.DataFrame(rows[1:], columns=rows[0])))
+            blocks.append(_pipes(pd.DataFrame(rows[1:], columns=rows[0])))
         table.decompose()
-    rest = plain(soup.get_text())
-    return [*found, rest] if rest else found
+    text = plain(soup.get_text())
+    return [*blocks, text] if text else blocks
 
 
 def _fenced(text: str, kind: str = "") -> str:

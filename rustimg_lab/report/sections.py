@@ -9,7 +9,7 @@ from rustimg_lab.analysis import cells, comparison, deploy, factorials, machines
 from rustimg_lab.errors import LabError
 from rustimg_lab.host.files import short_name
 from rustimg_lab.model import metrics
-from rustimg_lab.model.names import listed
+from rustimg_lab.model.names import split_list
 from rustimg_lab.model.studies import BUILD, LAYOUT, LAYOUTS, MACHINES, MEMORY, SIZES, STARTUP, SURVIVAL, UNDER_LOAD
 from rustimg_lab.paths import DEFAULT_RUN, NOTEBOOKS, PACKAGE, PROFILES, RECORDED, RECORDED_RUN, REPORTS
 from rustimg_lab.report import short
@@ -24,8 +24,9 @@ LOAD = ("workload", "workers", "connections")  # what tells the studies of a loa
 
 @dataclass(frozen=True)
 class Section:
-    """A notebook. `label`: in the contents of a page. `parts`: the parameters of each part with data. `summary`: its
-    short table, if any. `draws`: the kind of studies ("" for sizes) of which it plots each cell."""
+    """A notebook. `label`: what the contents of a page call it. `parts`: the parameters of each part that a run has
+    data for. `summary`: the table that says it in a few lines, where there is one. `draws`: the kind of the studies (""
+    for sizes) of which it plots each cell."""
 
     label: str
     parts: Callable[[RunData], list[dict[str, Any]]]
@@ -37,11 +38,12 @@ def _once(applies: Callable[[RunData], bool]) -> Callable[[RunData], list[dict[s
     return lambda run: [{}] if applies(run) else []
 
 
-def _studies(kind: str, keys: tuple[str, ...] = (), **of: str) -> Callable[[RunData], list[dict[str, Any]]]:
-    """A part for each study of that kind whose baseline has a number, with these of its parameters."""
+def _studies(kind: str, keys: tuple[str, ...] = (), **parameters: str) -> Callable[[RunData], list[dict[str, Any]]]:
+    """Return a function of a run. It gives a part for each study of that kind whose baseline has a number, with the
+    parameters in `keys`."""
     return lambda run: [
         {key: run.environment.studies[name].parameters.get(key) for key in keys}
-        for name in comparison.find_studies(run, kind, **of)
+        for name in comparison.find_studies(run, kind, **parameters)
     ]
 
 
@@ -50,13 +52,15 @@ def _has_sizes(run: RunData) -> bool:
 
 
 def _has_choice(run: RunData) -> bool:
-    measured = (comparison.study_of(run, each) for each in metrics.MEASURED.values())
-    return bool(cells.cell_table(run)["ok"].any() and any(measured))
+    studies = (comparison.study_of(run, metric) for metric in metrics.MEASURED.values())
+    return bool(cells.cell_table(run)["ok"].any() and any(studies))
 
 
 def _has_factorial(run: RunData) -> bool:
-    """Of one that was requested, also where there is none: the notebook says why."""
-    return any(f" {KNOBS}" in command for command in run.environment.commands) or bool(factorials.everything(run)[0])
+    """Return whether a factorial is there, or was requested. When it is not there, the notebook says why."""
+    return any(f" {KNOBS}" in command for command in run.environment.commands) or bool(
+        factorials.find_factorials(run)[0]
+    )
 
 
 # In the order of the page.
@@ -65,7 +69,7 @@ SECTIONS = {
     SIZES: Section("Size", _once(_has_sizes), short.of_sizes, draws=""),
     STARTUP: Section("Start", _studies("startup", program="server"), short.of_startup, draws="startup"),
     UNDER_LOAD: Section("Throughput", _studies("throughput", LOAD), short.of_load, draws="throughput"),
-    MACHINES: Section("Across machines", lambda run: []),  # of all runs of a page: see `across`
+    MACHINES: Section("Across machines", lambda run: []),  # of all runs of a page: see `studies_across_machines`
     MEMORY: Section("Memory", _studies("memory", LOAD, of="load"), short.of_memory, draws="memory"),
     SURVIVAL: Section("Robustness", _once(robustness.is_probed), short.of_survival),
     ATTRIBUTION: Section("Attribution", _once(_has_factorial)),
@@ -76,47 +80,55 @@ SECTIONS = {
 
 
 def names(name: str) -> list[str]:
-    """The runs of a page, by architecture and machine (`runs.parts`). Raises LabError for none, or an unknown one."""
+    """Return the runs of the page that `name` requests, one for each architecture and machine (`runs.parts`).
+    `recorded` requests all recorded runs of the article's app. Raises LabError when `name` names no run, or an unknown
+    one."""
     if name == RECORDED_RUN:
         return _recorded()
-    wanted = dict.fromkeys(filter(None, listed(name)))
-    if not wanted:
+    run_names = dict.fromkeys(filter(None, split_list(name)))
+    if not run_names:
         raise LabError(f"'{name}' names no run")
-    return [part for each in wanted for part in runs.parts(each)]
+    return [part for run_name in run_names for part in runs.parts(run_name)]
 
 
 def parts(run: RunData) -> list[tuple[str, dict]]:
-    """The notebooks that a run has data for, with parameters: studies once all have a number of their baseline."""
-    return [(notebook, own) for notebook, section in SECTIONS.items() for own in section.parts(run)]
+    """Return the notebooks that a run has data for, each with its parameters. A notebook on studies is there once for
+    each study whose baseline has a number."""
+    return [(notebook, parameters) for notebook, section in SECTIONS.items() for parameters in section.parts(run)]
 
 
-def across(runs: dict[str, RunData]) -> list[tuple[str, str, dict]]:
-    """For each study that two machines have measured alike: the first of its runs, `MACHINES`, and its parameters."""
-    made = []
-    for study in machines.shared(runs):
-        first, *others = machines.sessions(runs, study)["run"].unique()
-        load = {key: runs[first].environment.studies[study].parameters.get(key) for key in LOAD}
-        made.append((first, MACHINES, {"others": ",".join(others), **load}))
-    return made
+def studies_across_machines(runs: dict[str, RunData]) -> list[tuple[str, str, dict]]:
+    """Return a call for each study that two machines of the runs have measured alike. A call has the first of its runs,
+    `MACHINES`, and the notebook's parameters; `others` has the other runs. `runs` are by name."""
+    calls = []
+    for study in machines.shared_studies(runs):
+        first_run, *other_runs = machines.sessions(runs, study)["run"].unique()
+        load = {key: runs[first_run].environment.studies[study].parameters.get(key) for key in LOAD}
+        calls.append((first_run, MACHINES, {"others": ",".join(other_runs), **load}))
+    return calls
 
 
 def parts_of_page(run: RunData) -> list[tuple[str, dict]]:
-    """Return `parts` without plots of each of many cells, where `ATTRIBUTION` shows what the cells have in common."""
-    found = parts(run)
-    if ATTRIBUTION not in dict(found):
-        return found
-    told = {each.quantity.study for each in factorials.everything(run)[0] if len(each.values) >= MANY_CELLS}
+    """Return `parts` without the notebooks that plot each of many cells by itself, where `ATTRIBUTION` shows what the
+    cells have in common."""
+    every_part = parts(run)
+    if ATTRIBUTION not in dict(every_part):
+        return every_part
+    attributed = {
+        design.quantity.study for design in factorials.find_factorials(run)[0] if len(design.values) >= MANY_CELLS
+    }
     plans = run.environment.studies.values()
-    few = {plan.kind for plan in plans if len(plan.cells) - 1 < MANY_CELLS}  # the twin is one of the cells
-    return [each for each in found if SECTIONS[each[0]].draws not in told - few]
+    small_kinds = {plan.kind for plan in plans if len(plan.cells) - 1 < MANY_CELLS}  # the twin is one of the cells
+    return [part for part in every_part if SECTIONS[part[0]].draws not in attributed - small_kinds]
 
 
 def _recorded() -> list[str]:
-    """The recorded runs of the article's app, its grid first; of a grid for two architectures the other one's part."""
-    first = f"{RECORDED_RUN}/{DEFAULT_RUN}"
-    found = [name for name, path in runs.runs().items() if path.is_relative_to(RECORDED)]
-    found = [name for name in found if cells.app_name(runs.load(name)) == cells.ARTICLES_APP]
-    return [runs.parts(name)[-1] for name in sorted(found, key=lambda name: (name != first, name))]
+    """Return the recorded runs of the article's app, the article's grid first. Of a run for two architectures only the
+    last part counts: the article's grid covers this machine's architecture."""
+    grid_run = f"{RECORDED_RUN}/{DEFAULT_RUN}"
+    run_names = [name for name, path in runs.runs().items() if path.is_relative_to(RECORDED)]
+    run_names = [name for name in run_names if cells.app_name(runs.load(name)) == cells.ARTICLES_APP]
+    return [runs.parts(name)[-1] for name in sorted(run_names, key=lambda name: (name != grid_run, name))]
 
 
 def folder(name: str) -> Path:
@@ -124,15 +136,16 @@ def folder(name: str) -> Path:
     return REPORTS / (name if "," not in name else short_name("+".join(names(name)).replace("/", "-")))
 
 
-def kept_page(name: str) -> Path | None:
-    """Return the page where it is newer than all that it is made of, else None. Raises LabError for an unknown run."""
+def find_page(name: str) -> Path | None:
+    """Return the page that was made before, or None when an input is newer: the runs, their Dockerfiles, the notebooks,
+    `data/`, or the package. Raises LabError when a run is unknown."""
     page = folder(name) / "report.html"
     if not page.exists():
         return None
-    of_page = names(name)
-    texts = [path for each in of_page for path in (runs.run_path(each) / "dockerfiles").rglob("*")]
-    of_runs = [path for each in of_page for path in runs.files(each)]
-    own = [path for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts]
-    every = [*of_runs, *texts, *own, *NOTEBOOKS.glob("*.ipynb"), *PROFILES.parent.glob("*.*")]
-    newest = max(path.stat().st_mtime_ns for path in every)
+    run_names = names(name)
+    dockerfiles = [path for run_name in run_names for path in (runs.run_path(run_name) / "dockerfiles").rglob("*")]
+    run_files = [path for run_name in run_names for path in runs.files(run_name)]
+    modules = [path for path in PACKAGE.rglob("*") if "__pycache__" not in path.parts]
+    inputs = [*run_files, *dockerfiles, *modules, *NOTEBOOKS.glob("*.ipynb"), *PROFILES.parent.glob("*.*")]
+    newest = max(path.stat().st_mtime_ns for path in inputs)
     return page if page.stat().st_mtime_ns > newest else None

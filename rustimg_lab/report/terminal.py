@@ -16,34 +16,36 @@ _HEADING = 15  # characters in a line of a heading over numbers that stay whole;
 
 
 def summary(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> Table:
-    """The table in a terminal that says in short what a notebook says."""
+    """Return the short table of a notebook on a run, for a terminal. Raises LabError when the run is unknown."""
     short = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
     title = "; ".join(filter(None, [short.title, short.note]))
     return _terminal(title, short.lines[0], short.lines[1:], short.numbers, no_wrap=True)
 
 
-def of_frame(title: str, shown: pd.DataFrame) -> Table:
-    """The table in a terminal of what is text, as `views.regression.changed_sizes`."""
-    numbers = [place for place, name in enumerate(shown) if name not in ("cell", "of", "verdict")]
-    return _terminal(title, list(shown), shown.to_numpy().tolist(), numbers)
+def of_frame(title: str, frame: pd.DataFrame) -> Table:
+    """Return text, such as `views.regression.changed_sizes`, as a table for a terminal."""
+    numbers = [place for place, name in enumerate(frame) if name not in ("cell", "of", "verdict")]
+    return _terminal(title, list(frame), frame.to_numpy().tolist(), numbers)
 
 
 def _terminal(
     title: str, header: list[str], lines: list[list[str]], numbers: Container[int], no_wrap: bool = False
 ) -> Table:
-    """Text as a table in a terminal; columns with numbers to the right, and in one line where `no_wrap` says so."""
+    """Return text as a table in a terminal. Columns with numbers are aligned to the right, and with `no_wrap` stay in
+    one line."""
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(header):
-        justify, whole = ("right", no_wrap) if place in numbers else ("left", False)
-        heading = textwrap.fill(name, _HEADING) if whole else name
-        table.add_column(escape(heading), justify=justify, no_wrap=whole, overflow="fold")
+        justify, is_whole = ("right", no_wrap) if place in numbers else ("left", False)
+        heading = textwrap.fill(name, _HEADING) if is_whole else name
+        table.add_column(escape(heading), justify=justify, no_wrap=is_whole, overflow="fold")
     for line in lines:
         table.add_row(*map(escape, line))
     return table
 
 
 def markdown(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> str:
-    """The table of `summary` in Markdown, with what a reader must know of it below."""
+    """Return the short table of a notebook on a run as Markdown, with what a reader must know of it below. Raises
+    LabError when the run is unknown."""
     short = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
     note = f"\nNote: {format.plain(short.note)}.\n" if short.note else ""
     return format.in_markdown(short.lines[0], short.lines[1:], short.numbers) + note

@@ -52,25 +52,26 @@ class Environment:
 
     @property
     def stand_ins(self) -> list[str]:
-        """The bases that only stand in for the official image, by name."""
+        """Return the names of the bases that substitute for the official image."""
         return [name for name, digest in self.bases.items() if self.images[digest]["stand_in"]]
 
 
 _REMEDY = "put a copy of that file in its place, or choose another run"
 
 
-def typed(environment: dict[str, Any]) -> Environment:
-    """Return an environment that was read (see `read_environment`) with the fields that this lab knows."""
-    plans = {name: _known(StudyPlan, plan) for name, plan in environment.get("studies", {}).items()}
-    return _known(Environment, environment | {"studies": plans})
+def parse_fields(environment: dict[str, Any]) -> Environment:
+    """Return an environment, as `read_environment` returns it, with only the fields that this lab knows."""
+    plans = {name: _from_known_fields(StudyPlan, plan) for name, plan in environment.get("studies", {}).items()}
+    return _from_known_fields(Environment, environment | {"studies": plans})
 
 
-def _known(kind: type[Typed], found: dict[str, Any]) -> Typed:
-    return kind(**{each.name: found[each.name] for each in fields(kind) if each.name in found})
+def _from_known_fields(kind: type[Typed], values: dict[str, Any]) -> Typed:
+    return kind(**{member.name: values[member.name] for member in fields(kind) if member.name in values})
 
 
 def read_environment(path: Path) -> dict[str, Any]:
-    """Return the environment.json in a run's folder. Raises LabError as `parse_environment` does."""
+    """Read the environment.json in a run's folder. Raises LabError when it cannot be read or used, or is of a newer
+    lab."""
     try:
         text = rows.read_text(path / "environment.json")
     except (OSError, ValueError) as error:
@@ -79,7 +80,8 @@ def read_environment(path: Path) -> dict[str, Any]:
 
 
 def parse_environment(text: str, run: str) -> dict[str, Any]:
-    """Return the environment that a text holds. Raises LabError when it is none, or of a newer lab."""
+    """Return the environment in a JSON text. Raises LabError when the text is no JSON, does not fit the schema, names a
+    base without an image, or is of a newer lab."""
     try:
         environment = rows.parse_json(text)
         schema = environment.get("schema") if isinstance(environment, dict) else None
@@ -87,9 +89,9 @@ def parse_environment(text: str, run: str) -> dict[str, Any]:
             raise LabError(f"run '{run}' has schema {schema}, this lab reads {SCHEMA}; update the lab")
         _validator()(environment)
     except fastjsonschema.JsonSchemaValueException as error:
-        where = "/".join(map(str, error.path[1:])) or "it"
-        said = error.message.removeprefix(error.name).strip()
-        raise LabError(f"{run}/environment.json cannot be used: {where[:80]}: {said[:120]}") from None
+        place = "/".join(map(str, error.path[1:])) or "it"
+        message = error.message.removeprefix(error.name).strip()
+        raise LabError(f"{run}/environment.json cannot be used: {place[:80]}: {message[:120]}") from None
     except ValueError as error:
         raise LabError(f"{run}/environment.json cannot be read ({error}): {_REMEDY}") from None
     for base, digest in environment.get("bases", {}).items():
@@ -103,12 +105,12 @@ def _validator() -> Callable[[Any], Any]:
     return fastjsonschema.compile(json.loads(ENVIRONMENT_SCHEMA.read_text(encoding="utf-8")))
 
 
-def refuse_other_machine(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
-    if before.get("cpu_model") == "unknown":  # as older labs have recorded every CPU of arm64
-        before = before | {"cpu_model": now.get("cpu_model")}
-    differs = [f"{key} {before.get(key)} -> {now[key]}" for key in now if before.get(key) != now[key]]
-    if differs:
+def refuse_other_machine(name: str, recorded: dict[str, Any], machine: dict[str, Any]) -> None:
+    if recorded.get("cpu_model") == "unknown":  # as older labs have recorded every CPU of arm64
+        recorded = recorded | {"cpu_model": machine.get("cpu_model")}
+    changes = [f"{key} {recorded.get(key)} -> {machine[key]}" for key in machine if recorded.get(key) != machine[key]]
+    if changes:
         raise LabError(
-            f"run '{name}' was begun on another machine ({', '.join(differs)}); numbers of two machines are not mixed: "
+            f"run '{name}' was begun on another machine ({', '.join(changes)}); numbers of two machines are not mixed: "
             "choose a new one with --run NAME"
         )

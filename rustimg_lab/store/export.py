@@ -24,11 +24,13 @@ _DOCKERFILE = ("The text that a cell's image was built from", "text/plain")
 
 
 def export(name: str, license: str = "") -> Path:
-    """Write a run's rows, environment and Dockerfiles as an RO-Crate below reports/, and return its path; build logs
-    may name folders of this machine and stay out. `license`: an SPDX expression (a recorded run: the lab's). Raises
-    LabError for an unknown run, no rows or unreadable ones, and an own run without a licence."""
-    if spread := runs.machines(name):
-        raise LabError(f"run '{name}' is of several machines: export each, as {name}{runs.AT}{spread[0]}")
+    """Write a run's rows, environment and Dockerfiles as an RO-Crate below reports/, and return the archive's path.
+
+    `license` is an SPDX expression; a recorded run has the lab's own. Build logs stay out: they may name folders of
+    this machine. Raises LabError for a run that is unknown, empty, unreadable or of several machines, and for a single
+    architecture. Raises LabError without a licence for a run of the user's own: an RO-Crate must name it."""
+    if machines := runs.machines(name):
+        raise LabError(f"run '{name}' is of several machines: export each, as {name}{runs.AT}{machines[0]}")
     data, folder = runs.load(name, whole=True), runs.run_path(name)
     if runs.AT in name and folder.parent.name != runs.MACHINES:
         raise LabError(f"a run is exported with all its architectures: export {name.partition(runs.AT)[0]}")
@@ -54,7 +56,7 @@ def export(name: str, license: str = "") -> Path:
 
 
 def _is_expression(text: str) -> bool:
-    """Whether a text has the form of an SPDX expression: identifiers, what joins them, and parentheses."""
+    """Return whether a text has the form of an SPDX expression: identifiers, what joins them, and parentheses."""
     while (simpler := re.sub(rf"(?<![^ (])\( ?{_LICENCES} ?\)(?![^ )])", "X", text)) != text:
         text = simpler
     return bool(re.fullmatch(_LICENCES, text))
@@ -77,23 +79,23 @@ def _crate(data: RunData, folder: Path, license: str) -> "ROCrate":
         f"allocator, on {environment.machine.get('cpu_model', 'an unknown CPU')}. Trials of a study are rows with its "
         "name."
     )
-    known = f"https://spdx.org/licenses/{license}" if re.fullmatch(_LICENCE, license) else "#license"
-    crate.license = entity(known, "CreativeWork", name=license, description=f"SPDX expression: {license}")
-    texts = {"rows.jsonl": _ROWS, "environment.json": _ENVIRONMENT}
-    files = [*(folder / name for name in texts), *sorted((folder / "dockerfiles").rglob("Dockerfile.*"))]
+    license_id = f"https://spdx.org/licenses/{license}" if re.fullmatch(_LICENCE, license) else "#license"
+    crate.license = entity(license_id, "CreativeWork", name=license, description=f"SPDX expression: {license}")
+    descriptions = {"rows.jsonl": _ROWS, "environment.json": _ENVIRONMENT}
+    files = [*(folder / name for name in descriptions), *sorted((folder / "dockerfiles").rglob("Dockerfile.*"))]
     for path in files:
         place = path.relative_to(folder).as_posix()
-        description, form = texts.get(place, _DOCKERFILE)
-        about = {"name": path.name, "description": description, "encodingFormat": form}
-        crate.add_file(path, place, properties=about, record_size=True)
-    measured = data.rows[["metric", "unit"]].drop_duplicates("metric").itertuples(index=False)
+        description, form = descriptions.get(place, _DOCKERFILE)
+        properties = {"name": path.name, "description": description, "encodingFormat": form}
+        crate.add_file(path, place, properties=properties, record_size=True)
+    metric_units = data.rows[["metric", "unit"]].drop_duplicates("metric").itertuples(index=False)
     labels = {name: METRICS[name].label for name in METRICS if METRICS[name].label}
     crate.root_dataset["variableMeasured"] = [
         entity(f"#metric-{quote(name)}", "PropertyValue", name=name, description=labels.get(name, name), unitText=unit)
-        for name, unit in measured
+        for name, unit in metric_units
     ]
     version = environment.tools.get("lab") or "not recorded"
     lab = entity("#rustimg_lab", "CreativeWork", name="rustimg_lab", version=version)
-    made = {"name": "The commands that made the run", "description": "\n".join(environment.commands)}
-    crate.add_action(lab, "#commands", result=crate.get("rows.jsonl"), properties=made)
+    action = {"name": "The commands that made the run", "description": "\n".join(environment.commands)}
+    crate.add_action(lab, "#commands", result=crate.get("rows.jsonl"), properties=action)
     return crate

@@ -66,15 +66,15 @@ class Observation:
 
 
 def read_lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file; of one that is too long only so much that it can be told."""
+    """Yield the lines of a file. A line of more than `LINE_LIMIT` letters is cut to little more than that."""
     while line := file.readline(LINE_LIMIT + 1):
-        while not line.endswith("\n") and (more := file.readline(LINE_LIMIT)):
-            line = line[:LINE_LIMIT] + "..." + more[-1:]
+        while not line.endswith("\n") and (chunk := file.readline(LINE_LIMIT)):
+            line = line[:LINE_LIMIT] + "..." + chunk[-1:]
         yield line
 
 
 def read_row(line: str) -> dict[str, Any]:
-    """The row that a line holds. Raises ValueError, saying what is wrong with it."""
+    """Return the row in a JSON line, by column. Raises ValueError, with the fault, where the line is no valid row."""
     if len(line) > LINE_LIMIT:
         raise ValueError(f"longer than {LINE_LIMIT:,} letters")
     row = parse_json(line)
@@ -88,7 +88,7 @@ def read_row(line: str) -> dict[str, Any]:
             raise ValueError(f"has no '{column}'")
         if not isinstance(row[column], types) or (isinstance(row[column], bool) and bool not in types):
             raise ValueError(f"'{column}' has the wrong type")
-        if column == "architecture" and row[column] not in (each.value for each in Architecture):
+        if column == "architecture" and row[column] not in (architecture.value for architecture in Architecture):
             raise ValueError(f"'{row[column][:20]}' is no architecture that the lab builds for")
         if isinstance(row[column], int | float) and not abs(row[column]) < NUMBER_LIMIT:
             raise ValueError(f"'{column}' is a number out of range")
@@ -98,34 +98,36 @@ def read_row(line: str) -> dict[str, Any]:
 
 
 def _check_value(row: dict[str, Any]) -> None:
-    """Raise ValueError for a value that its metric cannot have. An unknown metric with a unit holds amounts."""
+    """Raise ValueError where the value of a row is none that its metric may have. A metric that this lab does not know
+    is checked by its unit alone."""
     value, name = row["value"], row["metric"]
-    known = metrics.METRICS.get(name)
-    if not known and not row["unit"]:
+    metric = metrics.METRICS.get(name)
+    if not metric and not row["unit"]:
         return
-    holds = known.holds if known else metrics.AMOUNT
+    types = metric.holds if metric else metrics.AMOUNT
     is_amount = type(value) in metrics.AMOUNT
-    if type(value) not in holds or (is_amount and not (value == 0 or value > LEAST_NUMBER)):
-        kind = "amount" if int in holds else "text" if str in holds else "true or false"
+    if type(value) not in types or (is_amount and not (value == 0 or value > LEAST_NUMBER)):
+        kind = "amount" if int in types else "text" if str in types else "true or false"
         raise ValueError(f"{name} is {str(value)[:20]!r}, and no {kind}")
 
 
 def read_text(path: Path) -> str:
-    """The text of a file beside the rows. Raises OSError, and ValueError where it is too long or no text."""
+    """Read a file beside the rows. Raises OSError, and ValueError where the file is too long or not UTF-8."""
     if path.stat().st_size > ENVIRONMENT_LIMIT:
         raise ValueError(f"longer than {ENVIRONMENT_LIMIT:,} bytes")
     return path.read_text(encoding="utf-8")
 
 
 def parse_json(text: str) -> Any:
-    """What a text in JSON says. Raises ValueError where it is none, or has a number or a letter that is none."""
+    """Return the value of a JSON text. Raises ValueError for invalid JSON, NaN, infinity, and half a letter (a lone
+    surrogate)."""
     try:
-        found = json.loads(text, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
     except (json.JSONDecodeError, RecursionError):
         raise ValueError("not JSON") from None
     if "\\u" in text:
-        json.dumps(found, ensure_ascii=False).encode()  # half a letter, as \\ud800 alone, is in no file
-    return found
+        json.dumps(value, ensure_ascii=False).encode()  # half a letter, as \\ud800 alone, is in no file
+    return value
 
 
 def _refuse(constant: str) -> None:
@@ -133,7 +135,8 @@ def _refuse(constant: str) -> None:
 
 
 def append_rows(path: Path, text: bytes) -> None:
-    """Append lines to a run's rows in one write, on disk when this returns. Raises DiskFull; what was there stays."""
+    """Append lines to the rows of the run in a folder, in one write that is on disk when this returns. Raises DiskFull
+    when the disk is full; earlier rows stay valid."""
     with (path / "rows.jsonl").open("ab", buffering=0) as file:
         start = file.tell()
         try:
@@ -148,7 +151,8 @@ def append_rows(path: Path, text: bytes) -> None:
 
 
 def end_last_line(path: Path) -> None:
-    """A lab that was killed in mid-write may have left half a line; what comes next must not be joined to it."""
+    """End the last line of a file with a newline where it lacks one. A lab that was killed in mid-write may have left
+    half a line."""
     if path.exists() and path.stat().st_size:
         with path.open("rb+") as file:
             file.seek(-1, os.SEEK_END)
@@ -157,12 +161,13 @@ def end_last_line(path: Path) -> None:
 
 
 def cut_last_line(path: Path) -> None:
-    """Cut off the last line of rows that came from elsewhere where it is half a line, or no row: it comes again."""
+    """Cut off the last line of rows that came from another machine where it is half a line, or no row. That row comes
+    again."""
     rows = path.read_bytes()
-    whole = rows[: rows.rfind(b"\n", 0, -1) + 1]  # without the last line
+    head = rows[: rows.rfind(b"\n", 0, -1) + 1]  # without the last line
     try:
         if not rows.endswith(b"\n"):
             raise ValueError("half a line")
-        read_row(rows[len(whole) :].decode())
+        read_row(rows[len(head) :].decode())
     except ValueError:
-        os.truncate(path, len(whole))
+        os.truncate(path, len(head))

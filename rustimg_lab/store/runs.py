@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 
-from rustimg_lab.errors import LabError, unknown
+from rustimg_lab.errors import LabError, unknown_name
 from rustimg_lab.host.files import write_whole
 from rustimg_lab.model import metrics, probes
 from rustimg_lab.model.architecture import NATIVE, Architecture
@@ -32,7 +32,7 @@ from rustimg_lab.model.matrix import Cell
 from rustimg_lab.model.names import additions_of
 from rustimg_lab.paths import DEFAULT_RUN, RECORDED, RECORDED_RUN, RUNS
 from rustimg_lab.store import spread_record
-from rustimg_lab.store.environment import SCHEMA, Environment, read_environment, refuse_other_machine, typed
+from rustimg_lab.store.environment import SCHEMA, Environment, parse_fields, read_environment, refuse_other_machine
 from rustimg_lab.store.rows import COLUMNS, Observation, append_rows, cut_last_line, end_last_line, read_lines, read_row
 
 AT = "@"  # in the name that a run is read by, before an architecture or a machine
@@ -53,18 +53,20 @@ class Run:
         self, cell: Cell, image: str, observations: Iterable[Observation], *, study: str = "", name: str = "",
         setting: str = "",
     ) -> None:  # fmt: skip
-        """Appends one row per observation, in one write that is on disk when this returns. `name`: the cell's in these
-        rows, if another than its own; `setting`: its allocator's. Raises DiskFull; what was there stays valid."""
-        about = {"run_id": self.name, "study": study, "cell": name or cell.slug,
-                 "architecture": cell.architecture.value, "base": cell.base.name,
-                 "profile": cell.profile.name, "allocator": cell.allocator, "setting": setting,
-                 "layout": cell.layout,
-                 "image": image}  # fmt: skip
-        text = "".join(json.dumps(about | vars(o), allow_nan=False) + "\n" for o in observations).encode()
+        """Append one row per observation, in one write that is on disk when this returns.
+
+        `name` replaces the cell's name in these rows; `setting` is its allocator's. Raises DiskFull when the disk is
+        full; earlier rows stay valid."""
+        columns = {"run_id": self.name, "study": study, "cell": name or cell.slug,
+                   "architecture": cell.architecture.value, "base": cell.base.name,
+                   "profile": cell.profile.name, "allocator": cell.allocator, "setting": setting,
+                   "layout": cell.layout,
+                   "image": image}  # fmt: skip
+        text = "".join(json.dumps(columns | vars(o), allow_nan=False) + "\n" for o in observations).encode()
         append_rows(self.path, text)
 
     def save_environment(self, **changes: Any) -> None:
-        """Updates environment.json, whole or not at all; one that says so already is left alone."""
+        """Update environment.json with `changes`, whole or not at all; an equal file is left alone."""
         self.environment.update(changes)
         path, text = self.path / "environment.json", json.dumps(self.environment, indent=1, sort_keys=True) + "\n"
         if not path.exists() or path.read_text(encoding="utf-8") != text:
@@ -74,8 +76,8 @@ class Run:
 @dataclass(frozen=True)
 class RunData:
     """A run that was read. `rows`: one per observation, with the columns of `COLUMNS`, in the order in which they were
-    written. `broken`: a line on each row that could not be read; the rest is there. `elsewhere`: the names by which the
-    studies are read that are left out here, since each is of one machine of several."""
+    written. `broken`: a line on each row that could not be read; the rest is there. `elsewhere`: by which names the
+    studies are read that are left out here, since each is of one machine."""
 
     rows: pd.DataFrame
     environment: Environment
@@ -88,7 +90,7 @@ class RunData:
 
     @property
     def unread(self) -> str:
-        """Return how many rows could not be read, in words; "" for none."""
+        """Return the number of rows that could not be read, in words; "" for none."""
         count = len(self.broken)
         return f"{count} row{'s' * (count != 1)} could not be read" if count else ""
 
@@ -101,7 +103,8 @@ class RunData:
 
 @contextmanager
 def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
-    """Opens a run of the user's own, made if missing. Raises LabError if another lab or machine has it, or several."""
+    """Open a run of the user's own for writing; make it when it is not there. Raises LabError when another lab writes
+    to it, or it was begun on another `machine`, or is of several."""
     path = _own_folder(name)
     if (path / MACHINES).is_dir():
         raise LabError(f"run '{name}' is of several machines: resume it with --scheduler, or choose another with --run")
@@ -118,7 +121,8 @@ def open_run(name: str, machine: dict[str, Any]) -> Iterator[Run]:
 
 @contextmanager
 def open_spread(name: str) -> Iterator[Path]:
-    """Open a run of several machines, made if missing; returns the folder of their runs. Raises LabError likewise."""
+    """Open a run of several machines for writing, made when it is not there; yield the folder of their runs. Raises
+    LabError when another lab writes to it, or when it is of one machine."""
     path = _own_folder(name)
     if (path / "rows.jsonl").exists():
         raise LabError(f"run '{name}' is of one machine: resume it without --scheduler, or choose another with --run")
@@ -132,7 +136,7 @@ def open_spread(name: str) -> Iterator[Path]:
 
 
 def _own_folder(name: str) -> Path:
-    """The folder of a run of the user's own. Raises LabError for what cannot be a run's name."""
+    """Return the folder of a run of the user's own. Raises LabError for what cannot be a run's name."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == RECORDED_RUN:
         rule = f"use letters, digits, dots and dashes, and not '{RECORDED_RUN}'"
         raise LabError(f"'{name}' cannot be a run's name: {rule}")
@@ -153,82 +157,90 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def load(name: str, whole: bool = False) -> RunData:
-    """Read a run. Of one with images for two architectures those for its machine's own, or as `RUN@arm64` the others;
-    `whole`: all of it. Of one of several machines what the cells are, from all of them; as `RUN@MACHINE` all that one
-    gave. Raises LabError when there is none such, or a newer lab wrote it."""
+    """Read a run. With images for two architectures, only those for the run's machine are read, or by the name
+    `RUN@arm64` only the others; with `whole`, all are. Of a run of several machines, only the rows on cells are read,
+    from all machines; by the name `RUN@MACHINE`, all rows of one machine.
+
+    Raises LabError when there is no such run, when it has nothing for that architecture, or is of a newer lab."""
     path = run_path(name)
-    if spread := _machines(path):
-        return _together(name, path, {each: load(f"{name}{AT}{each}", whole) for each in spread})
+    if machine_names := _machines(path):
+        parts = {machine: load(f"{name}{AT}{machine}", whole) for machine in machine_names}
+        return _combine_machines(name, path, parts)
     if (path / MACHINES).is_dir():
         raise LabError(f"run '{name}' has no rows yet: no machine has sent any; the same command resumes it")
     stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
-    found = _loaded(path, stamps)
+    run = _read_folder(path, stamps)
     # A run may have been written under another name. pandas copies the rows that are changed then.
     is_machine = path.parent.name == MACHINES
-    own = name if is_machine else name.partition(AT)[0]
-    found = replace(found, rows=found.rows.copy(deep=False), environment=replace(found.environment, run=own))
-    return found if whole or is_machine else _part(found, name.partition(AT)[2])
+    run_name = name if is_machine else name.partition(AT)[0]
+    run = replace(run, rows=run.rows.copy(deep=False), environment=replace(run.environment, run=run_name))
+    return run if whole or is_machine else _select_architecture(run, name.partition(AT)[2])
 
 
 def parts(name: str) -> list[str]:
-    """Return the names by which `load` gives a run, one for each architecture or machine. Raises LabError as `load`."""
-    if spread := machines(name):
-        together = [name] if len(load(name).rows) else []  # which were built by `run`, and not only for a study
-        return together + [f"{name}{AT}{each}" for each in spread]
-    others = [] if AT in name else _architectures(load(name, whole=True))[1:]
-    return [name, *(f"{name}{AT}{each.debian}" for each in others)]
+    """Return the names by which `load` reads a run, one per architecture or machine. Raises LabError as `load` does."""
+    if machine_names := machines(name):
+        merged_names = [name] if len(load(name).rows) else []  # which were built by `run`, and not only for a study
+        return merged_names + [f"{name}{AT}{machine}" for machine in machine_names]
+    architectures = [] if AT in name else _architectures(load(name, whole=True))[1:]
+    return [name, *(f"{name}{AT}{architecture.debian}" for architecture in architectures)]
 
 
 def machines(name: str) -> list[str]:
-    """Return the machines that a run is spread over; none where it is of one. Raises LabError as `load` does."""
+    """Return the names of a run's machines; none for a run of one. Raises LabError when there is no such run."""
     return _machines(run_path(name))
 
 
 def _machines(path: Path) -> list[str]:
-    return sorted(found.parent.name for found in (path / MACHINES).glob("*/environment.json"))
+    return sorted(file.parent.name for file in (path / MACHINES).glob("*/environment.json"))
 
 
-def _together(name: str, path: Path, found: dict[str, RunData]) -> RunData:
-    """What the cells of a run of several machines are, each as the machine has it that built it last; of a cell of
-    which that is not recorded, what all have. What was measured in studies is of one machine, and left out."""
-    last = {cell: of for cell, of in spread_record.read(path).cells.items() if of in found}
-    kept = [each.rows.loc[[last.get(cell, own) == own for cell in each.rows["cell"]]] for own, each in found.items()]
-    rows = pd.concat(kept, ignore_index=True)
+def _combine_machines(name: str, path: Path, machine_runs: dict[str, RunData]) -> RunData:
+    """Return the rows on the cells of a run of several machines. A cell has the rows of the machine that built it last,
+    or of all machines where that is not recorded. Studies are of one machine each, and left out."""
+    builders = {cell: machine for cell, machine in spread_record.read(path).cells.items() if machine in machine_runs}
+    tables = []
+    for machine, run in machine_runs.items():
+        tables.append(run.rows.loc[[builders.get(cell, machine) == machine for cell in run.rows["cell"]]])
+    rows = pd.concat(tables, ignore_index=True)
     rows = rows[(rows["study"] == "") & ~rows["metric"].isin(OF_MACHINE)]
-    of_all = [each.environment for each in found.values()]
-    images = {digest: image for each in of_all for digest, image in each.images.items()}
-    bases = {base: digest for each in of_all for base, digest in each.bases.items()}
-    commands = list(dict.fromkeys(command for each in of_all for command in each.commands))
-    merged = replace(of_all[0], run=name, images=images, bases=bases, commands=commands, studies={})
-    elsewhere = tuple(f"{name}{AT}{own}" for own, each in found.items() if each.environment.studies)
-    return RunData(rows, merged, tuple(line for each in found.values() for line in each.broken), elsewhere)
+    environments = [run.environment for run in machine_runs.values()]
+    images = {digest: image for environment in environments for digest, image in environment.images.items()}
+    bases = {base: digest for environment in environments for base, digest in environment.bases.items()}
+    commands = list(dict.fromkeys(command for environment in environments for command in environment.commands))
+    merged_environment = replace(environments[0], run=name, images=images, bases=bases, commands=commands, studies={})
+    elsewhere = tuple(f"{name}{AT}{machine}" for machine, run in machine_runs.items() if run.environment.studies)
+    broken = tuple(line for run in machine_runs.values() for line in run.broken)
+    return RunData(rows, merged_environment, broken, elsewhere)
 
 
 def _architectures(run: RunData) -> list[Architecture]:
-    """The architectures that a run has images for, the machine's own first."""
-    own = run.environment.machine.get("architecture")
-    found = sorted(run.rows["architecture"].unique(), key=lambda each: (each != own, each))
-    return list(map(Architecture, found)) or [NATIVE]
+    """Return the architectures that a run has images for, the machine's own first."""
+    native = run.environment.machine.get("architecture")
+    names = sorted(run.rows["architecture"].unique(), key=lambda name: (name != native, name))
+    return list(map(Architecture, names)) or [NATIVE]
 
 
-def _part(run: RunData, mark: str) -> RunData:
-    """The rows of a run for one architecture, and the base images of those."""
-    known = _architectures(run)
-    chosen = Architecture.named(mark) if mark else known[0]
-    if chosen not in known:
-        built = "" if run.name.startswith(RECORDED_RUN) else f"; `./lab run --run {run.name} --arch {mark}` builds some"
-        raise LabError(f"run '{run.name}' has no image for {mark}{built}")
-    end = "" if chosen.value == run.environment.machine.get("architecture", chosen.value) else f"-{chosen.debian}"
+def _select_architecture(run: RunData, mark: str) -> RunData:
+    """Return the rows of a run for one architecture, with their base images."""
+    architectures = _architectures(run)
+    arch = Architecture.named(mark) if mark else architectures[0]
+    if arch not in architectures:
+        hint = "" if run.name.startswith(RECORDED_RUN) else f"; `./lab run --run {run.name} --arch {mark}` builds some"
+        raise LabError(f"run '{run.name}' has no image for {mark}{hint}")
+    suffix = "" if arch.value == run.environment.machine.get("architecture", arch.value) else f"-{arch.debian}"
     bases = {
-        name.removesuffix(end): of for name, of in run.environment.bases.items() if name.partition("-")[2] == end[1:]
+        name.removesuffix(suffix): digest
+        for name, digest in run.environment.bases.items()
+        if name.partition("-")[2] == suffix[1:]
     }
     environment = replace(run.environment, run=f"{run.name}{AT}{mark}" if mark else run.name, bases=bases)
-    return replace(run, rows=run.rows[run.rows["architecture"] == chosen.value], environment=environment)
+    return replace(run, rows=run.rows[run.rows["architecture"] == arch.value], environment=environment)
 
 
 @lru_cache(maxsize=16)  # a report asks a dozen times
-def _loaded(path: Path, stamps: tuple) -> RunData:
-    """The run in a folder. `stamps` are of the files: what has changed is read again."""
+def _read_folder(path: Path, stamps: tuple) -> RunData:
+    """Return the run in a folder. `stamps` are of its files, so that a changed file is read again."""
     environment = read_environment(path)
     rows, broken = [], []
     if (path / "rows.jsonl").exists():
@@ -238,28 +250,28 @@ def _loaded(path: Path, stamps: tuple) -> RunData:
                     rows.append(read_row(line))
                 except ValueError as error:
                     broken.append(f"{path.name}/rows.jsonl:{number}: {error}; left out")
-    exact = {column: types[0] for column, types in COLUMNS.items() if types in ((bool,), (int,))}
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(exact)  # also where there is no row to tell
-    return RunData(frame, typed(environment), tuple(broken))
+    exact_types = {column: types[0] for column, types in COLUMNS.items() if types in ((bool,), (int,))}
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype(exact_types)  # also where there is no row to tell
+    return RunData(frame, parse_fields(environment), tuple(broken))
 
 
 def refuse_mixed(run: Run, cells: list[Cell]) -> None:
-    """Raises LabError when a run has cells with other additions: its tables tell cells by base, profile, allocator."""
+    """Raise LabError when a run has cells with other additions: tables identify cells by base, profile, allocator."""
     rows = load(run.name).rows
-    begun = rows.loc[rows["study"] != probes.STUDY, "cell"].unique()
-    if others := {additions_of(cell) for cell in begun} - {cells[0].additions}:
-        some = next(filter(None, others), ())
-        told = f"with --with {','.join(some)}" if some else "without --with"
-        raise LabError(f"run '{run.name}' was begun {told}: call it so, or choose another with --run NAME")
+    begun_cells = rows.loc[rows["study"] != probes.STUDY, "cell"].unique()
+    if other_additions := {additions_of(cell) for cell in begun_cells} - {cells[0].additions}:
+        example = next(filter(None, other_additions), ())
+        option = f"with --with {','.join(example)}" if example else "without --with"
+        raise LabError(f"run '{run.name}' was begun {option}: call it so, or choose another with --run NAME")
 
 
 def files(name: str) -> list[Path]:
-    """What a run's rows are read from. Raises LabError as `load` does."""
-    path, spread = run_path(name), machines(name)
-    if not spread:
+    """Return the paths that a run's rows are read from. Raises LabError when there is no such run."""
+    path, machine_names = run_path(name), machines(name)
+    if not machine_names:
         return _files(path)
     record = [path / spread_record.FILE] if (path / spread_record.FILE).exists() else []
-    return [*record, *(file for each in spread for file in files(f"{name}{AT}{each}"))]
+    return [*record, *(file for machine in machine_names for file in files(f"{name}{AT}{machine}"))]
 
 
 def _files(path: Path) -> list[Path]:
@@ -267,10 +279,10 @@ def _files(path: Path) -> list[Path]:
 
 
 def dockerfile(name: str, cell: str) -> str:
-    """The text that a cell of a run was built from, last where machines differ. Raises LabError when there is none."""
-    last = spread_record.read(run_path(name)).cells.get(cell)
-    spread = sorted(machines(name), key=lambda each: each != last)
-    folders = [run_path(name), *(run_path(f"{name}{AT}{each}") for each in spread)]
+    """Return the text that a cell of a run was built from, last where machines differ. Raises LabError without one."""
+    last_machine = spread_record.read(run_path(name)).cells.get(cell)
+    machine_names = sorted(machines(name), key=lambda machine: machine != last_machine)
+    folders = [run_path(name), *(run_path(f"{name}{AT}{machine}") for machine in machine_names)]
     for path in (folder / "dockerfiles" / f"Dockerfile.{cell}" for folder in folders):
         with suppress(OSError, ValueError):
             if "/" not in cell:
@@ -279,59 +291,60 @@ def dockerfile(name: str, cell: str) -> str:
 
 
 def changed_dockerfiles(before: str, after: str) -> list[str]:
-    """The cells that two runs have built from two texts. Raises LabError as `load` does."""
-    folders = [run_path(run) / "dockerfiles" for run in (before, after)]
-    one, other = ({path.name: path.read_bytes() for path in folder.glob("D*")} for folder in folders)
-    changed = [name for name, text in one.items() if other.get(name, text) != text]
-    return [name.removeprefix("Dockerfile.") for name in changed]
+    """Return the cells that two runs have built from two texts. Raises LabError when there is no such run."""
+    paths = [{path.name for path in run_path(run).glob("**/dockerfiles/D*")} for run in (before, after)]
+    shared = sorted(name.removeprefix("Dockerfile.") for name in set.intersection(*paths))
+    return [cell for cell in shared if dockerfile(before, cell) != dockerfile(after, cell)]
 
 
-def current(run: RunData) -> pd.DataFrame:
-    """The rows of each cell's newest image, and of what was observed twice there, the newest; none of a study. Where a
-    cell's newest row is a failed build, that is all there is of it."""
+def newest_rows(run: RunData) -> pd.DataFrame:
+    """Return the newest rows of each cell's newest image: one per metric and part. Rows of studies are left out.
+
+    Where a cell's newest row is a failed build, only that row is returned of the cell."""
     rows = run.rows[run.rows["study"] == ""]
     if rows.empty:
         return rows
-    newest = rows.groupby("cell")["image"].transform("last")
-    same = rows[rows["image"] == newest]
-    part = same["detail"].where(same["metric"].isin(metrics.PARTS), "")
-    return same[~same.assign(part=part).duplicated(["cell", "metric", "block", "order", "part"], keep="last")]
+    newest_images = rows.groupby("cell")["image"].transform("last")
+    latest = rows[rows["image"] == newest_images]
+    part = latest["detail"].where(latest["metric"].isin(metrics.PARTS), "")
+    return latest[~latest.assign(part=part).duplicated(["cell", "metric", "block", "order", "part"], keep="last")]
 
 
 def trials(run: RunData, study: str, metric: str) -> pd.DataFrame:
-    """The rows of a study that have a number of a metric, warm-ups and lost trials left out. A lab that was killed in
-    the middle of a write has left half a trial, which was then repeated: the repetition counts."""
+    """Return the rows of a study that have a value of a metric, without warm-ups and failed trials. A lab that was
+    killed in mid-write has left half a trial, which was then repeated: the repetition counts."""
     rows = run.rows
-    found = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
-    return found.drop_duplicates(["cell", "block", "detail"], keep="last")
+    trial_rows = rows[(rows["study"] == study) & (rows["metric"] == metric) & rows["ok"] & ~rows["is_warmup"]]
+    return trial_rows.drop_duplicates(["cell", "block", "detail"], keep="last")
 
 
 def run_path(name: str) -> Path:
-    """The folder of a run that is there. Raises LabError, with the nearest name, when it is not, or holds a link."""
-    known, (name, _, part) = runs(), name.partition(AT)
-    path = RECORDED / DEFAULT_RUN if name == RECORDED_RUN else known.get(name)
+    """Return the folder of an existing run. Raises LabError, with the nearest name, when there is none, or it holds a
+    link."""
+    folders, (name, _, part) = runs(), name.partition(AT)
+    path = RECORDED / DEFAULT_RUN if name == RECORDED_RUN else folders.get(name)
     if path is None:
-        raise unknown("run", name, [*known, RECORDED_RUN])
+        raise unknown_name("run", name, [*folders, RECORDED_RUN])
     _refuse_foreign(path)
-    spread = sorted(each.name for each in (path / MACHINES).glob("*"))
-    if part and spread and part not in spread:
-        raise unknown(f"machine of run '{name}'", part, spread)
-    return path / MACHINES / part if part and spread else path
+    machine_names = sorted(folder.name for folder in (path / MACHINES).glob("*"))
+    if part and machine_names and part not in machine_names:
+        raise unknown_name(f"machine of run '{name}'", part, machine_names)
+    return path / MACHINES / part if part and machine_names else path
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raises LabError where a run's folder has a link, a device, or a folder in the place of a file. It may come from a
+    """Raise LabError where a run's folder has a link, a device, or a folder in the place of a file. It may come from a
     stranger: what is read of it goes into reports, and what is written must stay in it."""
-    for each in path.rglob("*"):
-        folder = each.is_dir() and "." not in each.name
-        if each.is_symlink() or (each.exists() and not folder and not each.is_file()):
+    for entry in path.rglob("*"):
+        is_folder = entry.is_dir() and "." not in entry.name
+        if entry.is_symlink() or (entry.exists() and not is_folder and not entry.is_file()):
             raise LabError(
-                f"run '{path.name}' holds {each.name}, which is a link, or no file where one should be; remove it and "
+                f"run '{path.name}' holds {entry.name}, which is a link, or no file where one should be; remove it and "
                 "call again"
             )
 
 
 def runs() -> dict[str, Path]:
-    """The folders of all runs, by name: the user's own, then the recorded ones."""
-    known = {path.name: path for path in sorted(RUNS.glob("*")) if path.is_dir()}
-    return known | {f"{RECORDED_RUN}/{path.name}": path for path in sorted(RECORDED.glob("*")) if path.is_dir()}
+    """Return the folders of all runs, by name: the user's own, then the recorded ones."""
+    folders = {path.name: path for path in sorted(RUNS.glob("*")) if path.is_dir()}
+    return folders | {f"{RECORDED_RUN}/{path.name}": path for path in sorted(RECORDED.glob("*")) if path.is_dir()}

@@ -26,24 +26,29 @@ class SpreadRecord:
 
 
 def binary(study: str, cell: str) -> str:
-    """Return what a record calls the binary of a cell; `study` names the program."""
+    """Return the name that a record has for the binary of a cell; `study` names the program."""
     return f"{study}/{cell}"
 
 
 def read(path: Path) -> SpreadRecord:
-    """Return the record in a run's folder; an empty one where it has none. Raises LabError when it cannot be read."""
+    """Read the record in a run's folder; an empty one for the run of an older lab, which has none. Raises LabError when
+    the record cannot be read."""
     file = path / FILE
     if not file.exists():
         return SpreadRecord()
     try:
-        found = SpreadRecord(**rows.parse_json(rows.read_text(file)))
-        told = [found.id, *found.cells.values(), *(each for of in found.sources.values() for each in of.values())]
-        if not all(isinstance(each, str) for each in told):
+        record = SpreadRecord(**rows.parse_json(rows.read_text(file)))
+        texts = [
+            record.id,
+            *record.cells.values(),
+            *(digest for digests in record.sources.values() for digest in digests.values()),
+        ]
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError("not of that form")
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        said = error if isinstance(error, OSError | ValueError) else "not of that form"
-        raise LabError(f"{path.name}/{FILE} cannot be read ({said}); restore it, or use another run") from None
-    return found
+        message = error if isinstance(error, OSError | ValueError) else "not of that form"
+        raise LabError(f"{path.name}/{FILE} cannot be read ({message}); restore it, or use another run") from None
+    return record
 
 
 def write(path: Path, record: SpreadRecord) -> None:
@@ -52,9 +57,11 @@ def write(path: Path, record: SpreadRecord) -> None:
 
 
 def note(path: Path, machine: str, cells: Iterable[str], sources: dict[str, str]) -> None:
-    """Record that a machine has built these cells last, and of which sources it has built these binaries."""
-    before = read(path)
-    of_machine = {machine: before.sources.get(machine, {}) | sources}
-    now = replace(before, cells=before.cells | dict.fromkeys(cells, machine), sources=before.sources | of_machine)
-    if now != before:
-        write(path, now)
+    """Record that a machine built these cells last. `sources` has, by binary, the digest of what the machine built it
+    of."""
+    old_record = read(path)
+    machine_sources = {machine: old_record.sources.get(machine, {}) | sources}
+    all_cells, all_sources = old_record.cells | dict.fromkeys(cells, machine), old_record.sources | machine_sources
+    new_record = replace(old_record, cells=all_cells, sources=all_sources)
+    if new_record != old_record:
+        write(path, new_record)

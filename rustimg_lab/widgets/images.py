@@ -26,59 +26,62 @@ class Sizes(Result):
         verdict = lambda _: views.verdicts.size_verdict(table, run)  # noqa: E731
         super().__init__(table, views.sizes.breakdown, lambda _: self._drawn(plots.sizes.transfer), verdict, nothing)
         article = partial(side_by_side, plots.sizes.then_and_now)
-        shown = views.sizes.then_and_now, article, views.verdicts.size_findings
-        self.article = Result(grid, *shown, "The article has no figures of this run's app and cells.")
-        shown = views.sizes.breakdown, lambda _: self._drawn(plots.sizes.shares)
-        self.contributions = Result(table, *shown, nothing=nothing)
+        renderers = views.sizes.then_and_now, article, views.verdicts.size_findings
+        self.article = Result(grid, *renderers, "The article has no figures of this run's app and cells.")
+        renderers = views.sizes.breakdown, lambda _: self._drawn(plots.sizes.shares)
+        self.contributions = Result(table, *renderers, nothing=nothing)
         self.binaries = Result(table, views.sizes.binaries, nothing=nothing)
-        shown = views.sizes.ladder, _ladder, views.verdicts.ladder_findings
+        renderers = views.sizes.ladder, _ladder, views.verdicts.ladder_findings
         no_ladder = "This run has no base with `baseline` and two more: `./lab run --grid ladder --run ladder` has."
-        self.ladder = Result(cells.ladder(table), *shown, no_ladder)
+        self.ladder = Result(cells.ladder(table), *renderers, no_ladder)
         self.layers = Result(cells.layer_table(run), views.sizes.layers)
 
     def parts(self, cell: str = "") -> Result:
-        """Return what takes up the space in an image (default: the smallest). Raises LabError if it does not work."""
-        chosen = cell or cells.smallest(self.table)
-        found = cells.composition(self._run, chosen) if chosen else pd.DataFrame()
-        nothing = "A size of this image could not be read." if chosen else "No cell works."
-        return Result(found, views.sizes.parts, partial(plots.sizes.icicle, title=chosen), nothing=nothing)
+        """Return what takes up the space in an image, in bytes: one row per package and crate (default: of the smallest
+        image). Raises LabError when no cell of that name works."""
+        cell_name = cell or cells.smallest_cell(self.table)
+        parts = cells.composition(self._run, cell_name) if cell_name else pd.DataFrame()
+        nothing = "A size of this image could not be read." if cell_name else "No cell works."
+        return Result(parts, views.sizes.parts, partial(plots.sizes.icicle, title=cell_name), nothing=nothing)
 
     def sections(self, cell: str = "") -> Result:
-        """Return the sections of a binary (default: of the smallest image). Raises LabError as `parts` does."""
-        found, chosen = cells.parts(self._run, metrics.SECTION_BYTES), cell or cells.smallest(self.table)
-        if chosen:
-            cells.check_works(self.table, chosen)
-        return Result(found[found["cell"] == chosen], views.sizes.sections)
+        """Return the sections of a binary, in bytes (default: of the smallest image). Raises LabError when no cell of
+        that name works."""
+        section_rows, cell_name = cells.parts(self._run, metrics.SECTION_BYTES), cell or cells.smallest_cell(self.table)
+        if cell_name:
+            cells.check_works(self.table, cell_name)
+        return Result(section_rows[section_rows["cell"] == cell_name], views.sizes.sections)
 
     def _drawn(self, draw: Callable[..., Plot]) -> Plot | Several:
-        """Return the plot of the cells of `cells.drawn`; where the run has more, also a line on which these are."""
-        drawn, every = cells.drawn(self.table, self._grid), len(self.table)
-        plot = plots.sizes.by_profile(draw, drawn)
-        which = "that the article has" if len(self._grid) else "of two profiles, with one allocator on each base"
-        told = Words(f"Drawn: the {len(drawn)} of {every} cells {which}.")
-        return plot if len(drawn) == every else Several([plot, told])
+        """Return the plot of the cells of `cells.plotted_cells`. Where the run has more cells, add a line on which
+        cells these are."""
+        drawn_cells, total = cells.plotted_cells(self.table, self._grid), len(self.table)
+        plot = plots.sizes.by_profile(draw, drawn_cells)
+        scope = "that the article has" if len(self._grid) else "of two profiles, with one allocator on each base"
+        note = Words(f"Drawn: the {len(drawn_cells)} of {total} cells {scope}.")
+        return plot if len(drawn_cells) == total else Several([plot, note])
 
     def check(self) -> None:
-        """Raise AssertionError when parts do not sum up to the whole, or a binary is not what it should be."""
-        works, layers, is_whole = self.table[self.table["ok"]], self.layers.table, not self._run.broken
+        """Raise AssertionError when parts do not sum to the whole, or a binary is not what it should be."""
+        rows, layers, is_whole = self.table[self.table["ok"]], self.layers.table, not self._run.broken
         if not is_whole:  # what could not be read is no other size
-            works = works.dropna(subset=[metrics.BASE_BYTES, metrics.APP_BYTES, metrics.BINARY_BYTES])
-        whole = works[metrics.BASE_BYTES] + works[metrics.APP_BYTES] == works[metrics.UNPACKED_BYTES]
-        assert whole.all(), "base and app are not the whole image"
-        assert (works[metrics.BINARY_BYTES] < works[metrics.APP_BYTES]).all(), "a binary is larger than the app's layer"
-        named = works[works["allocator"] != OWN]  # the crate's own may be any
-        assert (named["allocator"] == named[metrics.LINKED_ALLOCATOR]).all(), "another allocator is linked than named"
+            rows = rows.dropna(subset=[metrics.BASE_BYTES, metrics.APP_BYTES, metrics.BINARY_BYTES])
+        adds_up = rows[metrics.BASE_BYTES] + rows[metrics.APP_BYTES] == rows[metrics.UNPACKED_BYTES]
+        assert adds_up.all(), "base and app are not the whole image"
+        assert (rows[metrics.BINARY_BYTES] < rows[metrics.APP_BYTES]).all(), "a binary is larger than the app's layer"
+        subset = rows[rows["allocator"] != OWN]  # the crate's own may be any
+        assert (subset["allocator"] == subset[metrics.LINKED_ALLOCATOR]).all(), "another allocator is linked than named"
         of_layers = layers.groupby("cell")["file_bytes"].sum()
-        wholes = works.set_index("cell")[metrics.UNPACKED_BYTES]
+        wholes = rows.set_index("cell")[metrics.UNPACKED_BYTES]
         assert not is_whole or of_layers.eq(wholes).all(), "layers are not the whole image"
-        on_musl = [matrix.links_musl(*factors) for factors in works[["base", "profile"]].to_numpy()]
-        of = works.assign(on_musl=on_musl)  # linkage parts what is of a base or profile that the lab knows no more
-        shared = of.groupby(["on_musl", "linkage", "profile", "allocator"])[metrics.BINARY_SHA256].nunique()
-        assert (shared == 1).all(), "two bases were given different binaries"
+        on_musl = [matrix.links_musl(*factors) for factors in rows[["base", "profile"]].to_numpy()]
+        binaries = rows.assign(on_musl=on_musl)  # linkage parts what is of a base or profile that the lab knows no more
+        counts = binaries.groupby(["on_musl", "linkage", "profile", "allocator"])[metrics.BINARY_SHA256].nunique()
+        assert (counts == 1).all(), "two bases were given different binaries"
 
 
-def _ladder(found: pd.DataFrame) -> Several:
-    return Several(plots.sizes.ladder(rungs) for _, rungs in found.groupby(["base", "allocator"], sort=False))
+def _ladder(ladder: pd.DataFrame) -> Several:
+    return Several(plots.sizes.ladder(rungs) for _, rungs in ladder.groupby(["base", "allocator"], sort=False))
 
 
 class Probes(Result):

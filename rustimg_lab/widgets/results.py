@@ -32,8 +32,8 @@ class Several(list):
         self._nothing = nothing
 
     def _ipython_display_(self) -> None:
-        for each in self or filter(None, [Words(self._nothing)]):
-            display(each)
+        for thing in self or filter(None, [Words(self._nothing)]):
+            display(thing)
 
 
 class Result:
@@ -51,24 +51,24 @@ class Result:
 
     @classmethod
     def of(cls, styler: Styler) -> "Result":
-        """Return a table that is styled already."""
+        """Return the result for a table that is styled already."""
         return cls(styler.data, lambda _: styler)
 
     def plot(self) -> Plot | Several:
-        """Return the plot, or several; none where the table is empty. Raises LabError when this has no plot."""
+        """Return the plot, or several; none where the table is empty. Raises LabError when this result has no plot."""
         if not self._draw:
             raise LabError("there is no plot of this, only a table")
         return Several() if self.table.empty else self._draw(self.table)
 
     @property
     def words(self) -> Words:
-        """Return the verdicts in sentences. Raises LabError when this has none."""
+        """Return the verdicts in sentences. Raises LabError when this result has none."""
         if not self._tell:
             raise LabError("there are no words on this, only a table")
         return Words(self._tell(self.table))
 
     def sortable(self) -> "Widget":
-        """Return the table as a widget that sorts by the column that one chooses."""
+        """Return the table as a widget that sorts by the selected column."""
         from rustimg_lab.widgets import trade_off
 
         return trade_off.sortable(self._style(self.table).data)
@@ -85,13 +85,14 @@ class Cells(tuple[matrix.Cell, ...]):
     grid: tuple[list[str], list[str], list[str], str]
 
     def __new__(cls, *grid: list[str] | str) -> "Cells":
-        made = super().__new__(cls, matrix.grid(*grid))
-        made.grid = grid
-        return made
+        cells = super().__new__(cls, matrix.grid(*grid))
+        cells.grid = grid
+        return cells
 
     def watch(self, run: str, blocks: int = 3) -> list[str]:
         """Build and measure these cells of myip, then `blocks` blocks of a short study of their servers (0 for sizes
-        alone), while plots grow in the notebook; return a line on each that failed. Raises LabError as `lab.build`."""
+        alone). Plots grow in the notebook meanwhile. Return a line on each that failed. Raises LabError when the
+        machine or the input does not allow a start."""
         from rustimg_lab.widgets import live
 
         return live.build(self, run, blocks)

@@ -11,9 +11,9 @@ from IPython.display import HTML, display
 from pandas.io.formats.style import Styler
 
 from rustimg_lab.analysis import comparison, deploy, factorials, pareto, profile_effects, recommendation
-from rustimg_lab.errors import NUMBER, TEXT, LabError, check_known, check_values, or_why_not
+from rustimg_lab.errors import NUMBER, TEXT, LabError, check_known, check_values, text_or_reason
 from rustimg_lab.model import cargo_profile, metrics, studies
-from rustimg_lab.model.names import listed
+from rustimg_lab.model.names import split_list
 from rustimg_lab.report import plots, views
 from rustimg_lab.report.format import SENTINEL
 from rustimg_lab.store import runs
@@ -71,71 +71,77 @@ class Run:
 
     def study(self, study: str, baseline: str = "", **parameters: Any) -> Study:
         """Return a study by its name, or the first of that kind with these parameters (default: compared with its own
-        baseline). Raises LabError, with those that there are, when the run has none, or this one has others."""
+        baseline). Raises LabError when the run has none, with those that it has, or when the named study has other
+        parameters."""
         check_values(TEXT, study=study, baseline=baseline)
         if study not in self.studies:
             return Study(self.data, comparison.find_study(self.data, study, **parameters), baseline)
-        own = self.data.environment.studies[study].parameters
+        values = self.data.environment.studies[study].parameters
         for name, value in parameters.items():
-            if own.get(name) != value:
-                raise LabError(f"study '{study}' has {name} {own.get(name)!r}, not {value!r}: leave that out")
+            if values.get(name) != value:
+                raise LabError(f"study '{study}' has {name} {values.get(name)!r}, not {value!r}: leave that out")
         return Study(self.data, study, baseline)
 
     def find(self, kind: str, baseline: str = "", **parameters: Any) -> list[Study]:
-        """Return the studies of that kind with these parameters and a measured baseline. Raises LabError on others."""
+        """Return all studies of that kind with these parameters whose baseline was measured. Raises LabError for a kind
+        or a parameter that is not known."""
         check_values(TEXT, kind=kind, baseline=baseline)
         plans = self.data.environment.studies.values()
         check_known("kind of study", kind, [*studies.KINDS, studies.COUNTED])
-        known = dict.fromkeys([*studies.USUAL_LOAD, *studies.APART, *chain(*(plan.parameters for plan in plans))])
+        names = dict.fromkeys([*studies.USUAL_LOAD, *studies.APART, *chain(*(plan.parameters for plan in plans))])
         for name in parameters:
-            check_known("parameter", name, known)
+            check_known("parameter", name, names)
         return [Study(self.data, name, baseline) for name in comparison.find_studies(self.data, kind, **parameters)]
 
     def ratios(self, study: str = "throughput", metric: str = "") -> Result:
-        """Compare the cells of a study, by its name or its kind, with its baseline (default: its main metric)."""
+        """Compare the cells of a study, by its name or its kind, with the study's baseline (default: its main metric).
+        Raises LabError when the run has no such study."""
         return self.study(study).ratios(metric)
 
     def deploys(self, baseline: str = "", against: str = "", held_out: int = deploy.HELD_OUT_MBIT) -> Deploys:
-        """Return the deploys to machines that lack the image; `held_out` is the bandwidth in Mbit/s that the model is
-        not fitted to (default cells: the studies' baseline, and the one of the others that pulls the most)."""
+        """Return the deploys to machines that lack the image. The model is not fitted to the bandwidth `held_out`
+        (Mbit/s). Defaults: the studies' baseline, against the other cell that pulls the most. Raises LabError without
+        deploys."""
         check_values(TEXT, baseline=baseline, against=against)
         check_values(NUMBER, held_out=held_out)
         return Deploys(self.data, baseline, against, held_out)
 
     def machines(self, others: str = "", **load: Any) -> Machines:
         """Return the throughput study of that load as several machines have measured it: of this run, and of the
-        others, with commas between. Raises LabError when this run has no such study, or there is no such other run."""
+        others, with commas between. Raises LabError when this run has no such study, or another run is not there."""
         check_values(TEXT, others=others)
-        every = {name: runs.load(name) for name in listed(others) if name}
-        return Machines({self.name: self.data} | every, self.study("throughput", **load).name)
+        other_data = {name: runs.load(name) for name in split_list(others) if name}
+        return Machines({self.name: self.data} | other_data, self.study("throughput", **load).name)
 
     def attribution(self, workload: str = "", start: str = "", target: str = "") -> Several:
         """Return the contribution of each factor between two cells, for every quantity (default: from the largest plain
-        image to the cell with the least). Where there is none it is shown as the reason."""
+        image to the cell with the least). Where the run has no factorial, the reason is shown."""
         check_values(TEXT, workload=workload, start=start, target=target)
         comparison.check_workload(self.data, workload)
-        found, reasons = factorials.everything(self.data, start, workload)
-        return Several((Attribution(each, target) for each in found), reasons.get(metrics.IMAGE, ""))
+        designs, reasons = factorials.find_factorials(self.data, start, workload)
+        return Several((Attribution(design, target) for design in designs), reasons.get(metrics.IMAGE, ""))
 
     def trade_off(self, workload: str = "") -> "Widget":
-        """Return a widget: choose cells and two criteria, and the plot of the Pareto front answers."""
+        """Return a widget to select cells and two criteria, with the plot of their Pareto front. Raises LabError when
+        no cell works."""
         from rustimg_lab.widgets import trade_off
 
         return trade_off.trade_off(self.data, workload)
 
     def footer(self) -> None:
-        """Show how the run was made and what failed. Last in a notebook: it says that all cells were executed."""
+        """Show how the run was made and what failed: studies, base images, machine, rows that could not be read. This
+        call is in the last cell of a notebook, and prints that all cells were executed."""
         if self.studies:
-            display(views.studies.studies(self.data), views.studies.lost(self.data))
+            display(views.studies.studies(self.data), views.studies.missing_values(self.data))
         display(views.provenance.provenance(self.data), views.provenance.environment(self.data))
         print(*self.data.broken, f"{SENTINEL}: every cell above was executed.", sep="\n")
 
     def _repr_html_(self) -> str:
-        told = [*([self.data.unread] if self.data.unread else []), *(f"failed: {line}" for line in self.failures)]
-        parts = [f"<h4>Run {escape(self.name)}</h4>", *(f"<p>{escape(line)}</p>" for line in told)]
-        shown = [self.sizes._repr_html_()] if len(self.sizes.table) else []
-        shown += [views.studies.studies(self.data).to_html()] if self.studies else []
-        return "".join([*parts, *shown])
+        notes = [*([self.data.unread] if self.data.unread else []), *(f"failed: {line}" for line in self.failures)]
+        parts = [f"<h4>Run {escape(self.name)}</h4>", *(f"<p>{escape(line)}</p>" for line in notes)]
+        tables = [self.sizes._repr_html_()] if len(self.sizes.table) else []
+        tables += [views.studies.studies(self.data).to_html()] if self.studies else []
+        return "".join([*parts, *tables])
 
 
 class Recommendation:
@@ -150,7 +156,7 @@ class Recommendation:
 
     def _fronts(self, table: pd.DataFrame) -> Several:
         nothing = "This run has sizes alone: `./lab measure --run NAME --study throughput` measures its cells."
-        fronts = (plots.recommendation.front(self.choice, *pair) for pair in pareto.pairs(table))
+        fronts = (plots.recommendation.front(self.choice, *pair) for pair in pareto.axis_pairs(table))
         return Several(fronts, nothing)
 
     def break_even(self, bandwidth_mbit: float = 100) -> Several:
@@ -166,23 +172,24 @@ class Recommendation:
 
     @property
     def profiles(self) -> Result:
-        """Return what each build profile changes compared with `optimized`, as ratios."""
+        """Return what each build profile changes compared with `optimized`, as ratios: a row per cell and criterion."""
         nothing = "This run has nothing beside profile 'optimized' on the same base with the same allocator."
-        found = profile_effects.of_profiles(self.run.data, self._workload)
+        effects = profile_effects.of_profiles(self.run.data, self._workload)
         parts = views.profile_effects.effects, None, views.profile_effects.in_words
-        return Result(found, *parts, nothing)
+        return Result(effects, *parts, nothing)
 
     @property
     def cargo_profile(self) -> str:
-        """Return the build profile for a Cargo.toml; of one that this lab does not know, a comment that says so."""
+        """Return the build profile for a Cargo.toml; without a cell or a profile that this lab knows, a comment that
+        says so."""
         if not self.cell:
             return _NO_CELL
-        return or_why_not(cargo_profile.cargo_profile, *self.choice.table.loc[self.cell, cargo_profile.FACTORS])
+        return text_or_reason(cargo_profile.cargo_profile, *self.choice.table.loc[self.cell, cargo_profile.FACTORS])
 
     @property
     def dockerfile(self) -> str:
-        """Return the Dockerfile that the cell was built from; where the run has none, a comment that says so."""
-        return or_why_not(runs.dockerfile, self.run.name, self.cell) if self.cell else _NO_CELL
+        """Return the Dockerfile that the cell was built from; without a cell or Dockerfile, a comment that says so."""
+        return text_or_reason(runs.dockerfile, self.run.name, self.cell) if self.cell else _NO_CELL
 
     def check(self) -> None:
         """Raise AssertionError when the cell is not within the limits, or a cell that lost has no reason."""
@@ -197,7 +204,8 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Change:
-    """What changed between two runs: `sizes` (see `regression.sizes`) in bytes, `speeds` (`regression.speeds`)."""
+    """What changed from one run to another. `sizes`: in bytes (see `regression.sizes`); `speeds`: as ratios (see
+    `regression.speeds`)."""
 
     before: Run
     after: Run

@@ -103,7 +103,7 @@ def whole(tmp_path, monkeypatch):
 
 
 def test_shares_lead_from_the_largest_plain_image_to_the_smallest(whole):
-    found = attribution.shares(factorials.of(whole, metrics.IMAGE))
+    found = attribution.shares(factorials.find_factorial(whole, metrics.IMAGE))
     assert (found.attrs["start"], found.attrs["target"]) == (
         "debian-baseline-system", "scratch-strip_lto-fat_opt-z-system",
     )  # fmt: skip
@@ -118,7 +118,7 @@ def test_shares_lead_from_the_largest_plain_image_to_the_smallest(whole):
 
 
 def test_a_target_that_is_named_leaves_out_what_it_has_in_common(whole):
-    found = attribution.shares(factorials.of(whole, metrics.APP), "debian-strip_lto-fat-system")
+    found = attribution.shares(factorials.find_factorial(whole, metrics.APP), "debian-strip_lto-fat-system")
     assert set(found["knob"]) == {"strip", "lto-fat"}
     # of two knobs that multiply: 6 MB, 4.2, 5.1, 3.57
     by = found.set_index("knob")["share"]
@@ -126,7 +126,7 @@ def test_a_target_that_is_named_leaves_out_what_it_has_in_common(whole):
 
 
 def test_effects_are_the_ratios_that_were_put_in(whole):
-    found = attribution.effects(factorials.of(whole, metrics.APP)).set_index("knobs")
+    found = attribution.effects(factorials.find_factorial(whole, metrics.APP)).set_index("knobs")
     single = found[found["order"] == 1]
     assert single.loc["lto-fat", "ratio"] == pytest.approx(0.85, rel=1e-5)
     assert single.loc["strip", ["least", "most"]].tolist() == pytest.approx([0.63, 0.7], rel=1e-5)
@@ -137,8 +137,8 @@ def test_effects_are_the_ratios_that_were_put_in(whole):
 
 
 def test_shares_of_a_study_have_intervals_that_hold_what_was_put_in(whole):
-    exact = attribution.shares(factorials.of(whole, metrics.APP)).set_index("knob")
-    found = attribution.shares(factorials.of(whole, "cpu")).set_index("knob")
+    exact = attribution.shares(factorials.find_factorial(whole, metrics.APP)).set_index("knob")
+    found = attribution.shares(factorials.find_factorial(whole, "cpu")).set_index("knob")
     assert (found.attrs["blocks"], found.attrs["chosen_on"]) == (9, 3) and found["share"].sum() == pytest.approx(
         found.attrs["whole"]
     )
@@ -215,7 +215,7 @@ def test_prediction_intervals_cover_and_are_no_wider_than_they_must(knobs, four)
 def test_where_a_study_was_broken_off_only_whole_blocks_count(whole):
     rows = whole.rows
     kept = rows[~((rows["study"] != "") & (rows["block"] == 3) & (rows["cell"] == "scratch-strip-system"))]
-    assert factorials.of(replace(whole, rows=kept), "cpu").values.shape == (16, 11)
+    assert factorials.find_factorial(replace(whole, rows=kept), "cpu").values.shape == (16, 11)
 
 
 def test_a_cell_that_is_missing_is_told_in_a_line(tmp_path, monkeypatch):
@@ -223,16 +223,16 @@ def test_a_cell_that_is_missing_is_told_in_a_line(tmp_path, monkeypatch):
     gone = "scratch-strip_opt-z-system"
     run = made_up(cells, monkeypatch, tmp_path, failed=(gone,))
     with pytest.raises(LabError, match=rf"lacks 1 of 16 cells of base x strip x lto-fat x opt-z: {gone}; build"):
-        factorials.of(run, metrics.IMAGE)
-    found, reasons = factorials.everything(run)
+        factorials.find_factorial(run, metrics.IMAGE)
+    found, reasons = factorials.find_factorials(run)
     assert not found and "lacks 1 of 16" in reasons[metrics.IMAGE] and len(runs.load("f").rows.query("not ok")) == 1
 
 
 def test_a_run_of_no_factorial_says_how_to_build_one():
     with pytest.raises(LabError, match=r"a factor has two levels"):
-        factorials.of(runs.load("recorded/article"), metrics.IMAGE)
+        factorials.find_factorial(runs.load("recorded/article"), metrics.IMAGE)
     with pytest.raises(LabError, match=r"unknown quantity 'imag': did you mean 'image'"):
-        factorials.of(runs.load("recorded/article"), "imag")
+        factorials.find_factorial(runs.load("recorded/article"), "imag")
 
 
 SEVEN = ["strip", "lto-fat", "unit-1", "opt-z", "abort"]
@@ -242,7 +242,7 @@ def test_what_is_not_measured_is_predicted_from_a_fraction(tmp_path, monkeypatch
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system", "jemalloc"], "trixie", 16)
     assert len(cells) == 64 + 16 and cells[0].slug == "debian-baseline-system"
     run = made_up(cells, monkeypatch, tmp_path, third=0.01)
-    found = factorials.of(run, metrics.APP)
+    found = factorials.find_factorial(run, metrics.APP)
     assert len(found.predicted) == 48 and len(found.missing) == 48
     scored = factorials.score(found)
     assert len(scored) == 16 and scored["inside"].mean() >= 0.9
@@ -250,7 +250,7 @@ def test_what_is_not_measured_is_predicted_from_a_fraction(tmp_path, monkeypatch
     assert views.attribution.score_in_words(scored).startswith(
         "From 64 cells, 16 others that were measured too: median"
     )
-    shares = attribution.shares(factorials.of(run, metrics.IMAGE))
+    shares = attribution.shares(factorials.find_factorial(run, metrics.IMAGE))
     assert shares["share"].sum() == pytest.approx(shares.attrs["whole"])
     assert shares.attrs["target"] == "scratch-strip_lto-fat_unit-1_opt-z_abort-system"
     assert shares.set_index("knob").loc["strip", "verdict"] == "less, predicted"
@@ -260,7 +260,7 @@ def test_a_fraction_is_found_wherever_it_begins(tmp_path, monkeypatch):
     """The bases turned from another one than the largest image's, which is held out."""
     cells = factorial.cells(["scratch", "debian"], SEVEN, ["jemalloc", "system"], "trixie", 4)
     run = made_up(cells, monkeypatch, tmp_path)
-    found = factorials.of(run, metrics.APP)
+    found = factorials.find_factorial(run, metrics.APP)
     assert len(found.values) == 68 and len(factorials.score(found)) == 4
     assert found.start not in {cells[0].slug}
 
@@ -268,48 +268,50 @@ def test_a_fraction_is_found_wherever_it_begins(tmp_path, monkeypatch):
 def test_predicted_intervals_hold_nine_in_ten_and_more(tmp_path, monkeypatch):
     """Shares of a fraction, against those of the whole that it is of."""
     whole = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie")
-    exact = attribution.shares(factorials.of(made_up(whole, monkeypatch, tmp_path / "1", third=0.02), metrics.APP))
+    exact = attribution.shares(
+        factorials.find_factorial(made_up(whole, monkeypatch, tmp_path / "1", third=0.02), metrics.APP)
+    )
     some = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 0)
     run = made_up(some, monkeypatch, tmp_path / "2", third=0.02)
-    found = attribution.shares(factorials.of(run, metrics.APP), exact.attrs["target"])
+    found = attribution.shares(factorials.find_factorial(run, metrics.APP), exact.attrs["target"])
     both = found.merge(exact, on="knob", suffixes=("", "_exact"))
     assert len(both) == 6 - 1 and both["share_exact"].between(both["low"], both["high"]).all()
 
 
 def test_where_the_start_has_the_least_there_is_no_share(whole):
-    found = factorials.of(whole, metrics.APP, "scratch-strip_lto-fat_opt-z-system")
+    found = factorials.find_factorial(whole, metrics.APP, "scratch-strip_lto-fat_opt-z-system")
     best = found.values[0].idxmin()
-    shares = attribution.shares(factorials.of(whole, metrics.APP, best))
+    shares = attribution.shares(factorials.find_factorial(whole, metrics.APP, best))
     assert shares.empty and "none is below that of" in views.attribution.in_words(shares)
 
 
 def test_a_profile_that_the_lab_knows_no_more_is_a_knob_like_others(whole):
     rows = whole.rows.assign(profile=whole.rows["profile"].str.replace("opt-z", "mine"))
-    found = factorials.of(replace(whole, rows=rows), metrics.IMAGE)
+    found = factorials.find_factorial(replace(whole, rows=rows), metrics.IMAGE)
     assert set(found.knobs) == {"base", "strip", "lto-fat", "mine"}
     gone = rows[rows["cell"] != "scratch-strip_opt-z-system"]
     with pytest.raises(LabError, match=r"lacks 1 of 16 cells .*: scratch-strip_mine-system; build"):
-        factorials.of(replace(whole, rows=gone), metrics.IMAGE)
+        factorials.find_factorial(replace(whole, rows=gone), metrics.IMAGE)
 
 
 def test_two_cells_with_the_same_knobs_are_told(tmp_path, monkeypatch):
     cells = matrix.grid(["scratch"], ["baseline", "strip", "lto-fat", "strip+lto-fat", "lto-fat+strip"], ["system"])
     run = made_up(cells, monkeypatch, tmp_path)
     with pytest.raises(LabError, match="scratch-strip_lto-fat-system and scratch-lto-fat_strip-system have the same"):
-        factorials.of(run, metrics.IMAGE)
+        factorials.find_factorial(run, metrics.IMAGE)
 
 
 def test_a_fraction_with_a_cell_that_failed_predicts_nothing(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 4)
     run = made_up(cells, monkeypatch, tmp_path, failed=(cells[3].slug,))
     with pytest.raises(LabError, match=f"the fraction lacks 1 of 32 cells, {cells[3].slug} the first of them"):
-        factorials.of(run, metrics.APP)
+        factorials.find_factorial(run, metrics.APP)
 
 
 def test_without_cells_held_out_nothing_is_scored(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 0)
     run = made_up(cells, monkeypatch, tmp_path)
-    found = factorials.score(factorials.of(run, metrics.APP))
+    found = factorials.score(factorials.find_factorial(run, metrics.APP))
     assert found.empty and "holds N more out" in views.attribution.score_in_words(found)
 
 
@@ -345,12 +347,15 @@ def test_knobs_that_cannot_be_are_told_in_a_line(bases, knobs, allocators, held_
 def test_plots_and_tables_say_what_they_show(tmp_path, monkeypatch):
     cells = factorial.cells(["debian", "scratch"], SEVEN, ["system"], "trixie", 8)
     run = made_up(cells, monkeypatch, tmp_path, third=0.02)
-    shares = attribution.shares(factorials.of(run, metrics.IMAGE))
-    scored = factorials.score(factorials.of(run, metrics.APP))
+    shares = attribution.shares(factorials.find_factorial(run, metrics.IMAGE))
+    scored = factorials.score(factorials.find_factorial(run, metrics.APP))
     assert "base: scratch -79" in plots.attribution.waterfall(shares).alt
     assert f"{len(scored)} cells" in plots.attribution.predictions(scored).alt
     assert "less, predicted" in views.attribution.shares(shares).to_html()
-    assert "strip x opt-z" in views.attribution.knobs(attribution.effects(factorials.of(run, metrics.APP))).to_html()
+    assert (
+        "strip x opt-z"
+        in views.attribution.knobs(attribution.effects(factorials.find_factorial(run, metrics.APP))).to_html()
+    )
     assert "inside" in views.attribution.predictions(scored).to_html()
 
 
@@ -363,7 +368,7 @@ def test_a_factorial_of_an_own_app_is_built_and_told(lab, tiny):
     named = ("--bases", "scratch", "--allocators", "system", "--knobs", "lto-fat,strip")
     done = lab("run", "--app", str(tiny.directory), "--run", run, *named)
     assert done.returncode == 0, done.stderr
-    shares = attribution.shares(factorials.of(runs.load(run), metrics.IMAGE)).set_index("knob")
+    shares = attribution.shares(factorials.find_factorial(runs.load(run), metrics.IMAGE)).set_index("knob")
     assert shares.attrs["start"] == "scratch-baseline-system" and shares["share"].sum() == shares.attrs["whole"]
     assert shares.loc["strip", "share"] < 0
     assert "Which flag saves what" in (REPORTS / run / "report.html").read_text()

@@ -77,7 +77,7 @@ def test_runs_on_one_machine_are_sessions_and_no_machines_of_their_own(write):
     assert 0.49 < own["ratio"][0] < 0.53 and every["session_sd"] >= 0
     assert "between sessions" in views.machines.ratios(found).to_html()
     alone = {name: made[name] for name in ("a", "a2")}
-    assert machines.combine(machines.sessions(alone, STUDY)).empty and sections.across(alone) == []
+    assert machines.combine(machines.sessions(alone, STUDY)).empty and sections.studies_across_machines(alone) == []
 
 
 def test_the_parts_of_a_run_of_several_workers_are_machines_by_their_names(write):
@@ -93,7 +93,7 @@ def test_the_parts_of_a_run_of_several_workers_are_machines_by_their_names(write
     ]
     assert level(found, ALL)[["machines", "models"]].to_numpy().tolist() == [[3, 1]]
     assert "All have one CPU model, so nothing follows for another." in views.machines.in_words(found)
-    assert sections.across(made) == [("r@node1", "11_machines", {"others": "r@node2,r@node3", **LOAD})]
+    assert sections.studies_across_machines(made) == [("r@node1", "11_machines", {"others": "r@node2,r@node3", **LOAD})]
 
 
 def test_a_run_that_measured_otherwise_or_names_no_machine_is_left_out_and_told(write):
@@ -103,7 +103,7 @@ def test_a_run_that_measured_otherwise_or_names_no_machine_is_left_out_and_told(
     assert set(found["run"]) == {"a", "b"}
     assert "run x is left out, because its study differs: seconds 9, not None" in found.attrs["warning"]
     assert "run none is left out: its machine is not recorded" in found.attrs["warning"]
-    assert sections.across(made) == [("a", "11_machines", {"others": "b", **LOAD})]
+    assert sections.studies_across_machines(made) == [("a", "11_machines", {"others": "b", **LOAD})]
     assert "Cargo.lock" not in found.attrs["warning"]
     other = replace(made["b"].environment, app={"name": "myip", "lockfile_sha256": "1"})
     found = machines.sessions(made | {"b": replace(made["b"], environment=other)}, STUDY)
@@ -141,9 +141,9 @@ def test_two_machines_say_nothing_of_a_third():
 
 def test_a_page_has_the_section_only_where_two_machines_measured_alike():
     one, two = (runs.load(name) for name in RECORDED)
-    ((first, notebook, parameters),) = sections.across({RECORDED[0]: one, RECORDED[1]: two})
+    ((first, notebook, parameters),) = sections.studies_across_machines({RECORDED[0]: one, RECORDED[1]: two})
     assert (first, notebook, parameters["others"]) == (RECORDED[0], "11_machines", RECORDED[1])
-    assert sections.across({RECORDED[0]: one}) == []
+    assert sections.studies_across_machines({RECORDED[0]: one}) == []
     many = {"others": ",".join([RECORDED[1]] * 30)}  # more than the name of a file can hold
     assert not notebooks.is_rendered(RECORDED[0], "11_machines", many)
 

@@ -209,7 +209,7 @@ def test_cpu_per_request_and_throughput_are_one_quantity_and_drawn_as_one(servic
     """Both are measured with the same noise here, so that a limit on either is as sure."""
     run = service(noise=0.05)
     table, draws, _ = recommendation.candidates(run)
-    product = draws.paired["cpu"] * draws.paired[metrics.REQUESTS_PER_S]
+    product = draws.ratio_draws["cpu"] * draws.ratio_draws[metrics.REQUESTS_PER_S]
     known = table["cpu"].notna().to_numpy()
     assert np.ptp(product[:, known], axis=0) == pytest.approx(np.zeros(known.sum()), abs=1e-3)
     note = "are one quantity, which counts once"
@@ -349,7 +349,7 @@ def test_an_estimate_stands_in_only_where_nothing_exact_is(service):
     assert table["transfer"].notna().all() and "estimates" in notes[0]
     found = recommendation.choose(run, Wishes())
     assert views.recommendation.sure(found) == "Sure: it depends on sizes alone, as estimated."
-    assert "estimates" in summary._sure(found, [])
+    assert "estimates" in summary._sureness_sentence(found, [])
 
 
 def test_a_note_of_an_app_changes_nothing_of_how_sure_a_choice_is_whatever_its_words(service):
@@ -357,7 +357,9 @@ def test_a_note_of_an_app_changes_nothing_of_how_sure_a_choice_is_whatever_its_w
     noted = replace(run, environment=replace(run.environment, app={"note": "sizes are of a program that estimates pi"}))
     found = recommendation.choose(noted, Wishes())
     assert views.recommendation.sure(found).endswith("in which nothing is noise.")
-    assert summary._sure(found, []) == "Certain: sizes are exact." and not views.recommendation.of_two_programs(found)
+    assert summary._sureness_sentence(
+        found, []
+    ) == "Certain: sizes are exact." and not views.recommendation.of_two_programs(found)
 
 
 def test_a_wish_for_what_was_not_measured_is_told_with_what_measures_it(service):
@@ -462,9 +464,9 @@ def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
     """The same calls as in 05_choose, on a run that has everything."""
     run = service()
     found = recommendation.choose(run, Wishes(min_throughput=0.95))
-    for across, up in pareto.pairs(found.table):
+    for across, up in pareto.axis_pairs(found.table):
         plots.recommendation.front(found, across, up)
     deploy_s = recommendation.deploy_seconds(run, found.table, 100)
     plot = plots.recommendation.break_even(found, deploy_s, 100)
     assert FAST in [text.get_text() for text in plot.axes[0].get_legend().get_texts()] and FAST in plot.alt
-    assert len(pareto.pairs(found.table)) == 3
+    assert len(pareto.axis_pairs(found.table)) == 3

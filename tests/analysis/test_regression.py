@@ -17,7 +17,7 @@ from support.lab import NO_ENGINE, TINY, forget, forget_images
 
 import rustimg_lab as lab
 from rustimg_lab.analysis import before_after, comparison, recommendation, regression
-from rustimg_lab.analysis.limits import Limits, answer, blocks_needed
+from rustimg_lab.analysis.limits import Limits, blocks_needed, check_ratio
 from rustimg_lab.build import lab_toml
 from rustimg_lab.cli import main, results
 from rustimg_lab.errors import LabError
@@ -128,8 +128,8 @@ def test_two_machines_are_refused_with_what_differs_unless_asked(make):
 def test_what_is_not_kept_is_told(make, limits, after, said):
     before, after = make("a", BEFORE), make("b", after, seed=2)
     checked = regression.check(after, limits, before)
-    for one, text in zip(checked.of(Verdict.FAIL), said, strict=True):
-        assert text in one.what
+    for one, text in zip(checked.findings_with(Verdict.FAIL), said, strict=True):
+        assert text in one.message
     assert checked.verdict is (Verdict.FAIL if said else Verdict.PASS)
     summary = views.regression.markdown("b", after, checked, before)
     assert summary.startswith("### Run b: " + ("all checks passed" if not said else f"{len(said)} check failed"))
@@ -142,19 +142,19 @@ def test_what_is_not_kept_is_told(make, limits, after, said):
 def test_a_cell_that_is_not_known_to_have_kept_a_limit_has_not(make):
     before, limits = make("a", BEFORE), Limits(max_regression={"size": 0.01, "cpu": 0.05})
     alone = {ONE: BEFORE[ONE]}
-    (one,) = regression.check(make("b", {ONE: BEFORE[ONE], OTHER: None}), limits, before).of(Verdict.FAIL)
-    assert one.what.startswith("does not work")
+    (one,) = regression.check(make("b", {ONE: BEFORE[ONE], OTHER: None}), limits, before).findings_with(Verdict.FAIL)
+    assert one.message.startswith("does not work")
     whole = make("c", BEFORE)
     rows = whole.rows
     unmeasured = replace(whole, rows=rows[rows["cell"].ne(OTHER.slug) | rows["study"].eq("")])
-    (one,) = regression.check(unmeasured, limits, before).of(Verdict.FAIL)
-    assert one.what == "throughput-a: CPU per request, µs: not measured in both runs alike"
+    (one,) = regression.check(unmeasured, limits, before).findings_with(Verdict.FAIL)
+    assert one.message == "throughput-a: CPU per request, µs: not measured in both runs alike"
     sized = make("d", alone)
     unsized = replace(sized, rows=sized.rows[sized.rows["metric"] != "compressed_bytes"])
     (gone, unknown) = regression.check(unsized, Limits(max_regression={"transfer": 0.01}), before).findings
-    assert gone.what.startswith("gone") and unknown.what == "compressed not known after"
+    assert gone.message.startswith("gone") and unknown.message == "compressed not known after"
     (unknown,) = regression.check(unsized, Limits(max_transfer=1)).findings
-    assert unknown.what == "compressed (pull) size not known" and unknown.verdict == Verdict.FAIL
+    assert unknown.message == "compressed (pull) size not known" and unknown.verdict == Verdict.FAIL
     with pytest.raises(LabError, match=r"run 'a' has no .* to check; `\./lab run --run a` makes them"):
         regression.check(replace(before, rows=before.rows[before.rows["study"] != ""]), limits)
 
@@ -222,7 +222,7 @@ def test_a_version_in_the_same_blocks_passes_fails_or_cannot_be_told(make, ratio
     make("b", {ONE: BEFORE[ONE]}, blocks=1)
     add_pairs("b", ratio, blocks)
     (one,) = (checked := regression.check(runs.load("b"), limits, before)).findings
-    assert (one.cell, one.verdict) == (ONE.slug, verdict) and re.search(said, one.what), one
+    assert (one.cell, one.verdict) == (ONE.slug, verdict) and re.search(said, one.message), one
     told = ["A/A control" in note for note in checked.notes]  # nothing drifts between what shares its blocks
     assert told == [] or (told == [True] and blocks == 2)  # of two, this seed's control is apart by chance
     assert main.main(["check", "--run", "b", "--against", "a", "--max-regression", "cpu=5%"]) == {
@@ -233,9 +233,9 @@ def test_a_version_in_the_same_blocks_passes_fails_or_cannot_be_told(make, ratio
 def test_a_cell_near_its_limit_needs_more_blocks_than_it_has_whatever_an_unchanged_one_needs():
     own = SimpleNamespace(cell="a", study="s", what="CPU", blocks=8, ratio=1.41, error=0.1, freedom=7, alarm=0.0)
     assert int(re.search(r"\d+", blocks_needed(own, 0.6))[0]) <= 8
-    found = answer(own, 0.6, 1)
+    found = check_ratio(own, 0.6, 1)
     assert found.verdict is Verdict.CANNOT_TELL
-    assert found.what.endswith("or not: its ratio is near the limit, so more than these 8 blocks are needed")
+    assert found.message.endswith("or not: its ratio is near the limit, so more than these 8 blocks are needed")
 
 
 def test_pairs_of_another_version_than_the_run_before_do_not_count(make):
@@ -244,7 +244,7 @@ def test_pairs_of_another_version_than_the_run_before_do_not_count(make):
     make("b", {ONE: BEFORE[ONE]}, seed=3)
     add_pairs("b", 1.5)
     checked = regression.check(runs.load("b"), Limits(max_regression={"cpu": 0.05}), other)
-    assert checked.verdict is Verdict.PASS and "throughput-a" in checked.findings[0].what
+    assert checked.verdict is Verdict.PASS and "throughput-a" in checked.findings[0].message
     assert len(checked.notes) == 1 and "the two runs share no block" in checked.notes[0]
 
 
@@ -252,7 +252,7 @@ def test_one_image_in_both_runs_passes_without_a_measurement(make):
     run = make("a", BEFORE, blocks=1)
     checked = regression.check(run, Limits(max_regression={"cpu": 0.05, "memory": 0.01}), run)
     assert [each.verdict for each in checked.findings] == [Verdict.PASS] * 4 and not checked.notes
-    assert "one image before and after" in checked.findings[0].what
+    assert "one image before and after" in checked.findings[0].message
 
 
 def test_a_study_of_another_image_than_the_sizes_is_compared_where_that_has_changed(make):
@@ -275,7 +275,7 @@ def test_a_server_that_was_not_measured_again_is_not_the_image_of_the_client_bes
         except LabError as error:
             assert "has not measured this" in str(error)
         else:
-            assert checked.verdict is Verdict.FAIL and "not measured in both runs alike" in checked.findings[0].what
+            assert checked.verdict is Verdict.FAIL and "not measured in both runs alike" in checked.findings[0].message
     own = replace(run, rows=run.rows.assign(image="sha256:one"))  # a crate whose server is what has the sizes
     after = replace(own, rows=own.rows[own.rows["study"].eq("")])
     assert regression.check(after, Limits(max_regression={"cpu": 0.05}), own).verdict is Verdict.PASS
@@ -298,13 +298,13 @@ def test_limits_with_nothing_to_compare_are_no_pass(make):
     ):
         with pytest.raises(LabError, match=f"(?s){said}.*: nothing is compared$"):
             regression.check(after, Limits(max_regression={"size": 0.01}), before)
-        assert regression.check(after, Limits(), before).of(Verdict.CANNOT_TELL) == []
+        assert regression.check(after, Limits(), before).findings_with(Verdict.CANNOT_TELL) == []
 
 
 def test_a_cell_that_works_again_escapes_no_limit(make):
     limits = Limits(max_regression={"size": 0.01, "cpu": 0.05})
     checked = regression.check(make("b", BEFORE, seed=2), limits, make("a", BEFORE | {OTHER: None}))
-    assert [(each.cell, each.what) for each in checked.of(Verdict.CANNOT_TELL)] == [
+    assert [(each.cell, each.message) for each in checked.findings_with(Verdict.CANNOT_TELL)] == [
         (OTHER.slug, f"{what}: not compared: it did not work in the other run")
         for what in ("the image's bytes on disk", "CPU per request")
     ]
@@ -313,8 +313,8 @@ def test_a_cell_that_works_again_escapes_no_limit(make):
 def test_a_cell_that_the_other_run_has_no_trials_of_cannot_be_told(make):
     before, after = make("a", BEFORE), make("b", {**BEFORE, OTHER: (3_000_000, 400.0)}, seed=2)
     lost = replace(before, rows=before.rows[before.rows["cell"].ne(OTHER.slug) | before.rows["study"].eq("")])
-    (one,) = regression.check(after, CPU_LIMIT, lost).of(Verdict.CANNOT_TELL)
-    assert (one.cell, one.what.endswith("not measured in both runs alike")) == (OTHER.slug, True)
+    (one,) = regression.check(after, CPU_LIMIT, lost).findings_with(Verdict.CANNOT_TELL)
+    assert (one.cell, one.message.endswith("not measured in both runs alike")) == (OTHER.slug, True)
 
 
 def slower(rows: pd.DataFrame, where: pd.Series) -> pd.DataFrame:
@@ -335,7 +335,7 @@ def test_what_an_apart_control_hides_is_no_answer(make, ratio):
     assert checked.verdict is (Verdict.FAIL if ratio > 1.2 else Verdict.CANNOT_TELL)
     assert "the A/A control differs from its own image" in checked.notes[0]
     lost = regression.check(replace(run, rows=rows[~twin]), CPU_LIMIT, before)
-    assert lost.verdict is Verdict.CANNOT_TELL and "the A/A control has no trials" in lost.findings[0].what
+    assert lost.verdict is Verdict.CANNOT_TELL and "the A/A control has no trials" in lost.findings[0].message
 
 
 def test_two_studies_with_an_apart_control_are_told_apart_no_finer_than_that(make):
@@ -462,7 +462,7 @@ def test_the_crate_and_the_section_that_grew_are_named(make):
     for name, sizes in (("a", {ONE: BEFORE[ONE]}), ("b", grown)):
         make(name, sizes, blocks=1)
     (one,) = regression.check(runs.load("b"), limits, runs.load("a")).findings
-    assert one.what.endswith("more than +1%; crate not recorded in both runs, section not recorded in both runs")
+    assert one.message.endswith("more than +1%; crate not recorded in both runs, section not recorded in both runs")
     for name, (tokio, serde, text) in parts.items():
         with runs.open_run(name, MACHINE) as opened:
             found = [
@@ -470,7 +470,7 @@ def test_the_crate_and_the_section_that_grew_are_named(make):
             ]
             opened.append(ONE, f"sha256:{name}", [*found, Observation("section_bytes", text, detail=".text")])
     (one,) = regression.check(runs.load("b"), limits, runs.load("a")).findings
-    assert one.what.endswith("more than +1%; crate serde +9,000 bytes")
+    assert one.message.endswith("more than +1%; crate serde +9,000 bytes")
 
 
 def trials_of(generator, noise: str, blocks: int, names: list[str], ratio: float = 1.0) -> pd.DataFrame:
@@ -498,9 +498,9 @@ def answers(noise: str, blocks: int, ratio: float, machine: tuple = (), paired: 
     for trials_, slower in zip((before, after), machine, strict=False):
         trials_["value"] *= np.asarray(slower)[trials_["block"]]
     of_cell = [dict(iter(each.groupby(each["cell"].str.removesuffix(TWIN)))) for each in (before, after)]
-    found = [before_after.between(*(each[name] for each in of_cell), paired=paired) for name in names]
+    found = [before_after.compare(*(each[name] for each in of_cell), paired=paired) for name in names]
     rows = pd.concat(found).assign(study="s", what="w").itertuples()
-    told = pd.Series([answer(each, 0.05, 1).verdict for each in rows])
+    told = pd.Series([check_ratio(each, 0.05, 1).verdict for each in rows])
     return told.value_counts(normalize=True).reindex([Verdict.PASS, Verdict.FAIL, Verdict.CANNOT_TELL], fill_value=0)
 
 
@@ -560,7 +560,7 @@ def test_the_interval_between_two_studies_covers_the_truth(count):
             noise = np.exp(0.064 * generator.standard_normal(count))
             slowed = (generator.random(count) < 0.1) * generator.exponential(0.3, count)
             studies.append(pd.DataFrame({"cell": "a", "block": range(count), "value": noise * (1 + slowed)}))
-        (one,) = before_after.between(*studies).itertuples()
+        (one,) = before_after.compare(*studies).itertuples()
         covered += one.low <= 1 <= one.high
     assert covered / 400 >= 0.93
 

@@ -94,7 +94,7 @@ def simulate(model: str, blocks: int, cells: int, studies: int = STUDIES, seed: 
 
 def estimates(trials: np.ndarray) -> tuple[variances.Estimates, variances.Estimates]:
     """As `comparison.compare` makes them: of the cells, and of the control."""
-    baseline = variances.measured_twice(trials[..., 0], trials[..., -1])
+    baseline = variances.mean_of_two(trials[..., 0], trials[..., -1])
     control = trials[..., -1:] - trials[..., :1]
     return variances.estimate(trials[..., 1:-1] - baseline[..., None]), variances.estimate(control)
 

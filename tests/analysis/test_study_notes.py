@@ -36,5 +36,5 @@ def test_of_two_cells_that_fail_more_or_less_often_a_substitute_is_marked():
     images = run.environment.images | {digest: run.environment.images[digest] | {"stand_in": True}}
     for environment, name in ((run.environment, "debian"), (replace(run.environment, images=images), "debian (sub")):
         changed = replace(run, rows=run.rows.assign(ok=run.rows["ok"] & ~lost), environment=environment)
-        (note,) = study_notes.of_trials(changed, "startup-server", metrics.EXEC_TO_FIRST_BYTE_S)
+        (note,) = study_notes.trial_notes(changed, "startup-server", metrics.EXEC_TO_FIRST_BYTE_S)
         assert f"of the trials of {name}" in note

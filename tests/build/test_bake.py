@@ -95,10 +95,10 @@ def test_cargo_runs_once_per_binary_and_a_new_allocator_compiles_only_itself(tin
 def test_an_image_of_an_earlier_call_is_taken_until_something_that_it_is_made_of_changes(tiny, builds, images):
     cell = matrix.cell("scratch", "baseline", "system")
     (first,) = builds([cell], tiny)
-    kept = {(cell.slug, first.made_of): first.image}
+    kept = {(cell.slug, first.inputs_digest): first.image}
 
     def is_built(app: App = tiny, **options: object) -> bool:
-        (built,) = builds([cell], app, kept=kept, **options)
+        (built,) = builds([cell], app, kept_images=kept, **options)
         assert built.image, built.reason
         return built.linked is not None
 

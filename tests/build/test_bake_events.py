@@ -242,19 +242,24 @@ def test_what_a_build_script_called_is_told_by_its_own_line(tmp_path):
     lacks = PANIC.format("called `Result::unwrap()` on an `Err` value: Os { code: 2, kind: NotFound }")
     reason = diagnosis.first_error([SCRIPT.format(lacks.replace("build.rs:5:10", "build.rs:4:10"))])
     assert (
-        diagnosis.called(tmp_path, reason) == '; it lacks the program flex: packages = ["flex"] in lab.toml brings it'
+        diagnosis.find_called_program(tmp_path, reason)
+        == '; it lacks the program flex: packages = ["flex"] in lab.toml brings it'
     )
-    assert diagnosis.called(tmp_path, reason.replace("build.rs:4", "build.rs:1")) == ""
-    assert diagnosis.called(tmp_path / "no", reason) == diagnosis.called(tmp_path, "error: other") == ""
+    assert diagnosis.find_called_program(tmp_path, reason.replace("build.rs:4", "build.rs:1")) == ""
+    assert (
+        diagnosis.find_called_program(tmp_path / "no", reason)
+        == diagnosis.find_called_program(tmp_path, "error: other")
+        == ""
+    )
     (tmp_path / "build.rs").write_text('fn main() { Command::new("own-tool").status().unwrap(); }\n')
-    assert diagnosis.called(tmp_path, reason) == "; it calls own-tool"
+    assert diagnosis.find_called_program(tmp_path, reason) == "; it calls own-tool"
     (tmp_path / "build.rs").write_text('fn main() { Command::new("/usr/bin/flex").status().unwrap(); }\n')
-    assert diagnosis.called(tmp_path, reason).startswith("; it lacks the program flex")
+    assert diagnosis.find_called_program(tmp_path, reason).startswith("; it lacks the program flex")
     (tmp_path / "build.rs").write_text('fn main() { which::which("flatc").unwrap(); }\n')
     reason = diagnosis.first_error(
         [SCRIPT.format(PANIC.format("an `Err` value: CannotFindBinaryPath").replace("rs:5", "rs:1"))]
     )
-    assert diagnosis.called(tmp_path, reason).startswith("; it lacks the program flatc")
+    assert diagnosis.find_called_program(tmp_path, reason).startswith("; it lacks the program flatc")
 
 
 @pytest.mark.parametrize(("at", "folder"), [("/src", ""), ("/src/crates/a", "crates/a")])
@@ -275,7 +280,7 @@ def test_the_program_that_a_build_script_without_a_panic_called_is_told(tmp_path
         "successfully: `/target/release/build/a-1/build-script-build` (exit status: 1)\n  --- stderr\n  "
         'Error: Os { code: 2, kind: NotFound, message: "No such file or directory" }\n'
     ])  # fmt: skip
-    found = diagnosis.called(tmp_path, reason)
+    found = diagnosis.find_called_program(tmp_path, reason)
     assert found.startswith(told) and bool(found) == bool(told)
 
 
@@ -341,7 +346,7 @@ def test_binaries_that_share_a_target_directory_take_turns(tmp_path):
     groups = {}
     for cell in matrix.grid(["scratch", "debian"], ["baseline"], ["system", "jemalloc"]):
         groups.setdefault(cell.binary, []).append(cell)
-    turn = [binary.slug for binary in bake._in_turn(groups, app)]
+    turn = [binary.slug for binary in bake._sort_binaries(groups, app)]
     assert turn == ["musl-baseline-system", "gnu-baseline-system", "musl-baseline-jemalloc", "gnu-baseline-jemalloc"]
 
 

@@ -81,16 +81,16 @@ def recorded(source: str, manifest: str = "", reference: str = "r") -> dict[str,
     [
         (Sources({"alpine": "packages"}), "", mmdebstrap.obtain, "requested with --base", "packages"),
         (Sources({"alpine": "./a.tar"}), "", archives.obtain, NAMED, "./a.tar"),
-        (Sources({"alpine": "mine:1"}), "mine:1", bases._of_engine, NAMED, "mine:1"),
+        (Sources({"alpine": "mine:1"}), "mine:1", bases._obtain_from_engine, NAMED, "mine:1"),
         (Sources({"alpine": "mine:1"}), "", registry.obtain, "named by the user, not in the engine", "mine:1"),
-        (Sources(), "alpine:3", bases._of_engine, "the engine has it", "alpine:3"),
-        (Sources(), "", bases._official, "which answers", "alpine:3"),
-        (Sources(registry="m:5"), "alpine:3", bases._official, ASKED, "alpine:3"),
+        (Sources(), "alpine:3", bases._obtain_from_engine, "the engine has it", "alpine:3"),
+        (Sources(), "", bases._obtain_official, "which answers", "alpine:3"),
+        (Sources(registry="m:5"), "alpine:3", bases._obtain_official, ASKED, "alpine:3"),
         (Sources(recorded=recorded("Debian packages")), "", mmdebstrap.obtain, "w", "r"),
-        (Sources(recorded=recorded("local image")), "", bases._still_there, "w", "r"),
+        (Sources(recorded=recorded("local image")), "", bases._obtain_recorded, "w", "r"),
         (Sources(recorded=recorded("registry x", "m")), "", registry.obtain, "w", "r"),
         (Sources({"alpine": "./a.tar"}, recorded=recorded("x", "m")), "", archives.obtain, NAMED, "./a.tar"),
-        (Sources(registry="m:5", recorded=recorded("x", "m")), "", bases._official, ASKED, "alpine:3"),
+        (Sources(registry="m:5", recorded=recorded("x", "m")), "", bases._obtain_official, ASKED, "alpine:3"),
         (Sources(registry="m:5", recorded=recorded("x", "m", "alpine:3")), "", registry.obtain, "w", "alpine:3"),
     ],
 )
@@ -99,7 +99,7 @@ def test_what_the_user_named_comes_before_what_a_run_recorded_and_that_before_th
 ):
     monkeypatch.setattr(engine_images, "find_image", lambda name: name == engine_has or None)
     monkeypatch.setattr(engine_images, "inspect", lambda name: SimpleNamespace(architecture=NATIVE.debian))
-    decided, origin = bases.decide("alpine", "alpine:3", sources)
+    decided, origin = bases.choose_source("alpine", "alpine:3", sources)
     assert (decided, origin.why, origin.reference) == (obtain, why, reference)
 
 
@@ -108,7 +108,7 @@ def test_an_image_for_another_architecture_that_the_engine_has_is_not_in_the_way
     (other,) = (each for each in Architecture if each is not NATIVE)
     monkeypatch.setattr(engine_images, "find_image", lambda name: True)
     monkeypatch.setattr(engine_images, "inspect", lambda name: SimpleNamespace(architecture=other.debian))
-    assert bases.decide("alpine", "alpine:3", Sources())[0] == bases._official
+    assert bases.choose_source("alpine", "alpine:3", Sources())[0] == bases._obtain_official
 
 
 def test_a_base_is_named_for_one_architecture_by_each_name_of_it_the_machines_own_too():
@@ -117,7 +117,7 @@ def test_a_base_is_named_for_one_architecture_by_each_name_of_it_the_machines_ow
             sources = Sources(bases.parse_named([f"alpine-{mark}=a:1", "alpine=b:1"]))
             for asked in Architecture:
                 name = "alpine" if asked is NATIVE else f"alpine-{asked.debian}"
-                assert bases.named(name, sources) == ("a:1" if asked is each else "b:1")
+                assert bases.requested_source(name, sources) == ("a:1" if asked is each else "b:1")
     with pytest.raises(LabError, match=f"alpine-{NATIVE.value} is a:1 already"):
         bases.parse_named([f"alpine-{NATIVE.debian}=a:1", f"alpine-{NATIVE.value}=b:1"])
 

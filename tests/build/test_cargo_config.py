@@ -94,9 +94,9 @@ def test_what_the_compiler_says_of_a_target_is_known(target):
     command = ["rustc", "-", "--crate-name=a", *types, f"--target={target}", "--print=cfg"]
     said = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
     assert len(said.splitlines()) > 10
-    assert {each for each in said.splitlines() if not cargo_config.holds(f"cfg({each})", target)} <= {"proc_macro"}
+    assert {each for each in said.splitlines() if not cargo_config.cfg_holds(f"cfg({each})", target)} <= {"proc_macro"}
     of_crt = 'target_feature="crt-static"'
-    assert cargo_config.holds(f"cfg({of_crt})", target) == (of_crt in said)
+    assert cargo_config.cfg_holds(f"cfg({of_crt})", target) == (of_crt in said)
 
 
 def test_configuration_of_a_member_counts_before_that_of_its_workspace_and_lists_are_joined(tmp_path):
@@ -125,16 +125,18 @@ def test_configuration_of_a_member_counts_before_that_of_its_workspace_and_lists
 def test_flags_that_contradict_a_profile_are_refused_with_both_sources(tmp_path, flags, profile, said):
     app = lab_toml.load(crate(tmp_path, {CONFIG: f'[build]\nrustflags = "{flags}"\n'}))
     with pytest.raises(LabError, match=re.escape(said)):
-        lab_toml.refuse(app, [matrix.cell("debian", profile, "system")])
-    lab_toml.refuse(app, [matrix.cell("debian", "baseline", "system"), matrix.cell("debian", "lto-fat", "system")])
+        lab_toml.refuse_cells(app, [matrix.cell("debian", profile, "system")])
+    lab_toml.refuse_cells(
+        app, [matrix.cell("debian", "baseline", "system"), matrix.cell("debian", "lto-fat", "system")]
+    )
 
 
 @pytest.mark.parametrize("flags", ["-Clto", "-C lto=yes", "--codegen=lto=on", "-C lto=fat"])
 def test_words_of_the_compiler_for_one_value_are_no_contradiction(tmp_path, flags):
     app = lab_toml.load(crate(tmp_path, {CONFIG: f'[build]\nrustflags = "{flags}"\n'}))
-    lab_toml.refuse(app, [matrix.cell("debian", "smallest", "system")])
+    lab_toml.refuse_cells(app, [matrix.cell("debian", "smallest", "system")])
     with pytest.raises(LabError, match=r"has -Clto=thin, \.cargo/config\.toml has -Clto=fat"):
-        lab_toml.refuse(app, [matrix.cell("debian", "lto-thin", "system")])
+        lab_toml.refuse_cells(app, [matrix.cell("debian", "lto-thin", "system")])
 
 
 @pytest.mark.parametrize(
@@ -186,8 +188,8 @@ def test_a_flag_that_takes_musl_out_of_the_program_is_named_before_the_build(tmp
     app = lab_toml.load(crate(tmp_path, {CONFIG: configuration}))
     said = r"\.cargo/config\.toml has -Ctarget-feature=-crt-static for .*-musl: .* which scratch has not"
     with pytest.raises(LabError, match=said):
-        lab_toml.refuse(app, [matrix.cell("scratch", "baseline", "system")])
-    lab_toml.refuse(app, matrix.grid(["alpine", "debian"], ["baseline"], ["system"]))
+        lab_toml.refuse_cells(app, [matrix.cell("scratch", "baseline", "system")])
+    lab_toml.refuse_cells(app, matrix.grid(["alpine", "debian"], ["baseline"], ["system"]))
 
 
 @pytest.mark.parametrize(

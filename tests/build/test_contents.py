@@ -189,22 +189,22 @@ def test_an_addition_does_not_replace_a_file_of_the_app(tmp_path, addition, plac
     app = load(tmp_path, {"page": "a"}, files={"page": place})
     cell = matrix.cell("scratch", "baseline", "system", additions=(addition,))
     if not refused:
-        return lab_toml.refuse(app, [cell])
+        return lab_toml.refuse_cells(app, [cell])
     with pytest.raises(LabError, match=f"--with {addition}: it makes .* and the app has {place}: leave it out"):
-        lab_toml.refuse(app, [cell])
+        lab_toml.refuse_cells(app, [cell])
 
 
 def test_a_program_that_is_called_as_the_init_is_not_replaced_by_it(tmp_path):
     app = lab_toml.load(crate(tmp_path, name="tini"))
     with pytest.raises(LabError, match="--with init: it makes /tini/tini, and the app has /tini/tini"):
-        lab_toml.refuse(app, [matrix.cell("scratch", "baseline", "system", additions=("init",))])
+        lab_toml.refuse_cells(app, [matrix.cell("scratch", "baseline", "system", additions=("init",))])
 
 
 @pytest.mark.parametrize("name", ["proc", "bin", "lib64", "tmp"])
 def test_a_program_whose_folder_no_image_can_have_is_refused(tmp_path, name):
     app = lab_toml.load(crate(tmp_path, name=name))
     with pytest.raises(LabError, match=f"the program would be /{name}/{name}, but .* another name"):
-        lab_toml.refuse(app, [matrix.cell("debian", "baseline", "system")])
+        lab_toml.refuse_cells(app, [matrix.cell("debian", "baseline", "system")])
 
 
 def test_what_dockerignore_takes_back_is_there(tmp_path):
@@ -215,10 +215,13 @@ def test_what_dockerignore_takes_back_is_there(tmp_path):
 
 def test_a_server_with_a_port_of_its_own_is_asked_there(tmp_path):
     app = lab_toml.load(crate(tmp_path / "a", SOURCES | {"lab.toml": TOLD}))
-    workload = workloads.own(app)
+    workload = workloads.app_workload(app)
     assert workload.port == workload.request()["port"] == 8080 and '"port": 8080' in workload.parameters()["asked"]
     told = lab_toml.load(crate(tmp_path / "b", {"lab.toml": 'ports = [80]\n[serve]\narguments = ["{port}"]\n'}))
-    assert workloads.own(told).port == workloads.PORT and "20080" not in workloads.own(told).parameters()["asked"]
+    assert (
+        workloads.app_workload(told).port == workloads.PORT
+        and "20080" not in workloads.app_workload(told).parameters()["asked"]
+    )
     with pytest.raises(LabError, match="of a server with a port of its own, `ports` names it"):
         lab_toml.load(crate(tmp_path / "c", {"lab.toml": "[serve]\n"}))
 
@@ -311,7 +314,7 @@ class TestInContainers:
             assert {
                 (each.uid, each.mode & 0o7777, each.mtime) for path, each in below.items() if path.startswith("odd/")
             } == {(0, 0o644, 0)}
-            with images.saved(built.image) as (_, layers):
+            with images.open_layers(built.image) as (_, layers):
                 held = [layer.read() for layer in layers]
             filled = [each for each in held if each.strip(b"\0")]  # WORKDIR makes an empty one in older engines
             assert len(filled) == (1 if built.cell.base.name == "scratch" else 2)

@@ -6,10 +6,10 @@ from support.crates import MANIFEST, crate
 
 from rustimg_lab.build import dockerfile, lab_toml
 from rustimg_lab.model import matrix, profiles
-from rustimg_lab.model.bases import RUST_VERSION, everything
+from rustimg_lab.model.bases import RUST_VERSION, all_bases
 from rustimg_lab.paths import MYIP
 
-CELLS = matrix.grid(everything(), matrix.PROFILES, matrix.ALLOCATORS)
+CELLS = matrix.grid(all_bases(), matrix.PROFILES, matrix.ALLOCATORS)
 EVERY_CELL = pytest.mark.parametrize("cell", CELLS, ids=lambda cell: cell.slug)
 
 
@@ -18,7 +18,7 @@ def app():
     return lab_toml.load(MYIP)
 
 
-@pytest.mark.parametrize("base", everything())
+@pytest.mark.parametrize("base", all_bases())
 def test_the_committed_dockerfiles_are_the_generated_ones(base, app):
     """To write them anew: ./lab dockerfile BASE > examples/myip/Dockerfile.BASE"""
     cell = matrix.cell(base, "optimized", matrix.ARTICLE)
@@ -133,7 +133,7 @@ def test_only_the_final_stage_differs_between_bases_of_one_binary(app):
     assert builder("distroless") == builder("debian")
 
 
-@pytest.mark.parametrize("profile", profiles.everything().values(), ids=lambda profile: profile.name)
+@pytest.mark.parametrize("profile", profiles.all_profiles().values(), ids=lambda profile: profile.name)
 def test_a_profile_strips_or_not(profile, app):
     assert ("strip -s" in dockerfile.render(matrix.cell("scratch", profile.name, "system"), app)) == profile.strip
 

@@ -69,7 +69,7 @@ def test_all_that_a_file_says_is_in_the_dockerfile(tmp_path):
     plain = dockerfile.render(matrix.cell("debian", "opt-s", "system"), app)
     assert "--features x; \\\n" in plain
     with pytest.raises(LabError, match=r"two has no feature for mimalloc: name it in lab\.toml"):
-        lab_toml.refuse(app, [matrix.cell("debian", "opt-s", "mimalloc")])
+        lab_toml.refuse_cells(app, [matrix.cell("debian", "opt-s", "mimalloc")])
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_an_app_with_an_allocator_of_its_own_is_built_as_it_is(tmp_path):
     assert lab_toml.allocators(app) == ["own", "mimalloc"]
     assert "--bin tiny; \\\n" in dockerfile.render(matrix.cell("scratch", "baseline", "own"), app)
     with pytest.raises(LabError, match="tiny sets its own allocator: --allocators own,mimalloc build it"):
-        lab_toml.refuse(app, [matrix.cell("scratch", "baseline", "system")])
+        lab_toml.refuse_cells(app, [matrix.cell("scratch", "baseline", "system")])
     cells = planner.short(["scratch"], ["baseline"], lab_toml.allocators(app), matrix.DEBIAN)
     assert [cell.allocator for cell in cells] == ["own", "mimalloc"]
     cells = planner.short(["scratch"], ["published", "baseline"], lab_toml.allocators(app), matrix.DEBIAN)
@@ -331,7 +331,7 @@ def test_a_workspace_member_is_built_in_its_workspace(tmp_path):
     shutil.copytree(root, root / "crates" / "inner", ignore=shutil.ignore_patterns("Cargo.lock", "crates"))
     (root / "crates" / "inner" / "Cargo.toml").write_text(MANIFEST)
     app = lab_toml.load(root / "crates" / "inner")
-    assert (app.directory, app.at, app.member) == (root, "crates/inner", True)
+    assert (app.directory, app.subdirectory, app.member) == (root, "crates/inner", True)
     assert "    cd crates/inner; \\\n" in dockerfile.render(matrix.cell("scratch", "baseline", "system"), app)
     assert not lab_toml.load(root).member
     members = f'{MANIFEST}\n[workspace]\nmembers = ["crates/*"]\ndefault-members = ["crates/inner"]\n'
@@ -357,7 +357,7 @@ def test_a_server_is_told_where_to_listen_and_by_how_many_threads(tmp_path):
     )
     app = lab_toml.load(folder)
     assert app.check is None and app.server is app
-    assert app.serve.told(host="::1", port=80, workers=2) == (["--bind=::1:80"], {"N": "2 of {x}"})
+    assert app.serve.invocation(host="::1", port=80, workers=2) == (["--bind=::1:80"], {"N": "2 of {x}"})
 
 
 def test_services_are_images_or_archives_below_the_folder(tmp_path):

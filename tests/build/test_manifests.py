@@ -46,7 +46,7 @@ def said_by_cargo(folder: Path) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize("edition", ["2015", "2021"])
 def test_binaries_and_features_are_those_that_cargo_knows(tmp_path, more, edition):
     folder = crate(tmp_path, MAIN | {"Cargo.toml": MANIFEST.format("a").replace("2021", edition) + more})
-    told = manifests.parsed(folder / "Cargo.toml")
+    told = manifests.read_cargo_toml(folder / "Cargo.toml")
     binaries, features = said_by_cargo(folder)
     assert set(manifests._binaries(folder / "Cargo.toml", told)) == binaries
     assert set(manifests._features(told)) == features | {"default"}

@@ -5,9 +5,9 @@ import subprocess
 import pytest
 
 from rustimg_lab.build import mmdebstrap
-from rustimg_lab.model.bases import Recipe, with_builder
+from rustimg_lab.model.bases import Recipe, bases_and_builder
 
-RECIPES = {name: base.packages for name, base in with_builder().items() if base.packages}
+RECIPES = {name: base.packages for name, base in bases_and_builder().items() if base.packages}
 
 
 def hook(recipe: Recipe) -> str:

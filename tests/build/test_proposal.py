@@ -493,7 +493,7 @@ def test_what_builds_do_not_get_and_own_profiles_are_told(tmp_path):
         text.replace('# context = ".."', 'context = ".."').replace('# profile = "dist"', 'profile = "dist"')
     )
     app = lab_toml.load(folder)
-    assert (app.directory, app.at, app.profile) == (tmp_path, "a", "dist")
+    assert (app.directory, app.subdirectory, app.profile) == (tmp_path, "a", "dist")
 
 
 def test_the_context_holds_workspaces_that_dependencies_outside_of_the_crates_own_inherit_from(tmp_path):

@@ -43,12 +43,12 @@ def test_layouts_are_other_files_of_the_same_code_and_are_compiled_once(base, pr
     assert len(listed) > 100 and all(code_bytes <= each < 1.05 * code_bytes for each in size)
     assert max(size) - min(size) < 0.001 * code_bytes
     known = {}
-    assert [session._not_a_layout(each, known) for each in every] == ["", "", ""]
+    assert [session._layout_mismatch(each, known) for each in every] == ["", "", ""]
     twice = replace(every[0], cell=replace(cell, layout=4))
-    assert "the same file as layout 1" in session._not_a_layout(twice, known)
+    assert "the same file as layout 1" in session._layout_mismatch(twice, known)
     every[0].linked.with_name(binary.CODE_SECTIONS).write_text("10 16 other.o:(.text.other)\n")
     other = replace(twice, shipped=built[0].shipped)
-    assert "others than those of layout 1: it was compiled anew" in session._not_a_layout(other, known)
+    assert "others than those of layout 1: it was compiled anew" in session._layout_mismatch(other, known)
     for each in every:
         output = client.connect().containers.run(each.image, ["/tiny/tiny"], remove=True, network_mode="none")
         assert output == b"answer 42\n"
@@ -62,7 +62,7 @@ def test_a_crate_that_strips_has_layouts_as_it_is_published_and_with_another_lin
     manifest.write_text(manifest.read_text() + "\n[profile.release]\nstrip = true\n")
     cell = matrix.cell("scratch", "published", "own")
     built, known = builds(layouts(cell, 1, 2), lab_toml.load(tiny.directory)), {}
-    assert [each.reason or session._not_a_layout(each, known) for each in built] == ["", ""] and len(known) == 2
+    assert [each.reason or session._layout_mismatch(each, known) for each in built] == ["", ""] and len(known) == 2
     assert all(binary.elf_facts(each.shipped)["stripped"] for each in built)
 
     own = '#!/bin/sh\nfor each; do shift; [ "$each" = -fuse-ld=lld ] || set -- "$@" "$each"; done; exec cc "$@"\n'

@@ -138,7 +138,9 @@ def test_a_link_that_leads_out_of_the_folder_is_named(tmp_path):
     assert sources.why_missing(folder, Path("whole")).endswith("/svc/src, a place that no build has: make it relative")
     write(folder, {"lab.toml": 'context = ".."\n'})
     app = lab_toml.load(folder)
-    assert (app.directory, app.at) == (tmp_path, "svc") and sources.why_missing(tmp_path, Path("svc/schemas")) == ""
+    assert (app.directory, app.subdirectory) == (tmp_path, "svc") and sources.why_missing(
+        tmp_path, Path("svc/schemas")
+    ) == ""
     (folder / "Cargo.lock").rename(tmp_path / "lock")
     (folder / "Cargo.lock").symlink_to("../lock")
     write(folder, {"lab.toml": ""})
@@ -167,7 +169,7 @@ def test_a_path_dependency_outside_of_the_folder_is_named_and_the_context_widene
     ):
         lab_toml.load(folder)
     write(folder, {"lab.toml": 'context = ".."\n'})
-    assert (lab_toml.load(folder).directory, lab_toml.load(folder).at) == (tmp_path, "daemon")
+    assert (lab_toml.load(folder).directory, lab_toml.load(folder).subdirectory) == (tmp_path, "daemon")
     assert [name for _, name, _ in cargo_config.path_dependencies([folder])] == ["wire", "far"]
     write(folder, {"lab.toml": 'context = "src"\n'})
     with pytest.raises(LabError, match=r"lab\.toml: 'context': .*src does not hold"):
@@ -204,16 +206,20 @@ def test_a_file_that_an_error_names_and_builds_do_not_get_is_explained(tmp_path)
     lacks = "error[E0583]: file not found for module `gen`\n --> src/main.rs:1:1\n  |\n1 | mod gen;\n  |\n  = help: "
     reason = diagnosis.first_error([lacks + 'to create the module `gen`, create file "gen.rs" or "gen/mod.rs"\n'])
     assert reason.startswith("error[E0583]: file not found for module `gen` (src/main.rs:1:1) help: to create")
-    assert "leaves gen/mod.rs out, by its line 'gen'" in sources.hidden(folder, "", reason)
+    assert "leaves gen/mod.rs out, by its line 'gen'" in sources.explain_hidden(folder, "", reason)
     (folder / "schemas").symlink_to("../shared")
     said = "error: couldn't read `{}`: No such file or directory (os error 2)"
-    assert "leaves db/a.sql out, by its line '**/*.sql'" in sources.hidden(folder, "", said.format("src/../db/a.sql"))
-    assert "leaves svc/db/a.sql out" not in sources.hidden(tmp_path, "svc", said.format("db/a.sql"))
-    assert "schemas is a link that leads out" in sources.hidden(folder, "", said.format("src/../schemas/a.json"))
-    assert "is a link that leads out" in sources.hidden(folder, "", said.format("/src/schemas/a.json"))
-    assert "is outside of" in sources.hidden(folder, "", said.format("src/../../shared/a.json"))
+    assert "leaves db/a.sql out, by its line '**/*.sql'" in sources.explain_hidden(
+        folder, "", said.format("src/../db/a.sql")
+    )
+    assert "leaves svc/db/a.sql out" not in sources.explain_hidden(tmp_path, "svc", said.format("db/a.sql"))
+    assert "schemas is a link that leads out" in sources.explain_hidden(
+        folder, "", said.format("src/../schemas/a.json")
+    )
+    assert "is a link that leads out" in sources.explain_hidden(folder, "", said.format("/src/schemas/a.json"))
+    assert "is outside of" in sources.explain_hidden(folder, "", said.format("src/../../shared/a.json"))
     for other in ("db/b.txt", "db/c.txt", "/target/release/build/a", "clang", "a v0.1.0 (/src)"):
-        assert sources.hidden(folder, "", said.format(other)) == ""
+        assert sources.explain_hidden(folder, "", said.format(other)) == ""
 
 
 @pytest.mark.parametrize(
@@ -238,7 +244,7 @@ def test_a_hidden_path_is_named_however_an_error_writes_it_and_nothing_else(tmp_
     hidden = {"ui/dist/index.html": "", "db/migrations/1.sql": "", "templates/index.html": ""}
     folder = crate(tmp_path / "a", {".dockerignore": "db\nui\ntemplates\n", **hidden})
     write(tmp_path, {"README.md": ""})
-    reason = sources.hidden(folder, "", said)
+    reason = sources.explain_hidden(folder, "", said)
     assert reason.startswith(f"; .dockerignore leaves {named} out, by its line") if named else reason == ""
 
 

@@ -41,8 +41,8 @@ def test_a_revision_is_checked_out_whole_and_removed_and_the_repository_is_left_
     app = lab_toml.load(crate)
     (crate / "data.txt").write_text("not committed\n")
     status = process.run(["git", "status", "--porcelain"], cwd=crate)
-    with versions.before(app, "HEAD~1") as before:
-        folder = before.directory / before.at
+    with versions.app_before(app, "HEAD~1") as before:
+        folder = before.directory / before.subdirectory
         assert (folder / "data.txt").read_text() == "as it was\n"
         assert (before.package, before.date) == (app.package, app.date)
         assert (folder / "lab.toml").read_text() == (TINY / "lab.toml").read_text()  # of now: the revision has none
@@ -66,12 +66,12 @@ def test_a_hook_of_another_repository_and_a_users_own_git_settings_change_nothin
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "another" / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path / "another"))
     assert lab_toml.load(crate).date == app.date
-    with versions.before(app, "HEAD~1") as before:
-        assert (before.directory / before.at / "data.txt").read_text() == "as it is\n"
+    with versions.app_before(app, "HEAD~1") as before:
+        assert (before.directory / before.subdirectory / "data.txt").read_text() == "as it is\n"
 
 
 def test_an_interrupt_leaves_no_version_behind(crate):
-    with pytest.raises(KeyboardInterrupt), versions.before(lab_toml.load(crate), "main"):
+    with pytest.raises(KeyboardInterrupt), versions.app_before(lab_toml.load(crate), "main"):
         raise KeyboardInterrupt
     assert work_folders(os.getpid()) == []
 
@@ -80,7 +80,7 @@ def test_a_folder_is_taken_as_it_is(crate, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(crate, other)
     app = replace(lab_toml.load(crate), git=True)  # which only a revision could not be built with
-    with versions.before(app, str(other)) as before:
+    with versions.app_before(app, str(other)) as before:
         assert (before.directory, before.date) == (other, app.date)
     assert other.is_dir()
 
@@ -99,13 +99,13 @@ def test_what_is_no_version_is_one_line(crate, tmp_path):
         (lab_toml.load(alone), "HEAD", "HEAD is no folder, and .*alone no git repository"),
         (replace(app, git=True), "HEAD", "git = true: name a clone's folder instead"),
     ):
-        with pytest.raises(LabError, match=said) as refused, versions.before(of, named):
+        with pytest.raises(LabError, match=said) as refused, versions.app_before(of, named):
             pass
         assert len(str(refused.value).splitlines()) == 1
     moved = crate.parent / "moved"
     crate.rename(moved)
     with (
         pytest.raises(LabError, match=r"commit [0-9a-f]{12} has no Cargo.toml in before/moved"),
-        versions.before(lab_toml.load(moved), "HEAD"),
+        versions.app_before(lab_toml.load(moved), "HEAD"),
     ):
         pass

@@ -45,7 +45,7 @@ try:
     said, layers = found.source, inspection.image(client.connect().images.get(found.digest).attrs).layers
 except LabError as error:
     said, layers = str(error), ()
-print(json.dumps([said, layers, line.mark, line.found, line.remedy]))
+print(json.dumps([said, layers, line.mark, line.state, line.remedy]))
 """
 
 

@@ -314,7 +314,7 @@ def test_the_recorded_ladder_is_in_the_readme_and_has_every_profile_at_work():
     table = cells.cell_table(runs.load("recorded/ladder"))
     assert table["ok"].all()
     for base in ("scratch", "debian"):
-        assert set(matrix.usual("ladder").profiles) <= set(table.loc[table["base"] == base, "profile"])
+        assert set(matrix.usual_grid("ladder").profiles) <= set(table.loc[table["base"] == base, "profile"])
     own = table[(table["base"] == "scratch") & (table["allocator"] == "system")]
     stable = own[own["unstable"].ne(True)]
     assert stable["unpacked_bytes"].min() <= 2_000_000 and own["unpacked_bytes"].min() <= 1_500_000
@@ -325,14 +325,14 @@ def test_the_recorded_ladder_is_in_the_readme_and_has_every_profile_at_work():
 
 def test_half_of_a_recorded_factorial_predicts_the_other():
     run = runs.load("recorded/factorial")
-    _, reasons = factorials.everything(run)
+    _, reasons = factorials.find_factorials(run)
     assert not {metrics.IMAGE, metrics.APP, "transfer"} & set(reasons)
-    scored = factorials.score(factorials.of(run, metrics.APP))
+    scored = factorials.score(factorials.find_factorial(run, metrics.APP))
     assert scored["error"].abs().median() < 0.03 and scored["inside"].mean() >= 0.9
 
 
 def test_the_recorded_knobs_tell_times_and_memory_and_no_sizes():
-    _, reasons = factorials.everything(runs.load("recorded/knobs"))
+    _, reasons = factorials.find_factorials(runs.load("recorded/knobs"))
     assert set(reasons) == {metrics.IMAGE, metrics.APP, "transfer"}
 
 

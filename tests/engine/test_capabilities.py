@@ -188,7 +188,7 @@ def _greet(listener: socket.socket) -> None:
 
 @pytest.mark.parametrize("boot", ["", "2f0c1a6e-0000-4000-8000-000000000000"], ids=["no /proc", "another kernel"])
 def test_an_engine_in_another_kernel_is_seen(here, own_state, image, monkeypatch, boot):
-    monkeypatch.setattr(capabilities, "_here", lambda: (boot, ""))
+    monkeypatch.setattr(capabilities, "_boot_and_network", lambda: (boot, ""))
     assert capabilities.detect(image) == replace(here, same_kernel=False)
 
 
@@ -263,19 +263,21 @@ def test_an_image_that_no_trial_can_be_made_with_is_one_line(own_state, images):
 def test_each_capability_that_is_missing_costs_something(here):
     able = {each.name: True for each in fields(here) if each.type is bool} | {"rootless": False}
     everything = replace(here, **able)
-    assert [loss for _, _, loss in capabilities.lost(everything) if loss] == []
+    assert [loss for _, _, loss in capabilities.ability_lines(everything) if loss] == []
     for name in set(able) - {"rootless", "same_kernel", "publishes_here"}:
-        losses = [loss for _, _, loss in capabilities.lost(replace(everything, **{name: False})) if loss]
+        losses = [loss for _, _, loss in capabilities.ability_lines(replace(everything, **{name: False})) if loss]
         assert len(losses) == 1, name
-    unreached = capabilities.lost(replace(everything, host_network=False, publishes_here=False))
+    unreached = capabilities.ability_lines(replace(everything, host_network=False, publishes_here=False))
     assert "a container takes to start" in str(unreached) and "--study deploy" in str(unreached)
-    assert "a container takes to start" not in str(capabilities.lost(replace(everything, publishes_here=False)))
+    assert "a container takes to start" not in str(
+        capabilities.ability_lines(replace(everything, publishes_here=False))
+    )
 
 
 def test_the_doctor_lists_what_the_engine_can_do(here, between, image, own_state):
     found = {each.name: each for each in doctor.findings()}
-    for name, seen, loss in capabilities.lost(here):
-        assert (found[name].found, found[name].ok, found[name].required) == (seen, not loss, False)
+    for name, seen, loss in capabilities.ability_lines(here):
+        assert (found[name].state, found[name].ok, found[name].required) == (seen, not loss, False)
     between.at, between.answer = "/stats", total_usage(lambda ns: 0)
     capabilities._detect.cache_clear()
     (own_state / "capabilities.json").unlink()
@@ -286,7 +288,7 @@ def test_the_doctor_lists_what_the_engine_can_do(here, between, image, own_state
 def test_the_doctor_makes_no_container_where_the_lab_has_no_image_yet(between, monkeypatch):
     monkeypatch.setattr(engine_client, "repository", lambda name: f"rustimg-lab-none/{name}")
     (line,) = [each for each in doctor.findings() if "capabilities" in each.name]
-    assert line.ok and "not tried yet" in line.found and between.made == 0
+    assert line.ok and "not tried yet" in line.state and between.made == 0
 
 
 def test_the_doctor_says_why_the_engine_could_not_be_tried(between):

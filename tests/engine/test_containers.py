@@ -25,4 +25,4 @@ def test_what_is_printed_is_read_whole_whatever_the_engine_keeps_of_logs(setting
 
 def test_what_a_program_prints_that_is_no_text_turns_no_line_of_a_table_and_ends_none():
     said = "\x1b[31mred\x1b[0m\0 a\tb\r\nüñ \u202e rtl \u2066x\x07".encode() + b"\xff"
-    assert containers.text(said) == "red\ufffd a\tb\r\nüñ \ufffd rtl \ufffdx\ufffd\ufffd"
+    assert containers.decode_output(said) == "red\ufffd a\tb\r\nüñ \ufffd rtl \ufffdx\ufffd\ufffd"

@@ -62,7 +62,7 @@ def test_a_dockerfile_of_one_stage_has_steps_too(monkeypatch):
 
 def test_a_bake_file_is_written_without_the_escapes_of_bake_and_a_builder_is_refused(tmp_path):
     text = "FROM ${BASE} %{x} $${kept}"
-    podman.build_command(tmp_path, bake._escaped({"target": {"cell": {"dockerfile-inline": text}}}))
+    podman.build_command(tmp_path, bake._escape({"target": {"cell": {"dockerfile-inline": text}}}))
     written = json.loads((tmp_path / podman.DEFINITION).read_text())
     assert written["target"]["cell"]["dockerfile-inline"] == text
     with pytest.raises(LabError, match="leave --builder out"):
@@ -140,7 +140,7 @@ def test_the_main_job_runs(by_podman, lab, tiny):
     options = ("run", "--app", str(tiny.directory), "--run", "test-podman", "--bases=scratch,alpine")
     command = (*options, "--profiles=baseline", "--blocks=0")
     with measured(lab, "test-podman", command):
-        rows = runs.current(runs.load("test-podman"))
+        rows = runs.newest_rows(runs.load("test-podman"))
         assert rows["ok"].all() and set(rows["cell"]) == {"scratch-baseline-system", "alpine-baseline-system"}
         sizes = rows[rows["metric"].isin(["unpacked_bytes", "compressed_bytes", "pushed_bytes"])]
         assert len(sizes) == 6 and (sizes["value"].astype(float) > 0).all()

@@ -69,6 +69,6 @@ def test_a_setpriv_that_cannot_tie_a_command_to_the_lab_is_left_out(tmp_path, mo
     own.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     said: list[str] = []
-    process._tied.cache_clear()
+    process._parent_death_command.cache_clear()
     assert process.stream(["echo", "hello"], said.append) == 0 and said == ["hello\n"]
-    process._tied.cache_clear()
+    process._parent_death_command.cache_clear()

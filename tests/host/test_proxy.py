@@ -64,14 +64,14 @@ def test_the_variables_are_found_in_either_case_and_handed_on_in_both(monkeypatc
     assert proxy.variables() == {"HTTP_PROXY": "http://upper:1", "HTTPS_PROXY": "http://lower:2"}
     assert proxy.environment()["http_proxy"] == proxy.environment()["HTTP_PROXY"] == "http://upper:1"
     assert proxy.build_options() == ["--build-arg", "HTTP_PROXY", "--build-arg", "HTTPS_PROXY"]  # no value to be seen
-    assert not proxy.on_this_machine()
+    assert not proxy.is_on_this_machine()
     assert process.run(["sh", "-c", "echo $http_proxy"]) == "http://upper:1\n"
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:3128", "localhost:3128", "http://u:p@[::1]:3128"])
 def test_a_proxy_on_this_machine_needs_its_network(address, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", address)
-    assert proxy.on_this_machine() and proxy.build_options()[-1] == "--network=host"
+    assert proxy.is_on_this_machine() and proxy.build_options()[-1] == "--network=host"
 
 
 @pytest.mark.parametrize(

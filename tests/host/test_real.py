@@ -6,7 +6,7 @@ import pytest
 from support.crates import crate
 
 from rustimg_lab.errors import LabError
-from rustimg_lab.host.files import real
+from rustimg_lab.host.files import resolve_path
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from rustimg_lab.host.files import real
 def test_a_path_that_leads_nowhere(tmp_path, path, said):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(LabError, match=rf"^here: '.*' leads to no file: .*{said}"):
-        real(path, tmp_path, "here: ")
+        resolve_path(path, tmp_path, "here: ")
 
 
 @pytest.mark.parametrize("command", [("cells", "--app"), ("init",)])
@@ -26,8 +26,8 @@ def test_a_link_that_leads_back_to_itself_is_no_app(lab, tmp_path, command):
 
 
 def test_a_path_begins_at_home_or_in_its_folder(tmp_path):
-    assert real("~/x") == real(Path.home()) / "x"
-    assert real("b/../c", tmp_path) == real(tmp_path) / "c"
+    assert resolve_path("~/x") == resolve_path(Path.home()) / "x"
+    assert resolve_path("b/../c", tmp_path) == resolve_path(tmp_path) / "c"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ ENDLESS = f"did not end within {smoke.TIMEOUT_S} s; bot is on"
 def test_a_program_that_never_ends_passes_only_by_what_it_prints(ending, check, reason, monkeypatch):
     monkeypatch.setattr(smoke.images, "command", lambda _: ["/bot"])
     monkeypatch.setattr(smoke.containers, "created", lambda *_, **options: nullcontext(Bot(ending)))
-    monkeypatch.setattr(smoke.client, "explained", lambda error: error.explanation)
+    monkeypatch.setattr(smoke.client, "explain_refusal", lambda error: error.explanation)
     assert smoke.why_not("image", App("a", Path(), "", "a", check=check)) == reason
 
 
@@ -106,23 +106,23 @@ def test_a_server_that_listens_on_loopback_alone_is_named(host, named):
         # A listener of another port, as of metrics, reaches nobody.
         with listener("0.0.0.0") as other:
             assert other.getsockname()[1] != port
-            reason = server.not_reached(tables(), port)
+            reason = server.unreachable_reason(tables(), port)
             assert reason.startswith(f"listens on {named} alone, which nothing") if named else reason == ""
-    assert server.not_reached("", port) == ""
+    assert server.unreachable_reason("", port) == ""
 
 
 def test_a_server_that_is_not_asked_where_it_listens_is_told_where_that_is(tmp_path):
     with listener("::only") as found:
         port = found.getsockname()[1]
-        assert f":: port {port}" in server.unasked(tables(), port)
+        assert f":: port {port}" in server.other_address_reason(tables(), port)
     with listener("0.0.0.0") as found:
-        assert server.unasked(tables(), found.getsockname()[1]) == ""
-        assert f"0.0.0.0 port {found.getsockname()[1]}" in server.unasked(tables(), 1)
+        assert server.other_address_reason(tables(), found.getsockname()[1]) == ""
+        assert f"0.0.0.0 port {found.getsockname()[1]}" in server.other_address_reason(tables(), 1)
     with socket.socket(socket.AF_UNIX) as found:
         found.bind(str(tmp_path / "app.sock"))
         found.listen()
-        assert f"the Unix socket {tmp_path}/app.sock" in server.unasked(tables(), 1)
+        assert f"the Unix socket {tmp_path}/app.sock" in server.other_address_reason(tables(), 1)
     nothing = "; it listens on no port, and must on 0.0.0.0 port 80, which [serve] passes to it"
-    assert server.unasked("", 80) == nothing
+    assert server.other_address_reason("", 80) == nothing
     dockers = "  0: 0B00007F:9C40 00000000:0000 0A \n"  # 127.0.0.11: its name server
-    assert server.unasked(dockers, 80) == nothing
+    assert server.other_address_reason(dockers, 80) == nothing

@@ -9,7 +9,7 @@ from support.lab import TINY, adds_nothing, derived, forget, measured, ours
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.build import dockerfile, lab_toml
-from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Treatment
 from rustimg_lab.measure.studies import cold_build
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import REPORTS
@@ -72,7 +72,7 @@ def test_a_build_that_fails_or_goes_away_is_a_lost_trial(images):
         return Treatment(cell, derived(images["debian"].image, ["sh", "-c", script], user=""), cell.slug)
 
     failing = "echo 'error: could not compile `tiny`' >&2; exit 101"
-    with pytest.raises(Lost, match="cargo failed with exit code 101: error: could not compile `tiny`"):
+    with pytest.raises(FailedTrial, match="cargo failed with exit code 101: error: could not compile `tiny`"):
         cold_build.measure(treatment(failing))
 
     slow = treatment("sleep 60")
@@ -86,7 +86,7 @@ def test_a_build_that_fails_or_goes_away_is_a_lost_trial(images):
 
     killed = threading.Thread(target=kill)
     killed.start()
-    with pytest.raises(Lost, match=r"cargo cannot be called|cargo failed with exit code 137: no output"):
+    with pytest.raises(FailedTrial, match=r"cargo cannot be called|cargo failed with exit code 137: no output"):
         cold_build.measure(slow)
     killed.join()
     assert not ours()

@@ -27,7 +27,7 @@ from rustimg_lab.engine.images import list_files
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process
 from rustimg_lab.measure import trials, workloads
-from rustimg_lab.measure.plan import Lost, Study, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Study, Treatment
 from rustimg_lab.measure.studies.deploy import BANDWIDTHS, measure, stored_bytes
 from rustimg_lab.model import matrix, metrics, studies
 from rustimg_lab.model.app import Serve
@@ -98,7 +98,7 @@ def test_a_registry_that_dies_in_the_middle_of_a_pull_is_one_line(images, machin
     """Of an image that is larger than what sockets hold, so that there is a middle."""
     own, far = machine
     cell, image = matrix.cell("debian", "optimized", "system"), images["debian"].digest
-    trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: own.push(image)},
+    trial = {"workload": workloads.find_workload("root"), "machine": far, "pushed": {image: own.push(image)},
              "stored": {image: 1}, "bases": {}}  # fmt: skip
     killed = threading.Timer(2, lambda: subprocess.run(["pkill", "--full", f"docker-registry.*work-{os.getpid()}-"]))
     killed.start()
@@ -117,9 +117,9 @@ def test_an_image_that_does_not_come_is_a_lost_trial(images, machine):
     _, far = machine
     cell, image = matrix.cell("debian", "optimized", "system"), images["debian"].digest
     unknown = local_registry.Pushed("no-such-tag", 1, [1])
-    trial = {"workload": workloads.find("root"), "machine": far, "pushed": {image: unknown},
+    trial = {"workload": workloads.find_workload("root"), "machine": far, "pushed": {image: unknown},
              "stored": {image: 1}, "bases": {}}  # fmt: skip
-    with pytest.raises(Lost, match=r"the image did not come: .*not found"):
+    with pytest.raises(FailedTrial, match=r"the image did not come: .*not found"):
         measure(Treatment(cell, image, cell.slug), bits_per_s=0, **trial)
 
 
@@ -145,10 +145,10 @@ def test_what_a_killed_lab_has_left_goes_with_the_next():
     with subprocess.Popen(["ip", "netns", "exec", left, "sleep", "60"]) as engine_that_ends:
         while not process.run(["ip", "netns", "pids", left]).strip():
             time.sleep(0.05)
-        cold_engine.remove_left()
+        cold_engine.remove_leftovers()
         assert (cold_engine.NAMESPACES / left).exists()
         engine_that_ends.kill()
-    cold_engine.remove_left()
+    cold_engine.remove_leftovers()
     assert not (cold_engine.NAMESPACES / left).exists()
 
 
@@ -167,7 +167,7 @@ def two_layers(images) -> Iterator[tuple[str, str]]:
 def test_a_trial_counts_what_came_by_the_line_and_the_unpacked_files(two_layers, machine):
     own, far = machine
     base, image = two_layers
-    workload = replace(workloads.find("root"), serve=Serve(arguments=("{host}:{port}",)))
+    workload = replace(workloads.find_workload("root"), serve=Serve(arguments=("{host}:{port}",)))
     pushed, stored = ({each: work(each) for each in two_layers} for work in (own.push, stored_bytes))
     assert stored[image] == stored[base] + 1000
     trial = {"workload": workload, "machine": far, "bits_per_s": 0, "pushed": pushed, "stored": stored}
@@ -444,16 +444,18 @@ def test_the_model_finds_what_was_put_in_and_is_near_where_it_was_not_fitted(rec
 
 def test_services_share_what_their_base_is(recorded):
     found = analysis_deploy.model(analysis_deploy.times(recorded))
-    one, many = (analysis_deploy.seconds(found, np.array([10.0]), np.array([count])).iloc[0] for count in (1, 1000))
+    one, many = (
+        analysis_deploy.service_seconds(found, np.array([10.0]), np.array([count])).iloc[0] for count in (1, 1000)
+    )
     assert one["scratch-optimized-system"] < one["debian-optimized-system"]
     assert many["scratch-optimized-system"] > many["debian-optimized-system"]
-    stored = analysis_deploy.stored(analysis_deploy.times(recorded), [1, 10]).set_index("cell")
+    stored = analysis_deploy.stored_bytes(analysis_deploy.times(recorded), [1, 10]).set_index("cell")
     assert stored.loc["debian-optimized-system", ["stored_1", "stored_10"]].tolist() == [83e6, 80e6 + 10 * 3e6]
     assert stored.loc["scratch-optimized-system", "stored_10"] == 30e6
 
 
 def test_where_it_stops_to_matter_is_said(recorded):
-    found = analysis_deploy.against(recorded, "", "")
+    found = analysis_deploy.compare_cells(recorded, "", "")
     assert (found.attrs["baseline"], found.attrs["cell"]) == ("scratch-optimized-system", "debian-optimized-system")
     told = views.deploy.in_words(found)
     assert (
@@ -462,17 +464,17 @@ def test_where_it_stops_to_matter_is_said(recorded):
         and "They differ at every bandwidth that was measured, up to 1,000 Mbit/s" in told
     )
     assert "slower" in views.studies.ratios(found, {"Mbit/s": found["bandwidth_mbit"]}).to_html()
-    alike = views.deploy.in_words(analysis_deploy.against(recorded, "", "scratch-optimized-system" + TWIN))
+    alike = views.deploy.in_words(analysis_deploy.compare_cells(recorded, "", "scratch-optimized-system" + TWIN))
     assert "From 10 Mbit/s on there is **no difference detectable**" in alike
     noisy = found.assign(verdict=Verdict.TOO_NOISY)
     noisy.attrs = found.attrs
     assert "From 10 Mbit/s on it was **too noisy** to tell" in views.deploy.in_words(noisy)
     with pytest.raises(LabError, match="unknown cell that was deployed 'debian-optimized-sytem': did you mean"):
-        analysis_deploy.against(recorded, "", "debian-optimized-sytem")
+        analysis_deploy.compare_cells(recorded, "", "debian-optimized-sytem")
     control = "scratch-optimized-system" + TWIN
     untried = replace(recorded, rows=recorded.rows[recorded.rows["cell"] != control])
     with pytest.raises(LabError, match=f"unknown cell that was deployed '{control}': did you mean"):
-        analysis_deploy.against(untried, control, "")
+        analysis_deploy.compare_cells(untried, control, "")
 
 
 def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(recorded):
@@ -484,8 +486,8 @@ def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(re
         recorded, rows=recorded.rows[recorded.rows["study"].isin(["", "deploy-cold-10mbit", "deploy-cold-100mbit"])]
     )
     found = analysis_deploy.model(analysis_deploy.times(two))
-    assert found.empty and "its error is not known" in views.deploy.off_in_words(found)
-    assert analysis_deploy.shared(found).empty
+    assert found.empty and "its error is not known" in views.deploy.error_in_words(found)
+    assert analysis_deploy.complete_models(found).empty
 
 
 def test_a_run_without_deploys_says_how_to_measure_them():
@@ -497,7 +499,7 @@ def test_plots_say_what_they_show(recorded):
     times = analysis_deploy.times(recorded)
     found = analysis_deploy.model(times)
     assert "scratch-optimized-system at 10 1." in plots.deploy.deploys(times, found, studies.EMPTY).alt
-    label = plots.deploy.soonest(analysis_deploy.shared(found)).alt
+    label = plots.deploy.soonest(analysis_deploy.complete_models(found)).alt
     assert "by bandwidth, Mbit/s and services on the machine" in label
     assert "scratch-optimized-system" in label and "debian-optimized-system" in label
 

@@ -15,7 +15,7 @@ import cramjam
 import pytest
 
 from rustimg_lab.engine import client, local_registry
-from rustimg_lab.engine.images import _unpacked, saved
+from rustimg_lab.engine.images import _open_layer, open_layers
 from rustimg_lab.errors import LabError
 from rustimg_lab.host import process, tools
 from rustimg_lab.measure import binary
@@ -96,7 +96,7 @@ def without_times(layer) -> bytes:
 @pytest.mark.engine
 def test_each_layer_is_compressed_alone_by_the_pinned_library(image):
     made = image({"a": b"text " * 10_000, "b": os.urandom(10_000)})
-    with saved(made) as (_, layers):
+    with open_layers(made) as (_, layers):
         archives = [without_times(layer) for layer in layers]
     rows = {row.metric: row for row in measure_image(made, None, None)}
     assert rows["compressed_bytes"].value == sum(len(cramjam.gzip.compress(each, level=6)) for each in archives)
@@ -132,7 +132,7 @@ def test_when_and_by_whom_a_file_was_written_changes_no_compressed_size():
 def test_a_layer_that_an_engine_saved_compressed_is_unpacked_first(compress):
     content = b"ustar" * 100_000
     with ExitStack() as opened:
-        assert _unpacked(opened, io.BytesIO(bytes(compress(content)))).read() == content
+        assert _open_layer(opened, io.BytesIO(bytes(compress(content)))).read() == content
 
 
 @pytest.mark.engine
@@ -274,8 +274,8 @@ def test_an_allocator_that_the_lab_does_not_know_is_told_from_that_of_the_system
     (tmp_path / "a.rs").write_text(f'{allocator}\nfn main() {{ println!("{{:?}}", std::env::args().next()); }}\n')
     subprocess.run(["rustc", *linker, *options, "-o", "a", "a.rs"], cwd=tmp_path, check=True)
     assert binary.linked_allocator(tmp_path / "a") == found
-    assert binary.not_as_asked(found, "own") == ""
-    assert ("own_allocator = true" in binary.not_as_asked(found, "system")) == (found == "unknown")
+    assert binary.allocator_mismatch(found, "own") == ""
+    assert ("own_allocator = true" in binary.allocator_mismatch(found, "system")) == (found == "unknown")
 
 
 @pytest.mark.skipif(not shutil.which("rustc"), reason="this machine has no rustc")
@@ -296,7 +296,7 @@ def test_a_stripped_binary_tells_no_allocator(compile_c):
     assert binary.linked_allocator(linked) == ""
     rows = {row.metric: row for row in binary.measure_binary(linked, linked, "system")}
     assert not rows["linked_allocator"].ok and rows["linked_allocator"].reason.startswith("no symbols, so")
-    assert binary.not_as_asked("", "own") == ""  # it was asked for none
+    assert binary.allocator_mismatch("", "own") == ""  # it was asked for none
 
 
 def test_what_is_no_elf_file_is_refused(tmp_path):

@@ -12,7 +12,7 @@ from rustimg_lab.engine import client, images
 from rustimg_lab.measure import load, plan, workloads
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load
-from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Treatment
 from rustimg_lab.measure.studies import memory
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import MYIP, REPORTS
@@ -20,7 +20,7 @@ from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 NAME = "test-memory"
-LARGE = Load(workloads.find("large"), workers=1, connections=64, warmup_s=1, seconds=1)
+LARGE = Load(workloads.find_workload("large"), workers=1, connections=64, warmup_s=1, seconds=1)
 MEASURE = (
     "measure",
     "--study",
@@ -100,18 +100,22 @@ def test_a_server_under_too_small_a_limit_is_lost_and_the_bisection_goes_up(serv
     found = {each.metric: each for each in memory.measure_limit(server, LARGE, tools)}
     assert found[metrics.SMALLEST_LIMIT_BYTES].value >= 6 << 20 and not found[metrics.SMALLEST_LIMIT_BYTES].detail
     monkeypatch.setattr(memory, "LARGEST_BYTES", 3 << 20)
-    with pytest.raises(Lost, match=r"a limit of 2 MiB is too small too: the server does not start: .*[Mm]emory limit"):
+    with pytest.raises(
+        FailedTrial, match=r"a limit of 2 MiB is too small too: the server does not start: .*[Mm]emory limit"
+    ):
         memory.measure_limit(server, LARGE, tools)
 
 
 def test_a_server_that_its_limit_slows_down_has_too_little(server, tools):
-    many = replace(LARGE, workload=workloads.find("batch"), connections=512)
+    many = replace(LARGE, workload=workloads.find_workload("batch"), connections=512)
     found = {each.metric: each for each in memory.measure_limit(server, many, tools)}
     assert (
         found[metrics.SMALLEST_LIMIT_BYTES].value > memory.SMALLEST_BYTES
         and not found[metrics.SMALLEST_LIMIT_BYTES].detail
     )
-    with pytest.raises(Lost, match=r"requests per second, where .* are needed|requests failed|does not start|ended"):
+    with pytest.raises(
+        FailedTrial, match=r"requests per second, where .* are needed|requests failed|does not start|ended"
+    ):
         memory._rate(server, many, tools, memory.SMALLEST_BYTES, memory.KEPT * found["requests_per_s"].value)
 
 
@@ -145,13 +149,13 @@ def test_a_server_that_is_gone_takes_its_generator_along_and_is_lost(server, too
     with load.serve(server, LARGE, tools, shares_processes=True) as found:
         found.container.kill()
         found.container.wait()
-        with pytest.raises(Lost, match="the server is gone"):
+        with pytest.raises(FailedTrial, match="the server is gone"):
             memory._resident(found.client, images.inspect(server.image).user)
-        with pytest.raises(Lost, match=r"the load generator (is gone|failed)"):
+        with pytest.raises(FailedTrial, match=r"the load generator (is gone|failed)"):
             load.ask(found, LARGE, 1)
 
 
 def test_too_few_open_files_for_the_connections_are_told(server, tools, monkeypatch):
     monkeypatch.setattr(memory, "OPEN_FILES", 50)
-    with pytest.raises(Lost, match=r"connection \d\d of 99 more: .*Too many open files"):
+    with pytest.raises(FailedTrial, match=r"connection \d\d of 99 more: .*Too many open files"):
         memory.measure_connections(server, LARGE, tools)

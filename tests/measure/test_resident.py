@@ -6,7 +6,7 @@ import pytest
 
 from rustimg_lab.measure import workloads
 from rustimg_lab.measure.load import Load
-from rustimg_lab.measure.plan import Lost, Plan
+from rustimg_lab.measure.plan import FailedTrial, Plan
 from rustimg_lab.measure.studies import memory
 from rustimg_lab.model import metrics
 
@@ -18,7 +18,7 @@ def test_a_limit_of_swap_that_the_engine_only_claims_is_a_warning(claimed, kept,
     cpus = dict.fromkeys(("workload", "workers", "server_cpus", "generator_cpus", "network"), "")
     monkeypatch.setattr(Load, "parameters", lambda *_: cpus | {"warning": ""})
     context = SimpleNamespace(
-        loads=(Load(workloads.find("batch"), 1, 16, 1, 1),),
+        loads=(Load(workloads.find_workload("batch"), 1, 16, 1, 1),),
         plan=Plan(1),
         run=None,
         tools="",
@@ -59,10 +59,10 @@ def test_output_that_is_lost_is_asked_for_again_and_a_server_that_is_gone_is_not
     assert memory._resident(Beside(lost, lost, (0, SAID)), "1") == {
         "VmHWM:": 2 << 20, "Rss:": 1 << 20, "Anonymous:": 512 << 10,
     }  # fmt: skip
-    with pytest.raises(Lost, match="the server is gone, or its kernel tells nothing"):
+    with pytest.raises(FailedTrial, match="the server is gone, or its kernel tells nothing"):
         memory._resident(Beside(lost, lost, lost), "1")
     gone = Beside((2, LOAD), (0, SAID))
-    with pytest.raises(Lost, match="the server is gone"):
+    with pytest.raises(FailedTrial, match="the server is gone"):
         memory._resident(gone, "1")
     assert len(gone.answers) == 1
 

@@ -12,7 +12,7 @@ from rustimg_lab.errors import LabError
 from rustimg_lab.host.machine import Core
 from rustimg_lab.measure import load, plan, server, services, smoke, workloads
 from rustimg_lab.measure.load import Load
-from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Treatment
 from rustimg_lab.measure.studies import memory, startup, throughput
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.app import App, Check, Image, Serve, Service
@@ -65,8 +65,8 @@ def of(**settings: object) -> App:
 
 
 def test_what_runs_before_a_server_is_in_its_plan_and_older_plans_stay():
-    assert "before" not in workloads.own(of(serve=replace(SERVE, before=()))).parameters()["asked"]
-    assert '"before": [["migrate", "fifty-one", "0"], ["migrate"' in workloads.own(of()).parameters()["asked"]
+    assert "before" not in workloads.app_workload(of(serve=replace(SERVE, before=()))).parameters()["asked"]
+    assert '"before": [["migrate", "fifty-one", "0"], ["migrate"' in workloads.app_workload(of()).parameters()["asked"]
 
 
 @pytest.mark.parametrize(
@@ -118,21 +118,26 @@ class TestBeside:
         app = of(services=(store, other))
         row = smoke.measure_runs(image, app, tools)
         assert row.ok, row.reason
-        assert f"; beside store (image {services.described(app)['services'][13:25]}, settings " in row.detail
+        assert f"; beside store (image {services.describe(app)['services'][13:25]}, settings " in row.detail
         called = replace(app, check=Check(("end",), prints="the store has b''"))
         assert smoke.measure_runs(image, called).ok and not smoke.measure_runs(image, replace(called, services=())).ok
 
-        treatment, workload = Treatment(matrix.cell("debian", "baseline", "system"), image, "a"), workloads.own(app)
+        treatment, workload = (
+            Treatment(matrix.cell("debian", "baseline", "system"), image, "a"),
+            workloads.app_workload(app),
+        )
         under = Load(workload, 1, 4, 1, 1)
         found = {row.metric: row for row in throughput.measure(treatment, under, tools)}
         assert found[metrics.REQUESTS_PER_S].value > 10
-        told = {"mode": "first-byte", "told": workload.serve.told(host="0.0.0.0", workers=1, deadline_s=60)}
+        told = {"mode": "first-byte", "invocation": workload.serve.invocation(host="0.0.0.0", workers=1, deadline_s=60)}
         assert len(startup.measure_process(treatment, tools=tools, workload=workload, **told)) == 3 * startup.STARTS
         assert all(row.ok for row in memory.measure_load(treatment, under, tools))
         assert ours() == []
 
     def test_its_cpu_time_and_the_network_are_not_the_services(self, image, tools, store):
-        with server.serving(image, workloads.own(of(services=(store,))), tools, workers=1, deadline_s=60) as serving:
+        with server.serving(
+            image, workloads.app_workload(of(services=(store,))), tools, workers=1, deadline_s=60
+        ) as serving:
             assert serving.body_bytes == len("forty-two")  # by the second call before the server
             beside = next(each for each in ours() if each.attrs["Config"]["Cmd"][-1] == "5432")
             before = server.cpu_ns(serving.container), server.cpu_ns(beside)
@@ -162,7 +167,10 @@ class TestBeside:
         assert ours() == []
 
     def test_a_service_that_ends_and_a_call_that_fails_are_told(self, image, tools, store):
-        with pytest.raises(Lost, match="the service store ended while the app ran"), services.beside((store,)):
+        with (
+            pytest.raises(FailedTrial, match="the service store ended while the app ran"),
+            services.run_services((store,)),
+        ):
             ours()[0].kill()
         failing = of(services=(store,), serve=replace(SERVE, before=(("migrate", "a", "7"),)))
         said = "the call `migrate a 7` before the server ended with exit code 7; migrated"
@@ -175,12 +183,12 @@ class TestBeside:
             services.obtain(replace(store, image="localhost:1/db:3"))
         one = replace(store, image=exposed)
         with pytest.raises(LabError, match="store and the service b both have port 5432/tcp"):
-            services.described(of(services=(one, replace(one, name="b"))))
+            services.describe(of(services=(one, replace(one, name="b"))))
         with pytest.raises(LabError, match=r"^a and the service store both have port 5432/tcp"):
-            services.described(of(services=(one,), serve=Serve(("--serve",)), image=Image(ports=(5432,))))
+            services.describe(of(services=(one,), serve=Serve(("--serve",)), image=Image(ports=(5432,))))
 
     def test_what_a_service_keeps_goes_with_it(self, store, exposed):
-        with services.beside((replace(store, image=exposed),)):
+        with services.run_services((replace(store, image=exposed),)):
             (volume,) = ours()[0].attrs["Mounts"]
             assert client.connect().volumes.get(volume["Name"])
         with pytest.raises(NotFound):

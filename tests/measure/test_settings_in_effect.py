@@ -20,7 +20,7 @@ ALLOCATORS = ("system", "jemalloc", "mimalloc")
 CONFIRM = ("_RJEM_MALLOC_CONF", "confirm_conf:true,")
 SETTINGS = ["purge_delay=0", "dirty_decay_ms=0", "narenas=1"]
 CELLS = {name: matrix.cell("scratch", "optimized", name) for name in ALLOCATORS}
-LOAD = load.Load(workloads.find("batch"), workers=2, connections=8, warmup_s=1, seconds=1)
+LOAD = load.Load(workloads.find_workload("batch"), workers=2, connections=8, warmup_s=1, seconds=1)
 MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--allocators", ",".join(ALLOCATORS), "--settings",
            ",".join(SETTINGS), "--seconds", "1", "--connections", "8", "--blocks", "2",
            "--baseline", "scratch-optimized-jemalloc~narenas=1")  # fmt: skip
@@ -72,7 +72,7 @@ def test_the_settings_are_treatments_of_the_same_blocks_and_named_in_their_rows(
     plans = run.environment.studies
     assert plans["throughput-batch-1w-8c"].baseline == "scratch-optimized-jemalloc~narenas=1"
     assert plans["instructions-batch"].baseline == "scratch-optimized-jemalloc"  # which settings would not change
-    factorials.everything(run)  # cells that differ in a setting alone are no levels of a factor
+    factorials.find_factorials(run)  # cells that differ in a setting alone are no levels of a factor
 
 
 def test_a_second_worker_has_its_speed_up_from_blocks_that_took_turns(study):

@@ -10,7 +10,7 @@ from support.lab import derived, ours
 from rustimg_lab.build import lab_toml
 from rustimg_lab.engine import client
 from rustimg_lab.measure import load, server, smoke, workloads
-from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Treatment
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import App, Check, Serve
 from rustimg_lab.paths import MYIP
@@ -165,17 +165,17 @@ def treatment(image: str) -> Treatment:
     ("kind", "serve"), [("tls", {"tls": True}), ("chunked", {}), ("closes", {"keep_alive": False})]
 )
 def test_a_server_of_any_kind_is_put_under_load(kind, serve, kinds, tools):
-    asked = load.Load(workloads.own(served(kind, **serve)), 1, 4, 1, 3)
+    asked = load.Load(workloads.app_workload(served(kind, **serve)), 1, 4, 1, 3)
     with load.serve(treatment(kinds), asked, tools, **MEMORY) as found:
         requests, _ = load.ask(found, asked, asked.seconds)
         assert requests and found.body_bytes == 3000
         assert server.ask(found.client, "repeat", asked.workload, count=3) == {"asked": 3}
         if kind == "chunked":
-            server.hold(found, asked.workload, 0, 3, 1)
+            server.hold_connections(found, asked.workload, 0, 3, 1)
 
 
 def test_a_study_of_a_server_that_closes_its_connections_or_is_not_reached_says_so(kinds, tools):
     for kind, said in (("closes", "set keep_alive = false in"), ("localhost", "listens on 127.0.0.1 alone")):
-        asked = load.Load(workloads.own(served(kind)), 1, 4, 1, 1)
-        with pytest.raises(Lost, match=said), load.serve(treatment(kinds), asked, tools, **MEMORY):
+        asked = load.Load(workloads.app_workload(served(kind)), 1, 4, 1, 1)
+        with pytest.raises(FailedTrial, match=said), load.serve(treatment(kinds), asked, tools, **MEMORY):
             pass

@@ -14,7 +14,7 @@ import pytest
 from rustimg_lab.host.machine import free_port
 from rustimg_lab.measure import server, workloads
 from rustimg_lab.measure.load import Load
-from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Treatment
 from rustimg_lab.measure.studies import startup, work
 from rustimg_lab.model import matrix
 from rustimg_lab.model.app import App, Work
@@ -106,12 +106,12 @@ def test_a_call_that_ends_or_prints_otherwise_than_it_should_is_told(starter, pr
 
 def test_calls_of_which_the_engine_loses_all_lines_are_a_lost_trial(monkeypatch):
     monkeypatch.setattr(work.images, "command_under", lambda image, under: under)
-    load = Load(workloads.own(App("a", Path(), "", "a", work=Work(("b",)))), 1, 1, 1, 1, pinned=False)
+    load = Load(workloads.app_workload(App("a", Path(), "", "a", work=Work(("b",)))), 1, 1, 1, 1, pinned=False)
     treatment = Treatment(matrix.cell("scratch", "optimized", "system"), "", "")
-    monkeypatch.setattr(work, "in_the_image", lambda *_, **__: "2000000 1000000\n4000000 2000000\n")
+    monkeypatch.setattr(work, "run_in_image", lambda *_, **__: "2000000 1000000\n4000000 2000000\n")
     assert [each.value for each in work.measure(treatment, load, "", {})] == [1e9 * 2 / 6e6, 2, 1500]
-    monkeypatch.setattr(work, "in_the_image", lambda *_, **__: "")
-    with pytest.raises(Lost, match="the engine has lost what the starter printed"):
+    monkeypatch.setattr(work, "run_in_image", lambda *_, **__: "")
+    with pytest.raises(FailedTrial, match="the engine has lost what the starter printed"):
         work.measure(treatment, load, "", {})
 
 

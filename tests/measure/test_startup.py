@@ -9,7 +9,7 @@ from rustimg_lab.analysis import comparison
 from rustimg_lab.build import bake, lab_toml
 from rustimg_lab.engine import images
 from rustimg_lab.measure import workloads
-from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Treatment
 from rustimg_lab.measure.studies import startup
 from rustimg_lab.model import matrix
 from rustimg_lab.paths import MYIP, REPORTS
@@ -78,13 +78,13 @@ def server(study) -> Treatment:
 def test_a_program_that_is_no_server_is_told(study, tools):
     cell = matrix.cell("scratch", "optimized", "jemalloc")
     client = images.find_image(bake.image_tag(cell, lab_toml.load(MYIP))).id
-    with pytest.raises(Lost, match=r"exit code 1; .*the program ended before it answered"):
+    with pytest.raises(FailedTrial, match=r"exit code 1; .*the program ended before it answered"):
         treatment = Treatment(cell, client, cell.slug)
-        startup.measure_process(treatment, "first-byte", ([], {}), tools, workloads.find("root"))
+        startup.measure_process(treatment, "first-byte", ([], {}), tools, workloads.find_workload("root"))
 
 
 def test_a_container_that_never_answers_is_told(server, monkeypatch):
     monkeypatch.setattr(startup, "free_port", lambda: 1)  # which an unprivileged server may not listen on
-    with pytest.raises(Lost, match=r"no answer within 1 s; .*127\.0\.0\.1:1: Permission denied"):
-        root = workloads.find("root")
+    with pytest.raises(FailedTrial, match=r"no answer within 1 s; .*127\.0\.0\.1:1: Permission denied"):
+        root = workloads.find_workload("root")
         startup._container(server.image, "host", replace(root, serve=replace(root.serve, start_timeout_s=1)))

@@ -23,7 +23,7 @@ from rustimg_lab.host import machine
 from rustimg_lab.measure import server as measure_server
 from rustimg_lab.measure import services, workloads
 from rustimg_lab.measure.load import Load, serve
-from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Treatment
 from rustimg_lab.measure.studies import instructions, latency, throughput
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.paths import MYIP, REPORTS, ROOT, RUNS
@@ -32,7 +32,7 @@ from rustimg_lab.store import runs
 
 pytestmark = pytest.mark.engine
 NAME = "test-throughput"
-BATCH = workloads.find("batch")
+BATCH = workloads.find_workload("batch")
 MEASURE = ("measure", "--run", NAME, "--bases", "scratch", "--profiles", "optimized", "--allocators", "system,jemalloc",
            "--seconds", "1", "--connections", "8", "--workers", "1")  # fmt: skip
 
@@ -185,16 +185,16 @@ def test_latency_without_a_throughput_study_of_the_load_is_refused(study, lab):
 def test_a_rate_that_is_not_kept_and_a_wrong_answer_are_lost(server, oha):
     load = Load(BATCH, 1, 8, 1, 1)
     with serve(server, load, oha) as found:
-        with pytest.raises(Lost, match="20000 requests per second were not kept"):
+        with pytest.raises(FailedTrial, match="20000 requests per second were not kept"):
             latency._ask(found, load, 20_000, 1)
         longer = replace(found, body_bytes=found.body_bytes + 1)  # as if the first answer had been another
-        with pytest.raises(Lost, match="some were wrong"):
+        with pytest.raises(FailedTrial, match="some were wrong"):
             latency._ask(longer, load, 100, 1)
         other = replace(load, workload=replace(BATCH, serve=replace(BATCH.serve, body="no JSON")))
-        with pytest.raises(Lost, match=r"requests failed .*'400': 100"):
+        with pytest.raises(FailedTrial, match=r"requests failed .*'400': 100"):
             latency._ask(found, other, 100, 1)
         found.container.kill()
-        with pytest.raises(Lost, match="requests failed"):
+        with pytest.raises(FailedTrial, match="requests failed"):
             latency._ask(found, load, 100, 1)
 
 
@@ -217,7 +217,7 @@ def test_a_server_that_never_answers_is_told_with_its_last_words(image_of, tools
     slow = replace(BATCH, serve=replace(BATCH.serve, start_timeout_s=2))
     image = image_of(["sh", "-c", "echo still thinking; exec sleep 60"])
     with (
-        pytest.raises(Lost, match=r"no answer within 2 s; it listens on no port, .*; still thinking"),
+        pytest.raises(FailedTrial, match=r"no answer within 2 s; it listens on no port, .*; still thinking"),
         measure_server.serving(image, slow, tools, workers=1, deadline_s=60),
     ):
         pass
@@ -226,7 +226,7 @@ def test_a_server_that_never_answers_is_told_with_its_last_words(image_of, tools
 def test_a_server_that_ends_at_once_is_told_with_its_last_words(image_of, tools):
     image = image_of(["sh", "-c", "echo no such luck >&2; exit 3"])
     with (
-        pytest.raises(Lost, match="ended before it answered; no such luck"),
+        pytest.raises(FailedTrial, match="ended before it answered; no such luck"),
         measure_server.serving(image, BATCH, tools, workers=1, deadline_s=60),
     ):
         pass
@@ -235,7 +235,7 @@ def test_a_server_that_ends_at_once_is_told_with_its_last_words(image_of, tools)
 def test_a_server_that_cannot_start_is_told(image_of, tools):
     image = image_of(["/no/such/program"])
     with (
-        pytest.raises(Lost, match="does not start"),
+        pytest.raises(FailedTrial, match="does not start"),
         measure_server.serving(image, BATCH, tools, workers=1, deadline_s=60),
     ):
         pass
@@ -267,13 +267,13 @@ while True:
         client.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\n\\r\\n")"""
     with services.started("other", tools, command=["python3", "-c", listen], network_mode="none") as other:
         time.sleep(1)
-        arguments, environment = BATCH.serve.told(host="127.0.0.1", port=workloads.PORT, workers=1, deadline_s=60)
+        arguments, environment = BATCH.serve.invocation(host="127.0.0.1", port=workloads.PORT, workers=1, deadline_s=60)
         where = {"network_mode": f"container:{other.id}", "environment": environment}
         with (
             services.started(
                 "server", server.image, command=[*engine_images.command(server.image), *arguments], **where
             ) as late,
-            pytest.raises(Lost, match=f"was answered with .*127.0.0.1:{workloads.PORT}: Address.* in use"),
+            pytest.raises(FailedTrial, match=f"was answered with .*127.0.0.1:{workloads.PORT}: Address.* in use"),
         ):
             measure_server.first_answer(late, other, BATCH)
 
@@ -281,7 +281,7 @@ while True:
 def test_a_server_that_is_killed_in_the_middle_of_a_trial(server, tools):
     killed = threading.Thread(target=_kill_the_server, daemon=True)
     killed.start()
-    with pytest.raises(Lost, match=r"requests failed|no request was answered|generator failed"):
+    with pytest.raises(FailedTrial, match=r"requests failed|no request was answered|generator failed"):
         throughput.measure(server, Load(BATCH, 1, 8, 1, 6), tools)
     killed.join()
     assert ours() == []
@@ -303,11 +303,11 @@ def test_a_load_generator_that_is_missing(server, tools, images):
         without.wait()
         image = without.commit(client.repository("test-without-wrk"), "test").id
     try:
-        with pytest.raises(Lost, match=r"the load generator failed.*wrk"):
+        with pytest.raises(FailedTrial, match=r"the load generator failed.*wrk"):
             throughput.measure(server, Load(BATCH, 1, 8, 1, 1), image)
     finally:
         client.connect().images.remove(image, force=True)
-    with pytest.raises(Lost, match=r"the load generator failed.*python3"):
+    with pytest.raises(FailedTrial, match=r"the load generator failed.*python3"):
         throughput.measure(server, Load(BATCH, 1, 8, 1, 1), images["debian"].image)
 
 
@@ -323,5 +323,5 @@ def test_a_dynamic_server_is_counted_too_in_an_image_without_a_shell(builds, too
     cell = matrix.cell("distroless", "optimized", "system")
     (built,) = builds([cell], lab_toml.load(MYIP).server)
     assert not built.reason
-    (count,) = instructions.measure(Treatment(cell, built.image, cell.slug), workloads.find("root"), tools)
+    (count,) = instructions.measure(Treatment(cell, built.image, cell.slug), workloads.find_workload("root"), tools)
     assert count.value > 1000

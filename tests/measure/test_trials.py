@@ -14,7 +14,7 @@ import pytest
 from rustimg_lab.analysis import comparison
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import context, plan, trials
-from rustimg_lab.measure.plan import Lost, Study, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Study, Treatment
 from rustimg_lab.model import matrix, metrics
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.paths import ROOT
@@ -100,7 +100,7 @@ def test_a_study_that_was_begun_by_an_older_lab_keeps_its_order(run, monkeypatch
         expected = random.Random(f"7:{block}").sample(resumed.treatments, len(resumed.treatments))
         assert resumed.order(block) == expected
     assert trials.run_in_turns([(resumed, good)], run) == [] and len(trial_rows()) == 15
-    assert environment.typed(run.environment).studies["s"].design == plan.SHUFFLED
+    assert environment.parse_fields(run.environment).studies["s"].design == plan.SHUFFLED
 
 
 def test_a_study_resumes_where_the_lab_warns_of_more_than_when_it_began(run):
@@ -143,7 +143,7 @@ def test_a_warm_up_is_in_no_sample_and_a_study_in_no_table_of_cells(run):
     trials.run_in_turns([(study(), good)], run)
     data = runs.load("a")
     assert comparison.samples(data, "s", "cpu_us_per_request")["value"].eq(5.0).all()
-    assert runs.current(data).empty
+    assert runs.newest_rows(data).empty
 
 
 def test_a_lost_trial_is_repeated_once_and_never_averaged_in(run):
@@ -152,9 +152,9 @@ def test_a_lost_trial_is_repeated_once_and_never_averaged_in(run):
     def measure(treatment: Treatment) -> list[Observation]:
         calls[treatment.name] += 1
         if treatment.name == BASELINE and calls[BASELINE] == 2:
-            raise Lost("the container is gone")
+            raise FailedTrial("the container is gone")
         if treatment.name == TREATMENTS[1].name:
-            raise Lost("wrong body")
+            raise FailedTrial("wrong body")
         return good(treatment)
 
     given_up = trials.run_in_turns([(study(), measure)], run)

@@ -20,7 +20,7 @@ from rustimg_lab.host.machine import Core
 from rustimg_lab.measure import load, workloads
 from rustimg_lab.measure.tools import client
 
-ROOT = workloads.find("root")
+ROOT = workloads.find_workload("root")
 needs_curl = pytest.mark.skipif(not shutil.which("curl"), reason="this machine has no curl")
 
 
@@ -240,7 +240,7 @@ def test_the_health_of_a_grpc_server_is_asked(served, status, health, said):
 
 
 def test_a_batch_asks_for_addresses_of_both_kinds_no_two_alike():
-    batch = workloads.find("batch")
+    batch = workloads.find_workload("batch")
     asked, answer = json.loads(batch.serve.body), json.loads(batch.answer)
     assert len(set(asked)) == workloads.BATCH == len(answer)
     assert {each["family"] for each in answer} == {"IPv4", "IPv6"}
@@ -248,7 +248,7 @@ def test_a_batch_asks_for_addresses_of_both_kinds_no_two_alike():
 
 def test_a_misspelt_workload_is_told_with_the_nearest():
     with pytest.raises(LabError, match="did you mean 'batch'"):
-        workloads.find("bach")
+        workloads.find_workload("bach")
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_an_engine_that_keeps_no_container_to_cpus_is_not_told_to(monkeypatch):
     told = {}
     monkeypatch.setattr(load, "serving", lambda image, workload, tools, **options: told.update(options))
     treatment = SimpleNamespace(image="", setting=None)
-    asked = load.Load(workloads.find("batch"), 1, 8, 1, 1)
+    asked = load.Load(workloads.find_workload("batch"), 1, 8, 1, 1)
     for pinned, cpus in ((True, ("1", "0")), (False, ("", ""))):
         load.serve(treatment, replace(asked, pinned=pinned), "")
         assert (told["cpus"], told["client"]["cpuset_cpus"]) == cpus

@@ -26,18 +26,18 @@ def file(tmp_path, monkeypatch):
         path = tmp_path / "bases.toml"
         path.write_text(BASES.read_text() + text if more else text)
         monkeypatch.setattr(bases, "BASES", path)
-        bases.with_builder.cache_clear()
+        bases.bases_and_builder.cache_clear()
 
     yield write
-    bases.with_builder.cache_clear()
+    bases.bases_and_builder.cache_clear()
 
 
 def test_a_users_own_base_is_known_and_has_a_cell(file):
     file(PLAIN + 'image = "host:5000/mine:{number}-{debian}"\n')
-    assert list(bases.everything())[-1] == "mine"
+    assert list(bases.all_bases())[-1] == "mine"
     assert matrix.reference("mine", "bookworm") == "host:5000/mine:12-bookworm"
     assert matrix.cell("mine", "baseline", matrix.ARTICLE).slug == "mine-baseline-system"
-    assert "rust" not in bases.everything()
+    assert "rust" not in bases.all_bases()
 
 
 def test_a_base_without_a_recipe_is_not_made_of_packages(file):
@@ -72,7 +72,7 @@ def test_a_base_without_a_recipe_is_not_made_of_packages(file):
 def test_a_fault_is_told_with_the_base(file, text, said):
     file(text)
     with pytest.raises(LabError) as told:
-        bases.everything()
+        bases.all_bases()
     assert said in str(told.value) and "\n" not in str(told.value)
 
 
@@ -83,7 +83,7 @@ def test_a_fault_is_told_with_the_base(file, text, said):
 def test_a_file_that_is_not_of_bases_is_told(file, text, said):
     file(text, more=False)
     with pytest.raises(LabError, match=said):
-        bases.everything()
+        bases.all_bases()
 
 
 def test_a_broken_file_is_one_line_on_the_command_line(tmp_path):

@@ -3,7 +3,7 @@ from support.lab import GNU
 
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix
-from rustimg_lab.model.bases import everything
+from rustimg_lab.model.bases import all_bases
 
 
 def test_the_articles_grid_has_eight_cells_and_four_binaries():
@@ -33,8 +33,8 @@ def test_the_crate_as_published_is_one_cell_a_base_with_its_own_allocator():
 
 
 def test_slugs_tell_cells_apart():
-    cells = matrix.grid(everything(), matrix.PROFILES, matrix.ALLOCATORS)
-    assert len({cell.slug for cell in cells}) == len(cells) == len(everything()) * 2 * 3
+    cells = matrix.grid(all_bases(), matrix.PROFILES, matrix.ALLOCATORS)
+    assert len({cell.slug for cell in cells}) == len(cells) == len(all_bases()) * 2 * 3
 
 
 def test_a_profile_of_glibc_alone_is_linked_for_glibc_on_every_base():

@@ -24,7 +24,7 @@ def test_every_metric_of_the_recorded_runs_is_registered_with_its_unit():
     several = {metrics.rss_at(count) for count in (0, 1, 100)}
     several |= {metrics.bytes_per_connection_at(count) for count in (1, 100, 1000)}
     parts = ("create", "start_call", "exit", "longest_poll")
-    several |= {metrics.of_container(network, part) for network in ("host", "bridge") for part in parts}
+    several |= {metrics.container_metric(network, part) for network in ("host", "bridge") for part in parts}
     known = metrics.METRICS | {each: each for each in several}
     seen = {}
     for path in RECORDED.glob("*/rows.jsonl"):

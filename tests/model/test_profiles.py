@@ -20,14 +20,14 @@ def file(tmp_path, monkeypatch):
         path = tmp_path / "profiles.toml"
         path.write_text(text)
         monkeypatch.setattr(profiles, "PROFILES", path)
-        profiles.everything.cache_clear()
+        profiles.all_profiles.cache_clear()
 
     yield write
-    profiles.everything.cache_clear()
+    profiles.all_profiles.cache_clear()
 
 
 def test_every_profile_of_the_file_is_documented():
-    for profile in profiles.everything().values():
+    for profile in profiles.all_profiles().values():
         assert profile.summary and (profile.name == "baseline" or (profile.gain and profile.cost)), profile.name
 
 
@@ -113,7 +113,7 @@ def test_a_users_own_profile_is_known(file):
 def test_a_file_that_cannot_be_used_is_told_with_the_profile(file, text, said):
     file(text)
     with pytest.raises(LabError) as told:
-        profiles.everything()
+        profiles.all_profiles()
     assert said in str(told.value)
 
 
@@ -150,7 +150,7 @@ def test_a_profile_that_the_linker_refuses_is_told_in_the_linkers_words(file, bu
 def test_every_profile_of_the_ladder_makes_a_program_that_works(base, builds, tiny):
     # Of the two that compile the standard library, which takes longer than all others, one; and on glibc those that
     # the linker or the C library has a part in. The recorded ladder has every one on both.
-    names = [name for name in (*matrix.usual("ladder").profiles, "opt-s+abort") if name != "std-size"]
+    names = [name for name in (*matrix.usual_grid("ladder").profiles, "opt-s+abort") if name != "std-size"]
     if base == "debian":
         names = ["baseline", "strip", "optimized", "no-unwind", "no-pie", "relr", "glibc-static", "smallest", "upx"]
     cells = [matrix.cell(base, name, "system") for name in names]

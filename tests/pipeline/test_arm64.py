@@ -62,9 +62,9 @@ def test_images_for_another_architecture_have_names_of_their_own():
 
 def test_a_profile_for_one_architecture_is_refused_for_the_other():
     own, other = cells("scratch", "cpu-v3", "system")
-    lab_toml.refuse(lab_toml.load(MYIP), [own])
+    lab_toml.refuse_cells(lab_toml.load(MYIP), [own])
     with pytest.raises(LabError, match="profile 'cpu-v3' is for x86_64 alone"):
-        lab_toml.refuse(lab_toml.load(MYIP), [other])
+        lab_toml.refuse_cells(lab_toml.load(MYIP), [other])
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def both(images) -> dict[str, bases.Provenance]:
     """The images of this machine's architecture and of arm64: the builder and two bases."""
     for name in ("rust-arm64", "distroless-arm64", "alpine-arm64"):
         base, ca = name.partition("-")[0], machine.ca_bundle()
-        made = bases.cross(images["rust"], name, print, ca) if base == "rust" else None
+        made = bases.cross_builder(images["rust"], name, print, ca) if base == "rust" else None
         images |= {name: made or bases.resolve(name, bases.Sources(named={base: "packages"}), print, ca)}
     return images
 
@@ -203,6 +203,6 @@ def test_an_emulator_is_announced_and_removed_and_nobody_elses_is():
 @pytest.mark.skipif(NATIVE is ARM64, reason="this machine is arm64")
 def test_a_base_of_installed_packages_is_unpacked_where_no_program_of_it_starts(monkeypatch):
     monkeypatch.setattr(mmdebstrap, "emulates", lambda name: False)
-    recipe = mmdebstrap._without_programs(bases.with_builder()["debian"].packages)
+    recipe = mmdebstrap._without_programs(bases.bases_and_builder()["debian"].packages)
     assert recipe.variant == "extract" and recipe.stand_in and "not set up" in recipe.label
-    assert mmdebstrap._without_programs(bases.with_builder()["alpine"].packages).label.startswith("substitute")
+    assert mmdebstrap._without_programs(bases.bases_and_builder()["alpine"].packages).label.startswith("substitute")

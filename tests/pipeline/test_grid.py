@@ -17,7 +17,7 @@ from rustimg_lab.build import bake, lab_toml
 from rustimg_lab.engine import client, local_registry
 from rustimg_lab.engine.images import find_image, split_host
 from rustimg_lab.model import matrix
-from rustimg_lab.model.bases import everything
+from rustimg_lab.model.bases import all_bases
 from rustimg_lab.paths import REPORTS, ROOT, RUNS, STATE
 from rustimg_lab.report import terminal
 from rustimg_lab.store import runs
@@ -109,7 +109,7 @@ import sys
 from rustimg_lab.cli.main import main
 from rustimg_lab.store import runs
 code = main(sys.argv[1:])
-print("runs read:", runs._loaded.cache_info().misses)
+print("runs read:", runs._read_folder.cache_info().misses)
 sys.exit(code)
 """
 
@@ -236,7 +236,7 @@ def tiny_run(tiny, tmp_path):
     yield start, name
     forget(name)
     app = lab_toml.load(tiny.directory)
-    for cell in matrix.grid(everything(), ["baseline"], matrix.ALLOCATORS):
+    for cell in matrix.grid(all_bases(), ["baseline"], matrix.ALLOCATORS):
         if find_image(bake.image_tag(cell, app)):
             client.connect().images.remove(bake.image_tag(cell, app))
 

@@ -114,7 +114,7 @@ def test_without_a_trial_in_a_closed_loop_there_is_no_rate_for_latency(monkeypat
     with runs.open_run("lost", {}) as run:
         with pytest.raises(LabError, match="has no throughput study of that load"):
             planner._rate(load, run)
-        plan.going_on(study, run)
+        plan.record_plan(study, run)
         lost = [Observation(metrics.TRIAL, False, ok=False, reason="the server does not start")]
         run.append(cell, "sha256:1", lost, study=study.name)
         with pytest.raises(LabError, match="has no throughput study of that load with a trial"):

@@ -206,7 +206,7 @@ def test_the_crates_of_an_auditable_program_are_seen(builds, images):
 
 
 def test_a_name_server_that_does_not_start_is_told(subject, images):
-    with pytest.raises(plan.Lost, match="name server"), runner.resolver(images["alpine"].image):
+    with pytest.raises(plan.FailedTrial, match="name server"), runner.resolver(images["alpine"].image):
         pass
 
 

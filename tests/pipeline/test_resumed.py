@@ -87,8 +87,8 @@ def test_a_cell_whose_image_has_failed_its_check_in_the_run_is_not_measured_and_
             run.append(cell, "sha256:1", [Observation(metrics.RUNS, ok, ok=ok, reason="" if ok else "no /pages")])
         session = SimpleNamespace(run=run)
         treatments = [Treatment(cell, "sha256:1", cell.slug) for cell in (good, bad)]
-        works, (line,) = pipeline._that_work(treatments, session)
+        works, (line,) = pipeline._working_treatments(treatments, session)
         assert works == treatments[:1]
         assert line.startswith("scratch-baseline-system: its image failed its check in this run") and "/pages" in line
         built_anew = [Treatment(bad, "sha256:2", bad.slug)]
-        assert pipeline._that_work(built_anew, session) == (built_anew, [])
+        assert pipeline._working_treatments(built_anew, session) == (built_anew, [])

@@ -72,7 +72,7 @@ def sent(tmp_path, monkeypatch):
 
 def test_what_a_worker_sends_is_written_and_counts_once(sent, tmp_path):
     with runs.open_spread("a") as folder:
-        assert machines._written(spread("a"), folder / "alpha", sent("a-alpha")) == ""
+        assert machines._write_outcome(spread("a"), folder / "alpha", sent("a-alpha")) == ""
     data = runs.load("a@alpha")
     assert len(data.rows) == 1 and data.broken == () and runs.dockerfile("a", "a") == "FROM scratch\n"
 
@@ -83,17 +83,17 @@ def test_binaries_of_two_machines_are_compared_program_by_program(sent, tmp_path
             with runs.open_run(f"a-{name}", {"kernel": "6.1"}) as run:
                 run.append(CELL, "", [Observation(metrics.BINARY_SHA256, client_)], study="client" * (name == "beta"))
                 run.append(CELL, "", [Observation(metrics.BINARY_SHA256, server)], study="server")
-            assert machines._written(spread("a"), folder / name, sent(f"a-{name}"), (), "one") == ""
+            assert machines._write_outcome(spread("a"), folder / name, sent(f"a-{name}"), (), "one") == ""
         # The client of one machine and the grid's of the other are two programs.
         assert machines._other_binaries("a") == []
         said = "scratch-baseline-system: the machines built different binaries (alpha 333333333333, beta {})"
         for number, built_of, differs in (("4", "two", []), ("5", "one", [said.format("5" * 12)]), ("6", "two", [])):
             text = binary("a-beta", number)
-            machines._written(spread("a"), folder / "beta", worker.Outcome(0, "done", (), text), (), built_of)
+            machines._write_outcome(spread("a"), folder / "beta", worker.Outcome(0, "done", (), text), (), built_of)
             assert machines._other_binaries("a") == differs
         # What a call before this one built, whose rows were not sent then, is of sources that are not known.
         outcome = worker.Outcome(0, "done", (), text := binary("a-beta", "7"), earlier=len(text))
-        machines._written(spread("a"), folder / "beta", outcome, (), "one")
+        machines._write_outcome(spread("a"), folder / "beta", outcome, (), "one")
         assert machines._other_binaries("a") == []
 
 
@@ -108,11 +108,11 @@ def binary(name: str, digit: str) -> bytes:
 def test_a_cell_is_of_the_machine_that_was_the_last_to_build_it(sent, tmp_path):
     with runs.open_spread("a") as folder:
         for name, code in (("beta", 0), ("alpha", 1), ("beta", 2)):  # the last could not go on
-            outcome = worker.Outcome(**vars(sent(f"a-{name}")) | {"code": code, "said": "no engine"})
-            machines._written(spread("a"), folder / name, outcome, (CELL.slug,))
+            outcome = worker.Outcome(**vars(sent(f"a-{name}")) | {"code": code, "last_line": "no engine"})
+            machines._write_outcome(spread("a"), folder / name, outcome, (CELL.slug,))
             assert spread_record.read(tmp_path / "a").cells == {CELL.slug: "alpha" if code else "beta"}
         # Its image is the one that it had before, of which nothing is sent again.
-        machines._written(spread("a"), folder / "beta", worker.Outcome(0, "done"), (CELL.slug,))
+        machines._write_outcome(spread("a"), folder / "beta", worker.Outcome(0, "done"), (CELL.slug,))
         assert spread_record.read(tmp_path / "a").cells == {CELL.slug: "beta"}
 
 
@@ -120,7 +120,10 @@ def test_rows_that_cannot_be_read_are_kept_with_a_note_and_the_others_count(sent
     outcome = sent("a-alpha")
     rows = outcome.rows[:-37] + b"\n" + outcome.rows  # a worker's lab was killed, and the next one ended its line
     with runs.open_spread("a") as folder:
-        assert machines._written(spread("a"), folder / "alpha", worker.Outcome(**vars(outcome) | {"rows": rows})) == ""
+        assert (
+            machines._write_outcome(spread("a"), folder / "alpha", worker.Outcome(**vars(outcome) | {"rows": rows}))
+            == ""
+        )
         assert (folder / "alpha" / "rows.jsonl").read_bytes() == rows  # which the next rows are behind
     assert "note: alpha sent rows that cannot be read: 1; reports leave them out" in capsys.readouterr().out
     data = runs.load("a@alpha")
@@ -133,14 +136,14 @@ def test_rows_that_cannot_be_read_are_kept_with_a_note_and_the_others_count(sent
         ({"rows": b"\xff"}, "it sent what is no run"),
         ({"environment": "{}"}, "it sent what is no run"),
         ({"environment": "half"}, "it sent what is no run"),
-        ({"code": 2, "said": "no Docker engine answers"}, "no Docker engine answers"),
+        ({"code": 2, "last_line": "no Docker engine answers"}, "no Docker engine answers"),
     ],
 )
 def test_what_is_no_run_is_left_out_in_one_line(sent, change, said):
     outcome = sent("a-alpha")
     outcome = worker.Outcome(**vars(outcome) | change)
     with runs.open_spread("a") as folder:
-        reason = machines._written(spread("a"), folder / "alpha", outcome)
+        reason = machines._write_outcome(spread("a"), folder / "alpha", outcome)
         assert said in reason and "\n" not in reason
         assert (folder / "alpha" / "rows.jsonl").exists() == (outcome.code == 2)
 
@@ -162,7 +165,7 @@ def test_workers_that_cannot_be_used_are_told_why():
 
 def test_rows_of_another_run_are_refused(sent):
     with runs.open_spread("a") as folder:
-        said = machines._written(spread("a"), folder / "alpha", sent("b-alpha"))
+        said = machines._write_outcome(spread("a"), folder / "alpha", sent("b-alpha"))
         assert said.startswith("it sent rows of run 'b-alpha', which is not 'a-alpha'")
         assert list(folder.iterdir()) == []
 
@@ -196,7 +199,7 @@ def test_a_client_that_was_killed_in_a_write_goes_on(monkeypatch, sent, tmp_path
     monkeypatch.setattr(worker, "RUNS", tmp_path)
     rows = sent("a-alpha").rows
     with runs.open_spread("a") as folder:
-        machines._written(spread("a"), folder / "alpha", sent("a-alpha"))
+        machines._write_outcome(spread("a"), folder / "alpha", sent("a-alpha"))
     here = folder / "alpha" / "rows.jsonl"
     here.write_bytes(rows + rows[:-37])
     (tmp_path / "a-alpha" / "rows.jsonl").write_bytes(2 * rows)
@@ -295,7 +298,7 @@ def test_a_grid_is_spread_over_two_workers_and_the_same_call_adds_nothing(lab, p
 @pytest.mark.builds
 def test_an_image_of_another_machine_is_measured_without_a_build_and_clean_knows_it(run, made):
     brought = worker.bring(run, CELL.slug, worker.save(made.id))
-    assert worker.find(brought) == brought and worker.find(f"{run}:none") == ""
+    assert worker.find_image(brought) == brought and worker.find_image(f"{run}:none") == ""
     assert images.contents_digest(brought) == images.contents_digest(made.id)
     assert any(tag.startswith(client.repository(run)) for tag in client.connect().images.get(brought).tags)
     with runs.open_run(run, client.machine()) as opened:
@@ -315,7 +318,7 @@ def test_an_image_goes_through_a_registry_by_digest(run, made):
         reference = worker.push(made.id, repository := f"{registry.address}/team/lab")
         assert reference.startswith(f"{repository}@sha256:") and images.inspect(made.id).names == tuple(made.tags)
         client.connect().images.remove(made.tags[0])
-        assert not worker.find(made.id)
+        assert not worker.find_image(made.id)
         pulled = worker.pull(run, CELL.slug, reference)
     assert images.contents_digest(pulled) == contents and images.inspect(pulled).names == (own,)
     with registry_faults.serve(lambda path: None) as dropping:  # it closes each connection

@@ -201,7 +201,7 @@ def test_what_stands_in_for_another_is_told_before_any_number_of_it():
 
 @pytest.mark.parametrize("run", ["recorded", *(f"recorded/{path.name}" for path in sorted(RECORDED.iterdir()))])
 def test_a_page_loads_nothing_and_can_be_heard(run, request):
-    text = (request.getfixturevalue("recorded_page") if run == "recorded" else publish.whole(run)).read_text()
+    text = (request.getfixturevalue("recorded_page") if run == "recorded" else publish.write_page(run)).read_text()
     assert len(text.encode()) < 2_000_000
     soup = BeautifulSoup(text, "html.parser")
     assert all(each["src"].startswith("data:image/webp;base64,") for each in soup(src=True))
@@ -265,7 +265,7 @@ def test_parts_of_one_question_share_a_section_with_its_texts_once(recorded):
         assert len(set(below)) == len(below) > 0
     recorded_runs = {name: runs.load(name) for name in sections.names("recorded")}
     wanted = [part for run in recorded_runs.values() for part in sections.parts_of_page(run)]
-    wanted += [part for _, *part in sections.across(recorded_runs)]
+    wanted += [part for _, *part in sections.studies_across_machines(recorded_runs)]
     for notebook, section in sections.SECTIONS.items():
         (link,) = [each for each in recorded.select("nav a") if each.text == section.label]
         choices = recorded.select(f"{link['href']} > .choice input:not([value='0'])")
@@ -277,7 +277,7 @@ def test_parts_of_one_question_share_a_section_with_its_texts_once(recorded):
 def test_a_long_table_shows_the_rows_that_matter_and_keeps_the_others():
     table = pd.DataFrame({"cell": [f"cell {number}" for number in range(20)], "MB": ["1.0"] * 20})
     matters = pd.Series([number % 5 == 0 for number in range(20)])
-    for styler, first in ((views.style.style(table), 8), (views.style.marked(views.style.style(table), matters), 4)):
+    for styler, first in ((views.style.style(table), 8), (views.style.mark_rows(views.style.style(table), matters), 4)):
         output = nbformat.v4.new_output("display_data", {"text/html": styler.to_html()})
         shown = BeautifulSoup(fragments.of_output(output, "A table", reduced=True), "html.parser")
         assert len(shown.select("tbody tr.matters")) == first and len(shown.select("tbody tr")) == 20
@@ -288,7 +288,7 @@ def test_a_long_table_shows_the_rows_that_matter_and_keeps_the_others():
 def test_a_name_in_a_plot_covers_no_other_and_no_point():
     run = runs.load("recorded/service")
     found = recommendation.choose(run, recommendation.Wishes())
-    for pair in pareto.pairs(found.table):
+    for pair in pareto.axis_pairs(found.table):
         plot = plots.recommendation.front(found, *pair)
         canvas = FigureCanvasAgg(plot)
         canvas.draw()
@@ -430,7 +430,7 @@ def test_without_a_browser_a_pdf_is_refused_before_any_work_and_an_earlier_page_
     earlier.write_text("earlier")
     monkeypatch.setattr(publish.notebooks, "execute_all", lambda *_: pytest.fail("a notebook was executed"))
     with pytest.raises(LabError, match=r"a PDF is made by Chromium or Chrome, .* apt-get install chromium"):
-        publish.whole("recorded/fd", "pdf")
+        publish.write_page("recorded/fd", "pdf")
     assert earlier.read_text() == "earlier"
     earlier.unlink()
 
@@ -443,7 +443,7 @@ def test_a_run_without_dockerfiles_or_with_a_profile_of_another_lab_has_its_page
             '"profile": "optimized", "allocator"', '"profile": "turbo", "allocator"'
         )
     )
-    text = publish.whole(run, "md").read_text()
+    text = publish.write_page(run, "md").read_text()
     assert f"# run '{run}' has no Dockerfile." in text and "](../" not in text
     done = lab("choose", "--run", run, **NO_ENGINE)
     assert done.returncode == 0 and f"# run '{run}' has no Dockerfile." in done.stdout
@@ -452,7 +452,7 @@ def test_a_run_without_dockerfiles_or_with_a_profile_of_another_lab_has_its_page
 def test_a_study_of_memory_has_its_section_where_the_engine_limits_none(own):
     run = own("memory", lambda row: "limit" not in row["study"])
     assert studies.MEMORY in {notebook for notebook, _ in sections.parts(runs.load(run))}
-    text = publish.whole(run).read_text()
+    text = publish.write_page(run).read_text()
     assert "This run has no smallest limit" in text
 
 

@@ -10,7 +10,7 @@ import rustimg_lab as lab
 from rustimg_lab.analysis import attribution, comparison, deploy, factorials, recommendation
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import trials
-from rustimg_lab.measure.plan import Lost, Study, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Study, Treatment
 from rustimg_lab.model import matrix
 from rustimg_lab.model.names import TWIN
 from rustimg_lab.report import plots, sections, summary, terminal, views
@@ -41,7 +41,7 @@ def study(tmp_path, monkeypatch):
         def measure(treatment: Treatment) -> list[Observation]:
             turn = next(turns)
             if treatment.cell.allocator == "mimalloc" and turn < len(treatments) + 2:
-                raise Lost("<b>the container is gone</b>")
+                raise FailedTrial("<b>the container is gone</b>")
             noise = 1 + 0.02 * random.Random(turn).random()
             return [Observation(CPU, COST[treatment.cell.allocator] * noise, "us"), Observation("requests_per_s", 1e4)]
 
@@ -104,7 +104,7 @@ def test_shared_cpus_are_said_in_every_table(study):
 
 def test_what_was_lost_is_in_a_table_as_text(study):
     run, _ = study()
-    html = views.studies.lost(run).to_html()
+    html = views.studies.missing_values(run).to_html()
     assert "&lt;b&gt;the container is gone&lt;/b&gt;" in html and "scratch-optimized-mimalloc" in html
 
 
@@ -151,8 +151,8 @@ def test_the_farthest_from_a_baseline_may_be_the_fastest_and_what_hides_a_differ
     assert "slower" in set(container["verdict"]) and "hides this difference" in views.verdicts.startup_verdict(run)
     far = pd.Series({"cell": container["cell"][0], "verdict": "faster"})
     alike = container.assign(verdict="no difference detectable")
-    assert "hides what the image changes" in views.verdicts._through_the_engine(far, alike)
-    assert views.verdicts._through_the_engine(pd.Series({**far, "verdict": "too noisy"}), alike) == ""
+    assert "hides what the image changes" in views.verdicts._container_sentence(far, alike)
+    assert views.verdicts._container_sentence(pd.Series({**far, "verdict": "too noisy"}), alike) == ""
 
 
 def test_of_several_images_that_fail_most_probes_each_is_named():
@@ -175,13 +175,13 @@ def test_a_plot_of_sizes_says_which_cells_of_the_run_are_in_it():
 
 
 def test_a_target_that_is_the_start_is_told_as_that():
-    quantity = factorials.everything(runs.load("recorded/factorial"))[0][0]
+    quantity = factorials.find_factorials(runs.load("recorded/factorial"))[0][0]
     said = views.attribution.in_words(attribution.shares(quantity, quantity.start))
     assert "start and target are the same cell" in said and "none is below" not in said
 
 
 def test_a_deploy_is_compared_with_the_largest_of_the_others_and_differs_where_it_does():
-    found = deploy.against(runs.load("recorded/deploy"), "debian-optimized-system")
+    found = deploy.compare_cells(runs.load("recorded/deploy"), "debian-optimized-system")
     assert found.attrs["cell"] == "distroless-optimized-system"
     assert "every bandwidth" in views.deploy.in_words(found)
     found.loc[1, "verdict"] = "no difference detectable"
@@ -190,7 +190,7 @@ def test_a_deploy_is_compared_with_the_largest_of_the_others_and_differs_where_i
 
 
 def test_a_short_study_is_told_with_the_cells_own_effect_or_as_up_to_the_worst():
-    found = deploy.against(runs.load("recorded/deploy"))
+    found = deploy.compare_cells(runs.load("recorded/deploy"))
     for study, own in zip(("10mbit", "30mbit", "100mbit", "1000mbit"), found["detectable"], strict=True):
         assert (
             f"deploy-cold-{study}: a short study (8 blocks): its minimum detectable effect is {own - 1:.0%}"

@@ -149,14 +149,14 @@ def test_current_rows_are_those_of_each_cells_newest_image():
         run.append(CELL, "sha256:1", [Observation("size", 1), Observation("only before", 1)])
         run.append(CELL, "sha256:2", [Observation("size", 2)])
         run.append(CELL, "sha256:2", [Observation("size", 3)])
-    assert store_runs.current(store_runs.load("a"))[["metric", "value"]].to_numpy().tolist() == [["size", 3]]
+    assert store_runs.newest_rows(store_runs.load("a"))[["metric", "value"]].to_numpy().tolist() == [["size", 3]]
 
 
 def test_a_failed_build_hides_what_an_earlier_one_measured():
     with store_runs.open_run("a", MACHINE) as run:
         run.append(CELL, "sha256:1", [Observation("size", 1)])
         run.append(CELL, "", [Observation("built", False, ok=False, reason="error: no")])
-    assert store_runs.current(store_runs.load("a"))["metric"].tolist() == ["built"]
+    assert store_runs.newest_rows(store_runs.load("a"))["metric"].tolist() == ["built"]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_the_environment_names_no_host_and_no_path(run, more):
 def test_an_empty_run_loads(runs):
     with store_runs.open_run("a", MACHINE):
         pass
-    rows = store_runs.current(store_runs.load("a"))
+    rows = store_runs.newest_rows(store_runs.load("a"))
     assert rows.empty and list(rows.columns) == list(COLUMNS)
 
 
@@ -312,7 +312,7 @@ def test_of_a_cell_that_several_machines_built_the_last_one_counts_whatever_its_
     for last, own in (("alpha", alpha), ("beta", beta), ("alpha", alpha)):
         before = [path.read_bytes() for path in store_runs.files("a")]
         spread_record.note(runs / "a", last, [CELL.slug], {})
-        (row,) = store_runs.current(store_runs.load("a")).itertuples()
+        (row,) = store_runs.newest_rows(store_runs.load("a")).itertuples()
         assert (row.metric, row.ok) == (own.metric, own.ok) and row.image in ("", f"sha256:{last}")
         assert store_runs.dockerfile("a", CELL.slug) == last
         assert [path.read_bytes() for path in store_runs.files("a")] != before  # so that reports are made anew

@@ -121,7 +121,7 @@ def test_a_study_in_which_nothing_could_be_measured_has_words(given, name):
 
 def test_a_study_whose_baseline_is_0_in_each_trial_is_told(given):
     base = lab.load("recorded/startup").study("startup-server").plan.baseline
-    (told, *_) = comparison.left_out(given("startup", lambda rows: nothing(rows, base)).data).values()
+    (told, *_) = comparison.excluded_studies(given("startup", lambda rows: nothing(rows, base)).data).values()
     assert told.endswith(f"baseline {base} has a number (each is 0, less than could be measured)")
 
 

@@ -19,32 +19,38 @@ SBOM_TIMEOUT_S = 300
 
 
 def inventory_of(image: str, files: list[tarfile.TarInfo], inventory: str) -> list[Observation]:
-    """What is counted in the image, and what an SBOM has of it: its database's packages, and its program's crates."""
-    named = {each["name"]: each for each in json.loads(inventory)["packages"]}
+    """Return rows on what is in an image: numbers of files, packages and crates, and the outcomes of two probes. `sbom`
+    fails when a package of the image's own database is missing in `inventory`, the SBOM as JSON. `crates` fails when
+    the SBOM has no crate."""
+    entries = {package["name"]: package for package in json.loads(inventory)["packages"]}
     packages, _ = package_db.read_packages(image)
-    unseen = [name for name in packages if name not in named]
-    told = f"{len(packages)} packages; not in the SBOM: {' '.join(unseen[:5]) or 'none'}"
-    crates = [name for name, each in named.items() if "pkg:cargo/" in json.dumps(each.get("externalRefs", []))]
+    missing = [name for name in packages if name not in entries]
+    detail = f"{len(packages)} packages; not in the SBOM: {' '.join(missing[:5]) or 'none'}"
+    crates = [name for name, package in entries.items() if "pkg:cargo/" in json.dumps(package.get("externalRefs", []))]
     return [
         *counts(files),
         Observation(metrics.PACKAGES, len(packages)),
         Observation(metrics.CRATES_SEEN, len(crates)),
-        Observation("sbom", FAILED if unseen else PASSED, detail=told),
+        Observation("sbom", FAILED if missing else PASSED, detail=detail),
         Observation("crates", PASSED if crates else FAILED, detail=f"{len(crates)} crates"),
     ]
 
 
 def counts(files: list[tarfile.TarInfo]) -> list[Observation]:
-    """Count the files and the programs among the files of an image."""
-    regular = [each for each in files if each.isfile()]
-    executables = sum(bool(each.mode & 0o111) for each in regular)
-    return [Observation(metrics.FILES, len(regular)), Observation(metrics.EXECUTABLES, executables)]
+    """Return two rows: the number of files among `files`, and the number of those that are executable."""
+    members = [member for member in files if member.isfile()]
+    executables = sum(bool(member.mode & 0o111) for member in members)
+    return [Observation(metrics.FILES, len(members)), Observation(metrics.EXECUTABLES, executables)]
 
 
 def sbom(image: str) -> str:
-    """The software bill of materials of an image (SPDX, as JSON), by syft. Raises LabError. syft reads an archive whose
-    layers are all unpacked; what an engine with containerd's store saves it takes for an error."""
-    with process.work_folder() as folder, images.saved(image) as (config, layers):
+    """Return the software bill of materials of an image (SPDX, as JSON), as syft writes it. Raises LabError when syft
+    fails.
+
+    syft gets an archive whose layers are all unpacked. An engine with containerd's store saves some layers compressed
+    and some not, and syft fails on such a mix.
+    """
+    with process.work_folder() as folder, images.open_layers(image) as (config, layers):
         path = folder / "image.tar"
         with tarfile.open(path, "w") as target:
             names = [f"{number}/layer.tar" for number in range(len(layers))]
@@ -55,6 +61,6 @@ def sbom(image: str) -> str:
                 add_file(target, name, io.BytesIO(json.dumps(content).encode()))
         syft = str(Path(sys.executable).parent / "syft")
         # It would ask a host on the internet for newer versions of itself.
-        quiet = {"SYFT_CHECK_FOR_APP_UPDATE": "false"}
+        environment = {"SYFT_CHECK_FOR_APP_UPDATE": "false"}
         command = [syft, "scan", f"docker-archive:{path}", "--output=spdx-json", "--quiet"]
-        return process.run(command, env=quiet, timeout=SBOM_TIMEOUT_S)
+        return process.run(command, env=environment, timeout=SBOM_TIMEOUT_S)

@@ -25,7 +25,7 @@ from rustimg_lab.engine.local_registry import Registry
 from rustimg_lab.errors import LabError
 from rustimg_lab.measure import smoke, workloads
 from rustimg_lab.measure.image import measure_image
-from rustimg_lab.measure.plan import Lost
+from rustimg_lab.measure.plan import FailedTrial
 from rustimg_lab.measure.probes import inventory
 from rustimg_lab.measure.server import serving, wait_for
 from rustimg_lab.measure.services import started
@@ -62,8 +62,9 @@ Outcomes = Iterator[tuple[str, Outcome]]
 
 @dataclass(frozen=True)
 class Subject:
-    """The images of a cell, by id: of the app, the program that probes, and the server, which is asked as `server_app`
-    says (None, and "", for none); of the base, "" for scratch, and of the benchmark tools."""
+    """The images of a cell, by id: of the app, of the program that probes, and of the app's server, which is asked as
+    `server_app` says (None, and "", where it has none). `base` is that of the base image, "" for scratch; `tools` that
+    of what measures."""
 
     app: App
     image: str
@@ -77,7 +78,7 @@ class Subject:
 
     @property
     def emulated(self) -> bool:
-        """Whether the images are for another architecture than this machine's."""
+        """Return whether the images are for another architecture than this machine's."""
         return self.architecture is not NATIVE
 
 
@@ -86,35 +87,38 @@ class Ended:
     """How a container ended: `code` is None where it did not by itself; `out_of_memory` is what the engine says."""
 
     code: int | None
-    said: str
+    output: str
     errors: str
     out_of_memory: bool
 
     def __str__(self) -> str:
         """The code, where it tells something, and the last line that was printed."""
-        lines = [line.strip() for line in (self.errors or self.said).splitlines() if line.strip()]
+        lines = [line.strip() for line in (self.errors or self.output).splitlines() if line.strip()]
         code = "did not end" if self.code is None else f"exit code {self.code}" if self.code else ""
         return "; ".join(filter(None, [code, lines[-1] if lines else "printed nothing"]))
 
     def passes(self, good: bool = True) -> Outcome:
-        """Passed where it ended well, and `good` holds."""
+        """Return PASSED when the exit code is 0 and `good` holds, else FAILED; with this object's text as the
+        evidence."""
         return _outcome(self.code == 0 and good, str(self))
 
 
 def load_app() -> App:
-    """The program that probes, as an app that cells are built of."""
+    """Return the lab's probe program as an app, of which cells are built."""
     return lab_toml.load(FOLDER)
 
 
 def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observation], str]:
-    """A row of each probe and each fact, and the image's SBOM (SPDX, as JSON). A probe that cannot be made is a row
-    that is not ok, with the reason; so is what is read from a missing SBOM. Raises LabError where the image cannot be
-    read."""
+    """Return a row per probe and per fact, and the image's SBOM (SPDX, as JSON; "" for none).
+
+    A probe that cannot be run is a row that is not ok, with the reason; the others are run anyway. If an image needs an
+    emulator and there is none, the only row is `runs`. Raises LabError when the image cannot be read.
+    """
     if subject.emulated and emulation.NO_EMULATOR in smoke.why_not(subject.image, subject.app, subject.tools):
         return [Observation(metrics.RUNS, NOT_STARTED, ok=False, reason=NOT_STARTED)], ""
     files, document = files_of(subject.image), ""
-    sizes_of = measure_image(subject.image, subject.base or None, registry)
-    rows = [each for each in sizes_of if each.metric in probes.FACTS]
+    sizes = measure_image(subject.image, subject.base or None, registry)
+    rows = [row for row in sizes if row.metric in probes.FACTS]
     try:
         document = inventory.sbom(subject.image)
         rows += inventory.inventory_of(subject.image, files, document)
@@ -122,27 +126,27 @@ def measure(subject: Subject, registry: Registry | None) -> tuple[list[Observati
         rows += inventory.counts(files)
         rows += [Observation(name, None, ok=False, reason=f"no SBOM: {error}") for name in OF_SBOM]
     for group, probe in GROUPS.items():
-        left = [name for name, each in probes.PROBES.items() if each.group == group]
+        names = [name for name, definition in probes.PROBES.items() if definition.group == group]
         try:
             for name, (outcome, evidence) in probe(subject, files):
                 rows.append(Observation(name, outcome, detail=evidence))
-                left.remove(name)
-        except (LabError, Lost, APIError) as error:
+                names.remove(name)
+        except (LabError, FailedTrial, APIError) as error:
             client.connect().ping()  # an engine that does not answer is no finding of this image
-            rows += [Observation(name, None, ok=False, reason=str(error)) for name in left]
+            rows += [Observation(name, None, ok=False, reason=str(error)) for name in names]
     return rows, document
 
 
 def _tls(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     with smoke.address_server(subject.tools) as server:
-        address, trusted = server.url.removeprefix("https://").rstrip("/"), {"PROBE_EXTRA_CA": server.ca_pem}
+        address, ca_environment = server.url.removeprefix("https://").rstrip("/"), {"PROBE_EXTRA_CA": server.ca_pem}
 
         def fetch(roots: str, environment: dict[str, str], files: bytes = b"") -> Outcome:
             options = {"network_mode": server.network, "environment": environment}
             return call(subject.probe, "fetch", address, roots, files=files, **options).passes()
 
-        yield "tls_bundled", fetch("bundled", trusted)
-        yield "tls_system", fetch("system", trusted)
+        yield "tls_bundled", fetch("bundled", ca_environment)
+        yield "tls_system", fetch("system", ca_environment)
         bundle = smoke.archive({"lab-ca.pem": server.ca_pem})
         yield "tls_cert_file", fetch("system", {"SSL_CERT_FILE": "/lab-ca.pem"}, bundle)
 
@@ -152,9 +156,9 @@ def _dns(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
 
         def resolve(name: str, *, of: int = 1, at_least: int | None = None) -> Outcome:
             ended = call(subject.probe, "resolve", name, network_mode=network)
-            addresses = len(ended.said.split()) if ended.code == 0 else 0
-            told = f"{addresses} of {of} addresses" if addresses and of > 1 else str(ended)
-            return _outcome(addresses >= (at_least or of), told)
+            addresses = len(ended.output.split()) if ended.code == 0 else 0
+            evidence = f"{addresses} of {of} addresses" if addresses and of > 1 else str(ended)
+            return _outcome(addresses >= (at_least or of), evidence)
 
         yield "dns_plain", resolve(f"plain.{DOMAIN}")
         yield "dns_many", resolve(f"many.{DOMAIN}", of=MANY)
@@ -166,7 +170,7 @@ def _dns(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
 
 def _files(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     ended = call(subject.probe, "time", environment={"TZ": ZONE})
-    yield "time_zone", ended.passes(NOON_THERE in ended.said)
+    yield "time_zone", ended.passes(NOON_THERE in ended.output)
     yield "tmp", call(subject.probe, "write", "/tmp/probe").passes()
 
 
@@ -175,22 +179,22 @@ def _rights(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     yield "no_privileges", _works(subject, cap_drop=["ALL"], security_opt=["no-new-privileges"])
     user = images.inspect(subject.image).user
     identity = call(subject.probe, "identity", user=user)
-    told = dict(line.split(" ", 1) for line in identity.said.splitlines() if " " in line)
-    apart = re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", user) and told.get("CapEff:", "?").strip("0") == ""
-    yield "user", _outcome(apart, f"USER {user or '(none: root)'}; CapEff {told.get('CapEff:', '?')}")
+    facts = dict(line.split(" ", 1) for line in identity.output.splitlines() if " " in line)
+    is_unprivileged = re.fullmatch(r"[1-9]\d*(:[1-9]\d*)?", user) and facts.get("CapEff:", "?").strip("0") == ""
+    yield "user", _outcome(is_unprivileged, f"USER {user or '(none: root)'}; CapEff {facts.get('CapEff:', '?')}")
     ended = call(subject.probe, "writable", user=user)
-    beyond = [path for path in ended.said.split() if not _is_below(path, WRITABLE)]
-    found = f"{len(beyond)} beside folders for temporary files: {' '.join(beyond[:5])}" if beyond else ended.said
-    yield "writable", _outcome(ended.code == 0 and not beyond, found.strip() or "nothing")
-    setuid = [each.name for each in files if each.isfile() and each.mode & 0o6000]
+    paths = [path for path in ended.output.split() if not _is_below(path, WRITABLE)]
+    evidence = f"{len(paths)} beside folders for temporary files: {' '.join(paths[:5])}" if paths else ended.output
+    yield "writable", _outcome(ended.code == 0 and not paths, evidence.strip() or "nothing")
+    setuid = [member.name for member in files if member.isfile() and member.mode & 0o6000]
     yield "setuid", _none_of(setuid)
 
 
 def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     if not subject.limits_memory or subject.emulated:
-        why = "the emulator's memory would count" if subject.emulated else "this engine cannot limit memory"
+        reason = "the emulator's memory would count" if subject.emulated else "this engine cannot limit memory"
         for name in ("memory_limit", "oom"):
-            yield name, (NOT_APPLICABLE, why)
+            yield name, (NOT_APPLICABLE, reason)
         return
     limit = {"mem_limit": LIMIT_BYTES, "memswap_limit": LIMIT_BYTES}
     yield "memory_limit", _works(subject, **limit)
@@ -198,8 +202,8 @@ def _memory(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         ended = call(subject.probe, "allocate", str(4 * LIMIT_BYTES >> 20), **limit)
         if ended.code != KILLED or ended.out_of_memory:
             break
-    killed = "the engine says out of memory" if ended.out_of_memory else "the engine does not say why"
-    yield "oom", _outcome(ended.code == KILLED and ended.out_of_memory, f"exit code {ended.code}; {killed}")
+    evidence = "the engine says out of memory" if ended.out_of_memory else "the engine does not say why"
+    yield "oom", _outcome(ended.code == KILLED and ended.out_of_memory, f"exit code {ended.code}; {evidence}")
 
 
 def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
@@ -208,42 +212,45 @@ def _process_1(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
             yield name, (NOT_APPLICABLE, "the app has no server")
         return
     program = images.archive(subject.probe, f"/{NAME}")
-    workload = workloads.own(subject.server_app) if subject.server_app.serve else workloads.find("root")
+    workload = (
+        workloads.app_workload(subject.server_app) if subject.server_app.serve else workloads.find_workload("root")
+    )
     options = {"workers": 1, "deadline_s": TIMEOUT_S + workload.serve.start_timeout_s, "files": program}
-    with serving(subject.server, workloads.once(workload), subject.tools, **options) as server:
-        code, said = server.container.exec_run([f"/{NAME}/{NAME}", "zombies"])
-        yield "zombies", _outcome(code == 0, said.decode(errors="replace").strip())
-        begun = time.monotonic()
+    with serving(subject.server, workloads.closing_workload(workload), subject.tools, **options) as server:
+        code, output = server.container.exec_run([f"/{NAME}/{NAME}", "zombies"])
+        yield "zombies", _outcome(code == 0, output.decode(errors="replace").strip())
+        start_s = time.monotonic()
         server.container.kill("SIGTERM")
         code = containers.exit_code(server.container, TERM_S)
-        took = "" if subject.emulated else f"{1000 * (time.monotonic() - begun):.0f} ms, "
-        ended = f"{took}exit code {code}"
-        yield "sigterm", _outcome(code is not None, f"still there after {TERM_S:.0f} s" if code is None else ended)
+        duration = "" if subject.emulated else f"{1000 * (time.monotonic() - start_s):.0f} ms, "
+        evidence = f"{duration}exit code {code}"
+        yield "sigterm", _outcome(code is not None, f"still there after {TERM_S:.0f} s" if code is None else evidence)
 
 
 def _failures(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
     ended = call(subject.probe, "panic", environment={"RUST_BACKTRACE": "1"})
-    said = re.search(r"panicked at \S*src/main\.rs:[1-9]\d*.*\n.*", ended.errors)
-    told = f"exit code {ended.code}; {' '.join(said[0].split()) if said else 'no message with its place'}"
-    yield "panic", _outcome(said and ended.code in PANICS, told)
-    named = len(re.findall(r"^ +\d+: .*\brustimg_lab_probe::", ended.errors, re.MULTILINE))
-    frames = len(re.findall(r"^ +\d+: ", ended.errors, re.MULTILINE))
-    yield "backtrace", _outcome(named, f"{frames} frames, {named} of them named as the program's own")
+    panic = re.search(r"panicked at \S*src/main\.rs:[1-9]\d*.*\n.*", ended.errors)
+    evidence = f"exit code {ended.code}; {' '.join(panic[0].split()) if panic else 'no message with its place'}"
+    yield "panic", _outcome(panic and ended.code in PANICS, evidence)
+    named_count = len(re.findall(r"^ +\d+: .*\brustimg_lab_probe::", ended.errors, re.MULTILINE))
+    frame_count = len(re.findall(r"^ +\d+: ", ended.errors, re.MULTILINE))
+    yield "backtrace", _outcome(named_count, f"{frame_count} frames, {named_count} of them named as the program's own")
     for name, arguments in (("stack_overflow", ["stack", "1000000"]), ("stack_overflow_main", ["overflow"])):
         ended = call(subject.probe, *arguments)
-        told = "has overflowed its stack" in ended.errors
-        yield name, _outcome(told and ended.code, str(ended))
+        evidence = "has overflowed its stack" in ended.errors
+        yield name, _outcome(evidence and ended.code, str(ended))
     yield "thread_stack", call(subject.probe, "stack", "1024").passes()
 
 
 def _contents(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
-    programs = [each.name for each in files if each.mode & 0o111 and not each.isdir()]
-    for name, wanted in (("shell", SHELLS), ("package_manager", MANAGERS)):
-        yield name, _none_of([path for path in programs if path.rpartition("/")[2] in wanted])
+    programs = [member.name for member in files if member.mode & 0o111 and not member.isdir()]
+    for name, basenames in (("shell", SHELLS), ("package_manager", MANAGERS)):
+        yield name, _none_of([path for path in programs if path.rpartition("/")[2] in basenames])
 
 
 def _pages(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
-    """By QEMU, which gives a program of arm64 pages of any size. What a program lacks that starts is not asked here."""
+    """Yield outcomes by QEMU, which gives a program of arm64 pages of any size. Only the start of a program is probed
+    here."""
     for name, kib in PAGES_KIB.items():
         if subject.architecture is not Architecture.AARCH64:
             yield name, (NOT_APPLICABLE, "on x86_64 all pages have 4 KiB")
@@ -257,12 +264,12 @@ def _pages(subject: Subject, files: list[tarfile.TarInfo]) -> Outcomes:
         command += subject.app.check.arguments if subject.app.check else []
         program = create_archive(str(emulator.parent), [emulator.name], io.BytesIO()).getvalue()
         ended = call(subject.image, files=program, command=command, timeout_s=START_S)
-        said = [line.strip() for line in ended.errors.splitlines() if "page size" in line]
-        if any(line.startswith("qemu") for line in said):
-            raise LabError(f"{said[0]}: this QEMU does not vary the size of pages")
-        told = "it still runs" if ended.code is None else f"exit code {ended.code}"
+        size_lines = [line.strip() for line in ended.errors.splitlines() if "page size" in line]
+        if any(line.startswith("qemu") for line in size_lines):
+            raise LabError(f"{size_lines[0]}: this QEMU does not vary the size of pages")
+        state = "it still runs" if ended.code is None else f"exit code {ended.code}"
         # As process 1 a program may loop in place of its abort.
-        yield name, _outcome(not said and (ended.code or 0) <= 128, "; ".join([told, *said[:1]]))
+        yield name, _outcome(not size_lines and (ended.code or 0) <= 128, "; ".join([state, *size_lines[:1]]))
 
 
 GROUPS = {
@@ -273,7 +280,9 @@ GROUPS = {
 
 @contextmanager
 def resolver(tools: str) -> Iterator[str]:
-    """A name server in a network of its own; yields the mode that joins it. `tools` is the image with dnsmasq."""
+    """Run a name server on 127.0.0.1 in a network of its own while the block lasts. Yields the network mode by which a
+    container joins that network. `tools` is the benchmark tools image, which has dnsmasq. Raises FailedTrial when the
+    server does not start."""
     lines = [f"192.0.2.1 plain.{DOMAIN}", f"2001:db8::1 six.{DOMAIN}"]  # addresses for documentation: RFC 5737, 3849
     lines += [f"198.51.100.{n} many.{DOMAIN}" for n in range(MANY)]
     lines += [f"203.0.113.{n} toomany.{DOMAIN}" for n in range(TOO_MANY)]
@@ -289,20 +298,27 @@ def resolver(tools: str) -> Iterator[str]:
 
 
 def call(image: str, *arguments: str, files: bytes = b"", timeout_s: float = TIMEOUT_S, **options: Any) -> Ended:
-    """Call the image's program (default: without network) and wait for its end. Raises Lost when it does not start."""
+    """Run the image's program, without a network unless `options` name one, and return how it ended. `files` is a tar
+    archive for /. The code is None when the program does not end within `timeout_s` seconds. Raises FailedTrial when it
+    does not start."""
     # Some end by a crash, which is to leave no core on the machine, and one uses all the stack that it can get.
-    limits = [Ulimit(name=name, soft=most, hard=most) for name, most in (("core", 0), ("stack", 8 << 20))]
+    limits = [Ulimit(name=name, soft=maximum, hard=maximum) for name, maximum in (("core", 0), ("stack", 8 << 20))]
     options = {"network_mode": "none", "ulimits": limits, "command": [*images.command(image), *arguments]} | options
     with started("probe", image, files, **options) as container:
         code = containers.exit_code(container, timeout_s)
-        said, errors = (containers.text(container.logs(stdout=out, stderr=not out)) for out in (True, False))
+        output, errors = (
+            containers.decode_output(container.logs(stdout=is_stdout, stderr=not is_stdout))
+            for is_stdout in (True, False)
+        )
         container.reload()
-        begun = time.monotonic()
+        start_s = time.monotonic()
         # On a busy machine the engine learns of a lack of memory after the end that it caused.
-        while code == KILLED and not inspection.is_out_of_memory(container.attrs) and time.monotonic() - begun < OOM_S:
+        while (
+            code == KILLED and not inspection.is_out_of_memory(container.attrs) and time.monotonic() - start_s < OOM_S
+        ):
             time.sleep(0.1)
             container.reload()
-        return Ended(code, said, errors, inspection.is_out_of_memory(container.attrs))
+        return Ended(code, output, errors, inspection.is_out_of_memory(container.attrs))
 
 
 def _works(subject: Subject, **options: Any) -> Outcome:
@@ -319,9 +335,10 @@ def _outcome(passes: object, evidence: str) -> Outcome:
 
 
 def files_of(image: str) -> list[tarfile.TarInfo]:
-    """The files and links of an image, without those that the engine puts into every container."""
-    found = images.list_files(image)
-    return [each for each in found if not each.isdir() and not _is_below(each.name, ENGINES_OWN)]
+    """Return the files and links of an image, without folders and without those that the engine puts into every
+    container."""
+    members = images.list_files(image)
+    return [member for member in members if not member.isdir() and not _is_below(member.name, ENGINES_OWN)]
 
 
 def _is_below(path: str, folders: tuple[str, ...]) -> bool:

@@ -10,7 +10,7 @@ import re
 from requests.exceptions import RequestException
 
 from rustimg_lab.engine import containers, images
-from rustimg_lab.measure.plan import Lost, Treatment
+from rustimg_lab.measure.plan import FailedTrial, Treatment
 from rustimg_lab.measure.server import ask, serving
 from rustimg_lab.measure.workloads import Workload
 from rustimg_lab.model import metrics
@@ -38,27 +38,28 @@ ENVIRONMENT = {
 
 
 def measure(treatment: Treatment, workload: Workload, tools: str) -> list[Observation]:
-    """One count. `tools` is the image that valgrind is in. Raises Lost when a server fails under it."""
-    few, many = (_collected(treatment.image, workload, tools, count) for count in (FEW, MANY))
+    """Run one trial: count the server's instructions per request. `tools` is the benchmark tools image, which has
+    valgrind. Raises FailedTrial when a server fails under callgrind."""
+    few, many = (_count_instructions(treatment.image, workload, tools, count) for count in (FEW, MANY))
     return [Observation(metrics.INSTRUCTIONS_PER_REQUEST, (many - few) / (MANY - FEW))]
 
 
-def _collected(image: str, workload: Workload, tools: str, count: int) -> int:
+def _count_instructions(image: str, workload: Workload, tools: str, count: int) -> int:
     """The instructions that a server executes from its start to its end, with `count` requests in between."""
     tool = {"under": COMMAND, "files": images.archive(tools, FOLDER), "settings": ENVIRONMENT}
     deadline_s = DEADLINE_S + workload.serve.start_timeout_s
     with serving(image, workload, tools, workers=1, deadline_s=deadline_s, **tool) as server:
-        told = ask(server.client, "repeat", workload, count=count)
-        reason = told.get("failed") or told.get("wrong")
+        report = ask(server.client, "repeat", workload, count=count)
+        reason = report.get("failed") or report.get("wrong")
         try:
             server.container.kill("SIGTERM")
             server.container.wait(timeout=END_TIMEOUT_S)
         except RequestException as error:
             reason = reason or error
         if reason:
-            raise Lost(f"the server failed under callgrind ({reason}){containers.last_words(server.container)}")
-        said = server.container.logs().decode(errors="replace")
-    found = re.search(r"Collected : (\d+)", said)
-    if not found:
-        raise Lost(f"callgrind printed no count: {said.strip().rpartition(chr(10))[2][:200]}")
-    return int(found[1])
+            raise FailedTrial(f"the server failed under callgrind ({reason}){containers.last_words(server.container)}")
+        output = server.container.logs().decode(errors="replace")
+    match = re.search(r"Collected : (\d+)", output)
+    if not match:
+        raise FailedTrial(f"callgrind printed no count: {output.strip().rpartition(chr(10))[2][:200]}")
+    return int(match[1])

@@ -24,8 +24,8 @@ from rustimg_lab.engine import images
 from rustimg_lab.engine.client import engine_info
 from rustimg_lab.measure.context import StudyContext
 from rustimg_lab.measure.load import Load, ask, serve
-from rustimg_lab.measure.plan import Lost, PlanError, Studies, Treatment
-from rustimg_lab.measure.server import hold, run_in
+from rustimg_lab.measure.plan import FailedTrial, PlanError, Studies, Treatment
+from rustimg_lab.measure.server import hold_connections, run_in
 from rustimg_lab.model import metrics
 from rustimg_lab.model.studies import REST
 from rustimg_lab.store.rows import Observation
@@ -47,52 +47,58 @@ _FIND = f"exec grep -sHE '^(PPid:|{'|'.join(_LINES)})' /proc/[0-9]*/status /proc
 
 
 def plan(context: StudyContext) -> Studies:
-    """The studies of a server's memory, and how they are measured: under load, by connections, and the smallest limit,
-    where the engine keeps containers to one. Raises PlanError when machine or plan do not fit."""
+    """Yield the studies of a server's memory, each with the function that measures a trial: under load, by connections,
+    and the smallest limit. The last one needs an engine that keeps containers to a limit. Raises PlanError when this
+    machine has too few CPUs, or the baseline is unknown."""
     for load in context.loads:
-        yield from _of_load(context, load)
+        yield from _load_studies(context, load)
 
 
 def plan_rest(context: StudyContext) -> Studies:
-    """The study of each load in which memory is read once more a while after it. Raises PlanError as `plan`, and where
-    the run has no throughput study of the load, beside which it is shown."""
+    """Yield a study of each load that reads memory again some seconds after the load, with the function that measures a
+    trial. Raises PlanError as `plan` does, and when the run has no throughput study of the load, beside which it is
+    shown."""
     for load in context.loads:
         if f"throughput-{load.name}" not in context.run.environment.get("studies", {}):
-            asked = "call `./lab measure --study throughput` with the same options first"
-            raise PlanError(f"run '{context.run.name}' has no throughput study of the load {load.name}: {asked}")
+            hint = "call `./lab measure --study throughput` with the same options first"
+            raise PlanError(f"run '{context.run.name}' has no throughput study of the load {load.name}: {hint}")
         parameters = load.parameters() | {"rest_s": context.plan.rest_s}
         study = context.study(f"{REST}-{load.name}", REST, metrics.RESTED_RSS_BYTES, parameters)
         yield study, partial(measure_load, load=load, tools=context.tools, rest_s=context.plan.rest_s)
 
 
-def _of_load(context: StudyContext, load: Load) -> Studies:
-    asked, about = {"load": load, "tools": context.tools}, engine_info()
-    limits_memory = about.limits_memory and context.holds("limits_memory")
+def _load_studies(context: StudyContext, load: Load) -> Studies:
+    options, info = {"load": load, "tools": context.tools}, engine_info()
+    limits_memory = info.limits_memory and context.holds("limits_memory")
     parameters = load.parameters()
     if not limits_memory:
         _warn(parameters, "this engine keeps no container to a memory limit: the smallest is not measured")
-    asks = load.workload.serve
-    holds = asks.http == 1 and asks.keep_alive and not asks.tls
-    if not holds:
+    serve_options = load.workload.serve
+    can_hold = serve_options.http == 1 and serve_options.keep_alive and not serve_options.tls
+    if not can_hold:
         _warn(parameters, "connections are held over plain HTTP/1.1 alone: what each takes is not measured")
-    under_load = {"of": "load", **parameters}
-    study = context.study(f"memory-load-{load.name}", KIND, metrics.STEADY_RSS_BYTES, under_load)
-    yield study, partial(measure_load, **asked)
+    load_parameters = {"of": "load", **parameters}
+    study = context.study(f"memory-load-{load.name}", KIND, metrics.STEADY_RSS_BYTES, load_parameters)
+    yield study, partial(measure_load, **options)
 
-    shared = {key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")}
-    held = {"of": "connections", **shared, "connections": list(CONNECTIONS), "warning": ""}
+    shared_parameters = {
+        key: parameters[key] for key in ("workload", "workers", "server_cpus", "generator_cpus", "network")
+    }
+    held_parameters = {"of": "connections", **shared_parameters, "connections": list(CONNECTIONS), "warning": ""}
     name, metric = f"memory-connections-{load.workload.name}-{load.workers}w", metrics.rss_at(CONNECTIONS[-1])
-    if holds:
-        yield context.study(name, KIND, metric, held), partial(measure_connections, **asked)
+    if can_hold:
+        yield context.study(name, KIND, metric, held_parameters), partial(measure_connections, **options)
     if not limits_memory:
         return
 
-    if not (about.limits_swap and context.holds("limits_swap")):
+    if not (info.limits_swap and context.holds("limits_swap")):
         _warn(parameters, "the engine cannot keep it from swap")
-    bisected = {"of": "limit", **parameters, "step": STEP, "kept": KEPT}
-    fewer = min(context.plan.blocks, LIMITS)
-    study = context.study(f"memory-limit-{load.name}", KIND, metrics.SMALLEST_LIMIT_BYTES, bisected, blocks=fewer)
-    yield study, partial(measure_limit, **asked)
+    limit_parameters = {"of": "limit", **parameters, "step": STEP, "kept": KEPT}
+    block_count = min(context.plan.blocks, LIMITS)
+    study = context.study(
+        f"memory-limit-{load.name}", KIND, metrics.SMALLEST_LIMIT_BYTES, limit_parameters, blocks=block_count
+    )
+    yield study, partial(measure_limit, **options)
 
 
 def _warn(parameters: dict[str, Any], warning: str) -> None:
@@ -100,112 +106,119 @@ def _warn(parameters: dict[str, Any], warning: str) -> None:
 
 
 def measure_load(treatment: Treatment, load: Load, tools: str, rest_s: int = 0) -> list[Observation]:
-    """One trial: resident before the load, while it lasts (the median of all looks), and the peak; and `rest_s` seconds
-    after it, where that is not 0, with all connections closed. Raises Lost."""
-    rested = []
+    """Run one trial and return resident memory in bytes: before the load, during it (the median of all reads), and the
+    peak. If `rest_s` is not 0, memory is also read `rest_s` seconds after the load, with all connections closed. Raises
+    FailedTrial when the load fails or the server is gone."""
+    rest_rows = []
     user = images.inspect(treatment.image).user
     with serve(treatment, load, tools, rest_s, shares_processes=True) as server, ThreadPoolExecutor(1) as pool:
-        idle = _resident(server.client, user)
+        idle_sample = _resident(server.client, user)
         ask(server, load, load.warmup_s)
-        asked = pool.submit(ask, server, load, load.seconds)
-        seen = []
-        while not asked.done():
-            seen.append(_resident(server.client, user))
+        future = pool.submit(ask, server, load, load.seconds)
+        samples = []
+        while not future.done():
+            samples.append(_resident(server.client, user))
             time.sleep(LOOK_S)
-        asked.result()
+        future.result()
         if rest_s:
             time.sleep(rest_s)
-            rested = [_observation(metrics.RESTED_RSS_BYTES, _resident(server.client, user).get("Rss:"))]
+            rest_rows = [_observation(metrics.RESTED_RSS_BYTES, _resident(server.client, user).get("Rss:"))]
     return [
-        *rested,
-        _observation(metrics.IDLE_RSS_BYTES, idle.get("Rss:")),
-        _observation(metrics.STEADY_RSS_BYTES, _median(seen, "Rss:")),
-        _observation(metrics.STEADY_ANONYMOUS_BYTES, _median(seen, "Anonymous:")),
-        _observation(metrics.PEAK_RSS_BYTES, seen[-1].get("VmHWM:")),
+        *rest_rows,
+        _observation(metrics.IDLE_RSS_BYTES, idle_sample.get("Rss:")),
+        _observation(metrics.STEADY_RSS_BYTES, _median(samples, "Rss:")),
+        _observation(metrics.STEADY_ANONYMOUS_BYTES, _median(samples, "Anonymous:")),
+        _observation(metrics.PEAK_RSS_BYTES, samples[-1].get("VmHWM:")),
     ]
 
 
 def measure_connections(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
-    """One trial: resident with no connection, and with so many open that have each had one answer. Raises Lost."""
+    """Run one trial and return bytes of resident memory: without a connection, and with each number in `CONNECTIONS`
+    open, in total and per connection. Each connection has had one answer. Raises FailedTrial when one fails."""
     client = {"ulimits": [Ulimit(name="nofile", soft=OPEN_FILES, hard=OPEN_FILES)]}
     user = images.inspect(treatment.image).user
     with serve(treatment, load, tools, shares_processes=True, client=client) as server:
-        found = [_observation(metrics.rss_at(0), none := _resident(server.client, user).get("Rss:"))]
-        held = 0
+        rows = [_observation(metrics.rss_at(0), idle_rss := _resident(server.client, user).get("Rss:"))]
+        open_count = 0
         for count in CONNECTIONS:
-            hold(server, load.workload, held, count, load.deadline_s)
-            held = count
-            now = _resident(server.client, user).get("Rss:")
-            found.append(_observation(metrics.rss_at(count), now))
-            each = None if None in (now, none) else (now - none) / count
-            found.append(_observation(metrics.bytes_per_connection_at(count), each))
-    return found
+            hold_connections(server, load.workload, open_count, count, load.deadline_s)
+            open_count = count
+            rss = _resident(server.client, user).get("Rss:")
+            rows.append(_observation(metrics.rss_at(count), rss))
+            per_connection = None if None in (rss, idle_rss) else (rss - idle_rss) / count
+            rows.append(_observation(metrics.bytes_per_connection_at(count), per_connection))
+    return rows
 
 
 def measure_limit(treatment: Treatment, load: Load, tools: str) -> list[Observation]:
-    """One trial: the smallest memory limit under which a fresh server answers the whole load, by bisection, or the
-    engine's smallest, and the requests per second there and without a limit. A server below `KEPT` of its own rate has
-    too little: it waits for its own code, which the kernel drops and reads again. Raises Lost."""
-    free = _rate(treatment, load, tools, 0, 0)
-    needed = KEPT * free
-    too_small, enough, told = 0, SMALLEST_BYTES, 0.0
-    while not told:
+    """Run one trial: find the smallest memory limit in bytes under which a fresh server answers the whole load, by
+    bisection. Returns rows of that limit, and of the requests per second there and without a limit. A limit is too
+    small when the server fails, or keeps less than `KEPT` of its rate. Long before a kill, the server waits for its own
+    code, which the kernel drops and reads again. Raises FailedTrial when the server fails without a limit, or under
+    each limit up to `LARGEST_BYTES`."""
+    free_rate = _rate(treatment, load, tools, 0, 0)
+    needed_rate = KEPT * free_rate
+    low_bytes, high_bytes, limit_rate = 0, SMALLEST_BYTES, 0.0
+    while not limit_rate:
         try:
-            told = _rate(treatment, load, tools, enough, needed)
-        except Lost as lost:
-            too_small, enough = enough, 2 * enough
-            if enough > LARGEST_BYTES:
-                raise Lost(f"a limit of {too_small >> 20} MiB is too small too: {lost}") from None
-    while too_small and enough / too_small > STEP:
-        middle = int(sqrt(too_small * enough))
+            limit_rate = _rate(treatment, load, tools, high_bytes, needed_rate)
+        except FailedTrial as lost:
+            low_bytes, high_bytes = high_bytes, 2 * high_bytes
+            if high_bytes > LARGEST_BYTES:
+                raise FailedTrial(f"a limit of {low_bytes >> 20} MiB is too small too: {lost}") from None
+    while low_bytes and high_bytes / low_bytes > STEP:
+        middle_bytes = int(sqrt(low_bytes * high_bytes))
         try:
-            enough, told = middle, _rate(treatment, load, tools, middle, needed)
-        except Lost:
-            too_small = middle
-    detail = "" if too_small else "the engine takes no smaller limit"
+            high_bytes, limit_rate = middle_bytes, _rate(treatment, load, tools, middle_bytes, needed_rate)
+        except FailedTrial:
+            low_bytes = middle_bytes
+    detail = "" if low_bytes else "the engine takes no smaller limit"
     return [
-        Observation(metrics.SMALLEST_LIMIT_BYTES, enough, detail=detail),
-        Observation(metrics.REQUESTS_PER_S_AT_LIMIT, told),
-        Observation(metrics.REQUESTS_PER_S, free),
+        Observation(metrics.SMALLEST_LIMIT_BYTES, high_bytes, detail=detail),
+        Observation(metrics.REQUESTS_PER_S_AT_LIMIT, limit_rate),
+        Observation(metrics.REQUESTS_PER_S, free_rate),
     ]
 
 
-def _rate(treatment: Treatment, load: Load, tools: str, memory_bytes: int, needed: float) -> float:
-    """The requests per second under a memory limit. Raises Lost when one fails, or when they are fewer than needed."""
+def _rate(treatment: Treatment, load: Load, tools: str, memory_bytes: int, needed_rate: float) -> float:
+    """The requests per second under a memory limit. Raises FailedTrial when one fails, or when they are fewer than
+    needed."""
     with serve(treatment, load, tools, memory_bytes=memory_bytes) as server:
         _, per_s = ask(server, load, load.seconds)
-    if per_s < needed:
-        raise Lost(f"{per_s:.0f} requests per second, where {needed:.0f} are needed")
+    if per_s < needed_rate:
+        raise FailedTrial(f"{per_s:.0f} requests per second, where {needed_rate:.0f} are needed")
     return per_s
 
 
-def _resident(beside: Container, user: str) -> dict[str, int]:
-    """Bytes by the lines of `_LINES`, of the server in whose PID namespace the container `beside` is: sums over its
-    processes, without those that the kernel does not tell of one. `user` is the server's, since a process may see the
-    page tables of another only when it runs as the same user. Raises Lost when the server is gone."""
+def _resident(container: Container, user: str) -> dict[str, int]:
+    """Return bytes by line of `_LINES`, as sums over the processes of the server in whose PID namespace `container` is.
+    A line that the kernel does not have for each process is left out. `user` is the server's, since a process may see
+    the page tables of another only as that user. Raises FailedTrial when the server is gone."""
     for _ in range(READS):
-        _, said = run_in(beside, "the server is gone", ["sh", "-c", _FIND], user=user)
-        if said:
+        _, output = run_in(container, "the server is gone", ["sh", "-c", _FIND], user=user)
+        if output:
             break
-    found: dict[int, dict[str, int]] = {}
-    for process, line, number in re.findall(rb"^/proc/(\d+)/\w+:(\w+:)\s*(\d+)", said, re.MULTILINE):
-        found.setdefault(int(process), {})[line.decode()] = int(number)
-    of_server = [each for process, each in found.items() if _LINES[0] in each and _is_below(process, found)]
-    told = [line for line in _LINES if all(line in each for each in of_server)] if of_server else []
-    if not told:
-        raise Lost(f"the server is gone, or its kernel tells nothing: {said[-200:].decode(errors='replace').strip()}")
-    return {line: sum(each[line] for each in of_server) << 10 for line in told}
+    tree: dict[int, dict[str, int]] = {}
+    for process, line, number in re.findall(rb"^/proc/(\d+)/\w+:(\w+:)\s*(\d+)", output, re.MULTILINE):
+        tree.setdefault(int(process), {})[line.decode()] = int(number)
+    entries = [entry for process, entry in tree.items() if _LINES[0] in entry and _is_below(process, tree)]
+    lines = [line for line in _LINES if all(line in entry for entry in entries)] if entries else []
+    if not lines:
+        raise FailedTrial(
+            f"the server is gone, or its kernel tells nothing: {output[-200:].decode(errors='replace').strip()}"
+        )
+    return {line: sum(entry[line] for entry in entries) << 10 for line in lines}
 
 
-def _is_below(process: int, found: dict[int, dict[str, int]]) -> bool:
+def _is_below(process: int, tree: dict[int, dict[str, int]]) -> bool:
     """Whether a process is process 1 or was started by one that is. Of the load generator's the parent is elsewhere."""
     while process > 1:
-        process = found.get(process, {}).get("PPid:", 0)
+        process = tree.get(process, {}).get("PPid:", 0)
     return process == 1
 
 
-def _median(seen: list[dict[str, int]], key: str) -> int | None:
-    values = [each[key] for each in seen if key in each]
+def _median(samples: list[dict[str, int]], key: str) -> int | None:
+    values = [sample[key] for sample in samples if key in sample]
     return median_high(values) if values else None
 
 

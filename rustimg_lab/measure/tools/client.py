@@ -47,40 +47,44 @@ class NotYet(OSError):
 
 
 def curl(request: dict[str, Any], *options: str) -> tuple[list[dict[str, Any]], str, bytes]:
-    """Ask `count` times (default: once), on one connection where the server keeps it. Returns what curl says of each
-    answer, all headers and trailers, and all bodies. A certificate is not verified. Raises OSError where one fails."""
-    service, tls, sent = request["grpc"], "s" if request["tls"] else "", request["body"].encode()
+    """Send a request `count` times (default: once), on one connection where the server keeps it. Returns curl's report
+    on each answer, all headers and trailers, and all bodies. A certificate is not verified. Raises OSError when a
+    request fails."""
+    service, tls, payload = request["grpc"], "s" if request["tls"] else "", request["body"].encode()
     headers = [_host(request), "User-Agent:", "Accept:", "Expect:", "Content-Type: application/json"]
     headers += [] if request["keep_alive"] or request["http"] == 2 else ["Connection: close"]
     if service is not None:  # a HealthCheckRequest, whose field 1 is the service, behind its length
         message = b"\n" + bytes([len(service)]) + service.encode() if service else b""
-        sent = b"\0" + len(message).to_bytes(4, "big") + message
+        payload = b"\0" + len(message).to_bytes(4, "big") + message
         headers[-1:] = ["Content-Type: application/grpc", "TE: trailers"]
     version = "--http1.1" if request["http"] == 1 else "--http2" if tls else "--http2-prior-knowledge"
     with tempfile.NamedTemporaryFile() as head:
-        command = [*CURL, version, *(f"-H{each}" for each in headers)]
+        command = [*CURL, version, *(f"-H{header}" for header in headers)]
         command += ["--max-time", str(TIMEOUT_S), "--request", request["method"], "--dump-header", head.name, *options]
-        command += ["--data-binary", "@-"] if sent else ["--header", "Content-Length: 0"]
+        command += ["--data-binary", "@-"] if payload else ["--header", "Content-Length: 0"]
         command += ["--write-out", "%{stderr}%{json}\n"]
         urls = [f"http{tls}://127.0.0.1:{request['port']}{request['path']}"] * request.get("count", 1)
-        said = subprocess.run([*command, *urls], input=sent, capture_output=True, check=False)
-        fields = head.read().decode("latin-1")
-    told = [json.loads(line) for line in said.stderr.decode(errors="replace").splitlines()]
-    for each in told:
-        if each["exitcode"] not in (0, NO_HTTP):
-            raise OSError(each["errormsg"])
-    return told, fields, said.stdout
+        result = subprocess.run([*command, *urls], input=payload, capture_output=True, check=False)
+        head_text = head.read().decode("latin-1")
+    replies = [json.loads(line) for line in result.stderr.decode(errors="replace").splitlines()]
+    for reply in replies:
+        if reply["exitcode"] not in (0, NO_HTTP):
+            raise OSError(reply["errormsg"])
+    return replies, head_text, result.stdout
 
 
 def ask(request: dict[str, Any]) -> dict[str, Any]:
-    """Ask once: the bytes of the answer with headers and without, whether it `closes`. Raises WrongAnswer, OSError."""
-    (told,), head, body = curl(request)
-    checked(request, told, head.partition("\r\n")[0], body)
-    head, size = head.lower(), told["size_header"] + len(body)
+    """Send a request once. Returns `answer_bytes` with headers, `body_bytes`, and `closes`: whether the server closes
+    the connection. Raises WrongAnswer, or OSError when there is no whole answer."""
+    (reply,), head, body = curl(request)
+    checked(request, reply, head.partition("\r\n")[0], body)
+    head, size = head.lower(), reply["size_header"] + len(body)
     if "\ntransfer-encoding: chunked" in head:
-        size = told["size_header"] + len(curl(request, "--raw")[2])
-    measured = "\ncontent-length:" in head or "\ntransfer-encoding:" in head or told["http_code"] in (204, 304)
-    closes = request["http"] == 1 and (told["http_version"] != "1.1" or "\nconnection: close" in head or not measured)
+        size = reply["size_header"] + len(curl(request, "--raw")[2])
+    has_length = "\ncontent-length:" in head or "\ntransfer-encoding:" in head or reply["http_code"] in (204, 304)
+    closes = request["http"] == 1 and (
+        reply["http_version"] != "1.1" or "\nconnection: close" in head or not has_length
+    )
     if request["grpc"] is not None:
         _healthy(head, body)
     return {"answer_bytes": size, "body_bytes": len(body), "closes": closes}
@@ -91,83 +95,87 @@ def _host(request: dict[str, Any]) -> str:
     return f"Host: 127.0.0.1:{request['port']}"
 
 
-def checked(request: dict[str, Any], told: dict[str, Any], line: str, body: bytes) -> None:
-    """Raises WrongAnswer or NotYet for an answer that is not right; `told`: curl's words, `line`: its status line."""
-    asked, status, first = f"{request['method']} {request['path']}", told["http_code"], body.strip().partition(b"\n")[0]
-    if status != request["status"] or told["http_version"][:1] != str(request["http"]):
-        said = f"'{(line or told['errormsg'])[:40]}'" + (f": {first[:80].decode(errors='replace')}" if first else "")
-        is_other = status in (0, 400) or told["http_version"][:1] != str(request["http"])
+def checked(request: dict[str, Any], reply: dict[str, Any], line: str, body: bytes) -> None:
+    """Raise WrongAnswer when an answer is not the right one, or NotYet when the server is not ready. `reply` is curl's
+    report on it, `line` its status line."""
+    call, status, start = f"{request['method']} {request['path']}", reply["http_code"], body.strip().partition(b"\n")[0]
+    if status != request["status"] or reply["http_version"][:1] != str(request["http"]):
+        answer = f"'{(line or reply['errormsg'])[:40]}'" + (f": {start[:80].decode(errors='replace')}" if start else "")
+        is_other = status in (0, 400) or reply["http_version"][:1] != str(request["http"])
         if status in NOT_YET and not is_other:
-            raise NotYet(f"{asked} was answered with {said}")
+            raise NotYet(f"{call} was answered with {answer}")
         remedy = _spoken(request) if is_other else ""
         if not remedy and status not in (0, request["status"]) and request["grpc"] is None:
             remedy = f"; in [serve], set another path, or status = {status} if that is right"
-        raise WrongAnswer(f"{asked} was answered with {said}{remedy}")
+        raise WrongAnswer(f"{call} was answered with {answer}{remedy}")
     if request["sha256"] not in (None, hashlib.sha256(body).hexdigest()):
-        raise WrongAnswer(f"{asked} was answered with the wrong body ({body[:40]!r}...)")
+        raise WrongAnswer(f"{call} was answered with the wrong body ({body[:40]!r}...)")
 
 
 def _healthy(head: str, body: bytes) -> None:
     code = re.search(r"\ngrpc-status: *(\d+)", head)
     if not code or code[1] != "0":
         hint = {"12": ": it has no grpc.health.v1.Health, see crate tonic-health", "5": ": it knows no such service"}
-        told = f"{code[1]}{hint.get(code[1], '')}" if code else "missing"
-        raise WrongAnswer(f"grpc.health.v1.Health/Check was answered with gRPC status {told}")
+        status = f"{code[1]}{hint.get(code[1], '')}" if code else "missing"
+        raise WrongAnswer(f"grpc.health.v1.Health/Check was answered with gRPC status {status}")
     health = body[6] if body[5:6] == b"\x08" else 0
     if health != SERVING:  # it may still be starting
         raise OSError(f"grpc.health.v1.Health/Check was answered with ServingStatus {health}, which is not SERVING")
 
 
 def _spoken(request: dict[str, Any]) -> str:
-    """What a server speaks that answers not as lab.toml says, with what to set there; "" where that cannot be told."""
-    others = {(True, 1), (False, 1), (True, 2), (False, 2)} - {(request["tls"], request["http"])}
-    for tls, http in sorted(others, key=lambda other: other[1]):
+    """Return what a server speaks that does not answer as lab.toml says, with what to set there; "" when that is not
+    known."""
+    pairs = {(True, 1), (False, 1), (True, 2), (False, 2)} - {(request["tls"], request["http"])}
+    for tls, http in sorted(pairs, key=lambda pair: pair[1]):
         with suppress(OSError):
-            (told,), _, _ = curl(request | {"tls": tls, "http": http}, "--max-time", PROBE_S)
-            if told["http_code"] not in (0, 400) and told["http_version"][:1] == str(http):
+            (reply,), _, _ = curl(request | {"tls": tls, "http": http}, "--max-time", PROBE_S)
+            if reply["http_code"] not in (0, 400) and reply["http_version"][:1] == str(http):
                 spoken = f"{'TLS' if tls else 'no TLS'} and HTTP/{http}"
                 return f"; it speaks {spoken}: set tls = {str(tls).lower()} and http = {http} in [serve]"
     return ""
 
 
 def _first_answer(request: dict[str, Any]) -> dict[str, Any]:
-    deadline, told = time.monotonic() + request["seconds"], {}
-    while not told:
+    deadline, report = time.monotonic() + request["seconds"], {}
+    while not report:
         try:
-            told = ask(request)
+            report = ask(request)
         except OSError as error:
             time.sleep(POLL_S)
             if time.monotonic() > deadline:
                 spoken = "" if isinstance(error, NotYet) else _spoken(request)
-                told = {"wrong": f"{error}{spoken}"} if spoken else {"no_answer": str(error)}
+                report = {"wrong": f"{error}{spoken}"} if spoken else {"no_answer": str(error)}
                 with suppress(OSError):  # while it was tried in other ways it may have become ready
-                    told = ask(request)
-    return told | {"sockets": "".join(each.read_text() for each in SOCKETS if each.exists())}
+                    report = ask(request)
+    return report | {"sockets": "".join(path.read_text() for path in SOCKETS if path.exists())}
 
 
 def _repeat(request: dict[str, Any]) -> dict[str, Any]:
-    told, _, said = curl(request)
-    bodies = io.BytesIO(said)
-    for each in told:
-        checked(request, each, f"code {each['http_code']}", bodies.read(each["size_download"]))
+    replies, _, output = curl(request)
+    bodies = io.BytesIO(output)
+    for reply in replies:
+        checked(request, reply, f"code {reply['http_code']}", bodies.read(reply["size_download"]))
     return {"asked": request["count"]}
 
 
 def _hold(request: dict[str, Any]) -> dict[str, Any]:
-    held, body = [], request["body"].encode()
+    connections, body = [], request["body"].encode()
     headers = f"{_host(request)}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     for number in range(request["count"]):
         try:
-            held.append(socket.create_connection(("127.0.0.1", request["port"]), timeout=TIMEOUT_S))
-            held[-1].sendall(f"{request['method']} {request['path']} HTTP/1.1\r\n{headers}".encode() + body)
-            got = held[-1].makefile("rb").read(request["answer_bytes"])
+            connections.append(socket.create_connection(("127.0.0.1", request["port"]), timeout=TIMEOUT_S))
+            connections[-1].sendall(f"{request['method']} {request['path']} HTTP/1.1\r\n{headers}".encode() + body)
+            answer = connections[-1].makefile("rb").read(request["answer_bytes"])
         except OSError as error:
             return {"failed": f"connection {number + 1} of {request['count']} more: {error}"}
-        if len(got) < request["answer_bytes"] or not got.startswith(f"HTTP/1.1 {request['status']}".encode()):
-            return {"failed": f"connection {number + 1} of {request['count']} more: another answer ({got[:40]!r}...)"}
-    if (closed := request["held"] + len(held) - _standing(request["port"])) > 0:
-        return {"failed": f"the server closed {closed} connections meanwhile, as by its keep-alive time-out"}
-    _tell({"held": len(held)})
+        if len(answer) < request["answer_bytes"] or not answer.startswith(f"HTTP/1.1 {request['status']}".encode()):
+            return {
+                "failed": f"connection {number + 1} of {request['count']} more: another answer ({answer[:40]!r}...)"
+            }
+    if (closed_count := request["held"] + len(connections) - _standing(request["port"])) > 0:
+        return {"failed": f"the server closed {closed_count} connections meanwhile, as by its keep-alive time-out"}
+    _tell({"held": len(connections)})
     time.sleep(request["seconds"])
     return {}
 
@@ -208,7 +216,7 @@ def _tell(result: dict[str, Any]) -> None:
 
 
 def main(mode: str, text: str) -> None:
-    """Do what `mode` says, and print the outcome."""
+    """Do what `mode` says with the JSON object in `text`, and print the outcome as a JSON object."""
     request = json.loads(text)
     if mode == "https":
         _serve_https(request)

@@ -8,7 +8,8 @@ from rustimg_lab.report.plots.style import GREY, Plot
 
 
 def survival(outcomes: pd.DataFrame, names: dict[str, str]) -> Plot:
-    """Every probe against every cell, by mark and colour. `outcomes`: `robustness.matrix`; `names`: of cells."""
+    """Draw every probe against every cell: passed, failed or not applicable, by mark and by colour. `outcomes` is
+    `robustness.matrix`, `names` the cells as a reader sees them."""
     axes = Plot(2.6 + 0.62 * outcomes.shape[1], 2.6 + 0.27 * len(outcomes)).subplots()
     title = "probes of each image"
     marks = {PASSED: ("\u2713", "white", "#00684E"), FAILED: ("\u2717", "#D55E00", "white"), "": ("?", "white", GREY)}
@@ -27,6 +28,6 @@ def survival(outcomes: pd.DataFrame, names: dict[str, str]) -> Plot:
     axes.spines[:].set_visible(False)
     axes.set_xlabel(f"{title}\n\u2713 passed   \u2717 failed   \u2013 not applicable   ? could not be made", fontsize=9)
     failed = {cell: outcomes.index[outcomes[cell] == FAILED] for cell in outcomes.columns}
-    said = "; ".join(f"{names[cell]} fails {', '.join(each) or 'none'}" for cell, each in failed.items())
-    axes.set_label(f"{title}. {len(outcomes)} probes: {said}.")
+    failures = "; ".join(f"{names[cell]} fails {', '.join(probes) or 'none'}" for cell, probes in failed.items())
+    axes.set_label(f"{title}. {len(outcomes)} probes: {failures}.")
     return axes.figure

@@ -16,25 +16,26 @@ from rustimg_lab.report.plots.style import (
     GREY,
     ORANGE,
     Plot,
+    finish_plot,
+    label_axes,
     legend_below,
     rows_below,
-    tell,
-    titled,
     write_beside,
 )
 
 OPAQUE = (0.5, 0.25, 0.4)  # boxes of a cell: its parts, and in turn what is in these; names are written on all
 
 
-def ladder(found: pd.DataFrame) -> Plot:
-    """Bytes on disk and over the network of each profile on one base. `found` is one group of `cells.ladder`."""
-    names = found["profile"] + found["unstable"].map({True: " (unstable)"}).fillna("")
-    title = f"{found['base'].iloc[0]}, allocator {found['allocator'].iloc[0]}"
-    return transfer(found.assign(base=names), Plot(9, 0.45 * len(found) + 1.6).subplots(), title)
+def ladder(rungs: pd.DataFrame) -> Plot:
+    """Draw the size of each profile on one base, unpacked and compressed, in MB (1e6 bytes). `rungs` is one group of
+    `cells.ladder`."""
+    names = rungs["profile"] + rungs["unstable"].map({True: " (unstable)"}).fillna("")
+    title = f"{rungs['base'].iloc[0]}, allocator {rungs['allocator'].iloc[0]}"
+    return transfer(rungs.assign(base=names), Plot(9, 0.45 * len(rungs) + 1.6).subplots(), title)
 
 
 def by_profile(draw: Callable[[pd.DataFrame, Axes, str], Plot], table: pd.DataFrame) -> Plot:
-    """The cells of each profile side by side, drawn by `then_and_now`, `shares` or `transfer`."""
+    """Draw the cells of each profile side by side. `draw` is `then_and_now`, `shares` or `transfer`."""
     profiles = table["profile"].unique()
     figure = Plot(12, 4.2)
     for axes, profile in zip(figure.subplots(1, len(profiles), squeeze=False)[0], profiles, strict=True):
@@ -43,11 +44,12 @@ def by_profile(draw: Callable[[pd.DataFrame, Axes, str], Plot], table: pd.DataFr
 
 
 def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
-    """The article's size and ours, per cell, on a logarithmic axis. `table` is `cells.article_grid`, one profile."""
-    then, now, rows = table["article_bytes"] / MEGABYTE, table[metrics.UNPACKED_BYTES] / MEGABYTE, range(len(table))
-    axes.hlines(rows, then, now, color=GREY, linewidth=2, zorder=1)
-    axes.scatter(then, rows, 70, facecolor="white", edgecolor=GREY, linewidth=2, zorder=2, label="article, 2021")
-    axes.scatter(now, rows, 70, color=BLUE, zorder=3, label="measured here")
+    """Draw the size of each cell in the article and here, in MB (1e6 bytes) on a logarithmic axis. `table` is one
+    profile of `cells.article_grid`."""
+    past, today, rows = table["article_bytes"] / MEGABYTE, table[metrics.UNPACKED_BYTES] / MEGABYTE, range(len(table))
+    axes.hlines(rows, past, today, color=GREY, linewidth=2, zorder=1)
+    axes.scatter(past, rows, 70, facecolor="white", edgecolor=GREY, linewidth=2, zorder=2, label="article, 2021")
+    axes.scatter(today, rows, 70, color=BLUE, zorder=3, label="measured here")
     axes.set(xscale="log", xlim=(1, 200), xlabel="image, unpacked, MB (logarithmic)")
     for row, cell in enumerate(table.itertuples()):
         _number(axes, cell.article_bytes, row, above=11)
@@ -55,11 +57,11 @@ def then_and_now(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
     axes.set_xticks([1, 3, 10, 30, 100], ["1", "3", "10", "30", "100"])
     axes.minorticks_off()
     axes.grid(axis="x", color="#E0E0E0", zorder=0)
-    return _bases_below(axes, table, title, "image in MB, in the article and measured here", then, now)
+    return _bases_below(axes, table, title, "image in MB, in the article and measured here", past, today)
 
 
 def shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
-    """What the base brings and what the app adds, unpacked, per cell."""
+    """Draw what the base brings and what the app adds, unpacked, in MB (1e6 bytes), a bar per cell."""
     base, app = table[metrics.BASE_BYTES] / MEGABYTE, table[metrics.APP_BYTES] / MEGABYTE
     rows = range(len(table))
     axes.barh(rows, base, 0.6, color=ORANGE, label="base image")
@@ -71,7 +73,7 @@ def shares(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
 
 
 def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
-    """Bytes on disk against bytes over the network, per cell."""
+    """Draw the unpacked and the compressed size of each cell, in MB (1e6 bytes)."""
     unpacked, compressed = table[metrics.UNPACKED_BYTES] / MEGABYTE, table[metrics.COMPRESSED_BYTES] / MEGABYTE
     rows = np.arange(len(table))
     axes.barh(rows - 0.2, unpacked, 0.36, color=BLUE, label="unpacked")
@@ -84,25 +86,26 @@ def transfer(table: pd.DataFrame, axes: Axes, title: str) -> Plot:
 
 
 def icicle(parts: pd.DataFrame, title: str) -> Plot:
-    """A cell's image, left to right: owners above, packages and crates below. `parts` is `cells.composition`."""
+    """Draw a cell's image from left to right: above what takes up the space, below the packages and crates of each,
+    widest first. `parts` is `cells.composition`."""
     axes = Plot(12, 4.6).subplots()
     colours = {"base image": ORANGE, "binary": BLUE, "other files": GREY}
     axes.set_xlim(0, parts["size_bytes"].sum() / MEGABYTE)
     left = 0.0
-    for owner, own in parts.groupby("owner", sort=False):
-        _part(axes, owner, left, own["size_bytes"].sum(), 1, {"color": colours[owner], "alpha": OPAQUE[0]})
-        for number, (name, size) in enumerate(own.nlargest(len(own), "size_bytes")[["name", "size_bytes"]].to_numpy()):
-            _part(axes, name, left, size, 0, {"color": colours[owner], "alpha": OPAQUE[1 + number % 2]})
+    for owner, rows in parts.groupby("owner", sort=False):
+        _part(axes, owner, left, rows["size_bytes"].sum(), 1, {"color": colours[owner], "alpha": OPAQUE[0]})
+        for place, (name, size) in enumerate(rows.nlargest(len(rows), "size_bytes")[["name", "size_bytes"]].to_numpy()):
+            _part(axes, name, left, size, 0, {"color": colours[owner], "alpha": OPAQUE[1 + place % 2]})
             left += size
     largest = parts.nlargest(8, "size_bytes")
-    tell(axes, title, "the largest parts of the image in MB", largest["name"], largest["size_bytes"] / MEGABYTE)
+    label_axes(axes, title, "the largest parts of the image in MB", largest["name"], largest["size_bytes"] / MEGABYTE)
     axes.set(xlabel="MB, unpacked", yticks=[], ylim=(-0.5, 1.5))
     axes.spines["left"].set_visible(False)
-    return titled(axes, title)
+    return finish_plot(axes, title)
 
 
 def _part(axes: Axes, name: str, left: float, size: float, row: int, fill: dict[str, str | float]) -> None:
-    """One box, with its name where that has room: along it, or upright in a narrow one."""
+    """Draw one box, with its name where the name has room: along the box, or upright in a narrow one."""
     axes.barh(row, size / MEGABYTE, 0.96, left / MEGABYTE, edgecolor="white", linewidth=0.6, **fill)
     share = size / MEGABYTE / axes.get_xlim()[1]
     if share < 0.012:
@@ -112,21 +115,21 @@ def _part(axes: Axes, name: str, left: float, size: float, row: int, fill: dict[
     axes.text((left + size / 2) / MEGABYTE, row, text, **label)
 
 
-def _bases_below(axes: Axes, table: pd.DataFrame, title: str, what: str, *values: pd.Series) -> Plot:
-    """The bases' names, from the top down, the legend, and in the label of the axes these values of each."""
+def _bases_below(axes: Axes, table: pd.DataFrame, title: str, description: str, *values: pd.Series) -> Plot:
+    """Write the bases' names, from the top down, the legend, and in the label of the axes the values of each base."""
     names = cells.bases_in_words(table)
-    tell(axes, title, what, names, *values)
+    label_axes(axes, title, description, names, *values)
     legend_below(axes, 0.16)
     return rows_below(axes, names.str.replace(SUBSTITUTE, f"\n{SUBSTITUTE.strip()}"), title)
 
 
 def _room(size_bytes: pd.Series) -> float:
-    """Where an axis in MB ends: behind the longest bar and its number, also where there is no bar."""
+    """Return where an axis in MB ends: behind the longest bar and its number, also where there is no bar."""
     return 1.2 * max(size_bytes.fillna(0).max() / MEGABYTE, 1) if len(size_bytes) else 1
 
 
 def _number(axes: Axes, size_bytes: float, row: float, reason: str = "", above: int = 0) -> None:
-    """Writes a size beside a bar, or `above` a point (in points of type); a cell without one keeps its place."""
+    """Write a size beside a bar, or `above` a point (in points of type). A cell without a size keeps its place."""
     if not pd.isna(size_bytes):
         write_beside(axes, f"{size_bytes / MEGABYTE:#.3g}", size_bytes / MEGABYTE, row, (0, above) if above else (4, 0))
     elif reason:

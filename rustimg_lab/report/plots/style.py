@@ -36,7 +36,7 @@ class Plot(Figure):
 
     @property
     def alt(self) -> str:
-        """Return what the plots say, for those who cannot see them."""
+        """Return what the plots show, in words, for readers who cannot see them."""
         return " ".join(axes.get_label() for axes in self.axes)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict, dict]:
@@ -46,7 +46,7 @@ class Plot(Figure):
 
 
 def logarithmic(axes: Axes) -> None:
-    """Both axes, with plain numbers at 1, 2 and 5."""
+    """Make both axes logarithmic, with plain numbers at 1, 2 and 5."""
     axes.set(xscale="log", yscale="log")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
@@ -55,91 +55,94 @@ def logarithmic(axes: Axes) -> None:
 
 
 def ratio_ticks(axes: Axes) -> None:
-    """Plain numbers along a logarithmic axis of ratios whose ends are set."""
+    """Write plain numbers along the logarithmic x axis of ratios. Call it after the ends of the axis are set."""
     low, high = axes.get_xlim()
     wide, narrow = ([tick for tick in ticks if low < tick < high] for ticks in (_WIDE, _NARROW))
     ticks: list[float] = []
-    for tick in sorted(wide if len(wide) > 2 else narrow, key=lambda each: abs(np.log(each))):
-        if all(abs(np.log(tick / other)) > _APART * np.log(high / low) for other in ticks):
+    for tick in sorted(wide if len(wide) > 2 else narrow, key=lambda value: abs(np.log(value))):
+        if all(abs(np.log(tick / neighbour)) > _APART * np.log(high / low) for neighbour in ticks):
             ticks.append(tick)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
 
 
 def write_names(axes: Axes, names: list[str], points: np.ndarray) -> None:
-    """Writes a name at the nearest free place to each point (x, y), with a line where that is not beside it. Call it
-    last: what changes the axes moves points. A name without a place is left out; `tell` has it."""
+    """Write a name near each point (x, y), at the nearest place where it covers no name and no point. A line leads to a
+    name that is not beside its point. Call it last, since whatever changes the axes moves the points. A name without a
+    place in the axes is left out; `label_axes` has it."""
     axes.figure.draw_without_rendering()  # the layout
-    at = axes.transData.transform(points) * 72 / axes.figure.dpi  # in points of type, as all below
+    positions = axes.transData.transform(points) * 72 / axes.figure.dpi  # in points of type, as all below
     left, bottom, right, top = axes.bbox.extents * 72 / axes.figure.dpi
-    taken = np.array([(x - 5, y - 5, x + 5, y + 5) for x, y in at])
-    for name, point, (x, y) in zip(names, points, at, strict=True):
+    obstacles = np.array([(x - 5, y - 5, x + 5, y + 5) for x, y in positions])
+    for name, point, (x, y) in zip(names, points, positions, strict=True):
         width, height = TextPath((0, 0), name, size=7).get_extents().width + 2, 8
         across, up = np.arange(-7 - width - FARTHEST, FARTHEST, 7), np.arange(-FARTHEST, FARTHEST, 3)
         a, b = map(np.ravel, np.meshgrid(across, up))
         gap = np.hypot(np.maximum(0, np.maximum(a, -a - width)), np.maximum(0, np.maximum(b, -b - height)))
         boxes = np.stack([x + a, y + b, x + a + width, y + b + height], axis=1)
-        covers = (boxes[:, None, :2] < taken[:, 2:]) & (taken[:, :2] < boxes[:, None, 2:])
-        free = ~covers.all(axis=2).any(axis=1) & (boxes[:, :2] > (left, bottom)).all(axis=1)
-        free &= (boxes[:, 2:] < (right, top)).all(axis=1)
-        if not free.any():
+        covers = (boxes[:, None, :2] < obstacles[:, 2:]) & (obstacles[:, :2] < boxes[:, None, 2:])
+        is_free = ~covers.all(axis=2).any(axis=1) & (boxes[:, :2] > (left, bottom)).all(axis=1)
+        is_free &= (boxes[:, 2:] < (right, top)).all(axis=1)
+        if not is_free.any():
             continue
-        nearest = np.where(free, gap, np.inf).argmin()
-        taken = np.vstack([taken, boxes[nearest]])
+        nearest = np.where(is_free, gap, np.inf).argmin()
+        obstacles = np.vstack([obstacles, boxes[nearest]])
         line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkB": 4} if gap[nearest] > BESIDE else None
         place = a[nearest], b[nearest] + 1
         axes.annotate(name, point, place, textcoords="offset points", fontsize=7, arrowprops=line).set_in_layout(False)
 
 
 def draw_map(axes: Axes, x: np.ndarray, y: np.ndarray, cost: pd.DataFrame, title: str) -> None:
-    """Which column of `cost` is the least at each point, both axes logarithmic; columns are cells' names."""
+    """Draw which column of `cost` is the least at each point of a grid, both axes logarithmic. `cost` has a row per
+    point of `x` and `y`, flattened, and a column per cell as a reader sees it."""
     cheapest = cost.to_numpy().argmin(axis=1).reshape(x.shape)
-    shown = np.unique(cheapest)
-    colours = [SCALE[number % len(SCALE)] for number in range(len(shown))]
-    scale = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(shown) - 0.5}
-    axes.pcolormesh(x, y, np.searchsorted(shown, cheapest), rasterized=True, **scale)
-    names = cost.columns[shown]
+    winners = np.unique(cheapest)
+    colours = [SCALE[number % len(SCALE)] for number in range(len(winners))]
+    scale = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(winners) - 0.5}
+    axes.pcolormesh(x, y, np.searchsorted(winners, cheapest), rasterized=True, **scale)
+    names = cost.columns[winners]
     for name, colour in zip(names, colours, strict=True):
         axes.scatter([], [], 80, marker="s", color=colour, label=name)
     axes.set(xscale="log", yscale="log")
     axes.set_title(title, **TITLE)
-    shares = [100 * (cheapest == number).mean() for number in shown]
-    what = f"percent of the map by {axes.get_xlabel()} and {axes.get_ylabel()}, both logarithmic"
-    tell(axes, title, what, names, shares)
+    shares = [100 * (cheapest == number).mean() for number in winners]
+    description = f"percent of the map by {axes.get_xlabel()} and {axes.get_ylabel()}, both logarithmic"
+    label_axes(axes, title, description, names, shares)
     legend_below(axes)
 
 
-def cells_below(axes: Axes, found: pd.DataFrame, title: str) -> Plot:
-    """The cells' names, from the top down."""
-    names = [name.replace(CONTROL, f"\n{CONTROL.strip()}") for name in comparison.names(found)]
+def cells_below(axes: Axes, table: pd.DataFrame, title: str) -> Plot:
+    """Write the cells' names along the y axis, from the top down, and return the plot."""
+    names = [name.replace(CONTROL, f"\n{CONTROL.strip()}") for name in comparison.names(table)]
     return rows_below(axes, names, title, grid="x")
 
 
 def rows_below(axes: Axes, names: Sequence[str], title: str, grid: str = "") -> Plot:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    return titled(axes, title, grid)
+    return finish_plot(axes, title, grid)
 
 
 def write_beside(
     axes: Axes, text: str, x: float, y: float, away: tuple[int, int] = (4, 0), color: str = "black"
 ) -> None:
-    """Writes a text so far away (in points of type) from a point: to the right of it, or centred above or below."""
+    """Write a text beside a point, `away` from it in points of type: to the right, or centred above or below."""
     align = "left" if away[0] else "center"
     axes.annotate(text, (x, y), away, textcoords="offset points", ha=align, va="center", fontsize=8, color=color)
 
 
-def tell(axes: Axes, title: str, what: str, names: Iterable[str], *values: Iterable[float]) -> None:
-    """Writes as the label of the axes what they show: by name, the values of each."""
-    said = (
-        f"{name} {' / '.join('none' if pd.isna(value) else f'{value:.4g}' for value in each)}"
-        for name, *each in zip(names, *values, strict=True)
+def label_axes(axes: Axes, title: str, description: str, names: Iterable[str], *values: Iterable[float]) -> None:
+    """Write in words, as the label of the axes, what the axes show: by name, the values of each."""
+    entries = (
+        f"{name} {' / '.join('none' if pd.isna(value) else f'{value:.4g}' for value in numbers)}"
+        for name, *numbers in zip(names, *values, strict=True)
     )
-    axes.set_label(f"{title}. {what}: {'; '.join(said)}.")
+    axes.set_label(f"{title}. {description}: {'; '.join(entries)}.")
 
 
-def titled(axes: Axes, title: str, grid: str = "") -> Plot:
-    """The end of a plot: its title, no frame above and on the right, and grid lines across an axis, or both."""
+def finish_plot(axes: Axes, title: str, grid: str = "") -> Plot:
+    """Write the title, remove the frame above and on the right, and draw grid lines across the `grid` axis ("x", "y" or
+    "both"). Return the plot."""
     axes.set_title(title, **TITLE)
     axes.spines[["top", "right"]].set_visible(False)
     if grid:
@@ -148,5 +151,5 @@ def titled(axes: Axes, title: str, grid: str = "") -> Plot:
 
 
 def legend_below(axes: Axes, below: float = 0.14, columns: int = 2) -> None:
-    """The legend under the axes, so far below as a fraction of their height."""
+    """Draw the legend under the axes, at a distance `below` (a fraction of their height)."""
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -below), ncols=columns)

@@ -10,71 +10,76 @@ from rustimg_lab.report.format import MEGABYTE
 from rustimg_lab.report.views.style import intervals, style
 
 
-def in_words(found: pd.DataFrame) -> str:
-    """The contributions as a sentence, Markdown, with every number from `shares`."""
-    about, of_all = found.attrs["quantity"], found.attrs
-    start, target = (escape(names.cell_in_words(of_all[name], of_all)) for name in ("start", "target"))
-    if found.empty and of_all["is_named"]:
-        return f"**{about.phrase}**: start and target are the same cell, {start}, {about.in_words(of_all['from'])}."
-    if found.empty:
-        return f"**{about.phrase}**: none is below that of {start}, {about.in_words(of_all['from'])}."
-    told = "; ".join(
-        f"{escape(name)} {about.signed(each.share)}"
-        + ("" if pd.isna(each.low) else f" ({about.signed(each.low)} to {about.signed(each.high)}; {each.verdict})")
-        for name, each in zip(turned(found), found.itertuples(), strict=True)
+def in_words(contributions: pd.DataFrame) -> str:
+    """Return the contributions as a sentence in Markdown, from the start's value to the target's. `contributions` is
+    `attribution.shares`."""
+    metric, attrs = contributions.attrs["quantity"], contributions.attrs
+    start, target = (escape(names.cell_in_words(attrs[name], attrs)) for name in ("start", "target"))
+    if contributions.empty and attrs["is_named"]:
+        return f"**{metric.phrase}**: start and target are the same cell, {start}, {metric.in_words(attrs['from'])}."
+    if contributions.empty:
+        return f"**{metric.phrase}**: none is below that of {start}, {metric.in_words(attrs['from'])}."
+    parts = "; ".join(
+        f"{escape(name)} {metric.signed(row.share)}"
+        + ("" if pd.isna(row.low) else f" ({metric.signed(row.low)} to {metric.signed(row.high)}; {row.verdict})")
+        for name, row in zip(factor_settings(contributions), contributions.itertuples(), strict=True)
     )
-    first, last = about.in_words(of_all["from"]), about.in_words(of_all["to"])
-    chosen = (
-        f", of {of_all['blocks']} blocks; the target is by {of_all['chosen_on']} more" if of_all["chosen_on"] else ""
+    first_value, last_value = metric.in_words(attrs["from"]), metric.in_words(attrs["to"])
+    selection = (
+        f", of {attrs['blocks']} blocks; the target is by {attrs['chosen_on']} more" if attrs["chosen_on"] else ""
     )
-    return f"**{about.phrase}**, from {first} ({start}) to {last} ({target}){chosen}: {told}."
+    return f"**{metric.phrase}**, from {first_value} ({start}) to {last_value} ({target}){selection}: {parts}."
 
 
-def score_in_words(found: pd.DataFrame) -> str:
-    """How good the predictions are, as Markdown, with every number from `score`."""
-    if found.empty:
-        return f"No prediction can be scored here: {found.attrs['why']}."
+def score_in_words(scores: pd.DataFrame) -> str:
+    """Return how good the predictions are, in Markdown: the median and the largest error, and how many are inside their
+    interval. `scores` is `factorials.score`."""
+    if scores.empty:
+        return f"No prediction can be scored here: {scores.attrs['why']}."
     return (
-        f"From {found.attrs['fitted']} cells, {len(found)} others that were measured too: median error "
-        f"**{found['error'].abs().median():.1%}**, largest {found['error'].abs().max():.1%}; "
-        f"**{found['inside'].mean():.0%}** of them inside their 95% prediction interval."
+        f"From {scores.attrs['fitted']} cells, {len(scores)} others that were measured too: median error "
+        f"**{scores['error'].abs().median():.1%}**, largest {scores['error'].abs().max():.1%}; "
+        f"**{scores['inside'].mean():.0%}** of them inside their 95% prediction interval."
     )
 
 
-def turned(found: pd.DataFrame) -> list[str]:
-    """What each factor of `shares` is set to, as a reader sees it."""
+def factor_settings(contributions: pd.DataFrame) -> list[str]:
+    """Return what each factor is set to, in words, a text per row of `attribution.shares`."""
     levels = {"on": "{0}", "off": "without {0}"}
-    return [levels.get(each.level, "{0}: {1}").format(each.knob, each.level) for each in found.itertuples()]
+    return [levels.get(row.level, "{0}: {1}").format(row.knob, row.level) for row in contributions.itertuples()]
 
 
-def shares(found: pd.DataFrame) -> Styler:
-    """What each factor adds between two cells. `found` is `attribution.shares`."""
+def shares(table: pd.DataFrame) -> Styler:
+    """Show what each factor adds between two cells, a row per factor, in the unit of the metric. `table` is
+    `attribution.shares`."""
 
     def signed(value: float) -> str:
-        return found.attrs["quantity"].signed(value)
+        return table.attrs["quantity"].signed(value)
 
-    shown = pd.DataFrame({"factor": turned(found), "contribution": list(map(signed, found["share"]))})
-    if found["low"].notna().any():
-        shown["95% interval"] = intervals(found, number=signed)
-    shown["of the whole"] = found["of_whole"]
-    return style(shown.assign(verdict=found["verdict"]), {"of the whole": "{:.1%}"}, found.attrs["warning"])
-
-
-def knobs(found: pd.DataFrame) -> Styler:
-    """The effect of each factor and of the ten strongest pairs. `found` is `attribution.effects`."""
-    kept = found[(found["order"] == 1) | (found.groupby("order").cumcount() < 10)]
-    shown = kept[["knobs", "ratio"]].rename(columns={"knobs": "factors"})
-    if kept["low"].notna().any():
-        shown["95% interval"] = intervals(kept)
-    shown["least to most, over the others' settings"] = intervals(kept, "least", "most")
-    return style(shown.assign(verdict=kept["verdict"]), {"ratio": "{:.3f}"}, found.attrs["warning"])
+    columns = pd.DataFrame({"factor": factor_settings(table), "contribution": list(map(signed, table["share"]))})
+    if table["low"].notna().any():
+        columns["95% interval"] = intervals(table, number=signed)
+    columns["of the whole"] = table["of_whole"]
+    return style(columns.assign(verdict=table["verdict"]), {"of the whole": "{:.1%}"}, table.attrs["warning"])
 
 
-def predictions(found: pd.DataFrame) -> Styler:
-    """Cells that were held out, as predicted and as measured. `found` is `factorials.score`."""
-    shown = pd.DataFrame({"cell": found["cell"], "measured, MB": found["measured"] / MEGABYTE})
-    shown["predicted, MB"] = found["predicted"] / MEGABYTE
-    shown["95% prediction interval"] = intervals(found, number=lambda value: f"{value / MEGABYTE:.2f}")
-    shown["error"] = found["error"]
-    shown["the measured one is"] = found["inside"].map({True: "inside", False: "OUTSIDE"})
-    return style(shown, {"error": "{:+.1%}"})
+def knobs(effects: pd.DataFrame) -> Styler:
+    """Show the effect of each factor and of the ten strongest pairs, as ratios with 95% intervals. `effects` is
+    `attribution.effects`."""
+    rows = effects[(effects["order"] == 1) | (effects.groupby("order").cumcount() < 10)]
+    columns = rows[["knobs", "ratio"]].rename(columns={"knobs": "factors"})
+    if rows["low"].notna().any():
+        columns["95% interval"] = intervals(rows)
+    columns["least to most, over the others' settings"] = intervals(rows, "least", "most")
+    return style(columns.assign(verdict=rows["verdict"]), {"ratio": "{:.3f}"}, effects.attrs["warning"])
+
+
+def predictions(scores: pd.DataFrame) -> Styler:
+    """Show the cells that were held out, as predicted and as measured, in MB (1e6 bytes). `scores` is
+    `factorials.score`."""
+    columns = pd.DataFrame({"cell": scores["cell"], "measured, MB": scores["measured"] / MEGABYTE})
+    columns["predicted, MB"] = scores["predicted"] / MEGABYTE
+    columns["95% prediction interval"] = intervals(scores, number=lambda value: f"{value / MEGABYTE:.2f}")
+    columns["error"] = scores["error"]
+    columns["the measured one is"] = scores["inside"].map({True: "inside", False: "OUTSIDE"})
+    return style(columns, {"error": "{:+.1%}"})

@@ -16,25 +16,26 @@ from rustimg_lab.store.runs import RunData
 
 
 def machine(findings: list) -> Styler:
-    """What a run depends on, and what to do where it is not there. `findings` is `doctor.findings`."""
-    lines = [(each.mark, each.name, each.found, "" if each.ok else each.remedy) for each in findings]
+    """Show what the lab needs of this machine, and what to do where it is missing. `findings` is `doctor.findings`."""
+    lines = [(finding.mark, finding.name, finding.state, "" if finding.ok else finding.remedy) for finding in findings]
     return style(pd.DataFrame(lines, columns=["", "what", "found", "what to do"]))
 
 
-def cells(asked: list[matrix.Cell]) -> Styler:
-    """What each cell is made of."""
-    return style([cell.facts() for cell in asked])
+def cells(selection: list[matrix.Cell]) -> Styler:
+    """Show what each cell is made of, a row per cell."""
+    return style([cell.facts() for cell in selection])
 
 
 def profiles_known() -> Styler:
-    """Every profile of data/profiles.toml, with its expected gain and cost."""
-    every = profiles.everything().values()
-    lines = [(each.name, sizes.FLAGS[each.unstable], each.gain, each.cost) for each in every]
+    """Show every profile of data/profiles.toml with its expected gain and cost, a row per profile."""
+    known_profiles = profiles.all_profiles().values()
+    lines = [(profile.name, sizes.FLAGS[profile.unstable], profile.gain, profile.cost) for profile in known_profiles]
     return style(pd.DataFrame(lines, columns=["profile", "flags", "expected gain", "at the cost of"]))
 
 
 def runs() -> Styler:
-    """Every run that there is: its app, and what it has."""
+    """Show every run that there is, a row per run: its app, its cells, its rows and its studies. A run that cannot be
+    read has the reason in place of studies."""
     lines = []
     for name in store_runs.runs():
         try:
@@ -42,16 +43,17 @@ def runs() -> Styler:
         except LabError as error:
             lines.append((name, "", None, None, None, str(error)))
             continue
-        works, measured = cell_table(run)["ok"], set(run.rows["study"])
-        studies = ", ".join(each for each in run.environment.studies if each in measured)
-        lines.append((name, app_name(run), len(works), int(works.sum()), len(run.rows), studies))
+        is_ok, study_names = cell_table(run)["ok"], set(run.rows["study"])
+        studies = ", ".join(study for study in run.environment.studies if study in study_names)
+        lines.append((name, app_name(run), len(is_ok), int(is_ok.sum()), len(run.rows), studies))
     counts = ["cells", "cells that work", "rows"]
-    shown = pd.DataFrame(lines, columns=["run", "app", *counts, "studies"])
-    return style(shown, dict.fromkeys(counts, "{:.0f}"))
+    table = pd.DataFrame(lines, columns=["run", "app", *counts, "studies"])
+    return style(table, dict.fromkeys(counts, "{:.0f}"))
 
 
 def provenance(run: RunData) -> Styler:
-    """Every base image of a run: what it is, whence, its digest; its packages are in `packages`."""
+    """Show every base image of a run, a row per image: what it is, where it comes from, its digest. `packages` shows
+    its packages."""
     lines = [
         {
             "image": image["name"],
@@ -70,7 +72,7 @@ def provenance(run: RunData) -> Styler:
 
 
 def packages(run: RunData) -> HTML:
-    """The packages of each base image with their versions, folded away."""
+    """Show the packages of each base image with their versions, folded away."""
     folds = []
     for image in run.environment.images.values():
         names = ", ".join(f"{name} {version}" for name, version in image["packages"].items())
@@ -80,7 +82,7 @@ def packages(run: RunData) -> HTML:
 
 
 def environment(run: RunData) -> Styler:
-    """The machine and the tools that a run was made with."""
-    found = run.environment
-    facts = {**found.machine, **found.tools, **found.app}
+    """Show the machine, the tools and the app of a run, a row per fact."""
+    record = run.environment
+    facts = {**record.machine, **record.tools, **record.app}
     return style({"what": list(facts), "was": list(map(str, facts.values()))})

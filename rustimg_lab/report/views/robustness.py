@@ -11,11 +11,12 @@ from rustimg_lab.store.runs import RunData
 
 
 def survival(run: RunData) -> str:
-    """Which image passes most probes, which ones no image of the run passes, and what additions cost, as Markdown."""
+    """Return which images pass the most and the fewest probes, which probes no image passes, and what additions cost,
+    as Markdown."""
     outcomes = robustness.matrix(run)
     names = {cell: plain(name) for cell, name in robustness.names(run).items()}
     failed = outcomes.eq(probes.FAILED)
-    counts, asked = failed.sum()[outcomes.ne("").any()], len(outcomes)
+    counts, probe_count = failed.sum()[outcomes.ne("").any()], len(outcomes)
     if counts.empty:
         return "No probe of any image came to an outcome."
 
@@ -23,53 +24,55 @@ def survival(run: RunData) -> str:
         cells = [f"**{names[cell]}**" for cell in counts.index[counts == count]]
         return f"{' and '.join(cells)} {'fails' if len(cells) == 1 else 'fail'} **{count}**"
 
-    said = [f"Of {asked} probes {fail(counts.min())}, the fewest; {fail(counts.max())}, the most."]
+    sentences = [f"Of {probe_count} probes {fail(counts.min())}, the fewest; {fail(counts.max())}, the most."]
     if counts.min() == counts.max():
-        said = [f"Of {asked} probes {fail(counts.min())}."]
+        sentences = [f"Of {probe_count} probes {fail(counts.min())}."]
     if len(everywhere := outcomes.index[failed[counts.index].all(axis=1)]):
-        said.append(f"No image of this run passes {', '.join(everywhere)}.")
-    for one in robustness.costs(run).itertuples():
-        more = f"**{one.unpacked_bytes:,} bytes** unpacked, {one.compressed_bytes:,.0f} compressed"
-        said.append(
-            f"**{names[one.cell]}** costs {more} more than without, and fixes {one.mended or 'nothing'}; "
-            f"it still fails {one.left or 'nothing'}."
+        sentences.append(f"No image of this run passes {', '.join(everywhere)}.")
+    for cost in robustness.costs(run).itertuples():
+        more = f"**{cost.unpacked_bytes:,} bytes** unpacked, {cost.compressed_bytes:,.0f} compressed"
+        sentences.append(
+            f"**{names[cost.cell]}** costs {more} more than without, and fixes {cost.mended or 'nothing'}; "
+            f"it still fails {cost.left or 'nothing'}."
         )
     for cell, reason in robustness.not_built(run).items():
-        said.append(f"**{plain(cell)}** has no image to probe: {plain(reason)}.")
-    return "\n\n".join(said)
+        sentences.append(f"**{plain(cell)}** has no image to probe: {plain(reason)}.")
+    return "\n\n".join(sentences)
 
 
 def survival_failures(run: RunData) -> Styler:
-    """Every probe that failed: of which cells, what was seen, and what to do."""
-    found, names = robustness.failures(run), robustness.names(run)
+    """Show every probe that failed, a row per probe: of which cells, what was seen, and what to do."""
+    failures, names = robustness.failures(run), robustness.names(run)
     lines = []
-    for name, own in found.groupby("probe", sort=False):
-        cells = own["cell"].map(names).groupby(own["evidence"], sort=False).agg(", ".join)
-        seen = "; ".join(f"{what} ({of})" for what, of in cells.items())
-        lines.append((name, own["question"].iloc[0], seen, own["remedy"].iloc[0], own["addition"].iloc[0]))
+    for name, rows in failures.groupby("probe", sort=False):
+        cells = rows["cell"].map(names).groupby(rows["evidence"], sort=False).agg(", ".join)
+        observations = "; ".join(f"{evidence} ({owners})" for evidence, owners in cells.items())
+        lines.append((name, rows["question"].iloc[0], observations, rows["remedy"].iloc[0], rows["addition"].iloc[0]))
     columns = ["probe", "what should be", "what was seen", "what to do", "--with"]
     return style(pd.DataFrame(lines, columns=columns))
 
 
 def survival_facts(run: RunData) -> Styler:
-    """What is in each image that was probed, and how many probes it passed."""
-    found, names = robustness.facts(run), robustness.names(run)
-    shown = pd.DataFrame({"cell": found.index.map(names)}, found.index)
-    sizes = known_sizes(found, {metrics.UNPACKED_BYTES: "unpacked, MB", metrics.COMPRESSED_BYTES: "compressed, MB"})
-    counts = found[["files", "executables", "packages", metrics.CRATES_SEEN]]
+    """Show what is in each image that was probed, and how many probes it passed, a row per cell. Sizes are in MB (1e6
+    bytes)."""
+    facts, names = robustness.facts(run), robustness.names(run)
+    columns = pd.DataFrame({"cell": facts.index.map(names)}, facts.index)
+    sizes = known_sizes(facts, {metrics.UNPACKED_BYTES: "unpacked, MB", metrics.COMPRESSED_BYTES: "compressed, MB"})
+    counts = facts[["files", "executables", "packages", metrics.CRATES_SEEN]]
     counts = counts.rename(columns={metrics.CRATES_SEEN: "crates that a scanner sees"})
-    shown = pd.concat([shown, found[["passed", "failed"]], sizes, counts], axis=1)
-    return style(shown, dict.fromkeys(counts, "{:.0f}"))
+    columns = pd.concat([columns, facts[["passed", "failed"]], sizes, counts], axis=1)
+    return style(columns, dict.fromkeys(counts, "{:.0f}"))
 
 
 def survival_costs(run: RunData) -> Styler:
-    """What additions cost in bytes and fix, beside the same cell without. `run` has some (`robustness.costs`)."""
-    found = robustness.costs(run)
-    shown = {
-        "cell": found["cell"].map(robustness.names(run)),
-        "unpacked, bytes more": found[metrics.UNPACKED_BYTES],
-        "compressed, bytes more": found[metrics.COMPRESSED_BYTES],
-        "fixes": found["mended"],
-        "still fails": found["left"],
+    """Show what additions cost in bytes and which probes they fix, compared with the cell without them. `run` has such
+    cells (`robustness.costs`)."""
+    costs = robustness.costs(run)
+    columns = {
+        "cell": costs["cell"].map(robustness.names(run)),
+        "unpacked, bytes more": costs[metrics.UNPACKED_BYTES],
+        "compressed, bytes more": costs[metrics.COMPRESSED_BYTES],
+        "fixes": costs["mended"],
+        "still fails": costs["left"],
     }
-    return style(shown, {"unpacked, bytes more": "{:+,.0f}", "compressed, bytes more": "{:+,.0f}"})
+    return style(columns, {"unpacked, bytes more": "{:+,.0f}", "compressed, bytes more": "{:+,.0f}"})

@@ -11,17 +11,19 @@ FLAGS = {True: "unstable", False: "stable"}
 
 
 def then_and_now(table: pd.DataFrame) -> Styler:
-    """The article's table beside ours. `table` is `cells.article_grid`."""
-    shown = factors(table)
-    shown["article 2021, MB"] = table["article_bytes"] / MEGABYTE
-    shown["today, MB"] = table[metrics.UNPACKED_BYTES] / MEGABYTE
-    shown["today / article"] = table[metrics.UNPACKED_BYTES] / table["article_bytes"]
-    shown["base image is"] = table["base_label"]
-    return style(with_reason(shown, table), {"today / article": "{:.2f}"})
+    """Show sizes in MB (1e6 bytes) in the article and today, with their ratio, a row per cell. `table` is
+    `cells.article_grid`."""
+    columns = factors(table)
+    columns["article 2021, MB"] = table["article_bytes"] / MEGABYTE
+    columns["today, MB"] = table[metrics.UNPACKED_BYTES] / MEGABYTE
+    columns["today / article"] = table[metrics.UNPACKED_BYTES] / table["article_bytes"]
+    columns["base image is"] = table["base_label"]
+    return style(with_reason(columns, table), {"today / article": "{:.2f}"})
 
 
 def breakdown(table: pd.DataFrame) -> Styler:
-    """What the base brings and what the app adds, on disk and over the network. `table` is `cells.cell_table`."""
+    """Show what the base and the app take up in MB (1e6 bytes), unpacked and compressed, a row per cell. `table` is
+    `cells.cell_table`."""
     sizes = {
         metrics.UNPACKED_BYTES: "unpacked, MB",
         metrics.BASE_BYTES: "base image, MB",
@@ -31,64 +33,68 @@ def breakdown(table: pd.DataFrame) -> Styler:
         metrics.COMPRESSED_ZSTD_BYTES: "compressed by zstd, MB",
         metrics.PUSHED_BYTES: "as this engine pushes it, MB",
     }
-    shown = factors(table).join(known_sizes(table, sizes)).assign(**{"base image is": table["base_label"]})
+    columns = factors(table).join(known_sizes(table, sizes)).assign(**{"base image is": table["base_label"]})
     if table["compressed_with"].any():
-        shown["compressed with"] = table["compressed_with"]
-    return style(with_reason(shown, table))
+        columns["compressed with"] = table["compressed_with"]
+    return style(with_reason(columns, table))
 
 
 def binaries(table: pd.DataFrame) -> Styler:
-    """What the binaries are and need, a row per cell. `table` is `cells.cell_table`."""
-    shown = factors(table)
-    shown["binary, MB"] = table[metrics.BINARY_BYTES] / MEGABYTE
-    shown["linked"] = table["linkage"].fillna("")
-    shown["allocator found"] = table[metrics.LINKED_ALLOCATOR].fillna("")
-    shown["needs at least"] = table[metrics.GLIBC_NEEDED].fillna("")
+    """Show what the binaries are and what they need, a row per cell. `table` is `cells.cell_table`."""
+    columns = factors(table)
+    columns["binary, MB"] = table[metrics.BINARY_BYTES] / MEGABYTE
+    columns["linked"] = table["linkage"].fillna("")
+    columns["allocator found"] = table[metrics.LINKED_ALLOCATOR].fillna("")
+    columns["needs at least"] = table[metrics.GLIBC_NEEDED].fillna("")
     for column in ("pie", "stripped"):
-        shown[column] = table[column].map({True: "yes", False: "no"}).fillna("")
-    shown["needs libraries"] = table[metrics.NEEDED_LIBRARIES].fillna("")
-    shown["cargo, CPU s"] = table[metrics.BUILD_CPU_S].astype(float)
-    shown["rustc"] = table["rustc"].fillna("").str.split().str[0]
-    shown["SHA-256"] = table[metrics.BINARY_SHA256].fillna("").str[:12]
-    return style(with_reason(shown, table), {"cargo, CPU s": "{:.0f}"})
+        columns[column] = table[column].map({True: "yes", False: "no"}).fillna("")
+    columns["needs libraries"] = table[metrics.NEEDED_LIBRARIES].fillna("")
+    columns["cargo, CPU s"] = table[metrics.BUILD_CPU_S].astype(float)
+    columns["rustc"] = table["rustc"].fillna("").str.split().str[0]
+    columns["SHA-256"] = table[metrics.BINARY_SHA256].fillna("").str[:12]
+    return style(with_reason(columns, table), {"cargo, CPU s": "{:.0f}"})
 
 
-def ladder(found: pd.DataFrame) -> Styler:
-    """Each profile with what it gained, what it cost to build, and what is known of it. `found` is `cells.ladder`."""
-    shown = factors(found)
-    shown["flags"] = found["unstable"].map(FLAGS).fillna("")
-    shown["unpacked, MB"] = found[metrics.UNPACKED_BYTES] / MEGABYTE
-    shown["/ baseline"] = found["unpacked"]
-    shown["compressed, MB"] = found[metrics.COMPRESSED_BYTES] / MEGABYTE
-    shown["compressed / baseline"] = found["compressed"]
-    shown["cargo, CPU s"] = found[metrics.BUILD_CPU_S]
-    known = profiles.everything()
-    shown["expected gain"] = [known[name].gain if name in known else "" for name in found["profile"]]
-    shown["at the cost of"] = [known[name].cost if name in known else "" for name in found["profile"]]
+def ladder(rungs: pd.DataFrame) -> Styler:
+    """Show what each profile gained, what it cost to build (CPU seconds), and what is known of it, a row per cell.
+    Sizes are in MB (1e6 bytes) and as ratios to the baseline. `rungs` is `cells.ladder`."""
+    columns = factors(rungs)
+    columns["flags"] = rungs["unstable"].map(FLAGS).fillna("")
+    columns["unpacked, MB"] = rungs[metrics.UNPACKED_BYTES] / MEGABYTE
+    columns["/ baseline"] = rungs["unpacked"]
+    columns["compressed, MB"] = rungs[metrics.COMPRESSED_BYTES] / MEGABYTE
+    columns["compressed / baseline"] = rungs["compressed"]
+    columns["cargo, CPU s"] = rungs[metrics.BUILD_CPU_S]
+    catalogue = profiles.all_profiles()
+    columns["expected gain"] = [catalogue[name].gain if name in catalogue else "" for name in rungs["profile"]]
+    columns["at the cost of"] = [catalogue[name].cost if name in catalogue else "" for name in rungs["profile"]]
     formats = {"/ baseline": "{:.3f}", "compressed / baseline": "{:.3f}", "cargo, CPU s": "{:.0f}"}
-    return style(with_reason(shown, found), formats)
+    return style(with_reason(columns, rungs), formats)
 
 
-def parts(found: pd.DataFrame) -> Styler:
-    """The largest parts of a cell's image, with their percentage of it. `found` is `cells.composition`."""
-    largest = found.nlargest(25, "size_bytes")
-    shown = {"of": largest["owner"], "package or crate": largest["name"]}
-    shown |= {"MB": largest["size_bytes"] / MEGABYTE, "of the image": largest["size_bytes"] / found["size_bytes"].sum()}
-    return style(shown, {"MB": "{:.3f}", "of the image": "{:.1%}"})
+def parts(table: pd.DataFrame) -> Styler:
+    """Show the 25 largest parts of a cell's image in MB (1e6 bytes), with their percentage of the image. `table` is
+    `cells.composition`."""
+    largest = table.nlargest(25, "size_bytes")
+    facts = {"of": largest["owner"], "package or crate": largest["name"]}
+    facts |= {"MB": largest["size_bytes"] / MEGABYTE, "of the image": largest["size_bytes"] / table["size_bytes"].sum()}
+    return style(facts, {"MB": "{:.3f}", "of the image": "{:.1%}"})
 
 
-def sections(found: pd.DataFrame) -> Styler:
-    """The sections of each binary, a column per cell. `found` is `cells.parts` of `section_bytes`."""
-    wide = found.pivot_table("size_bytes", "name", "cell", aggfunc="sum", sort=False) / MEGABYTE
+def sections(table: pd.DataFrame) -> Styler:
+    """Show the 15 largest sections of the binaries in MB (1e6 bytes), a column per cell. `table` is `cells.parts` of
+    `section_bytes`."""
+    wide = table.pivot_table("size_bytes", "name", "cell", aggfunc="sum", sort=False) / MEGABYTE
     wide = wide.loc[wide.max(axis=1).sort_values(ascending=False).index[:15]]
     return style(wide.rename_axis("section, MB").reset_index(), dict.fromkeys(wide.columns, "{:.3f}"))
 
 
 def layers(table: pd.DataFrame) -> Styler:
-    """Each layer with the instruction that made it. `table` is `cells.layer_table`."""
-    shown = factors(table)
-    shown["layer"] = table["order"]
-    shown["of"] = table["owner"]
-    shown["files, MB"] = table["file_bytes"] / MEGABYTE
-    shown["made by"] = table["instruction"]
-    return style(shown)
+    """Show each layer with its size in MB (1e6 bytes) and the instruction that made it. `table` is
+    `cells.layer_table`."""
+    columns = factors(table)
+    columns["layer"] = table["order"]
+    columns["of"] = table["owner"]
+    columns["files, MB"] = table["file_bytes"] / MEGABYTE
+    columns["made by"] = table["instruction"]
+    return style(columns)
