@@ -63,7 +63,7 @@ def _is_loopback(host: str) -> bool:
 @contextmanager
 def connected(address: str, insecure: bool) -> Iterator["Client"]:
     """Yield a client of a Dask scheduler. Raises LabError when Dask is not installed, when `check_address` refuses the
-    address, or when no scheduler answers."""
+    address, or when no scheduler answers, at first or later."""
     check_address(address, insecure)
     try:
         from distributed import Client, Security
@@ -83,7 +83,7 @@ def connected(address: str, insecure: bool) -> Iterator["Client"]:
         remedy = "start one with `dask scheduler`, and see docs/machines.md for tls://"
         raise LabError(f"no Dask scheduler can be used at {address} ({cause}); {remedy}") from None
     try:
-        with client.as_current():
+        with client.as_current(), _scheduler_errors(client):
             yield client
     finally:
         client.close(timeout=5)
@@ -110,24 +110,23 @@ def perform_all(
     """Give each machine in `names` a unit whenever it is idle, until none is left. Returns a line on what could not be
     done. `sent` gets the unit and the machine, and returns what `work` gets in its worker. `done` gets both and what
     `work` returned, and returns why the machine gets no more ("" when it does). Such a machine leaves `names`, and a
-    unit for any machine goes to the others. Raises LabError when the scheduler stops answering."""
+    unit for any machine goes to the others."""
     state = _Queue(units, names)
-    with _scheduler_errors(client):
-        while state.has_work():
-            for name, address in state.idle_machines(client):
-                if not (unit := state.take(name)):  # another machine has just got the last one
-                    continue
-                call = client.submit(
-                    work, sent(unit, name), workers=[address], resources={RESOURCE: 1}, pure=False, retries=0
-                )
-                state.running[call] = unit, name, address
-            for call in _wait_for_ended(client, state):
-                unit, name, _ = state.running.pop(call)
-                failure = "" if call.status == "finished" else _reason(call)
-                if failure and not _failed_there(call):
-                    state.lost(name, unit, failure)
-                elif reason := failure or done(unit, name, call.result()):
-                    state.put_aside(name, unit, reason)
+    while state.has_work():
+        for name, address in state.idle_machines(client):
+            if not (unit := state.take(name)):  # another machine has just got the last one
+                continue
+            call = client.submit(
+                work, sent(unit, name), workers=[address], resources={RESOURCE: 1}, pure=False, retries=0
+            )
+            state.running[call] = unit, name, address
+        for call in _wait_for_ended(client, state):
+            unit, name, _ = state.running.pop(call)
+            failure = "" if call.status == "finished" else _reason(call)
+            if failure and not _failed_there(call):
+                state.lost(name, unit, failure)
+            elif reason := failure or done(unit, name, call.result()):
+                state.put_aside(name, unit, reason)
     return state.failures
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 import trustme
@@ -121,17 +122,20 @@ def test_machines_that_never_come_back_are_waited_for_and_then_named(two, tmp_pa
     ]
 
 
-def test_a_scheduler_that_is_lost_ends_the_work_in_one_line(tmp_path):
+@pytest.mark.parametrize("prepares", [False, True])
+def test_a_scheduler_that_is_lost_ends_the_work_in_one_line(prepares, tmp_path):
     with (
         dask.scheduler(tmp_path / "log") as address,
         dask.worker(address, "alpha", tmp_path / "log"),
+        pytest.raises(LabError, match="stopped answering; start it again, and call the same command to resume"),
         cluster.connected(address, insecure=False) as client,
     ):
         assert wait_for(lambda: cluster.workers(client), 60)
         pid = client.run_on_scheduler(os.getpid)
         threading.Timer(2, os.kill, (pid, signal.SIGKILL)).start()
-        with pytest.raises(LabError, match="stopped answering; start it again, and call the same command to resume"):
-            perform(client, [Unit(("a",))] * 9, tmp_path / "told", seconds=1, names={"alpha"})
+        if prepares:
+            client.run(time.sleep, 20)
+        perform(client, [Unit(("a",))] * 9, tmp_path / "told", seconds=1, names={"alpha"})
 
 
 @pytest.mark.parametrize(
