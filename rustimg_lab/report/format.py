@@ -35,13 +35,20 @@ TOO_FEW = "too few blocks to say anything"
 SENTINEL = "Report complete"  # what the last cell of a notebook prints: papermill alone may call a dead kernel done
 
 
+def three_digits(value: float | None) -> str:
+    """Return a number with three significant digits, a whole one from 1,000 on; "" for none."""
+    if pd.isna(value):
+        return ""
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:#.3g}".rstrip(".")
+
+
 def megabytes(size_bytes: float | None) -> str:
-    """Return bytes in MB (1e6 bytes) with three significant digits; "" for None or NaN."""
-    return "" if pd.isna(size_bytes) else f"{size_bytes / 1e6:#.3g}".rstrip(".")
+    """Return bytes as MB of 1e6 bytes, written as `three_digits` does; "" for none."""
+    return "" if pd.isna(size_bytes) else three_digits(size_bytes / MEGABYTE)
 
 
 def mb(size_bytes: float) -> str:
-    return f"{size_bytes / 1e6:.2f}"
+    return f"{size_bytes / MEGABYTE:.2f}"
 
 
 def detectable_in_words(ratio: float) -> str:

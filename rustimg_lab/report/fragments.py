@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup, NavigableString, Tag
 from bs4.element import PreformattedString
 from markupsafe import escape
 from nbconvert.filters import markdown2html
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 COLOURS = 16  # of a figure: a plot has few, and is much smaller with no more
 PICTURE = re.compile("data:image/(png|webp);base64,")
@@ -112,7 +112,7 @@ def _picture(source: str) -> str:
     """Return a figure (a data URL) made smaller; "" when `source` is no figure."""
     try:
         picture = smaller(base64.b64decode(source.partition(",")[2])) if PICTURE.match(source) else b""
-    except (ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError):  # as Pillow has it of a damaged one
         return ""
     return f"data:image/webp;base64,{base64.b64encode(picture).decode()}" if picture else ""
 

@@ -21,6 +21,7 @@ import pytest
 from bs4 import BeautifulSoup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
+from PIL import Image
 from support.lab import NO_ENGINE, forget
 from support.plain_words import not_plain
 
@@ -283,6 +284,15 @@ def test_a_long_table_shows_the_rows_that_matter_and_keeps_the_others():
         assert len(shown.select("tbody tr.matters")) == first and len(shown.select("tbody tr")) == 20
         assert shown.select_one("label").text == "Show all 20 rows"
         assert not BeautifulSoup(fragments.of_output(output), "html.parser").select(".minor, label")
+
+
+def test_a_damaged_figure_of_a_strangers_run_is_shown_as_text_and_does_not_stop_the_page():
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(buffer, "PNG")
+    for length in range(0, len(buffer.getvalue()) - 100, 7):
+        url = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()[:length]).decode()}"
+        output = nbformat.v4.new_output("display_data", {"text/html": f'<img src="{url}">'})
+        assert not BeautifulSoup(fragments.of_output(output), "html.parser").select("img")
 
 
 def test_a_name_in_a_plot_covers_no_other_and_no_point():

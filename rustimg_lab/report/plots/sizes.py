@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from rustimg_lab.analysis import cells
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import SUBSTITUTE
-from rustimg_lab.report.format import MEGABYTE
+from rustimg_lab.report.format import MEGABYTE, megabytes
 from rustimg_lab.report.plots.style import (
     BLUE,
     GREEN,
@@ -110,7 +110,7 @@ def _part(axes: Axes, name: str, left: float, size: float, row: int, fill: dict[
     share = size / MEGABYTE / axes.get_xlim()[1]
     if share < 0.012:
         return
-    text = f"{name}\n{size / MEGABYTE:#.3g}" if share > 0.1 else f"{name}  {size / MEGABYTE:#.3g}"
+    text = f"{name}\n{megabytes(size)}" if share > 0.1 else f"{name}  {megabytes(size)}"
     label = {"ha": "center", "va": "center", "fontsize": 8, "clip_on": True, "rotation": 0 if share > 0.1 else 90}
     axes.text((left + size / 2) / MEGABYTE, row, text, **label)
 
@@ -131,6 +131,6 @@ def _room(size_bytes: pd.Series) -> float:
 def _number(axes: Axes, size_bytes: float, row: float, reason: str = "", above: int = 0) -> None:
     """Write a size beside a bar, or `above` a point (in points of type). A cell without a size keeps its place."""
     if not pd.isna(size_bytes):
-        write_beside(axes, f"{size_bytes / MEGABYTE:#.3g}", size_bytes / MEGABYTE, row, (0, above) if above else (4, 0))
+        write_beside(axes, megabytes(size_bytes), size_bytes / MEGABYTE, row, (0, above) if above else (4, 0))
     elif reason:
         write_beside(axes, f"no number: {reason[:60]}", axes.get_xlim()[0], row, color="#B00020")

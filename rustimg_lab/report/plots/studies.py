@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from rustimg_lab.analysis import comparison
 from rustimg_lab.model.names import TWIN, cell_in_words
+from rustimg_lab.report.format import three_digits
 from rustimg_lab.report.plots.style import (
     BLUE,
     GREY,
@@ -30,7 +31,7 @@ def trials(samples: pd.DataFrame, label: str, title: str, axes: Axes | None = No
         axes.scatter(values, spread, 12, color=colour, alpha=0.45, linewidth=0, zorder=2)
         axes.plot([cell.low, cell.high], [row + 0.32] * 2, color="black", linewidth=1.5, zorder=3)
         axes.scatter([cell.mean], [row + 0.32], 26, color="black", zorder=4)
-        write_beside(axes, f"{cell.mean:#.3g}".rstrip("."), cell.mean, row + 0.32, (0, -9))
+        write_beside(axes, three_digits(cell.mean), cell.mean, row + 0.32, (0, -9))
     axes.set(xlim=(0, 1.08 * samples["value"].max()), xlabel=label)
     ends = summary["mean"], summary["low"], summary["high"]
     label_axes(axes, title, f"{label}, mean with its 95% interval", comparison.names(summary), *ends)
