@@ -16,6 +16,14 @@ EXCEPTIONS = {
 }
 
 
+# What the docstring of a public function begins with. A function that does something else adds its verb.
+VERBS = """
+Add Append Ask Begin Build Call Check Compare Copy Create Cut Decide Do Draw End Execute Exit Fit Give Hide Hold Import
+Install Keep Let List Load Make Measure Obtain Open Plan Prefix Print Pull Push Put Queue Raise Read Recommend Record
+Register Remove Replace Return Run Send Set Show Start Take Tell Turn Unpack Update Wait Write Yield
+"""
+
+
 @pytest.mark.slow
 def test_the_documents_say_what_the_recorded_runs_and_the_modules_say():
     assert develop.documents("--check", "--diff") == 0, "call `./lab docs` and look through what it changed"
@@ -48,3 +56,25 @@ def test_modules_and_functions_stay_small():
                 ]
                 lines = each.end_lineno - each.lineno + 1
                 assert lines <= FUNCTION_LINES and len(arguments) <= PARAMETERS, f"{path}: {each.name}"
+
+
+def test_the_docstring_of_a_public_function_begins_with_a_verb():
+    texts = {
+        f"{path.name}: {node.name}": text
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and (text := ast.get_docstring(node))
+    }
+    assert len(texts) > 700
+    assert {name: text for name, text in texts.items() if text.split()[0].strip(",.") not in VERBS.split()} == {}
+
+
+def test_a_local_name_says_what_it_holds():
+    vague = {"found", "each", "told", "own", "said", "asked"}
+    names = {
+        f"{path.name}:{node.lineno} {node.id}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in vague
+    }
+    assert names == set()

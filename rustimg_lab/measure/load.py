@@ -139,7 +139,7 @@ def serve(
 
 
 def ask(server: Server, load: Load, seconds: int) -> tuple[int, float]:
-    """Put load on the server for `seconds`, by wrk or by oha (`by_oha`). Returns the answered requests, and requests
+    """Put load on the server for `seconds`, by wrk or by oha (`uses_oha`). Returns the answered requests, and requests
     per second. Raises FailedTrial when the generator failed, or when an answer was an error or had the wrong size."""
     workload, serve = load.workload, load.workload.serve
     if uses_oha(workload):

@@ -263,6 +263,10 @@ def test_a_run_of_several_machines_is_what_its_cells_are_and_a_run_of_each(runs)
     assert alone.name == "a@beta" and alone.environment.machine["cpu_model"] == "beta" and len(alone.rows) == 3
     assert store_runs.dockerfile("a", str(other)) == "beta" == store_runs.dockerfile("a@beta", str(other))
     assert len(store_runs.files("a")) == 5 and len(store_runs.files("a@beta")) == 2
+    with store_runs.open_run("c", MACHINE):
+        for cell, text in ((CELL, "alpha"), (other, "gamma")):
+            (runs / "c" / "dockerfiles" / f"Dockerfile.{cell}").write_text(text)
+    assert store_runs.changed_dockerfiles("a", "c") == [other.slug]
     for name, said in (
         ("a@gamma", "unknown machine of run 'a' 'gamma': known are alpha, beta"),
         ("b@alpha", "unknown run"),
