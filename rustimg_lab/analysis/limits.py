@@ -1,5 +1,6 @@
-"""The limits of a check, what it finds, and whether what has noise keeps a limit: by two one-sided tests (Schuirmann,
-J. Pharmacokin. Biopharm. 15, 1987)."""
+"""The limits of a check, what it finds, and whether what has noise keeps a limit.
+
+Two one-sided tests decide that (Schuirmann, J. Pharmacokin. Biopharm. 15, 1987)."""
 
 import functools
 from dataclasses import dataclass, field, replace
