@@ -445,7 +445,7 @@ def test_which_machine_of_several_built_a_cell_is_no_matter(make, capsys):
     (failed,) = [line for line in capsys.readouterr().out.splitlines() if ": fail: " in line]
     assert failed.startswith(f"- **{OTHER.slug}**: fail: throughput-a")
     assert main.main(["compare", "a", "b"]) == 0
-    told = "the studies of run 'b' are left out, since each is of one machine: b@m1"
+    told = "the studies of run 'b' are left out, since each is of one machine: b@m1, b@m2, b@m3"
     shown = html.unescape(lab.compare("a", "b")._repr_html_())
     assert f"note: {told}" in capsys.readouterr().out and f"Note: {told}" in shown
     assert told in recommendation.candidates(runs.load("b"))[2] and runs.load("b@m1").left_out == ""
