@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -45,25 +46,29 @@ def test_every_wing_is_in_the_table_and_under_the_contract():
     assert table == wings == layers - {"errors", "paths"}
 
 
+def nodes(kind: type[ast.AST]) -> list[tuple[Path, ast.AST]]:
+    """All nodes of a kind in the package's modules, each with its module."""
+    trees = [(path, ast.parse(path.read_text())) for path in PACKAGE.rglob("*.py")]
+    return [(path, node) for path, tree in trees for node in ast.walk(tree) if isinstance(node, kind)]
+
+
 def test_modules_and_functions_stay_small():
     for path in PACKAGE.rglob("*.py"):
-        text = path.read_text()
-        assert text.count("\n") <= MODULE_LINES, path
-        for each in ast.walk(ast.parse(text)):
-            if isinstance(each, ast.FunctionDef) and f"{path.stem}.{each.name}" not in EXCEPTIONS:
-                arguments = [
-                    one.arg for one in (*each.args.args, *each.args.kwonlyargs) if one.arg not in ("self", "cls")
-                ]
-                lines = each.end_lineno - each.lineno + 1
-                assert lines <= FUNCTION_LINES and len(arguments) <= PARAMETERS, f"{path}: {each.name}"
+        assert path.read_text().count("\n") <= MODULE_LINES, path
+    for path, function in nodes(ast.FunctionDef):
+        if f"{path.stem}.{function.name}" not in EXCEPTIONS:
+            arguments = [
+                each.arg for each in (*function.args.args, *function.args.kwonlyargs) if each.arg not in ("self", "cls")
+            ]
+            lines = function.end_lineno - function.lineno + 1
+            assert lines <= FUNCTION_LINES and len(arguments) <= PARAMETERS, f"{path}: {function.name}"
 
 
 def test_the_docstring_of_a_public_function_begins_with_a_verb():
     texts = {
-        f"{path.name}: {node.name}": text
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and (text := ast.get_docstring(node))
+        f"{path.name}: {function.name}": text
+        for path, function in nodes(ast.FunctionDef)
+        if not function.name.startswith("_") and (text := ast.get_docstring(function))
     }
     assert len(texts) > 700
     assert {name: text for name, text in texts.items() if text.split()[0].strip(",.") not in VERBS.split()} == {}
@@ -72,9 +77,8 @@ def test_the_docstring_of_a_public_function_begins_with_a_verb():
 def test_a_local_name_says_what_it_holds():
     vague = {"found", "each", "told", "own", "said", "asked"}
     names = {
-        f"{path.name}:{node.lineno} {node.id}"
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in vague
+        f"{path.name}:{name.lineno} {name.id}"
+        for path, name in nodes(ast.Name)
+        if isinstance(name.ctx, ast.Store) and name.id in vague
     }
     assert names == set()

@@ -43,6 +43,8 @@ def prefixes(crate: Crate) -> list[tuple[str, str]]:
 
 def variables(crate: Crate) -> list[str]:
     """Return the names of variables that the sources read by such prefixes, as the fields of their structures tell."""
+    if not prefixes(crate):
+        return []
     structures = {name: SOURCES["member"].findall(body) for name, body in crate.find_matches(SOURCES["structure"])}
     fields = {
         name: [(field, re.findall(r"\w+", kind)) for field, kind in members] for name, members in structures.items()

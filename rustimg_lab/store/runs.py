@@ -53,15 +53,12 @@ class Run:
         self, cell: Cell, image: str, observations: Iterable[Observation], *, study: str = "", name: str = "",
         setting: str = "",
     ) -> None:  # fmt: skip
-        """Append one row per observation, in one write that is on disk when this returns.
-
-        `name` replaces the cell's name in these rows; `setting` is its allocator's. Raises DiskFull when the disk is
-        full; earlier rows stay valid."""
+        """Append one row per observation, in one write that is on disk when this returns. `name` replaces the cell's
+        name in these rows; `setting` is its allocator's. Raises DiskFull on a full disk; earlier rows stay valid."""
         columns = {"run_id": self.name, "study": study, "cell": name or cell.slug,
                    "architecture": cell.architecture.value, "base": cell.base.name,
                    "profile": cell.profile.name, "allocator": cell.allocator, "setting": setting,
-                   "layout": cell.layout,
-                   "image": image}  # fmt: skip
+                   "layout": cell.layout, "image": image}  # fmt: skip
         text = "".join(json.dumps(columns | vars(o), allow_nan=False) + "\n" for o in observations).encode()
         append_rows(self.path, text)
 
@@ -150,22 +147,20 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LabError(
-                f"run '{path.name}' is being written by another lab; wait for it, or choose --run NAME"
-            ) from None
+            remedy = "wait for it, or choose --run NAME"
+            raise LabError(f"run '{path.name}' is being written by another lab; {remedy}") from None
         yield
 
 
 def load(name: str, whole: bool = False) -> RunData:
     """Read a run. With images for two architectures, only those for the run's machine are read, or by the name
     `RUN@arm64` only the others; with `whole`, all are. Of a run of several machines, only the rows on cells are read,
-    from all machines; by the name `RUN@MACHINE`, all rows of one machine.
-
-    Raises LabError when there is no such run, when it has nothing for that architecture, or is of a newer lab."""
+    from all machines; by the name `RUN@MACHINE`, all rows of one machine. Raises LabError when there is no such run,
+    when it has nothing for that architecture, or is of a newer lab."""
     path = run_path(name)
     if machine_names := _machines(path):
-        parts = {machine: load(f"{name}{AT}{machine}", whole) for machine in machine_names}
-        return _combine_machines(name, path, parts)
+        machine_runs = {machine: load(f"{name}{AT}{machine}", whole) for machine in machine_names}
+        return _combine_machines(name, path, machine_runs)
     if (path / MACHINES).is_dir():
         raise LabError(f"run '{name}' has no rows yet: no machine has sent any; the same command resumes it")
     stamps = tuple((file.name, (status := file.stat()).st_mtime_ns, status.st_size) for file in _files(path))
@@ -280,21 +275,26 @@ def _files(path: Path) -> list[Path]:
 
 def dockerfile(name: str, cell: str) -> str:
     """Return the text that a cell of a run was built from, last where machines differ. Raises LabError without one."""
-    last_machine = spread_record.read(run_path(name)).cells.get(cell)
-    machine_names = sorted(machines(name), key=lambda machine: machine != last_machine)
-    folders = [run_path(name), *(run_path(f"{name}{AT}{machine}") for machine in machine_names)]
-    for path in (folder / "dockerfiles" / f"Dockerfile.{cell}" for folder in folders):
+    for path in _dockerfiles(name, cell):
         with suppress(OSError, ValueError):
-            if "/" not in cell:
-                return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
     raise LabError(f"run '{name}' has no Dockerfile.{cell}; `./lab dockerfile` writes it anew")
 
 
 def changed_dockerfiles(before: str, after: str) -> list[str]:
     """Return the cells that two runs have built from two texts. Raises LabError when there is no such run."""
-    paths = [{path.name for path in run_path(run).glob("**/dockerfiles/D*")} for run in (before, after)]
-    shared = sorted(name.removeprefix("Dockerfile.") for name in set.intersection(*paths))
-    return [cell for cell in shared if dockerfile(before, cell) != dockerfile(after, cell)]
+    cells = sorted({path.name.removeprefix("Dockerfile.") for path in run_path(before).glob("**/dockerfiles/D*")})
+    names = (before, after)
+    pairs = [(cell, [next(filter(Path.is_file, _dockerfiles(name, cell)), None) for name in names]) for cell in cells]
+    return [cell for cell, (old, new) in pairs if old and new and old.read_bytes() != new.read_bytes()]
+
+
+def _dockerfiles(name: str, cell: str) -> list[Path]:
+    """Where the text that a cell of a run was built from can be; first where the machine is that built it last."""
+    last_machine = spread_record.read(run_path(name)).cells.get(cell)
+    machine_names = sorted(machines(name), key=lambda machine: machine != last_machine)
+    folders = [run_path(name), *(run_path(f"{name}{AT}{machine}") for machine in machine_names)]
+    return [] if "/" in cell else [folder / "dockerfiles" / f"Dockerfile.{cell}" for folder in folders]
 
 
 def newest_rows(run: RunData) -> pd.DataFrame:
