@@ -1,42 +1,29 @@
 """A crate as `init` reads it: its packages, as cargo describes them, and the texts of its sources."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab.build import cargo_config, sources
+from rustimg_lab.build import cargo_config, crate_texts, sources
 from rustimg_lab.build.cargo_config import expand
 from rustimg_lab.build.cargo_metadata import places, tree
 from rustimg_lab.build.known import KNOWN
 from rustimg_lab.errors import LabError
 from rustimg_lab.model.architecture import TARGETS
 
-# Comments, those behind code among them; what is compiled on a condition, or is a test, up to its block or its end;
-# what no release for Linux has; and by what the end of a block is found: braces, but for those in texts.
-_COMMENT = re.compile(r"(?m)^\s*//.*$|(?<=[;{},\]])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/")
-_CONDITIONAL = re.compile(
-    r"#\[(?:cfg\(([^\]]*)\)|(?:\w+::)*(?:\w+_|rs)?(test)(?:\([^\]]*\))?)\]\s*(?:#\[[^\]]*\]\s*)*(?:(?=\{)|(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|unsafe|const)\s+)*(?:"
-    r'(?:fn|impl|mod|trait|extern\s*"\w+")\b[^;{}]*(?=\{)|(?:mod|use|let|const|static|type|return)\b[^;{}]*;))'
-    r'|\bif\s+cfg!\(([^{}]*)\)\s*(?=\{)|(?m:^\s*((?:any|all|not)\([^{};]*\)|target_\w+\s*=\s*"\w+")\s*=>\s*(?=\{))'
-)
-_OF_SYSTEM = re.compile(
-    r'(?:\b(?:all|any|not|unix|windows|target_(?:os|family|vendor|env|arch)\s*=\s*"\w+")(?!\w)|[(),\s])+'
-)
-_MODULE = re.compile(r'(?:#\[(?:path\s*=\s*"([^"]+)"|[^\]]*)\]\s*)*(?:pub(?:\([^)]*\))?\s+)?\bmod\s+(\w+)\s*;')
-_SOURCE = re.compile(r'(?:#\[path\s*=|\binclude!\()\s*"([^"]+\.rs)"')
-_BRACE = re.compile(
-    r"""\br(#*)"(?s:.*?)"\1|"(?s:[^"\\]|\\.)*"|'(?:[^'\\\n]|\\[^'\n]+|\\')'|//.*|/\*(?s:.*?)\*/|([{}])"""
-)
 # Where `main` is: behind a feature, while it is empty, or not there, without.
 _MAIN = r"\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?(?:async\s+)?fn\s+main\b"
 _MAIN_BEHIND = re.compile(r'#\[cfg\(feature\s*=\s*"([\w-]+)"\)' + _MAIN)
 _MAIN_WITHOUT = re.compile(r'#\[cfg\(not\(feature\s*=\s*"([\w-]+)"\)\)' + _MAIN + r"\s*\(\)[^{;]*\{\s*[^\s}]")
+# What stops a build, by features alone or with what the system is, and what it says then.
+_STOPS = re.compile(
+    r"""(#!?\[cfg\((?=[^\]]*\bfeature\b)(?:[(),\s]|\b(?:all|any|not|unix|windows|test|debug_assertions|(?:feature|target_\w+)\s*"""
+    r"""=\s*"[^"]*")(?!\w))*\])\s*\{?\s*(?:(?:std|core)::)?compile_error!\s*[({]\s*r?#*"((?:[^"\\]|\\[\s\S])*)\""""
+)
 # A function that reads a variable, by its name: `env_or`, `get_env`, `var_or_default`.
 READER = r"(?!set_|remove_|env_remove|var_remove)(?:\w+_)?(?:get)?(?:env|var)(?:_\w+)?"
 _PROGRAM = r'"(?:/(?:[\w.-]+/)*)?(\w[\w.+-]*)"'  # by its name, or its whole path
@@ -104,7 +91,7 @@ class Crate:
     def find_matches(self, pattern: re.Pattern, in_build: bool = False) -> list[str]:
         """Return what a pattern finds in the program's sources, each match once; with `in_build` in build scripts
         too."""
-        texts = self.texts.values() if in_build else self.program_texts()
+        texts = self.compiled.values() if in_build else self.program_texts()
         return list(dict.fromkeys(match for text in texts for match in pattern.findall(text)))
 
     def other_mains(self) -> list[str]:
@@ -128,8 +115,43 @@ class Crate:
         return [text for path, text in scripts if package in (None, self.package_of(path))]
 
     def program_texts(self) -> list[str]:
-        """Return the texts of all sources except build scripts."""
-        return [text for path, text in self.texts.items() if path not in self.scripts]
+        """Return the texts of what is compiled, except build scripts."""
+        return [text for path, text in self.compiled.items() if path not in self.scripts]
+
+    @cached_property
+    def compiled(self) -> dict[Path, str]:
+        """Return the texts of the sources by path, without what is not compiled with the features that are on. Nothing
+        is left out where no build works with these, since the user must take others then, or where a build script turns
+        features on."""
+        turned_on_by_script = any("rustc-cfg=feature" in text for text in self.script_texts())
+        if turned_on_by_script or self.stops(self.features[self.package["name"]]):
+            return self.texts
+        entry = {Path(self.target.get("src_path", ""))}
+        return crate_texts.compiled_texts(self.texts, entry, lambda path: self.features[self.package_of(path)["name"]])
+
+    @cached_property
+    def features(self) -> dict[str, set[str]]:
+        """Return the features that are on, by package. Those of a linked library are turned on by the program and its
+        other libraries. Its default is on when one of them takes it, or when no dependency on the library is known."""
+        features = {self.package["name"]: enabled_features(self.package, self.target.get("required-features", []))}
+        dependencies = self.dependencies()
+        for library in self.linked:
+            uses = [use for use in dependencies if use["name"] == library["name"]]
+            names = {feature for use in uses for feature in use["features"]}
+            if not uses or any(use.get("uses_default_features", True) for use in uses):
+                names.add("default")
+            features[library["name"]] = set().union(*(expand(library["features"], name) for name in names))
+        return features
+
+    def stops(self, features: set[str]) -> list[str]:
+        """Return the messages of each `compile_error!` that ends a build with these features of the crate."""
+        texts = [text for path, text in self.texts.items() if self.package_of(path) is self.package]
+        return [
+            message
+            for text in texts
+            for condition, message in _STOPS.findall(text)
+            if crate_texts.conditions_hold(condition, features)
+        ]
 
     def dependencies(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the dependencies of the package and its linked packages, as cargo describes them, with the features
@@ -217,10 +239,10 @@ def read(
         if (owner == folder or owner in folders) and (is_linked or is_script):
             queue.append(path)
             scripts |= {path} if is_script else set()
-    texts, foreign = _texts(queue, scripts, files, {entry})
+    texts, foreign = crate_texts.read_texts(queue, scripts, files, {entry})
     # What is called as a build script and is none may be the program's.
     build_files = {path for path in files if path == folder / "build.rs" or path.parent in {folder / "build"} - crates}
-    texts |= _texts(sorted(build_files - texts.keys()), scripts, files, set())[0]
+    texts |= crate_texts.read_texts(sorted(build_files - texts.keys()), scripts, files, set())[0]
     texts = {path: text for path, text in texts.items() if foreign.isdisjoint((path, *path.parents))}
     features = {*_MAIN_BEHIND.findall(texts.get(entry, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(entry, "")))
     target = target | {"required-features": sorted({*target.get("required-features", []), *features})}
@@ -237,51 +259,6 @@ def _called_programs(text: str) -> set[str]:
     values, counts = dict(_IS.findall(text)), Counter(re.findall(_SET, text))
     programs = {values[name] for name in _CALLED_BY_NAME.findall(text) if name in values and counts[name] == 1}
     return {*CALLED.findall(text), *_LOOKED_UP.findall(text), *programs}
-
-
-def _texts(
-    queue: list[Path], scripts: set[Path], files: set[Path], roots: set[Path]
-) -> tuple[dict[Path, str], set[Path]]:
-    """Return the texts of sources, and of those of `files` that they name by their paths. The second result is where
-    modules are that no release for Linux has. What a script names is added to `scripts`."""
-    texts, foreign = {}, set()
-    for path in queue:
-        text = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
-        texts[path], modules = _strip_other_targets(path, text, path in roots)
-        foreign |= modules
-        includes = {Path(os.path.normpath(path.parent / name)) for name in _SOURCE.findall(texts[path])} & files
-        queue += (additions := sorted(includes.difference(queue)))
-        scripts |= {*additions} if path in scripts else set()
-    return texts, foreign
-
-
-def _strip_other_targets(path: Path, text: str, is_root: bool) -> tuple[str, set[Path]]:
-    """A source without what no release for Linux has, and where the modules are that it has for others alone."""
-    position, modules = 0, set()
-    while match := _CONDITIONAL.search(text, position):
-        position = match.end()
-        if _is_for_others(next(filter(None, match.groups()), "")):
-            depth, end = 0, position if match[0].endswith(";") else len(text)
-            for brace in _BRACE.finditer(text, position) if end > position else ():
-                depth += {"{": 1, "}": -1}.get(brace[2], 0)
-                if brace[2] == "}" and not depth:
-                    end = brace.end()
-                    break
-            modules |= {*_MODULE.findall(text[match.start() : end])}
-            text, position = text[: match.start()] + text[end:], match.start()
-    modules -= {*_MODULE.findall(text)}  # what is declared for Linux too
-    folder = path.parent if is_root or path.stem in ("main", "lib", "mod") else path.with_suffix("")
-    paths = {path.parent / place for place, _ in modules if place}
-    return text, paths.union(*((folder / name, folder / f"{name}.rs") for place, name in modules if not place))
-
-
-def _is_for_others(condition: str) -> bool:
-    """Whether a condition holds for unit tests alone, or for no target of the lab's whatever the features."""
-    if not _OF_SYSTEM.fullmatch(condition):
-        return bool(re.match(r"(?:all\(\s*)?test\b", condition))
-    with suppress(LabError):
-        return not any(cargo_config.cfg_holds(f"cfg({condition})", target) for target in TARGETS)
-    return False
 
 
 def _other_sources(package: dict[str, Any], target: dict[str, Any]) -> set[Path]:

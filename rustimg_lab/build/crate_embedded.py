@@ -35,7 +35,7 @@ def _exclusion_notes(crate: Crate) -> Iterator[str]:
 def _embedded_folders(crate: Crate) -> list[Path]:
     """The folders whose files the compiler puts into the program, or that a build script lists."""
     paths = []
-    for path, text in crate.texts.items():
+    for path, text in crate.compiled.items():
         lists_folders = path in crate.scripts and _LISTS.search(text)
         names = [name for name in _NAMED_BY_SCRIPT.findall(text) if lists_folders and not NOT_READ.fullmatch(name)]
         paths += [folder_of(crate.package_of(path)) / name for name in (*_folders_in_source(text), *names)]
@@ -54,7 +54,7 @@ def embedded_paths(crate: Crate) -> list[tuple[Path, Path, str]]:
     """Return what the compiler puts into the program. Each entry has the source that names a file or folder, the folder
     that the name is relative to, and the name."""
     entries = []
-    for path, text in crate.texts.items():
+    for path, text in crate.compiled.items():
         entries += [(path, path.parent, name) for name in _INCLUDED_FILE.findall(text)]
         entries += [(path, folder_of(crate.package_of(path)), name) for name in _folders_in_source(text)]
     return [entry for entry in entries if "$" not in entry[2]]

@@ -46,11 +46,6 @@ _QUERY = re.compile(r"\bquery(?:_as|_scalar)?!\(")
 _ABOVE = re.compile(r'"(?:cargo::?rerun-if-changed=)?(\.\./[^"\\\n{}]+)"')
 _SET_BY_SCRIPT = re.compile(r"rustc-env=(\w+)")
 _ARGUMENTS = re.compile(r"\benv::args(?:_os)?\b")
-# What stops a build, by features alone or with what the system is, and what it says then.
-_STOPS = re.compile(
-    r"""(#!?\[cfg\((?=[^\]]*\bfeature\b)(?:[(),\s]|\b(?:all|any|not|unix|windows|test|debug_assertions|(?:feature|target_\w+)\s*"""
-    r"""=\s*"[^"]*")(?!\w))*\])\s*\{?\s*(?:(?:std|core)::)?compile_error!\s*[({]\s*r?#*"((?:[^"\\]|\\[\s\S])*)\""""
-)
 _MOST_NAMES = 5  # in a note
 _OF_GIT = re.compile(r'\bgit_version!|"[^"]*\.git/')
 
@@ -247,13 +242,7 @@ def _has_queries(crate: Crate) -> bool:
 
 def _compile_error_notes(crate: Crate, features: set[str]) -> dict[str, object]:
     """What to know of the first `compile_error!` that ends a build with these features of the crate."""
-    texts = [text for path, text in crate.texts.items() if crate.package_of(path) is crate.package]
-    messages = [
-        message
-        for text in texts
-        for condition, message in _STOPS.findall(text)
-        if crate_allocators.conditions_hold(condition, features)
-    ]
+    messages = crate.stops(features)
     reason = " ".join(re.sub(r"\\n|\\\s*", " ", messages[0]).split())[:200] if messages else ""
     return {f'a build with these features stops: "{reason}"; `features` there takes others': reason}
 

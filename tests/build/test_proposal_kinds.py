@@ -401,7 +401,8 @@ cfg_select! {
     _ => {}
 }
 #[cfg(not(unix))] pub fn end() -> u8 { Command::new("taskkill"); 1 }
-#[cfg(all(feature = "x", windows))] fn kept() { Command::new("ours"); }
+#[cfg(any(feature = "x", unix))] fn kept() { Command::new("ours"); }
+#[cfg(all(feature = "x", windows))] fn left_out() { Command::new("taskkill"); }
 fn main() {
     #[cfg(windows)]
     let readme = include_str!("..\\\\..\\\\README.md");
@@ -419,6 +420,58 @@ def test_what_is_compiled_for_other_systems_alone_is_not_the_programs(tmp_path):
     files = {f"src/{file}.rs": calls.replace("NAME", name) for file, name in names.items()}
     _, notes = init(crate(tmp_path, {"src/main.rs": FOREIGN} | files))
     assert len(notes) == 1 and notes[0].startswith("its sources call lsblk, lscpu, nano, ours when it runs"), notes
+
+
+FEATURES = """use std::process::Command;
+#[cfg(feature = "metrics")] mod metrics;
+#[cfg(not(feature = "tls"))] mod plain;
+#[cfg(feature = "tls")] mod tls;
+mod whole;
+cfg_if! {
+    if #[cfg(all(feature = "metrics", unix))] { fn f() { Command::new("off-block"); } }
+    else { fn f() { Command::new("on-block"); } }
+}
+#[cfg(feature = "cli")] #[derive(Default)] struct Options { program: fn() = { Command::new("off-struct"); } }
+#[cfg(any(feature = "metrics", custom))] fn g() { Command::new("on-custom"); }
+fn main() { if cfg!(feature = "cli") { Command::new("off-macro"); } Command::new("on-main"); helper::f(); }
+"""
+WITH_FEATURES = f"""{MANIFEST.format("a")}[workspace]
+[features]
+default = ["tls"]
+tls = []
+metrics = []
+cli = []
+[dependencies]
+helper = {{ path = "helper", features = ["on"] }}
+"""
+
+
+ON = "on-block, on-custom, on-library, on-main, on-module"
+OFF = "off-below, off-block, off-library, off-macro, off-module, off-not, off-struct, off-whole"
+STOPS = '#[cfg(not(any(feature = "metrics", feature = "cli")))]\ncompile_error!("choose");\n'
+TURNS_ON = r'fn main() { println!("cargo:rustc-cfg=feature=\"metrics\""); }'
+
+
+@pytest.mark.parametrize(
+    ("stops", "script", "program_calls"), [("", "", ON), (STOPS, "", f"{OFF}, {ON}"), ("", TURNS_ON, f"{OFF}, {ON}")]
+)
+def test_what_features_that_are_off_leave_out_is_not_the_programs_unless_no_build_works_so_or_a_script_turns_them_on(
+    tmp_path, stops, script, program_calls
+):
+    def calls(name: str, condition: str = "") -> str:
+        return f'use std::process::Command;\n{condition} fn f() {{ Command::new("{name}"); }}\n'
+
+    library = "".join(calls(f"{name}-library", f'#[cfg(feature = "{name}")]') for name in ("on", "off"))
+    files = {
+        "Cargo.toml": WITH_FEATURES, "build.rs": script or "fn main() {}", "src/main.rs": stops + FEATURES,
+        "src/metrics.rs": f"mod below;\n{calls('off-module')}", "src/metrics/below.rs": calls("off-below"),
+        "src/plain.rs": calls("off-not"), "src/tls.rs": calls("on-module"),
+        "src/whole.rs": f'#![allow(unused)]\n#![cfg(feature = "cli")]\n{calls("off-whole")}',
+        "helper/Cargo.toml": f'{MANIFEST.format("helper")}[features]\non = []\noff = []\n',
+        "helper/src/lib.rs": library,
+    }  # fmt: skip
+    _, notes = init(crate(tmp_path, files))
+    assert any(note.startswith(f"its sources call {program_calls} when it runs") for note in notes), notes
 
 
 def test_sources_that_no_target_names_are_not_the_programs_and_those_that_one_names_by_a_path_are(tmp_path):

@@ -1,0 +1,122 @@
+"""The texts of a crate's sources -> what is compiled of them for the lab's targets, and with which features."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from rustimg_lab.model.architecture import Architecture
+
+# Comments, those behind code among them; what is compiled on a condition, or is a test, up to its block or its end; a
+# file that is compiled on a condition; and by what the end of a block is found: braces, but for those in texts.
+_COMMENT = re.compile(r"(?m)^\s*//.*$|(?<=[;{},\]])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/")
+_CONDITIONAL = re.compile(
+    r"#\[(?:cfg\(([^\]]*)\)|(?:\w+::)*(?:\w+_|rs)?(test)(?:\([^\]]*\))?)\]\s*(?:#\[[^\]]*\]\s*)*(?:(?=\{)|(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|unsafe|const)\s+)*(?:"
+    r'(?:fn|impl|mod|trait|struct|enum|extern\s*"\w+")\b[^;{}]*(?=\{)|(?:mod|use|let|const|static|type|struct|return)\b[^;{}]*;))'
+    r'|\bif\s+cfg!\(([^{}]*)\)\s*(?=\{)|(?m:^\s*((?:any|all|not)\([^{};]*\)|(?:target_\w+|feature)\s*=\s*"[\w-]+")\s*=>\s*(?=\{))'
+)
+_WHOLE_FILE = re.compile(r"(?:\s*#!\[(?!cfg\()[^\]]*\])*\s*#!\[cfg\(([^\]]*)\)\s*\]")
+_BRACE = re.compile(
+    r"""\br(#*)"(?s:.*?)"\1|"(?s:[^"\\]|\\.)*"|'(?:[^'\\\n]|\\[^'\n]+|\\')'|//.*|/\*(?s:.*?)\*/|([{}])"""
+)
+_MODULE = re.compile(r'(?:#\[(?:path\s*=\s*"([^"]+)"|[^\]]*)\]\s*)*(?:pub(?:\([^)]*\))?\s+)?\bmod\s+(\w+)\s*;')
+_SOURCE = re.compile(r'(?:#\[path\s*=|\binclude!\()\s*"([^"]+\.rs)"')
+# Conditions, https://doc.rust-lang.org/reference/conditional-compilation.html, and what holds of a release build here.
+_CONDITION = re.compile(r"#!?\[cfg(?:\(([^\]]*)|_attr\(([^\]]*),\s*global_allocator\s*)\)\s*\]")
+_FACT = re.compile(r'\b(?!(?:all|any|not)\b)(\w+)(?:\s*=\s*"([^"]*)")?')
+_JOINED = re.compile(r"\b(all|any|not)\s*\(([01,\s]*)\)")
+# Conditions of the system alone; with features too.
+_SYSTEM = r'\b(?:all|any|not|unix|windows|target_(?:os|family|vendor|env|arch)\s*=\s*"\w+")(?!\w)|[(),\s]'
+_OF_SYSTEM = re.compile(rf"(?:{_SYSTEM})+")
+_OF_SYSTEM_AND_FEATURES = re.compile(rf'(?:{_SYSTEM}|\bfeature\s*=\s*"[\w-]+")+')
+_LINUX = {"true", "unix", "target_os=linux", "target_family=unix", "target_vendor=unknown", "target_pointer_width=64",
+          "target_endian=little"}  # fmt: skip
+_TARGETS = [
+    _LINUX | {f"target_env={libc}", f"target_arch={architecture.value}"}
+    for libc in ("gnu", "musl")
+    for architecture in Architecture
+]
+
+
+def read_texts(
+    queue: list[Path], scripts: set[Path], files: set[Path], roots: set[Path]
+) -> tuple[dict[Path, str], set[Path]]:
+    """Return the texts of sources, and of those of `files` that they name by their paths, without comments and unit
+    tests. The second result is where modules are that no release for Linux has. `roots` are the sources that a program
+    begins with. What a script names is added to `scripts`. `queue` grows."""
+    texts, foreign = {}, set()
+    for path in queue:
+        text = _COMMENT.sub("", path.read_text(encoding="utf-8", errors="replace"))
+        texts[path], modules = _strip(path, text, path in roots, _is_for_others)
+        foreign |= modules
+        includes = {Path(os.path.normpath(path.parent / name)) for name in _SOURCE.findall(texts[path])} & files
+        queue += (additions := sorted(includes.difference(queue)))
+        scripts |= {*additions} if path in scripts else set()
+    return texts, foreign
+
+
+def compiled_texts(texts: dict[Path, str], roots: set[Path], features: Callable[[Path], set[str]]) -> dict[Path, str]:
+    """Return the texts of sources without what is not compiled with the features that are on. `features` returns those
+    of the package that a source belongs to."""
+    compiled, left_out = {}, set()
+    for path, text in texts.items():
+        is_off = partial(_is_off, features(path))
+        compiled[path], modules = _strip(path, text, path in roots, is_off)
+        left_out |= modules
+    return {path: text for path, text in compiled.items() if left_out.isdisjoint((path, *path.parents))}
+
+
+def _strip(path: Path, text: str, is_root: bool, leaves_out: Callable[[str], bool]) -> tuple[str, set[Path]]:
+    """A source without what conditions leave out, and where the modules are that it has there alone."""
+    position, modules = 0, set()
+    if (match := _WHOLE_FILE.match(text)) and leaves_out(match[1]):
+        modules, text = {*_MODULE.findall(text)}, ""
+    while match := _CONDITIONAL.search(text, position):
+        position = match.end()
+        if leaves_out(next(filter(None, match.groups()), "")):
+            depth, end = 0, position if match[0].endswith(";") else len(text)
+            for brace in _BRACE.finditer(text, position) if end > position else ():
+                depth += {"{": 1, "}": -1}.get(brace[2], 0)
+                if brace[2] == "}" and not depth:
+                    end = brace.end()
+                    break
+            modules |= {*_MODULE.findall(text[match.start() : end])}
+            text, position = text[: match.start()] + text[end:], match.start()
+    modules -= {*_MODULE.findall(text)}  # what is declared elsewhere too
+    folder = path.parent if is_root or path.stem in ("main", "lib", "mod") else path.with_suffix("")
+    paths = {path.parent / place for place, _ in modules if place}
+    return text, paths.union(*((folder / name, folder / f"{name}.rs") for place, name in modules if not place))
+
+
+def _is_for_others(condition: str) -> bool:
+    """Whether a condition holds for unit tests alone, or for no target of the lab's whatever the features."""
+    if _OF_SYSTEM.fullmatch(condition):
+        return not _hold([condition], set())
+    return bool(re.match(r"(?:all\(\s*)?test\b", condition))
+
+
+def _is_off(features: set[str], condition: str) -> bool:
+    """Whether a condition on features, and on what the system is, holds for no target of the lab's."""
+    return bool(_OF_SYSTEM_AND_FEATURES.fullmatch(condition)) and not _hold([condition], features)
+
+
+def conditions_hold(text: str, features: set[str], other_facts: Iterable[str] = ()) -> bool:
+    """Return whether all conditions in a text's attributes hold for one of the targets, with these features and
+    `other_facts`."""
+    return _hold(["".join(groups) for groups in _CONDITION.findall(text)], features, other_facts)
+
+
+def _hold(conditions: list[str], features: set[str], other_facts: Iterable[str] = ()) -> bool:
+    facts = {f"feature={feature}" for feature in features}.union(other_facts)
+    return any(all(_is_true(condition, facts | target) for condition in conditions) for target in _TARGETS)
+
+
+def _is_true(condition: str, facts: set[str]) -> bool:
+    """Whether a condition is true; one that cannot be read, as in a macro, counts as true."""
+    text = _FACT.sub(lambda fact: str(int((f"{fact[1]}={fact[2]}" if fact[2] else fact[1]) in facts)), condition)
+    while match := _JOINED.search(text):
+        values = match[2]
+        value = {"all": "0" not in values, "any": "1" in values, "not": "1" not in values}[match[1]]
+        text = text[: match.start()] + str(int(value)) + text[match.end() :]
+    return text.strip() != "0"
