@@ -62,6 +62,7 @@ def program(body: str) -> dict[str, str]:
         ('File::open("VERSION"); read_to_string("MOTD"); File::open(Path::new("README.md"))',
          ["VERSION", "MOTD", "README.md"], {"MOTD": "MOTD", "README.md": "README.md", "VERSION": "VERSION"}),
         ('skip("VERSION"); read("NEWS"); read("Cargo.toml"); read("./Cargo.lock"); read_dir("src")', ["VERSION"], None),
+        ('read("pyproject.toml"); open("package.json"); f("pyproject.toml")', ["pyproject.toml", "package.json"], None),
         ('read("examples/c.toml"); read("tests/data/a"); read_dir("benches")',
          ["examples/c.toml", "tests/data/a", "benches/a"], {"examples": "examples", "tests/data": "tests/data"}),
         ('read(".hidden.toml"); File::open("./.config/app.toml"); read(".gitignore"); x.ends_with(".toml")',
