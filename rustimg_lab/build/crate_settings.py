@@ -45,10 +45,10 @@ def variables(crate: Crate) -> list[str]:
     """Return the names of variables that the sources read by such prefixes, as the fields of their structures tell."""
     if not prefixes(crate):
         return []
-    structures = {name: SOURCES["member"].findall(body) for name, body in crate.find_matches(SOURCES["structure"])}
-    fields = {
-        name: [(field, re.findall(r"\w+", kind)) for field, kind in members] for name, members in structures.items()
-    }
+    fields: dict[str, list[tuple[str, list[str]]]] = {}
+    for name, body in crate.find_matches(SOURCES["structure"]):  # two modules may have one name each
+        members = [(field, re.findall(r"\w+", kind)) for field, kind in SOURCES["member"].findall(body)]
+        fields.setdefault(name, []).extend(members)
     inner = {word for members in fields.values() for _, words in members for word in words}
     texts = [text for text in crate.program_texts() if SOURCES["prefixed"].search(text)]
     outer = {word for text in texts for word in re.findall(r"\w+", text)} - inner

@@ -229,7 +229,8 @@ FLAT = (
     ],
 )  # fmt: skip
 def test_variables_that_are_read_by_their_prefix_are_a_servers(tmp_path, sources, port, host):
-    body = "#[derive(Deserialize)]\nstruct Body { bind_host: String }\n"
+    other = "#[derive(Deserialize)]\nstruct Config { timeout: u64 }\n"  # a module's own, by the name of another's
+    body = f"{other}#[derive(Deserialize)]\nstruct Body {{ bind_host: String }}\n"
     told, notes = init(crate(tmp_path, {"src/main.rs": f"mod body;\n{LISTENS}{sources}\n", "src/body.rs": body}))
     assert told["serve"]["environment"] == {port: "{port}", host: "{host}"}
     assert ("its sources read all variables that begin with APP_" in str(notes)) == port.startswith("APP_")
