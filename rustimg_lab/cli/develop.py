@@ -21,8 +21,8 @@ PYTEST = (sys.executable, "-m", "pytest")
 def test(options: SimpleNamespace) -> int:
     """Run ruff, import-linter and pytest, notebooks included.
 
-    Other options go to pytest. --quick: fast tests alone, without an engine; --faults: all tests of faults; --engines:
-    the tests on every engine of docs/engines.md (root, an hour)."""
+    Other options go to pytest. --quick: fast tests alone, without an engine, on all CPUs; --faults: all tests of
+    faults; --engines: the tests on every engine of docs/engines.md (root, an hour)."""
     from rustimg_lab.engine import doctor
 
     _refuse_installed()
@@ -37,7 +37,9 @@ def test(options: SimpleNamespace) -> int:
     for line in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["lint-imports", "--no-cache"]):
         if code := subprocess.run([Path(sys.executable).with_name(line[0]), *line[1:]], cwd=ROOT).returncode:
             return code
-    return subprocess.run([*PYTEST, *options.rest], cwd=ROOT).returncode if options.rest else _all_tests()
+    # A file's tests stay together: they may share a run.
+    workers = ["--numprocesses=auto", "--dist=loadfile"] if "--quick" in options.rest else []
+    return subprocess.run([*PYTEST, *workers, *options.rest], cwd=ROOT).returncode if options.rest else _all_tests()
 
 
 def _all_tests() -> int:

@@ -388,7 +388,7 @@ image = "../redis.tar.gz"
 def proposed(features: dict[str, list[str]], *dependencies: str, named: str = "") -> dict:
     """What init writes for a package with these features and optional dependencies."""
     described = [{"name": each, "kind": None, "rename": None} for each in dependencies]
-    package = {"features": features, "dependencies": described, "manifest_path": str(TINY / "Cargo.toml")}
+    package = {"name": "a", "features": features, "dependencies": described, "manifest_path": str(TINY / "Cargo.toml")}
     target = {"name": "a", "src_path": str(TINY / "src/main.rs")}
     return tomllib.loads(proposal.proposal(proposal.Crate(package, target, TINY, TINY, {}), named)[0])
 

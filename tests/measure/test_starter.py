@@ -61,6 +61,7 @@ def test_every_start_is_of_a_server_that_was_not_there_before(starter):
     assert len(took_ns) == 3 and min(took_ns) > 0.3e9, done.stderr
 
 
+@pytest.mark.slow
 def test_a_server_that_leaves_a_process_behind_is_told(starter):
     done = starts(starter, 2, "apart")
     assert done.returncode == 1 and len(done.stdout.splitlines()) == 1
