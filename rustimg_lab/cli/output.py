@@ -51,7 +51,7 @@ def make_report(names: str, form: str = "html") -> None:
     for run in sections.names(names):
         for notebook, parameters in sections.parts(load(run)):
             if sections.SECTIONS[notebook].summary:
-                console.print(terminal.summary(run, notebook, parameters))
+                console.print(terminal.summary(run, notebook, parameters), crop=False)
     page = sections.find_page(names) if form == "html" else None
     if not page:
         from rustimg_lab.report import publish  # half a second

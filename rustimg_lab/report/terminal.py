@@ -12,14 +12,14 @@ from rustimg_lab.model import studies
 from rustimg_lab.report import format, sections
 from rustimg_lab.store import runs
 
-_HEADING = 15  # characters in a line of a heading over numbers that stay whole; a long one takes the room of the cell
+_LEAST = 10  # characters that a heading, or a verdict, has at least in a line
 
 
 def summary(run: str, notebook: str = studies.SIZES, parameters: dict | None = None) -> Table:
     """Return the short table of a notebook on a run, for a terminal. Raises LabError when the run is unknown."""
     short = sections.SECTIONS[notebook].summary(runs.load(run), **(parameters or {}))
     title = "; ".join(filter(None, [short.title, short.note]))
-    return _terminal(title, short.lines[0], short.lines[1:], short.numbers, no_wrap=True)
+    return _terminal(title, short.lines[0], short.lines[1:], short.numbers)
 
 
 def of_frame(title: str, frame: pd.DataFrame) -> Table:
@@ -28,16 +28,18 @@ def of_frame(title: str, frame: pd.DataFrame) -> Table:
     return _terminal(title, list(frame), frame.to_numpy().tolist(), numbers)
 
 
-def _terminal(
-    title: str, header: list[str], lines: list[list[str]], numbers: Container[int], no_wrap: bool = False
-) -> Table:
-    """Return text as a table in a terminal. Columns with numbers are aligned to the right, and with `no_wrap` stay in
-    one line."""
-    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+def _terminal(title: str, header: list[str], lines: list[list[str]], numbers: Container[int]) -> Table:
+    """Return text as a table in a terminal. Columns with numbers are aligned to the right. These and names of cells
+    stay in one line, also where the table is wider than the terminal: a number that is cut off is another."""
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for place, name in enumerate(header):
-        justify, is_whole = ("right", no_wrap) if place in numbers else ("left", False)
-        heading = textwrap.fill(name, _HEADING) if is_whole else name
-        table.add_column(escape(heading), justify=justify, no_wrap=is_whole, overflow="fold")
+        width = max([_LEAST, *(len(line[place]) for line in lines)])
+        if place in numbers:
+            heading = textwrap.fill(name, width, break_long_words=False)
+            width = max(map(len, [*heading.split("\n"), *(line[place] for line in lines)]))
+            table.add_column(escape(heading), justify="right", min_width=width)
+        else:
+            table.add_column(escape(name), min_width=width if name == "cell" else _LEAST, overflow="fold")
     for line in lines:
         table.add_row(*map(escape, line))
     return table

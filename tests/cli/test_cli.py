@@ -9,11 +9,12 @@ import sys
 
 import click
 import pytest
+from rich.console import Console
 from support.lab import NO_ENGINE
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, recommendation, robustness
 from rustimg_lab.analysis.recommendation import Wishes
-from rustimg_lab.cli import main
+from rustimg_lab.cli import main, output
 from rustimg_lab.model import matrix, metrics, probes, studies
 from rustimg_lab.paths import MYIP, ROOT
 from rustimg_lab.report import summary, views
@@ -349,3 +350,19 @@ def test_a_check_of_a_run_for_two_architectures_is_of_both(lab):
     assert "lab: failed: debian-baseline-system-arm64: compressed (pull) size 32.300 MB" in done.stderr
     assert "### Run recorded/arm64: all checks passed" in done.stdout
     assert "### Run recorded/arm64@arm64: 1 check failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        (["choose"], ["scratch-optimized-jemalloc", "first byte", "213.6 µs", "yes (100%)"]),
+        (["demo"], ["distroless", "compressed", "11.3", "32.8"]),
+        (["compare", "recorded/allocators", "recorded/threads"], ["scratch-optimized-jemalloc", "1.000 to 1.000"]),
+    ],
+)
+def test_no_number_is_cut_off_or_broken_where_a_terminal_is_narrow(monkeypatch, capsys, arguments, numbers):
+    monkeypatch.setattr(output, "console", Console(width=60))
+    assert main.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for number in numbers:
+        assert any(number in line for line in lines), number
