@@ -31,7 +31,9 @@ def times(run: RunData) -> pd.DataFrame:
     Further columns are the means pull_s, pulled_bytes, manifest_bytes, stored_bytes and base_stored_bytes. The A/A
     control is left out. Raises LabError unless `is_measured`."""
     if not is_measured(run):
-        raise LabError(f"run '{run.name}' has no study of deploys; `./lab measure --run NAME --study deploy` makes one")
+        count = len(comparison.find_studies(run, studies.DEPLOY, has=studies.EMPTY))
+        extent = "deploys at one bandwidth only, and needs two" if count else "no study of deploys"
+        raise LabError(f"run '{run.name}' has {extent}; `./lab measure --run NAME --study deploy` makes them")
     tables = []
     for name in comparison.find_studies(run, studies.DEPLOY):
         parameters = run.environment.studies[name].parameters

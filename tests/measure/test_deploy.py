@@ -480,6 +480,8 @@ def test_where_it_stops_to_matter_is_said(recorded):
 def test_of_a_study_that_was_broken_off_nothing_is_said_that_it_does_not_tell(recorded):
     one = replace(recorded, rows=recorded.rows[recorded.rows["study"].isin(["", "deploy-cold-10mbit"])])
     assert not analysis_deploy.is_measured(one)
+    with pytest.raises(LabError, match="has deploys at one bandwidth only, and needs two"):
+        analysis_deploy.times(one)
     wishes = Wishes(weights={metrics.DAY: 1.0}, day=recommendation.Day(100, 1000))
     assert any("compressed bytes alone" in note for note in recommendation.choose(one, wishes).notes)
     two = replace(
