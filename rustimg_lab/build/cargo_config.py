@@ -266,7 +266,9 @@ def expand(features: dict[str, list[str]], feature: str) -> set[str]:
         if (part := queue.pop()) not in enabled:
             enabled.add(part)
             name, slash, _ = part.partition("/")
-            queue += features.get(part, []) + ([f"dep:{name}"] if slash and not name.endswith("?") else [])
+            queue += features.get(part, [])
+            if slash and not name.endswith("?"):  # an optional dependency, and the feature of its name if there is one
+                queue += [f"dep:{name}", *{name}.intersection(features)]
     return enabled
 
 

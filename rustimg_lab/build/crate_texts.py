@@ -53,7 +53,7 @@ def read_texts(
         includes = {Path(os.path.normpath(path.parent / name)) for name in _SOURCE.findall(texts[path])} & files
         queue += (additions := sorted(includes.difference(queue)))
         scripts |= {*additions} if path in scripts else set()
-    return texts, foreign
+    return texts, foreign - _declared(texts, roots)
 
 
 def compiled_texts(texts: dict[Path, str], roots: set[Path], features: Callable[[Path], set[str]]) -> dict[Path, str]:
@@ -64,11 +64,12 @@ def compiled_texts(texts: dict[Path, str], roots: set[Path], features: Callable[
         is_off = partial(_is_off, features(path))
         compiled[path], modules = _strip(path, text, path in roots, is_off)
         left_out |= modules
+    left_out -= _declared(compiled, roots)
     return {path: text for path, text in compiled.items() if left_out.isdisjoint((path, *path.parents))}
 
 
 def _strip(path: Path, text: str, is_root: bool, leaves_out: Callable[[str], bool]) -> tuple[str, set[Path]]:
-    """A source without what conditions leave out, and where the modules are that it has there alone."""
+    """A source without what conditions leave out, and where the modules are that it has there."""
     position, modules = 0, set()
     if (match := _WHOLE_FILE.match(text)) and leaves_out(match[1]):
         modules, text = {*_MODULE.findall(text)}, ""
@@ -83,10 +84,18 @@ def _strip(path: Path, text: str, is_root: bool, leaves_out: Callable[[str], boo
                     break
             modules |= {*_MODULE.findall(text[match.start() : end])}
             text, position = text[: match.start()] + text[end:], match.start()
-    modules -= {*_MODULE.findall(text)}  # what is declared elsewhere too
+    return text, _module_paths(path, is_root, modules)
+
+
+def _declared(texts: dict[Path, str], roots: set[Path]) -> set[Path]:
+    """Where the modules are that texts declare: another file, or another line, may leave out what one has."""
+    return set().union(*(_module_paths(path, path in roots, _MODULE.findall(text)) for path, text in texts.items()))
+
+
+def _module_paths(path: Path, is_root: bool, modules: Iterable[tuple[str, str]]) -> set[Path]:
     folder = path.parent if is_root or path.stem in ("main", "lib", "mod") else path.with_suffix("")
     paths = {path.parent / place for place, _ in modules if place}
-    return text, paths.union(*((folder / name, folder / f"{name}.rs") for place, name in modules if not place))
+    return paths.union(*((folder / name, folder / f"{name}.rs") for place, name in modules if not place))
 
 
 def _is_for_others(condition: str) -> bool:

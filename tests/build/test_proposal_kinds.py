@@ -426,6 +426,8 @@ FEATURES = """use std::process::Command;
 #[cfg(feature = "metrics")] mod metrics;
 #[cfg(not(feature = "tls"))] mod plain;
 #[cfg(feature = "tls")] mod tls;
+#[cfg(feature = "cli")] mod shared;
+#[cfg(feature = "helper")] fn h() { Command::new("on-dependency"); }
 mod whole;
 cfg_if! {
     if #[cfg(all(feature = "metrics", unix))] { fn f() { Command::new("off-block"); } }
@@ -437,16 +439,16 @@ fn main() { if cfg!(feature = "cli") { Command::new("off-macro"); } Command::new
 """
 WITH_FEATURES = f"""{MANIFEST.format("a")}[workspace]
 [features]
-default = ["tls"]
+default = ["tls", "helper/on"]
 tls = []
 metrics = []
 cli = []
 [dependencies]
-helper = {{ path = "helper", features = ["on"] }}
+helper = {{ path = "helper", optional = true }}
 """
 
 
-ON = "on-block, on-custom, on-library, on-main, on-module"
+ON = "on-block, on-custom, on-dependency, on-library, on-main, on-module, on-shared"
 OFF = "off-below, off-block, off-library, off-macro, off-module, off-not, off-struct, off-whole"
 STOPS = '#[cfg(not(any(feature = "metrics", feature = "cli")))]\ncompile_error!("choose");\n'
 TURNS_ON = r'fn main() { println!("cargo:rustc-cfg=feature=\"metrics\""); }'
@@ -465,7 +467,8 @@ def test_what_features_that_are_off_leave_out_is_not_the_programs_unless_no_buil
     files = {
         "Cargo.toml": WITH_FEATURES, "build.rs": script or "fn main() {}", "src/main.rs": stops + FEATURES,
         "src/metrics.rs": f"mod below;\n{calls('off-module')}", "src/metrics/below.rs": calls("off-below"),
-        "src/plain.rs": calls("off-not"), "src/tls.rs": calls("on-module"),
+        "src/plain.rs": calls("off-not"), "src/tls.rs": calls("on-module"), "src/shared.rs": calls("on-shared"),
+        "src/lib.rs": "mod shared;\n",
         "src/whole.rs": f'#![allow(unused)]\n#![cfg(feature = "cli")]\n{calls("off-whole")}',
         "helper/Cargo.toml": f'{MANIFEST.format("helper")}[features]\non = []\noff = []\n',
         "helper/src/lib.rs": library,
