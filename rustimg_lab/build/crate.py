@@ -101,8 +101,11 @@ class Crate:
 
     def package_of(self, path: Path) -> dict[str, Any]:
         """Return the package, as cargo describes it, that a source belongs to."""
-        packages = {folder_of(package): package for package in [*self.linked, self.package]}
-        return next((packages[parent] for parent in path.parents if parent in packages), self.package)
+        return next((self._packages[parent] for parent in path.parents if parent in self._packages), self.package)
+
+    @cached_property
+    def _packages(self) -> dict[Path, dict[str, Any]]:
+        return {folder_of(package): package for package in [*self.linked, self.package]}
 
     @cached_property
     def folders(self) -> set[Path]:
