@@ -8,18 +8,24 @@ from pathlib import Path
 
 from rustimg_lab.model.architecture import Architecture
 
-# Comments, those behind code among them; what is compiled on a condition, or is a test, up to its block or its end; a
-# file that is compiled on a condition; and by what the end of a block is found: braces, but for those in texts.
+# Comments, those behind code among them; and the attributes of what is compiled on a condition, or is a test: of an
+# item, or of a whole file.
 _COMMENT = re.compile(r"(?m)^\s*//.*$|(?<=[;{},\]])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/")
 _CONDITIONAL = re.compile(
-    r"#\[(?:cfg\(([^\]]*)\)|(?:\w+::)*(?:\w+_|rs)?(test)(?:\([^\]]*\))?)\]\s*(?:#\[[^\]]*\]\s*)*(?:(?=\{)|(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|unsafe|const)\s+)*(?:"
-    r'(?:fn|impl|mod|trait|struct|enum|extern\s*"\w+")\b[^;{}]*(?=\{)|(?:mod|use|let|const|static|type|struct|return)\b[^;{}]*;))'
+    r"#\[(?:cfg\(([^\]]*)\)|(?:\w+::)*(?:\w+_|rs)?(test)(?:\([^\]]*\))?)\]\s*(?:#\[(?:[^\[\]]|\[[^\]]*\])*\]\s*)*(?=\S)"
     r'|\bif\s+cfg!\(([^{}]*)\)\s*(?=\{)|(?m:^\s*((?:any|all|not)\([^{};]*\)|(?:target_\w+|feature)\s*=\s*"[\w-]+")\s*=>\s*(?=\{))'
 )
 _WHOLE_FILE = re.compile(r"(?:\s*#!\[(?!cfg\()[^\]]*\])*\s*#!\[cfg\(([^\]]*)\)\s*\]")
-_BRACE = re.compile(
-    r"""\br(#*)"(?s:.*?)"\1|"(?s:[^"\\]|\\.)*"|'(?:[^'\\\n]|\\[^'\n]+|\\')'|//.*|/\*(?s:.*?)\*/|([{}])"""
+# By what its end is found: the begin of an item with a block, or of one up to a semicolon; brackets and marks, but for
+# those in texts; and what goes on behind a block.
+_ITEM = re.compile(
+    r"(?:pub(?:\([^)]*\))?\s+)?(?:(?:async|unsafe|const)\s+)*"
+    r"(?:((?:fn|impl|mod|trait|struct|enum|union)\b|macro_rules!|extern\s*\"|\{)|(?:use|let|const|static|type|return|extern)\b)"
 )
+_MARK = re.compile(
+    r"""\br(#*)"(?s:.*?)"\1|"(?s:[^"\\]|\\.)*"|'(?:[^'\\\n]|\\[^'\n]+|\\')'|//.*|/\*(?s:.*?)\*/|([{}()\[\];,])"""
+)
+_GOES_ON = re.compile(r"\s*(?:[.?=)\]]|else\b|([;,]))")
 _MODULE = re.compile(r'(?:#\[(?:path\s*=\s*"([^"]+)"|[^\]]*)\]\s*)*(?:pub(?:\([^)]*\))?\s+)?\bmod\s+(\w+)\s*;')
 _SOURCE = re.compile(r'(?:#\[path\s*=|\binclude!\()\s*"([^"]+\.rs)"')
 # Conditions, https://doc.rust-lang.org/reference/conditional-compilation.html, and what holds of a release build here.
@@ -76,15 +82,29 @@ def _strip(path: Path, text: str, is_root: bool, leaves_out: Callable[[str], boo
     while match := _CONDITIONAL.search(text, position):
         position = match.end()
         if leaves_out(next(filter(None, match.groups()), "")):
-            depth, end = 0, position if match[0].endswith(";") else len(text)
-            for brace in _BRACE.finditer(text, position) if end > position else ():
-                depth += {"{": 1, "}": -1}.get(brace[2], 0)
-                if brace[2] == "}" and not depth:
-                    end = brace.end()
-                    break
+            end = _end(text, position)
             modules |= {*_MODULE.findall(text[match.start() : end])}
             text, position = text[: match.start()] + text[end:], match.start()
     return text, _module_paths(path, is_root, modules)
+
+
+def _end(text: str, start: int) -> int:
+    """Where an item, a statement, a field or an arm ends that begins at `start`."""
+    item, depth = _ITEM.match(text, start), 0
+    for mark in _MARK.finditer(text, start):
+        if mark[2] in (*"([{",):
+            depth += 1
+        elif mark[2] in (*")]}",):
+            depth -= 1
+            if depth < 0:
+                return mark.start()
+            if mark[2] == "}" and not depth and (not item or item[1]):
+                goes_on = None if item else _GOES_ON.match(text, mark.end())
+                if not goes_on or goes_on[1]:
+                    return goes_on.end() if goes_on else mark.end()
+        elif not depth and (mark[2] == ";" or (mark[2] == "," and not item)):
+            return mark.end()
+    return len(text)
 
 
 def _declared(texts: dict[Path, str], roots: set[Path]) -> set[Path]:

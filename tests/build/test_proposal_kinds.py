@@ -435,6 +435,20 @@ cfg_if! {
 }
 #[cfg(feature = "cli")] #[derive(Default)] struct Options { program: fn() = { Command::new("off-struct"); } }
 #[cfg(any(feature = "metrics", custom))] fn g() { Command::new("on-custom"); }
+fn parts() {
+    #[cfg(feature = "cli")] #[expect(a, b = ["}"])]
+    run(&[1, 2], Command::new("off-statement"));
+    #[cfg(feature = "cli")] let a = if b { c } else { Command::new("off-let") };
+    #[cfg(feature = "cli")] for a in b { Command::new("off-loop"); }
+    let c = Parts { #[cfg(feature = "cli")] d: Command::new("off-field"), e: Command::new("on-field") };
+    match c {
+        #[cfg(feature = "cli")] Off { f } => { Command::new("off-arm"); }
+        g => Command::new("on-arm"),
+        #[cfg(feature = "cli")] h => Command::new("off-last")
+    };
+    #[cfg(not(feature = "tls"))] { Command::new("off-end"); }
+    Command::new("on-end");
+}
 fn main() { if cfg!(feature = "cli") { Command::new("off-macro"); } Command::new("on-main"); helper::f(); }
 """
 WITH_FEATURES = f"""{MANIFEST.format("a")}[workspace]
@@ -448,8 +462,11 @@ helper = {{ path = "helper", optional = true }}
 """
 
 
-ON = "on-block, on-custom, on-dependency, on-library, on-main, on-module, on-shared"
-OFF = "off-below, off-block, off-library, off-macro, off-module, off-not, off-struct, off-whole"
+ON = "on-arm, on-block, on-custom, on-dependency, on-end, on-field, on-library, on-main, on-module, on-shared"
+OFF = (
+    "off-arm, off-below, off-block, off-end, off-field, off-last, off-let, off-library, off-loop, off-macro, "
+    "off-module, off-not, off-statement, off-struct, off-whole"
+)
 STOPS = '#[cfg(not(any(feature = "metrics", feature = "cli")))]\ncompile_error!("choose");\n'
 TURNS_ON = r'fn main() { println!("cargo:rustc-cfg=feature=\"metrics\""); }'
 
