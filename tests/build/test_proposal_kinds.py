@@ -187,7 +187,8 @@ def test_an_address_is_the_servers_own(tmp_path, sources, environment, arguments
 
 
 def test_a_name_of_a_service_is_the_servers_own_where_it_is_that_service(tmp_path):
-    sources = {"src/main.rs": f'{LISTENS}fn f() {{ var("VAULT_PORT"); var("ETCD_PORT"); var("XDS_ADDRESS"); }}\n'}
+    read = " ".join(f'var("{name}");' for name in ("VAULT_PORT", "ETCD_PORT", "XDS_ADDRESS", "CA_ADDRESS"))
+    sources = {"src/main.rs": f"{LISTENS}fn f() {{ {read} }}\n"}
     for name, served in (("vault", {"VAULT_PORT": "{port}"}), ("vault-client", None)):
         told, _ = init(crate(tmp_path / name, sources, name))
         assert told.get("serve", {}).get("environment") == served
