@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from rustimg_lab.cli import as_called, output, selection
@@ -36,7 +37,8 @@ def init(options: SimpleNamespace) -> int:
         doctor.prepare(output.say)
         return bases.resolve(BUILDER, sources, output.say, machine.ca_bundle()).image
 
-    with client.readable_errors():
+    reading = output.console.status(escape(f"reading {options.path}"))  # a large workspace takes seconds
+    with client.readable_errors(), reading:
         path, notes = proposal.init(resolve_path(options.path), options.binary, builder)
     output.say(f"wrote {path}")
     for note in notes:  # "there" in them is that file

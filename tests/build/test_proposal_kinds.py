@@ -1,14 +1,17 @@
 """What `init` proposes for crates of other kinds: thin binaries over libraries, features without options, what is built
 for others, what is made at run time, and names that are of something else."""
 
+import io
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from support.crates import BUNDLE, LISTENS, LOCK, MANIFEST, crate, dependencies, init, write
 
 from rustimg_lab.build import dockerfile, lab_toml, sources
+from rustimg_lab.cli import main, output
 from rustimg_lab.errors import LabError
 from rustimg_lab.model import matrix
 
@@ -554,3 +557,11 @@ def test_a_compiler_and_a_lockfile_that_are_older_than_the_manifest_are_told(tmp
     _, notes = init(crate(tmp_path, files))
     said = [each for each in notes if "Cargo.lock lacks" in each or "asks for Rust" in each]
     assert len(said) == len(noted) and all(map(str.startswith, said, noted)), notes
+
+
+def test_a_terminal_shows_that_the_sources_are_being_read(tmp_path, monkeypatch):
+    screen = Console(file=io.StringIO(), force_terminal=True, width=500)
+    monkeypatch.setattr(output, "console", screen)
+    (crate(tmp_path) / "lab.toml").unlink()
+    assert main.main(["init", str(tmp_path)]) == 0
+    assert f"reading {tmp_path}" in screen.file.getvalue()
