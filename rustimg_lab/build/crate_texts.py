@@ -11,8 +11,9 @@ from rustimg_lab.model.architecture import Architecture
 # Comments, those behind code among them; and the attributes of what is compiled on a condition, or is a test: of an
 # item, or of a whole file.
 _COMMENT = re.compile(r"(?m)^\s*//.*$|(?<=[;{},\]])[ \t]*//.*$|^\s*/\*(?s:.*?)\*/")
+_ATTRIBUTE = r"#\[(?:[^\[\]]|\[[^\]]*\])*\]\s*"
 _CONDITIONAL = re.compile(
-    r"#\[(?:cfg\(([^\]]*)\)|(?:\w+::)*(?:\w+_|rs)?(test)(?:\([^\]]*\))?)\]\s*(?:#\[(?:[^\[\]]|\[[^\]]*\])*\]\s*)*(?=\S)"
+    rf"(?:(?!#\[cfg\(){_ATTRIBUTE})*#\[(?:cfg\(([^\]]*)\)|(?:\w+::)*(?:\w+_|rs)?(test)(?:\([^\]]*\))?)\]\s*(?:{_ATTRIBUTE})*(?=\S)"
     r'|\bif\s+cfg!\(([^{}]*)\)\s*(?=\{)|(?m:^\s*((?:any|all|not)\([^{};]*\)|(?:target_\w+|feature)\s*=\s*"[\w-]+")\s*=>\s*(?=\{))'
 )
 _WHOLE_FILE = re.compile(r"(?:\s*#!\[(?!cfg\()[^\]]*\])*\s*#!\[cfg\(([^\]]*)\)\s*\]")
@@ -80,9 +81,9 @@ def _strip(path: Path, text: str, is_root: bool, leaves_out: Callable[[str], boo
     if (match := _WHOLE_FILE.match(text)) and leaves_out(match[1]):
         modules, text = {*_MODULE.findall(text)}, ""
     while match := _CONDITIONAL.search(text, position):
-        position = match.end()
-        if leaves_out(next(filter(None, match.groups()), "")):
-            end = _end(text, position)
+        position = match.end(match.lastindex)  # a second condition may follow
+        if leaves_out(match[match.lastindex]):
+            end = _end(text, match.end())
             modules |= {*_MODULE.findall(text[match.start() : end])}
             text, position = text[: match.start()] + text[end:], match.start()
     return text, _module_paths(path, is_root, modules)

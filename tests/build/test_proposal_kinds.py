@@ -451,6 +451,8 @@ fn parts() {
         #[cfg(feature = "cli")] h => Command::new("off-last")
     };
     #[cfg(not(feature = "tls"))] { Command::new("off-end"); }
+    #[cfg(feature = "tls")] #[cfg(feature = "cli")] run(Command::new("off-second"));
+    #[program = Command::new("off-attribute")] #[cfg(feature = "cli")] run();
     Command::new("on-end");
 }
 fn main() { if cfg!(feature = "cli") { Command::new("off-macro"); } Command::new("on-main"); helper::f(); }
@@ -468,8 +470,8 @@ helper = {{ path = "helper", optional = true }}
 
 ON = "on-arm, on-block, on-custom, on-dependency, on-end, on-field, on-library, on-main, on-module, on-shared"
 OFF = (
-    "off-arm, off-below, off-block, off-end, off-field, off-last, off-let, off-library, off-loop, off-macro, "
-    "off-module, off-not, off-statement, off-struct, off-whole"
+    "off-arm, off-attribute, off-below, off-block, off-end, off-field, off-last, off-let, off-library, off-loop, "
+    "off-macro, off-module, off-not, off-second, off-statement, off-struct, off-whole"
 )
 STOPS = '#[cfg(not(any(feature = "metrics", feature = "cli")))]\ncompile_error!("choose");\n'
 TURNS_ON = r'fn main() { println!("cargo:rustc-cfg=feature=\"metrics\""); }'
