@@ -174,9 +174,7 @@ class Crate:
     def features_off(self) -> set[str]:
         """Return what the package's features turn on, without what is on by default or required by the binary."""
         features = self.package.get("features", {})
-        return set().union(*features.values()) - enabled_features(
-            self.package, self.target.get("required-features", [])
-        )
+        return set().union(*features.values()) - self.features[self.package["name"]]
 
     def dependency_names(self) -> set[str]:
         """Return the names of the program's dependencies (`dependencies`)."""

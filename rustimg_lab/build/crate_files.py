@@ -23,10 +23,11 @@ _OPENED = re.compile(
     r"(?:(?:(?<!cache_)(?<!config_)(?<!data_)(?<!home_)dir|directory|open|read_to_string|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\([&\[]*"
     rf'\s*(?:"[^"]*",\s*|\|\w*\|\s*)?|default_value\s*=\s*|&(?:\'static )?str\s*=\s*){_TEXT}(\w[\w -]*)"'
 )
+_OF_PROJECT = r"pyproject\.toml|package\.json"  # what tools read in the folder of a project, beside cargo's files
 # What is read by its name, whatever that is; but for what tools read in the folder of another's project.
 _READ = re.compile(
     rf"(?:\bread(?:_to_string|_dir)?|\bFile::open|\.open)\(\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*&?)?{_TEXT}"
-    r'((?!Cargo|target\b|pyproject\.toml|package\.json|\.(?:git|cargo)|[^"]*\.rs"|(?:src|tests|benches|examples)(?:/?"|(?<=src)/[^/"]*"))\.?\w[^"\\\n]*)"'
+    rf'((?!Cargo|target\b|{_OF_PROJECT}|\.(?:git|cargo)|[^"]*\.rs"|(?:src|tests|benches|examples)(?:/?"|(?<=src)/[^/"]*"))\.?\w[^"\\\n]*)"'
 )
 _ONLY_OPENED = re.compile(
     r'\b(?:OpenOptions::new|File::options)\(\)(?:\s*\.(?!create)\w+\([^()]*\)){1,5}?\s*\.open\(\s*&?"(?:\./)?([^"]*)"'
@@ -58,7 +59,7 @@ _JOINED = re.compile(
 _BESIDE = re.compile(r'\bcurrent_exe\([^;{}]{1,200}?\.join\(\s*"([\w][\w./-]*)"')
 _PART = re.compile(r"[\w.@+ -]+")
 NOT_READ = re.compile(
-    r"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|pyproject\.toml|package\.json|[A-Z_-]+(?:\.\w+)?)(?:/.*)?"
+    rf"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|{_OF_PROJECT}|[A-Z_-]+(?:\.\w+)?)(?:/.*)?"
 )
 _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
 # A folder that is made, and a file, by a text, its begin, a constant, or a variable or a field; of that, a path below.

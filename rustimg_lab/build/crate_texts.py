@@ -60,7 +60,7 @@ def read_texts(
         includes = {Path(os.path.normpath(path.parent / name)) for name in _SOURCE.findall(texts[path])} & files
         queue += (additions := sorted(includes.difference(queue)))
         scripts |= {*additions} if path in scripts else set()
-    return texts, foreign - _declared(texts, roots)
+    return texts, _without_declared(foreign, texts, roots)
 
 
 def compiled_texts(texts: dict[Path, str], roots: set[Path], features: Callable[[Path], set[str]]) -> dict[Path, str]:
@@ -71,7 +71,7 @@ def compiled_texts(texts: dict[Path, str], roots: set[Path], features: Callable[
         is_off = partial(_is_off, features(path))
         compiled[path], modules = _strip(path, text, path in roots, is_off)
         left_out |= modules
-    left_out -= _declared(compiled, roots)
+    left_out = _without_declared(left_out, compiled, roots)
     return {path: text for path, text in compiled.items() if left_out.isdisjoint((path, *path.parents))}
 
 
@@ -108,9 +108,13 @@ def _end(text: str, start: int) -> int:
     return len(text)
 
 
-def _declared(texts: dict[Path, str], roots: set[Path]) -> set[Path]:
-    """Where the modules are that texts declare: another file, or another line, may leave out what one has."""
-    return set().union(*(_module_paths(path, path in roots, _MODULE.findall(text)) for path, text in texts.items()))
+def _without_declared(left_out: set[Path], texts: dict[Path, str], roots: set[Path]) -> set[Path]:
+    """Where the modules are that are left out, but for those that another file, or another line, declares."""
+    if not left_out:
+        return left_out
+    return left_out.difference(
+        *(_module_paths(path, path in roots, _MODULE.findall(text)) for path, text in texts.items())
+    )
 
 
 def _module_paths(path: Path, is_root: bool, modules: Iterable[tuple[str, str]]) -> set[Path]:

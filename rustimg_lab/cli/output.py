@@ -11,6 +11,8 @@ from rustimg_lab.errors import FAILED, LabError
 from rustimg_lab.paths import ROOT, WORKER
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from rustimg_lab.store.runs import RunData
 
 SHOWN_BROKEN = 10  # rows that cannot be read, and are told one by one
@@ -37,6 +39,11 @@ def load(run: str) -> "RunData":
     return data
 
 
+def print_table(table: "Table") -> None:
+    """Print a table whole, also where it is wider than the terminal."""
+    console.print(table, crop=False)
+
+
 def exit_code(failures: list[str]) -> int:
     """Print every failure to standard error. Return the exit code: 1 when there is a failure, else 0."""
     for line in failures:
@@ -51,7 +58,7 @@ def make_report(names: str, form: str = "html") -> None:
     for run in sections.names(names):
         for notebook, parameters in sections.parts(load(run)):
             if sections.SECTIONS[notebook].summary:
-                console.print(terminal.summary(run, notebook, parameters), crop=False)
+                print_table(terminal.summary(run, notebook, parameters))
     page = sections.find_page(names) if form == "html" else None
     if not page:
         from rustimg_lab.report import publish  # half a second

@@ -50,7 +50,7 @@ def demo(options: SimpleNamespace) -> int:
     say(f"Recorded on {run.environment.machine['cpu_model']}: run {CHOICE_RUN}. Goal: {goal}.")
     notes = (views.recommendation.of_two_programs(choice), views.recommendation.sure(choice))
     say(f"Ship {choice.name(choice.picked)}: {views.recommendation.facts(choice)}. {' '.join(filter(None, notes))}")
-    output.console.print(terminal.summary(f"{RECORDED_RUN}/{DEFAULT_RUN}"), crop=False)
+    output.print_table(terminal.summary(f"{RECORDED_RUN}/{DEFAULT_RUN}"))
     table = summary.allocators({name: output.load(name) for name in ALLOCATOR_RUNS})
     for row in table[table["allocator"] == "jemalloc"].to_dict("records"):
         ratio = row[metrics.CPU_US_PER_REQUEST.noun]
@@ -121,7 +121,7 @@ def choose(options: SimpleNamespace) -> int:
         wishes = replace(summary.first_goal(run, options.workload or ""), additions=options.additions)
     choice = recommendation.choose(run, wishes, options.workload or "")
     candidates = views.recommendation.candidates_in_words(choice)
-    output.console.print(terminal.of_frame(f"run {options.run}: what was to choose from", candidates), crop=False)
+    output.print_table(terminal.of_frame(f"run {options.run}: what was to choose from", candidates))
     for line in views.recommendation.evidence(choice):
         output.console.print(escape(line), highlight=False, soft_wrap=True)
     if not choice.picked:
@@ -157,7 +157,7 @@ def compare(options: SimpleNamespace) -> int:
     else:
         rows = views.regression.changed_sizes(sizes)
         title = f"{names}: sizes in MB (1e6 bytes){'' if len(rows) else ': all the same'}"
-        output.console.print(terminal.of_frame(title, rows), crop=False)
+        output.print_table(terminal.of_frame(title, rows))
     speeds = regression.speeds(before, after, options.across_machines)
     for note in speeds.attrs["notes"]:
         print(f"note: {note}")
@@ -165,7 +165,7 @@ def compare(options: SimpleNamespace) -> int:
         print("the two runs have measured no cell alike: nothing to say of speed")
     else:
         rows = views.regression.changed_speeds(speeds)
-        output.console.print(terminal.of_frame(f"{names}: as a ratio to the first", rows), crop=False)
+        output.print_table(terminal.of_frame(f"{names}: as a ratio to the first", rows))
     return 0
 
 
