@@ -12,20 +12,13 @@ from typing import Any
 
 import tomli
 
+from rustimg_lab.build import cfg
 from rustimg_lab.errors import LabError, located
 from rustimg_lab.host.files import resolve_path
 from rustimg_lab.model.app import Configuration
 from rustimg_lab.model.architecture import TARGETS
 from rustimg_lab.model.profiles import Profile
 
-# What `rustc --print cfg` says of all targets of the lab; target_arch is a target's first word, target_env its last. As
-# cargo asks, for crates of all types at once, no target has the feature crt-static by itself.
-_CFG = {
-    "unix", "debug_assertions", 'target_os="linux"', 'target_family="unix"', 'target_endian="little"',
-    'target_pointer_width="64"', 'target_vendor="unknown"', 'panic="unwind"', 'target_abi=""',
-    *(f'target_has_atomic="{width}"' for width in ("8", "16", "32", "64", "ptr")), "true",
-}  # fmt: skip
-_FEATURES = {"x86_64": ("fxsr", "sse", "sse2"), "aarch64": ("neon",)}
 _LINKERS = {"mold": "mold", "wild": "wild"}  # by the name in -fuse-ld=NAME; others are called ld.NAME
 _PREFIXES = ("-C", "-Z", "--codegen")
 # What the compiler has a short word for, or more words than one.
@@ -43,7 +36,6 @@ _TAKEN: dict[tuple[type, ...], str] = {
             "target.*.rustflags.* toolchain.channel toolchain.path paths.* source.*.directory source.*.local-registry",
     (str, list): "build.rustflags target.*.rustflags",
 }  # fmt: skip
-_CFG_WORD = re.compile(r'\s*([\w-]+\s*=\s*"[^"]*"|[\w-]+|[(),])')
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -145,8 +137,7 @@ def merge(before: Any, after: Any) -> Any:
 
 def rustflags(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
     """Return the compiler's flags for a target triple: those of all tables for it, or else those of `[build]`."""
-    target_flags = [flag for table in _target_tables(configuration, target) for flag in _flags(table)]
-    return tuple(target_flags or _flags(configuration.get("build", {})))
+    return tuple(_flags(*_target_tables(configuration, target)) or _flags(configuration.get("build", {})))
 
 
 def tools(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
@@ -164,37 +155,24 @@ def tools(configuration: dict[str, Any], target: str) -> tuple[str, ...]:
 def _target_tables(configuration: dict[str, Any], target: str) -> list[dict[str, Any]]:
     """The tables `[target.*]` that are for a target: that of its name first, others by their names, as cargo does."""
     tables = configuration.get("target", {})
-    cfg_tables = [
-        table for name, table in sorted(tables.items()) if name.startswith("cfg(") and cfg_holds(name, target)
-    ]
-    return [tables[target], *cfg_tables] if target in tables else cfg_tables
+    named = [tables[target]] if target in tables else []
+    # Of tables for a `--cfg` of the project's own, cargo takes those that hold by the flags outside of such tables.
+    facts = cfg.flag_facts(_flags(*named) or _flags(configuration.get("build", {})))
+    others = [(name, table) for name, table in sorted(tables.items()) if name.startswith("cfg(")]
+    return [*named, *(table for name, table in others if cfg_holds(name, target, facts))]
 
 
-def _flags(table: dict[str, Any]) -> list[str]:
-    flags = table.get("rustflags", [])
-    return flags.split() if isinstance(flags, str) else flags
+def _flags(*tables: dict[str, Any]) -> list[str]:
+    values = [table.get("rustflags", []) for table in tables]
+    return [flag for value in values for flag in (value.split() if isinstance(value, str) else value)]
 
 
-def cfg_holds(expression: str, target: str) -> bool:
-    """Return whether `cfg(...)` holds for a target triple. Raises LabError when the expression cannot be read."""
-    words = [re.sub(r"\s*=\s*", "=", word) for word in _CFG_WORD.findall(expression)]
-    architecture, environment = target.partition("-")[0], target.rpartition("-")[2]
-    facts = _CFG | {f'target_arch="{architecture}"', f'target_env="{environment}"'}
-    facts |= {f'target_feature="{feature}"' for feature in _FEATURES[architecture]}
-
-    def value() -> bool:
-        word = words.pop(0)
-        if word not in ("cfg", "all", "any", "not"):
-            return word in facts
-        values = []
-        while words.pop(0) != ")":
-            if words[0] != ")":
-                values.append(value())
-        return {"cfg": all, "all": all, "any": any, "not": lambda items: not any(items)}[word](values)
-
-    try:
-        return value()
-    except IndexError:
+def cfg_holds(expression: str, target: str, other_facts: Iterable[str] = ()) -> bool:
+    """Return whether `cfg(...)` holds for a target triple, with `other_facts`. Raises LabError when the expression
+    cannot be read."""
+    try:  # cargo asks the compiler without a profile, so debug assertions are always on
+        return cfg.holds(expression, cfg.target_facts(target).union({"debug_assertions"}, other_facts))
+    except ValueError:
         raise LabError(f"[target.'{expression}'] cannot be read") from None
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rustimg_lab.build import cargo_config
+from rustimg_lab.build import cargo_config, cfg
 from rustimg_lab.build.cargo_config import expand
 from rustimg_lab.build.crate import Crate, is_for_targets
 from rustimg_lab.build.crate_texts import conditions_hold
@@ -66,11 +66,10 @@ def has_own_allocator(crate: Crate, features: set[str], configuration: dict[str,
 
 def _true_conditions(crate: Crate, configuration: dict[str, Any]) -> set[str]:
     """The conditions that hold by the project's own flags and by its release profile."""
-    flags = " ".join(flag for target in TARGETS for flag in cargo_config.rustflags(configuration, target))
+    flags = [flag for target in TARGETS for flag in cargo_config.rustflags(configuration, target)]
     manifest = cargo_config.read_cargo_toml(crate.root / "Cargo.toml")
     release = cargo_config.merge(manifest, configuration).get("profile", {}).get("release", {})
-    facts = {name.replace('"', "") for name in re.findall(r"--cfg[= ](\S+)", flags)}
-    return facts | ({"debug_assertions"} if release.get("debug-assertions") else set())
+    return cfg.flag_facts(flags) | ({"debug_assertions"} if release.get("debug-assertions") else set())
 
 
 def _conditions(text: str) -> list[str]:

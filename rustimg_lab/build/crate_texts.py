@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
-from rustimg_lab.model.architecture import Architecture
+from rustimg_lab.build import cfg
+from rustimg_lab.model.architecture import TARGETS
 
 # Comments, those behind code among them; and the attributes of what is compiled on a condition, or is a test: of an
 # item, or of a whole file.
@@ -29,21 +30,13 @@ _MARK = re.compile(
 _GOES_ON = re.compile(r"\s*(?:[.?=)\]]|else\b|([;,]))")
 _MODULE = re.compile(r'(?:#\[(?:path\s*=\s*"([^"]+)"|[^\]]*)\]\s*)*(?:pub(?:\([^)]*\))?\s+)?\bmod\s+(\w+)\s*;')
 _SOURCE = re.compile(r'(?:#\[path\s*=|\binclude!\()\s*"([^"]+\.rs)"')
-# Conditions, https://doc.rust-lang.org/reference/conditional-compilation.html, and what holds of a release build here.
+# Conditions in attributes.
 _CONDITION = re.compile(r"#!?\[cfg(?:\(([^\]]*)|_attr\(([^\]]*),\s*global_allocator\s*)\)\s*\]")
-_FACT = re.compile(r'\b(?!(?:all|any|not)\b)(\w+)(?:\s*=\s*"([^"]*)")?')
-_JOINED = re.compile(r"\b(all|any|not)\s*\(([01,\s]*)\)")
 # Conditions of the system alone; with features too.
 _SYSTEM = r'\b(?:all|any|not|unix|windows|target_(?:os|family|vendor|env|arch)\s*=\s*"\w+")(?!\w)|[(),\s]'
 _OF_SYSTEM = re.compile(rf"(?:{_SYSTEM})+")
 _OF_SYSTEM_AND_FEATURES = re.compile(rf'(?:{_SYSTEM}|\bfeature\s*=\s*"[\w-]+")+')
-_LINUX = {"true", "unix", "target_os=linux", "target_family=unix", "target_vendor=unknown", "target_pointer_width=64",
-          "target_endian=little"}  # fmt: skip
-_TARGETS = [
-    _LINUX | {f"target_env={libc}", f"target_arch={architecture.value}"}
-    for libc in ("gnu", "musl")
-    for architecture in Architecture
-]
+_FACTS = [cfg.target_facts(target) for target in TARGETS]
 
 
 def read_texts(
@@ -143,14 +136,12 @@ def conditions_hold(text: str, features: set[str], other_facts: Iterable[str] = 
 
 def _hold(conditions: list[str], features: set[str], other_facts: Iterable[str] = ()) -> bool:
     facts = {f"feature={feature}" for feature in features}.union(other_facts)
-    return any(all(_is_true(condition, facts | target) for condition in conditions) for target in _TARGETS)
+    return any(all(_is_true(condition, facts | target) for condition in conditions) for target in _FACTS)
 
 
 def _is_true(condition: str, facts: set[str]) -> bool:
     """Whether a condition is true; one that cannot be read, as in a macro, counts as true."""
-    text = _FACT.sub(lambda fact: str(int((f"{fact[1]}={fact[2]}" if fact[2] else fact[1]) in facts)), condition)
-    while match := _JOINED.search(text):
-        values = match[2]
-        value = {"all": "0" not in values, "any": "1" in values, "not": "1" not in values}[match[1]]
-        text = text[: match.start()] + str(int(value)) + text[match.end() :]
-    return text.strip() != "0"
+    try:
+        return cfg.holds(f"all({condition})", facts)
+    except ValueError:
+        return True

@@ -58,6 +58,12 @@ FLAGS = {
     "cfg of musl": (
         '[build]\nrustflags = ["--cfg", "one"]\n'
         "[target.'cfg(all(target_env = \"musl\", not(windows)))']\nrustflags = [\"--cfg\", \"two\"]", "one", "two"),
+    "of an own condition": (
+        "[build]\nrustflags = [\"--cfg\", \"one\"]\n[target.'cfg(one)']\n"
+        'rustflags = ["--cfg", "one", "--cfg", "two"]', "one two", "one two"),
+    "of a condition that such flags set": (
+        f"[target.{GNU}]\nrustflags = [\"--cfg\", \"one\"]\n[target.'cfg(one)']\nrustflags = [\"--cfg\", \"two\"]\n"
+        "[target.'cfg(two)']\nrustflags = [\"--cfg\", \"three\"]", "one two", ""),
     "a space in one": ('[build]\nrustflags = ["--cfg", "one=\\"a b\\""]', 'one="a b"', 'one="a b"'),
 }  # fmt: skip
 
