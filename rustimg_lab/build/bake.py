@@ -174,7 +174,8 @@ def _bake_command(folder: Path, definition: dict, builder: str | None) -> list[s
     folder.mkdir(exist_ok=True)
     bake = folder / "bake.json"
     bake.write_text(json.dumps(definition))
-    command = [*tools.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
+    # buildx leaves a copy of each Dockerfile in the folder for temporary files.
+    command = ["env", f"TMPDIR={folder}", *tools.buildx_command(), "bake", "--file", str(bake), "--progress=rawjson"]
     command += ["--metadata-file", str(folder / podman.METADATA), f"--builder={builder or client.own_builder()}"]
     if any(target["ssh"] for target in definition["target"].values()) and tools.buildx_asks_for_entitlements():
         command.append("--allow=ssh")

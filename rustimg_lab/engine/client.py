@@ -1,5 +1,6 @@
 """The Docker engine: its address, its name for what is ours, its errors as one line, and what it says of itself."""
 
+import errno
 import fcntl
 import os
 import platform
@@ -88,9 +89,25 @@ def connect(timeout_s: int = TIMEOUT_S) -> docker.DockerClient:
             ) from None
         if context.tls:
             raise LabError(f"no Docker engine can be used at {address}: {error}") from None
-        line = system.engine_line(address) if system.family() == "macos" or system.is_wsl() else ""
-        hint = "start it (systemctl start docker), check that you may use it (group docker)"
-        raise LabError(f"no Docker engine answers at {address}: {line or hint}, or set DOCKER_HOST") from None
+        raise LabError(
+            f"no Docker engine answers at {address} ({_cause(error)}): {_way_out(error, address)}, or set DOCKER_HOST"
+        ) from None
+
+
+def _cause(error: BaseException) -> str:
+    """The system's own message of an error, that of the first error in the chain."""
+    while parent := error.__cause__ or error.__context__:
+        error = parent
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _way_out(error: BaseException, address: str) -> str:
+    """What to do where no engine answers."""
+    if os.strerror(errno.EACCES) == _cause(error):
+        group = "join the group docker (sudo usermod --append --groups docker USER) and log in again"
+        return f"{group}, call the lab with sudo"
+    line = "" if address.startswith("tcp://") else system.engine_line(address)
+    return f"start it{line and f' (here: {line})'}"
 
 
 @contextmanager

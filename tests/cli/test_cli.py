@@ -111,7 +111,7 @@ RECORDED = [
         (("export",), "lab: Missing argument 'RUN' (see ./lab export --help)"),
         (("report", "recoded"), "lab: unknown run 'recoded': did you mean 'recorded'?"),
         (("report", ","), "lab: ',' names no run"),
-        (("run",), "lab: no Docker engine answers at unix:///nonexistent: start it (systemctl start docker)"),
+        (("run",), "lab: no Docker engine answers at unix:///nonexistent (No such file or directory): start it"),
         (("measure", "--width", "5%", "--workers", "1,2"), "lab: no Docker engine answers at unix:///nonexistent"),
         (("probe", "--with", "tmp"), "lab: no Docker engine answers at unix:///nonexistent"),
         (("run", "--with", "tmp"), "lab: no Docker engine answers at unix:///nonexistent"),

@@ -1,10 +1,13 @@
 """Which engine is called, beside a docker client that is asked too where there is one; and one behind TLS."""
 
 import json
+import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,6 +16,7 @@ import trustme
 
 from rustimg_lab.engine import client, contexts, doctor
 from rustimg_lab.errors import LabError
+from rustimg_lab.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +120,20 @@ def test_an_engine_behind_tls_is_trusted_by_its_own_certificates(monkeypatch, tm
     shutil.copy(other, tmp_path / "ca.pem")
     with pytest.raises(LabError, match=r"no Docker engine can be used at tcp://.*certificate verify failed"):
         client.connect()
+
+
+def test_the_line_of_an_engine_without_rights_says_so_and_not_to_start_it(tmp_path):
+    with socket.socket(socket.AF_UNIX) as engine:
+        engine.bind(str(tmp_path / "s"))
+        engine.listen()
+        (tmp_path / "s").chmod(0)
+        # As nobody, who has root's right to read, since this machine's Python may lie in root's home.
+        rights = "-all,+dac_read_search"
+        become = ["setpriv", "--reuid=65534", f"--inh-caps={rights}", f"--ambient-caps={rights}"]
+        call = [sys.executable, "-c", "from rustimg_lab.engine import client; client.connect()"]
+        done = subprocess.run(
+            [*(become if os.getuid() == 0 else []), *call],
+            cwd=ROOT, env={**os.environ, "DOCKER_HOST": f"unix://{tmp_path}/s"}, capture_output=True, text=True,
+        )  # fmt: skip
+    assert f"unix://{tmp_path}/s (Permission denied): join the group docker" in done.stderr
+    assert "start it" not in done.stderr
