@@ -192,7 +192,8 @@ def applies() -> None:
     rows = {
         "Architectures": f"Images for {' and '.join(each.debian for each in Architecture)}, built on Linux on x86_64. "
         "[Images for arm64](docs/arm64.md).",
-        "Engines": "Docker Engine 20.10 to 29.7, rootless too, and Podman 5: [what was tried](docs/engines.md).",
+        "Engines": "Docker Engine 20.10, 26.1, 28.5 (also rootless) and 29.7, and Podman 5: "
+        "[what was tried](docs/engines.md).",
         "Root": "Only to install packages of Debian (`python3-venv`, `mmdebstrap`, Chromium), to register QEMU, for "
         "base images of Debian packages where user namespaces are off, and for deploy studies.",
         "Python": f"{python} or newer. The lab makes its own `.venv`.",

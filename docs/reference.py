@@ -24,7 +24,7 @@ def commands() -> None:
         context = click.Context(command, info_name=name, parent=top)
         usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
         print(f"### `{name}`\n\n```\n{usage}\n```\n\n{_escaped(' '.join((command.help or '').split()))}\n")
-        records = [record for each in command.params if (record := each.get_help_record(context))]
+        records = [record for each in command.params if (record := each.get_help_record(context)) and record[1]]
         if records:
             print("| option | what it does |\n| --- | --- |")
             print(

@@ -25,14 +25,15 @@ def cells(options: SimpleNamespace) -> int:
 @command(
     click.Argument(["base"], type=Names("base", bases.all_bases()), default="scratch"),
     option("--profile", "build profile:", Names("profile", PROFILES, joined=True), shown="optimized; --app: published"),
-    option("--allocator", "allocator:", Names("allocator", ALLOCATORS), shown=f"{matrix.ARTICLE}; with --app system"),
+    option("--allocator", "allocator:", Names("allocator", ALLOCATORS), shown=f"{matrix.ARTICLE}; --app: its first"),
     *(ARCH, DEBIAN, ADDITIONS, APP),
     option("--write", "write it with .dockerignore and compose.yaml to the folder of --app's sources", is_flag=True),
 )
 def dockerfile(options: SimpleNamespace) -> int:
     """Print the Dockerfile of one cell. BASE is a base image (default: scratch).
 
-    With --write it is written to the folder that builds get, and nothing that is there already is replaced."""
+    With --app and --allocator the profile is `optimized`. With --write it is written to the folder that builds get, and
+    nothing that is there already is replaced."""
     from rustimg_lab.build import beside, dockerfile, lab_toml
 
     if options.write and not options.app:

@@ -125,7 +125,7 @@ def measure(options: SimpleNamespace) -> int:
     return output.finish(options.run, studies.run_studies(request, cells, programs, study_plan, kind))
 
 
-@command(*run_options(PROBES_RUN, f"{PROBES_RUN} behind the name of its package"), ADDITIONS)
+@command(*run_options(PROBES_RUN, f"PACKAGE-{PROBES_RUN}"), ADDITIONS)
 def probe(options: SimpleNamespace) -> int:
     """Run the robustness probes on each image: TLS, DNS, time zones, signals, limits; and list what is in it."""
     from rustimg_lab.pipeline import probes

@@ -78,7 +78,7 @@ def run_options(run: str, of_app: str = "the name of its package") -> list[click
 
 
 _LEVELS = f"{', '.join(factorial.BASES)}, {' and '.join(factorial.ALLOCATORS)}"
-_KNOBS = f"profiles to turn on and off in every combination, on {_LEVELS} unless fewer are named; no short study"
+_KNOBS = f"profiles to combine in every way, each on and off; on {_LEVELS} unless fewer are named; no short study"
 _SWITCHED = [name for name in all_profiles() if name != factorial.PLAIN]
 _PATTERNS = "only cells whose names match, with wildcards as in a shell; `./lab cells` lists the names"
 _ADDITIONS = "; ".join(["added to the image", *(f"{name}: {item.summary}" for name, item in extras.ADDITIONS.items())])
@@ -109,9 +109,9 @@ CELLS = [
 ]
 KNOBS = [
     option("--knobs", _KNOBS, Names("profile", _SWITCHED, several=True)),
-    option("--fraction", "build a fraction of those, and N more to score its predictions", types.COUNT_OR_ZERO),
+    option("--fraction", "build only a part of those cells, and N others to test its predictions", types.COUNT_OR_ZERO),
 ]
-INSECURE = option("--insecure", "use a scheduler on a network without TLS", is_flag=True)
+INSECURE = option("--insecure", "use a scheduler without TLS (tcp://) that is not on 127.0.0.1", is_flag=True)
 SCHEDULER = [
     option("--scheduler", "Dask scheduler whose workers do the work, each on a machine", metavar="tls://HOST:PORT"),
     INSECURE,

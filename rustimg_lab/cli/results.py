@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _CRITERIA = ", ".join(metrics.CRITERIA)
 _WEIGHTS = f"weights of the objective, as transfer=1,cpu=2; of {_CRITERIA}; with --deploys also {metrics.DAY}"
 _REGRESSION = f"by how much each of {', '.join(metrics.GUARDED)} may grow, as size=1%,cpu=5%"
-_BEFORE_RUN = f"{DEFAULT_RUN}; with --before one of these two versions"
+_BEFORE_RUN = f"{DEFAULT_RUN}; with --before: a run named after both versions"
 
 
 @command()

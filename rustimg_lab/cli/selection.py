@@ -1,7 +1,6 @@
 """What options stand for: the app, its cells, loads, and the sources of base images."""
 
 import os
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
@@ -162,4 +161,12 @@ def typed_command() -> str:
     if of_client := os.environ.get(WORKER):
         return of_client
     arguments = click.get_current_context().obj
-    return shlex.join([COMMAND, *(re.sub(r"(^|=)[/.~][^=]*/", r"\1", word.rstrip("/")) for word in arguments)])
+    return shlex.join([COMMAND, *map(_without_folder, arguments)])
+
+
+def _without_folder(word: str) -> str:
+    """A word of a command with the last part of its path alone; names of runs and images are no paths."""
+    option, mark, value = word.rpartition("=")
+    # Path.exists fails on long names.
+    is_path = value[:1] in ("/", ".", "~") or ("/" in value and os.path.exists(value))  # noqa: PTH110
+    return f"{option}{mark}{value.rstrip('/').rpartition('/')[2]}" if is_path else word

@@ -1,4 +1,4 @@
-"""Commands around the work: init, doctor, clean, notebook."""
+"""Commands around the work: init, doctor, worker, notebook, clean."""
 
 import os
 import shlex

@@ -1,4 +1,4 @@
-"""A registry on 127.0.0.1: it measures compressed sizes, and pulls images through a proxy for the engine."""
+"""A registry on 127.0.0.1: it measures sizes as pushed, and pulls images through a proxy for the engine."""
 
 import json
 import re

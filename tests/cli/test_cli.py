@@ -14,7 +14,7 @@ from support.lab import NO_ENGINE
 
 from rustimg_lab.analysis import cells, comparison, deploy, factorials, recommendation, robustness
 from rustimg_lab.analysis.recommendation import Wishes
-from rustimg_lab.cli import main, output
+from rustimg_lab.cli import main, output, selection
 from rustimg_lab.model import matrix, metrics, probes, studies
 from rustimg_lab.paths import MYIP, ROOT
 from rustimg_lab.report import summary, views
@@ -366,3 +366,21 @@ def test_no_number_is_cut_off_or_broken_where_a_terminal_is_narrow(monkeypatch, 
     lines = capsys.readouterr().out.splitlines()
     for number in numbers:
         assert any(number in line for line in lines), number
+
+
+def test_a_recorded_command_has_no_folder_of_this_machine(tmp_path, monkeypatch):
+    (tmp_path / "clients" / "acme" / "service").mkdir(parents=True)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.tar").touch()
+    monkeypatch.chdir(tmp_path)
+    typed = [
+        ("--app", "clients/acme/service/"), ("--app=clients/acme/service",), ("--base", "debian=files/a.tar"),
+        ("--base", "alpine=~/b.tar"), ("--app", str(tmp_path)), ("--base", "alpine=registry.example/x/alpine:3"),
+        ("--run", "recorded/service"),
+    ]  # fmt: skip
+    context = click.Context(main.lab, obj=["run", *(word for words in typed for word in words)])
+    with context:
+        assert selection.typed_command() == (
+            f"./lab run --app service --app=service --base debian=a.tar --base alpine=b.tar --app {tmp_path.name} "
+            "--base alpine=registry.example/x/alpine:3 --run recorded/service"
+        )
