@@ -153,4 +153,4 @@ def test_what_measures_is_compiled_by_what_rustup_adds(made, images):
     folder = mmdebstrap.MEASURE_FOLDER / "tools"
     options = ("--target", "builder", "--build-arg", f"DEBIAN_IMAGE={images['debian'].image}")
     image = made(folder / "Dockerfile", folder, *options)
-    assert "starter" in run(image.id, "ls", "/starter")
+    assert "starter" in run(image.id, "ls", "/out/starter")
