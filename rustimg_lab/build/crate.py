@@ -279,17 +279,20 @@ def _library_folder(package: dict[str, Any]) -> list[Path]:
 def _path_dependencies(
     package: dict[str, Any], packages: dict[Path, dict[str, Any]], describe: Callable[[Path], list[dict]]
 ) -> dict[Path, bool]:
-    """Return the folders of a package's direct and indirect dependencies by path, each with whether only build scripts
-    use it. Packages of other workspaces are added to `packages`."""
+    """Return the folders of a package's direct and indirect dependencies by path, each with whether only the build
+    uses it: build scripts, or procedural macros. Packages of other workspaces are added to `packages`."""
     queue, folders = [(package, False)], {}
     while queue:
         dependent, is_of_script = queue.pop()
         for entry in (entry for entry in dependent["dependencies"] if entry.get("path") and entry.get("kind") != "dev"):
-            folder, is_for_script = Path(entry["path"]), is_of_script or entry.get("kind") == "build"
+            folder = Path(entry["path"])
+            if folder not in packages and folder not in folders:  # in no workspace of this
+                packages |= {folder_of(member): member for member in describe(folder)}
+            targets = packages[folder]["targets"] if folder in packages else []
+            is_macro = any("proc-macro" in target["kind"] for target in targets)  # which the compiler runs
+            is_for_script = is_of_script or is_macro or entry.get("kind") == "build"
             if folder not in folders or folders[folder] > is_for_script:
                 folders[folder] = is_for_script
-                if folder not in packages:  # in no workspace of this
-                    packages |= {folder_of(member): member for member in describe(folder)}
                 if folder in packages:
                     queue.append((packages[folder], is_for_script))
     return folders

@@ -18,7 +18,8 @@ _NAMED = re.compile(r'feature\s*=\s*"([\w-]+)"')
 
 
 def allocator_features(crate: Crate) -> dict[str, str]:
-    """Return the feature that turns on each allocator, by the allocator's name. Of several, one that the sources name
+    """Return the feature that turns on each allocator, by the allocator's name. A feature that turns on dependencies of
+    another kind too is the program's and does not count. Of several, one that the sources name
     where they set an allocator comes first, then one with "alloc" in its name. An allocator without a feature, or for
     other systems alone, is left out."""
     package, cited = crate.package, set()
@@ -30,7 +31,11 @@ def allocator_features(crate: Crate) -> dict[str, str]:
     for crate_name, allocator in KNOWN["allocator_crates"].items():
         if name := names.get(crate_name):
             candidates = [
-                feature for feature in features if feature != "default" and f"dep:{name}" in expand(features, feature)
+                feature
+                for feature in features
+                if feature != "default"
+                and f"dep:{name}" in (parts := expand(features, feature))
+                and all("alloc" in part for part in parts if part.startswith("dep:") and part != f"dep:{name}")
             ]
             ranks = [
                 (feature not in cited, "alloc" not in feature, feature == name, len(expand(features, feature)), feature)

@@ -4,7 +4,7 @@ import functools
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from rustimg_lab.build import crate_settings, sources
@@ -18,7 +18,9 @@ IN_IMAGE = "/src/"  # where builds have the sources: what is named by the folder
 INCLUDED = re.compile(r"\binclude\w*!\s*[({]\s*(?:concat|env)!\s*\((?:[^()]|\([^()]*\))*\)")
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
 _TEXT = r'(?:r#*)?"(?:\./)?'
-_NAMED = re.compile(rf'(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\n]*)"(?!\s*=>)')
+_NAMED = re.compile(
+    rf'(?<!\bsrc)(?<!\bhref)(?<!\baction)(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\n]*)"(?!\s*=>)'
+)
 _OPENED = re.compile(
     r"(?:(?:(?<!cache_)(?<!config_)(?<!data_)(?<!home_)dir|directory|open|read_to_string|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\([&\[]*"
     rf'\s*(?:"[^"]*",\s*|\|\w*\|\s*)?|default_value\s*=\s*|&(?:\'static )?str\s*=\s*){_TEXT}(\w[\w -]*)"'
@@ -26,7 +28,7 @@ _OPENED = re.compile(
 _OF_PROJECT = r"pyproject\.toml|package\.json"  # what tools read in the folder of a project, beside cargo's files
 # What is read by its name, whatever that is; but for what tools read in the folder of another's project.
 _READ = re.compile(
-    rf"(?:\bread(?:_to_string|_dir)?|\bFile::open|\.open)\(\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*&?)?{_TEXT}"
+    rf"(?:\bread(?:_to_string|_dir)?|\bFile::open|\.open)\(\s*&?(?:(?:\w+::)*(?:Utf8)?Path(?:Buf)?::\w+\(\s*&?)?{_TEXT}"
     rf'((?!Cargo|target\b|{_OF_PROJECT}|\.(?:git|cargo)|[^"]*\.rs"|(?:src|tests|benches|examples)(?:/?"|(?<=src)/[^/"]*"))\.?\w[^"\\\n]*)"'
 )
 _ONLY_OPENED = re.compile(
@@ -39,9 +41,9 @@ _SERVED = re.compile(
 )
 # The folder that the program starts in; what is joined to one, and where a variable is that one.
 _START = re.compile(r'current_dir|(?:PathBuf::from|Path::new)\(\s*"\.?/?"\s*\)$')
-_TO_FOLDER = re.compile(r'(?<=[\w)?!])\s*\.(?:join|push_str)\(\s*&?"[^"]*"')
+_TO_FOLDER = re.compile(r'(?<=[\w)?!])\s*\.(?:join|push(?:_str)?)\(\s*&?"[^"]*"')
 _STARTS_IN = re.compile(
-    r"\blet\s+(?:mut\s+)?(\w+)[^;=]*=(?:[^;]*\b(?:current_dir|PathBuf::new)\(\)"
+    r"\blet\s+(?:mut\s+)?(\w+)[^;=]*=(?:(?:(?!\blet\b)[^;])*\b(?:current_dir|PathBuf::new)\(\)"
     r'|\s*(?:\w+::)*(?:PathBuf::from|Path::new)\(\s*"\.?/?"\s*\))'
 )
 _DOTTED = re.compile(r'[\w>]\(\s*&?"\./(\w[\w-]*)/?"')
@@ -56,7 +58,10 @@ _JOINED = re.compile(
     r'|\brelative!\(\s*"/?([\w./-]+)"'  # Rocket's
 )
 # What is read in the folder of the program itself.
-_BESIDE = re.compile(r'\bcurrent_exe\([^;{}]{1,200}?\.join\(\s*"([\w][\w./-]*)"')
+_BESIDE = re.compile(
+    r'\bcurrent_exe\([^;{}]{1,200}?\.join\(\s*"(\w[\w./-]*)"'
+    r'|\blet\s+mut\s+(\w+)\s*=[^;]*\bcurrent_exe\(\)[^;]*;\s*(?:\2\.pop\(\);\s*)?\2\.(?:set_file_name|push)\(\s*"(\w[\w./-]*)"'
+)
 _PART = re.compile(r"[\w.@+ -]+")
 NOT_READ = re.compile(
     rf"docs?|(?:src|target|tests|benches|examples|Cargo[^/]*|{_OF_PROJECT}|[A-Z_-]+(?:\.\w+)?)(?:/.*)?"
@@ -64,7 +69,7 @@ NOT_READ = re.compile(
 _ENDINGS = ("", ".toml", ".yaml", ".yml", ".json", ".json5", ".ron", ".ini")
 # A folder that is made, and a file, by a text, its begin, a constant, or a variable or a field; of that, a path below.
 _MADE = (
-    r'\((?:(?<=DB::open\()\s*&\w+,)?\s*&?(?:(?:\w+::)*Path(?:Buf)?::\w+\(\s*&?)?(?:(?:format!\(\s*)?"(?:\./)?([\w/][\w./-]*(?:\{|(?=")))'
+    r'\((?:(?<=DB::open\()\s*&\w+,)?\s*&?(?:(?:\w+::)*(?:Utf8)?Path(?:Buf)?::\w+\(\s*&?)?(?:(?:format!\(\s*)?"(?:\./)?([\w/][\w./-]*(?:\{|(?=")))'
     r"|(?:\w+::)*([A-Z_]{2,})\b(?!\.\w+\b(?!\())(\)?\s*\.join\()?"
     r"|((?:\w+\.)*[a-z_]\w*)(?:\.(?:as_\w+|to_\w+|clone)\(\))?(?:\)?\s*\.(join)\(|\s*[,)?]))"
 )
@@ -73,7 +78,7 @@ _FOLDERS = re.compile(
     rf"(?:\bcreate_dir(?:_all)?|\brolling::\w+|\bsled::open|\bDB::open(?:_default)?|\bDirBuilder::new{_CALLS}create){_MADE}"
 )
 _FILES = re.compile(
-    r"(?:\bFile::create(?:_new)?|\bfs::write|\bUnixListener::bind|\bConnection::open|\bDatabase::create|\.filename"
+    r"(?:\bFile::create(?:_new)?|\bfs::write|\bUnixListener::bind|\bConnection::open|ConnectionManager::file|\bDatabase::create|\.filename"
     r"|\bWriter::from_path"
     rf"|\b(?:OpenOptions::new|File::options){_CALLS}open){_MADE}"
     + r'|"sqlite:(?://)?([\w/][\w./-]*)()|"(/\w[\w./-]*\.(?:sqlite3?|db))"'
@@ -112,9 +117,9 @@ def placed_files(crate: Crate) -> tuple[dict[str, str], list[str]]:
         if not matches and "/" in name and places(crate, name.split("/")[0]):
             missing.append(name)
         for path in matches:
-            is_nested = path.is_file() and "/" in name
+            is_nested = path.is_file() and "/" in name and not _is_crate(path.parent)
             target = f"{place.rpartition('/')[0]}/{path.name}".lstrip("/") if not place.startswith("/") else place
-            # The folder of the build is yielded first, and stays the place of what a message names too.
+            # The folder of the build comes first, and stays the place of what a message names too.
             paths.setdefault(path.parent if is_nested else path, str(Path(target).parent) if is_nested else target)
     outputs = {path for path, _ in _created_paths(crate)}
     missing += [
@@ -144,19 +149,29 @@ def placed_files(crate: Crate) -> tuple[dict[str, str], list[str]]:
     return {name: files[path] for path, name in sorted((p, os.path.relpath(p, crate.directory)) for p in files)}, notes
 
 
-def _names(crate: Crate) -> Iterator[tuple[str, str]]:
-    """Yield the relative paths that the sources name, up to the first part that is none, with their places in the
+def configuration_files(crate: Crate, placed: Iterable[str]) -> list[Path]:
+    """Return the paths of what is placed (`placed_files`), for `crate_settings.read`. A folder of which the sources
+    name files is replaced by these, since others there may be of other programs."""
+    paths = [Path(os.path.normpath(crate.directory / name)) for name in placed]
+    files = {path for name, _ in _names(crate) for path in places(crate, name) if path.is_file()}
+    return [file for path in paths for file in sorted(file for file in files if file.parent == path) or [path]]
+
+
+@functools.cache
+def _names(crate: Crate) -> list[tuple[str, str]]:
+    """Return the relative paths that the sources name, up to the first part that is none, with their places in the
     image. Those that the program reads below the folder of the build are in that folder there."""
     crates, folder = crate.dependency_names(), place_of(crate)
     candidates = {name for crate_name, names in _BY_CRATE.items() if crate_name in crates for name in names}
     read_names: set[str] = set()
+    names: list[tuple[str, str]] = []
     for text in _texts(crate):
         code = _with_build_folder(INCLUDED.sub("", text))
         for groups in _JOINED.findall(code):
             name = next(filter(None, groups)).strip("/")
-            yield name, f"{IN_IMAGE}{folder}{name}"
-        for name in _BESIDE.findall(code):
-            yield name, f"/{crate.target['name']}/{name}"
+            names.append((name, f"{IN_IMAGE}{folder}{name}"))
+        for joined, _, name in _BESIDE.findall(code):
+            names.append((joined or name, f"/{crate.target['name']}/{joined or name}"))
         for pattern in (_JOINED, _BESIDE, _COMPILED, _FOLDERS, _FILES):
             code = pattern.sub("", code)
         code = _in_folder_of_start(code)
@@ -175,7 +190,8 @@ def _names(crate: Crate) -> Iterator[tuple[str, str]]:
         is_made = any(f"{name}/".startswith(f"{path}/") for path in outputs)
         # What is there although the program makes it is a default, or what it begins with.
         if (not is_made or places(crate, name)) and (name in read_names or not NOT_READ.fullmatch(name)):
-            yield name, name
+            names.append((name, name))
+    return names
 
 
 def _with_build_folder(text: str) -> str:

@@ -34,6 +34,12 @@ _READS = re.compile(
     r"\bvar(?:_os)?\(\s*&?\2\b"
 )
 _BINDS = re.compile("(?i)bind|listen")
+_OF_HOST = re.compile(  # the name of any server's host, in plain words alone
+    "(?i)(?:(?:host(?:name)?|ip|addr(?:ess)?|interfaces?|inet|service|node|main|http|v4)[_-]?)+"
+)
+# Two listeners, one for HTTP and one for gRPC; and where both are on one port.
+_HTTP, _GRPC = re.compile(r"\baxum::serve\("), re.compile(r"\bServer::builder\(")
+_TOGETHER = re.compile(r"\binto_(?:service|router|axum_router)\(|\bRoutes::|\bprepare\(")
 # Where a name is set to an address or a port; where it is set to anything, or is a parameter; and where it is read.
 _IS = re.compile(
     r"\b(?:const|static|let)\s+(\w+)\s*(?::[^=]{1,40}?)?=\s*&?"
@@ -42,7 +48,8 @@ _IS = re.compile(
 )
 # A constant, or a default, that is of another server than the program's own.
 _OF_OTHERS = re.compile(
-    r"\b(?:const|static)\s+\w*(?:METRICS|PROMETHEUS|ADMIN|DEBUG)\w*\s*:[^;]*;"
+    r"\b(?:const|static)\s+\w*(?:METRICS|PROMETHEUS|ADMIN|DEBUG|HEALTH)\w*\s*:[^;]*;"
+    r"|\bfn\s+default_\w*(?:metrics|prometheus|admin|debug|health)\w*\(\)[^{;]*\{[^{}]*\}"
     r"|\b\w*(?:metrics|prometheus|admin|debug)\w*(?:\s*\.\w+)*\s*\.unwrap_or\w*\([^;]*;"
 )
 _SET = re.compile(r"(?:\b(?:const|static|let|mut)\s+|[(,|{]\s*(?:pub\s+)?)(\w+)\s*(?:[:=](?![:=])|\)\s*=(?!=)|\|)")
@@ -60,7 +67,7 @@ _SUBCOMMAND = re.compile(
 def is_server(crate: Crate) -> bool:
     """Return whether the program listens, by its sources or its crates."""
     serves = crate.find_matches(_SERVES) and crate.dependency_names().isdisjoint(KNOWN["by_standard_input"]["names"])
-    return bool(crate.find_matches(_SERVER) or serves or _crates(crate))
+    return bool(crate.find_matches(_SERVER) or serves or _crates(crate) or crate.find_matches(SOURCES["everywhere"]))
 
 
 @functools.cache
@@ -83,6 +90,7 @@ def serve(crate: Crate, settings: list[tuple[Path, str, str]]) -> dict[str, Any]
         return {}
     uses, flags = crate.dependency_names(), _flags(crate)
     numbers = [port for text in _addresses(crate) for groups in SOURCES["bound"].findall(text) for port in groups]
+    numbers += [port for text in _addresses(crate) for port in SOURCES["everywhere"].findall(text)]
     ports = {int(port) for port in numbers if port}
     by_itself = next((name for name in KNOWN["server_variables"] if name in uses), "")
     environment, opened = KNOWN["server_variables"].get(by_itself, {}), KNOWN["server_opened"].get(by_itself, {})
@@ -90,7 +98,9 @@ def serve(crate: Crate, settings: list[tuple[Path, str, str]]) -> dict[str, Any]
         not environment or not crate.find_matches(SOURCES["by_itself"]) or crate.find_matches(SOURCES["set_otherwise"])
     )
     if is_set and (variables := _address_settings(crate, _variables(crate), ports)):
-        environment, opened = variables, _reachable_addresses(crate, variables)
+        is_host_by_itself = "{host}" not in str(variables)
+        environment = variables
+        opened = (opened if is_host_by_itself else {}) | _reachable_addresses(crate, variables)
     arguments = {} if environment else _address_settings(crate, list(flags), ports)
     is_configurable = bool(environment or arguments)
     ports = ports if is_configurable or len(ports) == 1 else crate_settings.ports(settings)
@@ -98,7 +108,8 @@ def serve(crate: Crate, settings: list[tuple[Path, str, str]]) -> dict[str, Any]
         return {}
     request = {"path": paths[0]} if (paths := crate.find_matches(SOURCES["path"])) else {}
     # axum can have gRPC and its own routes on one port; beside other crates gRPC has a port of its own.
-    if "tonic" in (crates := _crates(crate)) and crates <= {"axum", "tonic"}:
+    is_apart = all(map(crate.find_matches, (_HTTP, _GRPC))) and not crate.find_matches(_TOGETHER)
+    if "tonic" in (crates := _crates(crate)) and crates <= {"axum", "tonic"} and not is_apart:
         request = {"grpc": ""} if "tonic-health" in uses else {"http": 2}
     if crate.find_matches(SOURCES["closes"]):
         request["keep_alive"] = False
@@ -212,12 +223,22 @@ def _address_settings(crate: Crate, names: list[str], ports: set[int]) -> dict[s
     )
     full_names = [name for name in dict.fromkeys([*address, *host]) if _is_socket_address(crate, name)]
     if full_names or not port:
-        ordered = sorted(full_names or address, key=lambda name: "http" not in name.lower())
+        ordered = sorted(full_names or address, key=lambda name: ("http" not in name.lower(), name not in own_names))
         return {name: "{host}:{port}" for name in ordered[:1]}
     chosen = min(port, key=lambda name: (name.upper() not in ("PORT", "HTTP_PORT"), name not in own_names, len(name)))
+
+    def is_relative(name: str) -> bool:
+        return re.split("[_-]", name)[0] == re.split("[_-]", chosen)[0]
+
     hosts = sorted(
-        (name for name in host if name not in port),
-        key=lambda name: (not _BINDS.search(name), re.split("[_-]", name)[0] != re.split("[_-]", chosen)[0], len(name)),
+        # Another name is that of a server that this one asks.
+        (
+            name
+            for name in host
+            if name not in port
+            and (name in own_names or _BINDS.search(name) or _OF_HOST.fullmatch(name) or is_relative(name))
+        ),
+        key=lambda name: (not _BINDS.search(name), not is_relative(name), len(name)),
     )
     return {chosen: "{port}"} | {name: "{host}" for name in hosts[:1]}
 
@@ -256,7 +277,7 @@ def _port_by_default(crate: Crate, name: str) -> str | None:
     """The port beside the loopback address that a variable or a flag is by default, "" for none; None where it is
     another address by default, or where the sources do not tell."""
     patterns = (
-        rf'"(?:--)?{name}"[^";]{{0,120}}{_LOOPBACK}',  # also of an attribute: `env = "NAME", default_value = "..."`
+        rf'"(?:--)?{name}"[^";#]{{0,120}}{_LOOPBACK}',  # also of an attribute: `env = "NAME", default_value = "..."`
         rf'\bdefault_value\w*\s*=[^"\]]{{0,60}}{_LOOPBACK}(?:[^"\]]{{0,60}}"{name}"|[^\]]{{0,120}}{_field_pattern(name)})',
         rf'"{name}"\)(?:(?!Arg::|;)[\s\S]){{0,300}}?\.default_value\w*\(\s*{_LOOPBACK}',
     )
@@ -264,8 +285,25 @@ def _port_by_default(crate: Crate, name: str) -> str | None:
     fields += crate.find_matches(
         re.compile(rf'"{name}"[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?(\w+)\s*:')
     )
-    patterns += (rf"\b(?:{'|'.join(fields)})\s*\.unwrap_or\w*\(\s*(?:\|\|\s*)?[\w:(]*?{_LOOPBACK}",)
+    patterns += (
+        rf"\b(?:{'|'.join(fields)})\s*\.unwrap_or\w*\(\s*(?:\|\|\s*)?[\w:(]*?{_LOOPBACK}",
+        *_default_patterns(crate, fields),
+    )
     candidates = [match.groups() for text in texts for pattern in patterns if (match := re.search(pattern, text))]
     constants = [groups for text in texts for groups in _DEFAULT.findall(text)]
     candidates += [ports for tail, *ports in constants if name.upper().replace("-", "_").endswith(tail)]
     return next(filter(None, candidates[0]), "") if candidates else None
+
+
+def _default_patterns(crate: Crate, fields: list[str]) -> list[str]:
+    """The patterns of a loopback address that a field is by default: by a call, by a function, or by `Default`."""
+    prefixes = [prefix.lower() for prefix, _ in crate_settings.prefixes(crate)]
+    names = {field for name in fields for field in (name, re.sub(".*__", "", name), *map(name.removeprefix, prefixes))}
+    words = f"(?:{'|'.join(map(re.escape, sorted(names)))})"
+    calls = crate.find_matches(re.compile(rf"\b{words}\s*\.unwrap_or_else\(\s*(?:\w+::)*(\w+)\s*\)"))
+    return [
+        rf'\bset_default\(\s*"{words}"\s*,\s*[\w:(]*{_LOOPBACK}',
+        rf"\bimpl\s+Default\s+for\s+(?!\w*(?:Metric|Prometheus|Admin|Health))\w+\s*\{{(?:(?!\bimpl\b)[\s\S])*?\b{words}"
+        rf"\s*:\s*[\w:(]*{_LOOPBACK}",
+        *(rf"\bfn\s+{call}\(\)[^{{;]*\{{[^{{}}]{{0,60}}?{_LOOPBACK}" for call in (f"default_{words}", *calls)),
+    ]

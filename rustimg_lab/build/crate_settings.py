@@ -33,7 +33,8 @@ def prefixes(crate: Crate) -> list[tuple[str, str]]:
     """Return what variables begin with that are read without their names, and what stands before a field in these."""
     pairs, constants = [], dict(crate.find_matches(SOURCES["constant"]))
     for text, name, is_config, config_text, config_name, calls in crate.find_matches(SOURCES["prefixed"]):
-        options, constant = dict(SOURCES["split"].findall(calls)), name or config_name
+        options = {key: mark or constants.get(by_name, "") for key, mark, by_name in SOURCES["split"].findall(calls)}
+        constant = name or config_name
         separator = options.get("separator", options.get("split", ""))
         prefix = text or config_text or constants.get(constant, "")
         tail = options.get("prefix_separator", separator or "_") if is_config else ""

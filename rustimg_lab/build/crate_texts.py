@@ -32,10 +32,10 @@ _MODULE = re.compile(r'(?:#\[(?:path\s*=\s*"([^"]+)"|[^\]]*)\]\s*)*(?:pub(?:\([^
 _SOURCE = re.compile(r'(?:#\[path\s*=|\binclude!\()\s*"([^"]+\.rs)"')
 # Conditions in attributes.
 _CONDITION = re.compile(r"#!?\[cfg(?:\(([^\]]*)|_attr\(([^\]]*),\s*global_allocator\s*)\)\s*\]")
-# Conditions of the system alone; with features too.
+# Conditions of the system alone; with features and the release profile too.
 _SYSTEM = r'\b(?:all|any|not|unix|windows|target_(?:os|family|vendor|env|arch)\s*=\s*"\w+")(?!\w)|[(),\s]'
 _OF_SYSTEM = re.compile(rf"(?:{_SYSTEM})+")
-_OF_SYSTEM_AND_FEATURES = re.compile(rf'(?:{_SYSTEM}|\bfeature\s*=\s*"[\w-]+")+')
+_OF_SYSTEM_AND_FEATURES = re.compile(rf'(?:{_SYSTEM}|\bfeature\s*=\s*"[\w-]+"|\bdebug_assertions\b)+')
 _FACTS = [cfg.target_facts(target) for target in TARGETS]
 
 

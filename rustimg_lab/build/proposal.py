@@ -142,7 +142,7 @@ def proposal(crate: Crate, package_name: str) -> tuple[str, list[str]]:
     configuration = cargo_config.read(list(cargo_config.files(crate.directory)))
     manifest = cargo_config.read_cargo_toml(crate.root / "Cargo.toml")
     files, omissions = crate_files.placed_files(crate)
-    settings = crate_settings.read([crate.directory / file for file in files])
+    settings = crate_settings.read(crate_files.configuration_files(crate, files))
     values = {
         "package": package_name,
         "binary": crate.target["name"],

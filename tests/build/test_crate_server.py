@@ -34,6 +34,13 @@ def test_an_address_by_a_flag_with_a_default_in_brackets_is_the_flags(tmp_path):
          "#[arg(long)]\nport: u16", None, "--bind 0.0.0.0"),
         ('Arg::new("bind").long("bind").default_value("127.0.0.1"), Arg::new("port").long("port")', None,
          "--bind 0.0.0.0"),
+        ('let h = var("HOST"); let p = var("PORT"); builder.set_default("host", "127.0.0.1")', {"HOST": "0.0.0.0"}, ""),
+        ('let h = var("HOST"); let p = var("PORT"); } impl Default for Settings { fn default() -> Self { Self { '
+         'host: "127.0.0.1".to_string(), port: 8000 } }', {"HOST": "0.0.0.0"}, ""),
+        ('let a = var("ADDR"); args.addr.unwrap_or_else(usual) } fn usual() -> SocketAddr { '
+         'SocketAddr::from(([127, 0, 0, 1], 8000))', {"ADDR": "0.0.0.0:8000"}, ""),
+        ('#[arg(env = "LISTEN")]\nlisten: SocketAddr, #[arg(env = "STATUS", default_value = "127.0.0.1:9090")]\n'
+         "status: String", None, ""),
         ('Arg::new("bind").long("bind"), Arg::new("port").long("port"), Arg::new("to").default_value("127.0.0.1")',
          None, ""),
     ],
@@ -50,6 +57,10 @@ def test_rocket_listens_on_all_addresses_in_its_image(tmp_path):
     main = "#[launch]\nfn rocket() -> _ { rocket::build() }\n"
     told, _ = init(crate(tmp_path, {"Cargo.toml": dependencies("rocket"), "src/main.rs": main}))
     assert told["environment"] == {"ROCKET_ADDRESS": "0.0.0.0"}
+    main = 'fn rocket() -> _ { rocket::custom(figment().merge(("port", var("PORT")))) }\n'
+    (tmp_path / "src/main.rs").write_text(main)
+    told, _ = init(tmp_path)
+    assert (told["environment"], told["serve"]["environment"]) == ({"ROCKET_ADDRESS": "0.0.0.0"}, {"PORT": "{port}"})
 
 
 def test_an_address_that_is_whole_is_no_host_beside_a_port(tmp_path):
@@ -225,6 +236,10 @@ FLAT = (
          "APP__APPLICATION__PORT", "APP__APPLICATION__HOST"),
         (f'{NESTED}fn f() {{ config::Environment::with_prefix("APP").prefix_separator("_").separator("__"); }}',
          "APP_APPLICATION__PORT", "APP_APPLICATION__HOST"),
+        (f'{FLAT}const MARK: &str = "__";\nfn f() {{ Environment::with_prefix("APP").separator(MARK); }}',
+         "APP__PORT", "APP__HOST"),
+        (f'{FLAT}fn f() {{ a.merge(Env::prefixed("APP_")).merge(Env::prefixed("OLD_").split("__")); }}',
+         "APP_PORT", "APP_HOST"),
         (f'{NESTED}fn f() {{ Environment::default().separator("__"); }}', "APPLICATION__PORT", "APPLICATION__HOST"),
     ],
 )  # fmt: skip

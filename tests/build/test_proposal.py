@@ -41,9 +41,11 @@ default = ["full"]
 full = ["no-jemalloc-docs", "fast"]
 fast = ["dep:je"]
 no-jemalloc-docs = []
+program = ["fast", "dep:regex"]
 [dependencies]
 je = { package = "tikv-jemallocator", version = "0.6", optional = true }
 mimalloc = { version = "0.1", optional = true }
+regex = { version = "1", optional = true }
 """
 
 
@@ -287,6 +289,12 @@ CLAP = "#[derive(Parser)]\n#[command(version)]\nstruct Options {\n    /// Where.
          'fn listen() { read("A_PORT", "port"); read("A_HOST", "host"); other("A_IP"); }\n',
          {"A_PORT": "{port}", "A_HOST": "{host}"}, []),
         ('fn listen() { var("A_PORT"); var("HOSTNAME"); var("A_TEST_HOST"); }\n', {"A_PORT": "{port}"}, []),
+        ('fn listen() { var("PORT"); var("DOCKER_HOST"); }\n', {"PORT": "{port}"}, []),
+        ('fn listen() { var("HTTP_PORT"); var("FLIGHT_ADDR"); var("HOST_IP"); }\n',
+         {"HTTP_PORT": "{port}", "HOST_IP": "{host}"}, []),
+        ('fn listen() { var("A_PORT"); var("STORE_EMULATOR_HOST").unwrap_or("localhost:8086".into()); }\n',
+         {"A_PORT": "{port}"}, []),
+        ('fn listen() { var("RAFT_ADDR"); var("API_ADDR"); }\n', {"API_ADDR": "{host}:{port}"}, []),
         ("#[arg(long)] port: u16, #[arg(long)] listen_too: bool, #[arg(long)] host: String\nfn f() { listen() }\n", {},
          ["--port", "{port}", "--host", "{host}"]),
     ],
@@ -622,6 +630,8 @@ def test_files_below_the_folder_of_the_build_are_told(tmp_path, call, noted):
      ('HttpServer::new(f).bind(("127.0.0.1", 8080))', [8080]),
      ("axum::serve(SocketAddr::from(([0, 0, 0, 0], 3000)))", [3000]),
      ('let addr = "127.0.0.1:8080"; TcpListener::bind(addr)', [8080]),
+     ('Server::build().bind("web", "0.0.0.0:8080", f)', [8080]), ('Service::start_on("0.0.0.0:8080")', [8080]),
+     ('serve(UdpSocket::bind("0.0.0.0:5353")); println!("at {}", "0.0.0.0:8080")', None),
      ('TcpListener::bind("0.0.0.0:3000"); TcpListener::bind("0.0.0.0:9000")', None),
      ('TcpListener::bind("127.0.0.1:0")', None), ('TcpListener::bind(x); connect("127.0.0.1:6379")', None)],
 )  # fmt: skip

@@ -232,6 +232,13 @@ def test_a_port_that_the_sources_name_is_the_servers(tmp_path, sources, ports):
     assert init(crate(tmp_path, {"src/main.rs": f"{sources}\n"}))[0].get("ports") == ports
 
 
+def test_of_a_folder_of_settings_those_files_count_that_the_sources_name(tmp_path):
+    main = 'fn main() { read("conf/a.toml"); axum::serve(listener(), app()); }\n'
+    files = {"src/main.rs": main, "conf/a.toml": "port = 8000\n", "conf/tracker.toml": "port = 9000\n"}
+    told, _ = init(crate(tmp_path, files))
+    assert told["ports"] == [8000] and told["files"] == {"conf": "conf"}
+
+
 @pytest.mark.parametrize(
     ("name", "text", "ports"),
     [
@@ -256,6 +263,9 @@ def test_what_is_served_beside_grpc_is_asked_without_it(tmp_path):
     for crates, http in (("actix-web tonic", None), ("axum tonic", 2)):
         told = init(crate(tmp_path, {"Cargo.toml": dependencies(*crates.split())} | main))[0]
         assert told["serve"].get("http") == http and told["ports"] == [6333]
+    apart = 'axum::serve(TcpListener::bind("0.0.0.0:6333"), a); Server::builder().add_service(b).serve(address)'
+    files = {"Cargo.toml": dependencies("axum", "tonic"), "src/main.rs": f"fn main() {{ {apart}; }}\n"}
+    assert "http" not in init(crate(tmp_path, files))[0]["serve"]
 
 
 def test_a_configuration_file_is_found_without_its_ending_and_a_crate_is_no_file(tmp_path):
