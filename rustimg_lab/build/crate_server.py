@@ -61,6 +61,16 @@ _SUBCOMMAND = re.compile(
     r"\bSubcommand\b|#\[derive\([^\]]*\b(?:Parser|StructOpt)\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub\s+)?enum\b"
     r"|\.subcommands?\(|\((?:[^()\]]*,\s*)?subcommand\b"
 )
+# The subcommands of an enum; one that is not named as its variant; what is in brackets; and those that serve.
+_SUBCOMMANDS = re.compile(
+    r"#\[derive\([^\]]*\b(?:Subcommand|Parser|StructOpt)\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?enum\s+\w+"
+    r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
+)
+_RENAMED, _IN_BRACKETS = re.compile(r"#\[[^\]]*\bname\s*=[^\]]*\]"), re.compile(r"\([^()]*\)|\{[^{}]*\}")
+_SERVING = re.compile(r"(?:^|,)\s*(?:#\[[^\]]*\]\s*)*(Serve|Server|Start|Daemon|Run)\s*(?=,|$)")
+_SERVING_BY_CALL = re.compile(
+    r'\.subcommands?\(\s*(?:\w+::)*(?:App|Command|SubCommand)::(?:new|with_name)\(\s*"(serve|server|start|daemon|run)"'
+)
 
 
 @functools.cache
@@ -118,10 +128,25 @@ def serve(crate: Crate, settings: list[tuple[Path, str, str]]) -> dict[str, Any]
         for values in (arguments, _reachable_addresses(crate, arguments))
     )
     fixed_ports = [] if is_configurable else sorted(ports)
-    table = {"environment": environment, "arguments": passed, "ports": fixed_ports, **request}
+    table = {
+        "environment": environment,
+        "arguments": [*_serving_subcommand(crate), *passed],
+        "ports": fixed_ports,
+        **request,
+    }
     table |= {"closed": crate_settings.first_setting(settings, HOST_NAME, LOOPBACK), "opened": opened}
     certificate = crate_settings.first_setting(settings, SOURCES["certificate"], re.compile(r"\S+"))
     return table | {"to_open": " ".join(to_open), "certificate": certificate}
+
+
+def _serving_subcommand(crate: Crate) -> list[str]:
+    """The name of the subcommand that serves; empty where none does by its name, or several may."""
+    bodies = [_IN_BRACKETS.sub("", _RENAMED.sub("renamed ", body)) for body in crate.find_matches(_SUBCOMMANDS)]
+    names = {name.lower() for body in bodies for name in _SERVING.findall(body)} | {
+        *crate.find_matches(_SERVING_BY_CALL)
+    }
+    names = names - {"run"} or names
+    return [*names] if len(names) == 1 else []
 
 
 def notes(crate: Crate, table: dict[str, Any]) -> dict[str, object]:

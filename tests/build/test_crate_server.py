@@ -69,6 +69,28 @@ def test_an_address_that_is_whole_is_no_host_beside_a_port(tmp_path):
     assert told["serve"]["arguments"] == ["--addr", "{host}:{port}"]
 
 
+@pytest.mark.parametrize(
+    ("sources", "arguments"),
+    [
+        (
+            '#[derive(Subcommand)]\nenum C { Check { a: u8 }, #[command(about = "a, b")]\nServe(Options), Run }',
+            ["serve"],
+        ),
+        ("#[derive(clap::Parser)]\n#[clap(version)]\npub enum C { Run { #[arg(short)] a: u8 } }", ["run"]),
+        ('#[derive(Subcommand)]\nenum C { #[command(name = "up")]\nStart, Stop }', []),
+        ("#[derive(Subcommand)]\nenum C { Serve, Start }", []),
+        ("#[derive(Debug)]\nenum State { Start, Stop }", []),
+        (
+            'fn f() { Command::new("a").subcommand(Command::new("serve").about("x")); Command::new("start"); }',
+            ["serve"],
+        ),
+    ],
+)
+def test_a_subcommand_that_serves_by_its_name_stands_first(tmp_path, sources, arguments):
+    main = f'{LISTENS}{sources}\nfn port() {{ var("PORT"); }}\n'
+    assert init(crate(tmp_path, {"src/main.rs": main}))[0]["serve"]["arguments"] == arguments
+
+
 def test_a_client_of_grpc_is_no_server_of_it(tmp_path):
     manifest = {"Cargo.toml": dependencies("tonic", "hyper")}
     told, _ = init(crate(tmp_path, manifest | {"src/main.rs": 'fn main() { TcpListener::bind("0.0.0.0:80"); }\n'}))
