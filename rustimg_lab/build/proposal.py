@@ -187,12 +187,14 @@ def _notes(crate: Crate, values: dict[str, Any]) -> dict[str, object]:
     dylibs = [name for name, target in targets if {*target["kind"]} & {"dylib", "lib", "rlib"} == {"dylib"}]
     outside_names = _list_names([*dict.fromkeys(values["outside"].values())])
     prefixes = sorted({prefix for prefix, _ in crate_settings.prefixes(crate) if prefix})
+    submodules = _empty_submodules(crate.root)
     is_refused = len(values["outside"]) == 1 and not outside_names.startswith("../")  # with the words of that
     return {
         f"builds do not get {outside_names}, outside of {crate.root}: "
         f'`context = "{values["context"]}"` there sends them': outside_names and not is_refused,
         f'its library {_list_names(dylibs)} is a dylib, which no image has beside it: crate-type = ["rlib"] puts it '
         "into the program": dylibs,
+        f"its submodules are not there ({_list_names(submodules)}): `git submodule update --init` helps": submodules,
         f"it seems to use {services}: see [[services]] there": services,
         f"its build calls {_list_names(programs)}, which the builder may lack: `packages` there is for what has "
         "it": programs,
@@ -207,6 +209,14 @@ def _notes(crate: Crate, values: dict[str, Any]) -> dict[str, object]:
         and not _start_argument(crate)
         and crate.find_matches(_ARGUMENTS),
     }
+
+
+def _empty_submodules(root: Path) -> list[str]:
+    """The folders of git's submodules, of which a clone without them has nothing."""
+    file = root / ".gitmodules"
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    names = re.findall(r"(?m)^\s*path\s*=\s*(.*\S)", text)
+    return [name for name in names if not any((root / name).glob("*"))]
 
 
 def _list_names(names: list[str]) -> str:

@@ -545,6 +545,13 @@ def test_a_folder_of_the_programs_own_sources_is_no_file_of_its_image(tmp_path):
     assert init(crate(tmp_path, sources | {"Cargo.toml": manifest}))[0]["files"] == {"assets": "assets"}
 
 
+def test_a_submodule_that_is_not_there_is_told(tmp_path):
+    modules = "".join(f'[submodule "{name}"]\n\tpath = {name}\n\turl = ../{name}\n' for name in ("text", "more"))
+    folder = crate(tmp_path, {".gitmodules": modules, "more/a": ""})
+    (folder / "text").mkdir()
+    assert "its submodules are not there (text): `git submodule update --init` helps" in init(folder)[1]
+
+
 def test_a_member_whose_folder_is_empty_is_told_as_a_submodule(tmp_path):
     folder = crate(tmp_path, {"Cargo.toml": MANIFEST.format("a") + '[workspace]\nmembers = ["libs/common"]\n'})
     (folder / "libs" / "common").mkdir(parents=True)
