@@ -128,7 +128,7 @@ def _interval(design: Factorial, values: np.ndarray, comparisons: int, floor: fl
         is_apart = abs(mean) > max(half_interval(values, comparisons), floor)
         verdict = Verdict.LESS if mean < 0 else Verdict.MORE
         return mean - half, mean + half, verdict if is_apart else Verdict.NO_DIFFERENCE
-    if np.ptp(values) <= 1e-12 * abs(mean):
+    if np.ptp(values) <= 1e-12 * abs(mean) and not len(design.predicted):
         return np.nan, np.nan, Verdict.EXACT
     low, high = np.quantile(values, [0.025, 0.975])
     verdict = Verdict.LESS_PREDICTED if high < 0 else Verdict.MORE_PREDICTED if low > 0 else Verdict.NO_DIFFERENCE

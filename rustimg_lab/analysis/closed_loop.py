@@ -34,13 +34,13 @@ def cpu_use_in_study(run: RunData, study: str) -> pd.Series:
 
 
 def is_one_quantity(use: pd.Series) -> bool:
-    """Return whether every server used nearly all of its CPUs (`BUSY`). `use` is what `busy` returns; False if it is
+    """Return whether every server used nearly all of its CPUs (`BUSY`). `use` is what `cpu_use` returns; False if it is
     empty."""
     return bool(len(use) and use.min() >= BUSY)
 
 
 def in_words(use: pd.Series) -> str:
-    """Return a note on servers for which `is_one_quantity` holds. `use` is what `busy` returns."""
+    """Return a note on servers for which `is_one_quantity` holds. `use` is what `cpu_use` returns."""
     return (
         f"CPU per request x requests per second is {use.min():.2f} to {use.max():.2f} of the server's CPUs: the two "
         "are one quantity, which counts once in how sure the choice is, and is better given one limit or weight"
@@ -49,7 +49,7 @@ def in_words(use: pd.Series) -> str:
 
 def idle_note(use: pd.Series) -> str:
     """Return why no cell can be compared with the best throughput: the servers were mostly idle. Return "" where a
-    server used `IDLE` of its CPUs or more, and where `use` (`busy`) is empty."""
+    server used `IDLE` of its CPUs or more, and where `use` (`cpu_use`) is empty."""
     if use.empty or use.max() >= IDLE:
         return ""
     return (

@@ -85,9 +85,10 @@ def check_workload(run: RunData, workload: str) -> None:
 
 
 def has_baseline(run: RunData, study: str, metric: str = "") -> bool:
-    """Return whether the baseline of a study has a value of a metric (default: the study's main metric)."""
+    """Return whether the baseline of a study has a value above 0 of a metric (default: the study's main metric)."""
     plan = run.environment.studies[study]
-    return bool((samples(run, study, metric or plan.metric)["cell"] == plan.baseline).any())
+    trials = samples(run, study, metric or plan.metric)
+    return bool((trials["value"][trials["cell"] == plan.baseline] > 0).any())
 
 
 def excluded_studies(run: RunData) -> dict[str, str]:
@@ -307,7 +308,9 @@ def _few_blocks_note(ratios: pd.DataFrame) -> str:
     pairs, detectable = int(ratios["pairs"].max()), float(cells["detectable"].max())
     if pairs >= SHORT_BLOCKS or detectable <= FINE_RATIO:
         return ""
-    detail = "it tells no difference"
+    if cells["verdict"].eq(Verdict.AT_MINIMUM).all():
+        return ""
+    detail = f"its minimum detectable effect is over {HUGE_RATIO - 1:.0%}"
     if detectable <= HUGE_RATIO:
         detail = f"its minimum detectable effect is {'up to ' * (len(cells) > 1)}{detectable - 1:.0%}"
     return f"a short study ({pairs} block{'' if pairs == 1 else 's'}): {detail}"

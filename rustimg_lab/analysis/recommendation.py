@@ -177,7 +177,10 @@ def choose(run: RunData, wishes: Wishes, workload: str = "", pool: Candidates | 
     if picked:
         criteria = [*wishes.needed, *([metrics.DAY] if metrics.DAY in wishes.weights else [])]
         rivals = table[wishes.needed].notna().all(axis=1) & ~_fails(table, wishes, exact=True)
-        rival_draws = [source[name][:, rivals] for source in (own_draws, paired) for name in criteria]
+        known = dict.fromkeys(criteria, rivals)
+        if wishes.min_throughput:  # the best throughput may be that of another cell
+            known[metrics.REQUESTS_PER_S] = table[metrics.REQUESTS_PER_S].notna()
+        rival_draws = [source[name][:, mask] for source in (own_draws, paired) for name, mask in known.items()]
         if not any(np.isnan(array).any() for array in rival_draws):  # an unknown one may be the best
             sureness = _sureness(table, own_draws, paired, wishes)
     unmeasured = table.index[table[wishes.needed].isna().any(axis=1) & ~_fails(table, wishes)]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rustimg_lab.analysis import closed_loop, comparison
-from rustimg_lab.analysis.variances import half_interval
+from rustimg_lab.analysis import closed_loop, comparison, variances
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
+from rustimg_lab.model.names import TWIN
 from rustimg_lab.store.runs import RunData
 
 COLUMNS = ["cell", "fewer", "workers", "pairs", "ratio", "low", "high", "low_all", "high_all", "cpu", "verdict"]
@@ -23,20 +23,29 @@ _APART = "the studies did not take turns: what the machine did in between is in 
 
 def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
     """Return one row per cell and step from fewer workers to more: `COLUMNS`. `ratio` is that of requests per second,
-    with 95% intervals (`low_all`, `high_all`: simultaneous, Bonferroni) and verdict. `cpu` is the ratio of CPU time per
-    request (NaN if unknown). Empty where the run has one number of workers. `attrs`: warning, stand_ins (substitutes).
+    with 95% intervals (`low_all`, `high_all`: simultaneous, Bonferroni) and verdict, by the rules of
+    `comparison.compare`: the A/A control counts, by its speed-up. `cpu` is the ratio of CPU time per request (NaN if
+    unknown). Empty where the run has one number of workers. `attrs`: warning, stand_ins (substitutes).
     """
     studies = comparison.find_studies(run, "throughput", workload=workload, connections=connections)
     parameters, rows, warnings = {name: run.environment.studies[name].parameters for name in studies}, [], []
     for first, second in pairwise(sorted(studies, key=lambda name: parameters[name]["workers"])):
         logs, cpu = (_ratios(run, first, second, name) for name in (metrics.REQUESTS_PER_S, metrics.CPU_US_PER_REQUEST))
         step = {"fewer": parameters[first]["workers"], "workers": parameters[second]["workers"]}
-        costs = np.exp(cpu.mean()).reindex(logs.columns)  # NaN where the engine does not tell CPU time
-        rows += [{**step, "cell": cell, "logs": column.dropna(), "cpu": costs[cell]} for cell, column in logs.items()]
+        cells = [cell for cell in run.environment.studies[first].cells if cell in logs]
+        costs = np.exp(cpu.mean()).reindex(cells)  # NaN where the engine does not tell CPU time
+        twins = [cell for cell in logs if cell.endswith(TWIN) and cell.removesuffix(TWIN) in logs]
+        control = comparison.control_differences(logs, twins[0]) if twins else np.array([])
+        step["floor"] = comparison.alarm(control, len(cells), 0.0)
+        rows += [{**step, "cell": cell, "logs": logs[cell].dropna(), "cpu": costs[cell]} for cell in cells]
         first_rows, second_rows = (run.rows.index[run.rows["study"] == name] for name in (first, second))
         note = _APART if first_rows.max() < second_rows.min() or second_rows.max() < first_rows.min() else ""
-        warnings += [note, parameters[second]["warning"] or _load_limit_note(run, second)]
-    table = pd.DataFrame([row | _judge(row["logs"], len(rows)) for row in rows], columns=COLUMNS)
+        warnings += [
+            note,
+            comparison.alarm_in_words(step["floor"]),
+            parameters[second]["warning"] or _load_limit_note(run, second),
+        ]
+    table = pd.DataFrame([row | _judge(row["logs"], len(rows), row["floor"]) for row in rows], columns=COLUMNS)
     table.attrs = {"warning": "; ".join(dict.fromkeys(filter(None, warnings))), "stand_ins": run.environment.stand_ins}
     return table
 
@@ -53,20 +62,18 @@ def _load_limit_note(run: RunData, study: str) -> str:
 
 
 def _ratios(run: RunData, first: str, second: str, metric: str) -> pd.DataFrame:
-    """Return the logarithms of the second study's values over the first's, by block and cell, in the order of the
-    cells."""
+    """Return the logarithms of the second study's values over the first's, by block and cell."""
     tables = [
         comparison.samples(run, name, metric).pivot(index="block", columns="cell", values="value")
         for name in (first, second)
     ]
-    logs = np.log(tables[1]) - np.log(tables[0])
-    return logs.reindex(columns=[cell for cell in run.environment.studies[first].cells if cell in logs])
+    return np.log(tables[1]) - np.log(tables[0])
 
 
-def _judge(logs: pd.Series, comparisons: int) -> dict[str, Any]:
+def _judge(logs: pd.Series, comparisons: int, floor: float) -> dict[str, Any]:
     """Return the pairs, ratio, intervals and verdict of a cell."""
-    mean, half_one, half_all = logs.mean(), half_interval(logs), half_interval(logs, comparisons)
-    ends = np.exp([mean, mean - half_one, mean + half_one, mean - half_all, mean + half_all])
-    verdict = Verdict.NO_DIFFERENCE if half_all <= np.log(comparison.NOISY_RATIO) else Verdict.TOO_NOISY
-    verdict = metrics.SPEED_UP.verdict_on(mean) if abs(mean) > half_all else verdict
-    return {"pairs": len(logs), "verdict": verdict} | dict(zip(comparison.NUMBERS[:5], ends, strict=True))
+    mean, error = logs.mean(), variances.standard_error(logs)
+    row = {"pairs": len(logs), "ratio": np.exp(mean), "verdict": Verdict.TOO_NOISY}
+    return row | (
+        comparison.judge(mean, error, len(logs) - 1, comparisons, floor, metrics.SPEED_UP) if len(logs) > 1 else {}
+    )

@@ -159,3 +159,10 @@ def test_a_summary_has_the_geometric_mean_and_its_interval():
     half = 12.706204736432095 * math.log(2)  # t(0.975, 1 degree of freedom) x sd / sqrt(2)
     assert found.loc["a", ["low", "high"]].tolist() == pytest.approx([2 * math.exp(-half), 2 * math.exp(half)])
     assert found.loc["b", "trials"] == 1 and math.isnan(found.loc["b", "low"])
+
+
+def test_the_note_on_few_blocks_names_the_effect_and_claims_nothing_else():
+    noisy = samples(a=[1, 1.01, 0.99], b=[2, 2.02, 1.99], c=[1, 9, 0.2], **{f"a{TWIN}": [1, 1, 1.01]})
+    table = comparison.compare(noisy, "a").set_index("cell")
+    assert table.loc["b", "verdict"] == Verdict.SLOWER
+    assert table.attrs["warning"].endswith("a short study (3 blocks): its minimum detectable effect is over 900%")

@@ -470,3 +470,21 @@ def test_the_notebook_picks_draws_and_prints(service, tmp_path, monkeypatch):
     plot = plots.recommendation.break_even(found, deploy_s, 100)
     assert FAST in [text.get_text() for text in plot.axes[0].get_legend().get_texts()] and FAST in plot.alt
     assert len(pareto.axis_pairs(found.table)) == 3
+
+
+def test_how_sure_a_choice_is_cannot_be_said_while_the_best_throughput_may_be_that_of_a_cell_with_one_block():
+    """Also where that cell meets no other constraint, and so cannot be selected."""
+    run, fastest = runs.load("recorded/service"), "scratch-optimized-jemalloc"
+    wishes = recommendation.Wishes(needs_shell=True, min_throughput=0.7)
+    assert recommendation.choose(run, wishes).sureness
+    is_lost = run.rows["cell"].eq(fastest) & run.rows["study"].str.startswith("throughput") & run.rows["block"].ge(1)
+    assert not recommendation.choose(replace(run, rows=run.rows[~is_lost]), wishes).sureness
+
+
+def test_a_study_that_is_0_in_all_trials_is_left_out():
+    run = runs.load("recorded/service")
+    rows = run.rows.copy()
+    rows.loc[rows["metric"].eq(metrics.EXEC_TO_FIRST_BYTE_S) & rows["study"].ne(""), "value"] = 0.0
+    run = replace(run, rows=rows)
+    assert recommendation.choose(run, recommendation.Wishes()).picked
+    assert any("each is 0" in line for line in comparison.excluded_studies(run).values())

@@ -23,7 +23,7 @@ def measured(tmp_path, monkeypatch):
     """Makes a run with a throughput study of each number of workers, in turns or one after the other."""
     monkeypatch.setattr(runs, "RUNS", tmp_path)
 
-    def make(workers: tuple[int, ...] = (1, 2), in_turns: bool = True, noise: float = 0.05):
+    def make(workers: tuple[int, ...] = (1, 2), in_turns: bool = True, noise: float = 0.05, twin: float = 1.0):
         generator, blocks = np.random.default_rng(5), 8
         machine = generator.normal(0, 0.3, blocks)  # the same hour for blocks of one number
 
@@ -39,6 +39,7 @@ def measured(tmp_path, monkeypatch):
                 slow = machine[next(turns) // 4] + generator.normal(0, noise)
                 gain = GAIN[treatment.cell.allocator] ** np.log2(number)
                 cost = 100.0 * (2.0 if treatment.cell.allocator == "system" and number > 1 else 1.0)
+                gain *= twin if treatment.name.endswith(TWIN) and number > 1 else 1.0
                 per_s = float(1000 * gain * np.exp(slow))
                 return [Observation(metrics.REQUESTS_PER_S, per_s), Observation(metric, cost)]
 
@@ -79,6 +80,13 @@ def test_more_workers_are_more_steps_and_one_number_is_none(measured):
     none = scaling.speed_up(runs.load("recorded/allocators"), "batch", 16)
     assert none.empty and list(none) == list(found) == scaling.COLUMNS
     assert views.verdicts.speed_up(none) == ""
+
+
+def test_a_control_that_gains_otherwise_than_its_image_limits_what_is_claimed(measured):
+    table = scaling.speed_up(measured(twin=2.5), "batch", 16)
+    assert "the A/A control differs from its own image" in table.attrs["warning"]
+    verdicts = dict(zip(table["cell"], table["verdict"], strict=True))
+    assert not {verdicts[cell.slug] for cell in CELLS} & {Verdict.GAINS, Verdict.LOSES}
 
 
 def test_what_is_too_noisy_and_what_took_no_turns_says_so(measured):
