@@ -248,7 +248,7 @@ def read(
     features = {*_MAIN_BEHIND.findall(texts.get(entry, ""))}.difference(_MAIN_WITHOUT.findall(texts.get(entry, "")))
     target = target | {"required-features": sorted({*target.get("required-features", []), *features})}
     graph = tree(root, directory, package, target["required-features"])
-    return Crate(package, target, directory, root, linked, texts, frozenset(scripts), graph)
+    return Crate(package, target, directory, root, linked, texts, frozenset(scripts & texts.keys()), graph)
 
 
 def folder_of(package: dict[str, Any]) -> Path:

@@ -19,7 +19,7 @@ INCLUDED = re.compile(r"\binclude\w*!\s*[({]\s*(?:concat|env)!\s*\((?:[^()]|\([^
 _COMPILED = re.compile(r'#!?\[(?![^\]]*default_value)[^\]]*\]|\b(?:include\w*|\w*env|migrate|embed\w*)!\s*\(\s*"[^"]*"')
 _TEXT = r'(?:r#*)?"(?:\./)?'
 _NAMED = re.compile(
-    rf'(?<!\bsrc)(?<!\bhref)(?<!\baction)(?:[\w!>]\(|[=>\[,:{{]|\|\w*\|)\s*{_TEXT}(\w[^"\\\n]*)"(?!\s*=>)'
+    rf'(?:[\w!>]\(|[>\[,:{{]|=(?<!\bsrc=)(?<!\bhref=)(?<!\baction=)|\|\w*\|)\s*{_TEXT}(\w[^"\\\n]*)"(?!\s*=>)'
 )
 _OPENED = re.compile(
     r"(?:(?:(?<!cache_)(?<!config_)(?<!data_)(?<!home_)dir|directory|open|read_to_string|loader|push|(?<!Arg)(?<!App)(?<!Command)::new|::from|with_name|\.join|unwrap_or\w*)\([&\[]*"

@@ -59,7 +59,8 @@ def test_a_procedural_macro_is_of_the_build(tmp_path):
         "src/main.rs": "fn main() {}\n",
         "a.toml": "",
         "macro/Cargo.toml": MANIFEST.format("macro") + "[lib]\nproc-macro = true\n",
-        "macro/src/lib.rs": macro,
+        "macro/src/lib.rs": f"{macro}#[cfg(test)]\nmod tests;\n",
+        "macro/src/tests.rs": 'fn f() { Command::new("cmake").output(); }\n',
     }
     told, notes = init(crate(tmp_path, files))
     assert told["packages"] == ["gettext"] and not {"files", "writable"} & told.keys()
