@@ -43,8 +43,9 @@ def shares(design: Factorial, target: str = "") -> pd.DataFrame:
 
     Columns: `knob` (the factor), level (the target's), `share` (contribution, in the metric's unit), low and high (95%,
     NaN where exact); of_whole (fraction of the whole difference), verdict. A factor on which both cells agree has no
-    row. The default target is the cell with the least value. With noise, every fourth block selects the target: the
-    least of noisy means is too low by its noise. The other blocks measure the contributions.
+    row. The default target is the cell with the least value. With noise, it is the cell whose factors each have the
+    level that is lower on average, over all settings of the others: the least of noisy means is too low by its noise.
+    Every fourth block selects it, and the other blocks measure the contributions.
 
     `attrs`: start, target, is_named (whether `target` was passed), from, to and whole (values and difference); warning,
     stand_ins, quantity, blocks, chosen_on (blocks that selected the target). Raises LabError for a target without a

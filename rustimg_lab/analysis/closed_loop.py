@@ -6,30 +6,22 @@ mostly idle, its rate is that of the load, and tells nothing of the cell.
 
 import pandas as pd
 
-from rustimg_lab.analysis import comparison
 from rustimg_lab.model import metrics
-from rustimg_lab.store.runs import RunData
+from rustimg_lab.store.runs import RunData, trials
 
 BUSY, IDLE = 0.9, 0.5  # shares of its CPUs, from which and below which a server is called that
 
 
-def cpu_use(run: RunData, workload: str) -> pd.Series:
-    """Return by cell the fraction of its CPUs that the server used: CPU time per request x requests per second /
-    workers, of medians over the trials. Empty where no study has both metrics, or the study calls a program instead of
-    a server."""
-    study = comparison.study_of(run, metrics.REQUESTS_PER_S, workload)
-    if not study or comparison.study_of(run, metrics.CPU_US_PER_REQUEST, workload) != study:
-        return pd.Series(dtype=float)
-    return cpu_use_in_study(run, study)
-
-
-def cpu_use_in_study(run: RunData, study: str) -> pd.Series:
-    """Return by cell the fraction of its CPUs that the server used in a study, of medians as in `cpu_use`. Empty where
-    the study lacks one of the two metrics, or calls a program, which waits for nobody."""
+def cpu_use(run: RunData, study: str) -> pd.Series:
+    """Return by cell the fraction of its CPUs that the server used in a study: CPU time per request x requests per
+    second / workers, of medians over the trials. Empty where the study lacks one of the two metrics, or calls a
+    program, which waits for nobody."""
     if "work" in run.environment.studies[study].parameters:
         return pd.Series(dtype=float)
-    pair = (metrics.CPU_US_PER_REQUEST, metrics.REQUESTS_PER_S)
-    cpu_us, rate = (comparison.samples(run, study, metric).groupby("cell")["value"].median() for metric in pair)
+    cpu_us, rate = (
+        trials(run, study, metric).astype({"value": float}).groupby("cell")["value"].median()
+        for metric in (metrics.CPU_US_PER_REQUEST, metrics.REQUESTS_PER_S)
+    )
     return (cpu_us * rate / 1e6 / run.environment.studies[study].parameters.get("workers", 1)).dropna()
 
 
@@ -48,11 +40,19 @@ def in_words(use: pd.Series) -> str:
 
 
 def idle_note(use: pd.Series) -> str:
-    """Return why no cell can be compared with the best throughput: the servers were mostly idle. Return "" where a
+    """Return why requests per second tell nothing of some cells: their servers were mostly idle. Return "" where each
     server used `IDLE` of its CPUs or more, and where `use` (`cpu_use`) is empty."""
-    if use.empty or use.max() >= IDLE:
+    idle = use[use < IDLE]
+    if idle.empty:
         return ""
+    servers = "the server was" if len(idle) == len(use) else f"{len(idle)} of {len(use)} servers were"
     return (
-        f"the server was busy for {use.min():.0%} to {use.max():.0%} of the time, so requests per second "
-        "measure the load and not the cell: no cell can be compared with the best throughput"
+        f"{servers} busy for {idle.min():.0%} to {idle.max():.0%} of the time, so requests per second measure the load "
+        "and not the cell"
     )
+
+
+def no_best_note(use: pd.Series) -> str:
+    """Return why no cell can be compared with the best throughput (see `idle_note`); "" where each can."""
+    idle = idle_note(use)
+    return idle and f"{idle}: no cell can be compared with the best throughput"

@@ -37,13 +37,13 @@ TIME = metrics.Metric("time")
 
 def find_studies(run: RunData, kind: str, **parameters: Any) -> list[str]:
     """Return the names of the run's studies of that kind with those parameters whose baseline has a value."""
-    return [name for name in _planned(run, kind, parameters) if has_baseline(run, name)]
+    return [name for name in planned_studies(run, kind, **parameters) if has_baseline(run, name)]
 
 
 def find_study(run: RunData, kind: str, **parameters: Any) -> str:
     """Return the name of the run's study of that kind with those parameters: the first whose baseline has a value, else
     the first. Raises LabError when there is none."""
-    matches = _planned(run, kind, parameters)
+    matches = planned_studies(run, kind, **parameters)
     if not matches:
         options = ", ".join(f"{key} {value}" for key, value in parameters.items())
         studies = ", ".join(run.environment.studies) or "none"
@@ -56,7 +56,7 @@ def studies_of(run: RunData, metric: metrics.Metric, workload: str = "") -> list
     a few. Only studies of `workload` count, if named. The study under the usual load comes first."""
     plans = run.environment.studies
     measured = run.rows[(run.rows["metric"] == metric) & run.rows["ok"]].groupby("study")["cell"].nunique()
-    names = [name for name in _planned(run, metric.study, {}) if has_baseline(run, name, metric)]
+    names = [name for name in planned_studies(run, metric.study) if has_baseline(run, name, metric)]
     matches = [name for name in names if workload in ("", plans[name].parameters.get("workload", workload))]
     candidates = [name for name in matches if measured[name] == measured[matches].max()]
     return sorted(
@@ -69,7 +69,8 @@ def study_of(run: RunData, metric: metrics.Metric, workload: str = "") -> str:
     return next(iter(studies_of(run, metric, workload)), "")
 
 
-def _planned(run: RunData, kind: str, parameters: dict[str, Any]) -> list[str]:
+def planned_studies(run: RunData, kind: str, **parameters: Any) -> list[str]:
+    """Return the names of the run's studies of that kind with those parameters, with values or without."""
     return [
         name
         for name, plan in run.environment.studies.items()
@@ -185,8 +186,8 @@ def compare(
         if estimate.pairs > 1:
             floor = max(resolution, 0.0 if is_twin else threshold)
             row |= judge(estimate.mean, estimate.error, estimate.freedom, len(order), floor, about)
-            reference = cell.removesuffix(TWIN) if is_twin else baseline
-            row |= _limit_to_resolution(row, resolution, cell in at_least, reference in at_least)
+            references = {cell.removesuffix(TWIN)} if is_twin else {baseline, baseline + TWIN}  # one mean of the two
+            row |= _limit_to_resolution(row, resolution, cell in at_least, not references.isdisjoint(at_least))
         rows.append(row)
     ratios = pd.DataFrame(rows, columns=["cell", "is_twin", "pairs", "freedom", *NUMBERS, "verdict"])
     notes = [*filter(None, [samples.attrs.get("warning"), alarm_in_words(threshold)])]

@@ -118,9 +118,12 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
     if cells["estimated"].any():
         notes.append(f"compressed sizes are estimates, made in more than one way or not exactly: {'; '.join(ways)}")
     draws, generator, workloads, warnings = Draws(), np.random.default_rng(0), {}, {}
+    use = _cpu_use(run, workload)
+    no_best = closed_loop.no_best_note(use)
     for name, metric in {**metrics.MEASURED, metrics.REQUESTS_PER_S: metrics.REQUESTS_PER_S}.items():
         cells[name] = np.nan
-        if studies := comparison.studies_of(run, metric, workload):
+        is_of_load = no_best and name == metrics.REQUESTS_PER_S
+        if studies := [] if is_of_load else comparison.studies_of(run, metric, workload):
             study, siblings = studies[0], ", ".join(studies[1:])
             notes += [f"{name.replace('_', ' ')} is of {study}; the run also has {siblings}"] if siblings else []
             mean, own_draws, paired, warning = draw_metric(run, study, metric, cells.index, generator)
@@ -134,14 +137,20 @@ def candidates(run: RunData, workload: str = "") -> Candidates:
     if len({*workloads.values()} - {""}) > 1:
         names = ", ".join(name for name, load in workloads.items() if load)
         notes.append(f"of several workloads: {names}; --workload names one")
-    use = closed_loop.cpu_use(run, workload)
-    if idle := closed_loop.idle_note(use):
-        cells[metrics.REQUESTS_PER_S] = np.nan
-        notes.append(idle)
-    elif closed_loop.is_one_quantity(use):
+    notes += [no_best] if no_best else []
+    if closed_loop.is_one_quantity(use):
         rate = cells[metrics.REQUESTS_PER_S] * cells["cpu"]
         draws.ratio_draws[metrics.REQUESTS_PER_S] = rate.to_numpy() / draws.ratio_draws["cpu"]
     return cells, draws, list(dict.fromkeys(notes))
+
+
+def _cpu_use(run: RunData, workload: str) -> pd.Series:
+    """Return `closed_loop.cpu_use` of the study of requests per second and CPU per request. Empty where no study has
+    both."""
+    study = comparison.study_of(run, metrics.REQUESTS_PER_S, workload)
+    if not study or comparison.study_of(run, metrics.CPU_US_PER_REQUEST, workload) != study:
+        return pd.Series(dtype=float)
+    return closed_loop.cpu_use(run, study)
 
 
 def choose(run: RunData, wishes: Wishes, workload: str = "", pool: Candidates | None = None) -> Choice:
@@ -162,7 +171,7 @@ def choose(run: RunData, wishes: Wishes, workload: str = "", pool: Candidates | 
         draws = replace(draws, ratio_draws=draws.ratio_draws | {metrics.DAY: day_draws})
         notes.append(note)
     if wishes.min_throughput and "cpu" in wishes.needed:
-        use = closed_loop.cpu_use(run, workload)
+        use = _cpu_use(run, workload)
         notes += [closed_loop.in_words(use)] if closed_loop.is_one_quantity(use) else []
     names = (*metrics.CRITERIA, metrics.REQUESTS_PER_S, *([metrics.DAY] if wishes.day else []))
     values = {name: table[name].to_numpy(float)[None, :] for name in names}
@@ -189,7 +198,7 @@ def choose(run: RunData, wishes: Wishes, workload: str = "", pool: Candidates | 
 
 def _unmeasured_error(run: RunData, name: str, workload: str) -> LabError:
     """Return the error for a constraint on what no cell of a run has a value of: a criterion, or the throughput."""
-    if name == metrics.REQUESTS_PER_S and (idle := closed_loop.idle_note(closed_loop.cpu_use(run, workload))):
+    if name == metrics.REQUESTS_PER_S and (idle := closed_loop.no_best_note(_cpu_use(run, workload))):
         return LabError(f"run '{run.name}': {idle}; leave that constraint out")
     kind = metrics.CRITERIA.get(name, metrics.REQUESTS_PER_S).study
     plans = run.environment.studies

@@ -15,7 +15,7 @@ from rustimg_lab.analysis import closed_loop, comparison, variances
 from rustimg_lab.model import metrics
 from rustimg_lab.model.metrics import Verdict
 from rustimg_lab.model.names import TWIN
-from rustimg_lab.store.runs import RunData
+from rustimg_lab.store.runs import RunData, trials
 
 COLUMNS = ["cell", "fewer", "workers", "pairs", "ratio", "low", "high", "low_all", "high_all", "cpu", "verdict"]
 _APART = "the studies did not take turns: what the machine did in between is in the speed-up"
@@ -27,8 +27,10 @@ def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
     `comparison.compare`: the A/A control counts, by its speed-up. `cpu` is the ratio of CPU time per request (NaN if
     unknown). Empty where the run has one number of workers. `attrs`: warning, stand_ins (substitutes).
     """
-    studies = comparison.find_studies(run, "throughput", workload=workload, connections=connections)
-    parameters, rows, warnings = {name: run.environment.studies[name].parameters for name in studies}, [], []
+    load = {"workload": workload, "connections": connections}
+    planned = comparison.planned_studies(run, "throughput", **load)
+    parameters, rows, warnings = {name: run.environment.studies[name].parameters for name in planned}, [], []
+    studies = [name for name in planned if len(trials(run, name, metrics.REQUESTS_PER_S))]
     for first, second in pairwise(sorted(studies, key=lambda name: parameters[name]["workers"])):
         logs, cpu = (_ratios(run, first, second, name) for name in (metrics.REQUESTS_PER_S, metrics.CPU_US_PER_REQUEST))
         step = {"fewer": parameters[first]["workers"], "workers": parameters[second]["workers"]}
@@ -52,7 +54,7 @@ def speed_up(run: RunData, workload: str, connections: int) -> pd.DataFrame:
 
 def _load_limit_note(run: RunData, study: str) -> str:
     """Return a warning where servers with CPUs of their own do not use them: the load limits what is measured then."""
-    use, parameters = closed_loop.cpu_use_in_study(run, study), run.environment.studies[study].parameters
+    use, parameters = closed_loop.cpu_use(run, study), run.environment.studies[study].parameters
     if use.empty or use.min() >= closed_loop.BUSY:
         return ""
     return (

@@ -1,7 +1,9 @@
-"""What a reader of a study's numbers must know: uneven failures, few requests, a busy machine."""
+"""What a reader of a study's numbers must know: uneven failures, few requests, a busy machine, an idle
+server."""
 
 import pandas as pd
 
+from rustimg_lab.analysis import closed_loop
 from rustimg_lab.model import metrics
 from rustimg_lab.model.names import cell_in_words
 from rustimg_lab.store.runs import RunData, trials
@@ -19,7 +21,8 @@ def trial_notes(run: RunData, study: str, metric: str) -> list[str]:
     """Return a line on each thing that a reader of a metric of a study must know."""
     warnings = [run.environment.studies[study].parameters["warning"], run.environment.app.get("note")]
     of_study = [check(run, study) for check in (_failure_note, _few_answers_note, _answer_size_note)]
-    return [note for note in (*warnings, *of_study, _rare_polls_note(run, study, metric)) if note]
+    idle_note = closed_loop.idle_note(closed_loop.cpu_use(run, study)) if metric == metrics.REQUESTS_PER_S else ""
+    return [note for note in (*warnings, *of_study, _rare_polls_note(run, study, metric), idle_note) if note]
 
 
 def _failure_note(run: RunData, study: str) -> str:

@@ -114,8 +114,8 @@ class Run:
         return Machines({self.name: self.data} | other_data, self.study("throughput", **load).name)
 
     def attribution(self, workload: str = "", start: str = "", target: str = "") -> Several:
-        """Return the contribution of each factor between two cells, for every quantity (default: from the largest plain
-        image to the cell with the least). Where the run has no factorial, the reason is shown."""
+        """Return the contribution of each factor between two cells, for every quantity (default start: the largest
+        plain image; default target: see `attribution.shares`). Where the run has no factorial, the reason is shown."""
         check_values(TEXT, workload=workload, start=start, target=target)
         comparison.check_workload(self.data, workload)
         designs, reasons = factorials.find_factorials(self.data, start, workload)

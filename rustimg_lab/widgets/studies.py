@@ -108,7 +108,7 @@ class Study:
         verdict (see `scaling.speed_up`). Raises LabError unless this is a throughput study."""
         self._only_of("throughput")
         load = (self.plan.parameters[key] for key in ("workload", "connections"))
-        nothing = "This run has one number of worker threads under this load."
+        nothing = "This run has values for one number of worker threads only under this load."
         table = scaling.speed_up(self.run, *load)
         return Result(table, views.studies.speed_up, tell=views.verdicts.speed_up, nothing=nothing)
 

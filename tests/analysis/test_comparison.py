@@ -126,6 +126,14 @@ def test_a_limit_at_the_engines_minimum_is_at_most_that():
     assert near.loc["b", "verdict"] == Verdict.AT_MINIMUM
 
 
+def test_a_control_at_the_minimum_leaves_the_ratios_open_too():
+    """Cells are compared with the mean of the baseline and its control, of which one may be less than it reads."""
+    least = float(metrics.SMALLEST_LIMIT_BYTES.least)
+    table = limits(a=[1.002 * least] * 4, b=[3 * least] * 4, **{f"a{TWIN}": [least] * 4})
+    assert table.loc["b", "high"] == table.loc["b", "high_all"] == math.inf
+    assert table.loc["b", "low"] > 2.9
+
+
 def test_no_interval_is_narrower_than_the_resolution():
     many = 3.0 * metrics.SMALLEST_LIMIT_BYTES.least
     found = limits(a=[many] * 4, b=[1.005 * many] * 4, c=[1.05 * many] * 4, **{f"a{TWIN}": [many] * 4})

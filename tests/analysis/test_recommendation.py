@@ -229,6 +229,17 @@ def test_a_server_that_is_mostly_idle_has_no_share_of_the_best_throughput():
     assert any("no cell can be compared with the best throughput" in note for note in found.notes)
 
 
+def test_one_busy_server_hides_no_idle_ones():
+    """In `rest` four of five servers wait: one keeps its memory and is busier."""
+    run = runs.load("recorded/rest")
+    note = "4 of 5 servers were busy for 32% to 45% of the time, so requests per second measure the load and not the"
+    rates, costs = (
+        comparison.of_study(run, "throughput-batch-1w-16c", metric).attrs["warning"]
+        for metric in (metrics.REQUESTS_PER_S, metrics.CPU_US_PER_REQUEST)
+    )
+    assert note in rates and note not in costs
+
+
 def test_cells_that_were_not_measured_are_named_beside_how_sure(service):
     found = recommendation.choose(service(), Wishes(min_throughput=0.95))
     assert found.unmeasured == [UNMEASURED]

@@ -1,5 +1,7 @@
 """What a second worker gains: of simulated studies that take turns, with noise that each pair of blocks shares."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,15 @@ def test_a_control_that_gains_otherwise_than_its_image_limits_what_is_claimed(me
     assert "the A/A control differs from its own image" in table.attrs["warning"]
     verdicts = dict(zip(table["cell"], table["verdict"], strict=True))
     assert not {verdicts[cell.slug] for cell in CELLS} & {Verdict.GAINS, Verdict.LOSES}
+
+
+def test_a_number_of_workers_whose_baseline_failed_keeps_the_speed_ups_of_other_cells(measured):
+    run = measured()
+    failed = (run.rows["study"] == "throughput-2w") & run.rows["cell"].eq(CELLS[0].slug)
+    table = scaling.speed_up(replace(run, rows=run.rows[~failed]), "batch", 16)
+    assert table["pairs"].tolist() == [0, 8, 8, 8]
+    assert table.loc[1, "low"] < GAIN["jemalloc"] < table.loc[1, "high"]
+    assert "without trials of the A/A control no difference is claimed" in table.attrs["warning"]
 
 
 def test_what_is_too_noisy_and_what_took_no_turns_says_so(measured):

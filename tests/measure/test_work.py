@@ -70,7 +70,7 @@ def test_calls_are_measured_by_the_number_of_threads_and_leave_nothing_behind(pa
         )
         assert len(cpu_us) == 3 * 2 and cpu_us.median() > 0.95 * threads * 20_000
         assert (cpu_us * rate < 1.05e6 * threads).all() and (rate < 50).all()
-        assert closed_loop.cpu_use_in_study(run, study).empty
+        assert closed_loop.cpu_use(run, study).empty
     assert list(scaling.speed_up(run, "own", 1)["pairs"]) == [3, 3]
     assert not ours() and _left_behind() <= volumes
 
