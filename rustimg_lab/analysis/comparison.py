@@ -211,13 +211,20 @@ def _estimates(table: pd.DataFrame, baseline: str, order: list[str]) -> tuple[li
     cells = [cell for cell in order if not cell.endswith(TWIN)]
     table = table.reindex(columns=dict.fromkeys([baseline, *order, *(twin.removesuffix(TWIN) for twin in twins)]))
     controls = {twin: control_differences(table, twin) for twin in twins}
-    for twin in twins:
-        cell = twin.removesuffix(TWIN)
-        table[cell] = variances.mean_of_two(table[cell].to_numpy(), table[twin].to_numpy())
-    estimates = variances.estimate(table[cells].sub(table[baseline], axis=0).to_numpy()).by_cell(cells)
+    estimates = variances.estimate(differences(table, baseline)[cells].to_numpy()).by_cell(cells)
     for twin, logs in controls.items():
         estimates |= variances.estimate(logs[:, None]).by_cell([twin])
     return [estimates[cell] for cell in order], next(iter(controls.values()), np.array([]))
+
+
+def differences(table: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """Return the logarithm of each cell's ratio to the baseline in each block, NaN without it; an image that has an A/A
+    control has the mean of the two. `table` is `logarithms`."""
+    means = table.copy()
+    for twin in (cell for cell in table if cell.endswith(TWIN)):
+        cell = twin.removesuffix(TWIN)
+        means[cell] = variances.mean_of_two(table[cell].to_numpy(), table[twin].to_numpy())
+    return means.sub(means[baseline], axis=0)
 
 
 def alarm(control: np.ndarray, comparisons: int, resolution: float) -> float:

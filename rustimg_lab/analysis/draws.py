@@ -29,17 +29,21 @@ def draw_metric(
     warning. Draws are arrays (`DRAWS`, cells), in the unit of the metric.
 
     The mean is the baseline's times the ratio to the baseline, over the blocks that have both. Plain means of cells
-    that failed in other blocks would be of other conditions of the machine. Without a ratio it is the plain mean. Where
-    the A/A control differs from its image, any draw may be wrong by that difference. Without a control draws are NaN.
+    that failed in other blocks would be of other conditions of the machine. Without a ratio it is the plain mean. All
+    ratios have the baseline's noise in them, so draws by ratios are correlated as the blocks are. Where the A/A control
+    differs from its image, any draw may be wrong by that difference. Without a control draws are NaN.
     """
-    summary = comparison.summarize(comparison.samples(run, study, metric)).set_index("cell")
+    samples = comparison.samples(run, study, metric)
+    summary = comparison.summarize(samples).set_index("cell")
     ratios = comparison.of_study(run, study, metric)
     baseline, warning = ratios.attrs["baseline"], ratios.attrs["warning"]
     cell_summary = summary.reindex(cells)
     mean = np.exp(np.log(summary["mean"].reindex([baseline, baseline + TWIN])).mean())  # of the image's two names
     ratios = ratios[~ratios["is_twin"]].set_index("cell").reindex(cells)
-    paired = mean * draw_means(ratios.rename(columns={"ratio": "mean", "pairs": "trials"}), DRAWS, generator)
-    value = (mean * ratios["ratio"]).fillna(cell_summary["mean"])
+    differences = comparison.differences(comparison.logarithms(samples), baseline).reindex(columns=cells).to_numpy()
+    ratios = ratios.rename(columns={"ratio": "mean", "pairs": "trials"})
+    paired = mean * draw_means(ratios, DRAWS, generator, differences)
+    value = (mean * ratios["mean"]).fillna(cell_summary["mean"])
     if baseline in cells:
         paired[:, cells.get_loc(baseline)] = value[baseline] = mean
     own_draws = draw_means(cell_summary.assign(mean=value), DRAWS, generator)

@@ -135,14 +135,33 @@ def minimum_effect(error: float, freedom: float, comparisons: int, floor: float 
     return max(by_noise, floor + scipy.special.stdtrit(freedom, POWER) * error if floor else 0)
 
 
-def draw_means(summary: pd.DataFrame, draws: int, generator: np.random.Generator) -> np.ndarray:
+def draw_means(
+    summary: pd.DataFrame, draws: int, generator: np.random.Generator, differences: np.ndarray | None = None
+) -> np.ndarray:
     """Return so many values about each geometric mean with a 95% t-interval, by the columns of `comparison.summarize`:
-    (draws, rows); NaN where there is no interval."""
+    (draws, rows); NaN where there is no interval. `differences` are the logarithms that each mean is of, (blocks,
+    rows), NaN where a trial failed: draws of two rows are then correlated as those are."""
     freedom = (summary["freedom"] if "freedom" in summary else summary["trials"] - 1).clip(lower=1).fillna(1)
     errors = np.log(summary["high"] / summary["low"]) / 2 / quantile(freedom)
-    noise = generator.standard_t(freedom, (draws, len(summary)))
+    if differences is None:
+        noise = generator.standard_t(freedom, (draws, len(summary)))
+    else:
+        noise = _joint_noise(differences, freedom.to_numpy(), draws, generator)
     # Of two blocks Student's t has no mean: what is drawn a thousandfold away is no nearer to the truth for that.
     return summary["mean"].to_numpy() * np.exp(np.clip(noise * errors.to_numpy(), -7, 7))
+
+
+def _joint_noise(differences: np.ndarray, freedom: np.ndarray, draws: int, generator: np.random.Generator):
+    """Return draws of Student's t, an array (draws, columns), of which two columns are correlated as the columns of
+    `differences` are. The mean of a difference of two columns then has the t-interval of that difference."""
+    is_measured = ~np.isnan(differences)
+    mean = np.where(is_measured, differences, 0).sum(axis=0) / np.maximum(is_measured.sum(axis=0), 1)
+    residuals = np.where(is_measured, differences - mean, 0)
+    length = np.sqrt((residuals**2).sum(axis=0))
+    normal = generator.standard_normal((draws, len(differences))) @ (residuals / np.where(length > 0, length, 1))
+    normal = np.where(length > 0, normal, generator.standard_normal(normal.shape))
+    chi_squared = 2 * scipy.special.gammaincinv(freedom / 2, generator.uniform(size=(draws, 1)))
+    return normal / np.sqrt(chi_squared / freedom)
 
 
 def half_interval(values: np.ndarray, comparisons: int = 1) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rustimg_lab.analysis import comparison, variances
+from rustimg_lab.analysis import comparison, recommendation, variances
 from rustimg_lab.model.names import TWIN
 
 pytestmark = pytest.mark.slow
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 STUDIES = 2000
 BLOCK_SD, TRIAL_SD = 0.05, 0.066
 BLOCKS, CELLS = (3, 5, 8, 20), (2, 6, 24)
+SIDES = {"low": -1, "high": 1}
 
 
 def iid(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -177,3 +178,54 @@ def test_a_study_is_compared_as_the_simulated_ones_are():
         half = variances.quantile(found.freedom[at]) * found.error[at]
         assert log(compared.loc[cell, "high"]) == pytest.approx(found.mean[at] + half)
     assert log(compared.loc[f"a{TWIN}", "ratio"]) == pytest.approx(control.mean[0])
+
+
+@pytest.mark.parametrize("model", ["iid", "unequal variances", "failed trials"])
+@pytest.mark.parametrize("blocks", [5, 20])
+def test_a_sure_choice_of_the_fastest_is_right(model, blocks):
+    """Cells differ by 5% (sd). Draws that ignore what the ratios have in common are sure of fewer studies."""
+    random, cells, studies, sure = np.random.default_rng(9), 6, 600, {"joint": [], "independent": []}
+    effects = random.normal(0, 0.05, (studies, cells + 1))
+    effects[:, -1] = effects[:, 0]  # the control
+    trials = simulate(model, blocks, cells, studies) + effects[:, None]
+    means, _ = estimates(trials)
+    known = np.insert(means.pairs > 1, 0, True, axis=1)  # a cell with fewer is not among those that can be selected
+    fastest = np.where(known, effects[:, :-1], np.inf).argmin(axis=1)
+    is_right = fastest == np.nanargmin(np.insert(means.mean, 0, 0, axis=1), axis=1)
+    for study in range(studies):
+        mean, error, freedom, pairs = (getattr(means, name)[study] for name in ("mean", "error", "freedom", "pairs"))
+        ends = {side: np.exp(mean + sign * variances.quantile(freedom) * error) for side, sign in SIDES.items()}
+        summary = pd.DataFrame({"mean": np.exp(mean), **ends, "freedom": freedom, "trials": pairs})
+        baseline = variances.mean_of_two(trials[study, :, 0], trials[study, :, -1])
+        differences = trials[study, :, 1:-1] - baseline[:, None]
+        for kind, logs in (("joint", differences), ("independent", None)):
+            drawn = np.nanargmin(np.insert(variances.draw_means(summary, 500, random, logs), 0, 1, axis=1), axis=1)
+            sure[kind].append((drawn == np.nanargmin(np.insert(mean, 0, 0))).mean() >= recommendation.SURE)
+    joint, independent = (np.array(sure[kind]) for kind in ("joint", "independent"))
+    right = is_right[joint].mean()
+    print(
+        f"{model}, {blocks} blocks: sure in {joint.mean():.3f} (before {independent.mean():.3f}), right in {right:.3f}"
+    )
+    assert right >= recommendation.SURE - 3 * sqrt(0.05 * 0.95 / joint.sum())
+    assert joint.mean() >= independent.mean()
+
+
+def test_draws_of_two_cells_differ_by_the_interval_of_their_own_ratio():
+    """Neither is the baseline, and both ratios have its noise in them."""
+    trials = simulate("noisy baseline", 8, 3)[0]
+    frame = pd.DataFrame(np.exp(trials), columns=["a", "b", "c", f"a{TWIN}"]).rename_axis("block").reset_index()
+    frame = frame.melt("block", var_name="cell")
+    table = comparison.compare(frame, "a").set_index("cell").loc[["b", "c"]]
+    logs = comparison.differences(comparison.logarithms(frame), "a")[["b", "c"]].to_numpy()
+    summary = table.rename(columns={"ratio": "mean", "pairs": "trials"})
+    drawn = variances.draw_means(summary, 100_000, np.random.default_rng(3), logs)
+    own = comparison.compare(frame[frame["cell"].isin(["b", "c"])], "b").set_index("cell").loc["c"]
+    assert np.quantile(drawn[:, 1] / drawn[:, 0], [0.025, 0.975]) == pytest.approx(
+        own[["low", "high"]].tolist(), rel=0.01
+    )
+    for place, cell in enumerate(["b", "c"]):
+        assert np.quantile(drawn[:, place], [0.025, 0.975]) == pytest.approx(
+            table.loc[cell, ["low", "high"]].tolist(), rel=0.01
+        )
+    far = variances.draw_means(summary, 100_000, np.random.default_rng(3))
+    assert np.ptp(np.quantile(far[:, 1] / far[:, 0], [0.025, 0.975])) > 1.5 * (own["high"] - own["low"])
