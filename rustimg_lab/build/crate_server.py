@@ -66,8 +66,10 @@ _SUBCOMMANDS = re.compile(
     r"#\[derive\([^\]]*\b(?:Subcommand|Parser|StructOpt)\b[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\([^)]*\))?\s+)?enum\s+\w+"
     r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"
 )
-_RENAMED, _IN_BRACKETS = re.compile(r"#\[[^\]]*\bname\s*=[^\]]*\]"), re.compile(r"\([^()]*\)|\{[^{}]*\}")
+_RENAMED = re.compile(r'#\[[^\]]*\bname\s*=\s*"?(\w*)\b[^\]]*\](?!\s*(?:#\[[^\]]*\]\s*)*(?i:\1)\b)')
+_IN_BRACKETS = re.compile(r"\([^()]*\)|\{[^{}]*\}")
 _SERVING = re.compile(r"(?:^|,)\s*(?:#\[[^\]]*\]\s*)*(Serve|Server|Start|Daemon|Run)\s*(?=,|$)")
+_FIELDS_OF_OTHERS = re.compile(r"\b(?!(?:Serve|Server|Start|Daemon|Run)\b)[A-Z]\w*\s*\{[^{}]*\}")
 _SERVING_BY_CALL = re.compile(
     r'\.subcommands?\(\s*(?:\w+::)*(?:App|Command|SubCommand)::(?:new|with_name)\(\s*"(serve|server|start|daemon|run)"'
 )
@@ -220,10 +222,17 @@ def _variables(crate: Crate) -> list[str]:
 
 def _flags(crate: Crate) -> dict[str, str]:
     """Return the flags that the sources name, as they are called, by name and by field. A flag that has only a letter
-    is called by that."""
-    fields = [(flag, field.replace("_", "-")) for flag, field in crate.find_matches(SOURCES["field"])]
-    names = [*crate.find_matches(SOURCES["flag"]), *(flag or field for flag, field in fields)]
-    letters = crate.find_matches(SOURCES["short"]) + crate.find_matches(SOURCES["short_by_call"])
+    is called by that. Beside a subcommand that serves, the flags of others are left out."""
+    texts = crate.program_texts()
+    if _serving_subcommand(crate):
+        texts = [_SUBCOMMANDS.sub(lambda match: _FIELDS_OF_OTHERS.sub("", match[0]), text) for text in texts]
+
+    def find(kind: str) -> list:
+        return list(dict.fromkeys(match for text in texts for match in SOURCES[kind].findall(text)))
+
+    fields = [(flag, field.replace("_", "-")) for flag, field in find("field")]
+    names = [*find("flag"), *(flag or field for flag, field in fields)]
+    letters = find("short") + find("short_by_call")
     flags = {name: f"-{letter or name[0]}" for letter, name in letters} | {name: f"--{name}" for name in names}
     return {field: f"--{flag}" for flag, field in fields if flag} | flags
 

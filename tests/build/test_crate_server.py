@@ -78,6 +78,7 @@ def test_an_address_that_is_whole_is_no_host_beside_a_port(tmp_path):
         ),
         ("#[derive(clap::Parser)]\n#[clap(version)]\npub enum C { Run { #[arg(short)] a: u8 } }", ["run"]),
         ('#[derive(Subcommand)]\nenum C { #[command(name = "up")]\nStart, Stop }', []),
+        ('#[derive(Subcommand)]\nenum C { #[command(name = "run")]\n#[command(about = "a")]\nRun, Stop }', ["run"]),
         ("#[derive(Subcommand)]\nenum C { Serve, Start }", []),
         ("#[derive(Debug)]\nenum State { Start, Stop }", []),
         (
@@ -89,6 +90,13 @@ def test_an_address_that_is_whole_is_no_host_beside_a_port(tmp_path):
 def test_a_subcommand_that_serves_by_its_name_stands_first(tmp_path, sources, arguments):
     main = f'{LISTENS}{sources}\nfn port() {{ var("PORT"); }}\n'
     assert init(crate(tmp_path, {"src/main.rs": main}))[0]["serve"]["arguments"] == arguments
+
+
+def test_flags_of_another_subcommand_are_not_the_servers(tmp_path):
+    client = "Local { #[clap(short, long, default_value_t = 0)]\nport: u16, #[clap(long)]\nlocal_host: String }"
+    commands = f"#[derive(Subcommand)]\nenum C {{ {client}, Server {{ #[clap(long)]\nlisten_port: u16 }} }}"
+    proposal, _ = init(crate(tmp_path, {"src/main.rs": f"{LISTENS}{commands}\n"}))
+    assert proposal["serve"]["arguments"] == ["server", "--listen-port", "{port}"]
 
 
 def test_a_client_of_grpc_is_no_server_of_it(tmp_path):
