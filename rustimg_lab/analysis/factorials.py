@@ -110,6 +110,8 @@ def find_factorial(
         factors = table.loc[values.index, ["base", "profile", "allocator"]]
         if part := metrics.APPS_PART.get(metric):
             base_bytes = (values[0] - table[part].reindex(values.index)).groupby(factors["base"]).median().to_dict()
+    if values.empty:
+        raise LabError(f"run '{run.name}' has measured {metric.phrase} of no cell: `./lab run` does")
     if not (values > 0).all(axis=None):
         raise LabError(f"run '{run.name}' has a value of 0 or below for {metric.phrase}, of which there is no ratio")
     if start and start not in values.index:

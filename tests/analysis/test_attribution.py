@@ -231,6 +231,8 @@ def test_a_cell_that_is_missing_is_told_in_a_line(tmp_path, monkeypatch):
 def test_a_run_of_no_factorial_says_how_to_build_one():
     with pytest.raises(LabError, match=r"a factor has two levels"):
         factorials.find_factorial(runs.load("recorded/article"), metrics.IMAGE)
+    with pytest.raises(LabError, match="run 'recorded/allocators' has measured the image's bytes on disk of no cell"):
+        factorials.find_factorial(runs.load("recorded/allocators"), metrics.IMAGE)
     with pytest.raises(LabError, match=r"unknown quantity 'imag': did you mean 'image'"):
         factorials.find_factorial(runs.load("recorded/article"), "imag")
 
